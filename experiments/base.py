@@ -1,0 +1,10 @@
+"""What every experiment starts from: its stage, with nothing changed."""
+
+import importlib
+
+from r1jax import config, main
+
+
+def get_config(stage='rl'):
+  """Every key of the stage at its default."""
+  return config.defaults(importlib.import_module(main.STAGES[stage]).Config)

@@ -1,0 +1,21 @@
+"""The demo's base model: two layers from scratch on the toy corpus, whose
+thoughts have any length and whose answers are right (cf. R1 section 2.2)."""
+
+from experiments import base
+
+
+def get_config():
+  config = base.get_config('sft')
+  config.init = 'scratch'
+  config.data = 'toy:running_sum?count=96000'
+  config.epochs = 1
+  config.batch = 192
+  config.micro = 192
+  config.max_len = 23
+  config.buckets = 1
+  config.save_every = 100
+  config.prompt.template = 'plain'
+  config.optim.lr = 3e-3
+  config.optim.warmup = 20
+  config.optim.b2 = 0.99
+  return config

@@ -1,0 +1,47 @@
+"""R1-Zero on the real SmolLM2-135M-Instruct: sums of two numbers, from a primed
+prompt, since under the bare template a base this small never succeeds (R1
+section 2.2; the paper, too, saw pure RL fail on small bases)."""
+
+from experiments import base
+
+PRIMER = """\
+Question: What is 3 + 14?
+<think> 3 + 14 = 17 </think> <answer> 17 </answer>
+
+Question: What is 25 - 4?
+<think> 25 - 4 = 21 </think> <answer> 21 </answer>
+
+Question: {question}
+"""
+
+
+def get_config():
+  config = base.get_config('rl')
+  config.init = 'models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf'
+  config.data = (
+    'gym:chain_sum?count=4000&min_terms=2&max_terms=2&min_digits=1&max_digits=2'
+  )
+  config.steps = 40
+  config.micro = 16
+  config.rewards = dict(accuracy=1.0, format=0.5)
+  config.eval.every = 20
+  config.eval.held_out = 96
+  config.eval.samples = 4
+  config.prompt.template = PRIMER
+  config.prompt.prefill = '<think>'
+  config.prompt.stop = ('</answer>', ' </answer>')
+  config.prompt.max_len = 128
+  config.sample.max_new = 48
+  config.sample.slots = 64
+  config.grpo.questions = 8
+  config.grpo.group = 8
+  config.grpo.weights = 'token'
+  config.grpo.beta = 0.0
+  config.grpo.old = 'trainer'
+  config.grpo.importance_cap = 2.0
+  config.compute.dtype = 'bfloat16'
+  config.compute.remat = 'full'
+  config.optim.lr = 2e-5
+  config.optim.warmup = 2
+  config.save_every = 10
+  return config

@@ -1,0 +1,82 @@
+"""Attention under the one rule of visibility, and the cache's write."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from r1jax import cpu
+
+HIDDEN = -1e30  # the score of a key that must not be seen
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def attend(cpu_layout, q_BTKGC, k_BKSC, v_BKSC, pos_BT, pos_BS):
+  """softmax(q k' / sqrt(C)) v over the keys with 0 <= pos_key <= pos_query.
+
+  float32 scores and results; backward, too, every product takes operands of
+  the inputs' dtype.
+  """
+  return _forward(cpu_layout, q_BTKGC, k_BKSC, v_BKSC, pos_BT, pos_BS)[0]
+
+
+def _product(spec, a, b):
+  return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
+
+
+def _merge(x_BTKGC):
+  """[B, K, G T, C]: one matrix product a key head."""
+  B, T, K, G, C = x_BTKGC.shape
+  return x_BTKGC.transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, C)
+
+
+def _unmerge(x_BKMC, shape):
+  B, T, K, G, C = shape
+  return x_BKMC.reshape(B, K, G, T, C).transpose(0, 3, 1, 2, 4)
+
+
+def _forward(cpu_layout, q_BTKGC, k_BKSC, v_BKSC, pos_BT, pos_BS):
+  B, T, K, G, C = q_BTKGC.shape
+  q_BKMC = _merge(q_BTKGC)
+  scores_BKMS = _product('bkmc,bksc->bkms', q_BKMC, k_BKSC) * C**-0.5
+  seen = pos_BS[:, None, :] <= pos_BT[:, :, None]
+  seen_BTS = seen & (pos_BS >= 0)[:, None, :]
+  scores_BKGTS = jnp.where(
+    seen_BTS[:, None, None], scores_BKMS.reshape(B, K, G, T, -1), HIDDEN
+  )
+  prob_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(v_BKSC.dtype)
+  prob_BKMS = prob_BKGTS.reshape(B, K, G * T, -1)
+  out_BKMC = _product('bkms,bksc->bkmc', prob_BKMS, v_BKSC)
+  return _unmerge(out_BKMC, q_BTKGC.shape), (q_BKMC, k_BKSC, v_BKSC, prob_BKMS)
+
+
+def _backward(cpu_layout, saved, g_BTKGC):
+  q_BKMC, k_BKSC, v_BKSC, prob_BKMS = saved
+  dtype = q_BKMC.dtype
+  turn = cpu.turn if cpu_layout else lambda a: a.swapaxes(-1, -2)
+  g_BKMC = _merge(g_BTKGC.astype(dtype))
+  dv_BKSC = _product('bksm,bkmc->bksc', turn(prob_BKMS), g_BKMC)
+  dprob_BKMS = _product('bkmc,bksc->bkms', g_BKMC, v_BKSC)
+  prob = prob_BKMS.astype(jnp.float32)
+  mean = jnp.sum(prob * dprob_BKMS, axis=-1, keepdims=True)
+  scale = q_BKMC.shape[-1] ** -0.5
+  ds_BKMS = (prob * (dprob_BKMS - mean) * scale).astype(dtype)
+  dq_BKMC = _product('bkms,bksc->bkmc', ds_BKMS, k_BKSC).astype(dtype)
+  dk_BKSC = _product('bksm,bkmc->bksc', turn(ds_BKMS), q_BKMC)
+  return (
+    _unmerge(dq_BKMC, g_BTKGC.shape),
+    dk_BKSC.astype(dtype), dv_BKSC.astype(dtype), None, None,
+  )  # fmt: skip
+
+
+attend.defvjp(_forward, _backward)
+
+
+def write(cpu_layout, cache_BKTC, new_BKC, column_B):
+  """Put one new key a row into its column of the cache, in place."""
+  if cpu_layout:
+    return cpu.write(cache_BKTC, new_BKC, column_B)
+  put = lambda cache, new, t: jax.lax.dynamic_update_slice(
+    cache, new[:, None], (0, t, 0)
+  )
+  return jax.vmap(put)(cache_BKTC, new_BKC, column_B)

@@ -1,0 +1,276 @@
+"""Saves and restores the state of a run; the only room that knows orbax.
+
+Orbax commits a step atomically, but restores a flipped bit or another dtype
+without a word: every leaf has a CRC32 here, and damage is never restored.
+"""
+
+import concurrent.futures
+import dataclasses
+import json
+import math
+import sys
+import time
+import zlib
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from jax.experimental import multihost_utils
+
+from r1jax import errors
+
+SMALL = ('facts/metadata', 'crcs/metadata', 'metrics/metrics')
+
+
+@dataclasses.dataclass(frozen=True)
+class _NewestAndBest:
+  """The preservation policy; orbax's BestN also keeps steps without a score."""
+
+  keep: int
+  best: int
+
+  def should_preserve(self, checkpoints, *, context):
+    scored = [c for c in checkpoints if c.metrics['score'] is not None]
+    scored.sort(key=lambda c: (c.metrics['score'], c.step), reverse=True)
+    newest = checkpoints[-self.keep :]
+    steps = {c.step for c in [*newest, *scored[: self.best]]}
+    return [c.step in steps for c in checkpoints]
+
+
+def open_manager(directory, keep: int, best: int) -> ocp.CheckpointManager:
+  """Opens (or creates) a directory for the one run that writes to it.
+
+  Kept are the newest `keep` steps and the `best` of highest score (of equal
+  ones the newer; a step without a score is never among them). What a killed
+  run left half-written is put out of the way. `manager.best_step()` names the
+  best step.
+  """
+  assert keep > 0 and best >= 0
+  directory = epath.Path(directory).absolute()
+  if jax.process_index() == 0:
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in directory.iterdir():
+      if path.name.isdigit():
+        _set_aside_unreadable(path)
+  options = ocp.CheckpointManagerOptions(
+    preservation_policy=_NewestAndBest(keep, best),
+    # Without a best_fn orbax does not write the score.
+    best_fn=lambda m: -math.inf if m['score'] is None else m['score'],
+    cleanup_tmp_directories=True,
+  )
+  return ocp.CheckpointManager(directory, options=options)
+
+
+def save(manager, step: int, state, facts: dict, score: float | None) -> None:
+  """Writes the arrays of `state` and the JSON `facts` as `step`, in background.
+
+  Returns when the arrays are copied to the host, so the state may be donated;
+  raises what went wrong in the save before. With several processes every jax
+  array must be global (orbax refuses a host's own); numpy arrays are the same
+  in all.
+  """
+  assert score is None or math.isfinite(score), score
+  _wait(manager)
+  leaves = _named_leaves(state)
+  facts = json.loads(json.dumps(facts))
+  crcs = dict(
+    leaves={k: [*_signature(x), c] for (k, x), c in _crcs(leaves)},
+    facts=_json_crc(facts),
+    score=score,
+  )
+  saved = manager.save(
+    step,
+    metrics=dict(score=score),
+    args=ocp.args.Composite(
+      state=ocp.args.StandardSave(state),
+      facts=ocp.args.JsonSave(facts),
+      crcs=ocp.args.JsonSave(dict(crcs, crcs=_json_crc(crcs))),
+    ),
+  )
+  if not saved:
+    raise errors.UserError(
+      f'{manager.directory} already holds step {manager.latest_step()}, so '
+      f'step {step} cannot be saved: resume from there or use a new directory'
+    )
+
+
+def restore(manager, like, step: int | None = None):
+  """Returns (state, facts, step) of the newest good step, None without any.
+
+  `like` has the tree, shapes, dtypes and shardings of the state. A damaged step
+  is reported and left for the one before it; a `step` that was asked for is
+  restored or an error.
+  """
+  _wait(manager)
+  steps = sorted(manager.all_steps(), reverse=True)
+  aside = sorted(p.name for p in manager.directory.glob('damaged-*'))
+  if not steps and not aside:
+    return None
+  if step is not None and step not in steps:
+    raise errors.UserError(
+      f'{manager.directory} has no step {step}; it has {steps}'
+    )
+  damaged = []
+  for candidate in steps if step is None else [step]:
+    state, facts, fault = None, None, None
+    try:
+      state, facts = _restore_step(manager, like, candidate)
+    except errors.UserError:
+      raise
+    except Exception as error:  # Of any kind: the bytes on disk are arbitrary.
+      fault = _first_line(error)
+      _say(f'step {candidate} in {manager.directory} is DAMAGED: {fault}')
+    if np.all(multihost_utils.process_allgather(np.array(fault is None))):
+      break
+    damaged.append(candidate)
+  else:
+    raise errors.UserError(
+      f'no checkpoint in {manager.directory} can be restored (damaged: '
+      f'{damaged + aside}); put back a copy, or remove them to start over'
+    )
+  if damaged:
+    _say(f'falling back to step {candidate}')
+    if jax.process_index() == 0:
+      for bad in damaged:
+        _set_aside(manager.directory / str(bad), 'damaged')
+    multihost_utils.sync_global_devices('damaged steps are set aside')
+    manager.reload()
+  return state, facts, candidate
+
+
+def reached_preemption(manager, step: int) -> bool:
+  """Tells all processes at the same step that one was told to end.
+
+  Needs jax.distributed; without it the answer is False.
+  """
+  return manager.reached_preemption(step)
+
+
+def close(manager) -> None:
+  """Waits until the last save is on disk; raises what went wrong in it."""
+  try:
+    _wait(manager)
+  finally:
+    manager.close()
+
+
+def _wait(manager):
+  try:
+    manager.wait_until_finished()
+  except Exception as error:
+    manager.reload()
+    raise OSError(
+      f'a checkpoint could not be written to {manager.directory} (disk full?); '
+      f'its newest step is {manager.latest_step()}: {error}'
+    ) from error
+
+
+def _restore_step(manager, like, step):
+  facts, crcs = _read_facts(manager.directory / str(step))
+  _check_same_tree(like, crcs['leaves'], f'step {step} in {manager.directory}')
+  args = ocp.args.Composite(state=ocp.args.StandardRestore(like))
+  state = manager.restore(step, args=args).state
+  for (name, leaf), crc in _crcs(_named_leaves(state)):
+    if [*_signature(leaf), crc] != crcs['leaves'][name]:
+      raise ValueError(f'leaf {name} does not match its CRC')
+  return state, facts
+
+
+def _check_same_tree(like, saved, where):
+  here = {name: _signature(x) for name, x in _named_leaves(like).items()}
+  for names, fault in (
+    (here.keys() - saved.keys(), 'lacks'),
+    (saved.keys() - here.keys(), 'has, and this run lacks,'),
+  ):
+    if names:
+      raise errors.UserError(
+        f'{where} is of another model or optimiser: it {fault} '
+        f'{", ".join(sorted(names)[:5])} ({len(names)} in all)'
+      )
+  for name, (dtype, shape) in here.items():
+    if [dtype, shape] != saved[name][:2]:
+      raise errors.UserError(
+        f'{where} has {name} as {saved[name][0]}{saved[name][1]}, this run as '
+        f'{dtype}{shape}: resume with the config it was saved with'
+      )
+
+
+def _read_facts(path):
+  """Reads the small files of a step and checks them against each other."""
+  facts, crcs, metrics = (json.loads((path / f).read_text()) for f in SMALL)
+  crc = crcs.pop('crcs')
+  if crc != _json_crc(crcs) or crcs['facts'] != _json_crc(facts):
+    raise ValueError('the facts do not match their CRC')
+  if metrics != dict(score=crcs['score']):
+    raise ValueError(f'the score is {metrics}, not {crcs["score"]}')
+  return facts, crcs
+
+
+def _set_aside_unreadable(path):
+  # Orbax takes any directory with a number for a step, an empty one and one
+  # that was being deleted too.
+  if not all((path / f).exists() for f in SMALL):
+    _set_aside(path, 'incomplete')
+    return
+  try:
+    _read_facts(path)
+  except Exception as error:  # Of any kind: the bytes on disk are arbitrary.
+    _say(f'step {path.name} in {path.parent} is DAMAGED: {_first_line(error)}')
+    _set_aside(path, 'damaged')
+
+
+def _set_aside(path, why):
+  aside = path.parent / f'{why}-{path.name}-{time.time_ns()}'
+  path.rename(aside)
+  _say(
+    f'step {path.name} is {why} and is now {aside}; remove it when looked at'
+  )
+
+
+def _named_leaves(tree):
+  pairs = jax.tree_util.tree_leaves_with_path(tree)
+  leaves = {
+    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
+    for path, leaf in pairs
+  }
+  assert len(leaves) == len(pairs), 'two leaves have the same name'
+  return leaves
+
+
+def _signature(leaf):
+  return [str(np.dtype(leaf.dtype)), list(leaf.shape)]
+
+
+def _crcs(leaves):
+  """Pairs each (name, leaf) with its CRC; zlib leaves the GIL to threads."""
+  with concurrent.futures.ThreadPoolExecutor() as pool:
+    return list(
+      zip(leaves.items(), pool.map(_crc, map(_host, leaves.values())))
+    )
+
+
+def _host(leaf):
+  """The whole leaf as numpy; what is spread over hosts is gathered by all."""
+  if isinstance(leaf, np.ndarray):
+    return leaf
+  assert isinstance(leaf, jax.Array), f'a {type(leaf)} is not an array'
+  if leaf.is_fully_addressable or leaf.is_fully_replicated:
+    return np.asarray(leaf)
+  return multihost_utils.process_allgather(leaf, tiled=True)
+
+
+def _crc(array):
+  return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+
+def _json_crc(value):
+  return zlib.crc32(json.dumps(value, sort_keys=True).encode())
+
+
+def _first_line(error):
+  return f'{type(error).__name__}: {error}'.partition('\n')[0]
+
+
+def _say(sentence):
+  print(f'checkpoint: {sentence}', file=sys.stderr, flush=True)

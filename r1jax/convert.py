@@ -1,0 +1,297 @@
+"""Checkpoints of Llama, Qwen2 and Qwen3 (Hugging Face directories, GGUF files,
+names on the hub) into params and back."""
+
+import dataclasses
+import functools
+import json
+import math
+import os
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import safetensors.numpy
+
+from r1jax import errors, gguf_file, hf_directory, model, tokenizer
+
+DTYPES = ('float32', 'bfloat16', 'float16')
+FAMILIES = dict(  # what an architecture adds to Llama's
+  LlamaForCausalLM=dict(qkv_bias=False, qk_norm=False),
+  Qwen2ForCausalLM=dict(qkv_bias=True, qk_norm=False),
+  Qwen3ForCausalLM=dict(qkv_bias=False, qk_norm=True),
+)
+WRITTEN = {
+  'config.json',
+  'generation_config.json',
+  'model.safetensors',
+  'tokenizer.json',
+  'tokenizer.model',
+  'tokenizer_config.json',
+}
+# Keys that change what is computed, with the one value that is supported.
+ONLY = dict(
+  hidden_act='silu',
+  attention_bias=False,
+  mlp_bias=False,
+  partial_rotary_factor=1.0,
+  quantization_config=None,
+)
+
+
+def load(path, dtype='float32'):
+  """(params, cfg, tokenizer) of a directory, a GGUF file or a name ORG/NAME.
+
+  params are numpy arrays of `dtype` in host memory: whoever uses them places
+  them. The tokenizer is None where the checkpoint has none.
+  """
+  if dtype not in DTYPES:
+    raise errors.UserError(
+      f'{dtype!r} is no dtype of weights: take one of {", ".join(DTYPES)}'
+    )
+  source = pathlib.Path(path)
+  if not source.exists():
+    source = hf_directory.download(str(path))
+  if source.is_dir():
+    config = hf_directory.read_json(source / 'config.json')
+    tensors, tok = hf_directory.tensors(source), tokenizer.load(source)
+  else:
+    config, tensors, words = gguf_file.read(source)
+    tok = words and tokenizer.HFTokenizer(
+      words[0], tokenizer.Settings(**words[1])
+    )
+  cfg = model_config(config, source)
+  if tok and tok.vocab_size > cfg.vocab_size:
+    raise errors.UserError(
+      f'{source}: its tokenizer has {tok.vocab_size} ids, its model only '
+      f'{cfg.vocab_size}'
+    )
+  if tok:
+    cfg = dataclasses.replace(cfg, real_vocab=tok.vocab_size)
+  return _read_params(source, tensors, cfg, dtype), cfg, tok
+
+
+def save(path, params, cfg, tok=None):
+  """Write a directory that transformers opens, beside `path`, then rename."""
+  path = pathlib.Path(path).absolute()
+  if path.exists() and (
+    not path.is_dir() or {p.name for p in path.iterdir()} - WRITTEN
+  ):
+    raise errors.UserError(
+      f'{path} holds more than an exported model: choose another directory'
+    )
+  new, old = (path.with_name(f'.{path.name}.{end}') for end in ('new', 'old'))
+  for rest in (new, old):
+    shutil.rmtree(rest, ignore_errors=True)
+  new.mkdir(parents=True)
+  params = jax.tree.map(np.asarray, params)
+
+  def write(name, value):
+    (new / name).write_text(json.dumps(value, indent=2) + '\n')
+
+  write('config.json', _config_json(cfg, params['embed'].dtype, tok))
+  arrays = {
+    name: np.ascontiguousarray(view(params)).reshape(shape)
+    for name, shape, view in tensors_of(cfg)
+  }
+  safetensors.numpy.save_file(
+    arrays, new / 'model.safetensors', metadata=dict(format='pt')
+  )
+  if tok:
+    tok.save(new)
+    write('generation_config.json', dict(eos_token_id=list(tok.eos_ids)))
+  if path.exists():
+    os.rename(path, old)
+  os.rename(new, path)
+  shutil.rmtree(old, ignore_errors=True)
+
+
+def tensors_of(cfg):
+  """(name, shape, view) of each Hugging Face tensor: view(params) is the part
+  of params it fills, its axes in order but heads and channels apart."""
+  D, C, F, V = cfg.width, cfg.head_dim, cfg.ffn, cfg.vocab_size
+  G, HC, KC = cfg.heads // cfg.kv_heads, cfg.heads * C, cfg.kv_heads * C
+  same, first_last, last_first = (0, 0), (0, -1), (-1, 0)
+  q, k, v = np.s_[:, :, :G], np.s_[:, :, G], np.s_[:, :, G + 1]
+  rows = [
+    ('input_layernorm.weight', (D,), 'norm1', ..., same),
+    ('self_attn.q_proj.weight', (HC, D), 'qkv', q, first_last),
+    ('self_attn.k_proj.weight', (KC, D), 'qkv', k, first_last),
+    ('self_attn.v_proj.weight', (KC, D), 'qkv', v, first_last),
+    ('self_attn.o_proj.weight', (D, HC), 'out', ..., last_first),
+    ('post_attention_layernorm.weight', (D,), 'norm2', ..., same),
+    ('mlp.gate_proj.weight', (F, D), 'gate_up', np.s_[:, 0], first_last),
+    ('mlp.up_proj.weight', (F, D), 'gate_up', np.s_[:, 1], first_last),
+    ('mlp.down_proj.weight', (D, F), 'down', ..., first_last),
+  ]
+  if cfg.qkv_bias:
+    rows += [
+      ('self_attn.q_proj.bias', (HC,), 'qkv_bias', q[1:], same),
+      ('self_attn.k_proj.bias', (KC,), 'qkv_bias', k[1:], same),
+      ('self_attn.v_proj.bias', (KC,), 'qkv_bias', v[1:], same),
+    ]
+  if cfg.qk_norm:
+    rows += [
+      ('self_attn.q_norm.weight', (C,), 'q_norm', ..., same),
+      ('self_attn.k_norm.weight', (C,), 'k_norm', ..., same),
+    ]
+  yield 'model.embed_tokens.weight', (V, D), lambda p: p['embed']
+  yield 'model.norm.weight', (D,), lambda p: p['norm']
+  if not cfg.tie_embeddings:
+    yield 'lm_head.weight', (V, D), lambda p: p['head']
+  for n in range(cfg.layers):
+    for name, shape, *where in rows:
+      view = functools.partial(_layer_view, n, *where)
+      yield f'model.layers.{n}.{name}', shape, view
+
+
+def _layer_view(n, leaf, part, axes, params):
+  return np.moveaxis(params['layers'][leaf][n][part], *axes)
+
+
+def _read_params(source, tensors, cfg, dtype):
+  """Check every tensor's name and shape, then read them one by one."""
+  known = {'lm_head.weight'}  # some store a tied head all the same
+  for name, shape, _ in tensors_of(cfg):
+    known.add(name)
+    if name not in tensors:
+      raise errors.UserError(f'{source} lacks the tensor {name}')
+    if tensors[name][0] != shape:
+      raise errors.UserError(
+        f'{source}: {name} has the shape {list(tensors[name][0])}, but its '
+        f'config asks for {list(shape)}'
+      )
+  frequencies = {name for name in tensors if name.endswith('.inv_freq')}
+  unknown = sorted(tensors.keys() - known - frequencies)
+  if unknown:
+    raise errors.UserError(
+      f'{source} has {len(unknown)} tensors that its config does not explain, '
+      f'the first is {unknown[0]}'
+    )
+  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), cfg))
+  params = jax.tree.map(lambda a: np.empty(a.shape, dtype), shapes)
+  for name, _, view in tensors_of(cfg):
+    out = view(params)
+    out[...] = tensors[name][1]().reshape(out.shape)
+  return params
+
+
+def model_config(config, source):
+  """ModelConfig from the keys of config.json; what cannot be computed here is
+  refused. `source` is for the sentence."""
+  number = functools.partial(_number, source, config)
+
+  def refuse(key, why):
+    raise errors.UserError(
+      f'{source}: its config has {key} {config.get(key)!r}, {why}'
+    )
+
+  named = config.get('architectures')
+  arch = named[0] if isinstance(named, list) and named else None
+  if arch not in FAMILIES:
+    refuse('architectures', f'but r1jax reads {", ".join(FAMILIES)}')
+  for key, supported in ONLY.items():
+    if config.get(key) not in (None, supported):
+      refuse(key, f'but only {supported!r} is supported')
+  windows = ['sliding'] if config.get('use_sliding_window') else []
+  if set(config.get('layer_types') or windows) - {'full_attention'}:
+    refuse('sliding_window', 'but only full attention is supported')
+  width, heads = number('hidden_size'), number('num_attention_heads')
+  kv_heads = number('num_key_value_heads', heads)
+  head_dim = number('head_dim', width // heads)
+  if heads % kv_heads:
+    refuse('num_key_value_heads', f'which does not divide {heads} heads')
+  if head_dim % 2:
+    refuse('head_dim', 'but rotary positions need an even number')
+  theta, scaling = _rope(config, source)
+  return model.ModelConfig(
+    vocab_size=number('vocab_size'),
+    width=width,
+    layers=number('num_hidden_layers'),
+    heads=heads,
+    kv_heads=kv_heads,
+    head_dim=head_dim,
+    ffn=number('intermediate_size'),
+    rope_theta=theta,
+    rope_scaling=scaling,
+    norm_eps=number('rms_norm_eps', 1e-6, kind=float),
+    tie_embeddings=bool(config.get('tie_word_embeddings')),
+    max_len=number('max_position_embeddings', 2048),
+    **FAMILIES[arch],
+  )
+
+
+def _rope(config, source):
+  """(theta, RopeScaling or None) of either dialect: rope_theta beside
+  rope_scaling, or transformers 5's rope_parameters with both."""
+  rope = config.get('rope_parameters') or config.get('rope_scaling') or {}
+  if not isinstance(rope, dict):
+    raise errors.UserError(f'{source}: its rope settings are {rope!r}')
+  number = functools.partial(_number, source, rope, kind=float)
+  theta = _number(source, config, 'rope_theta', 10000.0, kind=float)
+  theta = number('rope_theta', theta)
+  kind = rope.get('rope_type', rope.get('type', 'default'))
+  if number('partial_rotary_factor', 1.0) != 1:
+    raise errors.UserError(f'{source}: partial rotary is not supported')
+  if kind == 'default':
+    return theta, None
+  if kind != 'llama3':
+    raise errors.UserError(
+      f'{source}: its rope is scaled by {kind!r}; only llama3 is supported'
+    )
+  return theta, model.RopeScaling(
+    factor=number('factor'),
+    low_freq_factor=number('low_freq_factor'),
+    high_freq_factor=number('high_freq_factor'),
+    original_max_len=number('original_max_position_embeddings', kind=int),
+  )
+
+
+def _number(source, table, key, default=None, kind=int):
+  value = table.get(key)
+  value = default if value is None else value
+  good = isinstance(value, (int, kind)) and not isinstance(value, bool)
+  if not good or not 0 < value < math.inf:
+    raise errors.UserError(
+      f'{source}: its config has {key} {value!r}, which must be a number '
+      'above 0'
+    )
+  return kind(value)
+
+
+def _config_json(cfg, dtype, tok):
+  """The config.json of a ModelConfig, in the dialect that every transformers
+  reads."""
+  archs = [
+    arch
+    for arch, family in FAMILIES.items()
+    if family == dict(qkv_bias=cfg.qkv_bias, qk_norm=cfg.qk_norm)
+  ]
+  assert archs, 'no architecture has both qkv_bias and qk_norm'
+  scaling = cfg.rope_scaling and dict(
+    rope_type='llama3',
+    factor=cfg.rope_scaling.factor,
+    low_freq_factor=cfg.rope_scaling.low_freq_factor,
+    high_freq_factor=cfg.rope_scaling.high_freq_factor,
+    original_max_position_embeddings=cfg.rope_scaling.original_max_len,
+  )
+  return dict(
+    architectures=archs,
+    model_type=archs[0].removesuffix('ForCausalLM').lower(),
+    vocab_size=cfg.vocab_size,
+    hidden_size=cfg.width,
+    num_hidden_layers=cfg.layers,
+    num_attention_heads=cfg.heads,
+    num_key_value_heads=cfg.kv_heads,
+    head_dim=cfg.head_dim,
+    intermediate_size=cfg.ffn,
+    hidden_act='silu',
+    rms_norm_eps=cfg.norm_eps,
+    rope_theta=cfg.rope_theta,
+    rope_scaling=scaling,
+    max_position_embeddings=cfg.max_len,
+    tie_word_embeddings=cfg.tie_embeddings,
+    torch_dtype=str(dtype),
+    bos_token_id=None,
+    eos_token_id=list(tok.eos_ids) if tok else None,
+  )

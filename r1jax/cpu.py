@@ -1,0 +1,26 @@
+"""Layouts and forms that pay on XLA's CPU backend alone. ModelConfig.cpu_layout
+is the one switch; elsewhere the plain forms beside each use are taken."""
+
+import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
+
+
+def dot(a_MK, b_KN):
+  """a @ b with float32 results."""
+  return jnp.dot(a_MK, b_KN, preferred_element_type=jnp.float32)
+
+
+def turn(a):
+  """The last two axes swapped; in bfloat16 in memory too, since the fast
+  bfloat16 kernels take row-major operands only."""
+  a = a.swapaxes(-1, -2)
+  if a.dtype != jnp.bfloat16:
+    return a
+  return with_layout_constraint(a, Layout(tuple(range(a.ndim))))
+
+
+def write(cache_BKTC, new_BKC, column_B):
+  """Put one new key a row into its column. A select over the whole cache: the
+  scatter that other backends do in place goes through float32 here."""
+  here_BT = jnp.arange(cache_BKTC.shape[2])[None] == column_B[:, None]
+  return jnp.where(here_BT[:, None, :, None], new_BKC[:, :, None], cache_BKTC)

@@ -1,0 +1,112 @@
+"""The command line: python -m r1jax STAGE --config FILE --workdir DIR."""
+
+import argparse
+import ast
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import os
+import pathlib
+import sys
+import textwrap
+
+from r1jax import config, errors
+
+STAGES = {
+  'sft': 'r1jax.stages.sft',
+  'rl': 'r1jax.stages.rl',
+  'report': 'r1jax.report',
+}
+USAGE = """\
+usage: python -m r1jax STAGE --config FILE --workdir DIR [--config.key=value …]
+       python -m r1jax STAGE --help        the keys of a stage
+"""
+
+
+def main(arguments):
+  """Runs one stage; the exit code is 2, with a sentence, for a user's error."""
+  if not arguments or arguments[0] in ('-h', '--help'):
+    print(overview())
+    return 0
+  try:
+    return run(*arguments)
+  except errors.UserError as error:
+    print(f'r1jax: {error}', file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print(
+      'r1jax: interrupted; the same command goes on from the last checkpoint',
+      file=sys.stderr,
+    )
+    return 130
+
+
+def run(name, *arguments):
+  """Calls the stage with its config, file and overrides applied."""
+  if name not in STAGES:
+    near = difflib.get_close_matches(name, STAGES, 1)
+    guess = f'did you mean {near[0]}?' if near else 'see --help'
+    raise errors.UserError(f'there is no stage {name}: {guess}')
+  stage = importlib.import_module(STAGES[name])
+  options, overrides = parser(name, stage).parse_known_args(arguments)
+  if options.config:
+    settings = config.load_file(options.config)
+  elif dataclasses.fields(stage.Config):
+    raise errors.UserError(f'{name} needs --config FILE, see experiments/')
+  else:
+    settings = config.defaults(stage.Config)
+  settings = config.override(settings, overrides)
+  compilation_cache()
+  stage.run(settings, options.workdir)
+  return 0
+
+
+def overview():
+  """The stages, each with the first sentence of its module."""
+  width = max(map(len, STAGES))
+  lines = [
+    textwrap.fill(
+      summary(path),
+      width=80,
+      initial_indent=f'  {name:{width}}  ',
+      subsequent_indent=' ' * (width + 4),
+    )
+    for name, path in STAGES.items()
+  ]
+  return '\n'.join([USAGE, 'stages:', *lines])
+
+
+def summary(path):
+  """The first sentence of a module's docstring, read without importing it."""
+  source = pathlib.Path(importlib.util.find_spec(path).origin).read_text()
+  text = ' '.join(ast.get_docstring(ast.parse(source)).split())
+  return text.partition('. ')[0].removesuffix('.')
+
+
+def parser(name, stage):
+  """The arguments of a stage; what it does not know are overrides."""
+  keys = config.describe(stage.Config)
+  parser = argparse.ArgumentParser(
+    prog=f'python -m r1jax {name}',
+    usage='%(prog)s --workdir DIR [--config FILE] [--config.key=value …]',
+    description=stage.__doc__,
+    epilog=f'keys:\n{keys}' if keys else None,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  parser.add_argument('--config', metavar='FILE', help='an experiment')
+  parser.add_argument(
+    '--workdir', metavar='DIR', required=True, help='where the run lives'
+  )
+  return parser
+
+
+def compilation_cache():
+  """Keeps compiled programs in $R1JAX_CACHE or ~/.cache/r1jax/xla."""
+  import jax  # Here, so that --help need not wait for it.
+
+  home = os.path.expanduser('~/.cache/r1jax/xla')
+  folder = os.environ.get('R1JAX_CACHE') or home
+  jax.config.update('jax_compilation_cache_dir', folder)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)

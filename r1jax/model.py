@@ -1,0 +1,260 @@
+"""A decoder-only Transformer (Llama, Qwen2, Qwen3 by config): one forward
+function for training, prefill and decoding.
+
+Letters of shapes: B rows, T tokens of a call, S keys, L tokens of a whole row,
+N layers, D width, K key heads, G query heads a key head, C channels a head,
+F feed-forward width, V vocabulary.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from r1jax import attention, dots, head
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+  """Llama 3's stretching of the low rotary frequencies."""
+
+  factor: float
+  low_freq_factor: float
+  high_freq_factor: float
+  original_max_len: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  vocab_size: int
+  width: int
+  layers: int
+  heads: int
+  kv_heads: int
+  head_dim: int
+  ffn: int
+  rope_theta: float = 10000.0
+  rope_scaling: RopeScaling | None = None
+  norm_eps: float = 1e-6
+  tie_embeddings: bool = True
+  qkv_bias: bool = False
+  qk_norm: bool = False
+  max_len: int = 32768
+  # How it is computed, not what it is:
+  real_vocab: int = 0  # ids from here on are padding of the vocabulary; 0: none
+  dtype: str = 'float32'  # of the matrix products
+  scan_layers: bool = True
+  remat: str = 'none'
+  head_chunk: int = 128  # columns whose logits exist at one time
+  cpu_layout: bool = False
+
+
+def rms_norm(x, scale, eps):
+  """x / sqrt(mean(x^2) + eps) * scale, in float32."""
+  x32 = x.astype(jnp.float32)
+  mean = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
+  scale = jnp.expand_dims(scale, tuple(range(x.ndim - 1)))
+  return (x32 * jax.lax.rsqrt(mean + eps) * scale).astype(x.dtype)
+
+
+def rotary(cfg, pos_BT):
+  """cos and sin of position times frequency, [B, T, C / 2] each."""
+  half = cfg.head_dim // 2
+  freq = cfg.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  if cfg.rope_scaling:
+    s = cfg.rope_scaling
+    turns = s.original_max_len * freq / (2 * jnp.pi)
+    smooth = (turns - s.low_freq_factor) / (
+      s.high_freq_factor - s.low_freq_factor
+    )
+    smooth = jnp.clip(smooth, 0, 1)
+    freq = freq * (smooth + (1 - smooth) / s.factor)
+  angle_BTR = pos_BT[..., None].astype(jnp.float32) * freq[None, None]
+  return jnp.cos(angle_BTR), jnp.sin(angle_BTR)
+
+
+def rotate(x, rope):
+  """Turn the halves of the last axis of x [B, T, ..., C] by the angles."""
+  heads = tuple(range(2, x.ndim - 1))
+  cos, sin = (jnp.expand_dims(r, heads) for r in rope)
+  a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  out = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+  return out.astype(x.dtype)
+
+
+class Block(nn.Module):
+  """x + attention(norm(x)), then x + ffn(norm(x)); returns (x, (k, v))."""
+
+  cfg: ModelConfig
+
+  def weight(self, name, shape, std):
+    # The decode loop hands in weights cast to cfg.dtype; param() would check
+    # them against float32 shapes at every call, and find nothing.
+    if not self.is_initializing():
+      return self.get_variable('params', name).astype(self.cfg.dtype)
+    return self.param(name, nn.initializers.normal(std), shape)
+
+  def scale(self, name, size):
+    return self.param(name, nn.initializers.ones, (size,))
+
+  @nn.compact
+  def __call__(self, x_BTD, rope, pos_BT, past=None):
+    c = self.cfg
+    D, K, C, F = c.width, c.kv_heads, c.head_dim, c.ffn
+    G = c.heads // c.kv_heads
+    dot = functools.partial(dots.linear, c.cpu_layout)
+    write = functools.partial(attention.write, c.cpu_layout)
+    attend = functools.partial(attention.attend, c.cpu_layout)
+
+    h = rms_norm(x_BTD, self.scale('norm1', D), c.norm_eps)
+    qkv = dot(h, self.weight('qkv', (D, K, G + 2, C), D**-0.5))
+    if c.qkv_bias:
+      bias = self.param('qkv_bias', nn.initializers.zeros, (K, G + 2, C))
+      qkv += bias[None, None]
+    q, k, v = jax.lax.split(qkv.astype(x_BTD.dtype), (G, 1, 1), axis=3)
+    if c.qk_norm:
+      q = rms_norm(q, self.scale('q_norm', C), c.norm_eps)
+      k = rms_norm(k, self.scale('k_norm', C), c.norm_eps)
+    q_BTKGC, k_BTKC = rotate(q, rope), rotate(k, rope)[:, :, :, 0]
+    k_BKSC, v_BKSC = k_BTKC.swapaxes(1, 2), v[:, :, :, 0].swapaxes(1, 2)
+    pos_BS = pos_BT
+    if past is not None:
+      k_BKSC = write(past[0], k_BKSC[:, :, 0], pos_BT[:, 0])
+      v_BKSC = write(past[1], v_BKSC[:, :, 0], pos_BT[:, 0])
+      pos_BS = jnp.arange(k_BKSC.shape[2])[None]
+    o = attend(q_BTKGC, k_BKSC, v_BKSC, pos_BT, pos_BS).astype(x_BTD.dtype)
+    o = o.reshape(*o.shape[:2], -1)
+    out = self.weight('out', (K, G, C, D), (2 * c.layers * K * G * C) ** -0.5)
+    x_BTD += dot(o, out.reshape(-1, D)).astype(x_BTD.dtype)
+
+    h = rms_norm(x_BTD, self.scale('norm2', D), c.norm_eps)
+    h = dot(h, self.weight('gate_up', (D, 2, F), D**-0.5))
+    gate, up = (a[:, :, 0] for a in jax.lax.split(h, (1, 1), axis=2))
+    h = (jax.nn.silu(gate) * up).astype(x_BTD.dtype)
+    down = self.weight('down', (F, D), (2 * c.layers * F) ** -0.5)
+    x_BTD += dot(h, down).astype(x_BTD.dtype)
+    return x_BTD, (k_BKSC, v_BKSC)
+
+
+def init(key, cfg):
+  """Fresh float32 parameters; the leaves of 'layers' are stacked over N."""
+  x_BTD, pos_BT = jnp.zeros((1, 1, cfg.width)), jnp.zeros((1, 1), jnp.int32)
+  block = lambda k: Block(cfg).init(k, x_BTD, rotary(cfg, pos_BT), pos_BT)
+  normal = lambda i: jax.random.normal(
+    jax.random.fold_in(key, i), (cfg.vocab_size, cfg.width)
+  )
+  keys = jax.random.split(jax.random.fold_in(key, 0), cfg.layers)
+  params = dict(
+    embed=normal(1) * cfg.width**-0.5,
+    layers=jax.vmap(block)(keys)['params'],
+    norm=jnp.ones(cfg.width),
+  )
+  return (
+    params
+    if cfg.tie_embeddings
+    else params | dict(head=normal(2) * cfg.width**-0.5)
+  )
+
+
+def positions(mask_BL):
+  """0, 1, 2, ... on the real tokens of each row, -1 elsewhere."""
+  mask = mask_BL.astype(jnp.int32)
+  return jnp.where(mask > 0, jnp.cumsum(mask, axis=1) - 1, -1)
+
+
+def unstack(params, cfg):
+  """The same parameters, each layer by itself: what unrolled layers read."""
+  split = lambda a: [x[0] for x in jax.lax.split(a, (1,) * cfg.layers, axis=0)]
+  leaves, tree = jax.tree.flatten(params['layers'])
+  rows = zip(*(split(a) for a in leaves))
+  return params | dict(layers=tuple(tree.unflatten(row) for row in rows))
+
+
+def for_decoding(params, cfg):
+  """The weights as the decode loop reads them at every token: in cfg.dtype
+  but for the norms, and unstacked where the layers are unrolled."""
+  layers = {
+    name: a if 'norm' in name or 'bias' in name else a.astype(cfg.dtype)
+    for name, a in params['layers'].items()
+  }
+  tables = {
+    name: params[name].astype(cfg.dtype)
+    for name in ('embed', 'head')
+    if name in params
+  }
+  params = params | tables | dict(layers=layers)
+  return params if cfg.scan_layers else unstack(params, cfg)
+
+
+def forward(params, cfg, tokens_BT, pos_BT, past=None):
+  """Hidden states before the head, and keys and values.
+
+  A key is visible iff 0 <= pos_key <= pos_query, and padding has position -1:
+  that rule is causality, padding on either side and the empty cache in one.
+  Without `past` the keys are those of the call itself; kv comes back as
+  ([N, B, K, T, C], the same). With `past`, a cache in which a key's column is
+  its position, T must be 1: the token's key is written, then all are read, and
+  kv is the cache. With cfg.scan_layers false kv is a tuple of N pairs.
+  """
+  x_BTD = params['embed'][tokens_BT].astype(cfg.dtype)
+  rope = rotary(cfg, pos_BT)
+  block = lambda x, layer, past: Block(cfg).apply(
+    {'params': layer}, x, rope, pos_BT, past
+  )
+  if cfg.remat != 'none':
+    block = jax.checkpoint(block, policy=REMAT[cfg.remat])
+  if cfg.scan_layers:
+    body = lambda x, xs: block(x, *xs)
+    x_BTD, kv = jax.lax.scan(body, x_BTD, (params['layers'], past))
+  else:
+    layers = params['layers']
+    if isinstance(layers, dict):
+      layers = unstack(params, cfg)['layers']
+    kv = []
+    for layer, old in zip(layers, past or (None,) * cfg.layers):
+      x_BTD, new = block(x_BTD, layer, old)
+      kv.append(new)
+    kv = tuple(kv)
+  return rms_norm(x_BTD, params['norm'], cfg.norm_eps), kv
+
+
+def table(params, cfg):
+  """The head's [V, D] matrix in cfg.dtype: the embedding where it is tied."""
+  name = 'embed' if cfg.tie_embeddings else 'head'
+  return params[name].astype(cfg.dtype)
+
+
+def unembed(params, cfg, hidden_BTD):
+  """float32 logits; the padding of the vocabulary gets head.HIDDEN."""
+  return head.logits(hidden_BTD, table(params, cfg), cfg.real_vocab)
+
+
+def logprobs(params, cfg, tokens_BL, pos_BL, temperature=1.0):
+  """(logp_BL, entropy_BL) under logits / temperature, float32.
+
+  Column t is log p(token t | tokens before t); it is 0 in the first column of
+  a row and on padding. The [B, L, V] logits exist for cfg.head_chunk columns
+  at a time, in the backward pass too. entropy_BL[t] is that of the
+  distribution which token t was drawn from; it passes no gradient.
+  """
+  hidden_BTD, _ = forward(params, cfg, tokens_BL, pos_BL)
+  logp, entropy = head.token_logprobs(
+    hidden_BTD[:, :-1],
+    table(params, cfg),
+    tokens_BL[:, 1:],
+    temperature=temperature,
+    chunk=cfg.head_chunk,
+    real_vocab=cfg.real_vocab,
+    cpu_layout=cfg.cpu_layout,
+  )
+  known_BL = pos_BL > 0
+  pad = functools.partial(jnp.pad, pad_width=((0, 0), (1, 0)))
+  return pad(logp) * known_BL, pad(entropy) * known_BL
+
+
+REMAT = dict(
+  full=jax.checkpoint_policies.nothing_saveable,
+  dots=jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+)

@@ -1,0 +1,76 @@
+"""A policy: parameters, how they are computed, and the tokenizer they speak."""
+
+import dataclasses
+
+import jax
+
+from r1jax import convert, errors, model, tokenizer
+from r1jax.config import option
+
+
+@dataclasses.dataclass(frozen=True)
+class ComputeConfig:
+  """How a model is computed; none of it changes what the model is."""
+
+  dtype: str = option('float32', 'of matrix products: float32 or bfloat16')
+  scan_layers: bool = option(True, 'one compiled layer while training')
+  scan_decode: bool = option(False, 'one compiled layer while decoding')
+  remat: str = option(
+    'none', 'recompute in the backward pass: none, full, dots'
+  )
+  head_chunk: int = option(128, 'columns whose logits exist at one time')
+
+
+@dataclasses.dataclass(frozen=True)
+class ScratchConfig:
+  """A small Llama with fresh weights over bytes and the four tags."""
+
+  layers: int = option(2, 'layers')
+  width: int = option(96, 'model width')
+  heads: int = option(4, 'attention heads')
+  ffn: int = option(256, 'feed-forward width')
+
+
+def load(init, compute, scratch, seed):
+  """(params on the host, cfg, tokenizer) of a path, a hub name, or 'scratch'."""
+  if compute.dtype not in ('float32', 'bfloat16') or (
+    compute.remat not in ('none', *model.REMAT)
+  ):
+    raise errors.UserError(
+      'config.compute.dtype can be float32 or bfloat16, config.compute.remat '
+      f'none, {" or ".join(model.REMAT)}'
+    )
+  if init == 'scratch':
+    words = tokenizer.ByteTokenizer()
+    cfg = model.ModelConfig(
+      vocab_size=words.vocab_size,
+      width=scratch.width,
+      layers=scratch.layers,
+      heads=scratch.heads,
+      kv_heads=scratch.heads,
+      head_dim=scratch.width // scratch.heads,
+      ffn=scratch.ffn,
+    )
+    params = jax.device_get(model.init(jax.random.key(seed), cfg))
+  else:
+    params, cfg, words = convert.load(init)
+    if words is None:
+      raise errors.UserError(
+        f'{init} holds no tokenizer: put its tokenizer.json or tokenizer.model '
+        'beside the weights'
+      )
+  if words.vocab_size > cfg.vocab_size:
+    raise errors.UserError(
+      f'the tokenizer of {init} has {words.vocab_size} ids and the model '
+      f'{cfg.vocab_size}: they do not belong together'
+    )
+  cfg = dataclasses.replace(
+    cfg,
+    real_vocab=words.vocab_size,
+    dtype=compute.dtype,
+    scan_layers=compute.scan_layers,
+    remat=compute.remat,
+    head_chunk=compute.head_chunk,
+    cpu_layout=jax.default_backend() == 'cpu',
+  )
+  return params, cfg, words

@@ -1,0 +1,279 @@
+"""The decode loop: prompts in, sampled rows with their log-probabilities out,
+in one jitted program that gives the slots of finished rows to waiting samples.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from r1jax import head, model
+from r1jax.config import option
+
+BLOCK = 256  # ids a block in the two-level inverse of the distribution
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleConfig:
+  max_new: int = option(512, 'most tokens drawn for one sample')
+  temperature: float = option(1.0, 'of the softmax; 0 takes the likeliest')
+  top_p: float = option(1.0, 'smallest set of tokens of this mass; 1: all')
+  top_k: int = option(0, 'that many likeliest tokens; 0: all')
+  slots: int = option(64, 'rows decoded at one time on a device')
+  refill_every: int = option(16, 'tokens between two refills of free slots')
+  windows: int = option(4, 'cache lengths to choose from as rows grow')
+  ends: tuple[int, ...] = option(
+    (), 'ids that end a row; (): the tokenizer says'
+  )
+  stops: tuple[tuple[int, ...], ...] = option(
+    (), 'sequences of ids that end a row'
+  )
+
+
+@struct.dataclass
+class Prompts:
+  """Rows of prompt ids, right-padded; index is each prompt's number in the
+  run, from which the keys of its samples are derived."""
+
+  tokens_PL: jax.Array
+  length_P: jax.Array
+  index_P: jax.Array
+
+
+@struct.dataclass
+class Rollout:
+  """Samples, G in a row for each prompt: [P * G, prompt columns + max_new].
+
+  Column t of logp_BL is log p(token t) under softmax(logits / temperature),
+  untruncated. mask_BL marks tokens that the policy drew, pos_BL is -1 on
+  padding. finished_B: the row ended by an end token or a stop sequence.
+  steps and live count decode steps, and slots in use summed over them.
+  """
+
+  tokens_BL: jax.Array
+  pos_BL: jax.Array
+  logp_BL: jax.Array
+  mask_BL: jax.Array
+  finished_B: jax.Array
+  steps: jax.Array
+  live: jax.Array
+
+
+@struct.dataclass
+class _Slots:
+  """What each of the S slots is doing."""
+
+  sample_S: jax.Array  # the sample in the slot; B: none
+  live_S: jax.Array
+  token_S: jax.Array  # the last token, not yet in the cache
+  pos_S: jax.Array  # its position
+  end_S: jax.Array  # the position after the last that may be drawn
+  recent_SM: jax.Array  # the last drawn ids, -1 where fewer were drawn
+  ended_S: jax.Array  # by an end token or a stop sequence
+  key_S: jax.Array
+
+
+def truncate(scores_SV, top_p, top_k):
+  """Scores with everything outside the top k and the top-p nucleus hidden."""
+  if top_k:
+    least_S1 = jax.lax.top_k(scores_SV, top_k)[0][:, -1:]
+    scores_SV = jnp.where(scores_SV < least_S1, head.HIDDEN, scores_SV)
+  if top_p < 1:
+    sorted_SV = -jnp.sort(-scores_SV, axis=-1)
+    prob_SV = jax.nn.softmax(sorted_SV, axis=-1)
+    before_SV = jnp.cumsum(prob_SV, axis=-1) - prob_SV
+    inside_SV = jnp.where(before_SV < top_p, sorted_SV, jnp.inf)
+    least_S1 = jnp.min(inside_SV, axis=-1, keepdims=True)
+    scores_SV = jnp.where(scores_SV < least_S1, head.HIDDEN, scores_SV)
+  return scores_SV
+
+
+def _invert(mass_SN, uniform_S):
+  """The first index with mass whose cumulated mass exceeds uniform * total."""
+  # A parallel sum is not monotone to the last bit: without the mask a number
+  # at a boundary falls on an index of no mass.
+  cdf_SN = jnp.where(mass_SN > 0, jnp.cumsum(mass_SN, axis=-1), 0)
+  aim_S1 = uniform_S[:, None] * jnp.max(cdf_SN, axis=-1, keepdims=True)
+  index_1N = jnp.arange(mass_SN.shape[-1])[None]
+  return jnp.min(jnp.where(cdf_SN > aim_S1, index_1N, index_1N.size), axis=-1)
+
+
+def draw(logits_SV, key_S, sc):
+  """(token_S, logp_S): one token a row by inversion, block first, then within
+  the block, with a uniform number for each; far cheaper than Gumbel noise for
+  every id of the vocabulary."""
+  if sc.temperature == 0:
+    token_S = jnp.argmax(logits_SV, axis=-1)
+    scores_SV = logits_SV
+  else:
+    scores_SV = logits_SV / sc.temperature
+    kept_SV = truncate(scores_SV, sc.top_p, sc.top_k)
+    top_S1 = jnp.max(kept_SV, axis=-1, keepdims=True)
+    V = kept_SV.shape[-1]
+    mass = jnp.pad(jnp.exp(kept_SV - top_S1), ((0, 0), (0, -V % BLOCK)))
+    mass_SNR = mass.reshape(mass.shape[0], -1, BLOCK)
+    uniform_2S = jax.vmap(lambda k: jax.random.uniform(k, (2,)))(key_S).T
+    block_S = _invert(jnp.sum(mass_SNR, axis=-1), uniform_2S[0])
+    mass_SR = jnp.take_along_axis(mass_SNR, block_S[:, None, None], axis=1)
+    token_S = block_S * BLOCK + _invert(mass_SR[:, 0], uniform_2S[1])
+  chosen_S = jnp.take_along_axis(scores_SV, token_S[:, None], axis=-1)[:, 0]
+  return token_S, chosen_S - jax.nn.logsumexp(scores_SV, axis=-1)
+
+
+def _step(params, cfg, sc, cache, slots):
+  """One token for every slot; returns the cache, the slots, and what was
+  drawn: (token_S, logp_S, live_S before the step)."""
+  live_S = slots.live_S
+  hidden, cache = model.forward(
+    params, cfg, slots.token_S[:, None], slots.pos_S[:, None], cache
+  )
+  key_S = jax.vmap(jax.random.fold_in)(slots.key_S, slots.pos_S + 1)
+  token_S, logp_S = draw(model.unembed(params, cfg, hidden)[:, 0], key_S, sc)
+  recent_SM = jnp.concatenate(
+    [slots.recent_SM[:, 1:], token_S[:, None]], axis=1
+  )
+  ended_S = jnp.isin(token_S, jnp.array(sc.ends, jnp.int32))
+  for stop in sc.stops:
+    tail = recent_SM[:, -len(stop) :]
+    ended_S |= jnp.all(tail == jnp.array(stop)[None], axis=1)
+  pos_S = slots.pos_S + live_S
+  slots = slots.replace(
+    live_S=live_S & ~ended_S & (pos_S + 1 < slots.end_S),
+    token_S=jnp.where(live_S, token_S, slots.token_S),
+    pos_S=pos_S,
+    recent_SM=recent_SM,
+    ended_S=jnp.where(live_S, ended_S, slots.ended_S),
+  )
+  return cache, slots, (token_S, logp_S, live_S)
+
+
+def _refill(prompts, group, key, max_new, prompt_kv, cache, slots, waiting):
+  """Give the free slots to the samples from number `waiting` on."""
+  B = prompts.length_P.shape[0] * group
+  free_S = ~slots.live_S
+  sample_S = waiting + jnp.cumsum(free_S) - 1
+  take_S = free_S & (sample_S < B)
+  prompt_S = jnp.where(take_S, sample_S, 0) // group
+  length_S = prompts.length_P[prompt_S]
+
+  def copy(cache):
+    def one(new, old):
+      new = jnp.take(new, prompt_S, axis=-4)
+      width = new.shape[-2]
+      new = jnp.where(take_S[:, None, None, None], new, old[..., :width, :])
+      return old.at[..., :width, :].set(new)
+
+    return jax.tree.map(one, prompt_kv, cache)
+
+  cache = jax.lax.cond(jnp.any(take_S), copy, lambda cache: cache, cache)
+  fold = jax.vmap(
+    lambda i, g: jax.random.fold_in(jax.random.fold_in(key, i), g)
+  )
+  new = _Slots(
+    sample_S=jnp.where(take_S, sample_S, B),
+    live_S=take_S,
+    token_S=prompts.tokens_PL[prompt_S, length_S - 1],
+    pos_S=length_S - 1,
+    end_S=length_S + max_new,
+    recent_SM=jnp.full_like(slots.recent_SM, -1),
+    ended_S=jnp.zeros_like(take_S),
+    key_S=fold(prompts.index_P[prompt_S], sample_S % group),
+  )
+  pick = lambda n, o: jnp.where(
+    jnp.expand_dims(free_S, tuple(range(1, o.ndim))), n, o
+  )
+  slots = jax.tree.map(pick, new, slots)
+  return cache, slots, waiting + jnp.sum(take_S)
+
+
+@functools.partial(jax.jit, static_argnames=('cfg', 'group', 'sc'))
+def sample(params, cfg, prompts, key, group, sc):
+  """Draw `group` samples for each prompt.
+
+  A sample is a function of (key, its prompt's index, its number in the group)
+  and the parameters: slots, neighbours and order do not enter. Prompts are
+  prefilled once; a slot is filled by copying its prompt's keys and feeding the
+  last prompt token. A key's column in the cache is its position, so nothing is
+  ever cleared: stale columns lie above the query and are invisible.
+  """
+  params = model.for_decoding(params, cfg)
+  P, width = prompts.tokens_PL.shape
+  B, L, K = P * group, width + sc.max_new, sc.refill_every
+  S = min(sc.slots, B)
+  column_L = jnp.arange(L)[None]
+  pos_PL = jnp.where(
+    column_L[:, :width] < prompts.length_P[:, None], column_L[:, :width], -1
+  )
+  _, prompt_kv = model.forward(params, cfg, prompts.tokens_PL, pos_PL)
+  cache = jax.tree.map(
+    lambda a: jnp.zeros(
+      a.shape[:-4] + (S, a.shape[-3], L, a.shape[-1]), a.dtype
+    ),
+    prompt_kv,
+  )
+  memory = max([1] + [len(s) for s in sc.stops])
+  none_S = jnp.zeros(S, jnp.int32)
+  slots = _Slots(
+    sample_S=none_S + B,
+    live_S=none_S > 0,
+    token_S=none_S,
+    pos_S=none_S,
+    end_S=none_S,
+    recent_SM=jnp.full((S, memory), -1),
+    ended_S=none_S > 0,
+    key_S=jax.vmap(lambda i: jax.random.fold_in(key, i))(none_S),
+  )
+  windows = [-(-L * (i + 1) // sc.windows) for i in range(sc.windows)]
+
+  def segment(window, cache, slots):
+    """K steps over the first `window` columns of the cache."""
+    part = jax.tree.map(lambda a: a[..., :window, :], cache)
+
+    def body(carry, _):
+      *carry, drawn = _step(params, cfg, sc, *carry)
+      return tuple(carry), drawn
+
+    (part, slots), drawn = jax.lax.scan(body, (part, slots), length=K)
+    put = lambda a, p: jax.lax.dynamic_update_slice(a, p, (0,) * a.ndim)
+    return jax.tree.map(put, cache, part), slots, drawn
+
+  def turn(carry):
+    cache, slots, waiting, out, finished_B, steps, live = carry
+    cache, slots, waiting = _refill(
+      prompts, group, key, sc.max_new, prompt_kv, cache, slots, waiting
+    )
+    start_S, sample_S = slots.pos_S + 1, slots.sample_S
+    need = jnp.max(jnp.where(slots.live_S, start_S, 0)) + K
+    which = jnp.sum(need > jnp.array(windows[:-1], jnp.int32))
+    cache, slots, (token_KS, logp_KS, live_KS) = jax.lax.switch(
+      which, [functools.partial(segment, w) for w in windows], cache, slots
+    )
+    row_KS = jnp.where(live_KS, sample_S[None], B)  # row B is dropped
+    column_KS = start_S[None] + jnp.arange(K)[:, None]
+    put = lambda a, x: a.at[row_KS, column_KS].set(x, mode='drop')
+    out = jax.tree.map(put, out, (token_KS, logp_KS, live_KS))
+    finished_B = finished_B.at[sample_S].set(slots.ended_S, mode='drop')
+    return (
+      cache,
+      slots,
+      waiting,
+      out,
+      finished_B,
+      steps + jnp.sum(jnp.any(live_KS, axis=1)),
+      live + jnp.sum(live_KS),
+    )
+
+  rows = lambda a: jnp.repeat(a, group, axis=0)
+  tokens_BL = rows(jnp.pad(prompts.tokens_PL, ((0, 0), (0, sc.max_new))))
+  out = (tokens_BL, jnp.zeros((B, L)), jnp.zeros((B, L), bool))
+  carry = (cache, slots, 0, out, jnp.zeros(B, bool), 0, 0)
+  *_, out, finished_B, steps, live = jax.lax.while_loop(
+    lambda c: jnp.any(c[1].live_S) | (c[2] < B), turn, carry
+  )
+  tokens_BL, logp_BL, mask_BL = out
+  real_BL = mask_BL | (column_L < rows(prompts.length_P)[:, None])
+  tokens_BL = jnp.where(real_BL, tokens_BL, 0)
+  pos_BL = model.positions(real_BL)
+  return Rollout(tokens_BL, pos_BL, logp_BL, mask_BL, finished_B, steps, live)

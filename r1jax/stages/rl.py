@@ -1,0 +1,335 @@
+"""Reinforcement learning by GRPO: R1-Zero, reasoning RL and all-scenario RL are
+this one stage with other rewards (R1, sections 2 and 3)."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from r1jax import (
+  checkpoint,
+  convert,
+  data,
+  errors,
+  estimates,
+  generate,
+  grpo,
+  metrics,
+  parallel,
+  policy,
+  rewards,
+  sample,
+  tasks,
+  train,
+)  # fmt: skip
+from r1jax import (
+  config as configs,
+)
+from r1jax.config import option
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+  every: int = option(50, 'steps between evaluations; 0: never')
+  data: str = option('', "held-out records; '': held out of the data")
+  held_out: int = option(128, 'prompts to hold out of the data')
+  samples: int = option(4, 'samples a prompt')
+  temperature: float = option(1.0, 'of the evaluation samples')
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  init: str = option('', "a model's directory, GGUF file or hub name")
+  data: str = option('', 'records: a path, toy:… or gym:…')
+  steps: int = option(100, 'optimiser steps')
+  longer: tuple[tuple[int, int], ...] = option(
+    (), 'pairs (step, sample.max_new from there on)'
+  )
+  micro: int = option(16, 'rows whose gradient is computed at one time')
+  buckets: int = option(4, 'row lengths to pad to')
+  seed: int = option(0, 'of everything that is drawn')
+  save_every: int = option(50, 'steps between checkpoints')
+  keep: int = option(2, 'newest checkpoints that are kept')
+  best: int = option(1, 'checkpoints of best held-out pass@1 that are kept')
+  log_samples: int = option(4, 'sample texts to write down each rollout')
+  rewards: dict[str, float] = option(
+    dict(accuracy=1.0, format=1.0), 'weights by name'
+  )
+  eval: EvalConfig = EvalConfig()
+  prompt: generate.PromptConfig = generate.PromptConfig()
+  sample: sample.SampleConfig = sample.SampleConfig()
+  grpo: grpo.GrpoConfig = grpo.GrpoConfig()
+  compute: policy.ComputeConfig = policy.ComputeConfig()
+  optim: train.OptimConfig = train.OptimConfig()
+  parallel: parallel.ParallelConfig = parallel.ParallelConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What stays the same from the first step of a run to the last."""
+
+  c: Config
+  place: parallel.Placement
+  records: list
+  held: list
+  generator: generate.Generator
+  score: Callable  # (params, rows) -> logp_BL
+  step: Callable  # (state, micro-batches) -> (state, sums)
+  writer: metrics.Writer
+  key: jax.Array
+  first: int  # the step that this process began with
+  started: float  # and when
+
+  def max_new(self, step):
+    """The length allowed to a rollout that begins after `step` updates."""
+    starts = [new for first, new in self.c.longer if first <= step]
+    return starts[-1] if starts else self.c.sample.max_new
+
+
+def run(config, workdir):
+  """Trains, and leaves the model in workdir/model as transformers opens it."""
+  c = configs.build(Config, config)
+  workdir = pathlib.Path(workdir)
+  place = parallel.placement(c.parallel)
+  check(c, place)
+  records, held = load_records(c)
+  params, cfg, words = policy.load(c.init, c.compute, None, c.seed)
+  width = max(map(len, generate.encode(words, records + held, c.prompt)))
+  configs.claim(workdir, Config, config)
+  if (workdir / 'model').exists():
+    print(f'{workdir} is finished: the model is in {workdir / "model"}')
+    return
+
+  tx = train.optimizer(c.optim, c.steps)
+  state = dict(train=parallel.put_state(place, train.new_state(params, tx)))
+  if c.grpo.beta:
+    state['ref'] = parallel.put_state(place, params)
+  del params
+  manager = checkpoint.open_manager(workdir / 'checkpoints', c.keep, c.best)
+  found = checkpoint.restore(manager, state)
+  facts = dict(step=0, cursor=0, ref_step=0)
+  if found:
+    state, facts, _ = found
+    print(f'going on from step {facts["step"]} of {workdir}')
+  writer = metrics.Writer(workdir, jax.process_index())
+  writer.rewind(facts['step'] if found else -1)
+  temperature = c.sample.temperature
+  decode_cfg = dataclasses.replace(
+    cfg, scan_layers=c.compute.scan_decode, remat='none'
+  )
+  r = Run(
+    c, place, records, held,
+    generate.Generator(
+      functools.partial(parallel.map_loops, place), place.rows, decode_cfg,
+      words, c.prompt, c.sample, c.rewards, width,
+    ),
+    parallel.map_rows(place, grpo.make_score(cfg, temperature)),
+    parallel.train_step(place, grpo.make_loss(c.grpo, cfg, temperature), tx),
+    writer, jax.random.key(c.seed), facts['step'], time.time(),
+  )  # fmt: skip
+  if not found and c.eval.every:
+    line = dict(step=0) | evaluate(r, state['train'].params, 0)
+    writer.write(line)
+    print(base_rate(line), flush=True)
+
+  while facts['step'] < c.steps:
+    before = facts['step']
+    state, facts = one_rollout(r, state, facts)
+    step = facts['step']
+    if crossed(c.save_every, before, step) or step >= c.steps:
+      checkpoint.save(manager, step, state, facts, facts['score'])
+  checkpoint.close(manager)
+  writer.close()
+  convert.save(
+    workdir / 'model', jax.device_get(state['train'].params), cfg, words
+  )
+
+
+def crossed(every, before, after):
+  """Whether a multiple of `every` lies in (before, after]."""
+  return bool(every) and after // every > before // every
+
+
+def check(c, place):
+  """Refuses what cannot work, with a sentence."""
+  grpo.check(c.grpo, c.compute.dtype)
+  if c.sample.top_p < 1 or c.sample.top_k:
+    raise errors.UserError(
+      'config.sample.top_p and top_k cut the distribution that the loss takes '
+      'the samples to be drawn from: set them to 1 and 0 for rl'
+    )
+  if c.sample.temperature <= 0:
+    raise errors.UserError('config.sample.temperature must be above 0 for rl')
+  rows = c.grpo.questions // c.grpo.minibatches * c.grpo.group
+  if c.grpo.questions % place.rows or c.micro % place.rows:
+    raise errors.UserError(
+      f'{place.rows} devices share the rows: config.grpo.questions '
+      f'({c.grpo.questions}) and config.micro ({c.micro}) must be multiples'
+    )
+  if rows % c.micro:
+    raise errors.UserError(
+      f'config.micro is {c.micro}: it must divide the {rows} rows of a '
+      'mini-batch (questions / minibatches * group)'
+    )
+
+
+def load_records(c):
+  """(training records, held-out records), golds checked."""
+  records = tasks.load(c.data, c.seed)
+  if c.eval.data:
+    held = tasks.load(c.eval.data, c.seed + 1)
+  else:
+    records, held = data.split(records, c.eval.held_out, c.seed)
+  rewards.check(c.rewards, records + held)
+  return records, held
+
+
+def evaluate(r, params, step):
+  """pass@1 on the held-out records with its 95 % interval, and more."""
+  c = r.c.eval
+  key = jax.random.fold_in(jax.random.fold_in(r.key, 1), step)
+  samples = r.generator(
+    params, r.held, np.arange(len(r.held)), key, c.samples, c.temperature,
+    r.max_new(step),
+  )  # fmt: skip
+  grid = {name: x.reshape(-1, c.samples) for name, x in samples.parts.items()}
+  total_NK = samples.reward_N.reshape(-1, c.samples)
+  low, high = estimates.interval(grid['accuracy'])
+  return {
+    'eval/pass1': grid.pop('accuracy').mean(),
+    'eval/low': low,
+    'eval/high': high,
+    'eval/dead': (total_NK.max(axis=1) == total_NK.min(axis=1)).mean(),
+    'eval/length': samples.length_N.mean(),
+    'eval/truncated': 1 - samples.rollout.finished_B.mean(),
+  } | {f'eval/{name}': x.mean() for name, x in grid.items()}
+
+
+def base_rate(line):
+  """What the run starts from: a base that never succeeds cannot learn."""
+  x = {name.removeprefix('eval/'): value for name, value in line.items()}
+  return (
+    f'base: pass@1 {x["pass1"]:.3f} [{x["low"]:.3f}, {x["high"]:.3f}], '
+    f'{x["dead"]:.1%} of the groups without a signal, '
+    f'length {x["length"]:.1f}, truncated {x["truncated"]:.1%}'
+  )
+
+
+def draw(r, params, facts):
+  """(samples, cursor) of a rollout's questions; with dynamic sampling more are
+  drawn until enough groups are alive."""
+  c, step = r.c, facts['step']
+  key = jax.random.fold_in(jax.random.fold_in(r.key, 0), step)
+  drawn, cursor, Q = [], facts['cursor'], c.grpo.questions
+  while True:
+    index = data.prompt_indices(c.seed, cursor, Q, len(r.records))
+    samples = r.generator(
+      params, [r.records[i] for i in index], cursor + np.arange(Q), key,
+      c.grpo.group, c.sample.temperature, r.max_new(step),
+    )  # fmt: skip
+    cursor += Q
+    drawn.append(samples)
+    alive = sum((~grpo.dead_groups(c.grpo, x.reward_N)).sum() for x in drawn)
+    if alive >= Q or len(drawn) >= c.grpo.dynamic_tries:
+      return grpo.choose(c.grpo, drawn), cursor
+
+
+def one_rollout(r, state, facts):
+  """Draws, rewards and learns from one rollout; returns state and facts."""
+  c, began, step = r.c, time.time(), facts['step']
+  if c.grpo.beta and crossed(c.grpo.ref_every, facts['ref_step'], step):
+    state = dict(state, ref=parallel.copy(state['train'].params))
+    facts = dict(facts, ref_step=step)
+  params, max_new = state['train'].params, r.max_new(step)
+  samples, cursor = draw(r, params, facts)
+  sampled = time.time()
+  batch = grpo.rows(
+    c.grpo, samples.rollout, *grpo.shape_rewards(c.grpo, samples, max_new)
+  )
+  buckets = data.lengths(batch['tokens_BL'].shape[1], c.buckets)
+  if c.grpo.old == 'trainer' and not grpo.on_policy(c.grpo):
+    batch['old_BL'] = grpo.score(r.score, params, batch, c.micro, buckets)
+  if c.grpo.beta:
+    batch['ref_BL'] = grpo.score(r.score, state['ref'], batch, c.micro, buckets)
+  scored = time.time()
+
+  lines = []
+  for mini in grpo.mini_batches(c.grpo, batch, (c.seed, step), max_new):
+    micro = [part for _, part in data.cut(mini, c.micro, buckets)]
+    new, sums = r.step(state['train'], micro)
+    state, sums = dict(state, train=new), jax.device_get(sums)
+    step += 1
+    train.stop_if_stuck(c.optim, sums['skipped'], step)
+    lines.append(dict(step=step) | update_metrics(c, sums, step))
+  updated = time.time()
+  rolled = rollout_metrics(r, samples) | {
+    'seconds': updated - began,
+    'tokens_per_s': samples.length_N.sum() / (updated - began),
+    'time/sample': sampled - began,
+    'time/score': scored - sampled,
+    'time/update': updated - scored,
+  }
+  lines[0] |= rolled
+  score = None
+  if crossed(c.eval.every, facts['step'], step):
+    lines[-1] |= evaluate(r, state['train'].params, step)
+    score = float(lines[-1]['eval/pass1'])
+  for line in lines:
+    r.writer.write(line)
+  r.writer.samples(sample_lines(c, step, samples))
+  shown = rolled | lines[-1] | dict(delta_logp=lines[0]['delta_logp'])
+  print(metrics.progress(step, c.steps, shown, r.started, r.first), flush=True)
+  return state, dict(facts, step=step, cursor=cursor, score=score)
+
+
+def update_metrics(c, sums, step):
+  """The means of an update, from its sums of weight * x."""
+  whole = max(sums['weight'], 1e-9)
+  means = {
+    name: sums[name] / whole
+    for name in ('kl', 'clip', 'entropy', 'delta_logp', 'delta_old')
+  }
+  return means | dict(
+    loss=sums['loss'],
+    grad_norm=sums['grad_norm'],
+    skipped=sums['skipped'],
+    lr=train.learning_rate(c.optim, c.steps)(step - 1),
+  )
+
+
+def rollout_metrics(r, samples):
+  """What the rollout was like, before the update."""
+  rollout = samples.rollout
+  slots = min(r.c.sample.slots, len(samples.texts) // r.place.rows)
+  dead_P = grpo.dead_groups(r.c.grpo, samples.reward_N)
+  return {
+    'reward': samples.reward_N.mean(),
+    'length': samples.length_N.mean(),
+    'truncated': 1 - rollout.finished_B.mean(),
+    'dead_groups': dead_P.mean(),
+    'occupancy': rollout.live.sum() / max(1, rollout.steps.sum() * slots),
+  } | {f'reward/{name}': x.mean() for name, x in samples.parts.items()}
+
+
+def sample_lines(c, step, samples):
+  """Samples from all over a rollout, for samples.jsonl."""
+  every = max(1, len(samples.texts) // max(1, c.log_samples))
+  return [
+    dict(
+      step=step,
+      id=samples.records[n]['id'],
+      prompt=samples.records[n]['prompt'],
+      response=samples.texts[n],
+      reward=float(samples.reward_N[n]),
+      rewards={name: float(x[n]) for name, x in samples.parts.items()},
+      finished=bool(samples.rollout.finished_B[n]),
+      length=int(samples.length_N[n]),
+    )
+    for n in range(0, len(samples.texts), every)[: c.log_samples]
+  ]

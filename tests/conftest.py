@@ -1,0 +1,19 @@
+"""Four CPU devices for every test, and no silent promotion of ranks."""
+
+import os
+import pathlib
+
+os.environ['JAX_PLATFORMS'] = os.environ.get('JAX_PLATFORMS', 'cpu')
+os.environ['XLA_FLAGS'] = (
+  os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=4'
+)
+
+import jax  # noqa: E402
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+jax.config.update(
+  'jax_compilation_cache_dir',
+  os.environ.get('R1JAX_CACHE')
+  or str(pathlib.Path.home() / '.cache/r1jax/xla'),
+)
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)

@@ -1,0 +1,85 @@
+"""The house: a module knows the floors below it, and nothing else."""
+
+import ast
+import pathlib
+import re
+
+import pytest
+
+import r1jax
+
+PACKAGE = pathlib.Path(r1jax.__file__).parent
+FLOORS = (
+  {'errors', 'losses'},
+  {'config', 'metrics', 'cpu', 'data', 'estimates', 'checkpoint'},
+  {'gguf_file', 'hf_directory'},
+  {'rewards.format', 'rewards.length', 'rewards.math_answer'},
+  {'report', 'attention', 'dots', 'head', 'rewards', 'tasks', 'tokenizer'},
+  {'train', 'model'},
+  {'sample', 'convert', 'parallel'},
+  {'generate', 'policy'},
+  {'grpo'},
+  {'stages', 'stages.sft', 'stages.rl'},
+  {'main'},
+  {'__main__'},
+)
+FLOOR = {name: n for n, names in enumerate(FLOORS) for name in names}
+MANY_DEVICES = {'mesh', 'pmap', 'process_index', 'process_count'}
+
+
+def name_of(path):
+  parts = path.relative_to(PACKAGE).with_suffix('').parts
+  return '.'.join(part for part in parts if part != '__init__')
+
+
+PATHS = {name_of(path): path for path in sorted(PACKAGE.rglob('*.py'))}
+MODULES = [name for name in PATHS if name]
+
+
+def imports(name):
+  """The modules of r1jax that a module imports, inside functions too."""
+  for node in ast.walk(ast.parse(PATHS[name].read_text())):
+    if isinstance(node, ast.Import):
+      assert not any(x.name.startswith('r1jax') for x in node.names), name
+    elif isinstance(node, ast.ImportFrom):
+      assert not node.level, f'{name}: relative import'
+      inner = f'{node.module}.'.removeprefix('r1jax.')
+      if inner != f'{node.module}.':
+        for alias in node.names:
+          module = inner + alias.name
+          yield module if module in PATHS else inner.removesuffix('.')
+
+
+def test_every_module_has_a_floor_and_every_floor_its_modules():
+  assert set(FLOOR) - {'stages'} == set(MODULES) - {'stages'}
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_modules_import_from_lower_floors_only(name):
+  wrong = [x for x in imports(name) if FLOOR[x] >= FLOOR[name]]
+  assert not wrong, f'{name} imports {wrong}'
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_only_the_edge_knows_of_many_devices(name):
+  if name in ('parallel', 'main') or name.startswith('stages'):
+    return
+  names = set()
+  for node in ast.walk(ast.parse(PATHS[name].read_text())):
+    if isinstance(node, ast.Name):
+      names.add(node.id)
+    elif isinstance(node, ast.Attribute):
+      names.add(node.attr)
+    elif isinstance(node, (ast.arg, ast.keyword)):
+      names.add(node.arg)
+    elif isinstance(node, ast.alias):
+      names.add(node.name)
+  assert not names & MANY_DEVICES
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_files_stay_small_and_say_what_they_are_for(name):
+  text = PATHS[name].read_text()
+  assert len(text.splitlines()) <= 300
+  assert not re.search('utils|common|helpers', name)
+  assert ast.get_docstring(ast.parse(text))
