@@ -7,8 +7,8 @@ from experiments import base
 def get_config():
   config = base.get_config('sft')
   config.init = 'scratch'
-  config.data = 'toy:running_sum?count=96000'
-  config.epochs = 1
+  config.data = 'toy:running_sum?count=24000'
+  config.epochs = 4
   config.batch = 192
   config.micro = 192
   config.max_len = 23

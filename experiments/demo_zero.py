@@ -8,11 +8,12 @@ def get_config():
   config = base.get_config('rl')
   config.init = 'runs/demo/base/model'
   config.data = 'toy:running_sum?count=20000'
-  config.steps = 300
+  config.steps = 120
+  config.seed = 100  # other records than the base has seen
   config.micro = 256
   config.buckets = 1
   config.rewards = dict(accuracy=1.0, format=0.2)
-  config.eval.every = 50
+  config.eval.every = 10
   config.eval.held_out = 256
   config.eval.samples = 4
   config.prompt.template = 'plain'
@@ -23,6 +24,6 @@ def get_config():
   config.grpo.group = 16
   config.grpo.weights = 'token'
   config.grpo.beta = 0.0
-  config.optim.lr = 2e-4
+  config.optim.lr = 1e-4
   config.save_every = 50
   return config

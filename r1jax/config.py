@@ -18,6 +18,7 @@ import textwrap
 import traceback
 import types
 import typing
+import uuid
 
 import ml_collections
 
@@ -143,7 +144,8 @@ def claim(workdir, cls, config):
   text = json.dumps(dict(changed=changed, config=new), indent=2)
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix('.tmp')
+    # Many hosts of one run may write the same words to one disk at one time.
+    draft = path.with_suffix(f'.{uuid.uuid4().hex}')
     draft.write_text(text + '\n')
     os.replace(draft, path)
   except OSError as error:

@@ -7,7 +7,7 @@ import functools
 import jax
 import numpy as np
 
-from r1jax import errors, rewards, sample, tokenizer
+from r1jax import errors, rewards, sample, templates
 from r1jax.config import option
 
 
@@ -55,11 +55,38 @@ def join(many, take):
   )
 
 
+def summary(samples):
+  """The means of rewards, length and truncation."""
+  return {
+    'reward': samples.reward_N.mean(),
+    'length': samples.length_N.mean(),
+    'truncated': 1 - samples.rollout.finished_B.mean(),
+  } | {f'reward/{name}': x.mean() for name, x in samples.parts.items()}
+
+
+def lines(samples, step, count):
+  """`count` of the samples, from all over them, for samples.jsonl."""
+  every = max(1, len(samples.texts) // max(1, count))
+  return [
+    dict(
+      step=step,
+      id=samples.records[n]['id'],
+      prompt=samples.records[n]['prompt'],
+      response=samples.texts[n],
+      reward=float(samples.reward_N[n]),
+      rewards={name: float(x[n]) for name, x in samples.parts.items()},
+      finished=bool(samples.rollout.finished_B[n]),
+      length=int(samples.length_N[n]),
+    )
+    for n in range(0, len(samples.texts), every)[:count]
+  ]
+
+
 def encode(words, records, c):
   """The prompt's ids for each record."""
   rows = []
   for record in records:
-    text = tokenizer.render(c.template, words, record['prompt'])
+    text = templates.render(c.template, words, record['prompt'])
     ids = words.encode(text + c.prefill)
     if not 0 < len(ids) <= c.max_len:
       raise errors.UserError(
@@ -81,6 +108,7 @@ class Generator:
 
   def __init__(self, map_loops, shards, cfg, words, prompt, sc, weights, width):
     self.map_loops, self.shards, self.width = map_loops, shards, width
+    self._placed = functools.cache(self._place)
     self.cfg, self.words, self.prompt, self.weights = (
       cfg,
       words,
@@ -117,8 +145,7 @@ class Generator:
       records, texts, rollout, *rewards.total(self.weights, records, texts)
     )
 
-  @functools.cache
-  def _placed(self, group, sc):
+  def _place(self, group, sc):
     def decode(params, rows):
       prompts, key_P2 = rows
       key = jax.random.wrap_key_data(key_P2[0])

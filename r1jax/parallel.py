@@ -25,6 +25,13 @@ TABLE = dict(
   gate_up=P(None, 'data', None, 'model'),
   down=P(None, 'model', 'data'),
 )
+# Where groups of devices take turns of their own, weights are whole over 'data'
+# and the tables are cut along D: the logits then come whole. Cut along V they
+# would be shifted by collective-permutes, in which each waits for all: a hang.
+IN_LOOPS = {
+  name: P(*(None if axis == 'data' else axis for axis in spec))
+  for name, spec in TABLE.items()
+} | dict(embed=P(None, 'model'), head=P(None, 'model'))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +73,12 @@ def placement(c, devices=None):
   )
 
 
-def shardings(place, tree):
+def shardings(place, tree, table=TABLE):
   """The NamedSharding of every leaf of a tree of parameters or of a state."""
 
   def one(path, leaf):
     names = [str(getattr(k, 'key', getattr(k, 'name', ''))) for k in path]
-    spec = TABLE.get(names[-1], P()) if place.kind == 'mesh' else P()
+    spec = table.get(names[-1], P()) if place.kind == 'mesh' else P()
     if not leaf.ndim:
       spec = P()
     for axis, name in enumerate(spec):
@@ -138,18 +145,10 @@ def map_loops(place, fn):
   placed = jax.jit(shared)
 
   def call(params, rows):
-    whole = jax.tree.map(
-      lambda s: _without(s, 'data'), shardings(place, params)
-    )
-    params = jax.device_put(params, whole)
+    params = jax.device_put(params, shardings(place, params, IN_LOOPS))
     return get_rows(place, placed(params, put_rows(place, rows)))
 
   return call
-
-
-def _without(sharding, axis):
-  spec = [None if name == axis else name for name in sharding.spec]
-  return NamedSharding(sharding.mesh, P(*spec))
 
 
 def train_step(place, loss_fn, tx):

@@ -23,6 +23,7 @@ GROUP = 3
 P, WIDTH = 8, 6
 B = P * GROUP
 KEY = jax.random.key(11)
+ENDS = (5, 11, 2)
 
 
 @functools.cache
@@ -97,7 +98,7 @@ def test_rows_are_prompt_then_sample_then_padding(endless):
 def ended(temperature, top_p=1.0, top_k=0, real_vocab=0):
   """A rollout in which most rows end early, each at a time of its own."""
   return roll(
-    temperature=temperature, top_p=top_p, top_k=top_k, ends=(5, 11, 2),
+    temperature=temperature, top_p=top_p, top_k=top_k, ends=ENDS,
     form=dict(real_vocab=real_vocab),
   )  # fmt: skip
 
@@ -182,31 +183,31 @@ def test_samples_do_not_depend_on_slots_refills_windows_or_form(
 
 
 ORDER = np.array([5, 2, 7, 0, 3, 6, 1, 4])
-PLACES = dict(
-  pmap_4=('pmap', 4, 1),
-  mesh_4_data=('mesh', 4, 1),
-  mesh_2_data_2_model=('mesh', 4, 2),
+
+
+@pytest.mark.parametrize(
+  'kind, model_axis', [('pmap', 1), ('mesh', 1), ('mesh', 2)]
 )
-
-
-@pytest.mark.parametrize('place', PLACES)
-def test_samples_do_not_depend_on_order_and_devices(place, endless):
-  kind, devices, model_axis = PLACES[place]
+def test_samples_do_not_depend_on_order_and_devices(kind, model_axis):
+  """On four devices whose loops end at different times. Were anything passed
+  between groups of devices that draw rows of their own, this would hang."""
   place = parallel.placement(
-    parallel.ParallelConfig(kind=kind, model=model_axis),
-    jax.devices()[:devices],
+    parallel.ParallelConfig(kind=kind, model=model_axis), jax.devices()[:4]
   )
+  sc = dataclasses.replace(SC, ends=ENDS)
 
   def rollout(params, rows):
-    out = sample.sample(params, CFG, rows, KEY, GROUP, SC)
+    out = sample.sample(params, CFG, rows, KEY, GROUP, sc)
     return out.replace(steps=out.steps[None], live=out.live[None])
 
   weights = parallel.put_state(place, params())
   rows = jax.device_get(prompts(ORDER))
   out = parallel.map_loops(place, rollout)(weights, rows)
-  assert out.live.sum() == B * SC.max_new
+  assert out.steps.size == place.rows and len(set(out.steps)) > 1
+  assert out.live.sum() == out.mask_BL.sum()
   back = np.argsort(np.repeat(ORDER, GROUP) * GROUP + np.tile(range(GROUP), P))
-  same(jax.tree.map(lambda a: a[back] if a.shape[0] == B else a, out), endless)
+  by_row = lambda a: a[back] if a.shape[0] == B else a
+  same(jax.tree.map(by_row, out), ended(1.0))
 
 
 def cut(tokens, ends=(), stops=()):

@@ -3,7 +3,7 @@ import json
 import pytest
 import tokenizers
 
-from r1jax import errors, tokenizer
+from r1jax import errors, templates, tokenizer
 
 TEXTS = (
   'plain text, 12 + 34 = 46\n',
@@ -118,8 +118,8 @@ def test_bos_is_put_before_texts_where_the_tokenizer_puts_it(tmp_path):
   assert load(config=config).prefix == ''
   with_bos = load(config=config, bos=True, template='{{ bos_token }}x')
   assert with_bos.encode('a') == [97]
-  assert tokenizer.render('plain', with_bos, 'a') == '<think>a'
-  assert tokenizer.render('chat', with_bos, 'a') == '<think>x'
+  assert templates.render('plain', with_bos, 'a') == '<think>a'
+  assert templates.render('chat', with_bos, 'a') == '<think>x'
   assert load(config=config | dict(add_bos_token=True)).prefix == '<think>'
   refused = load(config=config | dict(add_bos_token=False), bos=True)
   assert refused.prefix == ''
@@ -208,7 +208,7 @@ def test_a_broken_sentencepiece_file_gets_a_sentence(tmp_path):
 
 
 def test_the_r1_zero_template_is_the_papers_word_for_word():
-  assert tokenizer.render('r1_zero', tokenizer.ByteTokenizer(), '{x} %s?') == (
+  assert templates.render('r1_zero', tokenizer.ByteTokenizer(), '{x} %s?') == (
     'A conversation between User and Assistant. The user asks a question, and '
     'the Assistant solves it. The assistant first thinks about the reasoning '
     'process in the mind and then provides the user with the answer. The '
@@ -220,10 +220,10 @@ def test_the_r1_zero_template_is_the_papers_word_for_word():
 
 def test_a_template_is_a_name_or_a_text_with_a_place_for_the_question():
   words = tokenizer.ByteTokenizer()
-  assert tokenizer.render('plain', words, 'Q') == 'Q'
-  assert tokenizer.render('{0} {question}', words, '{q}') == '{0} {q}'
+  assert templates.render('plain', words, 'Q') == 'Q'
+  assert templates.render('{0} {question}', words, '{q}') == '{0} {q}'
   with pytest.raises(errors.UserError, match="'r1-zero'.*'r1_zero'"):
-    tokenizer.render('r1-zero', words, 'Q')
+    templates.render('r1-zero', words, 'Q')
 
 
 @pytest.mark.parametrize(
@@ -240,4 +240,4 @@ def test_a_template_is_a_name_or_a_text_with_a_place_for_the_question():
   ],
 )
 def test_thinking_ends_at_the_last_closing_tag(text, want):
-  assert tokenizer.think_split(text) == want
+  assert templates.think_split(text) == want

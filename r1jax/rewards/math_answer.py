@@ -1,8 +1,9 @@
 r"""Math answers: the one final answer of a response, compared exactly.
 
 Nothing here evaluates what a model wrote; a response is scanned once, and only
-a capped piece of it is read. `exact` says None where two texts differ but mathematics might
-still find them equal: deeper verifiers go behind it, in `equal`.
+a capped piece of it is read. `exact` says None where two texts differ but
+mathematics might still find them equal: deeper verifiers go behind it, in
+`equal`.
 
 The rules that a reader might argue with:
 - 0.3333 is never 1/3. A gold with three decimals or more may be a rounded one
@@ -16,115 +17,17 @@ The rules that a reader might argue with:
 """
 
 import re
-import unicodedata
-from fractions import Fraction
-from typing import NamedTuple
 
 import numpy as np
 
 from r1jax import errors
+from r1jax.rewards import math_value
 
-MAX_ANSWER = 1000  # characters of an answer that is read at all
 MAX_PLAIN = 100  # characters of an answer that stands outside a box
 MAX_BOXES = 8  # different boxes that are compared with one another
-MAX_DEPTH = 20  # nested brackets
-MAX_EXPONENT = 1000
 ROUNDED = 3  # decimals from which a gold counts as a rounded number
-
-OPEN, CLOSE = '([{', ')]}'
 BOX = re.compile(r'\\(?:boxed|fbox)\s*\{|\\.|[{}]', re.DOTALL)
 PROSE = re.compile(r'(?<!\S)[a-zA-Z]{3,}(?![^\s.,])')
-FUNCTIONS = set('pi sqrt frac sin cos tan cot sec csc log ln exp'.split())
-
-SPELLINGS = {
-  **dict.fromkeys('−–‐‑﹣', '-'),
-  **dict.fromkeys('\u2009\u202f\u00a0', r'\,'),  # thin and no-break spaces
-  **dict.fromkeys('⁄∕', '/'),
-  **dict.fromkeys('·⋅', r'\cdot '),
-  **{'×': r'\times ', 'π': r'\pi ', '∞': r'\infty ', '∪': r'\cup '},
-  **{'∈': r'\in ', '±': r'\pm ', '°': r'^\circ ', '≤': r'\le ', '≥': r'\ge '},
-}
-SMALL = '⁰¹²³⁴⁵⁶⁷⁸⁹⁻', '₀₁₂₃₄₅₆₇₈₉'
-
-# One spelling of LaTeX, applied in this order.
-REWRITES = [
-  (re.compile(pattern), new)
-  for pattern, new in (
-    (r'\s+', ' '),
-    (r'\\\\', '\n'),  # the next row of a matrix
-    (r'\\! ?', ''),
-    (
-      r'(?<![\d.])\d{1,3}(?:(?:\\,|\{,\})\d{3})+(?!\d)',
-      lambda match: re.sub(r'\D', '', match[0]),
-    ),
-    (r'\\[,;: ]|\\q?quad(?![a-zA-Z])|(?<=\S)~', ' '),
-    (r'\\[()\[\]]|\\[bB]igg?[lr]?(?![a-zA-Z])', ''),
-    (r'\\(?:left|right|displaystyle|boxed|fbox)(?![a-zA-Z])', ''),
-    (
-      r'\\(?:text(?:bf|it|rm)?|mbox|math(?:rm|bf)|operatorname) ?\{([^{}]*)\}',
-      r' \1 ',
-    ),
-    (r'\\[dtc]frac', r'\\frac'),
-    (r' ?\^ ?(?:\{ ?\\circ ?\}|\\circ)|\\degree(?![a-z])', ' deg '),
-    (r' ?(?:\*|\\(?:cdot|times)(?![a-zA-Z])) ?', '*'),
-    (r'√ ?(\d+|[a-zA-Z])', r'\\sqrt{\1}'),
-    (r'√', r'\\sqrt'),
-    (r'(\\frac|\\sqrt) ?(\d|(?<= )[a-zA-Z])', r'\1{\2}'),
-    (r'(\\frac) ?(\{[^{}]*\}) ?([\da-zA-Z])', r'\1\2{\3}'),
-    (r'\\([$%])', r'\1'),
-    (r' +', ' '),
-    (r' (?=[\^_,)\]}])|(?<=[(\[{]) ', ''),
-  )
-]
-THOUSANDS = re.compile(r'(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)')
-AND = re.compile(r',? ?\b(?:and|or)\b ?')
-NAME = re.compile(
-  r'((?:[a-zA-Z]|\\[a-z]+)(?:_\w|_\{\w+\}|\([a-z]\))?|\([a-z](?:, ?[a-z])+\))'
-  r' ?(?:=|\\in(?![a-z])) ?'
-)
-MATRIX = re.compile(r'\\begin\{([pb]?matrix)\}(.*)\\end\{\1\}', re.DOTALL)
-
-PLAIN = r'(?:\d+\.?\d*|\.\d+)'
-DECIMAL = re.compile(
-  rf'([+-]?{PLAIN})(?:(?:[eE]|\*10\^)\{{?([+-]?\d{{1,4}})\}}?)?'
-)
-POWER = re.compile(r'([+-]?)10\^\{?([+-]?\d{1,4})\}?')
-SLASH = re.compile(rf'([+-]?)(?:(\d+) )?({PLAIN})/({PLAIN})')
-RATIO = re.compile(
-  rf'([+-]?)(\d*)\\frac\{{([+-]?{PLAIN})\}}\{{([+-]?{PLAIN})\}}'
-)
-
-MONEY = re.compile(r'([+-]?) ?([$€£]) ?')
-WORD = r'(?:[a-zA-Z]{2,}|[mgshlL])(?:\^\{?-?\d\}?)?'
-UNIT = re.compile(
-  r'(?:(?<=[\d)}.])|(?<=\\pi))'
-  rf'(?: ?[%$€£]| {WORD}(?:[ /*]{WORD}){{0,3}}|(?:[cmk]m|kg|ft|mph)(?:\^\d)?)$'
-)
-UNITS = {
-  **{'dollar': '$', 'euro': '€', 'percent': '%', 'degree': 'deg'},
-  **{'meter': 'm', 'metre': 'm', 'centimeter': 'cm', 'centimetre': 'cm'},
-  **{'kilometer': 'km', 'kilometre': 'km', 'inche': 'in', 'inch': 'in'},
-  **{'foot': 'ft', 'feet': 'ft', 'gram': 'g', 'kilogram': 'kg', 'hour': 'h'},
-  **{'hr': 'h', 'minute': 'min', 'second': 's', 'sec': 's', 'liter': 'l'},
-}
-# A number before one of these is not a value with its unit.
-NOT_UNITS = set(
-  'plus minus times over less more than most least not about below above under '
-  'is are was if mod base choose point zero negative squared cubed factorial '
-  'half halves third thirds fourth fourths quarter quarters fifth fifths '
-  'tenth tenths hundredth hundredths thousandth thousandths infinity '
-  'dozen hundred thousand million billion trillion'.split()
-).union(FUNCTIONS)
-
-
-class Value(NamedTuple):
-  """What a text says: kind is 'number', 'text', or the brackets of a body."""
-
-  kind: str
-  body: Fraction | str | tuple
-  unit: str = ''
-  name: str = ''
-  decimals: int = 0
 
 
 def accuracy(records, texts):
@@ -141,10 +44,10 @@ def accuracy(records, texts):
 def check_gold(record):
   """Refuses a gold answer that `equal` could not compare with anything."""
   gold = record['answer']
-  if not isinstance(gold, str) or read(gold) is None:
+  if not isinstance(gold, str) or math_value.read(gold) is None:
     raise errors.UserError(
       f'the gold answer {str(gold)[:60]!r} of record {record["id"]} cannot be '
-      f'read: make it one value of at most {MAX_ANSWER} characters, with '
+      f'read: make it one value of at most {math_value.MAX_ANSWER} characters, with '
       'balanced brackets'
     )
 
@@ -167,7 +70,7 @@ def extract(text):
   found = list(dict.fromkeys(_boxes(rest)))
   if not found:
     return _plainly_one_value(rest) if tagged else None
-  if len(found) > MAX_BOXES or read(found[-1]) is None:
+  if len(found) > MAX_BOXES or math_value.read(found[-1]) is None:
     return None
   return found[-1] if all(equal(x, found[-1]) for x in found[:-1]) else None
 
@@ -179,24 +82,14 @@ def equal(answer, gold):
 
 def exact(answer, gold):
   """True or False where exact rules settle it, None where they do not."""
-  a, g = read(answer), read(gold)
+  a, g = math_value.read(answer), math_value.read(gold)
   if a is None or g is None:
     return False
-  if _same(a, g) or _tight(_clean(answer)) == _tight(_clean(gold)):
+  if _same(a, g) or math_value.tight(
+    math_value.clean(answer)
+  ) == math_value.tight(math_value.clean(gold)):
     return True
   return False if _settled(a) and _settled(g) else None
-
-
-def read(text):
-  """The Value of a text, None if it is blank, too long or unbalanced."""
-  if not text.strip() or len(text) > MAX_ANSWER:
-    return None
-  text, depth = _clean(text), 0
-  for c in text:
-    depth += (c in OPEN) - (c in CLOSE)
-    if not 0 <= depth <= MAX_DEPTH:
-      return None
-  return _value(text) if text and depth == 0 else None
 
 
 def _boxes(text):
@@ -219,177 +112,14 @@ def _plainly_one_value(text):
   text = text.strip()
   if len(text) > MAX_PLAIN or '\n' in text:
     return None
-  value = read(text)
+  value = math_value.read(text)
   if value is None or value.kind != 'text':
     return text if value else None
-  words = [word for word in PROSE.findall(text) if word not in FUNCTIONS]
+  words = [
+    word for word in PROSE.findall(text) if word not in math_value.FUNCTIONS
+  ]
   is_expression = any(c.isdigit() for c in text)
   return text if len(words) <= (0 if is_expression else 3) else None
-
-
-def _clean(text):
-  """One spelling of digits, signs, spaces and LaTeX's ornaments."""
-  if not text.isascii():
-    for mark, small in zip('^_', SMALL):
-      big = str.maketrans(small, '0123456789-'[: len(small)])
-      text = re.sub(
-        f'[{small}]+', lambda m: f'{mark}{{{m[0].translate(big)}}}', text
-      )
-    text = ''.join(map(_spelling, text))
-  text = text.strip()
-  if text.startswith('**') and text.endswith('**'):
-    text = text[2:-2]
-  if len(re.findall(r'(?<!\\)\$', text)) % 2 == 0:
-    text = re.sub(r'(?<!\\)\$', '', text)
-  for pattern, new in REWRITES:
-    text = pattern.sub(new, text)
-  return text.strip().removesuffix('.').strip()
-
-
-def _spelling(c):
-  if c.isascii() or c in SPELLINGS:
-    return SPELLINGS.get(c, c)
-  if c.isdecimal():
-    return str(unicodedata.decimal(c))
-  form = unicodedata.normalize('NFKC', c)
-  if '⁄' in form:  # ½ and its like, perhaps after a whole number
-    return f' {form} '.replace('⁄', '/')
-  if unicodedata.category(c) == 'Cf':
-    return ''
-  return form if form.isascii() and not c.isnumeric() else c
-
-
-def _value(text):
-  text = text.strip()
-  if not text.startswith(('(', '[', '{', r'\{')):
-    text = THOUSANDS.sub(lambda match: match[0].replace(',', ''), text)
-  if len(parts := _split(text, r'\cup')) > 1:
-    return Value(r'\cup', _ordered(parts))
-  if len(parts := _alternatives(_split(AND.sub(',', text), ','))) > 1:
-    return Value('{}', _ordered(parts))
-  name = ''
-  if match := NAME.match(text):
-    name, text = match[1].replace(' ', ''), text[match.end() :]
-  if match := MATRIX.fullmatch(text):
-    rows = [row.split('&') for row in match[2].strip('\n ').split('\n')]
-    body = tuple(Value('()', tuple(map(_value, row))) for row in rows)
-    return Value('matrix', body, name=name)
-  if (brackets := _brackets(text)) is None:
-    return _quantity(text)._replace(name=name)
-  inside = text[len(brackets) // 2 : -(len(brackets) // 2)]
-  parts = _split(inside, ',')
-  if brackets in ('()', '{}') and len(parts) == 1:
-    inner = _value(inside)
-    return inner._replace(name=name or inner.name)
-  if brackets in ('{}', r'\{\}'):
-    return Value('{}', _ordered(_alternatives(parts)), name=name)
-  return Value(brackets, tuple(map(_value, parts)), name=name)
-
-
-def _split(text, separator):
-  """Cuts at the separators that stand outside all brackets."""
-  parts, start, depth = [], 0, 0
-  for i, c in enumerate(text):
-    depth += (c in OPEN) - (c in CLOSE)
-    if depth == 0 and text.startswith(separator, i):
-      parts.append(text[start:i])
-      start = i + len(separator)
-  return parts + [text[start:]]
-
-
-def _alternatives(parts):
-  r"""Writes a part with one \pm outside brackets as two."""
-  pieces = [_split(part, r'\pm') for part in parts]
-  return [
-    sign.join(piece)
-    for piece in pieces
-    for sign in (('+', '-') if len(piece) == 2 else (r'\pm',))
-  ]
-
-
-def _ordered(parts):
-  def key(value):
-    body = value.body
-    return value.kind, body if value.kind == 'number' else repr(body)
-
-  return tuple(sorted(map(_value, parts), key=key))
-
-
-def _brackets(text):
-  """The two brackets that hold the whole text, or None."""
-  if not text.startswith(('(', '[', '{', r'\{')):
-    return None
-  depth = 0
-  for c in text[:-1]:
-    depth += (c in OPEN) - (c in CLOSE)
-    if depth == 0 and c in CLOSE:
-      return None
-  if text[0] == '\\':
-    return r'\{\}' if text.endswith(r'\}') else None
-  return text[0] + text[-1]
-
-
-def _quantity(text):
-  """A number or other text, with its unit."""
-  core, unit = text, ''
-  if match := MONEY.match(text):
-    core, unit = match[1] + text[match.end() :], match[2]
-  elif match := UNIT.search(text):
-    words = re.sub(r'[{}]', '', match[0].strip().lower())
-    if NOT_UNITS.isdisjoint(re.findall('[a-z]+', words)):
-      core, unit = text[: match.start()], words
-  unit = re.sub('[a-z]+', lambda match: _unit_name(match[0]), unit)
-  number, decimals = _number(_tight(core))
-  if number is None:
-    return Value('text', _flat(core), unit)
-  return Value('number', number, unit, decimals=decimals)
-
-
-def _unit_name(word):
-  stem = word.removesuffix('s') or word
-  return UNITS.get(stem, stem)
-
-
-def _number(text):
-  """(value, digits after the point), or (None, 0) if it is no number."""
-  none = None, 0
-  if match := POWER.fullmatch(text):
-    text = f'{match[1]}1e{match[2]}'
-  if match := DECIMAL.fullmatch(text):
-    exponent = int(match[2] or 0)
-    if abs(exponent) > MAX_EXPONENT:
-      return none
-    decimals = len(match[1].partition('.')[2])
-    number = Fraction(match[1].removesuffix('.')) * Fraction(10) ** exponent
-    return number, 0 if match[2] else decimals
-  text = SLASH.sub(r'\1\2\\frac{\3}{\4}', text) if '/' in text else text
-  if not (match := RATIO.fullmatch(text)):
-    return none
-  sign, whole, *pair = match.groups()
-  if whole and not (pair[0] + pair[1]).isdigit():
-    return none
-  above, below = (Fraction(x.removesuffix('.')) for x in pair)
-  if below == 0:
-    return none
-  number = int(whole or 0) + above / below
-  return -number if sign == '-' else number, 0
-
-
-def _tight(text):
-  """Without spaces, save those between two digits: "3 4" is not 34."""
-  return re.sub(r'(?<!\d) +| +(?!\d)', '', text)
-
-
-def _flat(text):
-  r"""One spelling of an expression: x^{2} as x^2, pi/2 as \frac{\pi}{2}."""
-  text = re.sub(r'\\(?=[a-zA-Z])', '', _tight(text))
-  text = text.translate(str.maketrans('{}', '()'))
-  text = re.sub(r'([\^_])\((-?\d+|[a-zA-Z])\)(?!\d)', r'\1\2', text)
-  text = re.sub(r'(?<=[\d)])\*(?=[a-zA-Z(])(?!frac)', '', text)
-  text = re.sub(
-    r'(?<![\w^)./])(\w+)/(\d+|[a-zA-Z]|pi)(?![\w^(.])', r'frac(\1)(\2)', text
-  )
-  return text.casefold() if len(text) > 1 and text.isalpha() else text
 
 
 def _same(a, g):

@@ -17,9 +17,9 @@ from r1jax import (
   convert,
   data,
   errors,
-  estimates,
   generate,
   grpo,
+  held_out,
   metrics,
   parallel,
   policy,
@@ -32,15 +32,6 @@ from r1jax import (
   config as configs,
 )
 from r1jax.config import option
-
-
-@dataclasses.dataclass(frozen=True)
-class EvalConfig:
-  every: int = option(50, 'steps between evaluations; 0: never')
-  data: str = option('', "held-out records; '': held out of the data")
-  held_out: int = option(128, 'prompts to hold out of the data')
-  samples: int = option(4, 'samples a prompt')
-  temperature: float = option(1.0, 'of the evaluation samples')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +52,7 @@ class Config:
   rewards: dict[str, float] = option(
     dict(accuracy=1.0, format=1.0), 'weights by name'
   )
-  eval: EvalConfig = EvalConfig()
+  eval: held_out.EvalConfig = held_out.EvalConfig()
   prompt: generate.PromptConfig = generate.PromptConfig()
   sample: sample.SampleConfig = sample.SampleConfig()
   grpo: grpo.GrpoConfig = grpo.GrpoConfig()
@@ -90,6 +81,12 @@ class Run:
     """The length allowed to a rollout that begins after `step` updates."""
     starts = [new for first, new in self.c.longer if first <= step]
     return starts[-1] if starts else self.c.sample.max_new
+
+  def evaluate(self, params, step):
+    key = jax.random.fold_in(jax.random.fold_in(self.key, 1), step)
+    return held_out.evaluate(
+      self.c.eval, self.generator, params, self.held, key, self.max_new(step)
+    )
 
 
 def run(config, workdir):
@@ -134,9 +131,9 @@ def run(config, workdir):
     writer, jax.random.key(c.seed), facts['step'], time.time(),
   )  # fmt: skip
   if not found and c.eval.every:
-    line = dict(step=0) | evaluate(r, state['train'].params, 0)
+    line = dict(step=0) | r.evaluate(state['train'].params, 0)
     writer.write(line)
-    print(base_rate(line), flush=True)
+    print(held_out.base_rate(line), flush=True)
 
   while facts['step'] < c.steps:
     before = facts['step']
@@ -164,6 +161,11 @@ def check(c, place):
       'config.sample.top_p and top_k cut the distribution that the loss takes '
       'the samples to be drawn from: set them to 1 and 0 for rl'
     )
+  if c.eval.every and 'accuracy' not in c.rewards:
+    raise errors.UserError(
+      'pass@1 needs the accuracy reward: add it to config.rewards, with weight '
+      '0 if it is not to be learnt from, or set config.eval.every=0'
+    )
   if c.sample.temperature <= 0:
     raise errors.UserError('config.sample.temperature must be above 0 for rl')
   rows = c.grpo.questions // c.grpo.minibatches * c.grpo.group
@@ -188,37 +190,6 @@ def load_records(c):
     records, held = data.split(records, c.eval.held_out, c.seed)
   rewards.check(c.rewards, records + held)
   return records, held
-
-
-def evaluate(r, params, step):
-  """pass@1 on the held-out records with its 95 % interval, and more."""
-  c = r.c.eval
-  key = jax.random.fold_in(jax.random.fold_in(r.key, 1), step)
-  samples = r.generator(
-    params, r.held, np.arange(len(r.held)), key, c.samples, c.temperature,
-    r.max_new(step),
-  )  # fmt: skip
-  grid = {name: x.reshape(-1, c.samples) for name, x in samples.parts.items()}
-  total_NK = samples.reward_N.reshape(-1, c.samples)
-  low, high = estimates.interval(grid['accuracy'])
-  return {
-    'eval/pass1': grid.pop('accuracy').mean(),
-    'eval/low': low,
-    'eval/high': high,
-    'eval/dead': (total_NK.max(axis=1) == total_NK.min(axis=1)).mean(),
-    'eval/length': samples.length_N.mean(),
-    'eval/truncated': 1 - samples.rollout.finished_B.mean(),
-  } | {f'eval/{name}': x.mean() for name, x in grid.items()}
-
-
-def base_rate(line):
-  """What the run starts from: a base that never succeeds cannot learn."""
-  x = {name.removeprefix('eval/'): value for name, value in line.items()}
-  return (
-    f'base: pass@1 {x["pass1"]:.3f} [{x["low"]:.3f}, {x["high"]:.3f}], '
-    f'{x["dead"]:.1%} of the groups without a signal, '
-    f'length {x["length"]:.1f}, truncated {x["truncated"]:.1%}'
-  )
 
 
 def draw(r, params, facts):
@@ -278,11 +249,11 @@ def one_rollout(r, state, facts):
   lines[0] |= rolled
   score = None
   if crossed(c.eval.every, facts['step'], step):
-    lines[-1] |= evaluate(r, state['train'].params, step)
+    lines[-1] |= r.evaluate(state['train'].params, step)
     score = float(lines[-1]['eval/pass1'])
   for line in lines:
     r.writer.write(line)
-  r.writer.samples(sample_lines(c, step, samples))
+  r.writer.samples(generate.lines(samples, step, c.log_samples))
   shown = rolled | lines[-1] | dict(delta_logp=lines[0]['delta_logp'])
   print(metrics.progress(step, c.steps, shown, r.started, r.first), flush=True)
   return state, dict(facts, step=step, cursor=cursor, score=score)
@@ -305,31 +276,9 @@ def update_metrics(c, sums, step):
 
 def rollout_metrics(r, samples):
   """What the rollout was like, before the update."""
-  rollout = samples.rollout
   slots = min(r.c.sample.slots, len(samples.texts) // r.place.rows)
-  dead_P = grpo.dead_groups(r.c.grpo, samples.reward_N)
-  return {
-    'reward': samples.reward_N.mean(),
-    'length': samples.length_N.mean(),
-    'truncated': 1 - rollout.finished_B.mean(),
-    'dead_groups': dead_P.mean(),
-    'occupancy': rollout.live.sum() / max(1, rollout.steps.sum() * slots),
-  } | {f'reward/{name}': x.mean() for name, x in samples.parts.items()}
-
-
-def sample_lines(c, step, samples):
-  """Samples from all over a rollout, for samples.jsonl."""
-  every = max(1, len(samples.texts) // max(1, c.log_samples))
-  return [
-    dict(
-      step=step,
-      id=samples.records[n]['id'],
-      prompt=samples.records[n]['prompt'],
-      response=samples.texts[n],
-      reward=float(samples.reward_N[n]),
-      rewards={name: float(x[n]) for name, x in samples.parts.items()},
-      finished=bool(samples.rollout.finished_B[n]),
-      length=int(samples.length_N[n]),
-    )
-    for n in range(0, len(samples.texts), every)[: c.log_samples]
-  ]
+  offered = max(1, samples.rollout.steps.sum() * slots)
+  return generate.summary(samples) | {
+    'dead_groups': grpo.dead_groups(r.c.grpo, samples.reward_N).mean(),
+    'occupancy': samples.rollout.live.sum() / offered,
+  }

@@ -1,0 +1,46 @@
+"""pass@1 on records that training never sees."""
+
+import dataclasses
+
+import numpy as np
+
+from r1jax import estimates, generate
+from r1jax.config import option
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+  every: int = option(50, 'steps between evaluations; 0: never')
+  data: str = option('', "held-out records; '': held out of the data")
+  held_out: int = option(128, 'prompts to hold out of the data')
+  samples: int = option(4, 'samples a prompt')
+  temperature: float = option(1.0, 'of the evaluation samples')
+
+
+def evaluate(c, generator, params, records, key, max_new):
+  """pass@1 with its 95 % interval, the share of groups without a signal, and
+  the means of the samples."""
+  samples = generator(
+    params, records, np.arange(len(records)), key, c.samples, c.temperature,
+    max_new,
+  )  # fmt: skip
+  grid = lambda x: x.reshape(-1, c.samples)
+  total_NK = grid(samples.reward_N)
+  low, high = estimates.interval(grid(samples.parts['accuracy']))
+  line = generate.summary(samples)
+  return {
+    'eval/pass1': line.pop('reward/accuracy'),
+    'eval/low': low,
+    'eval/high': high,
+    'eval/dead': (total_NK.max(axis=1) == total_NK.min(axis=1)).mean(),
+  } | {f'eval/{name}': x for name, x in line.items()}
+
+
+def base_rate(line):
+  """What the run starts from: a base that never succeeds cannot learn."""
+  x = {name.removeprefix('eval/'): value for name, value in line.items()}
+  return (
+    f'base: pass@1 {x["pass1"]:.3f} [{x["low"]:.3f}, {x["high"]:.3f}], '
+    f'{x["dead"]:.1%} of the groups without a signal, '
+    f'length {x["length"]:.1f}, truncated {x["truncated"]:.1%}'
+  )

@@ -1,0 +1,28 @@
+"""GRPO on the base of toy_sft.py, a handful of rollouts of sixteen rows."""
+
+from experiments import base
+
+
+def get_config():
+  config = base.get_config('rl')
+  config.data = 'toy:running_sum?count=64&digits=3'
+  config.steps = 4
+  config.micro = 16
+  config.buckets = 1
+  config.save_every = 2
+  config.log_samples = 16
+  config.rewards = dict(accuracy=1.0, format=0.2)
+  config.eval.every = 2
+  config.eval.held_out = 8
+  config.eval.samples = 2
+  config.prompt.template = 'plain'
+  config.prompt.max_len = 8
+  config.sample.max_new = 10
+  config.sample.slots = 4
+  config.sample.refill_every = 4
+  config.sample.windows = 1
+  config.grpo.questions = 4
+  config.grpo.group = 4
+  config.grpo.beta = 0.0
+  config.optim.lr = 1e-3
+  return config

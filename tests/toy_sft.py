@@ -1,0 +1,21 @@
+"""A base in seconds: one layer that learns to sum three digits aloud."""
+
+from experiments import base
+
+
+def get_config():
+  config = base.get_config('sft')
+  config.data = 'toy:running_sum?count=640&digits=3'
+  config.steps = 60
+  config.batch = 32
+  config.micro = 32
+  config.max_len = 48
+  config.buckets = 1
+  config.save_every = 25
+  config.prompt.template = 'plain'
+  config.scratch.layers = 1
+  config.scratch.width = 16
+  config.scratch.heads = 2
+  config.scratch.ffn = 32
+  config.optim.lr = 1e-2
+  return config
