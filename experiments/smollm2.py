@@ -21,10 +21,10 @@ def get_config():
   config.data = (
     'gym:chain_sum?count=4000&min_terms=2&max_terms=2&min_digits=1&max_digits=2'
   )
-  config.steps = 40
+  config.steps = 20
   config.micro = 16
   config.rewards = dict(accuracy=1.0, format=0.5)
-  config.eval.every = 20
+  config.eval.every = 10
   config.eval.held_out = 96
   config.eval.samples = 4
   config.prompt.template = PRIMER

@@ -57,9 +57,19 @@ def run(name, *arguments):
   else:
     settings = config.defaults(stage.Config)
   settings = config.override(settings, overrides)
+  for line in recipe(stage, settings):
+    print(line, flush=True)
   compilation_cache()
   stage.run(settings, options.workdir)
   return 0
+
+
+def recipe(stage, settings):
+  """What the run changes; the defaults are the paper's where it states them."""
+  changed = config.difference(
+    config.defaults(stage.Config).to_dict(), settings.to_dict()
+  )
+  return [f'config.{line}' for line in changed]
 
 
 def overview():

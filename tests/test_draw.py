@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax import model, sample
+from r1jax import head, sample
 
 V = 600  # two blocks and a part of a third
 DRAWS = 200_000
@@ -17,8 +17,8 @@ FREE = sample.SampleConfig()
 def scores(width=2.0):
   """Logits of all sizes, every seventh id impossible, the last ones too."""
   logits_V = width * np.random.default_rng(0).standard_normal(V)
-  logits_V[::7] = model.HIDDEN
-  logits_V[-20:] = model.HIDDEN
+  logits_V[::7] = head.HIDDEN
+  logits_V[-20:] = head.HIDDEN
   return logits_V.astype(np.float32)
 
 
@@ -126,7 +126,7 @@ def test_no_uniform_number_leads_to_an_index_without_mass(size):
 
 
 def test_one_certain_id_is_always_drawn():
-  logits_V = np.full(V, model.HIDDEN, np.float32)
+  logits_V = np.full(V, head.HIDDEN, np.float32)
   logits_V[300] = 5
   key_S = jax.random.split(jax.random.key(0), 50)
   token_S, logp_S = sample.draw(jnp.tile(logits_V, (50, 1)), key_S, FREE)

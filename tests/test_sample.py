@@ -194,7 +194,7 @@ def test_samples_do_not_depend_on_order_and_devices(kind, model_axis):
   place = parallel.placement(
     parallel.ParallelConfig(kind=kind, model=model_axis), jax.devices()[:4]
   )
-  sc = dataclasses.replace(SC, ends=ENDS)
+  sc = dataclasses.replace(SC, ends=ENDS, slots=2, refill_every=1)
 
   def rollout(params, rows):
     out = sample.sample(params, CFG, rows, KEY, GROUP, sc)
@@ -265,12 +265,19 @@ def test_a_row_ends_with_its_first_stop_sequence(endless):
   assert not all(found for _, found in want)
 
 
-def test_ends_and_stops_hold_together(endless):
+def test_a_stop_does_not_begin_in_the_row_before(endless):
+  """One slot, so that row 4 begins where row 3 has just ended; in a form of its
+  own, with an end beside."""
   rows, _ = drawn(endless)
-  ends, stops = (rows[0][3],), (tuple(rows[1][4:6]), tuple(rows[2][:1]))
+  across = (rows[3][-1], rows[4][0])
+  ends = (
+    next(t for t in range(28) if t in rows[0] and t not in sum(rows[3:5], [])),
+  )
   form = dict(scan_layers=False, cpu_layout=True)
-  out = roll(ends=ends, stops=stops, slots=2, form=form)
-  assert_cut(out, endless, ends, stops)
+  out = roll(ends=ends, stops=(across,), slots=1, form=form)
+  want = assert_cut(out, endless, ends, (across,))
+  assert want[3:5] == [(rows[3], False), (rows[4], False)]
+  assert want[0][1]
 
 
 def test_one_token_is_the_first_of_many(endless):

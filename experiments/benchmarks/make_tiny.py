@@ -28,9 +28,11 @@ def main(directory):
   rng = np.random.default_rng(0)
   shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), cfg))
   params = jax.tree_util.tree_map_with_path(
-    lambda path, a: np.ones(a.shape, np.float32)
-    if 'norm' in path[-1].key
-    else rng.normal(0, STD, a.shape).astype(np.float32),
+    lambda path, a: (
+      np.ones(a.shape, np.float32)
+      if 'norm' in path[-1].key
+      else rng.normal(0, STD, a.shape).astype(np.float32)
+    ),
     shapes,
   )
   convert.save(directory, params, cfg, tokenizer.ByteTokenizer(fill))

@@ -15,7 +15,6 @@ from r1jax import (
   generate,
   grpo,
   main,
-  model,
   parallel,
   policy,
   sample,
@@ -38,7 +37,9 @@ class Run:
       remat=options.remat,
     )
     params, self.cfg, words = policy.load(options.model, compute, None, 0)
-    self.place = parallel.placement(parallel.ParallelConfig(), jax.devices()[:1])
+    self.place = parallel.placement(
+      parallel.ParallelConfig(), jax.devices()[:1]
+    )
     self.decode_cfg = dataclasses.replace(
       self.cfg, scan_layers=False, remat='none'
     )
@@ -66,9 +67,7 @@ class Run:
     )
     loss_fn = grpo.make_loss(self.grpo, self.cfg, 1.0)
     self.update_step = parallel.train_step(self.place, loss_fn, tx)
-    self.scorer = parallel.map_rows(
-      self.place, grpo.make_score(self.cfg, 1.0)
-    )
+    self.scorer = parallel.map_rows(self.place, grpo.make_score(self.cfg, 1.0))
     self.ref = parallel.put_state(self.place, params)
     self.state = parallel.put_state(
       self.place, train.new_state(parallel.copy(self.ref), tx)
