@@ -25,9 +25,9 @@ import ml_collections
 from r1jax import errors
 
 
-def option(default, help):
-  """A dataclass field with its default and the words --help has for it."""
-  metadata = dict(help=help)
+def option(default, help, least=None):
+  """A dataclass field: default, words for --help, least number allowed."""
+  metadata = dict(help=help, least=least)
   if isinstance(default, (dict, list)):
     copied = lambda: copy.copy(default)
     return dataclasses.field(default_factory=copied, metadata=metadata)
@@ -108,11 +108,6 @@ def describe(cls):
   )
 
 
-def as_dict(settings):
-  """The nested dict of a built dataclass."""
-  return dataclasses.asdict(settings)
-
-
 def changes(a, b):
   """[(dotted key, value in a, value in b)] where two nested dicts differ."""
   a, b = _flat(a), _flat(b)
@@ -131,7 +126,7 @@ def claim(workdir, cls, config):
   The file holds `config`, every key, and `changed`, {key: [default, value]}.
   """
   path = pathlib.Path(workdir) / 'config.json'
-  new = as_dict(build(cls, config))
+  new = dataclasses.asdict(build(cls, config))
   if path.exists():
     lines = difference(_read(path), new)
     if lines:
@@ -201,7 +196,13 @@ def _build(cls, config, prefix, names):
     if key not in config:
       raise errors.UserError(f'the key {prefix}.{key} is missing')
   typed = lambda key: _typed(hints[key], config[key], f'{prefix}.{key}', names)
-  return cls(**{key: typed(key) for key in hints})
+  built = cls(**{key: typed(key) for key in hints})
+  for field, value in _values(built):
+    least = field.metadata.get('least')
+    if least is not None and value < least:
+      name = f'{prefix}.{field.name}'
+      raise errors.UserError(f'{name} is {value}; it must be at least {least}')
+  return built
 
 
 def _typed(kind, value, name, names):
@@ -279,8 +280,7 @@ def _blame(path, error):
 
 
 def _nearest(name, names):
-  leaf = lambda key: key.split('.')[-1]
-  near = [key for key in names if leaf(key) == leaf(name)]
+  near = [key for key in names if key.split('.')[-1] == name.split('.')[-1]]
   near = near or difflib.get_close_matches(name, names, 1)
   return f': did you mean {near[0]}?' if near else ''
 

@@ -18,7 +18,9 @@ class PromptConfig:
   )
   prefill: str = option('', 'begins every response, e.g. <think>')
   stop: tuple[str, ...] = option((), 'texts that end a response, as ids alone')
-  max_len: int = option(512, 'most tokens of a prompt, prefill included')
+  max_len: int = option(
+    512, 'most tokens of a prompt, prefill included', least=1
+  )
 
 
 @dataclasses.dataclass(frozen=True)

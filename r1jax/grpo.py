@@ -13,26 +13,34 @@ from r1jax.rewards import length
 
 @dataclasses.dataclass(frozen=True)
 class GrpoConfig:
-  questions: int = option(32, 'questions a rollout')
-  group: int = option(16, 'samples a question, G')
-  minibatches: int = option(1, 'optimiser steps a pass over a rollout')
-  epochs: int = option(1, 'passes over a rollout, mu')
+  questions: int = option(32, 'questions a rollout', least=1)
+  group: int = option(16, 'samples a question, G', least=1)
+  minibatches: int = option(1, 'optimiser steps a pass over a rollout', least=1)
+  epochs: int = option(1, 'passes over a rollout, mu', least=1)
   objective: str = option('grpo', 'grpo, sequence, gspo or cispo')
   weights: str = option(
     'response', 'mean over: response (GRPO), token (DAPO), constant (Dr. GRPO)'
   )
   scale: str = option('std', 'of advantages: std, sample_std, none')
-  clip_low: float = option(0.2, 'the ratio is clipped below 1 - this')
-  clip_high: float = option(0.2, 'the ratio is clipped above 1 + this')
-  beta: float = option(0.001, 'weight of the KL to the reference; 0: none')
+  clip_low: float = option(0.2, 'the ratio is clipped below 1 - this', least=0)
+  clip_high: float = option(0.2, 'the ratio is clipped above 1 + this', least=0)
+  beta: float = option(
+    0.001, 'weight of the KL to the reference; 0: none', least=0
+  )
   kl: str = option('paper', 'gradient of the KL: paper (k3) or reverse')
-  ref_every: int = option(400, 'steps between refreshes of the reference; 0')
+  ref_every: int = option(
+    400, 'steps between refreshes of the reference; 0', least=0
+  )
   old: str = option('sampler', 'old log-probabilities: sampler or trainer')
-  importance_cap: float = option(0.0, 'cap of pi_trainer/pi_sampler; 0: off')
+  importance_cap: float = option(
+    0.0, 'cap of pi_trainer/pi_sampler; 0: off', least=0
+  )
   overlong_filter: bool = option(False, 'truncated rows leave the loss (DAPO)')
-  overlong_cache: int = option(0, 'tokens of the soft length penalty; 0: off')
+  overlong_cache: int = option(
+    0, 'tokens of the soft length penalty; 0: off', least=0
+  )
   dynamic_tries: int = option(
-    0, 'rollouts drawn at most to replace dead groups (DAPO); 0: off'
+    0, 'rollouts drawn at most to replace dead groups (DAPO); 0: off', least=0
   )
 
 
@@ -67,6 +75,28 @@ def check(c, dtype):
     raise errors.UserError(
       f'in {dtype} the sampler and the trainer round differently: set '
       'config.grpo.old=trainer (and importance_cap=2 to correct the sampler)'
+    )
+
+
+def check_counts(c, steps, micro, shards):
+  """Refuses rows that do not fill micro-batches on every device, and updates
+  that do not fill rollouts."""
+  if c.questions % shards or micro % shards:
+    raise errors.UserError(
+      f'{shards} devices share the rows: config.grpo.questions '
+      f'({c.questions}) and config.micro ({micro}) must be multiples'
+    )
+  rows = c.questions // c.minibatches * c.group
+  if rows % micro:
+    raise errors.UserError(
+      f'config.micro is {micro}: it must divide the {rows} rows of a '
+      'mini-batch (questions / minibatches * group)'
+    )
+  updates = c.minibatches * c.epochs
+  if steps % updates:
+    raise errors.UserError(
+      f'config.steps is {steps}: it must be a multiple of the {updates} '
+      'updates of a rollout (minibatches * epochs)'
     )
 
 

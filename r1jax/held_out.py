@@ -4,17 +4,31 @@ import dataclasses
 
 import numpy as np
 
-from r1jax import estimates, generate
+from r1jax import errors, estimates, generate
 from r1jax.config import option
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-  every: int = option(50, 'steps between evaluations; 0: never')
+  every: int = option(50, 'steps between evaluations; 0: never', least=0)
   data: str = option('', "held-out records; '': held out of the data")
-  held_out: int = option(128, 'prompts to hold out of the data')
-  samples: int = option(4, 'samples a prompt')
-  temperature: float = option(1.0, 'of the evaluation samples')
+  held_out: int = option(128, 'prompts to hold out of the data', least=0)
+  samples: int = option(4, 'samples a prompt', least=1)
+  temperature: float = option(1.0, 'of the evaluation samples', least=0)
+
+
+def check(c, weights):
+  """Refuses what cannot be evaluated, with a sentence."""
+  if c.every and 'accuracy' not in weights:
+    raise errors.UserError(
+      'pass@1 needs the accuracy reward: add it to config.rewards, with weight '
+      '0 if it is not to be learnt from, or set config.eval.every=0'
+    )
+  if c.every and not c.data and not c.held_out:
+    raise errors.UserError(
+      'nothing is held out to evaluate on: set config.eval.held_out or '
+      'config.eval.data, or config.eval.every=0'
+    )
 
 
 def evaluate(c, generator, params, records, key, max_new):

@@ -37,7 +37,7 @@ IN_LOOPS = {
 @dataclasses.dataclass(frozen=True)
 class ParallelConfig:
   kind: str = option('pmap', 'pmap: a replica a device; mesh: sharded')
-  model: int = option(1, "devices on the mesh's 'model' axis")
+  model: int = option(1, "devices on the mesh's 'model' axis", least=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +67,13 @@ def placement(c, devices=None):
       f'config.parallel.model is {c.model}: it must divide the {len(devices)} '
       'devices, and be 1 under pmap'
     )
-  grid = np.array(devices).reshape(-1, c.model)
+  grid, axes = np.array(devices).reshape(-1, c.model), ('data', 'model')
+  if c.kind == 'pmap':
+    # pmap's own mesh: under another one its output would be a new kind of
+    # input, and every program compiled a second time.
+    grid, axes = grid[:, 0], axes[:1]
   return Placement(
-    c.kind, Mesh(grid, ('data', 'model'), axis_types=(AxisType.Auto,) * 2)
+    c.kind, Mesh(grid, axes, axis_types=(AxisType.Auto,) * grid.ndim)
   )
 
 
@@ -125,7 +129,7 @@ def get_rows(place, tree):
 def map_rows(place, fn):
   """fn(params, rows) -> rows, run by every device on its own rows."""
   if place.kind == 'pmap':
-    placed = jax.pmap(fn, axis_name='d', in_axes=(None, 0))
+    placed = jax.pmap(fn, axis_name='data', in_axes=(None, 0))
   else:
     placed = jax.jit(fn)
   return lambda params, rows: get_rows(
@@ -158,8 +162,8 @@ def train_step(place, loss_fn, tx):
   gradient, update = train.make_gradient(loss_fn), train.make_update(tx)
   add = functools.partial(jax.tree.map, lambda a, b: a + b)
   if place.kind == 'pmap':
-    total = lambda tree: jax.lax.psum(tree, 'd')
-    over_rows = functools.partial(jax.pmap, axis_name='d', out_axes=None)
+    total = lambda tree: jax.lax.psum(tree, 'data')
+    over_rows = functools.partial(jax.pmap, axis_name='data', out_axes=None)
   else:
     total = lambda tree: tree
     over_rows = lambda fn, in_axes, **kw: jax.jit(fn, **kw)

@@ -18,17 +18,19 @@ class ComputeConfig:
   remat: str = option(
     'none', 'recompute in the backward pass: none, full, dots'
   )
-  head_chunk: int = option(128, 'columns whose logits exist at one time')
+  head_chunk: int = option(
+    128, 'columns whose logits exist at one time', least=1
+  )
 
 
 @dataclasses.dataclass(frozen=True)
 class ScratchConfig:
   """A small Llama with fresh weights over bytes and the four tags."""
 
-  layers: int = option(2, 'layers')
-  width: int = option(96, 'model width')
-  heads: int = option(4, 'attention heads')
-  ffn: int = option(256, 'feed-forward width')
+  layers: int = option(2, 'layers', least=1)
+  width: int = option(96, 'model width', least=1)
+  heads: int = option(4, 'attention heads', least=1)
+  ffn: int = option(256, 'feed-forward width', least=1)
 
 
 def load(init, compute, scratch, seed):
@@ -40,7 +42,17 @@ def load(init, compute, scratch, seed):
       'config.compute.dtype can be float32 or bfloat16, config.compute.remat '
       f'none, {" or ".join(model.REMAT)}'
     )
+  if not init or init == 'scratch' and scratch is None:
+    raise errors.UserError(
+      f"config.init is '{init}': name the directory of a trained model, a GGUF "
+      'file or a model of the hub (ORG/NAME)'
+    )
   if init == 'scratch':
+    if scratch.width % (2 * scratch.heads):
+      raise errors.UserError(
+        f'config.scratch.width is {scratch.width}: it must be a multiple of '
+        f'twice config.scratch.heads, which is {scratch.heads}'
+      )
     words = tokenizer.ByteTokenizer()
     cfg = model.ModelConfig(
       vocab_size=words.vocab_size,
@@ -59,11 +71,11 @@ def load(init, compute, scratch, seed):
         f'{init} holds no tokenizer: put its tokenizer.json or tokenizer.model '
         'beside the weights'
       )
-  if words.vocab_size > cfg.vocab_size:
-    raise errors.UserError(
-      f'the tokenizer of {init} has {words.vocab_size} ids and the model '
-      f'{cfg.vocab_size}: they do not belong together'
-    )
+    if not words.eos_ids:
+      raise errors.UserError(
+        f'the tokenizer of {init} names no end token, so no response could '
+        'end: give the checkpoint an eos_token'
+      )
   cfg = dataclasses.replace(
     cfg,
     real_vocab=words.vocab_size,

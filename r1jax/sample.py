@@ -17,13 +17,17 @@ BLOCK = 256  # ids a block in the two-level inverse of the distribution
 
 @dataclasses.dataclass(frozen=True)
 class SampleConfig:
-  max_new: int = option(512, 'most tokens drawn for one sample')
-  temperature: float = option(1.0, 'of the softmax; 0 takes the likeliest')
+  max_new: int = option(512, 'most tokens drawn for one sample', least=1)
+  temperature: float = option(
+    1.0, 'of the softmax; 0 takes the likeliest', least=0
+  )
   top_p: float = option(1.0, 'smallest set of tokens of this mass; 1: all')
-  top_k: int = option(0, 'that many likeliest tokens; 0: all')
-  slots: int = option(64, 'rows decoded at one time on a device')
-  refill_every: int = option(16, 'tokens between two refills of free slots')
-  windows: int = option(4, 'cache lengths to choose from as rows grow')
+  top_k: int = option(0, 'that many likeliest tokens; 0: all', least=0)
+  slots: int = option(64, 'rows decoded at one time on a device', least=1)
+  refill_every: int = option(
+    16, 'tokens between two refills of free slots', least=1
+  )
+  windows: int = option(4, 'cache lengths to choose from as rows grow', least=1)
   ends: tuple[int, ...] = option(
     (), 'ids that end a row; (): the tokenizer says'
   )

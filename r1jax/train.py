@@ -2,6 +2,7 @@
 no model and no algorithm."""
 
 import dataclasses
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +15,16 @@ from r1jax.config import option
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-  lr: float = option(3e-6, 'peak learning rate (R1: 3e-6)')
-  warmup: int = option(0, 'steps of linear warm-up')
-  schedule: str = option('constant', 'after warm-up: constant or cosine')
+  lr: float = option(3e-6, 'peak learning rate (R1: 3e-6)', least=0)
+  warmup: int = option(0, 'steps of linear warm-up', least=0)
+  schedule: Literal['constant', 'cosine'] = option('constant', 'after warm-up')
   final: float = option(0.1, 'last learning rate of the cosine over the peak')
   b1: float = option(0.9, 'AdamW: decay of the first moment')
   b2: float = option(0.95, 'AdamW: decay of the second moment')
   eps: float = option(1e-8, 'AdamW: added to the root of the second moment')
   weight_decay: float = option(0.0, 'AdamW: decoupled weight decay')
-  clip_norm: float = option(1.0, 'largest global norm of the gradient')
-  patience: int = option(10, 'skipped steps in a row that end the run')
+  clip_norm: float = option(1.0, 'largest global norm of the gradient', least=0)
+  patience: int = option(10, 'skipped steps in a row that end the run', least=1)
 
 
 @struct.dataclass
@@ -85,7 +86,7 @@ def make_update(tx):
   """
 
   def update(state, grads, sums):
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     finite = jnp.isfinite(norm) & jnp.isfinite(sums['loss'])
     changes, opt = tx.update(grads, state.opt, state.params)
     params = optax.apply_updates(state.params, changes)
@@ -117,6 +118,7 @@ def stop_if_stuck(c, skipped, step):
   if skipped >= c.patience:
     raise errors.UserError(
       f'the last {skipped} updates up to step {step} had a loss or gradient '
-      'that is not finite and were skipped; lower config.optim.lr, or look at '
-      'the samples for what went wrong, and go on from the last checkpoint'
+      'that is not finite and were skipped; look at samples.jsonl and '
+      'metrics.jsonl for what went wrong, lower config.optim.lr, and start '
+      'again in another --workdir'
     )

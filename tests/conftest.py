@@ -9,6 +9,7 @@ os.environ['XLA_FLAGS'] = (
 )
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update(
@@ -17,3 +18,13 @@ jax.config.update(
   or str(pathlib.Path.home() / '.cache/r1jax/xla'),
 )
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+
+
+@pytest.fixture(scope='session')
+def base(tmp_path_factory):
+  """The work directory of a model that the sft stage has trained."""
+  import toy
+
+  workdir = tmp_path_factory.mktemp('base')
+  toy.run('sft', workdir)
+  return workdir

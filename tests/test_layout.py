@@ -140,14 +140,12 @@ def results(
 
 
 LAYOUTS = dict(
-  filler_rows=dict(filler=2),
   two_buckets=dict(count=2, filler=2, buckets=True),
   four_micro_batches=dict(count=4, filler=2),
   micro_batches_of_one=dict(count=6),
   left_padding=dict(side='left'),
   extra_padding_in_one_chunk=dict(extra=5, form=dict(head_chunk=64)),
-  chunks_of_one=dict(form=dict(head_chunk=1)),
-  remat=dict(form=dict(remat='full')),
+  chunks_of_one_and_remat=dict(form=dict(head_chunk=1, remat='full')),
   cpu_layout=dict(form=dict(cpu_layout=True)),
   pmap_2=dict(devices=2),
   pmap_4=dict(devices=4, filler=2),

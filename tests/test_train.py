@@ -164,6 +164,20 @@ def test_weight_decay_is_decoupled():
     np.testing.assert_allclose(a, b * (1 - 0.1 * 0.1), rtol=1e-6)
 
 
+@pytest.fixture
+def compilations():
+  """Filled with an entry for each program that is compiled or fetched."""
+  seen = []
+
+  def listen(event, seconds, **_):
+    if event == '/jax/core/compile/backend_compile_duration':
+      seen.append(seconds)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  yield seen
+  jax.monitoring.unregister_event_duration_listener(listen)
+
+
 def pointers(tree):
   return {
     shard.data.unsafe_buffer_pointer()
@@ -176,16 +190,22 @@ def pointers(tree):
 @pytest.mark.parametrize(
   'kind, devices', [('pmap', 1), ('pmap', 2), ('mesh', 2)]
 )
-def test_the_new_state_lies_where_the_old_one_lay(kind, devices, count):
+def test_the_new_state_lies_where_the_old_one_lay_and_fits_its_program(
+  kind, devices, count, compilations
+):
   tx = train.optimizer(OPTIM, 10)
   place = parallel.placement(
     parallel.ParallelConfig(kind=kind), jax.devices()[:devices]
   )
   step = parallel.train_step(place, loss_fn, tx)
   state = parallel.put_state(place, train.new_state(params(), tx))
+  state, _ = step(state, [batch(4)] * count)
+  assert compilations
+  compilations.clear()
   for _ in range(2):
     old, where = state, pointers((state.params, state.opt))
     state, _ = step(old, [batch(4)] * count)
     big = [x for x in jax.tree.leaves((old.params, old.opt)) if x.ndim]
     assert all(x.is_deleted() for x in big)
   assert pointers((state.params, state.opt)) == where
+  assert not compilations

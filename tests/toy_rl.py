@@ -13,8 +13,8 @@ def get_config():
   config.log_samples = 16
   config.rewards = dict(accuracy=1.0, format=0.2)
   config.eval.every = 2
-  config.eval.held_out = 8
-  config.eval.samples = 2
+  config.eval.held_out = 4
+  config.eval.samples = 4
   config.prompt.template = 'plain'
   config.prompt.max_len = 8
   config.sample.max_new = 10

@@ -38,17 +38,23 @@ from r1jax.config import option
 class Config:
   init: str = option('', "a model's directory, GGUF file or hub name")
   data: str = option('', 'records: a path, toy:… or gym:…')
-  steps: int = option(100, 'optimiser steps')
+  steps: int = option(100, 'optimiser steps', least=1)
   longer: tuple[tuple[int, int], ...] = option(
     (), 'pairs (step, sample.max_new from there on)'
   )
-  micro: int = option(16, 'rows whose gradient is computed at one time')
-  buckets: int = option(4, 'row lengths to pad to')
-  seed: int = option(0, 'of everything that is drawn')
-  save_every: int = option(50, 'steps between checkpoints')
-  keep: int = option(2, 'newest checkpoints that are kept')
-  best: int = option(1, 'checkpoints of best held-out pass@1 that are kept')
-  log_samples: int = option(4, 'sample texts to write down each rollout')
+  micro: int = option(
+    16, 'rows whose gradient is computed at one time', least=1
+  )
+  buckets: int = option(4, 'row lengths to pad to', least=1)
+  seed: int = option(0, 'of everything that is drawn', least=0)
+  save_every: int = option(50, 'steps between checkpoints', least=1)
+  keep: int = option(2, 'newest checkpoints that are kept', least=1)
+  best: int = option(
+    1, 'checkpoints of best held-out pass@1 that are kept', least=0
+  )
+  log_samples: int = option(
+    4, 'sample texts to write down each rollout', least=0
+  )
   rewards: dict[str, float] = option(
     dict(accuracy=1.0, format=1.0), 'weights by name'
   )
@@ -98,6 +104,7 @@ def run(config, workdir):
   records, held = load_records(c)
   params, cfg, words = policy.load(c.init, c.compute, None, c.seed)
   width = max(map(len, generate.encode(words, records + held, c.prompt)))
+  parallel.shardings(place, params)  # Refuses what the mesh cannot cut.
   configs.claim(workdir, Config, config)
   if (workdir / 'model').exists():
     print(f'{workdir} is finished: the model is in {workdir / "model"}')
@@ -155,30 +162,33 @@ def crossed(every, before, after):
 
 def check(c, place):
   """Refuses what cannot work, with a sentence."""
+  held_out.check(c.eval, c.rewards)
   grpo.check(c.grpo, c.compute.dtype)
+  starts = [step for step, _ in c.longer]
+  shortest = min([c.sample.max_new] + [new for _, new in c.longer])
   if c.sample.top_p < 1 or c.sample.top_k:
     raise errors.UserError(
       'config.sample.top_p and top_k cut the distribution that the loss takes '
       'the samples to be drawn from: set them to 1 and 0 for rl'
     )
-  if c.eval.every and 'accuracy' not in c.rewards:
-    raise errors.UserError(
-      'pass@1 needs the accuracy reward: add it to config.rewards, with weight '
-      '0 if it is not to be learnt from, or set config.eval.every=0'
-    )
   if c.sample.temperature <= 0:
     raise errors.UserError('config.sample.temperature must be above 0 for rl')
-  rows = c.grpo.questions // c.grpo.minibatches * c.grpo.group
-  if c.grpo.questions % place.rows or c.micro % place.rows:
+  if not all(c.prompt.stop + c.sample.stops):
     raise errors.UserError(
-      f'{place.rows} devices share the rows: config.grpo.questions '
-      f'({c.grpo.questions}) and config.micro ({c.micro}) must be multiples'
+      'config.prompt.stop or config.sample.stops has an empty entry, which '
+      'would end every response at once: leave it out'
     )
-  if rows % c.micro:
+  if starts != sorted(starts) or shortest < 1:
     raise errors.UserError(
-      f'config.micro is {c.micro}: it must divide the {rows} rows of a '
-      'mini-batch (questions / minibatches * group)'
+      f'config.longer is {c.longer}: its steps must rise and its lengths be at '
+      'least 1'
     )
+  if c.grpo.overlong_cache > shortest:
+    raise errors.UserError(
+      f'config.grpo.overlong_cache is {c.grpo.overlong_cache}: it must not '
+      f'exceed the {shortest} tokens that a response may have'
+    )
+  grpo.check_counts(c.grpo, c.steps, c.micro, place.rows)
 
 
 def load_records(c):
@@ -262,10 +272,9 @@ def one_rollout(r, state, facts):
 def update_metrics(c, sums, step):
   """The means of an update, from its sums of weight * x."""
   whole = max(sums['weight'], 1e-9)
-  means = {
-    name: sums[name] / whole
-    for name in ('kl', 'clip', 'entropy', 'delta_logp', 'delta_old')
-  }
+  names = ('clip', 'entropy', 'delta_logp', 'delta_old')
+  names += ('kl',) if c.grpo.beta else ()
+  means = {name: sums[name] / whole for name in names}
   return means | dict(
     loss=sums['loss'],
     grad_norm=sums['grad_norm'],

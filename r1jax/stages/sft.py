@@ -34,15 +34,17 @@ from r1jax.config import option
 class Config:
   init: str = option('scratch', "a model's directory, GGUF file or hub name")
   data: str = option('', 'records with prompt and response')
-  steps: int = option(0, 'optimiser steps; 0: as the epochs say')
-  epochs: int = option(2, 'passes over the data (R1: 2 to 3)')
-  batch: int = option(128, 'rows a step (R1: 128, distillation 64)')
-  micro: int = option(16, 'rows whose gradient is computed at one time')
-  max_len: int = option(1024, 'most tokens of prompt and response')
-  buckets: int = option(4, 'row lengths to pad to')
-  seed: int = option(0, 'of the fresh weights, the data and its order')
-  save_every: int = option(200, 'steps between checkpoints')
-  keep: int = option(2, 'newest checkpoints that are kept')
+  steps: int = option(0, 'optimiser steps; 0: as the epochs say', least=0)
+  epochs: int = option(2, 'passes over the data (R1: 2 to 3)', least=1)
+  batch: int = option(128, 'rows a step (R1: 128, distillation 64)', least=1)
+  micro: int = option(
+    16, 'rows whose gradient is computed at one time', least=1
+  )
+  max_len: int = option(1024, 'most tokens of prompt and response', least=2)
+  buckets: int = option(4, 'row lengths to pad to', least=1)
+  seed: int = option(0, 'of the fresh weights, the data and its order', least=0)
+  save_every: int = option(200, 'steps between checkpoints', least=1)
+  keep: int = option(2, 'newest checkpoints that are kept', least=1)
   prompt: generate.PromptConfig = generate.PromptConfig()
   compute: policy.ComputeConfig = policy.ComputeConfig()
   scratch: policy.ScratchConfig = policy.ScratchConfig()
@@ -64,6 +66,7 @@ def run(config, workdir):
   params, cfg, words = policy.load(c.init, c.compute, c.scratch, c.seed)
   rows, starts = encode(words, records, c)
   steps = c.steps or max(1, c.epochs * len(rows) // c.batch)
+  parallel.shardings(place, params)  # Refuses what the mesh cannot cut.
   configs.claim(workdir, Config, config)
   if (workdir / 'model').exists():
     print(f'{workdir} is finished: the model is in {workdir / "model"}')
