@@ -41,11 +41,11 @@ def test_scratch_is_a_function_of_the_seed_and_is_read_back_bit_for_bit(saved):
   again, other, read = load(), load(seed=1), load(str(saved))
   assert again[1] == cfg == read[1]
   assert words.vocab_size == cfg.vocab_size == 261
-  for a, b, c, d in zip(*(jax.tree.leaves(x[0]) for x in (again, other, read)),
-                        jax.tree.leaves(params)):  # fmt: skip
-    np.testing.assert_array_equal(a, d)
-    np.testing.assert_array_equal(c, d)
-    assert isinstance(d, np.ndarray) and d.dtype == np.float32
+  leaves = [jax.tree.leaves(x) for x in (again[0], read[0], params)]
+  for same, loaded, first in zip(*leaves):
+    np.testing.assert_array_equal(same, first)
+    np.testing.assert_array_equal(loaded, first)
+    assert isinstance(first, np.ndarray) and first.dtype == np.float32
   assert np.abs(other[0]['embed'] - params['embed']).max() > 0.1
 
 
