@@ -60,7 +60,7 @@ def token_weights(mask_BL, kind, length=None):
 def importance(old_BL, sampler_BL, cap):
   """min(pi_old / pi_sampler, cap): truncated importance weights, a factor on
   the advantages where trainer and sampler disagree."""
-  return jnp.minimum(_exp(old_BL - sampler_BL), cap)
+  return jax.lax.stop_gradient(jnp.minimum(_exp(old_BL - sampler_BL), cap))
 
 
 def _exp(log_ratio):

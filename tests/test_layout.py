@@ -1,5 +1,5 @@
 """Loss, metrics and gradients do not depend on how a batch is cut, padded,
-placed or computed: for every objective, KL and kind of mean."""
+placed or computed: for every objective and kind of mean."""
 
 import dataclasses
 import functools
@@ -22,7 +22,8 @@ ADV = np.array([1.3, -0.4, 0.0, -0.9, 2.0, 0.7], np.float32)
 OVERLONG = 4  # the row that is filtered out
 TEMPERATURE = 0.8
 
-RL = [(name, kl) for name in losses.OBJECTIVES for kl in losses.KL]
+KLS = ['paper', 'reverse', 'reverse', 'paper']
+RL = list(zip(losses.OBJECTIVES, KLS, strict=True))
 LOSSES = [*RL, ('sft', None)]
 KINDS = ['response', 'token', 'constant']
 CHOICES = [(which, kind) for which in range(len(LOSSES)) for kind in KINDS]

@@ -3,6 +3,7 @@ this one stage with other rewards (R1, sections 2 and 3)."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -142,14 +143,15 @@ def run(config, workdir):
     writer.write(line)
     print(held_out.base_rate(line), flush=True)
 
-  while facts['step'] < c.steps:
-    before = facts['step']
-    state, facts = one_rollout(r, state, facts)
-    step = facts['step']
-    if crossed(c.save_every, before, step) or step >= c.steps:
-      checkpoint.save(manager, step, state, facts, facts['score'])
-  checkpoint.close(manager)
-  writer.close()
+  with contextlib.ExitStack() as stack:
+    stack.callback(writer.close)
+    stack.callback(checkpoint.close, manager)
+    while facts['step'] < c.steps:
+      before = facts['step']
+      state, facts = one_rollout(r, state, facts)
+      step = facts['step']
+      if crossed(c.save_every, before, step) or step >= c.steps:
+        checkpoint.save(manager, step, state, facts, facts['score'])
   convert.save(
     workdir / 'model', jax.device_get(state['train'].params), cfg, words
   )

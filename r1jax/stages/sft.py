@@ -3,6 +3,7 @@ rejection sampling, and distillation are this one stage (R1, B.4.2)."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import time
@@ -82,35 +83,36 @@ def run(config, workdir):
   writer = metrics.Writer(workdir, jax.process_index())
   writer.rewind(first)
   started = time.time()
-  for step in range(first + 1, steps + 1):
-    began = time.time()
-    index = data.prompt_indices(
-      c.seed, (step - 1) * c.batch, c.batch, len(rows)
-    )
-    batches = [
-      part for _, part in batch([rows[i] for i in index],
-                                [starts[i] for i in index], c)
-    ]  # fmt: skip
-    state, sums = step_fn(state, batches)
-    sums = jax.device_get(sums)
-    seconds = time.time() - began
-    line = dict(
-      step=step,
-      loss=sums['loss'],
-      grad_norm=sums['grad_norm'],
-      lr=train.learning_rate(c.optim, steps)(step - 1),
-      skipped=sums['skipped'],
-      seconds=seconds,
-      tokens_per_s=sum(len(rows[i]) for i in index) / seconds,
-    )
-    writer.write(line)
-    train.stop_if_stuck(c.optim, sums['skipped'], step)
-    if step % max(1, steps // 20) == 0 or step == steps:
-      print(metrics.progress(step, steps, line, started, first), flush=True)
-    if step % c.save_every == 0 or step == steps:
-      checkpoint.save(manager, step, state, {}, None)
-  checkpoint.close(manager)
-  writer.close()
+  with contextlib.ExitStack() as stack:
+    stack.callback(writer.close)
+    stack.callback(checkpoint.close, manager)
+    for step in range(first + 1, steps + 1):
+      began = time.time()
+      index = data.prompt_indices(
+        c.seed, (step - 1) * c.batch, c.batch, len(rows)
+      )
+      batches = [
+        part for _, part in batch([rows[i] for i in index],
+                                  [starts[i] for i in index], c)
+      ]  # fmt: skip
+      state, sums = step_fn(state, batches)
+      sums = jax.device_get(sums)
+      seconds = time.time() - began
+      line = dict(
+        step=step,
+        loss=sums['loss'],
+        grad_norm=sums['grad_norm'],
+        lr=train.learning_rate(c.optim, steps)(step - 1),
+        skipped=sums['skipped'],
+        seconds=seconds,
+        tokens_per_s=sum(len(rows[i]) for i in index) / seconds,
+      )
+      writer.write(line)
+      train.stop_if_stuck(c.optim, sums['skipped'], step)
+      if step % max(1, steps // 20) == 0 or step == steps:
+        print(metrics.progress(step, steps, line, started, first), flush=True)
+      if step % c.save_every == 0 or step == steps:
+        checkpoint.save(manager, step, state, {}, None)
   convert.save(workdir / 'model', jax.device_get(state.params), cfg, words)
 
 

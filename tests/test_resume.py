@@ -1,0 +1,157 @@
+"""kill -9 at any moment, the same command again, and nothing shows it."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import toy
+
+from r1jax import metrics
+
+ROOT = pathlib.Path(__file__).parent.parent
+# Everything that a run must carry over: the cursor of dynamic sampling, a
+# reference of its own, the moments, the schedule, skipped evaluations.
+CHANGES = (
+  'steps=12', 'save_every=2', 'eval.every=5', 'micro=8', 'grpo.minibatches=2',
+  'grpo.old=trainer', 'grpo.beta=0.1', 'grpo.ref_every=3', 'longer=((6,12),)',
+  'grpo.dynamic_tries=3', 'optim.schedule=cosine', 'optim.warmup=2',
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+  """python -m r1jax, on one device, in a process group of its own."""
+
+  base: pathlib.Path
+  cache: pathlib.Path
+
+  def start(self, workdir):
+    changes = (f'init={self.base}/model', *CHANGES)
+    return subprocess.Popen(
+      [
+        sys.executable, '-m', 'r1jax', 'rl', '--config', toy.HERE / 'toy_rl.py',
+        '--workdir', workdir, *(f'--config.{change}' for change in changes),
+      ],
+      cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL,
+      stderr=subprocess.PIPE, text=True,
+      env=os.environ | dict(
+        JAX_PLATFORMS='cpu', XLA_FLAGS='', R1JAX_CACHE=str(self.cache)
+      ),
+    )  # fmt: skip
+
+  def finish(self, workdir):
+    process = self.start(workdir)
+    _, complaint = process.communicate(timeout=120)
+    assert process.returncode == 0, complaint
+
+
+def killed(process, ready, delay):
+  """Kills the process `delay` seconds after ready(); False if it ended first."""
+  end = None
+  while process.poll() is None:
+    end = time.time() + delay if end is None and ready() else end
+    if end is not None and time.time() >= end:
+      os.killpg(process.pid, signal.SIGKILL)
+      process.communicate()
+      return True
+    time.sleep(0.002)
+  _, complaint = process.communicate()
+  assert process.returncode == 0, complaint
+  return False
+
+
+def count(workdir):
+  path = workdir / 'metrics.jsonl'
+  return path.read_bytes().count(b'\n') if path.exists() else 0
+
+
+def assert_same(workdir, whole):
+  """Metrics line by line, samples, and the parameters bit by bit."""
+  read = lambda run, name: metrics.read(run / name)
+  for ours, theirs in zip(
+    read(workdir, 'metrics.jsonl'), read(whole, 'metrics.jsonl'), strict=True
+  ):
+    assert metrics.untimed(ours) == metrics.untimed(theirs)
+  assert read(workdir, 'samples.jsonl') == read(whole, 'samples.jsonl')
+  assert_same_model(workdir, whole)
+
+
+def assert_same_model(workdir, whole):
+  names = {path.name for path in toy.files(workdir / 'model')}
+  assert names == {path.name for path in toy.files(whole / 'model')}
+  for name in names:
+    ours, theirs = workdir / 'model' / name, whole / 'model' / name
+    assert ours.read_bytes() == theirs.read_bytes(), name
+
+
+@pytest.fixture(scope='module')
+def whole(base, tmp_path_factory):
+  """(command, the work directory of an uninterrupted run)."""
+  command = Command(base, tmp_path_factory.mktemp('cache'))
+  workdir = tmp_path_factory.mktemp('whole') / 'run'
+  command.finish(workdir)
+  return command, workdir
+
+
+def test_the_run_has_what_a_resume_must_carry_over(whole):
+  _, workdir = whole
+  steps = [line['step'] for line in metrics.read(workdir / 'metrics.jsonl')]
+  assert steps == list(range(13))
+  facts = workdir / 'checkpoints' / '12' / 'facts' / 'metadata'
+  facts = json.loads(facts.read_text())
+  assert facts['cursor'] > 6 * 4  # dead groups were replaced
+  assert facts['ref_step'] == 10
+
+
+def test_a_run_killed_three_times_ends_as_if_it_had_not_been(whole, tmp_path):
+  command, uninterrupted = whole
+  workdir, moments = tmp_path / 'run', random.Random(0)
+  kills = killed(command.start(workdir), lambda: count(workdir) >= 4, 0)
+  for _ in range(2):
+    before = count(workdir)
+    went_on = lambda before=before: count(workdir) != before
+    kills += killed(command.start(workdir), went_on, moments.random() / 2)
+  assert kills >= 2
+  command.finish(workdir)
+  assert_same(workdir, uninterrupted)
+
+
+def test_sft_goes_on_from_its_last_checkpoint(base, tmp_path, monkeypatch):
+  write = metrics.Writer.write
+
+  def broken(writer, line):
+    if line['step'] == 40:
+      raise KeyboardInterrupt
+    write(writer, line)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(metrics.Writer, 'write', broken)
+    with pytest.raises(KeyboardInterrupt):
+      toy.run('sft', tmp_path)
+  assert count(tmp_path) == 39
+  lines = toy.run('sft', tmp_path)
+  whole = metrics.read(base / 'metrics.jsonl')
+  assert list(map(metrics.untimed, lines)) == list(map(metrics.untimed, whole))
+  assert_same_model(tmp_path, base)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('seed', range(4))
+def test_kills_at_any_moment_do_not_show(seed, whole, tmp_path):
+  """Also while it starts, compiles, restores, saves, or exports the model."""
+  command, uninterrupted = whole
+  workdir, moments = tmp_path / 'run', random.Random(seed)
+  kills = 0
+  for delay in (0.0, 0.5, 1.0, 2.0, 4.0, 8.0) * 2:
+    delay *= 0.5 + moments.random()
+    kills += killed(command.start(workdir), lambda: True, delay)
+  assert kills >= 6
+  command.finish(workdir)
+  assert_same(workdir, uninterrupted)

@@ -1,0 +1,163 @@
+"""What a rollout draws and when it changes: the cursor, the length and the
+reference, with a decode loop and an update that only count."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import toy
+
+from r1jax import data, generate, grpo, metrics, parallel, sample, train
+from r1jax.stages import rl
+
+
+class Drawing:
+  """In place of the decode loop: groups are alive as `alive` says of their
+  prompts; what is asked for is noted."""
+
+  def __init__(self, alive):
+    self.alive, self.keys = alive, []
+    self.numbers, self.prompts, self.lengths = [], [], []
+
+  def __call__(self, params, records, numbers, key, group, heat, max_new):
+    self.keys.append(tuple(jax.random.key_data(key).tolist()))
+    self.numbers += numbers.tolist()
+    self.prompts += [record['id'] for record in records]
+    self.lengths.append(max_new)
+    rows, L = len(records) * group, max_new + 2
+    column_L = np.arange(L)
+    mask_BL = np.tile((column_L >= 2) & (column_L < 5), (rows, 1))
+    shape = mask_BL.shape
+    reward_N = np.array(
+      [n == 0 and self.alive(x['id']) for x in records for n in range(group)]
+    ).astype('f')
+    out = sample.Rollout(
+      tokens_BL=np.ones(shape, np.int32),
+      pos_BL=np.where(column_L < 5, column_L, -1) * np.ones(shape, np.int32),
+      logp_BL=-1.0 * mask_BL, mask_BL=mask_BL,
+      finished_B=np.ones(rows, bool), steps=np.array([3]), live=np.array([9]),
+    )  # fmt: skip
+    return generate.Samples(
+      [x for x in records for _ in range(group)], ['!'] * rows, out, reward_N,
+      dict(accuracy=reward_N),
+    )  # fmt: skip
+
+
+def loop(tmp_path, alive, *changes):
+  """A run without a model: an update adds one to its only parameter."""
+  c = toy.built('rl', 'init=none', 'eval.every=0', *changes)
+  learnt = []
+
+  def step(state, micro):
+    learnt.append(sum(len(part['tokens_BL']) for part in micro))
+    sums = dict.fromkeys(
+      ['kl', 'clip', 'entropy', 'delta_logp', 'delta_old', 'loss', 'grad_norm'],
+      np.float32(0),
+    )
+    params = {'w': state.params['w'] + 1}
+    return state.replace(params=params), sums | dict(weight=1.0, skipped=0)
+
+  r = rl.Run(
+    c, parallel.placement(c.parallel, jax.devices()[:1]),
+    [dict(id=n, prompt=str(n)) for n in range(13)], [], Drawing(alive),
+    lambda params, rows: np.full(rows['tokens_BL'].shape, params['w'], 'f'),
+    step, metrics.Writer(tmp_path), jax.random.key(0), 0, 0.0,
+  )  # fmt: skip
+  state = dict(train=train.TrainState({'w': np.zeros(())}, (), 0, 0))
+  if c.grpo.beta:
+    state['ref'] = {'w': np.zeros(())}
+  return r, state, dict(step=0, cursor=0, ref_step=0), learnt
+
+
+def rollouts(r, state, facts, count):
+  for _ in range(count):
+    state, facts = rl.one_rollout(r, state, facts)
+    yield state, facts
+
+
+def test_dynamic_sampling_replaces_dead_groups_and_the_cursor_counts_the_drawn(
+  tmp_path,
+):
+  r, state, facts, learnt = loop(
+    tmp_path, lambda n: n % 3 == 0, 'grpo.dynamic_tries=4', 'micro=4'
+  )
+  cursors = [x['cursor'] for _, x in rollouts(r, state, facts, 6)]
+  asked = r.generator.numbers
+  assert asked == list(range(cursors[-1]))
+  assert all(4 < b - a <= 16 for a, b in zip([0, *cursors], cursors))
+  order = data.prompt_indices(r.c.seed, 0, cursors[-1], 13)
+  assert r.generator.prompts == order.tolist()
+  for start in range(0, cursors[-1] - 13, 13):
+    assert len(set(r.generator.prompts[start : start + 13])) == 13
+  assert learnt == [16] * 6  # however many were drawn
+  lines = metrics.read(tmp_path / 'metrics.jsonl')
+  for line, start, end in zip(lines, [0, *cursors], cursors):
+    alive = sum(n % 3 == 0 for n in order[start:end])
+    assert line['dead_groups'] == max(0, 4 - alive) / 4
+
+
+def test_without_dynamic_sampling_dead_groups_stay(tmp_path):
+  r, state, facts, _ = loop(tmp_path, lambda n: False)
+  ((_, facts),) = rollouts(r, state, facts, 1)
+  assert facts['cursor'] == 4 == len(r.generator.prompts)
+  (line,) = metrics.read(tmp_path / 'metrics.jsonl')
+  assert line['dead_groups'] == 1
+
+
+def test_dynamic_sampling_looks_at_the_raw_rewards(tmp_path):
+  """The soft length penalty makes no group alive, and kills none."""
+  r, state, facts, _ = loop(
+    tmp_path, lambda n: True, 'grpo.dynamic_tries=4', 'grpo.overlong_cache=9'
+  )
+  samples, cursor = rl.draw(r, None, facts)
+  assert cursor == 4
+  shaped_N, _ = grpo.shape_rewards(r.c.grpo, samples, 10)
+  assert (shaped_N < samples.reward_N).all()
+  r = dataclasses.replace(r, generator=Drawing(lambda n: False))
+  assert rl.draw(r, None, facts)[1] == 16
+
+
+def test_the_reference_is_refreshed_by_the_first_rollout_at_or_after_its_step(
+  tmp_path,
+):
+  """Rollouts begin after 0, 4, 8, ... updates; the reference is due after 6,
+  12, ..."""
+  r, state, facts, learnt = loop(
+    tmp_path, lambda n: True, 'grpo.beta=0.1', 'grpo.ref_every=6',
+    'grpo.minibatches=2', 'grpo.epochs=2', 'micro=8',
+  )  # fmt: skip
+  seen = [
+    (float(state['ref']['w']), facts['ref_step'], facts['step'])
+    for state, facts in rollouts(r, state, facts, 6)
+  ]
+  assert seen == [
+    (0, 0, 4), (0, 0, 8), (8, 8, 12), (12, 12, 16), (12, 12, 20), (20, 20, 24),
+  ]  # fmt: skip
+  assert learnt == [8] * 24
+  lines = metrics.read(tmp_path / 'metrics.jsonl')
+  assert [line['step'] for line in lines] == list(range(1, 25))
+
+
+def test_without_a_kl_there_is_no_reference(tmp_path):
+  r, state, facts, _ = loop(tmp_path, lambda n: True, 'grpo.ref_every=1')
+  for now, _ in rollouts(r, state, facts, 3):
+    assert now.keys() == {'train'}
+
+
+def test_lengths_follow_their_steps(tmp_path):
+  r, state, facts, _ = loop(
+    tmp_path, lambda n: True, 'longer=((3,20),(8,40))', 'grpo.minibatches=2',
+    'micro=8',
+  )  # fmt: skip
+  assert len(list(rollouts(r, state, facts, 6))) == 6
+  assert r.generator.lengths == [10, 10, 20, 20, 40, 40]
+  assert len(set(r.generator.keys)) == 6  # each step draws anew
+  assert [r.max_new(step) for step in (0, 2, 3, 7, 8)] == [10, 10, 20, 20, 40]
+
+
+def test_a_multiple_is_crossed_once():
+  steps = [0, 3, 6, 9, 12]
+  crossed = [rl.crossed(5, a, b) for a, b in zip(steps, steps[1:])]
+  assert crossed == [False, True, False, True]
+  assert rl.crossed(3, 0, 3) and not rl.crossed(3, 3, 5)
+  assert not rl.crossed(0, 0, 10)
