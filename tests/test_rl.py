@@ -176,8 +176,8 @@ def test_every_program_is_compiled_in_the_first_rollout(
   monkeypatch.setattr(rl, 'one_rollout', counted)
   jax.monitoring.register_event_duration_secs_listener(listen)
   try:
-    run(base, tmp_path, *SHORT, 'grpo.beta=0.1', 'grpo.ref_every=2',
-        'save_every=100')  # fmt: skip
+    run(base, tmp_path, *SHORT, 'micro=16', 'grpo.beta=0.1',
+        'grpo.ref_every=2', 'save_every=100')  # fmt: skip
   finally:
     jax.monitoring.unregister_event_duration_listener(listen)
   assert counts[0] > 0 == counts[1]
