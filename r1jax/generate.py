@@ -7,7 +7,7 @@ import functools
 import jax
 import numpy as np
 
-from r1jax import errors, rewards, sample, templates
+from r1jax import errors, sample, templates
 from r1jax.config import option
 
 
@@ -105,18 +105,15 @@ class Generator:
 
   map_loops places fn(params, rows) -> rows on the devices, each of which
   decodes its own prompts with slots of its own; shards is their number. width
-  holds the longest prompt of the run, so that every call has one shape.
+  holds the longest prompt of the run, so that every call has one shape. reward
+  is a (records, texts) -> (reward_N, parts by name).
   """
 
-  def __init__(self, map_loops, shards, cfg, words, prompt, sc, weights, width):
+  def __init__(self, map_loops, shards, cfg, words, prompt, sc, reward, width):
     self.map_loops, self.shards, self.width = map_loops, shards, width
     self._placed = functools.cache(self._place)
-    self.cfg, self.words, self.prompt, self.weights = (
-      cfg,
-      words,
-      prompt,
-      weights,
-    )
+    self.cfg, self.words, self.prompt = cfg, words, prompt
+    self.reward = reward
     self.sc = dataclasses.replace(
       sc,
       ends=sc.ends or words.eos_ids,
@@ -143,9 +140,7 @@ class Generator:
     rollout = _first(rollout, len(records) * group)
     records = [record for record in records for _ in range(group)]
     texts = self._texts(rollout)
-    return Samples(
-      records, texts, rollout, *rewards.total(self.weights, records, texts)
-    )
+    return Samples(records, texts, rollout, *self.reward(records, texts))
 
   def _place(self, group, sc):
     def decode(params, rows):

@@ -220,3 +220,12 @@ def score(scorer, params, batch, rows_each, buckets):
     width = min(part_BL.shape[1], logp_BL.shape[1])
     logp_BL[index[real], :width] = part_BL[:, :width]
   return logp_BL
+
+
+def update_metrics(c, sums):
+  """The means of an update, from its sums of weight * x."""
+  whole = max(sums['weight'], 1e-9)
+  names = ('clip', 'entropy', 'delta_logp', 'delta_old')
+  names += ('kl',) if c.beta else ()
+  same = {name: sums[name] for name in ('loss', 'grad_norm', 'skipped')}
+  return same | {name: sums[name] / whole for name in names}

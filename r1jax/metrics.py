@@ -3,10 +3,12 @@
 import fnmatch
 import json
 import math
-import numbers
 import os
 import pathlib
 import time
+
+import jax
+import numpy as np
 
 from r1jax import errors
 
@@ -28,6 +30,19 @@ PROGRESS = {
   'delta_logp': 'Δlogp {:.1e}',
   'tokens_per_s': '{:,.0f} tokens/s',
 }
+
+COMPILED = '/jax/core/compile/backend_compile_duration'
+
+_programs = []
+jax.monitoring.register_event_duration_secs_listener(
+  lambda event, *_, **__: event == COMPILED and _programs.append(event)
+)
+
+
+def programs():
+  """How many programs this process has compiled, or loaded from the cache: a
+  number that goes on growing is a shape or a constant that retraces."""
+  return len(_programs)
 
 
 class Writer:
@@ -115,9 +130,8 @@ def progress(step, steps, metrics, started, first=0):
 
 def _number(value):
   """A JSON number; what JSON has no number for (NaN, infinity) is null."""
-  if isinstance(value, numbers.Integral):
-    return int(value)
-  return float(value) if math.isfinite(value) else None
+  value = np.asarray(value).item()
+  return value if math.isfinite(value) else None
 
 
 def _dump(lines):

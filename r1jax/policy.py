@@ -86,3 +86,14 @@ def load(init, compute, scratch, seed):
     cpu_layout=jax.default_backend() == 'cpu',
   )
   return params, cfg, words
+
+
+def check_length(cfg, tokens):
+  """Refuses rows longer than the positions that the model has learnt."""
+  if tokens > cfg.max_len:
+    raise errors.UserError(
+      f'prompt and response may have {tokens} tokens; the model knows '
+      f'{cfg.max_len} positions: set config.prompt.max_len or '
+      'config.sample.max_new lower, or max_position_embeddings of its '
+      'config.json higher'
+    )

@@ -113,9 +113,9 @@ def make_step(loss_fn, tx, total=lambda tree: tree):
   return step
 
 
-def stop_if_stuck(c, skipped, step):
-  """Ends a run whose last updates were all skipped."""
-  if skipped >= c.patience:
+def stop_if_stuck(c, skipped, step, steps):
+  """Ends a run whose last updates, or all of its `steps`, were skipped."""
+  if skipped >= min(c.patience, steps):
     raise errors.UserError(
       f'the last {skipped} updates up to step {step} had a loss or gradient '
       'that is not finite and were skipped; look at samples.jsonl and '

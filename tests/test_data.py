@@ -23,6 +23,11 @@ def test_own_records_keep_their_keys(tmp_path):
   ]
 
 
+def test_an_own_record_needs_no_answer(tmp_path):
+  rows = [dict(id='a', prompt='p', chosen='c', rejected='r')]
+  assert data.read(write(tmp_path / 'own.jsonl', *rows)) == rows
+
+
 def test_gsm8k_gold_stands_after_the_hashes(tmp_path):
   path = write(
     tmp_path / 'gsm.jsonl',

@@ -8,7 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from r1jax import errors, generate, model, parallel, sample, tokenizer
+from r1jax import (
+  errors,
+  generate,
+  model,
+  parallel,
+  rewards,
+  sample,
+  tokenizer,
+)
 
 WORDS = tokenizer.ByteTokenizer()
 PROMPT = generate.PromptConfig(template='plain', prefill='<think>', max_len=6)
@@ -74,7 +82,7 @@ class Decoder:
 def generator(decoder, shards=1, **changes):
   return generate.Generator(
     decoder, shards, None, WORDS, PROMPT, dataclasses.replace(SC, **changes),
-    dict(accuracy=1.0, format=0.5), 6,
+    functools.partial(rewards.total, dict(accuracy=1.0, format=0.5)), 6,
   )  # fmt: skip
 
 
@@ -145,7 +153,7 @@ def test_rows_end_with_the_tokenizers_end_or_the_configs_and_with_stop_texts():
     WORDS,
     prompt,
     dataclasses.replace(SC, stops=((1, 2),)),
-    {},
+    None,
     6,
   )
   assert made.sc.stops == (
@@ -163,7 +171,7 @@ def test_a_sample_does_not_depend_on_the_records_drawn_with_it():
   assert place.rows == 4
   generator = generate.Generator(
     functools.partial(parallel.map_loops, place), 4, cfg, WORDS, PROMPT, SC,
-    dict(format=1.0), 6,
+    functools.partial(rewards.total, dict(format=1.0)), 6,
   )  # fmt: skip
   params = parallel.put_state(place, model.init(jax.random.key(0), cfg))
 

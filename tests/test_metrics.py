@@ -3,6 +3,7 @@
 import json
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -112,3 +113,15 @@ def test_time_left_counts_the_steps_since_the_resume():
   assert metrics.progress(100, 200, {}, time.time(), first=100) == (
     'step 100/200'
   )
+
+
+def test_counts_stay_whole_numbers(tmp_path):
+  writer = metrics.Writer(tmp_path)
+  writer.write(dict(step=1, skipped=np.array(2, np.int32), x=np.float32(0.5)))
+  assert '"skipped": 2, "x": 0.5' in (tmp_path / 'metrics.jsonl').read_text()
+
+
+def test_programs_are_counted():
+  before = metrics.programs()
+  jax.jit(lambda x: x * 3 - 7)(np.ones(5)).block_until_ready()
+  assert metrics.programs() > before

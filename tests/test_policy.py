@@ -105,3 +105,11 @@ def test_a_policy_must_know_how_to_end(copied):
   edit(copied / 'config.json', eos_token_id=None)
   with pytest.raises(errors.UserError, match='names no end token'):
     load(str(copied))
+
+
+def test_rows_must_fit_the_positions_that_the_model_knows(copied):
+  edit(copied / 'config.json', max_position_embeddings=33)
+  _, cfg, _ = load(str(copied))
+  policy.check_length(cfg, 33)
+  with pytest.raises(errors.UserError, match='34 tokens; the model knows 33'):
+    policy.check_length(cfg, 34)

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from r1jax import model, parallel, train
+from r1jax import errors, model, parallel, train
 
 OPTIM = train.OptimConfig(lr=0.1, clip_norm=1e9)
 
@@ -209,3 +209,13 @@ def test_the_new_state_lies_where_the_old_one_lay_and_fits_its_program(
     assert all(x.is_deleted() for x in big)
   assert pointers((state.params, state.opt)) == where
   assert not compilations
+
+
+@pytest.mark.parametrize('steps, stops', [(4, True), (5, False), (40, False)])
+def test_a_run_whose_every_update_was_skipped_ends_before_its_patience(
+  steps, stops
+):
+  if not stops:
+    return train.stop_if_stuck(OPTIM, 4, 4, steps)
+  with pytest.raises(errors.UserError, match='the last 4 updates'):
+    train.stop_if_stuck(OPTIM, 4, 4, steps)

@@ -17,6 +17,7 @@ from r1jax import (
   main,
   parallel,
   policy,
+  rewards,
   sample,
   train,
 )
@@ -51,7 +52,7 @@ class Run:
       words,
       generate.PromptConfig(template='plain'),
       sample.SampleConfig(slots=s.rows, ends=NEVER),
-      dict(format=1.0),
+      functools.partial(rewards.total, dict(format=1.0)),
       s.prompt,
     )
     self.grpo = grpo.GrpoConfig(

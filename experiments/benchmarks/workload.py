@@ -82,7 +82,7 @@ def prompts(model, s):
     str(pathlib.Path(model, 'tokenizer.json'))
   )
   encode = lambda text: words.encode(text, add_special_tokens=False).ids
-  ids = [encode(text)[: s.prompt] for text in STORIES[: s.prompts]]
+  ids = [encode(f'{x} {x}')[: s.prompt] for x in STORIES[: s.prompts]]
   texts = [words.decode(row, skip_special_tokens=False) for row in ids]
   assert [encode(text) for text in texts] == ids
   return texts, np.array(ids, np.int32).reshape(s.prompts, s.prompt)

@@ -43,6 +43,11 @@ def accuracy(records, texts):
 
 def check_gold(record):
   """Refuses a gold answer that `equal` could not compare with anything."""
+  if 'answer' not in record:
+    raise errors.UserError(
+      f'record {record["id"]} has no answer, which the accuracy reward compares '
+      'with: give it one, or leave the record out'
+    )
   gold = record['answer']
   if not isinstance(gold, str) or math_value.read(gold) is None:
     raise errors.UserError(

@@ -67,6 +67,11 @@ class Config:
   optim: train.OptimConfig = train.OptimConfig()
   parallel: parallel.ParallelConfig = parallel.ParallelConfig()
 
+  @property
+  def lengths(self):
+    """The most tokens of a response, at the start and later."""
+    return [self.sample.max_new] + [new for _, new in self.longer]
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -105,6 +110,7 @@ def run(config, workdir):
   records, held = load_records(c)
   params, cfg, words = policy.load(c.init, c.compute, None, c.seed)
   width = max(map(len, generate.encode(words, records + held, c.prompt)))
+  policy.check_length(cfg, width + max(c.lengths))
   parallel.shardings(place, params)  # Refuses what the mesh cannot cut.
   configs.claim(workdir, Config, config)
   if (workdir / 'model').exists():
@@ -132,7 +138,8 @@ def run(config, workdir):
     c, place, records, held,
     generate.Generator(
       functools.partial(parallel.map_loops, place), place.rows, decode_cfg,
-      words, c.prompt, c.sample, c.rewards, width,
+      words, c.prompt, c.sample, functools.partial(rewards.total, c.rewards),
+      width,
     ),
     parallel.map_rows(place, grpo.make_score(cfg, temperature)),
     parallel.train_step(place, grpo.make_loss(c.grpo, cfg, temperature), tx),
@@ -167,7 +174,7 @@ def check(c, place):
   held_out.check(c.eval, c.rewards)
   grpo.check(c.grpo, c.compute.dtype)
   starts = [step for step, _ in c.longer]
-  shortest = min([c.sample.max_new] + [new for _, new in c.longer])
+  shortest = min(c.lengths)
   if c.sample.top_p < 1 or c.sample.top_k:
     raise errors.UserError(
       'config.sample.top_p and top_k cut the distribution that the loss takes '
@@ -248,8 +255,9 @@ def one_rollout(r, state, facts):
     new, sums = r.step(state['train'], micro)
     state, sums = dict(state, train=new), jax.device_get(sums)
     step += 1
-    train.stop_if_stuck(c.optim, sums['skipped'], step)
-    lines.append(dict(step=step) | update_metrics(c, sums, step))
+    train.stop_if_stuck(c.optim, sums['skipped'], step, c.steps)
+    rate = train.learning_rate(c.optim, c.steps)(step - 1)
+    lines.append(dict(step=step, lr=rate) | grpo.update_metrics(c.grpo, sums))
   updated = time.time()
   rolled = rollout_metrics(r, samples) | {
     'seconds': updated - began,
@@ -257,6 +265,7 @@ def one_rollout(r, state, facts):
     'time/sample': sampled - began,
     'time/score': scored - sampled,
     'time/update': updated - scored,
+    'time/programs': metrics.programs(),
   }
   lines[0] |= rolled
   score = None
@@ -269,20 +278,6 @@ def one_rollout(r, state, facts):
   shown = rolled | lines[-1] | dict(delta_logp=lines[0]['delta_logp'])
   print(metrics.progress(step, c.steps, shown, r.started, r.first), flush=True)
   return state, dict(facts, step=step, cursor=cursor, score=score)
-
-
-def update_metrics(c, sums, step):
-  """The means of an update, from its sums of weight * x."""
-  whole = max(sums['weight'], 1e-9)
-  names = ('clip', 'entropy', 'delta_logp', 'delta_old')
-  names += ('kl',) if c.grpo.beta else ()
-  means = {name: sums[name] / whole for name in names}
-  return means | dict(
-    loss=sums['loss'],
-    grad_norm=sums['grad_norm'],
-    skipped=sums['skipped'],
-    lr=train.learning_rate(c.optim, c.steps)(step - 1),
-  )
 
 
 def rollout_metrics(r, samples):

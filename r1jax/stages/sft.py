@@ -66,6 +66,7 @@ def run(config, workdir):
   records = tasks.load(c.data, c.seed)
   params, cfg, words = policy.load(c.init, c.compute, c.scratch, c.seed)
   rows, starts = encode(words, records, c)
+  policy.check_length(cfg, max(map(len, rows)))
   steps = c.steps or max(1, c.epochs * len(rows) // c.batch)
   parallel.shardings(place, params)  # Refuses what the mesh cannot cut.
   configs.claim(workdir, Config, config)
@@ -108,7 +109,7 @@ def run(config, workdir):
         tokens_per_s=sum(len(rows[i]) for i in index) / seconds,
       )
       writer.write(line)
-      train.stop_if_stuck(c.optim, sums['skipped'], step)
+      train.stop_if_stuck(c.optim, sums['skipped'], step, steps)
       if step % max(1, steps // 20) == 0 or step == steps:
         print(metrics.progress(step, steps, line, started, first), flush=True)
       if step % c.save_every == 0 or step == steps:
