@@ -31,6 +31,7 @@ setuptools.setup(
   extras_require={
     'test': ['pytest', 'pytest-xdist', 'ruff'],
     'tasks': ['reasoning-gym'],
+    'language': ['rjieba'],
     'tpu': ['jax[tpu]'],
     'gpu': ['jax[cuda12]'],
   },

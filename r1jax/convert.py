@@ -4,7 +4,6 @@ names on the hub) into params and back."""
 import dataclasses
 import functools
 import json
-import math
 import os
 import pathlib
 import shutil
@@ -13,30 +12,25 @@ import jax
 import numpy as np
 import safetensors.numpy
 
-from r1jax import errors, gguf_file, hf_directory, model, tokenizer
+from r1jax import (
+  errors,
+  gguf_file,
+  hf_config,
+  hf_directory,
+  model,
+  tokenizer,
+)
 
 DTYPES = ('float32', 'bfloat16', 'float16')
-FAMILIES = dict(  # what an architecture adds to Llama's
-  LlamaForCausalLM=dict(qkv_bias=False, qk_norm=False),
-  Qwen2ForCausalLM=dict(qkv_bias=True, qk_norm=False),
-  Qwen3ForCausalLM=dict(qkv_bias=False, qk_norm=True),
-)
 WRITTEN = {
   'config.json',
   'generation_config.json',
   'model.safetensors',
+  'reward.json',
   'tokenizer.json',
   'tokenizer.model',
   'tokenizer_config.json',
 }
-# Keys that change what is computed, with the one value that is supported.
-ONLY = dict(
-  hidden_act='silu',
-  attention_bias=False,
-  mlp_bias=False,
-  partial_rotary_factor=1.0,
-  quantization_config=None,
-)
 
 
 def load(path, dtype='float32'):
@@ -60,7 +54,7 @@ def load(path, dtype='float32'):
     tok = words and tokenizer.HFTokenizer(
       words[0], tokenizer.Settings(**words[1])
     )
-  cfg = model_config(config, source)
+  cfg = hf_config.model_config(config, source)
   if tok and tok.vocab_size > cfg.vocab_size:
     raise errors.UserError(
       f'{source}: its tokenizer has {tok.vocab_size} ids, its model only '
@@ -71,8 +65,11 @@ def load(path, dtype='float32'):
   return _read_params(source, tensors, cfg, dtype), cfg, tok
 
 
-def save(path, params, cfg, tok=None):
-  """Write a directory that transformers opens, beside `path`, then rename."""
+def save(path, params, cfg, tok=None, reward=None):
+  """Write a directory that transformers opens, beside `path`, then rename.
+
+  `reward` is what reward.json holds, which says what a score means.
+  """
   path = pathlib.Path(path).absolute()
   if path.exists() and (
     not path.is_dir() or {p.name for p in path.iterdir()} - WRITTEN
@@ -89,7 +86,7 @@ def save(path, params, cfg, tok=None):
   def write(name, value):
     (new / name).write_text(json.dumps(value, indent=2) + '\n')
 
-  write('config.json', _config_json(cfg, params['embed'].dtype, tok))
+  write('config.json', hf_config.config_json(cfg, params['embed'].dtype, tok))
   arrays = {
     name: np.ascontiguousarray(view(params)).reshape(shape)
     for name, shape, view in tensors_of(cfg)
@@ -100,6 +97,8 @@ def save(path, params, cfg, tok=None):
   if tok:
     tok.save(new)
     write('generation_config.json', dict(eos_token_id=list(tok.eos_ids)))
+  if reward:
+    write('reward.json', reward)
   if path.exists():
     os.rename(path, old)
   os.rename(new, path)
@@ -139,6 +138,8 @@ def tensors_of(cfg):
   yield 'model.norm.weight', (D,), lambda p: p['norm']
   if not cfg.tie_embeddings:
     yield 'lm_head.weight', (V, D), lambda p: p['head']
+  if cfg.score:
+    yield 'score.weight', (1, D), lambda p: p['score']
   for n in range(cfg.layers):
     for name, shape, *where in rows:
       view = functools.partial(_layer_view, n, *where)
@@ -174,124 +175,3 @@ def _read_params(source, tensors, cfg, dtype):
     out = view(params)
     out[...] = tensors[name][1]().reshape(out.shape)
   return params
-
-
-def model_config(config, source):
-  """ModelConfig from the keys of config.json; what cannot be computed here is
-  refused. `source` is for the sentence."""
-  number = functools.partial(_number, source, config)
-
-  def refuse(key, why):
-    raise errors.UserError(
-      f'{source}: its config has {key} {config.get(key)!r}, {why}'
-    )
-
-  named = config.get('architectures')
-  arch = named[0] if isinstance(named, list) and named else None
-  if arch not in FAMILIES:
-    refuse('architectures', f'but r1jax reads {", ".join(FAMILIES)}')
-  for key, supported in ONLY.items():
-    if config.get(key) not in (None, supported):
-      refuse(key, f'but only {supported!r} is supported')
-  windows = ['sliding'] if config.get('use_sliding_window') else []
-  if set(config.get('layer_types') or windows) - {'full_attention'}:
-    refuse('sliding_window', 'but only full attention is supported')
-  width, heads = number('hidden_size'), number('num_attention_heads')
-  kv_heads = number('num_key_value_heads', heads)
-  head_dim = number('head_dim', width // heads)
-  if heads % kv_heads:
-    refuse('num_key_value_heads', f'which does not divide {heads} heads')
-  if head_dim % 2:
-    refuse('head_dim', 'but rotary positions need an even number')
-  theta, scaling = _rope(config, source)
-  return model.ModelConfig(
-    vocab_size=number('vocab_size'),
-    width=width,
-    layers=number('num_hidden_layers'),
-    heads=heads,
-    kv_heads=kv_heads,
-    head_dim=head_dim,
-    ffn=number('intermediate_size'),
-    rope_theta=theta,
-    rope_scaling=scaling,
-    norm_eps=number('rms_norm_eps', 1e-6, kind=float),
-    tie_embeddings=bool(config.get('tie_word_embeddings')),
-    max_len=number('max_position_embeddings', 2048),
-    **FAMILIES[arch],
-  )
-
-
-def _rope(config, source):
-  """(theta, RopeScaling or None) of either dialect: rope_theta beside
-  rope_scaling, or transformers 5's rope_parameters with both."""
-  rope = config.get('rope_parameters') or config.get('rope_scaling') or {}
-  if not isinstance(rope, dict):
-    raise errors.UserError(f'{source}: its rope settings are {rope!r}')
-  number = functools.partial(_number, source, rope, kind=float)
-  theta = _number(source, config, 'rope_theta', 10000.0, kind=float)
-  theta = number('rope_theta', theta)
-  kind = rope.get('rope_type', rope.get('type', 'default'))
-  if number('partial_rotary_factor', 1.0) != 1:
-    raise errors.UserError(f'{source}: partial rotary is not supported')
-  if kind == 'default':
-    return theta, None
-  if kind != 'llama3':
-    raise errors.UserError(
-      f'{source}: its rope is scaled by {kind!r}; only llama3 is supported'
-    )
-  return theta, model.RopeScaling(
-    factor=number('factor'),
-    low_freq_factor=number('low_freq_factor'),
-    high_freq_factor=number('high_freq_factor'),
-    original_max_len=number('original_max_position_embeddings', kind=int),
-  )
-
-
-def _number(source, table, key, default=None, kind=int):
-  value = table.get(key)
-  value = default if value is None else value
-  good = isinstance(value, (int, kind)) and not isinstance(value, bool)
-  if not good or not 0 < value < math.inf:
-    raise errors.UserError(
-      f'{source}: its config has {key} {value!r}, which must be a number '
-      'above 0'
-    )
-  return kind(value)
-
-
-def _config_json(cfg, dtype, tok):
-  """The config.json of a ModelConfig, in the dialect that every transformers
-  reads."""
-  archs = [
-    arch
-    for arch, family in FAMILIES.items()
-    if family == dict(qkv_bias=cfg.qkv_bias, qk_norm=cfg.qk_norm)
-  ]
-  assert archs, 'no architecture has both qkv_bias and qk_norm'
-  scaling = cfg.rope_scaling and dict(
-    rope_type='llama3',
-    factor=cfg.rope_scaling.factor,
-    low_freq_factor=cfg.rope_scaling.low_freq_factor,
-    high_freq_factor=cfg.rope_scaling.high_freq_factor,
-    original_max_position_embeddings=cfg.rope_scaling.original_max_len,
-  )
-  return dict(
-    architectures=archs,
-    model_type=archs[0].removesuffix('ForCausalLM').lower(),
-    vocab_size=cfg.vocab_size,
-    hidden_size=cfg.width,
-    num_hidden_layers=cfg.layers,
-    num_attention_heads=cfg.heads,
-    num_key_value_heads=cfg.kv_heads,
-    head_dim=cfg.head_dim,
-    intermediate_size=cfg.ffn,
-    hidden_act='silu',
-    rms_norm_eps=cfg.norm_eps,
-    rope_theta=cfg.rope_theta,
-    rope_scaling=scaling,
-    max_position_embeddings=cfg.max_len,
-    tie_word_embeddings=cfg.tie_embeddings,
-    torch_dtype=str(dtype),
-    bos_token_id=None,
-    eos_token_id=list(tok.eos_ids) if tok else None,
-  )

@@ -70,11 +70,44 @@ def cons_at_k(answers_NK, gold_N, equal) -> np.ndarray:
   return np.array(correct, np.float32)
 
 
+def cons_of_groups(answers_NK, gold_N, equal, k) -> np.ndarray:
+  """cons@k of the K // k disjoint groups of a problem's samples [N, K // k].
+
+  What `interval` takes: all the samples count, and problems are resampled.
+  """
+  K = len(answers_NK[0])
+  assert 1 <= k <= K, f'cons@{k} of {K} samples'
+  starts = range(0, K - k + 1, k)
+  groups = [[row_K[s : s + k] for row_K in answers_NK] for s in starts]
+  votes = [cons_at_k(group_Nk, gold_N, equal) for group_Nk in groups]
+  return np.stack(votes, axis=1)
+
+
 def paired_difference(a_N, b_N, seed) -> tuple[float, float, float]:
   """Mean of a - b over the same problems and its 95 % bootstrap interval."""
   assert np.shape(a_N) == np.shape(b_N)
   difference_N = np.asarray(a_N, float) - np.asarray(b_N, float)
   return float(difference_N.mean()), *bootstrap_mean(difference_N, seed)
+
+
+def paired_p_value(a_N, b_N, seed, draws=10_000) -> float:
+  """Two-sided p of mean(a - b) by flipping the sign of each difference.
+
+  All 2^n ways where they are not more than `draws`, else that many random
+  ones, the observed one counted among them. Problems that agree say nothing.
+  """
+  assert np.shape(a_N) == np.shape(b_N)
+  difference_N = np.asarray(a_N, float) - np.asarray(b_N, float)
+  difference_N = difference_N[difference_N != 0]
+  n = len(difference_N)
+  least = abs(difference_N.sum()) - 1e-9  # sums of the same numbers, reordered
+  if 2**n <= draws:
+    sign_WN = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
+    return float((abs(sign_WN @ difference_N) >= least).mean())
+  rng = np.random.default_rng(seed)
+  flip = lambda: np.where(rng.integers(2, size=n), 1, -1) @ difference_N
+  extreme = sum(abs(flip()) >= least for _ in range(draws))
+  return float((1 + extreme) / (1 + draws))
 
 
 def _majority(answers, equal):

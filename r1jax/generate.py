@@ -7,7 +7,7 @@ import functools
 import jax
 import numpy as np
 
-from r1jax import errors, sample, templates
+from r1jax import data, errors, sample, templates, turns
 from r1jax.config import option
 
 
@@ -21,6 +21,14 @@ class PromptConfig:
   max_len: int = option(
     512, 'most tokens of a prompt, prefill included', least=1
   )
+  tool: str = option('', "calculator: a response may call it; '': none")
+  calls: int = option(4, 'calls of the tool in a response at most', least=1)
+  result_len: int = option(32, 'most tokens of a result with its tags', least=1)
+
+  @property
+  def results_len(self):
+    """The most tokens that a response has beside those that were drawn."""
+    return self.calls * self.result_len if self.tool else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +71,13 @@ def summary(samples):
     'reward': samples.reward_N.mean(),
     'length': samples.length_N.mean(),
     'truncated': 1 - samples.rollout.finished_B.mean(),
-  } | {f'reward/{name}': x.mean() for name, x in samples.parts.items()}
+  } | {f'reward/{name}': mean(x) for name, x in samples.parts.items()}
+
+
+def mean(x_N):
+  """The mean over the samples that have a number; NaN where none has."""
+  known_N = x_N[~np.isnan(x_N)]
+  return known_N.mean() if known_N.size else np.float32(np.nan)
 
 
 def lines(samples, step, count):
@@ -76,7 +90,11 @@ def lines(samples, step, count):
       prompt=samples.records[n]['prompt'],
       response=samples.texts[n],
       reward=float(samples.reward_N[n]),
-      rewards={name: float(x[n]) for name, x in samples.parts.items()},
+      rewards={
+        name: float(x[n])
+        for name, x in samples.parts.items()
+        if not np.isnan(x[n])
+      },
       finished=bool(samples.rollout.finished_B[n]),
       length=int(samples.length_N[n]),
     )
@@ -88,7 +106,9 @@ def encode(words, records, c):
   """The prompt's ids for each record."""
   rows = []
   for record in records:
-    text = templates.render(c.template, words, record['prompt'])
+    text = templates.render(
+      c.template, words, record['prompt'], turns.earlier(record)
+    )
     ids = words.encode(text + c.prefill)
     if not 0 < len(ids) <= c.max_len:
       raise errors.UserError(
@@ -114,10 +134,12 @@ class Generator:
     self._placed = functools.cache(self._place)
     self.cfg, self.words, self.prompt = cfg, words, prompt
     self.reward = reward
+    self.tool = turns.find_tool(prompt, words) if prompt.tool else None
+    stops = prompt.stop + ((self.tool.end,) if self.tool else ())
     self.sc = dataclasses.replace(
       sc,
       ends=sc.ends or words.eos_ids,
-      stops=sc.stops + tuple(tuple(words.encode(x)) for x in prompt.stop),
+      stops=sc.stops + tuple(tuple(words.encode(x)) for x in stops),
     )
 
   def __call__(
@@ -126,21 +148,29 @@ class Generator:
     """`group` samples of each record; numbers are the records' in the run,
     from which, with the key, every random number is derived."""
     sc = dataclasses.replace(self.sc, temperature=temperature, max_new=max_new)
-    fill = -len(records) % self.shards  # so that every device has as many
-    prompts = encode(self.words, records + records[:1] * fill, self.prompt)
-    numbers = np.append(numbers, np.zeros(fill)).astype(np.int32)
-    tokens_PL = np.zeros((len(prompts), self.width), np.int32)
-    for row_L, ids in zip(tokens_PL, prompts):
-      row_L[: len(ids)] = ids
-    length_P = np.array([len(ids) for ids in prompts], np.int32)
-    key_P2 = np.tile(jax.random.key_data(key), (len(prompts), 1))
-    rollout = self._placed(group, sc)(
-      params, (sample.Prompts(tokens_PL, length_P, numbers), key_P2)
-    )
-    rollout = _first(rollout, len(records) * group)
+    rows = encode(self.words, records, self.prompt)
+    zero_P = np.zeros(len(rows), np.int32)
+    draw = functools.partial(self._draw, params, key, sc)
+    rollout = draw(group, self.width, rows, numbers, zero_P, zero_P + max_new)
+    if self.tool:
+      rollout = turns.answer_calls(
+        self.prompt, self.tool, self.words, draw, rollout, numbers, max_new
+      )
     records = [record for record in records for _ in range(group)]
     texts = self._texts(rollout)
     return Samples(records, texts, rollout, *self.reward(records, texts))
+
+  def _draw(self, params, key, sc, group, width, rows, *arrays):
+    """A Rollout from rows of ids and their numbers, members and rooms."""
+    fill = -len(rows) % self.shards  # so that every device has as many
+    tokens_PL, _ = data.pad_rows(rows + rows[:1] * fill, width)
+    length_P = np.array([len(ids) for ids in rows + rows[:1] * fill], np.int32)
+    more = [np.append(a, a[:1].repeat(fill)).astype(np.int32) for a in arrays]
+    key_P2 = np.tile(jax.random.key_data(key), (len(tokens_PL), 1))
+    rollout = self._placed(group, sc)(
+      params, (sample.Prompts(tokens_PL, length_P, *more), key_P2)
+    )
+    return _first(rollout, len(rows) * group)
 
   def _place(self, group, sc):
     def decode(params, rows):
@@ -152,11 +182,12 @@ class Generator:
     return self.map_loops(decode)
 
   def _texts(self, rollout):
+    """From the first drawn token to the last real one, results included."""
     texts = []
-    for tokens_L, mask_L, finished in zip(
-      rollout.tokens_BL, rollout.mask_BL, rollout.finished_B
+    for tokens_L, mask_L, pos_L, finished in zip(
+      rollout.tokens_BL, rollout.mask_BL, rollout.pos_BL, rollout.finished_B
     ):
-      ids = tokens_L[mask_L].tolist()
+      ids = tokens_L[mask_L.argmax() : (pos_L >= 0).sum()].tolist()
       if finished and ids[-1] in self.sc.ends:
         ids.pop()
       texts.append(self.prompt.prefill + self.words.decode(ids))

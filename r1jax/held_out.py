@@ -40,7 +40,8 @@ def evaluate(c, generator, params, records, key, max_new):
   )  # fmt: skip
   grid = lambda x: x.reshape(-1, c.samples)
   total_NK = grid(samples.reward_N)
-  low, high = estimates.interval(grid(samples.parts['accuracy']))
+  right_NK = grid(samples.parts['accuracy'])
+  low, high = estimates.interval(right_NK[~np.isnan(right_NK[:, 0])])
   line = generate.summary(samples)
   return {
     'eval/pass1': line.pop('reward/accuracy'),

@@ -1,5 +1,5 @@
-"""The GRPO family, its advantages, weights and KL, and SFT: arrays in,
-(scalar, metrics) out.
+"""The GRPO family, its advantages, weights and KL, SFT and reward models:
+arrays in, (scalar, metrics) out.
 
 Every loss is a sum of weight * term with no denominator inside, so parts of a
 batch add up to the whole however it is cut. Metrics are sums of weight * x
@@ -159,3 +159,20 @@ def sft_loss(logp_BL, weight_BL):
   """-sum w log pi: the cross entropy of the weighted tokens."""
   loss = -jnp.sum(weight_BL * logp_BL)
   return loss, dict(loss=loss, weight=jnp.sum(weight_BL))
+
+
+def preference_loss(chosen_B, rejected_B, weight_B):
+  """-sum w log sigmoid(s(chosen) - s(rejected)) (Bradley-Terry)."""
+  return _binary(chosen_B - rejected_B, weight_B)
+
+
+def pointwise_loss(score_B, label_B, weight_B):
+  """-sum w log p(label), p(1) = sigmoid(score): binary cross entropy."""
+  return _binary(jnp.where(label_B > 0, score_B, -score_B), weight_B)
+
+
+def _binary(logit_B, weight_B):
+  """-sum w log sigmoid(logit), with the sums of the metrics."""
+  loss = -jnp.sum(weight_B * jax.nn.log_sigmoid(logit_B))
+  right = jnp.sum(weight_B * (logit_B > 0))
+  return loss, dict(loss=loss, accuracy=right, weight=jnp.sum(weight_B))

@@ -16,6 +16,9 @@ from r1jax import config, errors
 STAGES = {
   'sft': 'r1jax.stages.sft',
   'rl': 'r1jax.stages.rl',
+  'reject': 'r1jax.stages.reject',
+  'reward_model': 'r1jax.stages.reward_model',
+  'evaluate': 'r1jax.stages.evaluate',
   'report': 'r1jax.report',
 }
 USAGE = """\

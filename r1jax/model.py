@@ -42,6 +42,7 @@ class ModelConfig:
   qkv_bias: bool = False
   qk_norm: bool = False
   max_len: int = 32768
+  score: bool = False  # a reward model: params['score'] gives a number a row
   # How it is computed, not what it is:
   real_vocab: int = 0  # ids from here on are padding of the vocabulary; 0: none
   dtype: str = 'float32'  # of the matrix products
@@ -151,10 +152,18 @@ def init(key, cfg):
     layers=jax.vmap(block)(keys)['params'],
     norm=jnp.ones(cfg.width),
   )
+  if not cfg.tie_embeddings:
+    params |= dict(head=normal(2) * cfg.width**-0.5)
+  return params | dict(score=jnp.zeros(cfg.width)) if cfg.score else params
+
+
+def with_score(params, cfg):
+  """The reward model that a policy begins as, and its config: a score head of
+  zeros, and no head for words."""
+  params = {name: a for name, a in params.items() if name != 'head'}
   return (
-    params
-    if cfg.tie_embeddings
-    else params | dict(head=normal(2) * cfg.width**-0.5)
+    params | dict(score=jnp.zeros(cfg.width)),
+    dataclasses.replace(cfg, tie_embeddings=True, score=True),
   )
 
 
@@ -252,6 +261,16 @@ def logprobs(params, cfg, tokens_BL, pos_BL, temperature=1.0):
   known_BL = pos_BL > 0
   pad = functools.partial(jnp.pad, pad_width=((0, 0), (1, 0)))
   return pad(logp) * known_BL, pad(entropy) * known_BL
+
+
+def scores(params, cfg, tokens_BL, pos_BL):
+  """float32 score_B: the last token's hidden state times params['score']; 0 for
+  a row without tokens."""
+  hidden_BLD, _ = forward(params, cfg, tokens_BL, pos_BL)
+  last_B11 = jnp.argmax(pos_BL, axis=1)[:, None, None]
+  hidden_BD = jnp.take_along_axis(hidden_BLD, last_B11, axis=1)[:, 0]
+  score_B = jnp.sum(hidden_BD * params['score'][None], axis=1)
+  return jnp.where(pos_BL.max(axis=1) >= 0, score_B, 0)
 
 
 REMAT = dict(

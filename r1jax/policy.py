@@ -25,16 +25,18 @@ class ComputeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ScratchConfig:
-  """A small Llama with fresh weights over bytes and the four tags."""
+  """A small Llama with fresh weights over bytes, the four tags and `words`."""
 
   layers: int = option(2, 'layers', least=1)
   width: int = option(96, 'model width', least=1)
   heads: int = option(4, 'attention heads', least=1)
   ffn: int = option(256, 'feed-forward width', least=1)
+  words: tuple[str, ...] = option((), 'texts that are one token each')
 
 
-def load(init, compute, scratch, seed):
-  """(params on the host, cfg, tokenizer) of a path, a hub name, or 'scratch'."""
+def load(init, compute, scratch, seed, score=False):
+  """(params on the host, cfg, tokenizer) of a path, a hub name, or 'scratch'; a
+  reward model only where `score` says that one is wanted."""
   if compute.dtype not in ('float32', 'bfloat16') or (
     compute.remat not in ('none', *model.REMAT)
   ):
@@ -53,7 +55,7 @@ def load(init, compute, scratch, seed):
         f'config.scratch.width is {scratch.width}: it must be a multiple of '
         f'twice config.scratch.heads, which is {scratch.heads}'
       )
-    words = tokenizer.ByteTokenizer()
+    words = tokenizer.ByteTokenizer((*tokenizer.TAGS, *scratch.words))
     cfg = model.ModelConfig(
       vocab_size=words.vocab_size,
       width=scratch.width,
@@ -66,6 +68,11 @@ def load(init, compute, scratch, seed):
     params = jax.device_get(model.init(jax.random.key(seed), cfg))
   else:
     params, cfg, words = convert.load(init)
+    if cfg.score and not score:
+      raise errors.UserError(
+        f'{init} is a reward model, which gives scores and no text: name a '
+        'policy here, and this one by config.reward_models'
+      )
     if words is None:
       raise errors.UserError(
         f'{init} holds no tokenizer: put its tokenizer.json or tokenizer.model '

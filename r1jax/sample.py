@@ -38,12 +38,18 @@ class SampleConfig:
 
 @struct.dataclass
 class Prompts:
-  """Rows of prompt ids, right-padded; index is each prompt's number in the
-  run, from which the keys of its samples are derived."""
+  """Rows of prompt ids, right-padded.
+
+  The key of a sample comes from index, its prompt's number in the run, and from
+  its number in the group, of which member is the first. room is how many tokens
+  a sample may draw, at most SampleConfig.max_new.
+  """
 
   tokens_PL: jax.Array
   length_P: jax.Array
   index_P: jax.Array
+  member_P: jax.Array
+  room_P: jax.Array
 
 
 @struct.dataclass
@@ -180,10 +186,12 @@ def _refill(prompts, group, key, max_new, prompt_kv, cache, slots, waiting):
     live_S=take_S,
     token_S=prompts.tokens_PL[prompt_S, length_S - 1],
     pos_S=length_S - 1,
-    end_S=length_S + max_new,
+    end_S=length_S + jnp.minimum(prompts.room_P[prompt_S], max_new),
     recent_SM=jnp.full_like(slots.recent_SM, -1),
     ended_S=jnp.zeros_like(take_S),
-    key_S=fold(prompts.index_P[prompt_S], sample_S % group),
+    key_S=fold(
+      prompts.index_P[prompt_S], prompts.member_P[prompt_S] + sample_S % group
+    ),
   )
   pick = lambda n, o: jnp.where(
     jnp.expand_dims(free_S, tuple(range(1, o.ndim))), n, o

@@ -1,4 +1,4 @@
-"""Tasks that make their own records: the demo's toy, and reasoning-gym's.
+"""Tasks that make their own records: toys, and reasoning-gym's.
 
 A source of records is a path, or a maker with its settings:
 `toy:running_sum?count=4096`, `gym:chain_sum?count=1000&num_terms=2`.
@@ -12,6 +12,7 @@ import numpy as np
 from r1jax import data, errors
 
 NO_THINKING = 0.2  # share of the toy corpus that answers at once
+ASKS = 0.2  # share of the product corpus that asks the calculator
 
 
 def load(source, seed):
@@ -31,11 +32,12 @@ def load(source, seed):
     )
   if maker == 'gym':
     return gym(name, count, seed, **settings)
-  if name != 'running_sum' or settings.keys() - {'digits'}:
+  if name not in TOYS or settings.keys() - {'digits'}:
     raise errors.UserError(
-      f'{source!r}: the toy task is toy:running_sum?count=1000&digits=8'
+      f'{source!r}: the toy tasks are toy:running_sum?count=1000&digits=8 and '
+      'toy:product?count=1000&digits=2'
     )
-  return toy_records(count, seed, **settings)
+  return TOYS[name](count, seed, **settings)
 
 
 def toy_records(count, seed, digits=8):
@@ -70,6 +72,31 @@ def toy_response(prompt, steps):
   sums = np.cumsum([int(digit) for digit in prompt]) % 10
   thought = ''.join(map(str, sums[:steps]))
   return f'<think>{thought}</think><answer>{sums[-1]}</answer>'
+
+
+def product_records(count, seed, digits=2):
+  """Prompts a*b; a response asks the calculator with probability 0.2 and else
+  answers at once, which no small model can do."""
+  if type(digits) is not int or digits < 1:
+    raise errors.UserError(f'digits must be a positive integer, not {digits!r}')
+  rng = np.random.default_rng(seed)
+  pairs_N2 = rng.integers(10 ** (digits - 1), 10**digits, size=(count, 2))
+  asks_N = rng.random(count) < ASKS
+  records = []
+  for n, ((a, b), asks) in enumerate(zip(pairs_N2.tolist(), asks_N)):
+    call = f'<calc>{a}*{b}</calc><result>{a * b}</result>' if asks else ''
+    records.append(
+      dict(
+        id=f'product/{seed}/{n}',
+        prompt=f'{a}*{b}',
+        answer=str(a * b),
+        response=f'<think>{call}</think><answer>{a * b}</answer>',
+      )
+    )
+  return records
+
+
+TOYS = dict(running_sum=toy_records, product=product_records)
 
 
 def gym(name, count, seed, **settings):

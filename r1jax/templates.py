@@ -65,14 +65,19 @@ def render_chat(template, names, messages):
     raise errors.UserError(f'the chat template failed: {error}') from error
 
 
-def render(template, tokenizer, question):
-  """The prompt for a question, as text.
+def render(template, tokenizer, question, turns=()):
+  """The prompt for a question after earlier turns of a chat, as text.
 
   `template` is a name of TEMPLATES, 'chat' for the tokenizer's own, or a text
-  with {question} in it.
+  with {question} in it. turns are {role, content} as chat templates take them.
   """
   if template == 'chat':
-    return tokenizer.chat([dict(role='user', content=question)])
+    return tokenizer.chat([*turns, dict(role='user', content=question)])
+  if turns:
+    raise errors.UserError(
+      f'the prompt template {template!r} has no room for earlier turns: set '
+      'config.prompt.template=chat for records with turns'
+    )
   text = TEMPLATES.get(template, template)
   if '{question}' not in text:
     names = [*TEMPLATES, 'chat']

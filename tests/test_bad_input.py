@@ -46,7 +46,7 @@ BOTH = {
   'data=': 'there is no data file',
   'data=/nowhere.jsonl': 'there is no data file /nowhere.jsonl',
   'data=toy:running_sum': 'how many records|count=1000',
-  'data=toy:sums?count=9': 'the toy task is toy:running_sum',
+  'data=toy:sums?count=9': 'the toy tasks are toy:running_sum',
   'init=': "config.init is '': name the directory",
   'init=/nowhere/model': '/nowhere/model does not exist: give a directory',
   'prompt.template=r1_zro': "did you mean 'r1_zero'?",
@@ -135,7 +135,7 @@ def test_an_unknown_stage_or_config_file_is_refused(command, tmp_path, capsys):
 FILES = {
   '': 'has no records: it is empty',
   '{"prompt": "1", "answer": "1"}\n{"prompt"': 'line 2 is not JSON',
-  '{"prompt": "1"}': 'line 1 has the keys prompt; expected prompt/answer',
+  '{"prompt": "1"}': 'record records/1 has no answer',
   '{"prompt": "1", "answer": "\\\\boxed{"}': 'records/1|gold',
   '{"prompt": "123456789", "answer": "1"}': 'has 9 tokens|max_len allows 1 to 8',
 }

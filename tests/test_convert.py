@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 from golden import make_convert
 
-from r1jax import convert, errors, model, tokenizer
+from r1jax import convert, errors, hf_config, model, tokenizer
 
 GOLDEN = json.loads(
   pathlib.Path(__file__)
@@ -107,6 +107,7 @@ def test_a_saved_checkpoint_has_the_tensors_and_config_it_came_from(
     dict(),
     dict(tie_embeddings=False, qkv_bias=True),
     dict(qk_norm=True, rope_scaling=model.RopeScaling(8.0, 1.0, 4.0, 64)),
+    dict(qkv_bias=True, score=True),
   ],
 )
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
@@ -120,6 +121,34 @@ def test_load_gives_back_what_save_was_given(kind, dtype, tmp_path):
   assert cfg_again == cfg
   assert words.eos_ids == (256,)
   assert words.encode('é<think>') == [195, 169, 257]
+
+
+def test_a_reward_model_is_a_classifier_of_one_label(tmp_path):
+  cfg = dataclasses.replace(CFG, score=True)
+  params = jax.device_get(model.init(jax.random.key(0), cfg))
+  params |= dict(score=np.arange(24, dtype=np.float32))
+  convert.save(tmp_path / 'out', params, cfg, reward=dict(centre=0.5))
+  config = json.loads((tmp_path / 'out/config.json').read_text())
+  assert config['architectures'] == ['LlamaForSequenceClassification']
+  assert config['model_type'] == 'llama' and len(config['id2label']) == 1
+  assert json.loads((tmp_path / 'out/reward.json').read_text()) == dict(
+    centre=0.5
+  )
+  tensors = safetensors.numpy.load_file(tmp_path / 'out/model.safetensors')
+  np.testing.assert_array_equal(tensors['score.weight'], [params['score']])
+  convert.save(tmp_path / 'out', params, cfg)  # It may replace such a model.
+  assert not (tmp_path / 'out/reward.json').exists()
+
+
+def test_a_classifier_of_two_labels_is_no_reward_model(tmp_path):
+  path = write_directory(
+    tmp_path, architectures=['LlamaForSequenceClassification']
+  )
+  edit = lambda a: (a.pop('lm_head.weight'), a.update(two))
+  two = {'score.weight': np.zeros((2, 30), 'f')}
+  edit_tensors(path, edit)
+  with pytest.raises(errors.UserError, match=r'score.weight .*\[2, 30\]'):
+    convert.load(path)
 
 
 def test_save_replaces_an_export_and_nothing_else(tmp_path):
@@ -141,8 +170,8 @@ def test_both_dialects_of_config_json_say_the_same(tmp_path):
     k: v for k, v in entry.items() if k not in ('rope_parameters', 'dtype')
   }
   old |= dict(rope_theta=rope.pop('rope_theta'), rope_scaling=rope)
-  assert convert.model_config(old, '') == convert.model_config(entry, '')
-  assert convert.model_config(entry, '').rope_scaling.factor == 8
+  assert hf_config.model_config(old, '') == hf_config.model_config(entry, '')
+  assert hf_config.model_config(entry, '').rope_scaling.factor == 8
 
 
 def shard(path):

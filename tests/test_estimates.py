@@ -130,3 +130,53 @@ def test_paired_difference_removes_what_problems_share():
 
 def test_paired_difference_by_hand():
   assert estimates.paired_difference([3, 1], [1, 1], 0) == (1, 0, 2)
+
+
+def test_cons_of_groups_votes_in_each_group_on_its_own():
+  # Groups of 3, the seventh sample left over: 1 1 2 | 2 2 1 | 3.
+  answers_NK = [['1', '1.0', '2', '2', '2', '1', '3'], [None] * 7]
+  cons_NG = estimates.cons_of_groups(answers_NK, ['1', '1'], same_number, 3)
+  np.testing.assert_array_equal(cons_NG, [[1, 0], [0, 0]])
+  whole_N1 = estimates.cons_of_groups(answers_NK, ['1', '1'], same_number, 7)
+  np.testing.assert_array_equal(
+    whole_N1[:, 0], estimates.cons_at_k(answers_NK, ['1', '1'], same_number)
+  )
+
+
+def test_one_vote_is_pass_at_1_and_so_is_its_interval():
+  answers_NK = [['1', '2', '1'], ['2', '2', '1'], ['1', '1', '1']]
+  cons_NG = estimates.cons_of_groups(answers_NK, '111', same_number, 1)
+  correct_NK = np.array(answers_NK) == '1'
+  np.testing.assert_array_equal(cons_NG, correct_NK)
+  want = estimates.interval(correct_NK)
+  assert estimates.interval(cons_NG) == pytest.approx(want)
+
+
+def test_cons_of_more_samples_than_there_are_is_refused():
+  with pytest.raises(AssertionError, match='cons@3 of 2 samples'):
+    estimates.cons_of_groups([['1', '2']], ['1'], same_number, 3)
+
+
+def test_paired_p_value_by_hand():
+  # Of the 8 signs of (1, 1, 1) two are as extreme; of (2, 1, -1) |sum| is
+  # 4, 2, 2, 0 and their mirrors: six are at least 2.
+  assert estimates.paired_p_value([1, 1, 1, 0], [0, 0, 0, 0], 0) == 2 / 8
+  assert estimates.paired_p_value([2, 1, 0, 5], [0, 0, 1, 5], 0) == 6 / 8
+  assert estimates.paired_p_value([0.5, 1], [0.5, 1], 0) == 1
+
+
+def test_drawn_signs_agree_with_all_of_them():
+  rng = np.random.default_rng(0)
+  a_N, b_N = rng.random(12) + 0.2, rng.random(12)
+  exact = estimates.paired_p_value(a_N, b_N, 0)
+  drawn = estimates.paired_p_value(a_N, b_N, 0, draws=4000)
+  assert 0.01 < exact < 0.5
+  assert drawn == pytest.approx(exact, abs=0.03) and drawn != exact
+
+
+def test_a_p_value_of_two_equal_models_is_uniform():
+  rng = np.random.default_rng(0)
+  pairs = (rng.random((2, 10)) for _ in range(400))
+  p = np.array([estimates.paired_p_value(a, b, 0) for a, b in pairs])
+  assert 0.02 < np.mean(p <= 0.05) < 0.08
+  assert 0.35 < np.mean(p <= 0.5) < 0.6

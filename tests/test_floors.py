@@ -11,16 +11,20 @@ import r1jax
 PACKAGE = pathlib.Path(r1jax.__file__).parent
 FLOORS = (
   {'errors', 'losses'},
-  {'config', 'metrics', 'cpu', 'data', 'estimates', 'checkpoint'},
-  {'gguf_file', 'hf_directory', 'templates'},
+  {'config', 'metrics', 'cpu', 'data', 'estimates', 'checkpoint', 'tools'},
+  {'gguf_file', 'hf_directory', 'templates', 'rating', 'tables'},
   {'rewards.format', 'rewards.length', 'rewards.math_value'},
-  {'rewards.math_answer'},
+  {'rewards.math_answer', 'rewards.language'},
   {'report', 'attention', 'dots', 'head', 'rewards', 'tasks', 'tokenizer'},
   {'train', 'model'},
-  {'sample', 'convert', 'parallel'},
+  {'sample', 'parallel', 'hf_config', 'fit'},
+  {'turns', 'convert'},
   {'generate', 'policy'},
-  {'grpo', 'held_out'},
-  {'stages', 'stages.sft', 'stages.rl'},
+  {'grpo', 'held_out', 'scores', 'rewards.preference'},
+  {'filters', 'judge', 'rl_config'},
+  {'reject_config'},
+  {'stages', 'stages.sft', 'stages.rl', 'stages.reject', 'stages.evaluate'}
+  | {'stages.reward_model'},
   {'main'},
   {'__main__'},
 )

@@ -321,3 +321,51 @@ def test_importance_is_the_ratio_up_to_the_cap():
   old = jnp.log(jnp.array([[0.25, 0.25, 0.3, 0.9]]))
   got = losses.importance(old, sampler, 2.5)
   np.testing.assert_allclose(got, [[0.5, 1, 2.5, 2.5]], rtol=1e-6)
+
+
+WEIGHT = jnp.array([0.5, 0.25, 0.25, 0.0])
+
+
+def test_bradley_terry_is_the_number_worked_out_by_hand():
+  """Odds of 3 to 1, of 1 to 1 and of 1 to 3, and a row without weight."""
+  chosen = jnp.array([5 + np.log(3), 2.0, -1.0, 9.0])
+  rejected = jnp.array([5.0, 2.0, -1 + np.log(3), -9.0])
+  loss, sums = losses.preference_loss(chosen, rejected, WEIGHT)
+  want = -0.5 * np.log(3 / 4) - 0.25 * np.log(1 / 2) - 0.25 * np.log(1 / 4)
+  np.testing.assert_allclose(loss, want, rtol=1e-6)
+  assert sums == dict(loss=loss, accuracy=0.5, weight=1)
+  slope = jax.grad(lambda x: losses.preference_loss(x, rejected, WEIGHT)[0])
+  np.testing.assert_allclose(
+    slope(chosen), [-0.5 / 4, -0.25 / 2, -0.25 * 3 / 4, 0], atol=1e-7
+  )
+
+
+def test_preference_knows_no_zero_of_scores():
+  chosen, rejected = jnp.array([[0.3, -2, 5, 1], [1, 1, 4, 0]])
+  here = losses.preference_loss(chosen, rejected, WEIGHT)[0]
+  there = losses.preference_loss(chosen + 3, rejected + 3, WEIGHT)[0]
+  np.testing.assert_allclose(here, there, rtol=1e-5)
+
+
+def test_pointwise_is_the_cross_entropy_worked_out_by_hand():
+  score = jnp.log(jnp.array([3.0, 3.0, 1.0, 7.0]))
+  label = jnp.array([1.0, 0.0, 0.0, 0.0])
+  loss, sums = losses.pointwise_loss(score, label, WEIGHT)
+  want = -0.5 * np.log(3 / 4) - 0.25 * np.log(1 / 4) - 0.25 * np.log(1 / 2)
+  np.testing.assert_allclose(loss, want, rtol=1e-6)
+  assert sums == dict(loss=loss, accuracy=0.5, weight=1)
+  slope = jax.grad(lambda x: losses.pointwise_loss(x, label, WEIGHT)[0])
+  np.testing.assert_allclose(
+    slope(score), [-0.5 / 4, 0.25 * 3 / 4, 0.25 / 2, 0], atol=1e-7
+  )
+
+
+def test_sure_and_wrong_scores_have_finite_losses_and_gradients():
+  far, one = jnp.array([1e4]), jnp.ones(1)
+  zero = jnp.zeros(1)
+  for fn in (
+    lambda x: losses.preference_loss(-x, x, one)[0],
+    lambda x: losses.pointwise_loss(x, zero, one)[0],
+  ):
+    value, slope = jax.value_and_grad(fn)(far)
+    assert np.isfinite(value) and value >= 1e4 and 1 <= slope[0] <= 2

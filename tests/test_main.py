@@ -45,7 +45,7 @@ def file(tmp_path):
 def test_help_names_every_stage_with_its_first_sentence(capsys):
   assert main.main(['--help']) == 0 == main.main([])
   text = capsys.readouterr().out
-  assert '  report  Draws the curves of a run' in text
+  assert '\n  report ' in text and 'Draws the curves of a run' in text
   assert all(f'\n  {name}' in text for name in main.STAGES)
   assert max(map(len, text.splitlines())) <= 80
 

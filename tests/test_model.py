@@ -322,6 +322,57 @@ def test_logprobs_are_the_softmax_of_the_logits(temperature):
   assert not logp[:, 0].any() and not entropy[:, 0].any()
 
 
+scores = jax.jit(model.scores, static_argnames='cfg')
+
+
+@pytest.mark.parametrize('side', ['right', 'left'])
+def test_a_score_is_that_of_the_last_token_and_0_without_tokens(side):
+  cfg, params = make(score=True)
+  tokens_BL, mask_BL = rows(side, extra=2)
+  mask_BL[1] = False
+  hidden_BLD, _ = model.forward(
+    params, cfg, tokens_BL, model.positions(mask_BL)
+  )
+  last = [np.flatnonzero(mask_L)[-1] for mask_L in mask_BL[[0, 2]]]
+  want_B = np.asarray(hidden_BLD)[[0, 2], last] @ params['score']
+  got_B = scores(params, cfg, tokens_BL, model.positions(mask_BL))
+  np.testing.assert_allclose(got_B, [want_B[0], 0, want_B[1]], atol=1e-5)
+  assert got_B.dtype == jnp.float32
+
+
+def test_a_row_without_tokens_gives_a_score_no_gradient():
+  cfg, params = make(score=True)
+  tokens_BL, mask_BL = rows()
+  pos_BL = model.positions(mask_BL)
+
+  @jax.jit
+  @jax.grad
+  def slope(params, pos_BL, weight_B):
+    score_B = scores(params, cfg, tokens_BL, pos_BL)
+    return jnp.sum(weight_B * jnp.sin(1 + score_B))
+
+  empty = slope(params, pos_BL.at[1].set(-1), jnp.ones(3))
+  close(empty, slope(params, pos_BL, jnp.array([1.0, 0.0, 1.0])))
+  nothing = slope(params, jnp.full_like(pos_BL, -1), jnp.ones(3))
+  close(nothing, jax.tree.map(np.zeros_like, params), tolerance=0)
+
+
+def test_a_reward_model_begins_as_its_policy_with_scores_of_zero():
+  cfg, params = make(tie_embeddings=False)
+  begun, score_cfg = model.with_score(params, cfg)
+  assert score_cfg.score and 'head' not in begun and 'head' in params
+  tokens_BL, mask_BL = rows()
+  hidden = [
+    model.forward(*x, tokens_BL, model.positions(mask_BL))[0]
+    for x in ((params, cfg), (begun, score_cfg))
+  ]
+  close(*hidden, tolerance=0)
+  got_B = scores(begun, score_cfg, tokens_BL, model.positions(mask_BL))
+  assert not got_B.any()
+  fresh = jax.eval_shape(lambda: model.init(jax.random.key(0), score_cfg))
+  assert jax.tree.map(jnp.shape, begun) == jax.tree.map(jnp.shape, fresh)
+
+
 def test_parameters_are_float32_and_stacked_over_layers():
   cfg, _ = make(tie_embeddings=False, qkv_bias=True, qk_norm=True)
   shapes = {

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from r1jax import convert, errors, policy
+from r1jax import convert, errors, model, policy
 
 COMPUTE = policy.ComputeConfig()
 SCRATCH = policy.ScratchConfig(layers=1, width=12, heads=3, ffn=20)
@@ -113,3 +113,22 @@ def test_rows_must_fit_the_positions_that_the_model_knows(copied):
   policy.check_length(cfg, 33)
   with pytest.raises(errors.UserError, match='34 tokens; the model knows 33'):
     policy.check_length(cfg, 34)
+
+
+def test_words_of_a_fresh_policy_are_one_token_each():
+  scratch = dataclasses.replace(SCRATCH, words=('one, ', '一、'))
+  _, cfg, words = load(scratch=scratch)
+  assert len(words.encode('<think>one, 一、one, ')) == 4
+  assert words.decode(words.encode('一、one, x')) == '一、one, x'
+  assert cfg.vocab_size == words.vocab_size == 256 + 1 + 4 + 2
+
+
+def test_a_reward_model_is_no_policy(tmp_path):
+  params, cfg, words = load()
+  facts = dict(kind='pairwise')
+  convert.save(
+    tmp_path / 'model', *model.with_score(params, cfg), words, reward=facts
+  )
+  with pytest.raises(errors.UserError, match='gives scores and no text'):
+    load(str(tmp_path / 'model'))
+  assert policy.load(str(tmp_path / 'model'), COMPUTE, None, 0, True)[1].score

@@ -121,3 +121,34 @@ def test_check_refuses_an_unreadable_gold_where_it_is_needed():
   rewards.check({'accuracy': 1}, RECORDS)
   with pytest.raises(errors.UserError, match='record r/9'):
     rewards.check({'accuracy': 1}, records)
+
+
+BY_DOMAIN = {'general-helpful': {'kind': 2.0, 'format': 0.5}}
+KIND = dict(kind=lambda records, texts: np.array([len(t) for t in texts]) / 100)
+
+
+def test_a_domain_has_rewards_of_its_own_in_the_place_of_the_others():
+  records = [dict(RECORDS[0], domain='math'), RECORDS[1]]
+  records += [dict(id='g', prompt='hi', domain='general-helpful')]
+  rewards.check({'accuracy': 1.0}, records, BY_DOMAIN, KIND)
+  reward_N, parts = rewards.total(
+    {'accuracy': 1.0, 'format': 0.2}, records, TEXTS, BY_DOMAIN, KIND
+  )
+  np.testing.assert_array_equal(parts['accuracy'], [1, 0, np.nan])
+  np.testing.assert_array_equal(parts['format'], [1, 1, 0])
+  np.testing.assert_allclose(parts['kind'], [np.nan, np.nan, 0.25])
+  np.testing.assert_allclose(reward_N, [1.2, 0.2, 0.5])
+
+
+def test_a_domain_without_rewards_is_refused_with_its_record():
+  record = dict(id='g/7', prompt='hi', answer='5', domain='helpful')
+  rewards.check({'accuracy': 1.0}, [record])
+  with pytest.raises(errors.UserError, match="record g/7 .*'helpful'"):
+    rewards.check({'accuracy': 1.0}, [record], BY_DOMAIN, KIND)
+  with pytest.raises(errors.UserError, match="no reward 'kind'"):
+    rewards.check({'accuracy': 1.0}, [record], BY_DOMAIN)
+
+
+def test_accuracy_needs_an_answer_to_compare_with():
+  with pytest.raises(errors.UserError, match='record r has no answer'):
+    rewards.check({'accuracy': 1.0}, [dict(id='r', prompt='?')])

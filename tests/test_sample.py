@@ -36,9 +36,9 @@ def params():
 def prompts(order=slice(None)):
   random = np.random.default_rng(1)
   tokens_PL = random.integers(0, CFG.vocab_size, (P, WIDTH))
-  return sample.Prompts(
-    *(jnp.array(a[order], jnp.int32) for a in (tokens_PL, LENGTH, INDEX))
-  )
+  member_P, room_P = np.zeros(P), np.full(P, 99)
+  arrays = tokens_PL, LENGTH, INDEX, member_P, room_P
+  return sample.Prompts(*(jnp.array(a[order], jnp.int32) for a in arrays))
 
 
 def roll(rows=None, form=(), **changes):
@@ -381,3 +381,28 @@ def test_with_one_window_a_refill_copies_no_cache_either():
   parts, entry = compiled('float32', True, 1)
   for name, lines in parts.items():
     assert name == entry or 'copy' not in makers(lines, COLUMNS)
+
+
+def test_a_row_goes_on_from_any_of_its_tokens_as_if_drawn_at_once(endless):
+  """Its key needs the prompt's number and its own in the group, no more."""
+  drawn = 3
+  start_B = np.argmax(endless.mask_BL, axis=1)
+  member_B = np.tile(np.arange(GROUP), P)
+  rows = sample.Prompts(
+    jnp.array(endless.tokens_BL),
+    jnp.array(start_B + drawn, jnp.int32),
+    jnp.repeat(jnp.array(INDEX, jnp.int32), GROUP),
+    jnp.array(member_B, jnp.int32),
+    jnp.full(P * GROUP, SC.max_new - drawn, jnp.int32),
+  )
+  out = sample.sample(params(), CFG, rows, KEY, 1, SC)
+  width = endless.tokens_BL.shape[1]
+  column_L = np.arange(width)
+  here = (column_L < (start_B + SC.max_new)[:, None]) & (
+    column_L >= (start_B + drawn)[:, None]
+  )
+  np.testing.assert_array_equal(out.mask_BL[:, :width], here)
+  np.testing.assert_array_equal(out.tokens_BL[:, :width], endless.tokens_BL)
+  np.testing.assert_allclose(
+    out.logp_BL[:, :width], endless.logp_BL * here, atol=1e-5
+  )

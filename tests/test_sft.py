@@ -43,25 +43,27 @@ def test_the_same_command_again_says_finished_and_changes_nothing(base, capsys):
 
 
 def test_a_row_is_prompt_response_and_one_end_token():
-  rows, starts = sft.encode(WORDS, RECORDS, C)
+  rows, learns = sft.encode(WORDS, RECORDS, C)
   assert [WORDS.decode(row) for row in rows] == [
     '12<think>1</think><answer>3</answer><|end|>', '9' '9<|end|>',
     '4567no<|end|>',
   ]  # fmt: skip
-  assert starts == [2, 1, 4]
+  assert [learn.index(True) for learn in learns] == [2, 1, 4]
+  assert all(all(learn[learn.index(True) :]) for learn in learns)
 
 
 def test_a_prefill_stands_once_and_is_not_learnt():
   prompt = dataclasses.replace(C.prompt, prefill='<think>')
   c = dataclasses.replace(C, prompt=prompt)
-  rows, starts = sft.encode(WORDS, RECORDS[:1], c)
+  rows, learns = sft.encode(WORDS, RECORDS[:1], c)
   assert WORDS.decode(rows[0]) == '12<think>1</think><answer>3</answer><|end|>'
-  assert starts == [3]
+  assert [learn.index(True) for learn in learns] == [3]
 
 
 def test_each_response_token_weighs_the_same_and_the_prompt_nothing():
-  rows, starts = sft.encode(WORDS, RECORDS * 2, C)
-  parts = sft.batch(rows[:4], starts[:4], C)
+  rows, learns = sft.encode(WORDS, RECORDS * 2, C)
+  starts = [learn.index(True) for learn in learns]
+  parts = sft.batch(rows[:4], learns[:4], C)
   assert [len(index) for index, _ in parts] == [2, 2]
   counts = [len(row) - start for row, start in zip(rows[:4], starts[:4])]
   for index, part in parts:
@@ -79,8 +81,8 @@ def test_each_response_token_weighs_the_same_and_the_prompt_nothing():
 def test_what_stands_in_the_prompt_does_not_train_itself():
   """Under a head of zeros a row of its gradient is large for an id that some
   target is; one that stands in prompts alone is like one that is nowhere."""
-  rows, starts = sft.encode(WORDS, RECORDS, C)
-  ((_, part),) = sft.batch(rows, starts, dataclasses.replace(C, micro=3))
+  rows, learns = sft.encode(WORDS, RECORDS, C)
+  ((_, part),) = sft.batch(rows, learns, dataclasses.replace(C, micro=3))
   cfg = model.ModelConfig(
     vocab_size=WORDS.vocab_size, width=8, layers=1, heads=2, kv_heads=1,
     head_dim=4, ffn=12, tie_embeddings=False,
@@ -129,3 +131,16 @@ def test_a_loss_that_explodes_ends_the_run(tmp_path, capsys):
   assert [line['skipped'] for line in lines] == [0, 1, 2, 3]
   assert lines[0]['loss'] > 1 and lines[-1]['loss'] is None
   assert not (tmp_path / 'model').exists()
+
+
+def test_a_tools_results_are_context_and_not_learnt():
+  c = dataclasses.replace(
+    C, prompt=dataclasses.replace(C.prompt, tool='calculator'), max_len=99
+  )
+  response = '<think><calc>1+1</calc><result>2</result></think>2'
+  row = dict(id='x', prompt='1', response=response)
+  ((ids,), (learn,)) = sft.encode(WORDS, [row], c)
+  learnt = [i for i, own in zip(ids, learn) if own]
+  assert WORDS.decode(ids[:-1]) == '1' + response
+  assert WORDS.decode(learnt[:-1]) == response.replace('<result>2</result>', '')
+  assert learnt[-1] == WORDS.eos_ids[0]

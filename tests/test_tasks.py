@@ -51,9 +51,9 @@ def test_a_source_is_a_path_or_a_task(tmp_path):
     ('toy:running_sum', 'must say how many'),
     ('toy:running_sum?count=0', 'must say how many'),
     ('toy:running_sum?count=many', 'must say how many'),
-    ('toy:running_sum?count=3&digit=4', 'the toy task is'),
+    ('toy:running_sum?count=3&digit=4', 'the toy tasks are'),
     ('toy:running_sum?count=3&digits=0', 'digits must be'),
-    ('toy:sum?count=3', 'the toy task is'),
+    ('toy:sum?count=3', 'the toy tasks are'),
     ('toy:running_sum?count', 'is not one key=value'),
     ('toy:running_sum?count=3&count=4', 'is not one key=value'),
     ('tyo:running_sum?count=3', 'there is no data file'),
@@ -96,3 +96,14 @@ def test_a_missing_reasoning_gym_says_how_to_get_it(monkeypatch):
   monkeypatch.setitem(sys.modules, 'reasoning_gym', None)
   with pytest.raises(errors.UserError, match='pip install reasoning-gym'):
     tasks.gym('products', 4, 0)
+
+
+def test_products_are_asked_of_the_calculator_a_fifth_of_the_time():
+  records = tasks.load('toy:product?count=2000&digits=2', 7)
+  asks = ['<calc>' in record['response'] for record in records]
+  assert abs(np.mean(asks) - 0.2) < 0.04
+  for record in records[:50]:
+    a, b = map(int, record['prompt'].split('*'))
+    assert 10 <= a <= 99 and record['answer'] == str(a * b)
+    assert record['response'].endswith(f'<answer>{a * b}</answer>')
+  assert records == tasks.load('toy:product?count=2000&digits=2', 7)

@@ -12,15 +12,17 @@ import safetensors.numpy
 import test_convert
 from golden import make_convert
 
-from r1jax import convert, tokenizer
+from r1jax import convert, model, tokenizer
+from r1jax.rewards import preference
 
 pytestmark = pytest.mark.torch
+BOTH = 'logits', 'exact'
 TEXTS = (
   'Natalia sold clips to 48 of her friends in April,\nand half as many in May. ',
   "naïve — 你好，世界 🙂 we'll <think>x²</think>\t 12+34=46",
 )
-# Opens DIRECTORY; writes its tensors, and for each text of stdin its ids, the
-# logits after every token, and 64 greedy tokens after it.
+# Opens DIRECTORY; writes its tensors, and for each text of stdin its ids, 64
+# greedy tokens after it, and the logits after every token in float32 and 64.
 OPEN = """
 import json, pathlib, sys
 import numpy, safetensors.torch, torch, transformers
@@ -40,9 +42,23 @@ for i, text in enumerate(texts):
   )
   with torch.no_grad():
     logits = model(tokens).logits[0].numpy()
+    exact = model.double()(tokens).logits[0].numpy()
+  model.float()
   numpy.savez(
-    f'{directory}.{i}.npz', ids=ids[0], tokens=tokens[0], logits=logits
+    f'{directory}.{i}.npz', ids=ids[0], tokens=tokens[0], logits=logits,
+    exact=exact,
   )
+"""
+# The scores of rows of ids, one at a time: a batch would need a padding token.
+SCORE = """
+import json, sys
+import torch, transformers
+model = transformers.AutoModelForSequenceClassification.from_pretrained(
+  sys.argv[1], dtype=torch.float32
+)
+with torch.no_grad():
+  rows = [model(torch.tensor([ids])).logits for ids in json.load(sys.stdin)]
+print(json.dumps([row.tolist() for row in rows]))
 """
 
 
@@ -88,6 +104,27 @@ def test_transformers_reopens_what_save_wrote(family, python, made, tmp_path):
   test_convert.assert_same_tree(reopened, want)
 
 
+@pytest.mark.parametrize('family', test_convert.FAMILIES)
+def test_transformers_gives_a_reward_model_the_same_scores(
+  family, python, made, tmp_path
+):
+  params, cfg, _ = convert.load(made / family)
+  params, cfg = model.with_score(params, cfg)
+  noise = np.random.default_rng(0).standard_normal(cfg.width)
+  params |= dict(score=noise.astype(np.float32))
+  convert.save(tmp_path / 'out', params, cfg)
+  rows = [[3, 1, 4, 1, 5, 9, 2, 6], [5, 3, 5], [8]]
+  tokens_BL, pos_BL = preference.pad(rows, 8)
+  ours_B = model.scores(params, cfg, tokens_BL, pos_BL)
+  said = subprocess.run(
+    [python, '-c', SCORE, str(tmp_path / 'out')], input=json.dumps(rows),
+    text=True, check=True, capture_output=True,
+  ).stdout  # fmt: skip
+  theirs_B11 = np.array(json.loads(said))
+  assert theirs_B11.shape == (3, 1, 1) and np.abs(theirs_B11).min() > 0.1
+  np.testing.assert_allclose(ours_B, theirs_B11[:, 0, 0], rtol=0, atol=1e-4)
+
+
 def test_a_real_checkpoint_and_its_export_compute_the_same(python, tmp_path):
   if 'R1JAX_TORCH_MODEL' not in os.environ:
     pytest.skip('R1JAX_TORCH_MODEL names no checkpoint')
@@ -101,14 +138,15 @@ def test_a_real_checkpoint_and_its_export_compute_the_same(python, tmp_path):
     ids, tokens = want['ids'].tolist(), want['tokens'].tolist()
     assert words.encode(text) == again.encode(text) == ids
     logits_TV = test_convert.all_logits(params, cfg, tokens)
-    logits_TV, want_TV = logits_TV[:, :real], want['logits'][:, :real]
-    error_T = np.abs(logits_TV - want_TV).max(axis=1)
+    far = lambda a, b: np.abs(a[:, :real] - b[:, :real]).max()
+    apart = far(logits_TV, want['logits'])
+    ours, theirs = far(logits_TV, want['exact']), far(*map(want.get, BOTH))
     print(
-      f'{len(tokens)} tokens: max |difference of logits| {error_T.max():.2g}, '
-      f'above 1e-4 at {(error_T > 1e-4).sum()} of them'
+      f'{len(tokens)} tokens: max |difference of logits| {apart:.2g}; from '
+      f'float64 ours {ours:.2g}, transformers {theirs:.2g}'
     )
-    # 1e-4 is float32's own noise here: on the first tokens of SmolLM2, where
-    # activations are huge, transformers differs by 1.5e-4 from its float64.
-    assert error_T.max() <= 2e-4 and (error_T > 1e-4).mean() <= 0.1
+    # 1e-4 is float32's own noise on the first tokens of SmolLM2, where
+    # activations are huge: there we may be as far from the truth as they are.
+    assert apart <= 1e-4 or ours <= theirs
     greedy = logits_TV[len(ids) - 1 : -1].argmax(axis=1)
     np.testing.assert_array_equal(greedy, tokens[len(ids) :])

@@ -163,6 +163,8 @@ def heavy_tail(options):
     rng.integers(ENDS, cfg.vocab_size, (count, s.prompt), np.int32),
     np.full(count, s.prompt, np.int32),
     np.arange(count, dtype=np.int32),
+    np.zeros(count, np.int32),
+    np.full(count, sc.max_new, np.int32),
   )
   draw = lambda p: jax.device_get(
     sample.sample(params, cfg, p, jax.random.key(0), group, sc)

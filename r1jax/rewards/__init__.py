@@ -10,26 +10,41 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from r1jax import errors
-from r1jax.rewards import format, math_answer
+from r1jax.rewards import format, language, math_answer
 
 Record = dict
 Reward = Callable[[Sequence[Record], Sequence[str]], np.ndarray]
 
+# The domains of R1's reasoning data: rule rewards. A record without a domain is
+# of the first.
+REASONING = ('reasoning', 'math', 'code', 'stem', 'logic')
 REWARDS = {
   'accuracy': math_answer.accuracy,
   'format': format.format_reward,
   'think_format': format.think_format_reward,
+  'language': language.language,
 }
 
 
-def check(weights: Mapping[str, float], records: Sequence[Record]) -> None:
-  """Refuses unknown rewards, and golds that their verifier cannot read."""
-  if not weights:
-    raise errors.UserError(f'name at least one reward of {", ".join(REWARDS)}')
-  for name in weights:
-    _function(name)
-  if 'accuracy' in weights:
-    for record in records:
+def check(weights, records, by_domain=None, more=None) -> None:
+  """Refuses unknown rewards and domains, and golds that cannot be read."""
+  by_domain, more = by_domain or {}, more or {}
+  for table in (weights, *by_domain.values()):
+    if not table:
+      raise errors.UserError(
+        f'name at least one reward of {", ".join(REWARDS)}'
+      )
+    for name in table:
+      _function(name, more)
+  for record in records:
+    domain = record.get('domain', REASONING[0])
+    if by_domain and domain not in (*by_domain, *REASONING):
+      raise errors.UserError(
+        f'record {record["id"]} is of the domain {domain!r}, which has no '
+        f'rewards: give it some by config.by_domain, or let it be one of '
+        f'{", ".join([*by_domain, *REASONING])}'
+      )
+    if 'accuracy' in _weights(weights, by_domain, record):
       math_answer.check_gold(record)
 
 
@@ -37,19 +52,42 @@ def total(
   weights: Mapping[str, float],
   records: Sequence[Record],
   texts: Sequence[str],
+  by_domain: Mapping[str, Mapping[str, float]] | None = None,
+  more: Mapping[str, Reward] | None = None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-  """(Σ_k weight_k · reward_k, the unweighted reward_k by name), float32."""
+  """(Σ_k weight_k · reward_k, the unweighted reward_k by name), float32.
+
+  Records whose domain is in by_domain have its weights in the place of
+  `weights`; where a reward has no weight for a record its part is NaN. `more`
+  holds rewards beside REWARDS: those of trained models.
+  """
+  by_domain, more = by_domain or {}, more or {}
   assert len(records) == len(texts)
-  parts = {name: _score(name, records, texts) for name in weights}
-  reward_N = np.zeros(len(texts), np.float32)
-  for name, part_N in parts.items():
-    reward_N += np.float32(weights[name]) * part_N
+  tables = [_weights(weights, by_domain, record) for record in records]
+  reward_N, parts = np.zeros(len(texts), np.float32), {}
+  for name in dict.fromkeys(
+    n for t in (weights, *by_domain.values()) for n in t
+  ):
+    asked = [n for n, table in enumerate(tables) if name in table]
+    part_N = np.full(len(texts), np.nan, np.float32)
+    if asked:
+      part_N[asked] = _score(
+        name, _function(name, more),
+        [records[n] for n in asked], [texts[n] for n in asked],
+      )  # fmt: skip
+    weight_N = np.array([t.get(name, 0) for t in tables], np.float32)
+    reward_N[asked] += weight_N[asked] * part_N[asked]
+    parts[name] = part_N
   return reward_N, parts
 
 
-def _score(name, records, texts):
+def _weights(weights, by_domain, record):
+  return by_domain.get(record.get('domain'), weights)
+
+
+def _score(name, function, records, texts):
   """A missing or non-finite reward is an error with its record, never a 0."""
-  reward_N = np.asarray(_function(name)(records, texts), np.float32)
+  reward_N = np.asarray(function(records, texts), np.float32)
   if reward_N.shape != (len(texts),):
     raise ValueError(
       f'reward {name!r} gave shape {reward_N.shape} for {len(texts)} texts '
@@ -62,11 +100,12 @@ def _score(name, records, texts):
   return reward_N
 
 
-def _function(name):
-  if name not in REWARDS:
-    near = difflib.get_close_matches(name, REWARDS, n=1, cutoff=0)
+def _function(name, more):
+  known = REWARDS | more
+  if name not in known:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0)
     raise errors.UserError(
       f'there is no reward {name!r}; did you mean {near[0]!r}? '
-      f'There are {", ".join(REWARDS)}'
+      f'There are {", ".join(known)}'
     )
-  return REWARDS[name]
+  return known[name]

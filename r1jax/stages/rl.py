@@ -1,8 +1,6 @@
 """Reinforcement learning by GRPO: R1-Zero, reasoning RL and all-scenario RL are
 this one stage with other rewards (R1, sections 2 and 3)."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools
@@ -25,52 +23,15 @@ from r1jax import (
   parallel,
   policy,
   rewards,
-  sample,
-  tasks,
+  rl_config,
   train,
-)  # fmt: skip
+)
 from r1jax import (
   config as configs,
 )
-from r1jax.config import option
+from r1jax.rewards import preference
 
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-  init: str = option('', "a model's directory, GGUF file or hub name")
-  data: str = option('', 'records: a path, toy:… or gym:…')
-  steps: int = option(100, 'optimiser steps', least=1)
-  longer: tuple[tuple[int, int], ...] = option(
-    (), 'pairs (step, sample.max_new from there on)'
-  )
-  micro: int = option(
-    16, 'rows whose gradient is computed at one time', least=1
-  )
-  buckets: int = option(4, 'row lengths to pad to', least=1)
-  seed: int = option(0, 'of everything that is drawn', least=0)
-  save_every: int = option(50, 'steps between checkpoints', least=1)
-  keep: int = option(2, 'newest checkpoints that are kept', least=1)
-  best: int = option(
-    1, 'checkpoints of best held-out pass@1 that are kept', least=0
-  )
-  log_samples: int = option(
-    4, 'sample texts to write down each rollout', least=0
-  )
-  rewards: dict[str, float] = option(
-    dict(accuracy=1.0, format=1.0), 'weights by name'
-  )
-  eval: held_out.EvalConfig = held_out.EvalConfig()
-  prompt: generate.PromptConfig = generate.PromptConfig()
-  sample: sample.SampleConfig = sample.SampleConfig()
-  grpo: grpo.GrpoConfig = grpo.GrpoConfig()
-  compute: policy.ComputeConfig = policy.ComputeConfig()
-  optim: train.OptimConfig = train.OptimConfig()
-  parallel: parallel.ParallelConfig = parallel.ParallelConfig()
-
-  @property
-  def lengths(self):
-    """The most tokens of a response, at the start and later."""
-    return [self.sample.max_new] + [new for _, new in self.longer]
+Config = rl_config.Config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +41,12 @@ class Run:
   c: Config
   place: parallel.Placement
   records: list
+  first_records: list  # until config.domains_from
   held: list
   generator: generate.Generator
   score: Callable  # (params, rows) -> logp_BL
+  score_ref: Callable  # the same of the reference, which may be a teacher
+  teacher: dict | None  # its parameters
   step: Callable  # (state, micro-batches) -> (state, sums)
   writer: metrics.Writer
   key: jax.Array
@@ -106,12 +70,23 @@ def run(config, workdir):
   c = configs.build(Config, config)
   workdir = pathlib.Path(workdir)
   place = parallel.placement(c.parallel)
-  check(c, place)
-  records, held = load_records(c)
+  rl_config.check(c, place)
+  records, held = rl_config.load_records(c)
   params, cfg, words = policy.load(c.init, c.compute, None, c.seed)
   width = max(map(len, generate.encode(words, records + held, c.prompt)))
   policy.check_length(cfg, width + max(c.lengths))
   parallel.shardings(place, params)  # Refuses what the mesh cannot cut.
+  reward = functools.partial(
+    rewards.total, c.rewards, by_domain=c.by_domain,
+    more={
+      name: preference.load(
+        path, c.compute, functools.partial(parallel.map_rows, place), c.micro,
+        functools.partial(parallel.put_state, place),
+      )
+      for name, path in c.reward_models.items()
+    },
+  )  # fmt: skip
+  teacher, ref_cfg = load_teacher(c, place, words) if c.teacher else (None, cfg)
   configs.claim(workdir, Config, config)
   if (workdir / 'model').exists():
     print(f'{workdir} is finished: the model is in {workdir / "model"}')
@@ -119,7 +94,7 @@ def run(config, workdir):
 
   tx = train.optimizer(c.optim, c.steps)
   state = dict(train=parallel.put_state(place, train.new_state(params, tx)))
-  if c.grpo.beta:
+  if c.grpo.beta and not c.teacher:
     state['ref'] = parallel.put_state(place, params)
   del params
   manager = checkpoint.open_manager(workdir / 'checkpoints', c.keep, c.best)
@@ -135,13 +110,13 @@ def run(config, workdir):
     cfg, scan_layers=c.compute.scan_decode, remat='none'
   )
   r = Run(
-    c, place, records, held,
+    c, place, records, rl_config.first_records(c, records), held,
     generate.Generator(
       functools.partial(parallel.map_loops, place), place.rows, decode_cfg,
-      words, c.prompt, c.sample, functools.partial(rewards.total, c.rewards),
-      width,
+      words, c.prompt, c.sample, reward, width,
     ),
     parallel.map_rows(place, grpo.make_score(cfg, temperature)),
+    parallel.map_rows(place, grpo.make_score(ref_cfg, temperature)), teacher,
     parallel.train_step(place, grpo.make_loss(c.grpo, cfg, temperature), tx),
     writer, jax.random.key(c.seed), facts['step'], time.time(),
   )  # fmt: skip
@@ -164,51 +139,23 @@ def run(config, workdir):
   )
 
 
+def load_teacher(c, place, words):
+  """(parameters, config) of the model in the reference's place."""
+  params, cfg, theirs = policy.load(c.teacher, c.compute, None, c.seed)
+  text = '12 <think>\n思考 naïve'
+  if (theirs.vocab_size, theirs.encode(text)) != (
+    words.vocab_size, words.encode(text),
+  ):  # fmt: skip
+    raise errors.UserError(
+      f'config.teacher {c.teacher} and config.init {c.init} have different '
+      'tokenizers: a teacher must speak of the same ids as its student'
+    )
+  return parallel.put_state(place, params), cfg
+
+
 def crossed(every, before, after):
   """Whether a multiple of `every` lies in (before, after]."""
   return bool(every) and after // every > before // every
-
-
-def check(c, place):
-  """Refuses what cannot work, with a sentence."""
-  held_out.check(c.eval, c.rewards)
-  grpo.check(c.grpo, c.compute.dtype)
-  starts = [step for step, _ in c.longer]
-  shortest = min(c.lengths)
-  if c.sample.top_p < 1 or c.sample.top_k:
-    raise errors.UserError(
-      'config.sample.top_p and top_k cut the distribution that the loss takes '
-      'the samples to be drawn from: set them to 1 and 0 for rl'
-    )
-  if c.sample.temperature <= 0:
-    raise errors.UserError('config.sample.temperature must be above 0 for rl')
-  if not all(c.prompt.stop + c.sample.stops):
-    raise errors.UserError(
-      'config.prompt.stop or config.sample.stops has an empty entry, which '
-      'would end every response at once: leave it out'
-    )
-  if starts != sorted(starts) or shortest < 1:
-    raise errors.UserError(
-      f'config.longer is {c.longer}: its steps must rise and its lengths be at '
-      'least 1'
-    )
-  if c.grpo.overlong_cache > shortest:
-    raise errors.UserError(
-      f'config.grpo.overlong_cache is {c.grpo.overlong_cache}: it must not '
-      f'exceed the {shortest} tokens that a response may have'
-    )
-  grpo.check_counts(c.grpo, c.steps, c.micro, place.rows)
-
-
-def load_records(c):
-  """(training records, held-out records), golds checked."""
-  records = tasks.load(c.data, c.seed)
-  if c.eval.data:
-    held = tasks.load(c.eval.data, c.seed + 1)
-  else:
-    records, held = data.split(records, c.eval.held_out, c.seed)
-  rewards.check(c.rewards, records + held)
-  return records, held
 
 
 def draw(r, params, facts):
@@ -217,10 +164,11 @@ def draw(r, params, facts):
   c, step = r.c, facts['step']
   key = jax.random.fold_in(jax.random.fold_in(r.key, 0), step)
   drawn, cursor, Q = [], facts['cursor'], c.grpo.questions
+  records = r.records if step >= c.domains_from else r.first_records
   while True:
-    index = data.prompt_indices(c.seed, cursor, Q, len(r.records))
+    index = data.prompt_indices(c.seed, cursor, Q, len(records))
     samples = r.generator(
-      params, [r.records[i] for i in index], cursor + np.arange(Q), key,
+      params, [records[i] for i in index], cursor + np.arange(Q), key,
       c.grpo.group, c.sample.temperature, r.max_new(step),
     )  # fmt: skip
     cursor += Q
@@ -233,7 +181,7 @@ def draw(r, params, facts):
 def one_rollout(r, state, facts):
   """Draws, rewards and learns from one rollout; returns state and facts."""
   c, began, step = r.c, time.time(), facts['step']
-  if c.grpo.beta and crossed(c.grpo.ref_every, facts['ref_step'], step):
+  if 'ref' in state and crossed(c.grpo.ref_every, facts['ref_step'], step):
     state = dict(state, ref=parallel.copy(state['train'].params))
     facts = dict(facts, ref_step=step)
   params, max_new = state['train'].params, r.max_new(step)
@@ -246,7 +194,8 @@ def one_rollout(r, state, facts):
   if c.grpo.old == 'trainer' and not grpo.on_policy(c.grpo):
     batch['old_BL'] = grpo.score(r.score, params, batch, c.micro, buckets)
   if c.grpo.beta:
-    batch['ref_BL'] = grpo.score(r.score, state['ref'], batch, c.micro, buckets)
+    ref = r.teacher if c.teacher else state['ref']
+    batch['ref_BL'] = grpo.score(r.score_ref, ref, batch, c.micro, buckets)
   scored = time.time()
 
   lines = []
