@@ -16,7 +16,6 @@ from r1jax import convert, model, tokenizer
 from r1jax.rewards import preference
 
 pytestmark = pytest.mark.torch
-BOTH = 'logits', 'exact'
 TEXTS = (
   'Natalia sold clips to 48 of her friends in April,\nand half as many in May. ',
   "naïve — 你好，世界 🙂 we'll <think>x²</think>\t 12+34=46",
@@ -138,15 +137,16 @@ def test_a_real_checkpoint_and_its_export_compute_the_same(python, tmp_path):
     ids, tokens = want['ids'].tolist(), want['tokens'].tolist()
     assert words.encode(text) == again.encode(text) == ids
     logits_TV = test_convert.all_logits(params, cfg, tokens)
-    far = lambda a, b: np.abs(a[:, :real] - b[:, :real]).max()
-    apart = far(logits_TV, want['logits'])
-    ours, theirs = far(logits_TV, want['exact']), far(*map(want.get, BOTH))
+    mine, exact = logits_TV[:, :real], want['exact'][:, :real]
+    theirs = want['logits'][:, :real]
+    rms = lambda a: np.sqrt(np.mean((a - exact) ** 2))
     print(
-      f'{len(tokens)} tokens: max |difference of logits| {apart:.2g}; from '
-      f'float64 ours {ours:.2g}, transformers {theirs:.2g}'
+      f'{len(tokens)} tokens: max |difference of logits| '
+      f'{np.abs(mine - theirs).max():.2g}; from float64 ours {rms(mine):.2g} '
+      f'(rms), transformers {rms(theirs):.2g}'
     )
-    # 1e-4 is float32's own noise on the first tokens of SmolLM2, where
-    # activations are huge: there we may be as far from the truth as they are.
-    assert apart <= 1e-4 or ours <= theirs
+    # On the first tokens of SmolLM2, where activations are huge, transformers'
+    # float32 is itself 1e-4 from its float64: ours may be as noisy, not wrong.
+    assert np.abs(mine - theirs).max() <= 3e-4 and rms(mine) <= 2 * rms(theirs)
     greedy = logits_TV[len(ids) - 1 : -1].argmax(axis=1)
     np.testing.assert_array_equal(greedy, tokens[len(ids) :])
