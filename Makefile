@@ -2,8 +2,8 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SMOLLM2 := models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: help install test test-slow test-torch lint format demo smollm2 bench \
-  lock clean
+.PHONY: help install test test-slow test-torch lint format demo mini-r1 \
+  smollm2 bench lock clean
 
 help:  ## what make can do
 	@sed -n 's/^\([a-z0-9-]*\):.*## */  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -47,6 +47,9 @@ demo: install  ## R1-Zero on a toy task: a base, GRPO on it, a page about it
 	  --config experiments/demo_zero.py --workdir runs/demo/zero
 	$(BIN)/python -m r1jax report --workdir runs/demo/zero
 
+mini-r1: install  ## the whole paper in miniature, to a page of its claims
+	PYTHON=$(BIN)/python experiments/r1.sh experiments/mini_r1 runs/mini_r1
+
 smollm2: install $(SMOLLM2)  ## R1-Zero on the real SmolLM2-135M-Instruct
 	$(BIN)/python -m r1jax rl \
 	  --config experiments/smollm2.py --workdir runs/smollm2
@@ -74,7 +77,7 @@ models/smollm2/hf: $(SMOLLM2)
 
 lock:  ## requirements.lock anew, from what setup.py allows
 	$(PYTHON) -m venv --clear .venv-lock
-	.venv-lock/bin/python -m pip install --quiet -e '.[test,tasks]'
+	.venv-lock/bin/python -m pip install --quiet -e '.[test,tasks,language]'
 	echo "# What the tests pass with on Python 3.11; made by 'make lock'." \
 	  > requirements.lock
 	.venv-lock/bin/python -m pip freeze --exclude-editable \

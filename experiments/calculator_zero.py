@@ -3,32 +3,19 @@ are put into the response, and the gradient falls on the model's own tokens. The
 right answer alone is rewarded; asking is learnt because it pays (a step towards
 the tool use that R1 leaves open, section 6)."""
 
-from experiments import base
+from experiments import demo_zero
 
 
 def get_config():
-  config = base.get_config('rl')
+  config = demo_zero.get_config()
   config.init = 'runs/calculator/base/model'
   config.data = 'toy:product?count=20000&digits=2'
   config.steps = 40
-  config.seed = 100  # other records than the base has seen
-  config.micro = 128
-  config.buckets = 1
   config.rewards = dict(accuracy=1.0, format=0.0)
-  config.eval.every = 10
   config.eval.held_out = 128
-  config.eval.samples = 4
-  config.prompt.template = 'plain'
-  config.prompt.max_len = 8
   config.prompt.tool = 'calculator'
   config.prompt.calls = 2
   config.prompt.result_len = 8
   config.sample.max_new = 20
-  config.sample.slots = 256
-  config.grpo.questions = 16
-  config.grpo.group = 16
-  config.grpo.weights = 'token'
-  config.grpo.beta = 0.0
   config.optim.lr = 2e-4
-  config.save_every = 50
   return config

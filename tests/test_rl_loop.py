@@ -57,11 +57,13 @@ def loop(tmp_path, alive, *changes):
     params = {'w': state.params['w'] + 1}
     return state.replace(params=params), sums | dict(weight=1.0, skipped=0)
 
+  score = lambda params, rows: np.full(
+    rows['tokens_BL'].shape, params['w'], 'f'
+  )
   r = rl.Run(
     c, parallel.placement(c.parallel, jax.devices()[:1]),
-    [dict(id=n, prompt=str(n)) for n in range(13)], [], Drawing(alive),
-    lambda params, rows: np.full(rows['tokens_BL'].shape, params['w'], 'f'),
-    step, metrics.Writer(tmp_path), jax.random.key(0), 0, 0.0,
+    [dict(id=n, prompt=str(n)) for n in range(13)], [], [], Drawing(alive),
+    score, score, None, step, metrics.Writer(tmp_path), jax.random.key(0), 0, 0.0,
   )  # fmt: skip
   state = dict(train=train.TrainState({'w': np.zeros(())}, (), 0, 0))
   if c.grpo.beta:
