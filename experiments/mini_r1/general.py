@@ -1,0 +1,19 @@
+"""What a model says to held-out prompts that are no problems: every sample is
+kept, for claims.py to measure."""
+
+from experiments import base as defaults
+from experiments.mini_r1.base import ROOT
+
+
+def get_config():
+  config = defaults.get_config('reject')
+  config.data = f'{ROOT}/data/held_general.jsonl'
+  config.k = config.per_prompt = 16
+  config.questions = 88
+  config.need = dict(format=0.0)
+  config.filters.language = 0.0
+  config.prompt.template = 'plain'
+  config.prompt.max_len = 10
+  config.sample.max_new = 20
+  config.sample.slots = 256
+  return config

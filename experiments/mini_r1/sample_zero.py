@@ -1,0 +1,19 @@
+"""Correct responses of R1-Zero, mixed languages and all, for the cold start's
+data (R1, B.3.2)."""
+
+from experiments import base as defaults
+from experiments.mini_r1.base import ROOT
+
+
+def get_config():
+  config = defaults.get_config('reject')
+  config.init = f'{ROOT}/zero/model'
+  config.data = f'{ROOT}/data/cold.jsonl'
+  config.k = 4
+  config.questions = 64
+  config.filters.language = 0.0
+  config.prompt.template = 'plain'
+  config.prompt.max_len = 10
+  config.sample.max_new = 20
+  config.sample.slots = 256
+  return config

@@ -1,0 +1,10 @@
+"""The student's base: the same corpus, two fifths of the parameters."""
+
+from experiments.mini_r1 import base
+
+
+def get_config():
+  config = base.get_config()
+  config.scratch.width = 64
+  config.scratch.ffn = 128
+  return config

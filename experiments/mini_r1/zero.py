@@ -1,0 +1,29 @@
+"""R1-Zero in miniature: pure RL on the base, accuracy and format alone (R1
+section 2.2). Languages may mix, for nothing rewards that they do not."""
+
+from experiments import base as defaults
+from experiments.mini_r1.base import ROOT
+
+
+def get_config():
+  config = defaults.get_config('rl')
+  config.init = f'{ROOT}/base/model'
+  config.data = f'{ROOT}/data/problems.jsonl'
+  config.eval.data = f'{ROOT}/data/held.jsonl'
+  config.steps = 100
+  config.micro = 256
+  config.buckets = 1
+  config.rewards = dict(accuracy=1.0, format=0.2, language=0.0)
+  config.eval.every = 20
+  config.eval.samples = 4
+  config.prompt.template = 'plain'
+  config.prompt.max_len = 10
+  config.sample.max_new = 20
+  config.sample.slots = 256
+  config.grpo.questions = 16
+  config.grpo.group = 16
+  config.grpo.weights = 'token'
+  config.grpo.beta = 0.0
+  config.optim.lr = 1e-4
+  config.save_every = 50
+  return config

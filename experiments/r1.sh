@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# DeepSeek-R1, a command a stage:
+#
+#   experiments/r1.sh CONFIGS WORKDIR
+#   experiments/r1.sh experiments/mini_r1 runs/mini_r1
+#
+# CONFIGS holds a config file for each stage, world.py that makes the data and
+# rewrite.py that makes cold-start data of R1-Zero's responses. WORKDIR is the
+# ROOT that the configs name. A finished stage says so and is skipped; killed
+# anywhere, the same command goes on. What each stage took is in times.txt.
+set -euo pipefail
+configs=${1:?usage: experiments/r1.sh CONFIGS WORKDIR}
+work=${2:?usage: experiments/r1.sh CONFIGS WORKDIR}
+python=${PYTHON:-.venv/bin/python}
+module=${configs%/}
+module=${module//\//.}
+mkdir -p "$work"
+
+# timed NAME COMMAND…
+timed() {
+  echo "== $1"
+  local TIMEFORMAT="$1 %R s wall, %U s user, %S s system"
+  { time "${@:2}" 2>&3; } 3>&2 2>> "$work/times.txt"
+}
+
+# stage STAGE NAME CONFIG [--config.key=value …]
+stage() {
+  timed "$2" "$python" -m r1jax "$1" \
+    --config "$configs/$3.py" --workdir "$work/$2" "${@:4}"
+}
+
+# Data, and a base that knows both languages (a real one is downloaded).
+timed data "$python" -m "$module.world" "$work/data"
+if [ -e "$configs/base.py" ]; then stage sft base base; fi
+
+# R1-Zero: pure reinforcement learning.
+stage rl zero zero
+
+# R1, Dev1: the cold start. R1-Zero's correct responses are made readable, and
+# the base learns from them.
+stage reject sample_zero sample_zero
+timed rewrite "$python" -m "$module.rewrite" \
+  "$work/sample_zero/records.jsonl" "$work/cold.jsonl"
+stage sft dev1 dev1
+
+# Dev2: reasoning-oriented RL, with the reward for one language.
+stage rl dev2 dev2
+
+# Dev3: rejection sampling and what is no reasoning, for SFT from the base.
+stage reject sample_dev2 sample_dev2
+stage sft dev3 dev3
+
+# R1: two reward models, and RL for all scenarios.
+stage reward_model helpful helpful
+stage reward_model harmless harmless
+stage rl r1 r1
+
+# Distillation: a small student on R1's responses, and the same by RL alone.
+stage reject sample_r1 sample_r1
+if [ -e "$configs/student_base.py" ]; then
+  stage sft student_base student_base
+fi
+stage sft distill distill
+stage rl student_zero student_zero
+
+# Evaluation: R1's results.html has the others beside it.
+others=
+for model in base zero dev1 dev2 dev3 student_base distill student_zero; do
+  if [ -e "$work/$model/model" ]; then
+    stage evaluate "eval/$model" evaluate --config.init="$work/$model/model"
+    others+="'$work/eval/$model',"
+  fi
+done
+stage evaluate eval/r1 evaluate --config.init="$work/r1/model" \
+  --config.against="$work/eval/zero" --config.beside="[$others]"
+
+# Whatever these configs have to ask beyond the recipe.
+if [ -e "$configs/more.sh" ]; then source "$configs/more.sh"; fi

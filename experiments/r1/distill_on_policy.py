@@ -1,0 +1,19 @@
+"""Beyond the paper: a distilled student goes on by the reverse KL to its teacher
+on samples of its own. The teacher stands in the reference's place; no reward
+counts, so a question needs no second sample and every update one rollout."""
+
+from experiments.r1 import ROOT, dev2
+
+
+def get_config():
+  config = dev2.get_config()
+  config.init = f'{ROOT}/distill_qwen_1_5b/model'
+  config.teacher = f'{ROOT}/r1/model'  # of the same tokenizer
+  config.steps = 400
+  config.rewards = dict(accuracy=0.0, think_format=0.0)
+  config.grpo.group = 1
+  config.grpo.scale = 'none'
+  config.grpo.minibatches = 1
+  config.grpo.beta = 1.0
+  config.grpo.kl = 'reverse'
+  return config

@@ -1,0 +1,12 @@
+"""Qwen2.5-32B-Zero, to which the distilled 32B is compared: pure RL for more
+than 10,000 updates at 2e-6 (R1, B.4.1 and F.1)."""
+
+from experiments.r1 import zero
+
+
+def get_config():
+  config = zero.get_config()
+  config.steps = 10_000
+  config.longer = ()
+  config.optim.lr = 2e-6
+  return config
