@@ -4,9 +4,9 @@
 #   experiments/r1.sh CONFIGS WORKDIR
 #   experiments/r1.sh experiments/mini_r1 runs/mini_r1
 #
-# CONFIGS holds a config file for each stage, world.py that makes the data and
-# rewrite.py that makes cold-start data of R1-Zero's responses. WORKDIR is the
-# ROOT that the configs name. A finished stage says so and is skipped; killed
+# CONFIGS holds a config file for each stage, and may hold world.py that makes the
+# data and rewrite.py that makes cold-start data of R1-Zero's responses; without
+# them these files are yours to bring. WORKDIR is the ROOT that the configs name. A finished stage says so and is skipped; killed
 # anywhere, the same command goes on. What each stage took is in times.txt.
 set -euo pipefail
 configs=${1:?usage: experiments/r1.sh CONFIGS WORKDIR}
@@ -23,6 +23,9 @@ timed() {
   { time "${@:2}" 2>&3; } 3>&2 2>> "$work/times.txt"
 }
 
+# has NAME: whether CONFIGS has this file
+has() { [ -e "$configs/$1.py" ]; }
+
 # stage STAGE NAME CONFIG [--config.key=value …]
 stage() {
   timed "$2" "$python" -m r1jax "$1" \
@@ -30,8 +33,8 @@ stage() {
 }
 
 # Data, and a base that knows both languages (a real one is downloaded).
-timed data "$python" -m "$module.world" "$work/data"
-if [ -e "$configs/base.py" ]; then stage sft base base; fi
+if has world; then timed data "$python" -m "$module.world" "$work/data"; fi
+if has base; then stage sft base base; fi
 
 # R1-Zero: pure reinforcement learning.
 stage rl zero zero
@@ -39,8 +42,14 @@ stage rl zero zero
 # R1, Dev1: the cold start. R1-Zero's correct responses are made readable, and
 # the base learns from them.
 stage reject sample_zero sample_zero
-timed rewrite "$python" -m "$module.rewrite" \
-  "$work/sample_zero/records.jsonl" "$work/cold.jsonl"
+if has rewrite; then
+  timed rewrite "$python" -m "$module.rewrite" \
+    "$work/sample_zero/records.jsonl" "$work/cold.jsonl"
+elif [ ! -e "$work/cold.jsonl" ]; then
+  echo "make $work/sample_zero/records.jsonl readable (R1, B.3.2), write it to" \
+    "$work/cold.jsonl, and start this command again" >&2
+  exit 2
+fi
 stage sft dev1 dev1
 
 # Dev2: reasoning-oriented RL, with the reward for one language.
@@ -55,17 +64,23 @@ stage reward_model helpful helpful
 stage reward_model harmless harmless
 stage rl r1 r1
 
-# Distillation: a small student on R1's responses, and the same by RL alone.
-stage reject sample_r1 sample_r1
-if [ -e "$configs/student_base.py" ]; then
-  stage sft student_base student_base
-fi
-stage sft distill distill
+# Distillation: small students on R1's responses, and one by RL alone.
+if has sample_r1; then stage reject sample_r1 sample_r1; fi
+if has student_base; then stage sft student_base student_base; fi
+students=
+for config in "$configs"/distill*.py; do
+  name=$(basename "$config" .py)
+  if [ "$name" != distill_on_policy ]; then
+    stage sft "$name" "$name"
+    students+=" $name"
+  fi
+done
 stage rl student_zero student_zero
+if has distill_on_policy; then stage rl distill_on_policy distill_on_policy; fi
 
 # Evaluation: R1's results.html has the others beside it.
 others=
-for model in base zero dev1 dev2 dev3 student_base distill student_zero; do
+for model in base zero dev1 dev2 dev3 student_base$students student_zero; do
   if [ -e "$work/$model/model" ]; then
     stage evaluate "eval/$model" evaluate --config.init="$work/$model/model"
     others+="'$work/eval/$model',"
