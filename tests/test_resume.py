@@ -13,7 +13,7 @@ import time
 import pytest
 import toy
 
-from r1jax import metrics
+from r1jax import metrics, tasks
 
 ROOT = pathlib.Path(__file__).parent.parent
 # Everything that a run must carry over: the cursor of dynamic sampling, a
@@ -29,15 +29,16 @@ CHANGES = (
 class Command:
   """python -m r1jax, on one device, in a process group of its own."""
 
-  base: pathlib.Path
+  stage: str
+  changes: tuple
   cache: pathlib.Path
 
   def start(self, workdir):
-    changes = (f'init={self.base}/model', *CHANGES)
     return subprocess.Popen(
       [
-        sys.executable, '-m', 'r1jax', 'rl', '--config', toy.HERE / 'toy_rl.py',
-        '--workdir', workdir, *(f'--config.{change}' for change in changes),
+        sys.executable, '-m', 'r1jax', self.stage,
+        '--config', toy.HERE / f'toy_{self.stage}.py', '--workdir', workdir,
+        *(f'--config.{change}' for change in self.changes),
       ],
       cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL,
       stderr=subprocess.PIPE, text=True,
@@ -74,13 +75,14 @@ def saved(workdir):
 
 
 def assert_same(workdir, whole):
-  """Metrics line by line, samples, and the parameters bit by bit."""
+  """Metrics line by line, samples if any, and the parameters bit by bit."""
   read = lambda run, name: metrics.read(run / name)
   for ours, theirs in zip(
     read(workdir, 'metrics.jsonl'), read(whole, 'metrics.jsonl'), strict=True
   ):
     assert metrics.untimed(ours) == metrics.untimed(theirs)
-  assert read(workdir, 'samples.jsonl') == read(whole, 'samples.jsonl')
+  if (whole / 'samples.jsonl').exists():
+    assert read(workdir, 'samples.jsonl') == read(whole, 'samples.jsonl')
   assert_same_model(workdir, whole)
 
 
@@ -95,7 +97,8 @@ def assert_same_model(workdir, whole):
 @pytest.fixture(scope='module')
 def whole(base, tmp_path_factory):
   """(command, the work directory of an uninterrupted run)."""
-  command = Command(base, tmp_path_factory.mktemp('cache'))
+  cache = tmp_path_factory.mktemp('cache')
+  command = Command('rl', (f'init={base}/model', *CHANGES), cache)
   workdir = tmp_path_factory.mktemp('whole') / 'run'
   command.finish(workdir)
   return command, workdir
@@ -154,3 +157,36 @@ def test_kills_at_any_moment_do_not_show(seed, whole, tmp_path):
   assert kills >= 6
   command.finish(workdir)
   assert_same(workdir, uninterrupted)
+
+
+def pairs(path):
+  """Right sums preferred to wrong ones."""
+  rows = [
+    dict(
+      id=row['id'], prompt=row['prompt'], chosen=row['response'],
+      rejected=row['response'].replace('<answer>', '<answer>1'),
+    )
+    for row in tasks.load('toy:running_sum?count=200&digits=3', 3)
+  ]  # fmt: skip
+  path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('stage', ['sft', 'reward_model'])
+def test_a_stage_that_learns_from_a_file_is_killed_and_ends_the_same(
+  stage, base, tmp_path
+):
+  changes = ('save_every=5',)
+  if stage == 'reward_model':
+    data = pairs(tmp_path / 'pairs.jsonl')
+    changes += (f'init={base}/model', f'data={data}', 'max_len=48')
+  command = Command(stage, changes, tmp_path / 'cache')
+  command.finish(tmp_path / 'whole')
+  workdir, kills = tmp_path / 'run', 0
+  for step in (5, 20, 40):
+    ready = lambda step=step: saved(workdir) >= step
+    kills += killed(command.start(workdir), ready, 0)
+  assert kills >= 2
+  command.finish(workdir)
+  assert_same(workdir, tmp_path / 'whole')
