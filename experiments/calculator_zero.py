@@ -9,7 +9,7 @@ from experiments import demo_zero
 def get_config():
   config = demo_zero.get_config()
   config.init = 'runs/calculator/base/model'
-  config.data = 'toy:product?count=20000&digits=2'
+  config.prompts = 'toy:product?count=20000&digits=2'
   config.steps = 40
   config.rewards = dict(accuracy=1.0, format=0.0)
   config.eval.held_out = 128

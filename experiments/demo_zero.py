@@ -7,7 +7,7 @@ from experiments import base
 def get_config():
   config = base.get_config('rl')
   config.init = 'runs/demo/base/model'
-  config.data = 'toy:running_sum?count=20000'
+  config.prompts = 'toy:running_sum?count=20000'
   config.steps = 120
   config.seed = 100  # other records than the base has seen
   config.micro = 256

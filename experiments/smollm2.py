@@ -18,7 +18,7 @@ Question: {question}
 def get_config():
   config = base.get_config('rl')
   config.init = 'models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf'
-  config.data = (
+  config.prompts = (
     'gym:chain_sum?count=4000&min_terms=2&max_terms=2&min_digits=1&max_digits=2'
   )
   config.steps = 20

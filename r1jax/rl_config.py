@@ -24,7 +24,7 @@ from r1jax.config import option
 @dataclasses.dataclass(frozen=True)
 class Config:
   init: str = option('', "a model's directory, GGUF file or hub name")
-  data: str = option('', 'records: a path, toy:… or gym:…')
+  prompts: str = option('', 'records: a path, toy:… or gym:…')
   steps: int = option(100, 'optimiser steps', least=1)
   longer: tuple[tuple[int, int], ...] = option(
     (), 'pairs (step, sample.max_new from there on)'
@@ -110,7 +110,7 @@ def check(c, place):
 
 def load_records(c):
   """(training records, held-out records), golds and domains checked."""
-  records = tasks.load(c.data, c.seed)
+  records = tasks.load(c.prompts, c.seed)
   if c.eval.data:
     held = tasks.load(c.eval.data, c.seed + 1)
   else:
@@ -118,7 +118,7 @@ def load_records(c):
   rewards.check(c.rewards, records + held, c.by_domain, c.reward_models)
   if c.domains_from and not first_records(c, records):
     raise errors.UserError(
-      f'every record of {c.data} is of a domain of config.by_domain, so there '
+      f'every record of {c.prompts} is of a domain of config.by_domain, so there '
       f'is none for the steps before config.domains_from={c.domains_from}'
     )
   return records, held

@@ -43,10 +43,6 @@ BOTH = {
   'misspelt=1': 'unknown key config.misspelt',
   'optim.lrr=1e-3': 'unknown key config.optim.lrr: did you mean config.optim.lr?',
   'steps=many': 'config.steps must be like',
-  'data=': 'there is no data file',
-  'data=/nowhere.jsonl': 'there is no data file /nowhere.jsonl',
-  'data=toy:running_sum': 'how many records|count=1000',
-  'data=toy:sums?count=9': 'the toy tasks are toy:running_sum',
   'init=': "config.init is '': name the directory",
   'init=/nowhere/model': '/nowhere/model does not exist: give a directory',
   'prompt.template=r1_zro': "did you mean 'r1_zero'?",
@@ -71,6 +67,23 @@ BOTH = {
 def test_both_stages_refuse(change, stage, command, tmp_path):
   answer = command(stage, f'--config.{change}')
   assert_refused(answer, BOTH[change], tmp_path / 'run')
+
+
+SOURCES = {
+  '': 'there is no data file',
+  '/nowhere.jsonl': 'there is no data file /nowhere.jsonl',
+  'toy:running_sum': 'how many records|count=1000',
+  'toy:sums?count=9': 'the toy tasks are toy:running_sum',
+}
+
+
+@pytest.mark.parametrize('stage, key', [('sft', 'data'), ('rl', 'prompts')])
+@pytest.mark.parametrize('source', SOURCES)
+def test_a_source_without_records_is_refused(
+  source, stage, key, command, tmp_path
+):
+  answer = command(stage, f'--config.{key}={source}')
+  assert_refused(answer, SOURCES[source], tmp_path / 'run')
 
 
 SFT = {
@@ -145,7 +158,7 @@ FILES = {
 def test_data_that_cannot_be_read_is_refused_by_name(text, command, tmp_path):
   (tmp_path / 'records.jsonl').write_text(text)
   answer = command(
-    'rl', f'--config.data={tmp_path}/records.jsonl',
+    'rl', f'--config.prompts={tmp_path}/records.jsonl',
     '--config.eval.held_out=0', '--config.eval.every=0',
   )  # fmt: skip
   assert_refused(answer, FILES[text], tmp_path / 'run')

@@ -51,7 +51,7 @@ DOMAINS = {'general-helpful': dict(helpful=2.0, format=0.5)}
 
 def changes(base, records, *more):
   return (
-    f'init={base}', f'data={records}', *SHORT, f'by_domain={DOMAINS}',
+    f'init={base}', f'prompts={records}', *SHORT, f'by_domain={DOMAINS}',
     "reward_models={'helpful': 'somewhere'}", 'eval.held_out=12', *more,
   )  # fmt: skip
 

@@ -5,7 +5,7 @@ from experiments import base
 
 def get_config():
   config = base.get_config('rl')
-  config.data = 'toy:running_sum?count=64&digits=3'
+  config.prompts = 'toy:running_sum?count=64&digits=3'
   config.steps = 4
   config.micro = 16
   config.buckets = 1

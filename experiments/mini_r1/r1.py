@@ -8,7 +8,7 @@ from experiments.mini_r1.base import ROOT
 def get_config():
   config = dev2.get_config()
   config.init = f'{ROOT}/dev3/model'
-  config.data = f'{ROOT}/data/scenarios.jsonl'
+  config.prompts = f'{ROOT}/data/scenarios.jsonl'
   config.eval.data = f'{ROOT}/data/held_all.jsonl'
   config.by_domain = {
     'general-helpful': dict(helpful=1.0, format=0.2, language=0.5),

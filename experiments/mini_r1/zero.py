@@ -8,7 +8,7 @@ from experiments.mini_r1.base import ROOT
 def get_config():
   config = defaults.get_config('rl')
   config.init = f'{ROOT}/base/model'
-  config.data = f'{ROOT}/data/problems.jsonl'
+  config.prompts = f'{ROOT}/data/problems.jsonl'
   config.eval.data = f'{ROOT}/data/held.jsonl'
   config.steps = 100
   config.micro = 256

@@ -12,7 +12,7 @@ from experiments.r1 import ROOT, dev2
 def get_config():
   config = dev2.get_config()
   config.init = f'{ROOT}/dev3/model'
-  config.data = f'{ROOT}/data/scenarios.jsonl'
+  config.prompts = f'{ROOT}/data/scenarios.jsonl'
   config.eval.data = f'{ROOT}/data/held_all.jsonl'
   config.steps = 1_696
   config.domains_from = 1_696 - 400

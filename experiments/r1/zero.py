@@ -12,7 +12,7 @@ from experiments.r1 import BASE, PARALLEL, PROMPT, ROOT
 def get_config():
   config = zero_paper.get_config()
   config.init = BASE
-  config.data = f'{ROOT}/data/problems.jsonl'
+  config.prompts = f'{ROOT}/data/problems.jsonl'
   config.eval.data = f'{ROOT}/data/held.jsonl'
   config.prompt.max_len = PROMPT['max_len']
   config.parallel.update(PARALLEL)
