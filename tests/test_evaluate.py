@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import toy
 
-from r1jax import errors, estimates, main, scores, tables
+from r1jax import errors, estimates, files, main, scores, tables
 from r1jax.rewards import math_answer
 from r1jax.stages import evaluate
 
@@ -133,7 +133,7 @@ def test_an_interrupted_evaluation_ends_as_if_it_had_not_been(
 ):
   """After any of its eight files: five chunks, then the three tables."""
   finished, _, changes = whole
-  write, left = evaluate.write, [0]
+  write, left = files.write_text, [0]
 
   def broken(path, text):
     if not left[0]:
@@ -145,7 +145,7 @@ def test_an_interrupted_evaluation_ends_as_if_it_had_not_been(
 
   workdir = tmp_path / 'ours'
   with monkeypatch.context() as patch:
-    patch.setattr(evaluate, 'write', broken)
+    patch.setattr(files, 'write_text', broken)
     for count in (0, 2, 3, 1):
       left[0] = count
       with pytest.raises(KeyboardInterrupt):

@@ -10,7 +10,7 @@ import r1jax
 
 PACKAGE = pathlib.Path(r1jax.__file__).parent
 FLOORS = (
-  {'errors', 'losses'},
+  {'errors', 'files', 'losses', 'verdict'},
   {'config', 'metrics', 'cpu', 'data', 'estimates', 'checkpoint', 'tools'},
   {'gguf_file', 'hf_directory', 'templates', 'rating', 'tables'},
   {'rewards.format', 'rewards.length', 'rewards.math_value'},

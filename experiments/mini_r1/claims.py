@@ -10,8 +10,8 @@ import sys
 
 import numpy as np
 
-from experiments.mini_r1 import measures, page, world
-from r1jax import estimates
+from experiments.mini_r1 import measures, page
+from r1jax import estimates, files
 
 SEEDS = 0, 1, 2
 FAR = 0.2  # "far above": by more than this in pass@1
@@ -201,11 +201,9 @@ def main(folder):
   lines = [
     dataclasses.asdict(x) | dict(rule=x.rule, verdict=x.verdict) for x in found
   ]
-  world.write_text(
-    run.folder / 'claims.json',
-    json.dumps(lines, indent=2, ensure_ascii=False) + '\n',
-  )
-  world.write_text(run.folder / 'report.html', page.html_of(run, found))
+  text = json.dumps(lines, indent=2, ensure_ascii=False) + '\n'
+  files.write_text(run.folder / 'claims.json', text)
+  files.write_text(run.folder / 'report.html', page.html_of(run, found))
   for claim in found:
     print(f'{claim.key:3} {claim.verdict:12} {claim.sentence}')
   print(run.folder / 'report.html')

@@ -10,7 +10,7 @@ import re
 import sys
 
 from experiments.mini_r1 import world
-from r1jax import data
+from r1jax import data, files
 from r1jax.rewards import language, math_answer
 
 MEANING = {
@@ -33,7 +33,7 @@ def main(source, target):
     print(f'{target} is finished: it was made from {source}')
     return
   records = [rewrite(record) for record in data.read(source)]
-  world.write(pathlib.Path(target), records)
+  files.write_jsonl(pathlib.Path(target), records)
   print(f'{target}: {len(records)} records of {source}, rewritten')
 
 

@@ -2,12 +2,13 @@
 words makes right, questions with better and worse answers, and ones that should
 be refused. `python -m experiments.mini_r1.world DIR` writes its files."""
 
-import json
 import pathlib
 import sys
 import zlib
 
 import numpy as np
+
+from r1jax import files
 
 DIGITS = 8
 LANGUAGES = ('en', 'zh')
@@ -233,7 +234,7 @@ def polite(rng, count):
   ]
 
 
-def files(seed=0):
+def made(seed=0):
   """{name: records} of everything that the recipe reads."""
   rng = np.random.default_rng(seed)
   problems = several(problem, 6000, 'problem', rng)
@@ -257,27 +258,13 @@ def files(seed=0):
   )
 
 
-def write(path, records):
-  """A jsonl file."""
-  lines = (json.dumps(record, ensure_ascii=False) + '\n' for record in records)
-  write_text(path, ''.join(lines))
-
-
-def write_text(path, text):
-  """Beside and renamed: a file is whole or absent."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  draft = path.with_suffix('.tmp')
-  draft.write_text(text, encoding='utf-8')
-  draft.rename(path)
-
-
 def main(directory):
   done = pathlib.Path(directory, 'held_all.jsonl')  # the last to be written
   if done.exists():
     print(f'{directory} is finished: the data are there')
     return
-  for name, records in files().items():
-    write(pathlib.Path(directory, f'{name}.jsonl'), records)
+  for name, records in made().items():
+    files.write_jsonl(pathlib.Path(directory, f'{name}.jsonl'), records)
 
 
 if __name__ == '__main__':

@@ -9,7 +9,6 @@ import functools
 import hashlib
 import json
 import math
-import os
 import pathlib
 import re
 import time
@@ -23,6 +22,7 @@ from r1jax import (
 )
 from r1jax import (
   errors,
+  files,
   generate,
   metrics,
   parallel,
@@ -104,9 +104,11 @@ def run(config, workdir):
   rows = [(workdir.resolve().name, found), *others]
   shown = [x for name in sets for x in responses(name, lines[name])]
   table = tables.markdown(rows)
-  write(workdir / 'results.md', table)
-  write(workdir / 'results.html', tables.page('Evaluation', rows, shown))
-  write(workdir / 'results.json', json.dumps(found, indent=2) + '\n')
+  files.write_text(workdir / 'results.md', table)
+  page = tables.page('Evaluation', rows, shown)
+  files.write_text(workdir / 'results.html', page)
+  text = json.dumps(found, indent=2) + '\n'
+  files.write_text(workdir / 'results.json', text)
   print(table, end='', flush=True)
 
 
@@ -202,8 +204,7 @@ def sample_all(c, sets, draw, workdir):
     key = jax.random.key(c.seed)
     key = jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)
     samples = draw(np.array(numbers), list(records), key)
-    lines = [json.dumps(line) + '\n' for line in sample_lines(c, samples)]
-    write(path(name, n), ''.join(lines))
+    files.write_jsonl(path(name, n), sample_lines(c, samples))
     shown = generate.summary(samples)
     del shown['reward']  # It is the accuracy.
     line = metrics.progress(done, len(chunks), shown, started, first)
@@ -237,11 +238,3 @@ def responses(name, lines):
       f'tokens{"" if line["finished"] else ", truncated"}'
     )
     yield heading, line['prompt'], line['response']
-
-
-def write(path, text):
-  """Writes beside and renames: a file is whole or absent."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  draft = path.with_name(path.name + '.tmp')
-  draft.write_text(text, encoding='utf-8')
-  os.replace(draft, path)

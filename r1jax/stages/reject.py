@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import os
 import pathlib
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from r1jax import (
 from r1jax import (
   data,
   errors,
+  files,
   filters,
   generate,
   judge,
@@ -129,7 +129,7 @@ def sample_all(r, folder):
       print(f'going on from prompt {start} of {folder.parent}')
     now = time.time()
     chunk = one_chunk(r, start)
-    write(path, chunk, chunk[0])
+    files.write_jsonl(path, chunk)
     samples += chunk
     rate = sum(x['length'] for x in chunk) / (time.time() - now)
     passed = np.mean([not x['reason'] for x in samples])
@@ -199,9 +199,11 @@ def finish(r, mixed, samples, workdir):
   chosen = filters.balance(samples, c.per_prompt, c.per_domain, c.seed)
   kept = [r.records[x['number']] | x for x in chosen if not x['reason']]
   rejected = [x for x in chosen if x['reason']]
-  write(workdir / 'rejected.jsonl', rejected, ('id', 'response', 'reason'))
+  rejected = only(('id', 'response', 'reason'), rejected)
+  files.write_jsonl(workdir / 'rejected.jsonl', rejected)
   counts = filters.tally(c.k, samples, chosen, mixed)
-  replace(workdir / 'counts.json', json.dumps(counts, indent=2) + '\n')
+  text = json.dumps(counts, indent=2) + '\n'
+  files.write_text(workdir / 'counts.json', text)
   said = filters.reasons(chosen)
   print(f'kept {len(kept)} of {len(samples)} samples; rejected: {said}')
   answers = {
@@ -224,17 +226,10 @@ def finish(r, mixed, samples, workdir):
     )
   records = kept + mixed
   order = data.prompt_indices(c.seed, 0, len(records), len(records))
-  write(workdir / 'records.jsonl', [records[n] for n in order], KEYS)
+  rows = only(KEYS, [records[n] for n in order])
+  files.write_jsonl(workdir / 'records.jsonl', rows)
 
 
-def write(path, rows, keys):
-  """A jsonl file of these keys of the rows, whole or not at all."""
-  lines = [{key: row[key] for key in keys if key in row} for row in rows]
-  dump = lambda line: json.dumps(line, ensure_ascii=False) + '\n'
-  replace(path, ''.join(map(dump, lines)))
-
-
-def replace(path, text):
-  draft = path.with_suffix('.tmp')
-  draft.write_text(text, encoding='utf-8')
-  os.replace(draft, path)
+def only(keys, rows):
+  """Of each row these keys."""
+  return [{key: row[key] for key in keys if key in row} for row in rows]

@@ -1,0 +1,20 @@
+"""Cold start: the base on GSM8K's own solutions (R1, 2.3.1 and B.4.2)."""
+
+from experiments import base
+from experiments.word_problems import BASE, COMPUTE, PROMPT, ROOT
+
+
+def get_config():
+  config = base.get_config('sft')
+  config.init = BASE
+  config.data = f'{ROOT}/data/cold.jsonl'
+  config.epochs = 1
+  config.batch = 16
+  config.micro = 8
+  config.max_len = 256
+  config.save_every = 20
+  config.prompt.update(PROMPT)
+  config.compute.update(COMPUTE)
+  config.optim.lr = 2e-4
+  config.optim.warmup = 5
+  return config

@@ -1,0 +1,30 @@
+"""Reasoning RL on problems of MAWPS and GSM8K (R1, 3.2.1), without the language
+reward: everything here is English."""
+
+from experiments import base
+from experiments.word_problems import COMPUTE, PROMPT, ROOM, ROOT
+
+
+def get_config():
+  config = base.get_config('rl')
+  config.init = f'{ROOT}/dev1/model'
+  config.prompts = f'{ROOT}/data/problems.jsonl'
+  config.eval.data = f'{ROOT}/data/held_mawps.jsonl'
+  config.eval.every = 0
+  config.steps = 20
+  config.micro = 16
+  config.save_every = 4
+  config.rewards = dict(accuracy=1.0, format=0.2)
+  config.prompt.update(PROMPT)
+  config.sample.max_new = ROOM
+  config.sample.slots = 64
+  config.grpo.questions = 8
+  config.grpo.group = 8
+  config.grpo.weights = 'token'
+  config.grpo.beta = 0.0
+  config.grpo.old = 'trainer'
+  config.grpo.importance_cap = 2.0
+  config.compute.update(COMPUTE)
+  config.optim.lr = 1e-5
+  config.optim.warmup = 2
+  return config
