@@ -27,6 +27,7 @@ setuptools.setup(
     'huggingface_hub',
     'tensorboardX',
     'matplotlib',
+    'sympy>=1.13',
   ],
   extras_require={
     'test': ['pytest', 'pytest-xdist', 'ruff'],

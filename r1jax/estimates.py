@@ -8,6 +8,13 @@ import statistics
 import numpy as np
 
 
+def alike(x_NK) -> np.ndarray:
+  """Whether the known numbers of a row are all the same: [N] bool."""
+  lost_NK = np.isnan(x_NK)
+  most_N = np.where(lost_NK, -np.inf, x_NK).max(axis=1)
+  return most_N <= np.where(lost_NK, np.inf, x_NK).min(axis=1)
+
+
 def pass_at_1(correct_NK) -> float:
   """The share of correct samples, every problem weighing the same."""
   return float(np.mean(correct_NK))

@@ -7,7 +7,7 @@ import re
 
 from r1jax import data, templates
 from r1jax.config import option
-from r1jax.rewards import language
+from r1jax.rewards import language, repetition
 
 FENCE = re.compile(r'```|^ {0,3}~~~', re.MULTILINE)
 
@@ -49,7 +49,9 @@ def fault(c, record, text):
     return 'long paragraph'
   if not c.code and FENCE.search(thinking):
     return 'code block'
-  if max(repetition(x, c.window) for x in (thinking, rest)) > c.repeated:
+  if max(repetition.repeated(x, c.window) for x in (thinking, rest)) > (
+    c.repeated
+  ):
     return 'repetition'
   return ''
 
@@ -61,20 +63,6 @@ def longest_paragraph(text):
     length = length + len(line) if line.strip() else 0
     longest = max(longest, length)
   return longest
-
-
-def repetition(text, window):
-  """The share of all pieces of `window` characters that stood before.
-
-  Every run of so many characters is a piece, whitespace being one space: a
-  rule for all scripts, and no word is too long for it.
-  """
-  text = ' '.join(text.split())
-  pieces = len(text) - window + 1
-  if pieces < 1:
-    return 0.0
-  different = {text[i : i + window] for i in range(pieces)}
-  return (pieces - len(different)) / pieces
 
 
 def balance(samples, per_prompt, per_domain, seed):

@@ -3,6 +3,7 @@ and evaluate share."""
 
 import dataclasses
 import functools
+from concurrent.futures import Future
 
 import jax
 import numpy as np
@@ -38,13 +39,33 @@ class Samples:
   records: list
   texts: list  # prefill included, end token removed
   rollout: sample.Rollout
-  reward_N: np.ndarray
-  parts: dict  # the unweighted rewards by name
+  judged: Future  # of (reward_N, the unweighted rewards by name)
+
+  @property
+  def reward_N(self):
+    """The rewards, waited for; NaN where nothing could be judged."""
+    return self.judged.result()[0]
+
+  @property
+  def parts(self):
+    return self.judged.result()[1]
 
   @property
   def length_N(self):
     """Tokens that the policy drew."""
     return self.rollout.mask_BL.sum(axis=1)
+
+
+def known(reward_N, parts):
+  """Rewards that are there already, as Samples hold them."""
+  future = Future()
+  future.set_result((reward_N, parts))
+  return future
+
+
+def at_once(reward):
+  """A (records, texts) -> (reward_N, parts) as one that gives a Future."""
+  return lambda records, texts: known(*reward(records, texts))
 
 
 def join(many, take):
@@ -53,6 +74,8 @@ def join(many, take):
   bare = [x.rollout.replace(steps=None, live=None) for x in many]
   rollout = jax.tree.map(lambda *arrays: pick(arrays), *bare)
   flat = lambda lists: [x for part in lists for x in part]
+  parts = {name: pick([x.parts[name] for x in many]) for name in many[0].parts}
+  reward_N = pick([x.reward_N for x in many])
   return Samples(
     [flat(x.records for x in many)[n] for n in take],
     [flat(x.texts for x in many)[n] for n in take],
@@ -60,15 +83,15 @@ def join(many, take):
       steps=np.concatenate([x.rollout.steps for x in many]),
       live=np.concatenate([x.rollout.live for x in many]),
     ),
-    pick([x.reward_N for x in many]),
-    {name: pick([x.parts[name] for x in many]) for name in many[0].parts},
+    known(reward_N, parts),
   )
 
 
 def summary(samples):
   """The means of rewards, length and truncation."""
   return {
-    'reward': samples.reward_N.mean(),
+    'reward': mean(samples.reward_N),
+    'unjudged': np.isnan(samples.reward_N).mean(),
     'length': samples.length_N.mean(),
     'truncated': 1 - samples.rollout.finished_B.mean(),
   } | {f'reward/{name}': mean(x) for name, x in samples.parts.items()}
@@ -126,7 +149,7 @@ class Generator:
   map_loops places fn(params, rows) -> rows on the devices, each of which
   decodes its own prompts with slots of its own; shards is their number. width
   holds the longest prompt of the run, so that every call has one shape. reward
-  is a (records, texts) -> (reward_N, parts by name).
+  is a (records, texts) -> Future of (reward_N, parts by name).
   """
 
   def __init__(self, map_loops, shards, cfg, words, prompt, sc, reward, width):
@@ -158,7 +181,7 @@ class Generator:
       )
     records = [record for record in records for _ in range(group)]
     texts = self._texts(rollout)
-    return Samples(records, texts, rollout, *self.reward(records, texts))
+    return Samples(records, texts, rollout, self.reward(records, texts))
 
   def _draw(self, params, key, sc, group, width, rows, *arrays):
     """A Rollout from rows of ids and their numbers, members and rooms."""

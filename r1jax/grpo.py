@@ -6,7 +6,7 @@ import functools
 import jax
 import numpy as np
 
-from r1jax import data, errors, generate, losses, model
+from r1jax import data, errors, estimates, generate, losses, model
 from r1jax.config import option
 from r1jax.rewards import length
 
@@ -39,9 +39,19 @@ class GrpoConfig:
   overlong_cache: int = option(
     0, 'tokens of the soft length penalty; 0: off', least=0
   )
+  late: bool = option(
+    False,
+    'learn from a rollout one step after it was drawn, so that slow rewards '
+    'have a whole step; not bit for bit the same after a resume',
+  )
   dynamic_tries: int = option(
     0, 'rollouts drawn at most to replace dead groups (DAPO); 0: off', least=0
   )
+
+  @property
+  def updates(self):
+    """Optimiser steps of a rollout."""
+    return self.minibatches * self.epochs
 
 
 def check(c, dtype):
@@ -92,10 +102,9 @@ def check_counts(c, steps, micro, shards):
       f'config.micro is {micro}: it must divide the {rows} rows of a '
       'mini-batch (questions / minibatches * group)'
     )
-  updates = c.minibatches * c.epochs
-  if steps % updates:
+  if steps % c.updates:
     raise errors.UserError(
-      f'config.steps is {steps}: it must be a multiple of the {updates} '
+      f'config.steps is {steps}: it must be a multiple of the {c.updates} '
       'updates of a rollout (minibatches * epochs)'
     )
 
@@ -103,7 +112,7 @@ def check_counts(c, steps, micro, shards):
 def on_policy(c):
   """The parameters do not move between the rollout and its only update, so
   the trainer's old log-probabilities are those of the update itself."""
-  return c.old == 'trainer' and c.minibatches * c.epochs == 1
+  return c.old == 'trainer' and c.updates == 1 and not c.late
 
 
 def make_loss(c, cfg, temperature):
@@ -135,21 +144,21 @@ def make_loss(c, cfg, temperature):
 
 def shape_rewards(c, samples, max_new):
   """(reward_N with the soft length penalty, keep_N): DAPO's two answers to
-  rows that are too long."""
-  reward_N, keep_N = samples.reward_N, np.ones(len(samples.texts), bool)
+  rows that are too long; rows that could not be judged are left out."""
+  keep_N = ~np.isnan(samples.reward_N)
+  reward_N = np.nan_to_num(samples.reward_N)
   if c.overlong_cache:
     reward_N = reward_N + length.soft_overlong(
       samples.length_N, max_new, c.overlong_cache
     )
   if c.overlong_filter:
-    keep_N = samples.rollout.finished_B
+    keep_N &= samples.rollout.finished_B
   return reward_N, keep_N
 
 
 def dead_groups(c, reward_N):
   """Which groups have equal raw rewards, and so no gradient: [P] bool."""
-  reward_PG = reward_N.reshape(-1, c.group)
-  return reward_PG.max(axis=1) == reward_PG.min(axis=1)
+  return estimates.alike(reward_N.reshape(-1, c.group))
 
 
 def choose(c, drawn):
@@ -167,20 +176,31 @@ _weights = jax.jit(losses.token_weights, static_argnames=('kind', 'length'))
 
 def rows(c, rollout, reward_N, keep_N):
   """The per-token arrays of a rollout, before old and reference are known."""
-  adv_PG = _advantages(
-    reward_N.reshape(-1, c.group), keep_N.reshape(-1, c.group), scale=c.scale
-  )
-  adv_B1 = np.asarray(adv_PG).reshape(-1, 1)
-  mask_BL = rollout.mask_BL & keep_N[:, None]
+  return with_advantages(c, columns(rollout), reward_N, keep_N)
+
+
+def columns(rollout):
+  """The per-token arrays that need no reward."""
   return dict(
     tokens_BL=rollout.tokens_BL,
     pos_BL=rollout.pos_BL,
-    mask_BL=mask_BL,
-    adv_BL=(adv_B1 * mask_BL).astype(np.float32),
+    mask_BL=rollout.mask_BL,
     sampler_BL=rollout.logp_BL,
     old_BL=rollout.logp_BL,
     ref_BL=rollout.logp_BL,
   )
+
+
+def with_advantages(c, batch, reward_N, keep_N):
+  """The rows with what their group makes of their rewards; of those that are
+  not kept nothing counts."""
+  adv_PG = _advantages(
+    reward_N.reshape(-1, c.group), keep_N.reshape(-1, c.group), scale=c.scale
+  )
+  adv_B1 = np.asarray(adv_PG).reshape(-1, 1)
+  mask_BL = batch['mask_BL'] & keep_N[:, None]
+  adv_BL = (adv_B1 * mask_BL).astype(np.float32)
+  return dict(batch, mask_BL=mask_BL, adv_BL=adv_BL)
 
 
 def mini_batches(c, batch, seed, max_new):

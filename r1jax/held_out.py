@@ -41,13 +41,13 @@ def evaluate(c, generator, params, records, key, max_new):
   grid = lambda x: x.reshape(-1, c.samples)
   total_NK = grid(samples.reward_N)
   right_NK = grid(samples.parts['accuracy'])
-  low, high = estimates.interval(right_NK[~np.isnan(right_NK[:, 0])])
+  low, high = estimates.interval(right_NK[~np.isnan(right_NK).any(axis=1)])
   line = generate.summary(samples)
   return {
     'eval/pass1': line.pop('reward/accuracy'),
     'eval/low': low,
     'eval/high': high,
-    'eval/dead': (total_NK.max(axis=1) == total_NK.min(axis=1)).mean(),
+    'eval/dead': estimates.alike(total_NK).mean(),
   } | {f'eval/{name}': x for name, x in line.items()}
 
 

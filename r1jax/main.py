@@ -19,6 +19,7 @@ STAGES = {
   'reject': 'r1jax.stages.reject',
   'reward_model': 'r1jax.stages.reward_model',
   'evaluate': 'r1jax.stages.evaluate',
+  'verify': 'r1jax.stages.verify',
   'report': 'r1jax.report',
 }
 USAGE = """\

@@ -15,6 +15,7 @@ from r1jax import (
   rewards,
   sample,
   tasks,
+  verifiers,
 )
 from r1jax.config import option
 from r1jax.rewards import language
@@ -46,6 +47,7 @@ class Config:
   judge: judge.JudgeConfig = judge.JudgeConfig()
   prompt: generate.PromptConfig = generate.PromptConfig()
   sample: sample.SampleConfig = sample.SampleConfig()
+  verify: verifiers.VerifyConfig = verifiers.VerifyConfig()
   compute: policy.ComputeConfig = policy.ComputeConfig()
   parallel: parallel.ParallelConfig = parallel.ParallelConfig()
 

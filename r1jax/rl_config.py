@@ -17,6 +17,7 @@ from r1jax import (
   sample,
   tasks,
   train,
+  verifiers,
 )
 from r1jax.config import option
 
@@ -62,6 +63,7 @@ class Config:
   prompt: generate.PromptConfig = generate.PromptConfig()
   sample: sample.SampleConfig = sample.SampleConfig()
   grpo: grpo.GrpoConfig = grpo.GrpoConfig()
+  verify: verifiers.VerifyConfig = verifiers.VerifyConfig()
   compute: policy.ComputeConfig = policy.ComputeConfig()
   optim: train.OptimConfig = train.OptimConfig()
   parallel: parallel.ParallelConfig = parallel.ParallelConfig()

@@ -23,12 +23,14 @@ def score(lines, samples, pass_k, cons_k):
   """The scores of a set, with their 95 % intervals."""
   rows_NK = [lines[n : n + samples] for n in range(0, len(lines), samples)]
   correct_NK = accuracy(lines, samples)
-  cons_NG = estimates.cons_of_groups(
-    [[x['extracted'] for x in row_K] for row_K in rows_NK],
-    [row_K[0]['answer'] for row_K in rows_NK],
-    math_answer.equal,
-    cons_k,
-  )
+  gold_N = [row_K[0]['answer'] for row_K in rows_NK]
+  if None in gold_N:  # Programs are not voted on.
+    cons_NG, cons_k = correct_NK, 1
+  else:
+    cons_NG = estimates.cons_of_groups(
+      [[x['extracted'] for x in row_K] for row_K in rows_NK], gold_N,
+      math_answer.equal, cons_k,
+    )  # fmt: skip
   mean = lambda key: float(np.mean([line[key] for line in lines]))
   return dict(
     problems=len(rows_NK),

@@ -13,6 +13,7 @@ from r1jax import data, errors
 
 NO_THINKING = 0.2  # share of the toy corpus that answers at once
 ASKS = 0.2  # share of the product corpus that asks the calculator
+RIGHT = 0.3  # share of the function corpus whose program is right
 
 
 def load(source, seed):
@@ -34,8 +35,8 @@ def load(source, seed):
     return gym(name, count, seed, **settings)
   if name not in TOYS or settings.keys() - {'digits'}:
     raise errors.UserError(
-      f'{source!r}: the toy tasks are toy:running_sum?count=1000&digits=8 and '
-      'toy:product?count=1000&digits=2'
+      f'{source!r}: the toy tasks are toy:running_sum?count=1000&digits=8, '
+      'toy:product?count=1000&digits=2 and toy:function?count=1000&digits=1'
     )
   return TOYS[name](count, seed, **settings)
 
@@ -96,7 +97,40 @@ def product_records(count, seed, digits=2):
   return records
 
 
-TOYS = dict(running_sum=toy_records, product=product_records)
+def function_records(count, seed, digits=1):
+  """Prompts like "times 3 plus 4", to be written as a function f that passes
+  tests; the program of a response is right with probability 0.3, else one of
+  its two numbers is drawn again."""
+  if type(digits) is not int or digits < 1:
+    raise errors.UserError(f'digits must be a positive integer, not {digits!r}')
+  rng = np.random.default_rng(seed)
+  pairs_N2 = rng.integers(10**digits, size=(count, 2))
+  said_N2 = pairs_N2.copy()
+  wrong_N = rng.random(count) >= RIGHT
+  which_N = rng.integers(2, size=count)
+  said_N2[wrong_N, which_N[wrong_N]] = rng.integers(
+    10**digits, size=wrong_N.sum()
+  )
+  records = []
+  for n, ((a, b), (c, d)) in enumerate(
+    zip(pairs_N2.tolist(), said_N2.tolist())
+  ):
+    program = f'```python\ndef f(x):\n  return x*{c}+{d}\n```'
+    records.append(
+      dict(
+        id=f'function/{seed}/{n}',
+        prompt=f'times {a} plus {b}',
+        entry_point='f',
+        tests=[{'assert': f'f({x}) == {a * x + b}'} for x in (0, 1, 7)],
+        response=f'<think></think><answer>{program}</answer>',
+      )
+    )
+  return records
+
+
+TOYS = dict(
+  running_sum=toy_records, product=product_records, function=function_records
+)
 
 
 def gym(name, count, seed, **settings):

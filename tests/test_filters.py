@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from r1jax import filters
+from r1jax.rewards import repetition
 
 EN = dict(id='r/1', prompt='How many are left?')
 C = filters.FilterConfig(paragraph=100)
@@ -66,12 +67,12 @@ def test_a_paragraph_ends_at_a_blank_line():
 
 
 def test_repetition_is_the_share_of_pieces_that_stood_before():
-  assert filters.repetition('', 3) == filters.repetition('ab', 3) == 0
-  assert filters.repetition('abcdef', 3) == 0
-  assert filters.repetition('abcabc', 3) == 1 / 4  # abc bca cab abc
-  assert filters.repetition('a b\n\n a  b', 3) == 1 / 5  # 'a b' twice
-  assert filters.repetition('好' * 42, 40) == 2 / 3
-  assert filters.repetition(lines(300), 40) < 0.2
+  assert repetition.repeated('', 3) == repetition.repeated('ab', 3) == 0
+  assert repetition.repeated('abcdef', 3) == 0
+  assert repetition.repeated('abcabc', 3) == 1 / 4  # abc bca cab abc
+  assert repetition.repeated('a b\n\n a  b', 3) == 1 / 5  # 'a b' twice
+  assert repetition.repeated('好' * 42, 40) == 2 / 3
+  assert repetition.repeated(lines(300), 40) < 0.2
 
 
 @pytest.mark.parametrize('piece', ['a', 'a ', '\n', '中', '```', '<think>'])

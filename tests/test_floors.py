@@ -10,21 +10,26 @@ import r1jax
 
 PACKAGE = pathlib.Path(r1jax.__file__).parent
 FLOORS = (
-  {'errors', 'files', 'losses', 'verdict'},
-  {'config', 'metrics', 'cpu', 'data', 'estimates', 'checkpoint', 'tools'},
-  {'gguf_file', 'hf_directory', 'templates', 'rating', 'tables'},
-  {'rewards.format', 'rewards.length', 'rewards.math_value'},
-  {'rewards.math_answer', 'rewards.language'},
+  {'errors', 'files', 'losses', 'verdict', 'workers'}
+  | {'sandbox.wire', 'sandbox.library', 'rewards.math_bounds'},
+  {'config', 'metrics', 'cpu', 'data', 'estimates', 'checkpoint', 'tools'}
+  | {'sandbox.inside', 'sandbox.kernel', 'sandbox.outcome'},
+  {'gguf_file', 'hf_directory', 'templates', 'rating', 'tables'}
+  | {'sandbox.launch', 'rewards.math_parse', 'rewards.math_value'}
+  | {'rewards.format', 'rewards.length', 'rewards.code_block'},
+  {'sandbox.process', 'sandbox.service', 'rewards.math_symbolic'},
+  {'rewards.math_answer', 'rewards.language', 'rewards.repetition', 'sandbox'},
+  {'rewards.choice', 'rewards.code_tests'},
   {'report', 'attention', 'dots', 'head', 'rewards', 'tasks', 'tokenizer'},
   {'train', 'model'},
   {'sample', 'parallel', 'hf_config', 'fit'},
   {'turns', 'convert'},
   {'generate', 'policy'},
-  {'grpo', 'held_out', 'scores', 'rewards.preference'},
+  {'grpo', 'held_out', 'scores', 'verifiers', 'rewards.preference'},
   {'filters', 'judge', 'rl_config'},
-  {'reject_config'},
+  {'reject_config', 'rl_run'},
   {'stages', 'stages.sft', 'stages.rl', 'stages.reject', 'stages.evaluate'}
-  | {'stages.reward_model'},
+  | {'stages.reward_model', 'stages.verify'},
   {'main'},
   {'__main__'},
 )

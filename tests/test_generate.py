@@ -82,7 +82,10 @@ class Decoder:
 def generator(decoder, shards=1, **changes):
   return generate.Generator(
     decoder, shards, None, WORDS, PROMPT, dataclasses.replace(SC, **changes),
-    functools.partial(rewards.total, dict(accuracy=1.0, format=0.5)), 6,
+    generate.at_once(
+      functools.partial(rewards.total, dict(accuracy=1.0, format=0.5))
+    ),
+    6,
   )  # fmt: skip
 
 
@@ -171,7 +174,7 @@ def test_a_sample_does_not_depend_on_the_records_drawn_with_it():
   assert place.rows == 4
   generator = generate.Generator(
     functools.partial(parallel.map_loops, place), 4, cfg, WORDS, PROMPT, SC,
-    functools.partial(rewards.total, dict(format=1.0)), 6,
+    generate.at_once(functools.partial(rewards.total, dict(format=1.0))), 6,
   )  # fmt: skip
   params = parallel.put_state(place, model.init(jax.random.key(0), cfg))
 
@@ -202,7 +205,8 @@ def test_the_summary_is_made_of_means():
   out = rolled()
   line = generate.summary(out)
   assert line == {
-    'reward': 0.0, 'length': 2.0, 'truncated': pytest.approx(0.4),
+    'reward': 0.0, 'unjudged': 0.0, 'length': 2.0,
+    'truncated': pytest.approx(0.4),
     'reward/accuracy': 0.0, 'reward/format': 0.0,
   }  # fmt: skip
 

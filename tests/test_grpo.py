@@ -65,7 +65,7 @@ def samples(reward_N=REWARD, drawn=None):
   name = lambda n: dict(id=str(n // C.group), prompt='?', answer='!')
   return generate.Samples(
     [name(n) for n in range(len(reward_N))], [str(n) for n in range(12)],
-    drawn, reward_N, dict(accuracy=np.round(reward_N)),
+    drawn, generate.known(reward_N, dict(accuracy=np.round(reward_N))),
   )  # fmt: skip
 
 

@@ -166,7 +166,7 @@ class Canned:
         mask_BL=np.ones((len(texts), 5), bool),
         finished_B=np.array([text != 'cut' for text in texts]),
       )
-      return generate.Samples(rows, texts, rollout, *reward(rows, texts))
+      return generate.Samples(rows, texts, rollout, reward(rows, texts))
 
     return generator
 

@@ -2,12 +2,22 @@
 reference, with a decode loop and an update that only count."""
 
 import dataclasses
+from concurrent import futures
 
 import jax
 import numpy as np
 import toy
 
-from r1jax import data, generate, grpo, metrics, parallel, sample, train
+from r1jax import (
+  data,
+  generate,
+  grpo,
+  metrics,
+  parallel,
+  rl_run,
+  sample,
+  train,
+)
 from r1jax.stages import rl
 
 
@@ -38,8 +48,8 @@ class Drawing:
       finished_B=np.ones(rows, bool), steps=np.array([3]), live=np.array([9]),
     )  # fmt: skip
     return generate.Samples(
-      [x for x in records for _ in range(group)], ['!'] * rows, out, reward_N,
-      dict(accuracy=reward_N),
+      [x for x in records for _ in range(group)], ['!'] * rows, out,
+      generate.known(reward_N, dict(accuracy=reward_N)),
     )  # fmt: skip
 
 
@@ -60,10 +70,11 @@ def loop(tmp_path, alive, *changes):
   score = lambda params, rows: np.full(
     rows['tokens_BL'].shape, params['w'], 'f'
   )
-  r = rl.Run(
-    c, parallel.placement(c.parallel, jax.devices()[:1]),
-    [dict(id=n, prompt=str(n)) for n in range(13)], [], [], Drawing(alive),
-    score, score, None, step, metrics.Writer(tmp_path), jax.random.key(0), 0, 0.0,
+  records = [dict(id=n, prompt=str(n)) for n in range(13)]
+  r = rl_run.Run(
+    c, parallel.placement(c.parallel, jax.devices()[:1]), records, [], [], None,
+    None, Drawing(alive), score, score, None, None, metrics.Writer(tmp_path),
+    step,
   )  # fmt: skip
   state = dict(train=train.TrainState({'w': np.zeros(())}, (), 0, 0))
   if c.grpo.beta:
@@ -72,8 +83,9 @@ def loop(tmp_path, alive, *changes):
 
 
 def rollouts(r, state, facts, count):
+  pending = None
   for _ in range(count):
-    state, facts = rl.one_rollout(r, state, facts)
+    state, facts, pending = rl.one_rollout(r, state, facts, pending)
     yield state, facts
 
 
@@ -111,12 +123,12 @@ def test_dynamic_sampling_looks_at_the_raw_rewards(tmp_path):
   r, state, facts, _ = loop(
     tmp_path, lambda n: True, 'grpo.dynamic_tries=4', 'grpo.overlong_cache=9'
   )
-  samples, cursor = rl.draw(r, None, facts)
+  samples, cursor = rl_run.draw(r, None, facts)
   assert cursor == 4
   shaped_N, _ = grpo.shape_rewards(r.c.grpo, samples, 10)
   assert (shaped_N < samples.reward_N).all()
   r = dataclasses.replace(r, generator=Drawing(lambda n: False))
-  assert rl.draw(r, None, facts)[1] == 16
+  assert rl_run.draw(r, None, facts)[1] == 16
 
 
 def test_the_reference_is_refreshed_by_the_first_rollout_at_or_after_its_step(
@@ -163,3 +175,81 @@ def test_a_multiple_is_crossed_once():
   assert crossed == [False, True, False, True]
   assert rl.crossed(3, 0, 3) and not rl.crossed(3, 3, 5)
   assert not rl.crossed(0, 0, 10)
+
+
+def test_a_late_rollout_is_learnt_from_with_the_policy_that_drew_it(tmp_path):
+  """Each of four steps learns from the rollout before; none is drawn in vain,
+  and old log-probabilities are those of the drawing policy."""
+  seen = []
+  r, state, facts, learnt = loop(
+    tmp_path, lambda n: True, 'grpo.late=True', 'grpo.old=trainer', 'steps=4'
+  )
+  step = r.step
+
+  def watched(state, micro):
+    seen.append((float(state.params['w']), {float(micro[0]['old_BL'].max())}))
+    return step(state, micro)
+
+  r = dataclasses.replace(r, step=watched)
+  ends = [facts['step'] for _, facts in rollouts(r, state, facts, 4)]
+  assert ends == [1, 2, 3, 4]
+  # The update of step n finds parameters n, and rows of parameters n - 1.
+  assert seen == [(0, {0.0}), (1, {0.0}), (2, {1.0}), (3, {2.0})]
+  assert r.generator.numbers == list(range(16))
+  assert learnt == [16] * 4
+
+
+def test_rewards_are_computed_while_the_log_probabilities_are(tmp_path):
+  """The reference's log-probabilities are asked for before the rewards."""
+  r, state, facts, _ = loop(tmp_path, lambda n: True, 'grpo.beta=0.1')
+  order, generator = [], r.generator
+
+  class Slow(futures.Future):
+    def result(self, timeout=None):
+      order.append('rewards')
+      return super().result(timeout)
+
+  def slowly(*args):
+    samples = generator(*args)
+    future = Slow()
+    future.set_result(samples.judged.result())
+    return dataclasses.replace(samples, judged=future)
+
+  def score(params, rows):
+    order.append('reference')
+    return r.score_ref(params, rows)
+
+  # A dynamic rollout must know at once which groups are alive.
+  drawn = dataclasses.replace(r, generator=slowly, score_ref=score)
+  list(rollouts(drawn, state, facts, 1))
+  assert order[0] == 'reference' and 'rewards' in order
+
+
+def test_what_could_not_be_judged_leaves_the_update_and_is_counted(tmp_path):
+  r, state, facts, _ = loop(tmp_path, lambda n: True)
+  generator, weights = r.generator, []
+
+  def losing(*args):
+    samples = generator(*args)
+    reward_N = samples.reward_N.copy()
+    reward_N[1] = np.nan  # the first group's second sample
+    return dataclasses.replace(
+      samples, judged=generate.known(reward_N, dict(accuracy=reward_N))
+    )
+
+  def step(state, micro):
+    weights.extend(part['weight_BL'].sum(axis=1) for part in micro)
+    assert all(np.isfinite(x).all() for part in micro for x in part.values())
+    return r.step(state, micro)
+
+  list(
+    rollouts(
+      dataclasses.replace(r, generator=losing, step=step), state, facts, 1
+    )
+  )
+  weight_N = np.concatenate(weights)
+  assert (weight_N == 0).sum() == 1
+  (line,) = metrics.read(tmp_path / 'metrics.jsonl')
+  assert line['unjudged'] == 1 / 16
+  assert line['reward'] == np.float32(4 / 15)
+  assert line['dead_groups'] == 0

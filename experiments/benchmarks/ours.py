@@ -52,7 +52,7 @@ class Run:
       words,
       generate.PromptConfig(template='plain'),
       sample.SampleConfig(slots=s.rows, ends=NEVER),
-      functools.partial(rewards.total, dict(format=1.0)),
+      generate.at_once(functools.partial(rewards.total, dict(format=1.0))),
       s.prompt,
     )
     self.grpo = grpo.GrpoConfig(

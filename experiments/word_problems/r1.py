@@ -1,5 +1,4 @@
-"""The second RL, from Dev3, at temperature 0.7 (R1, 3.2.2). Its samples are
-drawn anew: another seed."""
+"""The second RL, from Dev3 (R1, 3.2.2), with another seed."""
 
 from experiments.word_problems import ROOT, dev2
 
@@ -8,5 +7,4 @@ def get_config():
   config = dev2.get_config()
   config.init = f'{ROOT}/dev3/model'
   config.seed = 1
-  config.sample.temperature = 0.7
   return config

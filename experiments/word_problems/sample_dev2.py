@@ -18,5 +18,6 @@ def get_config():
   config.prompt.update(PROMPT)
   config.sample.max_new = ROOM
   config.sample.slots = 64
+  config.sample.temperature = 0.7
   config.compute.update(COMPUTE)
   return config

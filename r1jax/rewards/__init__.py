@@ -6,13 +6,24 @@ response: a prefilled <think> included, the end token removed.
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
 
 import numpy as np
 
 from r1jax import errors
-from r1jax.rewards import format, language, math_answer
+from r1jax.rewards import (
+  choice,
+  code_tests,
+  format,
+  language,
+  length,
+  math_answer,
+  repetition,
+)
 
 Record = dict
+# One number a text; masked where nothing could be judged, which costs this
+# sample alone.
 Reward = Callable[[Sequence[Record], Sequence[str]], np.ndarray]
 
 # The domains of R1's reasoning data: rule rewards. A record without a domain is
@@ -23,6 +34,9 @@ REWARDS = {
   'format': format.format_reward,
   'think_format': format.think_format_reward,
   'language': language.language,
+  'choice': choice.choice,
+  'brief': length.brief,
+  'variety': repetition.variety,
 }
 
 
@@ -45,7 +59,22 @@ def check(weights, records, by_domain=None, more=None) -> None:
         f'{", ".join([*by_domain, *REASONING])}'
       )
     if 'accuracy' in _weights(weights, by_domain, record):
-      math_answer.check_gold(record)
+      check_accuracy(record)
+
+
+def is_code(record) -> bool:
+  """Whether tests tell if an answer is right."""
+  return 'test' in record or 'tests' in record
+
+
+def check_accuracy(record) -> None:
+  """Refuses a record whose right answer cannot be told."""
+  if is_code(record):
+    code_tests.check_tests(record)
+  elif 'choices' in record:
+    choice.check(record)
+  else:
+    math_answer.check_gold(record)
 
 
 def total(
@@ -59,7 +88,8 @@ def total(
 
   Records whose domain is in by_domain have its weights in the place of
   `weights`; where a reward has no weight for a record its part is NaN. `more`
-  holds rewards beside REWARDS: those of trained models.
+  holds rewards beside REWARDS, or in the place of those: trained models,
+  verifiers with workers. What a reward could not judge is NaN in both results.
   """
   by_domain, more = by_domain or {}, more or {}
   assert len(records) == len(texts)
@@ -81,13 +111,50 @@ def total(
   return reward_N, parts
 
 
+def later(
+  executor: Executor,
+  weights: Mapping[str, float],
+  records: Sequence[Record],
+  texts: Sequence[str],
+  by_domain: Mapping[str, Mapping[str, float]],
+  rules: Mapping[str, Reward],
+  models: Mapping[str, Reward],
+) -> Future:
+  """A Future of `total`, computed by the executor; models, which hold devices,
+  are asked here and now, for all hosts must run them in one order."""
+  promised = {name: Future() for name in models}
+  answers = {
+    name: lambda records, texts, future=future: future.result()
+    for name, future in promised.items()
+  }
+  found = executor.submit(
+    total, weights, records, texts, by_domain, {**rules, **answers}
+  )
+  tables = [_weights(weights, by_domain, record) for record in records]
+  for name, model in models.items():
+    asked = [n for n, table in enumerate(tables) if name in table]
+    if not asked:
+      continue
+    try:
+      value = model([records[n] for n in asked], [texts[n] for n in asked])
+      promised[name].set_result(value)
+    except BaseException as error:
+      for future in promised.values():
+        future.done() or future.set_exception(error)
+      raise
+  return found
+
+
 def _weights(weights, by_domain, record):
   return by_domain.get(record.get('domain'), weights)
 
 
 def _score(name, function, records, texts):
-  """A missing or non-finite reward is an error with its record, never a 0."""
-  reward_N = np.asarray(function(records, texts), np.float32)
+  """A missing or non-finite reward is an error with its record, never a 0; one
+  that is masked is NaN."""
+  answer_N = function(records, texts)
+  lost_N = np.ma.getmaskarray(answer_N)
+  reward_N = np.asarray(np.ma.filled(answer_N, 0), np.float32)
   if reward_N.shape != (len(texts),):
     raise ValueError(
       f'reward {name!r} gave shape {reward_N.shape} for {len(texts)} texts '
@@ -97,7 +164,7 @@ def _score(name, function, records, texts):
     raise ValueError(
       f'reward {name!r} of record {records[n]["id"]} is {reward_N[n]}'
     )
-  return reward_N
+  return np.where(lost_N, np.float32(np.nan), reward_N)
 
 
 def _function(name, more):

@@ -102,6 +102,7 @@ class Value(NamedTuple):
   unit: str = ''
   name: str = ''
   decimals: int = 0
+  raw: str = ''  # a text as it stood, without its unit
 
 
 def read(text):
@@ -230,7 +231,7 @@ def _quantity(text):
   unit = re.sub('[a-z]+', lambda match: _unit_name(match[0]), unit)
   number, decimals = _number(tight(core))
   if number is None:
-    return Value('text', _flat(core), unit)
+    return Value('text', _flat(core), unit, raw=core)
   return Value('number', number, unit, decimals=decimals)
 
 

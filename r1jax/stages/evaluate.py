@@ -33,6 +33,7 @@ from r1jax import (
   scores,
   tables,
   tasks,
+  verifiers,
 )  # fmt: skip
 from r1jax.config import option
 from r1jax.rewards import language, math_answer
@@ -63,6 +64,7 @@ class Config:
   sample: sample.SampleConfig = sample.SampleConfig(
     max_new=32768, temperature=0.6, top_p=0.95
   )
+  verify: verifiers.VerifyConfig = verifiers.VerifyConfig()
   compute: policy.ComputeConfig = policy.ComputeConfig()
   parallel: parallel.ParallelConfig = parallel.ParallelConfig()
 
@@ -77,13 +79,15 @@ def run(config, workdir):
   others = scores.compare(c.beside)
   theirs = scores.means(c.against, sets) if c.against else {}
   verdicts = rating.read(c.codeforces) if c.codeforces else None
-  draw = sampler(c, sets) if sets else None
-  configs.claim(workdir, Config, config)
-  if (workdir / 'results.json').exists():
-    print(f'{workdir} is finished: the table is {workdir / "results.md"}')
-    return
+  records = [record for many in sets.values() for _, record in many]
+  with verifiers.opened(c.verify, records) as judges:
+    draw = sampler(c, records, judges) if sets else None
+    configs.claim(workdir, Config, config)
+    if (workdir / 'results.json').exists():
+      print(f'{workdir} is finished: the table is {workdir / "results.md"}')
+      return
 
-  sample_all(c, sets, draw, workdir)
+    sample_all(c, sets, draw, workdir)
   lines = {name: scores.read_lines(workdir, name) for name in sets}
   found = dict(
     model=c.init,
@@ -165,18 +169,20 @@ def problems(c, source):
   return [(n, records[n]) for n in sorted(numbers)]
 
 
-def sampler(c, sets):
+def sampler(c, records, judges):
   """draw(numbers, records, key) -> Samples of the model, on the devices."""
   place = parallel.placement(c.parallel)
   params, cfg, words = policy.load(c.init, c.compute, None, c.seed)
-  records = [record for numbered in sets.values() for _, record in numbered]
   width = max(map(len, generate.encode(words, records, c.prompt)))
   policy.check_length(cfg, width + c.sample.max_new + c.prompt.results_len)
   params = parallel.put_state(place, params)
   generator = generate.Generator(
     functools.partial(parallel.map_loops, place), place.rows,
     dataclasses.replace(cfg, scan_layers=c.compute.scan_decode, remat='none'),
-    words, c.prompt, c.sample, functools.partial(rewards.total, weights(c)),
+    words, c.prompt, c.sample,
+    generate.at_once(
+      functools.partial(rewards.total, weights(c), more=judges.rules)
+    ),
     width,
   )  # fmt: skip
   return lambda numbers, records, key: generator(
@@ -204,6 +210,13 @@ def sample_all(c, sets, draw, workdir):
     key = jax.random.key(c.seed)
     key = jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)
     samples = draw(np.array(numbers), list(records), key)
+    lost = np.isnan(samples.parts['accuracy']).sum()
+    if lost:
+      raise errors.UserError(
+        f'{lost} samples of the set {name} could not be judged: python -m r1jax '
+        'verify says why; the same command goes on after the chunks that are '
+        f'in {workdir / "chunks"}'
+      )
     files.write_jsonl(path(name, n), sample_lines(c, samples))
     shown = generate.summary(samples)
     del shown['reward']  # It is the accuracy.
@@ -218,7 +231,7 @@ def sample_lines(c, samples):
     yield dict(
       id=record['id'],
       prompt=record['prompt'],
-      answer=record['answer'],
+      answer=record.get('answer'),
       response=text,
       extracted=math_answer.extract(text),
       accuracy=parts['accuracy'],

@@ -28,6 +28,7 @@ from r1jax import (
   policy,
   reject_config,
   rewards,
+  verifiers,
 )
 from r1jax.reject_config import Config
 
@@ -53,32 +54,39 @@ def run(config, workdir):
   place = parallel.placement(c.parallel)
   reject_config.check(c)
   records, mixed = reject_config.load(c)
+  judged = [x for x in records if judge.judges(c.judge, x)]
+  model, referee, width = load_models(c, place, records, judged)
+  with verifiers.opened(c.verify, records) as judges:
+    configs.claim(workdir, Config, config)
+    if (workdir / 'records.jsonl').exists():
+      print(f'{workdir} is finished: see {workdir / "records.jsonl"}')
+      return
+    draw = generator(
+      c, place, model, c.prompt, c.sample,
+      generate.at_once(functools.partial(score, c, judges.rules)), width, c.k,
+    )  # fmt: skip
+    ask = generator(
+      c, place, referee, c.judge.prompt, c.judge.sample,
+      lambda *_: generate.known(None, {}), c.judge.prompt.max_len, 1,
+    ) if judged else None  # fmt: skip
+    fits = functools.partial(judge.fits, c.judge, referee[2])
+    r = Run(c, records, draw, ask, fits, jax.random.key(c.seed))
+    finish(r, mixed, sample_all(r, workdir / 'chunks'), workdir)
+
+
+def load_models(c, place, records, judged):
+  """(the policy, the judge, the longest prompt), all of them checked."""
   model = policy.load(c.init, c.compute, None, c.seed)
   width = max(map(len, generate.encode(model[2], records, c.prompt)))
   policy.check_length(model[1], width + c.sample.max_new + c.prompt.results_len)
   parallel.shardings(place, model[0])  # Refuses what the mesh cannot cut.
-  judged = [x for x in records if judge.judges(c.judge, x)]
   referee = model
   if judged:
     if c.judge.init != c.init:
       referee = policy.load(c.judge.init, c.compute, None, c.seed)
       parallel.shardings(place, referee[0])
     judge.check_room(c.judge, referee, judged)
-  configs.claim(workdir, Config, config)
-  if (workdir / 'records.jsonl').exists():
-    print(f'{workdir} is finished: see {workdir / "records.jsonl"}')
-    return
-
-  draw = generator(
-    c, place, model, c.prompt, c.sample, functools.partial(score, c), width, c.k
-  )
-  ask = generator(
-    c, place, referee, c.judge.prompt, c.judge.sample,
-    lambda _, texts: (None, {}), c.judge.prompt.max_len, 1,
-  ) if judged else None  # fmt: skip
-  fits = functools.partial(judge.fits, c.judge, referee[2])
-  r = Run(c, records, draw, ask, fits, jax.random.key(c.seed))
-  finish(r, mixed, sample_all(r, workdir / 'chunks'), workdir)
+  return model, referee, width
 
 
 def generator(c, place, model, prompt, sc, reward, width, group):
@@ -97,7 +105,7 @@ def generator(c, place, model, prompt, sc, reward, width, group):
   )
 
 
-def score(c, records, texts):
+def score(c, rules, records, texts):
   """(None, the rewards of c.need by name); where the judge has the word the
   accuracy is infinite."""
   parts = {}
@@ -108,8 +116,9 @@ def score(c, records, texts):
     ]  # fmt: skip
     parts[name] = np.full(len(texts), np.inf, np.float32)
     parts[name][rows], _ = rewards.total(
-      {name: 1.0}, [records[n] for n in rows], [texts[n] for n in rows]
-    )
+      {name: 1.0}, [records[n] for n in rows], [texts[n] for n in rows],
+      more=rules,
+    )  # fmt: skip
   return None, parts
 
 
@@ -183,6 +192,8 @@ def reason(c, drawn, n):
   if not drawn.rollout.finished_B[n]:
     return 'truncated'
   for name, least in c.need.items():
+    if np.isnan(drawn.parts[name][n]):
+      return 'not judged'
     if drawn.parts[name][n] < np.float32(least):
       return name
   return filters.fault(c.filters, drawn.records[n], drawn.texts[n])

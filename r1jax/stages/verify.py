@@ -1,0 +1,119 @@
+"""Judges responses from a file by the rewards of a run, with the reason of every
+verdict: where a reward is debugged."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from r1jax import config as configs
+from r1jax import errors, files, metrics, rewards, tasks, verifiers
+from r1jax.config import option
+
+SHOWN = 20  # verdicts on the terminal
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  data: str = option('', 'records: a path, toy:… or gym:…')
+  responses: str = option(
+    '', "jsonl of id and response, as runs write; '': the records' own"
+  )
+  rewards: list[str] = option(['accuracy', 'format'], 'which to compute')
+  seed: int = option(0, 'of toy: and gym: records', least=0)
+  chunk: int = option(256, 'responses between two lines of progress', least=1)
+  verify: verifiers.VerifyConfig = verifiers.VerifyConfig()
+
+
+def run(config, workdir):
+  """Leaves verdicts.jsonl in workdir, a line a response."""
+  c = configs.build(Config, config)
+  workdir = pathlib.Path(workdir)
+  records, texts = load(c)
+  rewards.check(dict.fromkeys(c.rewards, 1.0), records)
+  with verifiers.opened(c.verify, records) as judges:
+    configs.claim(workdir, Config, config)
+    path = workdir / 'verdicts.jsonl'
+    if path.exists():
+      print(f'{workdir} is finished: the verdicts are in {path}')
+      return
+    lines = []
+    for start in range(0, len(records), c.chunk):
+      part = slice(start, start + c.chunk)
+      lines += judged(c, judges, records[part], texts[part])
+      print(f'{len(lines)}/{len(records)} judged', flush=True)
+  files.write_jsonl(path, lines)
+  for line in lines[:SHOWN]:
+    print(shown(line))
+  print(table(c, lines), path, sep='\n')
+
+
+def load(c):
+  """(records, texts), one of each for every response."""
+  records = tasks.load(c.data, c.seed)
+  if not c.responses:
+    for record in records:
+      if not isinstance(record.get('response'), str):
+        raise errors.UserError(
+          f'record {record["id"]} of {c.data} has no response to judge: give it '
+          'one, or set config.responses to a file of them'
+        )
+    return records, [record['response'] for record in records]
+  if not pathlib.Path(c.responses).is_file():
+    raise errors.UserError(f'there is no file {c.responses} of responses')
+  known = {record['id']: record for record in records}
+  found, texts = [], []
+  for n, line in enumerate(metrics.read(c.responses), 1):
+    name, text = line.get('id'), line.get('response')
+    if not isinstance(text, str) or name not in known:
+      raise errors.UserError(
+        f'{c.responses} line {n} must hold a response and the id of a record of '
+        f'{c.data}; its id is {name!r}'
+      )
+    found.append(known[name])
+    texts.append(text)
+  return found, texts
+
+
+def judged(c, judges, records, texts):
+  """A line for each text: its rewards, and why the accuracy is what it is."""
+  weights = dict.fromkeys(c.rewards, 1.0)
+  # Remembered from here on, so that the sum below asks nobody again.
+  verdicts = [None] * len(texts)
+  if 'accuracy' in c.rewards:
+    verdicts = judges.verdicts(records, texts)
+  _, parts = rewards.total(weights, records, texts, more=judges.rules)
+  for n, (record, verdict) in enumerate(zip(records, verdicts)):
+    numbers = {name: x[n] for name, x in parts.items()}
+    line = dict(
+      id=record['id'],
+      response=texts[n],
+      rewards={
+        k: None if np.isnan(x) else float(x) for k, x in numbers.items()
+      },
+    )
+    if verdict:
+      line |= dict(kind=verdict.kind, reason=verdict.reason)
+    yield line
+
+
+def shown(line):
+  """One verdict for the terminal."""
+  numbers = ' '.join(f'{name} {x}' for name, x in line['rewards'].items())
+  return f'{line["id"]}: {numbers}  {line.get("reason", "")}'.rstrip()
+
+
+def table(c, lines):
+  """The mean of each reward, and how often each kind of verdict was given."""
+  means = []
+  for name in c.rewards:
+    known = [x['rewards'][name] for x in lines]
+    known = [x for x in known if x is not None]
+    mean = f'{np.mean(known):.4f}' if known else 'unknown'
+    means.append(f'{name} {mean} ({len(known)} of {len(lines)})')
+  kinds = collections.Counter(x['kind'] for x in lines if 'kind' in x)
+  counted = ', '.join(f'{n} {kind}' for kind, n in kinds.most_common())
+  return '\n'.join([*means, counted] if counted else means)

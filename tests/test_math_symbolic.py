@@ -1,0 +1,126 @@
+"""Mathematics behind the exact rules: what is equal, what is not, and what is
+not even read."""
+
+import resource
+import time
+
+import pytest
+import sympy
+
+from r1jax import workers
+from r1jax.rewards import math_answer, math_bounds, math_parse, math_symbolic
+
+
+def equal(answer, gold):
+  """As verifiers ask: the exact rules first."""
+  known = math_answer.exact(answer, gold)
+  return math_symbolic.equal(answer, gold)[0] if known is None else known
+
+
+@pytest.mark.parametrize(
+  'answer, gold',
+  [
+    (r'2\sqrt{3}', r'\sqrt{12}'), (r'\frac{1}{\sqrt{2}}', r'\frac{\sqrt2}{2}'),
+    (r'\sqrt[3]{27}', '3'), ('2^{1/2}', r'\sqrt2'), ('2√3', r'\sqrt{12}'),
+    (r'0.\overline{3}', r'\frac13'), ('0.333...', '1/3'), ('0.(3)', '1/3'),
+    (r'1.2\overline{34}', r'\frac{1222}{990}'),
+    ('x^2-1', '(x+1)(x-1)'), ('(x+1)^2', 'x^2+2x+1'), ('2x+3', '3+2x'),
+    (r'\frac{x^2-1}{x-1}', 'x+1'), ('x^{-1}', '1/x'), ('a_1+a_2', 'a_2+a_1'),
+    (r'\frac{-b+\sqrt{b^2-4ac}}{2a}', r'\frac{\sqrt{b^2-4ac}-b}{2a}'),
+    (r'\sin 30^\circ', '1/2'), (r'\sin^2 x+\cos^2 x', '1'),
+    (r'\sin 2x', r'2\sin x\cos x'), (r'\tan^{-1}(1)', r'\pi/4'),
+    (r'\log_2 8', '3'), (r'\log 100', r'2\ln 10'), (r'\ln e^2', '2'),
+    (r'e^{i\pi}', '-1'), ('3+4i', '4i+3'), ('|-3|', '3'), (r'\binom52', '10'),
+    ('5!', r'\frac{240}{2}+0'), (r'50\%', r'\frac{\sqrt1}{2}'),
+    ('x>3', r'(3,\infty)'), ('3<x', 'x>3'), (r'2\le x<5', '[2,5)'),
+    ('2x>6', 'x>3'), ('5>x>2', '2<x<5'), (r'(-\infty,2]', r'x\leq2'),
+    ('y=2x+1', '2x-y+1=0'), ('2y=4x+2', 'y=2x+1'), ('2x+1=y', 'y=2x+1'),
+    ('f(x)=x^2-1', '(x-1)(x+1)'), (r'x=2\sqrt3', r'\sqrt{12}'),
+    (r'\{1, \sqrt{4}\}', r'\{2,1\}'), (r'\pm\sqrt8', r'2\sqrt2,-2\sqrt2'),
+    (r'(1,\sqrt{4})', '(1,2)'), (r'5\sqrt{2}\text{ cm}', r'\sqrt{50}'),
+    (r'\begin{pmatrix}1&\sqrt4\\3&4\end{pmatrix}',
+     r'\begin{pmatrix}1&2\\3&4\end{pmatrix}'),
+    (r'[[1,\sqrt4],[3,4]]', r'\begin{pmatrix}1&2\\3&4\end{pmatrix}'),
+    (r'(-\infty,2)\cup(\sqrt9,\infty)', r'(3,\infty)\cup(-\infty,2)'),
+  ],
+)  # fmt: skip
+def test_these_are_equal(answer, gold):
+  assert equal(answer, gold)
+  assert equal(gold, answer)
+
+
+@pytest.mark.parametrize(
+  'answer, gold',
+  [
+    (r'\sqrt{13}', r'\sqrt{12}'), (r'\sqrt{x^2}', 'x'), ('0.3333', '1/3'), ('x^2', '-x^2'),
+    (r'\ln x^2', r'2\ln x'), (r'\frac{\pi}{4}', '0.785398'),
+    ('x+y', 'x+z'), ('2x+3y', '3x+2y'), ('x', 'X'), ('x^2', '2x'),
+    (r'\sin x', 'x'), (r'\frac{22}{7}', r'\pi'), ('e^{x}', 'exp(y)'),
+    (r'10^{-900}+\sqrt2', r'\sqrt2'), ('1.' + '3' * 400, r'\frac43+0'),
+    ('x>3', r'x\ge3'), ('x<3', 'x>3'), (r'x\ge3', r'(3,\infty)'),
+    ('y=2x+1', '2x-y-1=0'), ('x=3', 'x=4-2'), ('x=2', 'y=2'), ('-2x>6', 'x>3'),
+    (r'(\sqrt4,1)', '(1,2)'), (r'(1,\sqrt4]', '(1,2)'),
+    (r'\{1,\sqrt4,2\}', r'\{1,2\}'), (r'\sqrt{50}\text{ cm}', r'5\sqrt2 m'),
+    (r'-\infty', r'\infty'), ('AB', 'BA'), ('MATH', 'HTAM'), ('no', 'on'),
+    ('red blue', 'blue red'), (r'101_2', '5'), (r'\frac00', '1'),
+    (r'\begin{pmatrix}1&\sqrt4\end{pmatrix}',
+     r'\begin{pmatrix}\sqrt4&1\end{pmatrix}'),
+  ],
+)  # fmt: skip
+def test_these_are_not(answer, gold):
+  assert not equal(answer, gold)
+
+
+HOSTILE = [
+  '9^{9^{9^9}}', '9^9^9^9^9', '((((9!)!)!)!)!', '(x+1)^{10000}', 'x^{10^6}',
+  '1000!', r'\binom{10^9}{5}', '(' * 90 + 'x' + ')' * 90, '-' * 500 + 'x',
+  '*'.join(f'(x+{n})' for n in range(140)), r'\sqrt{' * 30 + '2' + '}' * 30,
+  '^'.join('x' * 99), '2^{2^{2^{2^{2^2}}}}', '10^{10^{10}}', r'\frac1{0}',
+  r'\sin' * 90 + 'x', '٣' * 99 + '^٩^٩^٩', 'x' * 999, '!' * 400, '{' * 9 + '}' * 9,
+  '1/' * 300 + '3', '0.' + '3' * 900 + '...', '|' * 99 + 'x' + '|' * 99,
+  'e^{' * 15 + 'x' + '}' * 15,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('answer', HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_answers_are_not_equal_and_cost_little(answer):
+  began = time.process_time()
+  assert not equal(answer, r'\sqrt{3}+x')
+  assert time.process_time() - began < 5
+
+
+def test_a_worker_survives_them_all_in_a_gibibyte():
+  with workers.Pool(2, 5.0, 1 << 30) as pool:
+    jobs = [[answer, r'\sqrt{3}+x'] for answer in HOSTILE]
+    answers = pool.map('r1jax.rewards.math_symbolic:equal', jobs)
+    assert not [x for x in answers if x.failure or x.value[0]]
+    (after,) = pool.map(
+      'r1jax.rewards.math_symbolic:equal', [[r'\sqrt{12}', r'2\sqrt3']]
+    )
+    assert after.value[0]
+  used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+  assert used < 1 << 20  # KiB
+
+
+@pytest.mark.parametrize(
+  'text, value',
+  [
+    ('2*3+4', 10), ('2+3*4', 14), ('-2^2', -4), ('2^-1', sympy.Rational(1, 2)),
+    ('x^23', 3 * sympy.Symbol('x') ** 2), ('1/2x', sympy.Symbol('x') / 2),
+    (r'\frac12', sympy.Rational(1, 2)), ('3!', 6), ('sinx', sympy.sin('x')),
+    (r'\sin 2x+1', sympy.sin(2 * sympy.Symbol('x')) + 1), ('.5', sympy.Rational(1, 2)),
+    ('0.1', sympy.Rational(1, 10)), (r'2\pi', 2 * sympy.pi),
+  ],
+)  # fmt: skip
+def test_the_grammar(text, value):
+  assert math_parse.relation(text) == ([value], [])
+
+
+@pytest.mark.parametrize(
+  'text',
+  ['', '2+', '(2', '2)', 'x==', r'\foo', '2 # 3', '__import__', 'a.b', 'word',
+   '2**3', 'lambda: 1', '[1,2]', 'f("x")'],
+)  # fmt: skip
+def test_what_is_no_expression_is_not_read(text):
+  with pytest.raises(math_bounds.Unreadable):
+    math_parse.relation(text)
