@@ -22,8 +22,9 @@ GOLD_MARKS = '####', 'The answer is:'
 def read(path):
   """Records of a jsonl file: our own, GSM8K, MATH-500, AIME or MAWPS.
 
-  The shape is told by the first line's keys. An id that a line lacks is
-  <file stem>/<line number>. A question that MAWPS repeats is read once.
+  The shape is told by the first line's keys. An id that a line lacks is its
+  task_id, or <file stem>/<line number>. A question that MAWPS repeats is read
+  once.
   """
   path = Path(path)
   if not path.is_file():
@@ -36,7 +37,8 @@ def read(path):
     row = _row(line, where)
     shape = shape or _shape(row, where)
     record = _record(row, shape, where)
-    record['id'] = str(row.get('id', f'{path.stem}/{number}'))
+    name = row.get('task_id', f'{path.stem}/{number}')  # HumanEval's
+    record['id'] = str(row.get('id', name))
     repeats = shape[0] == 'input'
     key = record['prompt'] if repeats else record['id']
     if key in records and not repeats:
