@@ -3,7 +3,7 @@ BIN := .venv/bin
 SMOLLM2 := models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
 .PHONY: help install test test-slow test-torch lint format demo mini-r1 \
-  word-problems smollm2 notebooks bench lock clean
+  verifiers word-problems smollm2 notebooks bench lock clean
 
 help:  ## what make can do
 	@sed -n 's/^\([a-z0-9-]*\):.*## */  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -54,6 +54,16 @@ smollm2: install $(SMOLLM2)  ## R1-Zero on the real SmolLM2-135M-Instruct
 	$(BIN)/python -m r1jax rl \
 	  --config experiments/smollm2.py --workdir runs/smollm2
 	$(BIN)/python -m r1jax report --workdir runs/smollm2
+
+verifiers: install .venv-math-verify/.installed  ## their errors, by kind
+	$(BIN)/python -m experiments.verifiers.table \
+	  --math-verify .venv-math-verify/bin/python $(if $(GSM8K),--gsm8k $(GSM8K))
+
+.venv-math-verify/.installed: Makefile
+	$(PYTHON) -m venv .venv-math-verify
+	.venv-math-verify/bin/python -m pip install --quiet \
+	  'math-verify==0.9.0'
+	touch $@
 
 word-problems: install $(SMOLLM2)  ## R1 on SmolLM2; DATA=DIR has GSM8K and MAWPS
 	PYTHON=$(BIN)/python experiments/r1.sh \

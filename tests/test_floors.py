@@ -11,7 +11,8 @@ import r1jax
 PACKAGE = pathlib.Path(r1jax.__file__).parent
 FLOORS = (
   {'errors', 'files', 'losses', 'verdict', 'workers'}
-  | {'sandbox.wire', 'sandbox.library', 'rewards.math_bounds'},
+  | {'sandbox.wire', 'sandbox.library', 'rewards.math_bounds'}
+  | {'rewards.math_units'},
   {'config', 'metrics', 'cpu', 'data', 'estimates', 'checkpoint', 'tools'}
   | {'sandbox.inside', 'sandbox.kernel', 'sandbox.outcome'},
   {'gguf_file', 'hf_directory', 'templates', 'rating', 'tables'}

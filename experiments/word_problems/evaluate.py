@@ -1,9 +1,8 @@
-"""Held-out problems, 16 samples each at the paper's sampling (R1, D.1): all of
-MAWPS that is held out, as many of GSM8K's test set."""
+"""Held-out problems of MAWPS and GSM8K, 96 of each, 16 samples at the paper's
+sampling (R1, D.1)."""
 
 from experiments import base
 from experiments.word_problems import COMPUTE, PROMPT, ROOM, ROOT
-from experiments.word_problems.world import HELD_OUT
 
 
 def get_config():
@@ -12,7 +11,7 @@ def get_config():
     mawps=f'{ROOT}/data/held_mawps.jsonl',
     gsm8k=f'{ROOT}/data/held_gsm8k.jsonl',
   )
-  config.limit = HELD_OUT
+  config.limit = 96
   config.samples = 16
   config.questions = 16
   config.prompt.update(PROMPT)

@@ -52,7 +52,7 @@ def _same(a, g):
   """Whether the Value a says what the gold g says."""
   if a.unit and g.unit and a.unit != g.unit:
     return False
-  a, g = _rows(a), _rows(g)
+  a, g = _vector(a), _vector(g)
   if a.kind in INTERVALS and g.kind in INTERVALS and a.kind == g.kind:
     return _all_same(a.body, g.body)
   if a.kind == g.kind and a.kind in ('matrix', r'\{\}'):
@@ -83,20 +83,12 @@ def _leaves(a, g):
   return _relations(_relation(a), _relation(g))
 
 
-def _rows(value):
-  """[[1, 2], [3, 4]] as the matrix that it is, a bracket around one thing as
-  that thing."""
+def _vector(value):
+  """A matrix of one column as the vector that it is."""
   if value.kind == 'matrix' and all(len(row.body) == 1 for row in value.body):
-    return value._replace(  # a column is a vector
+    return value._replace(
       kind='()', body=tuple(row.body[0] for row in value.body)
     )
-  nested = value.kind in ('()', '[]') and all(
-    x.kind in ('()', '[]') for x in value.body
-  )
-  if nested:
-    rows = tuple(x._replace(kind='()') for x in value.body)
-    if len({len(x.body) for x in rows}) == 1 and value.kind == '[]':
-      return value._replace(kind='matrix', body=rows)
   return value
 
 

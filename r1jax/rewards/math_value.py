@@ -6,12 +6,14 @@ import unicodedata
 from fractions import Fraction
 from typing import NamedTuple
 
+from r1jax.rewards import math_units
+
 MAX_ANSWER = 1000  # characters of an answer that is read at all
 MAX_DEPTH = 20  # nested brackets
 MAX_EXPONENT = 1000
 
 OPEN, CLOSE = '([{', ')]}'
-FUNCTIONS = set('pi sqrt frac sin cos tan cot sec csc log ln exp'.split())
+FUNCTIONS = math_units.FUNCTIONS
 
 SPELLINGS = {
   **dict.fromkeys('−–‐‑﹣', '-'),
@@ -35,6 +37,7 @@ REWRITES = [
       lambda match: re.sub(r'\D', '', match[0]),
     ),
     (r'\\[,;: ]|\\q?quad(?![a-zA-Z])|(?<=\S)~', ' '),
+    (r'^(?:the )?(?:final )?answer(?: is)?:? |^答案(?:是|为|:)? ?', ''),
     (r'\\[()\[\]]|\\[bB]igg?[lr]?(?![a-zA-Z])', ''),
     (r'\\(?:left|right|displaystyle|boxed|fbox)(?![a-zA-Z])', ''),
     (
@@ -54,9 +57,10 @@ REWRITES = [
   )
 ]
 THOUSANDS = re.compile(r'(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)')
+SPACED = re.compile(r'[+-]?\d{1,3}(?: \d{3}){2,}')
 AND = re.compile(r',? ?\b(?:and|or)\b ?')
 NAME = re.compile(
-  r'((?:[a-zA-Z]|\\[a-z]+)(?:_\w|_\{\w+\}|\([a-z]\))?|\([a-z](?:, ?[a-z])+\))'
+  r'((?:[a-zA-Z]|\\[a-z]+)(?:_\w|_\{\w+\}|\(-?\w+\))?|\([a-z](?:, ?[a-z])+\))'
   r' ?(?:=|\\in(?![a-z])) ?'
 )
 MATRIX = re.compile(r'\\begin\{([pb]?matrix)\}(.*)\\end\{\1\}', re.DOTALL)
@@ -70,28 +74,6 @@ SLASH = re.compile(rf'([+-]?)(?:(\d+) )?({PLAIN})/({PLAIN})')
 RATIO = re.compile(
   rf'([+-]?)(\d*)\\frac\{{([+-]?{PLAIN})\}}\{{([+-]?{PLAIN})\}}'
 )
-
-MONEY = re.compile(r'([+-]?) ?([$€£]) ?')
-WORD = r'(?:[a-zA-Z]{2,}|[mgshlL])(?:\^\{?-?\d\}?)?'
-UNIT = re.compile(
-  r'(?:(?<=[\d)}.])|(?<=\\pi))'
-  rf'(?: ?[%$€£]| {WORD}(?:[ /*]{WORD}){{0,3}}|(?:[cmk]m|kg|ft|mph)(?:\^\d)?)$'
-)
-UNITS = {
-  **{'dollar': '$', 'euro': '€', 'percent': '%', 'degree': 'deg'},
-  **{'meter': 'm', 'metre': 'm', 'centimeter': 'cm', 'centimetre': 'cm'},
-  **{'kilometer': 'km', 'kilometre': 'km', 'inche': 'in', 'inch': 'in'},
-  **{'foot': 'ft', 'feet': 'ft', 'gram': 'g', 'kilogram': 'kg', 'hour': 'h'},
-  **{'hr': 'h', 'minute': 'min', 'second': 's', 'sec': 's', 'liter': 'l'},
-}
-# A number before one of these is not a value with its unit.
-NOT_UNITS = set(
-  'plus minus times over less more than most least not about below above under '
-  'is are was if mod base choose point zero negative squared cubed factorial '
-  'half halves third thirds fourth fourths quarter quarters fifth fifths '
-  'tenth tenths hundredth hundredths thousandth thousandths infinity '
-  'dozen hundred thousand million billion trillion'.split()
-).union(FUNCTIONS)
 
 
 class Value(NamedTuple):
@@ -153,6 +135,8 @@ def _value(text):
   text = text.strip()
   if not text.startswith(('(', '[', '{', r'\{')):
     text = THOUSANDS.sub(lambda match: match[0].replace(',', ''), text)
+  if SPACED.fullmatch(text):
+    text = text.replace(' ', '')
   if len(parts := _split(text, r'\cup')) > 1:
     return Value(r'\cup', _ordered(parts))
   if len(parts := _alternatives(_split(AND.sub(',', text), ','))) > 1:
@@ -168,12 +152,22 @@ def _value(text):
     return _quantity(text)._replace(name=name)
   inside = text[len(brackets) // 2 : -(len(brackets) // 2)]
   parts = _split(inside, ',')
+  if brackets == '[]' and len(parts) > 1 and all(map(_is_row, parts)):
+    rows = [_value(part)._replace(kind='()') for part in parts]
+    if len({len(row.body) for row in rows}) == 1:
+      return Value('matrix', tuple(rows), name=name)
   if brackets in ('()', '{}') and len(parts) == 1:
     inner = _value(inside)
     return inner._replace(name=name or inner.name)
   if brackets in ('{}', r'\{\}'):
     return Value('{}', _ordered(_alternatives(parts)), name=name)
   return Value(brackets, tuple(map(_value, parts)), name=name)
+
+
+def _is_row(text):
+  """Whether it is [...], as the rows of a matrix are in plain text."""
+  text = text.strip()
+  return text.startswith('[') and _brackets(text) == '[]'
 
 
 def _split(text, separator):
@@ -221,23 +215,11 @@ def _brackets(text):
 
 def _quantity(text):
   """A number or other text, with its unit."""
-  core, unit = text, ''
-  if match := MONEY.match(text):
-    core, unit = match[1] + text[match.end() :], match[2]
-  elif match := UNIT.search(text):
-    words = re.sub(r'[{}]', '', match[0].strip().lower())
-    if NOT_UNITS.isdisjoint(re.findall('[a-z]+', words)):
-      core, unit = text[: match.start()], words
-  unit = re.sub('[a-z]+', lambda match: _unit_name(match[0]), unit)
+  core, unit = math_units.split(text)
   number, decimals = _number(tight(core))
   if number is None:
     return Value('text', _flat(core), unit, raw=core)
   return Value('number', number, unit, decimals=decimals)
-
-
-def _unit_name(word):
-  stem = word.removesuffix('s') or word
-  return UNITS.get(stem, stem)
 
 
 def _number(text):

@@ -12,6 +12,7 @@ import _json
 
 MAX_DEPTH = 64
 TAGS = {list: 'l', tuple: 't', set: 's', frozenset: 'z'}
+MANY = 1000  # keys whose hashes are looked at
 MAKERS = {tag: kind for kind, tag in TAGS.items()}
 KINDS = {*TAGS, dict, str, bool, int, float, complex, bytes, type(None)}
 
@@ -128,9 +129,13 @@ def _read(tree, depth):
     raise TypeError
   tag, *rest = tree
   if tag in MAKERS:
-    return MAKERS[tag](_read(x, depth - 1) for x in rest)
+    values = [_read(x, depth - 1) for x in rest]
+    if MAKERS[tag] in (set, frozenset):
+      _refuse_collisions(values)
+    return MAKERS[tag](values)
   if tag == 'd':
     values = [_read(x, depth - 1) for x in rest]
+    _refuse_collisions(values[::2])
     return dict(zip(values[::2], values[1::2], strict=True))
   if any(type(x) is not str for x in rest):
     raise TypeError
@@ -149,6 +154,12 @@ def _read(tree, depth):
   if tag == '?':
     return Unsupported(x)
   raise LookupError
+
+
+def _refuse_collisions(keys):
+  """Keys of one hash cost quadratic time: a flood of them is no answer."""
+  if len(keys) > MANY and 2 * len({hash(key) for key in keys}) < len(keys):
+    raise ValueError
 
 
 def _refuse(text):

@@ -1,0 +1,61 @@
+"""The unit of an answer: money, percent, degrees, measures, English or Chinese."""
+
+import re
+
+FUNCTIONS = set('pi sqrt frac sin cos tan cot sec csc log ln exp'.split())
+MONEY = re.compile(r'([+-]?) ?([$€£]) ?')
+WORD = r'(?:[a-zA-Z]{2,}|[mgshlL])(?:\^\{?-?\d\}?)?'
+UNIT = re.compile(
+  r'(?:(?<=[\d)}.])|(?<=\\pi))'
+  rf'(?: ?[%$€£]| {WORD}(?:[ /*]{WORD}){{0,3}}|(?:[cmk]m|kg|ft|mph)(?:\^\d)?)$'
+)
+UNITS = {
+  **{'dollar': '$', 'euro': '€', 'percent': '%', 'degree': 'deg'},
+  **{'meter': 'm', 'metre': 'm', 'centimeter': 'cm', 'centimetre': 'cm'},
+  **{'kilometer': 'km', 'kilometre': 'km', 'inche': 'in', 'inch': 'in'},
+  **{'foot': 'ft', 'feet': 'ft', 'gram': 'g', 'kilogram': 'kg', 'hour': 'h'},
+  **{'hr': 'h', 'minute': 'min', 'second': 's', 'sec': 's', 'liter': 'l'},
+}
+CHINESE = {
+  **{
+    '元': '¥',
+    '美元': '$',
+    '米': 'm',
+    '厘米': 'cm',
+    '毫米': 'mm',
+    '度': 'deg',
+  },
+  **{'千米': 'km', '公里': 'km', '克': 'g', '千克': 'kg', '公斤': 'kg'},
+  **{'小时': 'h', '分钟': 'min', '秒': 's', '升': 'l', '平方米': 'm^2'},
+}
+CHINESE_UNIT = re.compile(r'(?<=[\d)}]) ?([\u4e00-\u9fff]{1,4})$')
+CHINESE_NUMERALS = set('十百千万亿兆点又负分半')
+# A number before one of these is not a value with its unit.
+NOT_UNITS = set(
+  'plus minus times over less more than most least not about below above under '
+  'is are was if mod base choose point zero negative squared cubed factorial '
+  'half halves third thirds fourth fourths quarter quarters fifth fifths '
+  'tenth tenths hundredth hundredths thousandth thousandths infinity '
+  'dozen hundred thousand million billion trillion'.split()
+).union(FUNCTIONS)
+
+
+def split(text):
+  """(the text without its unit, the unit's one name or '')."""
+  core, unit = text, ''
+  if match := MONEY.match(text):
+    core, unit = match[1] + text[match.end() :], match[2]
+  elif match := UNIT.search(text):
+    words = re.sub(r'[{}]', '', match[0].strip().lower())
+    if NOT_UNITS.isdisjoint(re.findall('[a-z]+', words)):
+      core, unit = text[: match.start()], words
+  elif match := CHINESE_UNIT.search(text):
+    if match[1] in CHINESE or CHINESE_NUMERALS.isdisjoint(match[1]):
+      core, unit = text[: match.start()], CHINESE.get(match[1], match[1])
+  unit = re.sub('[a-z]+', lambda match: _unit_name(match[0]), unit)
+  return core, unit
+
+
+def _unit_name(word):
+  stem = word.removesuffix('s') or word
+  return UNITS.get(stem, stem)
