@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 import toy
 
-from r1jax import errors, estimates, files, main, scores, tables
+from r1jax import (
+  errors,
+  estimates,
+  files,
+  main,
+  sandbox,
+  scores,
+  tables,
+  verifiers,
+)
 from r1jax.rewards import math_answer
 from r1jax.stages import evaluate
 
@@ -328,3 +337,39 @@ def test_results_of_another_make_are_refused(tmp_path):
   (tmp_path / 'results.json').write_text('{"sets": 1}')
   with pytest.raises(errors.UserError, match='is not what evaluate writes'):
     scores.compare([tmp_path])
+
+
+def test_what_cannot_be_judged_ends_the_evaluation_and_keeps_the_chunks(
+  base, tmp_path, monkeypatch
+):
+  judge, calls = verifiers.Verifiers.accuracy, []
+
+  def losing(self, records, texts):
+    calls.append(len(texts))
+    value_N = judge(self, records, texts)
+    return np.ma.masked_equal(np.arange(len(texts)), len(calls)) * value_N
+
+  with monkeypatch.context() as patch:
+    patch.setattr(verifiers.Verifiers, 'accuracy', losing)
+    with pytest.raises(errors.UserError, match='1 samples of the set GSM8K'):
+      run(base, tmp_path / 'ours')
+  assert not (tmp_path / 'ours' / 'results.json').exists()
+  assert run(base, tmp_path / 'ours')['sets']['GSM8K']['problems'] == 7
+
+
+@pytest.mark.skipif(
+  not any(tier for _, tier, _ in sandbox.tiers()),
+  reason='no sandbox tier works on this machine',
+)
+def test_programs_are_judged_by_their_tests_and_not_voted_on(
+  base, tmp_path, capsys
+):
+  path = tmp_path / 'programs.jsonl'
+  rows = [
+    dict(prompt=str(n), tests=[dict(input='1', output='1')]) for n in range(3)
+  ]
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  found = run(base, tmp_path / 'ours', f'data.Programs={path}')
+  x = found['sets']['Programs']
+  assert (x['problems'], x['pass1'], x['cons_k']) == (3, 0, 1)
+  assert 'programs run in the sandbox tier' in capsys.readouterr().out
