@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from r1jax import errors
+from r1jax import code_sets, errors
 
 # The keys that tell a file's shape: (prompt, gold answer).
 SHAPES = (
@@ -15,12 +15,14 @@ SHAPES = (
   ('problem', 'answer'),  # AIME
   ('input', 'target'),  # MAWPS
   ('question', 'answer'),  # GSM8K, MATH-500: the answer is a whole solution
+  *code_sets.SHAPES,
 )
 GOLD_MARKS = '####', 'The answer is:'
 
 
 def read(path):
-  """Records of a jsonl file: our own, GSM8K, MATH-500, AIME or MAWPS.
+  """Records of a jsonl file: our own, GSM8K, MATH-500, AIME, MAWPS, HumanEval,
+  LiveCodeBench or Codeforces.
 
   The shape is told by the first line's keys. An id that a line lacks is its
   task_id, or <file stem>/<line number>. A question that MAWPS repeats is read
@@ -36,7 +38,11 @@ def read(path):
     where = f'{path} line {number}'
     row = _row(line, where)
     shape = shape or _shape(row, where)
-    record = _record(row, shape, where)
+    if shape in code_sets.SHAPES:
+      record = code_sets.record(row, shape, where)
+      row = dict(row, id=record['id'])
+    else:
+      record = _record(row, shape, where)
     name = row.get('task_id', f'{path.stem}/{number}')  # HumanEval's
     record['id'] = str(row.get('id', name))
     repeats = shape[0] == 'input'

@@ -13,6 +13,7 @@ FLOORS = (
   {'errors', 'files', 'losses', 'verdict', 'workers'}
   | {'sandbox.wire', 'sandbox.library', 'rewards.math_bounds'}
   | {'rewards.math_units'},
+  {'code_sets'},
   {'config', 'metrics', 'cpu', 'data', 'estimates', 'checkpoint', 'tools'}
   | {'sandbox.inside', 'sandbox.kernel', 'sandbox.outcome'},
   {'gguf_file', 'hf_directory', 'templates', 'rating', 'tables'}
