@@ -22,7 +22,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-MOST = 4 << 20  # bytes of a job, and of an answer
+MOST = 64 << 20  # bytes of a job, and of an answer
 LOADING = 60.0  # seconds in which the code of a job must be imported
 GRACE = 1.0  # seconds of wall time beyond four times the CPU seconds
 TICK = 0.02  # seconds between two looks at a worker's CPU time

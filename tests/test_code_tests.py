@@ -303,3 +303,10 @@ def test_good_records_are_not_refused(record):
   assert code_tests.tests_of(record | dict(answer='x')) == {
     key: x for key, x in record.items() if key != 'id'
   }
+
+
+def test_tests_that_are_too_large_are_refused_before_a_run(monkeypatch):
+  monkeypatch.setattr(code_tests, 'MAX_TESTS', 100)
+  record = dict(id='q7', prompt='?', tests=[dict(input='1' * 99, output='1')])
+  with pytest.raises(errors.UserError, match='record q7 have more than'):
+    code_tests.check_tests(record)

@@ -19,7 +19,7 @@ BOMBS = {
   'memory': '"x" * 10**10',
   'crashed': '__import__("os").abort()',
   'died': '__import__("os").kill(__import__("os").getpid(), 9)',
-  'output': '"x" * (5 << 20)',
+  'output': '"x" * (65 << 20)',
   'error: ZeroDivisionError: division by zero': '1 / 0',
 }
 

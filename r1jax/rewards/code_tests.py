@@ -17,6 +17,7 @@ where that is Python: a response may then be the function's body alone.
 import contextlib
 import dataclasses
 import functools
+import json
 import math
 import re
 
@@ -28,6 +29,7 @@ from r1jax.verdict import Verdict
 KEYS = 'prompt', 'prefix', 'test', 'tests', 'entry_point'
 CASES = {'assert'}, {'input', 'output'}
 MAX_CODE = 1 << 20  # characters of a program
+MAX_TESTS = 32 << 20  # characters of a record's tests
 
 
 extract = code_block.extract
@@ -49,6 +51,11 @@ def check_tests(record):
     raise errors.UserError(
       f'record {name} has no tests: give it `test` (a text that defines '
       'check(candidate)) or `tests` (a list of input and output, or of assert)'
+    )
+  if len(json.dumps(tests_of(record))) > MAX_TESTS:
+    raise errors.UserError(
+      f'the tests of record {name} have more than {MAX_TESTS >> 20} MiB: drop '
+      'the largest of them'
     )
   entry = record.get('entry_point')
   if kind != 'program' and not (

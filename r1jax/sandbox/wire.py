@@ -12,7 +12,7 @@ import _json
 
 MAX_DEPTH = 64
 TAGS = {list: 'l', tuple: 't', set: 's', frozenset: 'z'}
-MANY = 1000  # keys whose hashes are looked at
+MANY, ALIKE = 1000, 100  # from so many keys on, so many may have one hash
 MAKERS = {tag: kind for kind, tag in TAGS.items()}
 KINDS = {*TAGS, dict, str, bool, int, float, complex, bytes, type(None)}
 
@@ -158,7 +158,10 @@ def _read(tree, depth):
 
 def _refuse_collisions(keys):
   """Keys of one hash cost quadratic time: a flood of them is no answer."""
-  if len(keys) > MANY and 2 * len({hash(key) for key in keys}) < len(keys):
+  count = {}
+  for key in map(hash, keys if len(keys) > MANY else ()):
+    count[key] = count.get(key, 0) + 1
+  if max(count.values(), default=0) > ALIKE:
     raise ValueError
 
 
