@@ -18,6 +18,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -29,6 +30,7 @@ TICK = 0.02  # seconds between two looks at a worker's CPU time
 KEPT = 'PATH', 'LANG', 'LC_ALL', 'HOME', 'TMPDIR', 'LD_LIBRARY_PATH'
 KILLED = -signal.SIGKILL, -signal.SIGTERM
 TICKS = os.sysconf('SC_CLK_TCK')
+LINUX = sys.platform == 'linux'
 
 
 class Answer(NamedTuple):
@@ -211,8 +213,9 @@ def main(memory, alive):
   answers = os.fdopen(os.dup(1), 'wb', buffering=0)
   os.dup2(2, 1)
   _end_with_parent(int(alive))
-  _, hard = resource.getrlimit(resource.RLIMIT_AS)
-  resource.setrlimit(resource.RLIMIT_AS, (int(memory), hard))
+  if LINUX:  # Elsewhere address space is not counted so.
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (int(memory), hard))
   resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
   for line in sys.stdin.buffer:
     name, job = json.loads(line)
@@ -244,12 +247,20 @@ def _said(function, job):
 def _end_with_parent(alive):
   """Kills this group as soon as the other end of the pipe is closed, though
   this process be in the middle of a computation."""
+  if not LINUX:  # A thread must do, which needs the interpreter's lock.
+    threading.Thread(target=_wait_and_kill, args=(alive,), daemon=True).start()
+    return
   fcntl.fcntl(alive, fcntl.F_SETOWN, -os.getpgrp())
   fcntl.fcntl(alive, fcntl.F_SETSIG, signal.SIGKILL)
   flags = fcntl.fcntl(alive, fcntl.F_GETFL)
   fcntl.fcntl(alive, fcntl.F_SETFL, flags | os.O_ASYNC)
   if _ready(alive, select.POLLIN, 0):
     os._exit(1)
+
+
+def _wait_and_kill(alive):
+  os.read(alive, 1)
+  os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == '__main__':
