@@ -16,7 +16,7 @@ AUDIT = {'x86_64': 0xC000003E, 'aarch64': 0xC00000B7}
 
 # What a program may ask of the kernel: a name and its numbers on x86_64 and on
 # aarch64 ('-': there is none). All else is refused: sockets, signals to others,
-# tracing, new processes, exec, what changes files by their name.
+# tracing, new processes and threads, exec, what changes files by their name.
 ALLOWED = """
 read 0 63, write 1 64, close 3 57, lseek 8 62, mmap 9 222, mprotect 10 226,
 munmap 11 215, brk 12 214, mremap 25 216, madvise 28 233, msync 26 227,
@@ -47,12 +47,11 @@ CALLS = """
 prctl 157 167, capset 126 91, prlimit64 302 261,
 landlock_create_ruleset 444 444, landlock_add_rule 445 445,
 landlock_restrict_self 446 446, openat 257 56, fcntl 72 25, ioctl 16 29,
-clone3 435 435, clone 56 220
+clone3 435 435
 """
 EPERM, ENOTTY, ENOSYS = 1, 25, 38
 FCNTL = 0, 1, 2, 3, 4, 1030  # F_DUPFD, F_GETFD … F_SETFL, F_DUPFD_CLOEXEC
 ACCESS_MODE, TRUNCATED = 0o3, 0o1000
-THREAD, NAMESPACES = 0x10000, 0x7E020080
 X32 = 0x40000000
 
 # landlock: the rights over files that each version of it can deny.
@@ -101,6 +100,7 @@ def rlimits(limits):
     (resource.RLIMIT_AS, limits.memory),
     (resource.RLIMIT_FSIZE, SCRATCH),
     (resource.RLIMIT_NOFILE, FILES),
+    (resource.RLIMIT_NPROC, 1),
     (resource.RLIMIT_CORE, 0),
     (resource.RLIMIT_STACK, STACK),
     (resource.RLIMIT_MEMLOCK, 0),
@@ -153,8 +153,7 @@ def seccomp_filter():
       load(argument(2) + 4), *unless(0, [refuse(EPERM)]), ALLOW,
     ]),
     *when(known['ioctl'], [refuse(ENOTTY)]),
-    *when(known['clone3'], [refuse(ENOSYS)]),  # for libc to take clone
-    *when(known['clone'], cloning()),
+    *when(known['clone3'], [refuse(ENOSYS)]),
   ]  # fmt: skip
   for number in numbers(ALLOWED).values():
     lines += when(number, [ALLOW])
@@ -172,19 +171,6 @@ def opening():
     line(0x54, ACCESS_MODE),
     *when(0, [refuse(EPERM)]),
     ALLOW,
-  ]
-
-
-def cloning():
-  """Of clone: threads, which programs start for the sake of a larger stack, in
-  no namespace of their own."""
-  return [
-    load(argument(0)),
-    line(0x45, NAMESPACES, 0, 1),
-    refuse(EPERM),
-    line(0x45, THREAD, 0, 1),
-    ALLOW,
-    refuse(EPERM),
   ]
 
 
