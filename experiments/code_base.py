@@ -1,4 +1,4 @@
-"""A base that writes small functions and gets them right in a third of its
+"""A base that writes small functions and gets them right in half of its
 responses."""
 
 from experiments import demo_base

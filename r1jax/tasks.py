@@ -13,7 +13,7 @@ from r1jax import data, errors
 
 NO_THINKING = 0.2  # share of the toy corpus that answers at once
 ASKS = 0.2  # share of the product corpus that asks the calculator
-RIGHT = 0.3  # share of the function corpus whose program is right
+RIGHT = 0.3  # share of the function corpus whose program is surely right
 
 
 def load(source, seed):

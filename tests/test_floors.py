@@ -12,10 +12,11 @@ PACKAGE = pathlib.Path(r1jax.__file__).parent
 FLOORS = (
   {'errors', 'files', 'losses', 'verdict', 'workers'}
   | {'sandbox.wire', 'sandbox.library', 'rewards.math_bounds'}
-  | {'rewards.math_units'},
+  | {'rewards.math_clean', 'rewards.math_units'},
   {'code_sets'},
   {'config', 'metrics', 'cpu', 'data', 'estimates', 'checkpoint', 'tools'}
-  | {'sandbox.inside', 'sandbox.kernel', 'sandbox.outcome'},
+  | {'sandbox.inside', 'sandbox.kernel', 'sandbox.outcome'}
+  | {'rewards.math_numeric', 'rewards.math_tokens'},
   {'gguf_file', 'hf_directory', 'templates', 'rating', 'tables'}
   | {'sandbox.launch', 'rewards.math_parse', 'rewards.math_value'}
   | {'rewards.format', 'rewards.length', 'rewards.code_block'},

@@ -41,6 +41,40 @@ def equal(answer, gold):
      r'\begin{pmatrix}1&2\\3&4\end{pmatrix}'),
     (r'[[1,\sqrt4],[3,4]]', r'\begin{pmatrix}1&2\\3&4\end{pmatrix}'),
     (r'(-\infty,2)\cup(\sqrt9,\infty)', r'(3,\infty)\cup(-\infty,2)'),
+    # roots, powers, mixed numbers
+    (r'1\frac23\pi', r'\frac{5\pi}3'), ('2^10', r'2^{9}\cdot2'), ('2**3', '2^3+0'),
+    (r'\sqrt[3]{-8}', '-2'), ('∛27', '3'), (r'\sqrt x\sqrt y', r'\sqrt{xy}'),
+    (r'\sqrt{3+2\sqrt2}', r'1+\sqrt2'), (r'2\cdot2^n', '2^{n+1}'),
+    ('2^{2023}', r'2\cdot2^{2022}'), ('x^{2024}+1', '1+x^{2024}'),
+    (r'(\frac56)^{10}', r'\frac{5^{10}}{6^{10}}'), (r'x\sqrt x', r'x^{\frac32}'),
+    # decimals
+    (r'0.\dot3', '1/3'), (r'0.\dot14285\dot7', '1/7'), ('0.1666...', r'\frac16'),
+    ('0.142857142857...', '1/7'), ('1.5(3)', r'\frac{23}{15}'),
+    # functions
+    (r'\log100', '2'), (r'\log2', r'\ln2'), (r'\frac{\log3}{\log2}', r'\log_23'),
+    (r'\ln x+\ln y', r'\ln(xy)'), (r'\cosh x', r'\frac{e^x+e^{-x}}2'),
+    (r'\sin18^\circ', r'\frac{\sqrt5-1}4'), ('n!', 'n(n-1)!'), ('5!!', '15'),
+    (r'\dbinom{10}3', r'{10\choose7}'), (r'\binom n2', r'\frac{n(n-1)}2'),
+    (r'\lvert x\rvert', '|-x|'), (r'\lfloor2.5\rfloor', r'\lceil1.5\rceil'),
+    (r'\cos\frac{2\pi}7+\cos\frac{4\pi}7+\cos\frac{6\pi}7', '-0.5'),
+    # chains of equalities
+    ('2+3=5', '5'), ('x=2+3=5', '5'), ('A=lw=20', '20'), ('3=x', '3'),
+    (r'\sqrt2\approx1.414', r'\sqrt2'), ("f'(x)=2x", '2x+0'),
+    # sets, intervals, unions
+    (r'\frac{3\pm\sqrt5}2', r'\frac{3-\sqrt5}2,\frac{3+\sqrt5}2'),
+    (r'\mathbb{R}', r'(-\infty,\infty)'), (r'\emptyset', r'\{\}'),
+    ('x<1 or x>2', r'(-\infty,1)\cup(2,\infty)'), (r'\{x\mid x>2\}', r'(2,\infty)'),
+    (r'x\ne2', r'(-\infty,2)\cup(2,\infty)'), ('x=1,y=2', '(1,2)'),
+    (r'\sqrt2x=2', r'x=\sqrt2'), (r'(\text{red},1+1)', r'(\text{red},2)'),
+    (r'\left[\begin{array}{cc}1&\sqrt4\end{array}\right]',
+     r'\begin{pmatrix}1&2\end{pmatrix}'),
+    (r'\frac12\begin{pmatrix}2\\4\end{pmatrix}', '(1,2)'), (r'\langle1,2\rangle', '(1,2)'),
+    # units, choices, Chinese
+    (r'\frac{100}3\%', r'\frac13'), (r'5\sqrt4\%', r'10\%'), (r'5\sqrt4\%', '10'),
+    ('5 meters per second', '5 m/s'), ('5 sq cm', '5 cm^2'), ('x cm', 'x'),
+    ('B)', 'B'), (r'\textbf{(B) }4', 'B'), ('option B', '(B)'), ('选B', 'B'),
+    ('答案：12。', '12'), ('2或3', r'\{3,2\}'), ('x＝１/2', '0.5'), ('5平方米', '5 m^2'),
+    (r'\text{The answer is }\frac12', '0.5'), ('θ+α', r'\alpha+\theta'),
   ],
 )  # fmt: skip
 def test_these_are_equal(answer, gold):
@@ -52,7 +86,7 @@ def test_these_are_equal(answer, gold):
   'answer, gold',
   [
     (r'\sqrt{13}', r'\sqrt{12}'), (r'\sqrt{x^2}', 'x'), ('0.3333', '1/3'), ('x^2', '-x^2'),
-    (r'\ln x^2', r'2\ln x'), (r'\frac{\pi}{4}', '0.785398'),
+    (r'\ln x^2', r'2\ln x'), (r'\frac{\pi}{4}', '0.785399'),
     ('x+y', 'x+z'), ('2x+3y', '3x+2y'), ('x', 'X'), ('x^2', '2x'),
     (r'\sin x', 'x'), (r'\frac{22}{7}', r'\pi'), ('e^{x}', 'exp(y)'),
     (r'10^{-900}+\sqrt2', r'\sqrt2'), ('1.' + '3' * 400, r'\frac43+0'),
@@ -64,10 +98,32 @@ def test_these_are_equal(answer, gold):
     ('red blue', 'blue red'), (r'101_2', '5'), (r'\frac00', '1'),
     (r'\begin{pmatrix}1&\sqrt4\end{pmatrix}',
      r'\begin{pmatrix}\sqrt4&1\end{pmatrix}'),
+    ('|x-5|', '5-x'), ('|x+100|', 'x+100'), (r'\sqrt{(x-9)^2}', '9-x'),
+    ('0^0', '1'), ('4 2', '8'), ('--5', '5'), ('7^{2021}', '7^{2022}'),
+    (r'2^{2024}-1', '2^{2024}'), (r'e^{\pi\sqrt{163}}', '262537412640768744'),
+    ('1.5(3)', '4.5'), ('3.14159...', r'\pi'), (r'\log_32', r'\log_23'),
+    (r'\log 2+\log 5', r'1+\ln 3'), ('(-1)^n', '(-1)^{n+1}'), ('n!', 'n'),
+    ('x=2+3=6', '5'), ('4=5', '5'), ('x+1=5', '5'), (r'2\approx3', '2'),
+    (r'x\approx1.414', r'\sqrt2'), ('1.414', r'\sqrt2'), (r'\sqrt2', '1.41'),
+    ('x=1,y=2', '(2,1)'), ('x=2,y=1', 'x=1,y=2'), (r'\{(1,2),(3,4)\}', r'(1,2)\cup(3,4)'),
+    ('x>1 or y>2', r'(1,\infty)\cup(2,\infty)'), (r'y\in(1,2)', '1<x<2'),
+    (r'x\ne2', r'y\ne2'), (r'\{x|x>2\}', r'[2,\infty)'), (r'2\pm1', '3'),
+    (r'\frac{\sqrt4}2\%', '0.5'), (r'\sqrt4\%', r'\sqrt[3]8\cdot0.1'),
+    ('12是错的', '12'), ('不是12', '12'), ('12万', '12'), ('5平方米', '5 m'),
+    ('(A) 4', 'B'), ('A or B', 'B'), ('B) or C', 'B'), ('BC', 'B'), ('b', 'B'),
+    ('The answer is not 12', '12'), ('The answer is 12 or 13', '12'),
+    ('5 meters per second', '5 m/s^2'), ('42 squared', '42'), ('5 m squared', '5 m'),
   ],
 )  # fmt: skip
 def test_these_are_not(answer, gold):
   assert not equal(answer, gold)
+
+
+def test_a_gold_that_may_be_rounded_counts_as_in_the_exact_rules():
+  assert equal(r'\frac{\pi}{4}', '0.785398') and equal(
+    r'\frac{\sqrt4}3', '0.667'
+  )
+  assert not equal('0.785398', r'\frac{\pi}{4}') and not equal(r'\pi', '3.14')
 
 
 HOSTILE = [
@@ -105,7 +161,7 @@ def test_a_worker_survives_them_all_in_a_gibibyte():
   'text, value',
   [
     ('2*3+4', 10), ('2+3*4', 14), ('-2^2', -4), ('2^-1', sympy.Rational(1, 2)),
-    ('x^23', 3 * sympy.Symbol('x') ** 2), ('1/2x', sympy.Symbol('x') / 2),
+    ('x^23', sympy.Symbol('x') ** 23), (r'2\frac{1}{3}', sympy.Rational(7, 3)), ('1/2x', sympy.Symbol('x') / 2),
     (r'\frac12', sympy.Rational(1, 2)), ('3!', 6), ('sinx', sympy.sin('x')),
     (r'\sin 2x+1', sympy.sin(2 * sympy.Symbol('x')) + 1), ('.5', sympy.Rational(1, 2)),
     ('0.1', sympy.Rational(1, 10)), (r'2\pi', 2 * sympy.pi),

@@ -21,11 +21,10 @@ import re
 import numpy as np
 
 from r1jax import errors
-from r1jax.rewards import math_value
+from r1jax.rewards import math_clean, math_value
 
 MAX_PLAIN = 100  # characters of an answer that stands outside a box
 MAX_BOXES = 8  # different boxes that are compared with one another
-ROUNDED = 3  # decimals from which a gold counts as a rounded number
 BOX = re.compile(r'\\(?:boxed|fbox)\s*\{|\\.|[{}]', re.DOTALL)
 PROSE = re.compile(r'(?<!\S)[a-zA-Z]{3,}(?![^\s.,])')
 
@@ -75,9 +74,12 @@ def extract(text):
   found = list(dict.fromkeys(_boxes(rest)))
   if not found:
     return _plainly_one_value(rest) if tagged else None
-  if len(found) > MAX_BOXES or math_value.read(found[-1]) is None:
+  last = found[-1]
+  if len(found) > MAX_BOXES or not (
+    math_clean.choice(last) or math_value.read(last)
+  ):
     return None
-  return found[-1] if all(equal(x, found[-1]) for x in found[:-1]) else None
+  return last if all(equal(x, last) for x in found[:-1]) else None
 
 
 def equal(answer, gold):
@@ -87,14 +89,19 @@ def equal(answer, gold):
 
 def exact(answer, gold):
   """True or False where exact rules settle it, None where they do not."""
+  if letter := math_clean.choice(gold):
+    if chosen := math_clean.choice(answer):
+      return chosen == letter
   a, g = math_value.read(answer), math_value.read(gold)
   if a is None or g is None:
     return False
-  if _same(a, g) or math_value.tight(
-    math_value.clean(answer)
-  ) == math_value.tight(math_value.clean(gold)):
+  if _same(a, g) or _spelled(answer) == _spelled(gold):
     return True
   return False if _settled(a) and _settled(g) else None
+
+
+def _spelled(text):
+  return math_clean.tight(math_clean.clean(text))
 
 
 def _boxes(text):
@@ -115,8 +122,10 @@ def _boxes(text):
 
 def _plainly_one_value(text):
   text = text.strip()
-  if len(text) > MAX_PLAIN or '\n' in text:
+  if len(text) > MAX_PLAIN or '\n' in text or math_clean.SPOKEN.match(text):
     return None
+  if math_clean.choice(text):
+    return text
   value = math_value.read(text)
   if value is None or value.kind != 'text':
     return text if value else None
@@ -140,7 +149,9 @@ def _same(a, g):
     return x == y or (a.body == g.body and abs(g.body) > 1)
   if a.kind == 'number':
     error = abs(a.body - g.body)
-    rounded = g.decimals >= ROUNDED and 2 * error * 10**g.decimals <= 1
+    rounded = (
+      g.decimals >= math_value.ROUNDED and 2 * error * 10**g.decimals <= 1
+    )
     return error == 0 or rounded
   if a.kind == 'text':
     return a.body == g.body

@@ -1,55 +1,43 @@
 r"""From an expression as models write it, LaTeX or plain, to sympy's.
 
 An own parser of a small grammar: nothing of the text is evaluated as Python,
-and nothing grows. Numbers are exact; 0.\overline{3}, 0.(3) and 0.333... are 1/3.
-1/2x is (1/2)x. A subscripted letter is one name, and so is 101_2, a numeral.
+and nothing grows. Numbers are exact; 0.\overline{3}, 0.(3) and 0.333... are 1/3,
+2\frac13 is 7/3. 1/2x is (1/2)x, and 2^10 is 1024. A subscripted letter is one
+name, and so is 101_2, a numeral. A logarithm that does not say its base is one of
+any base.
 """
-
-import re
 
 import sympy
 
-from r1jax.rewards import math_bounds
+from r1jax.rewards import math_bounds, math_tokens
 from r1jax.rewards.math_bounds import Unreadable
 
-MAX_TOKENS = 300
 MAX_DEPTH = 40
-MAX_WORD = 3  # letters in a row that may be a product
-
-TOKEN = re.compile(
-  r'\s*(?:(?P<number>\d+\.\d*|\.\d+|\d+)'
-  r'|(?P<command>\\[a-zA-Z]+)|(?P<word>[a-zA-Z]+)'
-  r'|(?P<sign>\.{2,3}|…|<=|>=|\\[{}|]|[-+*/^_()\[\]{}|!%<>=′]))'
-)
-FUNCTIONS = dict(
-  sin=sympy.sin, cos=sympy.cos, tan=sympy.tan, cot=sympy.cot, sec=sympy.sec,
-  csc=sympy.csc, arcsin=sympy.asin, arccos=sympy.acos, arctan=sympy.atan,
-  asin=sympy.asin, acos=sympy.acos, atan=sympy.atan, sinh=sympy.sinh,
-  cosh=sympy.cosh, tanh=sympy.tanh, ln=sympy.log, log=sympy.log, lg=sympy.log,
-  exp=sympy.exp,
-)  # fmt: skip
-INVERSE = dict(sin=sympy.asin, cos=sympy.acos, tan=sympy.atan)
 CONSTANTS = dict(
   pi=sympy.pi, e=sympy.E, i=sympy.I, infty=sympy.oo, inf=sympy.oo
 )
-WORDS = 'frac', 'sqrt', 'infty', 'pi', 'deg', *FUNCTIONS
 GREEK = (
-  'alpha beta gamma delta epsilon varepsilon zeta eta theta iota kappa lambda mu '
-  'nu xi rho sigma tau phi varphi chi psi omega Delta Lambda Sigma Omega'.split()
+  'alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa '
+  'lambda mu nu xi rho sigma tau upsilon phi varphi chi psi omega Gamma Delta '
+  'Theta Lambda Xi Sigma Phi Psi Omega'.split()
 )
 COMPARISONS = {
   '<': '<', '>': '>', '<=': '<=', '>=': '>=', '=': '=', r'\lt': '<',
   r'\gt': '>', r'\le': '<=', r'\leq': '<=', r'\leqslant': '<=', r'\ge': '>=',
-  r'\geq': '>=', r'\geqslant': '>=',
+  r'\geq': '>=', r'\geqslant': '>=', r'\ne': '!=', r'\approx': '~',
 }  # fmt: skip
 PRODUCT = '*', '/', r'\div', r'\cdot', r'\times', r'\ast'
 DOTS = '...', '..', '…', r'\ldots', r'\dots', r'\cdots'
+BRACKETS = {'(': ')', '[': ']', '{': '}'}
+ROUNDED = {
+  r'\lfloor': (r'\rfloor', sympy.floor), r'\lceil': (r'\rceil', sympy.ceiling)
+}  # fmt: skip
 
 
 def relation(text):
   """(sides, signs): `a < b <= c` is ([a, b, c], ['<', '<=']); an expression is
   one side. Unreadable if the text is neither."""
-  reader = _Reader(_tokens(text))
+  reader = _Reader(math_tokens.tokens(text))
   sides, signs = [reader.sum()], []
   while reader.ahead() in COMPARISONS:
     signs.append(COMPARISONS[reader.take()])
@@ -59,36 +47,8 @@ def relation(text):
   return sides, signs
 
 
-def _tokens(text):
-  """The pieces of a text; a run of letters is cut into names that are known."""
-  found, at = [], 0
-  text = text.strip()
-  while at < len(text):
-    match = TOKEN.match(text, at)
-    if not match:
-      raise Unreadable(f'{text[at : at + 9]!r} is not understood')
-    at = match.end()
-    if match['word']:
-      found += _names(match['word'])
-    elif match['command'] and match['command'][1:] in WORDS:
-      found.append(match['command'][1:])
-    else:
-      found.append(match[match.lastgroup])
-    if len(found) > MAX_TOKENS:
-      raise Unreadable('the expression is too long')
-  return found
-
-
-def _names(run):
-  """sinx as sin, x; xy as x, y; a word is none of mathematics."""
-  names, whole = [], run
-  while run:
-    known = [word for word in WORDS if run.startswith(word)]
-    names.append(max(known, key=len) if known else run[0])
-    run = run[len(names[-1]) :]
-  if len([x for x in names if len(x) == 1]) > MAX_WORD:
-    raise Unreadable(f'{whole[:20]!r} is a word')
-  return names
+def _is_digits(token):
+  return token is not None and token.isdigit()
 
 
 class _Reader:
@@ -132,19 +92,17 @@ class _Reader:
           else value * factor
         )
       elif self.begins_factor():
+        if token[0].isdigit() and self.tokens[self.at - 1][-1].isdigit():
+          raise Unreadable('there are two numbers beside each other')
         value *= self.power()
       else:
         return value
 
   def signed(self):
-    if self.ahead() in ('+', '-'):
-      self.depth += 1
-      if self.depth > MAX_DEPTH:
-        raise Unreadable('too many signs')
-      sign, value = self.take(), self.signed()
-      self.depth -= 1
-      return value if sign == '+' else -value
-    return self.power()
+    if self.ahead() not in ('+', '-'):
+      return self.power()
+    sign = self.take()
+    return self.power() if sign == '+' else -self.power()
 
   def begins_factor(self):
     token = self.ahead()
@@ -152,7 +110,9 @@ class _Reader:
       return False
     if token in ('|', r'\|'):
       return not self.bars
-    return token[0] == '\\' or token[0].isalnum() or token[0] in '.([{'
+    if token[0] == '\\':
+      return token not in (r'\rfloor', r'\rceil')
+    return token[0].isalnum() or token[0] in '.([{'
 
   def power(self):
     value = self.postfixed(self.atom())
@@ -163,21 +123,17 @@ class _Reader:
 
   def exponent(self):
     """What follows ^: a group, or one signed token."""
-    if self.ahead() in ('+', '-'):
-      return self.signed()
-    return self.atom(single=True)
+    return self.signed() if self.ahead() in ('+', '-') else self.atom()
 
   def postfixed(self, value):
-    while self.ahead() in ('!', '%', 'deg', r'\%', r'\degree'):
+    while self.ahead() in ('!', '!!', '%', 'deg', r'\%', r'\degree'):
       mark = self.take()
-      if mark == '!':
-        value = math_bounds.factorial(value)
+      if mark[0] == '!':
+        value = math_bounds.factorial(value, len(mark))
+      elif mark in ('deg', r'\degree'):
+        value *= sympy.pi / 180
       else:
-        value *= (
-          sympy.pi / 180
-          if mark in ('deg', r'\degree')
-          else sympy.Rational(1, 100)
-        )
+        value *= sympy.Rational(1, 100)
     return value
 
   def group(self, close):
@@ -185,38 +141,31 @@ class _Reader:
     self.take(close)
     return value
 
-  def atom(self, single=False):
+  def atom(self):
     token = self.take()
-    if token in ('(', '[', '{'):
-      return self.group({'(': ')', '[': ']', '{': '}'}[token])
+    if token in BRACKETS:
+      return self.group(BRACKETS[token])
     if token in ('|', r'\|'):
       self.bars += 1
       value = self.sum()
       self.bars -= 1
       self.take(token)
       return sympy.Abs(value)
-    if token[0].isdigit() or token[0] == '.':
-      if single and len(token) > 1 and '.' not in token:  # x^23 is x^2 3
-        self.at -= 1
-        self.tokens[self.at] = token[1:]
-        token = token[0]
+    if token in ROUNDED:
+      close, function = ROUNDED[token]
+      return function(self.group(close))
+    if token[0].isdigit() or token[0] == '.' and token not in DOTS:
       return self.number(token)
-    if token in ('frac', r'\frac'):
-      above = self.atom(single=True)
-      return math_bounds.divided(above, self.atom(single=True))
-    if token in ('sqrt', r'\sqrt'):
-      degree = sympy.Integer(2)
-      if self.ahead() == '[':
-        self.take()
-        degree = self.group(']')
-      return math_bounds.power(
-        self.atom(single=True), math_bounds.divided(sympy.Integer(1), degree)
-      )
-    if token == r'\binom':
-      above = self.atom(single=True)
-      return math_bounds.binomial(above, self.atom(single=True))
     name = token.removeprefix('\\')
-    if name in FUNCTIONS:
+    if name in ('frac', 'binom'):
+      above = self.argument()
+      operation = (
+        math_bounds.divided if name == 'frac' else math_bounds.binomial
+      )
+      return operation(above, self.argument())
+    if name == 'sqrt':
+      return self.root()
+    if name in math_bounds.FUNCTIONS:
       return self.call(name)
     if name in CONSTANTS and self.ahead() != '_':
       return CONSTANTS[name]
@@ -224,77 +173,89 @@ class _Reader:
       return self.symbol(name)
     raise Unreadable(f'{token!r} is not understood')
 
+  def argument(self):
+    """What \\frac or \\sqrt stands before: of \\frac12 one digit."""
+    token = self.ahead()
+    if _is_digits(token) and len(token) > 1:
+      self.tokens[self.at : self.at + 1] = [token[0], token[1:]]
+      return sympy.Integer(self.take())
+    return self.atom()
+
+  def root(self):
+    if self.ahead() != '[':
+      return math_bounds.root(self.argument(), sympy.Integer(2))
+    self.take()
+    degree = self.group(']')
+    return math_bounds.root(self.argument(), degree)
+
   def symbol(self, name):
     if self.ahead() == '_':
       self.take()
       name += '_' + self.subscript()
-    while self.ahead() == '′':
+    while self.ahead() == "'":
       name += self.take()
     return sympy.Symbol(name)
 
   def subscript(self):
     if self.ahead() != '{':
       return self.take()
-    parts = [self.take()]
-    while parts[-1] != '}':
+    self.take()
+    parts = []
+    while self.ahead() != '}':
       parts.append(self.take())
-    return ''.join(parts[1:-1])
+    self.take()
+    return ''.join(parts)
 
   def number(self, token):
     if self.ahead() == '_':  # a numeral of another base is equal to itself
       self.take()
       return sympy.Symbol(f'{token}_{self.subscript()}')
     whole, point, digits = token.partition('.')
-    if point and self.ahead() == r'\overline':
+    if not point:
+      return sympy.Integer(token)
+    if self.ahead() == r'\overline':
       self.take()
-      self.take('{')
-      period = self.take()
-      self.take('}')
-      return math_bounds.repeating(whole, digits, period)
-    if point and self.ahead() == '(' and self.period():
+      return math_bounds.repeating(whole, digits, self.enclosed('{'))
+    if self.ahead() == '(' and self.ends_in_period():
+      return math_bounds.repeating(whole, digits, self.enclosed('('))
+    if self.ahead() in DOTS:
       self.take()
-      period = self.take()
-      self.take()
-      return math_bounds.repeating(whole, digits, period)
-    if point and self.ahead() in DOTS:
-      self.take()
-      if len(digits) < 3 or len(set(digits[-3:])) > 1:
-        raise Unreadable('what the dots stand for is not said')
-      return math_bounds.repeating(whole, digits[:-1], digits[-1])
+      return math_bounds.repeating(whole, *math_bounds.continued(digits))
     return sympy.Rational(token if whole else f'0{token}')
 
-  def period(self):
+  def ends_in_period(self):
     """Whether (digits) ends the text: 0.(3), but not 0.5(3)x."""
-    token = self.ahead(1)
-    ends = self.ahead(2) == ')' and self.ahead(3) is None
-    return (
-      ends and token.isdigit() and not self.tokens[self.at - 1].endswith('5')
+    return _is_digits(self.ahead(1)) and (
+      self.ahead(2) == ')' and self.ahead(3) is None
     )
+
+  def enclosed(self, opening):
+    """The one token in brackets that is ahead."""
+    self.take(opening)
+    token = self.take()
+    self.take(BRACKETS[opening])
+    return token
 
   def call(self, name):
     """A function's value: \\sin^2 x, \\sin^{-1} x, \\log_2 8, \\sin 2x."""
     base = exponent = None
     while self.ahead() in ('_', '^'):
       if self.take() == '_':
-        base = self.atom(single=True)
+        base = self.argument()
       else:
         exponent = self.exponent()
-    if self.ahead() in ('(', '[', '{'):
+    if self.ahead() in BRACKETS:
       value = self.atom()
     else:
-      value = self.power() if self.ahead() != '-' else self.signed()
+      value = self.signed()
       while self.begins_factor() and self.plain():
         value *= self.power()
-    if exponent == -1 and name in INVERSE:
-      return INVERSE[name](value)
-    result = FUNCTIONS[name](value)
-    if name in ('log', 'lg') and (base is not None or name == 'lg'):
-      result = math_bounds.divided(
-        result, sympy.log(10 if base is None else base)
-      )
+    if exponent == -1 and name in math_bounds.INVERSE:
+      return math_bounds.INVERSE[name](value)
+    result = math_bounds.function(name, value, base)
     return result if exponent is None else math_bounds.power(result, exponent)
 
   def plain(self):
     """Whether a factor of a function's argument without brackets is ahead."""
     name = self.ahead().removeprefix('\\')
-    return name not in FUNCTIONS and self.ahead() not in ('(', '[', '{')
+    return name not in math_bounds.FUNCTIONS and self.ahead() not in BRACKETS

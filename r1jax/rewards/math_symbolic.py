@@ -1,36 +1,36 @@
 r"""Whether two answers that are written differently are mathematically equal:
 what stands behind the exact rules of math_answer, in a worker.
 
-- Numbers and expressions are equal where they agree to far more digits than
-  their texts could make them differ by, at points of both signs for each
-  variable: a difference that is no identity is seen at the first point. So
-  \sqrt{x^2} is not x, nor is \ln x^2 twice \ln x.
+- Numbers and expressions are equal as math_numeric says. A gold that may be a
+  rounded number counts as in the exact rules; no other decimal is ever equal to
+  what it is only near to.
 - Sets are equal in any order; tuples, intervals and matrices entry by entry.
 - Equations are equal up to swapped sides and a factor other than 0,
-  inequalities up to a positive one; x > 3 is also (3, \infty).
+  inequalities up to a positive one; x > 3 is also (3, \infty), and "x < 1 or
+  x > 2" a union.
+- Of a true chain, x = 2 + 3 = 5, the last value counts, and of
+  \sqrt2 \approx 1.414 the first.
 - Units as in the exact rules: a missing one is forgiven, a wrong one is not,
   and nothing is converted, since a unit that was asked for is part of the
-  answer: 1000 m is not 1 km.
+  answer: 1000 m is not 1 km, nor \pi/2 90 degrees.
+- A logarithm without a base has base e or 10, whichever makes the two equal.
+- Words, and letters in a row, are equal as texts or not at all: "ab" is not
+  "ba".
 """
 
-import itertools
 import re
 
 import sympy
 
-from r1jax.rewards import math_parse, math_value
+from r1jax.rewards import math_numeric, math_parse, math_value
+from r1jax.rewards.math_bounds import Unreadable
 
 MAX_SET = 12  # entries of a set that are matched
-HEIGHT = 400  # digits of all numbers in a text that is compared by its value
-POINTS = (
-  ('0.7390851332', '-1.3717421', '2.6651441', '-0.5671432904'),
-  ('-2.2360679', '0.4142135', '-1.7724538', '3.3598856662'),
-  ('1.6180339', '2.5029078', '0.2614972', '-1.4513692349'),
-)
 INTERVALS = '()', '[]', '(]', '[)'
 FLIPPED = {'<': '>', '>': '<', '<=': '>=', '>=': '<='}
 PROSE = re.compile(r"[a-zA-Z ,.'-]+")
 FUNCTION = re.compile(r'sin|cos|tan|cot|sec|csc')
+NEAR = sympy.Rational(1, 100)  # by how much a share \approx may be off
 
 
 def equal(answer, gold):
@@ -42,9 +42,12 @@ def equal(answer, gold):
     if _same(a, g):
       return [True, 'equal by mathematics']
     return [False, 'not equal by mathematics']
-  except math_parse.Unreadable as error:
+  except Unreadable as error:
     return [False, f'not read as mathematics: {error}']
-  except (RecursionError, ZeroDivisionError, OverflowError, TypeError) as error:
+  except MemoryError:
+    raise
+  except Exception as error:
+    # Whatever sympy meets in a model's text is that text's fault.
     return [False, f'not decided: {type(error).__name__}']
 
 
@@ -52,48 +55,61 @@ def _same(a, g):
   """Whether the Value a says what the gold g says."""
   if a.unit and g.unit and a.unit != g.unit:
     return False
-  a, g = _vector(a), _vector(g)
-  if a.kind in INTERVALS and g.kind in INTERVALS and a.kind == g.kind:
-    return _all_same(a.body, g.body)
-  if a.kind == g.kind and a.kind in ('matrix', r'\{\}'):
-    return _all_same(a.body, g.body)
+  if a.name and g.name and a.name != g.name and not _is_leaf(a):
+    return False
+  if _is_leaf(a) and _is_leaf(g):
+    return _leaves(a, g)
+  if a.kind == g.kind and a.kind in ('matrix', *INTERVALS):
+    return len(a.body) == len(g.body) and all(map(_same, a.body, g.body))
   if a.kind == g.kind and a.kind in ('{}', r'\cup'):
     return _matched(a.body, g.body)
-  leaf = lambda value: value.kind in ('number', 'text')
-  if leaf(a) and leaf(g):
-    return _leaves(a, g)
-  if g.kind in INTERVALS and len(g.body) == 2 and a.kind == 'text':
-    return _interval(_relation(a), g)
-  if a.kind in INTERVALS and len(a.body) == 2 and g.kind == 'text':
-    return _interval(_relation(g), a)
+  if {a.kind, g.kind} == {'{}', r'\cup'}:  # "x < 1 or x > 2" is a union
+    alternatives = a.body if a.kind == '{}' else g.body
+    if not all(map(_is_leaf, alternatives)):
+      return False
+    bounds = list(map(_bounds, alternatives))
+    if None in bounds or len({variable for variable, *_ in bounds}) > 1:
+      return False
+    return _matched(a.body, g.body)
+  if g.kind in INTERVALS and _is_leaf(a):
+    return _interval(a, g)
+  if a.kind in INTERVALS and _is_leaf(g):
+    return _interval(g, a)
   return False
+
+
+def _is_leaf(value):
+  return value.kind in ('number', 'text')
 
 
 def _leaves(a, g):
   """The same of two texts or numbers."""
+  if (a.kind, a.body, a.name, a.unit) == (g.kind, g.body, g.name, g.unit):
+    return True
   if PROSE.fullmatch(a.raw) and PROSE.fullmatch(g.raw):
-    return False  # Words are equal as texts or not at all.
-  if (a.unit == '%') != (g.unit == '%') and a.kind != g.kind:
-    a, g = _without_percent(a), _without_percent(g)
+    return False
   # A name that one side has, f(x) = or x =, is forgiven.
-  if a.name and not g.name and '=' not in g.raw:
-    a = a._replace(name='')
-  elif g.name and not a.name and '=' not in a.raw:
-    g = g._replace(name='')
-  return _relations(_relation(a), _relation(g))
+  ours, signs = _relation(a, bool(g.name) or '=' in g.raw)
+  golds, gold_signs = _relation(g, bool(a.name) or '=' in a.raw)
+  if len(ours) > 1 or len(golds) > 1:
+    return _relations(ours, signs, golds, gold_signs)
+  if (a.unit == '%') == (g.unit == '%'):
+    return _numbers(ours[0], golds[0], g)
+  # A missing sign is forgiven where no fraction of a whole can be meant.
+  x, y = (side / 100 if v.unit == '%' else side
+          for side, v in ((ours[0], a), (golds[0], g)))  # fmt: skip
+  return math_numeric.equal(x, y) or (
+    golds[0].is_number
+    and not math_numeric.near(golds[0], 0, 1)
+    and math_numeric.equal(ours[0], golds[0])
+  )
 
 
-def _vector(value):
-  """A matrix of one column as the vector that it is."""
-  if value.kind == 'matrix' and all(len(row.body) == 1 for row in value.body):
-    return value._replace(
-      kind='()', body=tuple(row.body[0] for row in value.body)
-    )
-  return value
-
-
-def _all_same(ours, golds):
-  return len(ours) == len(golds) and all(map(_same, ours, golds))
+def _numbers(ours, golds, g):
+  if g.kind == 'number' and g.decimals >= math_value.ROUNDED:
+    half = sympy.Rational(1, 2 * 10**g.decimals)
+    return math_numeric.near(ours, golds, half)
+  return math_numeric.equal(ours, golds)
 
 
 def _matched(ours, golds):
@@ -110,49 +126,59 @@ def _matched(ours, golds):
   return True
 
 
-def _without_percent(value):
-  if value.unit != '%':
-    return value
-  return value._replace(unit='', raw=f'({_raw(value)})/100', kind='text')
-
-
-def _raw(value):
-  return str(value.body) if value.kind == 'number' else value.raw
-
-
-def _relation(value):
-  """(sides, signs) of a leaf; a name before a value is an equation's side."""
+def _relation(value, named=True):
+  """(sides, signs) of a leaf; if `named`, a name before it is a side too."""
   if value.kind == 'number':
     sides, signs = [sympy.Rational(value.body)], []
   else:
     # An angle in degrees within a function is no unit of the answer.
     inside = value.unit == 'deg' and FUNCTION.search(value.raw)
     text = value.raw + ' deg' if inside else value.raw
-    sides, signs = math_parse.relation(text)
-  if value.name:
+    sides, signs = _value_of_chain(*math_parse.relation(text), value.name)
+  if value.name and named:
     (name,), more = math_parse.relation(value.name)
     if not more:
       return [name, *sides], ['=', *signs]
   return sides, signs
 
 
-def _relations(ours, golds):
-  (a, signs), (g, gold_signs) = ours, golds
-  if len(a) == len(g) == 1:
-    return _equal(a[0], g[0])
-  if signs == gold_signs == ['=']:
-    return _proportional(a[0] - a[1], g[0] - g[1], any_sign=True)
-  if '=' in signs + gold_signs or not (signs and gold_signs):
+def _value_of_chain(sides, signs, name):
+  r"""The one side that a true chain of = or a \approx comes to, else the chain
+  as it is."""
+  if signs == ['~']:
+    exact, rounded = sides
+    if rounded.is_Rational and math_numeric.near(
+      exact, rounded, abs(rounded) * NEAR
+    ):
+      return [exact], []
+    raise Unreadable('what is said to be near is not')
+  if not signs or set(signs) != {'='}:
+    return sides, signs
+  # What stands between the name and a number, as in A = lw = 20, is its origin.
+  steps = [
+    side for side in sides[:-1]
+    if not (name and side.free_symbols and not sides[-1].free_symbols)
+  ]  # fmt: skip
+  if all(math_numeric.equal(side, sides[-1]) for side in steps):
+    return sides[-1:], []
+  return sides, signs
+
+
+def _relations(a, signs, g, gold_signs):
+  """Whether two equations, or two inequalities, say the same."""
+  if len(a) == len(g) == 2 and signs == gold_signs and signs[0] in ('=', '!='):
+    return math_numeric.proportional(a[0] - a[1], g[0] - g[1], any_sign=True)
+  if not set(signs + gold_signs) <= set(FLIPPED) or len(a) != len(g):
     return False
-  if len(a) == len(g) == 2:
+  if len(a) == 2:
     a, strict = _above(a, signs[0])
     g, gold_strict = _above(g, gold_signs[0])
-    return strict == gold_strict and _proportional(a, g, any_sign=False)
-  if len(a) != len(g):
-    return False
+    return strict == gold_strict and math_numeric.proportional(
+      a, g, any_sign=False
+    )
   if signs[0][0] != gold_signs[0][0]:
     a, signs = a[::-1], [FLIPPED[x] for x in signs[::-1]]
-  return signs == gold_signs and all(map(_equal, a, g))
+  return signs == gold_signs and all(map(math_numeric.equal, a, g))
 
 
 def _above(sides, sign):
@@ -162,94 +188,36 @@ def _above(sides, sign):
   return sides[0] - sides[1], '=' not in sign
 
 
-def _proportional(a, g, any_sign):
-  """Whether a is g times a number other than 0."""
-  if a.free_symbols != g.free_symbols or not a.free_symbols:
-    return False
-  values = list(zip(_values(a, 60), _values(g, 60)))
-  ratios = [x / y for x, y in values if abs(y) > 1e-20]
-  if len(ratios) < 2 or abs(ratios[0]) < 1e-20:
-    return False
-  ratio = sympy.nsimplify(ratios[0], rational=True, tolerance=1e-40)
-  if not ratio.is_Rational or (ratio <= 0 and not any_sign) or ratio == 0:
-    return False
-  return _equal(a, ratio * g)
-
-
-def _interval(relation, interval):
-  """Whether an inequality in one bare variable says what the interval does."""
-  sides, signs = relation
-  if '=' in signs or not signs:
-    return False
+def _bounds(value):
+  """(the variable, brackets, lower and upper bound) of a leaf that is an
+  inequality of one bare variable, or None."""
+  sides, signs = _relation(value)
+  if not signs or not set(signs) <= set(FLIPPED):
+    return None
+  if len(sides) == 2 and sides[1].is_Symbol:
+    sides, signs = sides[::-1], [FLIPPED[signs[0]]]
   if len(sides) == 2:
-    if sides[1].is_Symbol:
-      sides, signs = sides[::-1], [FLIPPED[signs[0]]]
-    if signs[0][0] == '>':
-      sides, signs = [*sides[::-1], sympy.oo], [FLIPPED[signs[0]], '<']
-    else:
-      sides, signs = [-sympy.oo, *sides], ['<', signs[0]]
-  elif signs[0][0] == '>':
+    above = signs[0][0] == '<'
+    sides = [-sympy.oo if above else sympy.oo, *sides]
+    signs = ['<' if above else '>', *signs]
+  if signs[0][0] == '>':
     sides, signs = sides[::-1], [FLIPPED[x] for x in signs[::-1]]
-  if len(sides) != 3 or not sides[1].is_Symbol:
+  if len(sides) != 3 or not sides[1].is_Symbol or signs[1][0] != '<':
+    return None
+  brackets = '(['['=' in signs[0]] + ')]'['=' in signs[1]]
+  return sides[1], brackets, sides[0], sides[2]
+
+
+def _interval(leaf, interval):
+  """Whether an inequality in one bare variable says what the interval does."""
+  said = _bounds(leaf)
+  if said is None or len(interval.body) != 2:
     return False
-  kind = ('[' if '=' in signs[0] else '(') + (']' if '=' in signs[1] else ')')
-  bounds = [_relation(x) for x in interval.body]
-  return kind == interval.kind and all(
-    not more and _equal(side, *bound)
-    for side, (bound, more) in zip((sides[0], sides[2]), bounds)
+  variable, brackets, *bounds = said
+  if brackets != interval.kind or interval.name not in ('', str(variable)):
+    return False
+  ends = [_relation(x) for x in interval.body]
+  return all(
+    not more and math_numeric.equal(bound, *end)
+    for bound, (end, more) in zip(bounds, ends)
   )
-
-
-def _equal(a, g):
-  """Whether two expressions have the same value everywhere."""
-  if a == g:
-    return True
-  if a.is_Rational and g.is_Rational:
-    return False
-  if a.has(sympy.oo, sympy.zoo, sympy.nan) or g.has(
-    sympy.oo, sympy.zoo, sympy.nan
-  ):
-    return False
-  if not _agree(a, g, 30):
-    return False
-  height = _height(a) + _height(g)
-  return height <= HEIGHT and _agree(a, g, 3 * height + 100)
-
-
-def _agree(a, g, digits):
-  """Whether the values agree to nearly so many digits wherever they exist, and
-  exist somewhere."""
-  seen = 0
-  symbols = sorted(a.free_symbols | g.free_symbols, key=str)
-  for x, y in zip(_values(a, digits, symbols), _values(g, digits, symbols)):
-    if x is None and y is None:
-      continue
-    if x is None or y is None:
-      return False
-    if abs(x - y) > max(1, abs(x), abs(y)) * sympy.Float(10, digits) ** (
-      10 - digits
-    ):
-      return False
-    seen += 1
-  return seen > 0
-
-
-def _values(expression, digits, symbols=None):
-  """The expression's numbers at POINTS, None where it has none."""
-  symbols = symbols or sorted(expression.free_symbols, key=str)
-  points = POINTS if symbols else POINTS[:1]
-  for point in points:
-    at = dict(zip(symbols, map(sympy.Rational, itertools.cycle(point))))
-    # Symbols beyond a point's numbers must not get equal ones.
-    at = {s: x + n // len(point) for n, (s, x) in enumerate(at.items())}
-    value = sympy.N(expression.xreplace(at), digits, maxn=4 * digits + 100)
-    yield value if value.is_number and value.is_finite else None
-
-
-def _height(expression):
-  """The digits of all its numbers, powers counted out."""
-  if expression.is_Rational:
-    return len(str(abs(expression.p))) + len(str(expression.q))
-  if expression.is_Pow and expression.exp.is_Integer:
-    return _height(expression.base) * min(abs(int(expression.exp)), HEIGHT)
-  return 1 + sum(map(_height, expression.args))

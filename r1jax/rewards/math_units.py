@@ -6,7 +6,7 @@ FUNCTIONS = set('pi sqrt frac sin cos tan cot sec csc log ln exp'.split())
 MONEY = re.compile(r'([+-]?) ?([$€£]) ?')
 WORD = r'(?:[a-zA-Z]{2,}|[mgshlL])(?:\^\{?-?\d\}?)?'
 UNIT = re.compile(
-  r'(?:(?<=[\d)}.])|(?<=\\pi))'
+  r'(?:(?<=[\d)}.])|(?<=\\pi)|(?<=[a-z])(?= (?:[cmk]?m|kg|ft)(?:\^\d)?$))'
   rf'(?: ?[%$€£]| {WORD}(?:[ /*]{WORD}){{0,3}}|(?:[cmk]m|kg|ft|mph)(?:\^\d)?)$'
 )
 UNITS = {
@@ -15,7 +15,15 @@ UNITS = {
   **{'kilometer': 'km', 'kilometre': 'km', 'inche': 'in', 'inch': 'in'},
   **{'foot': 'ft', 'feet': 'ft', 'gram': 'g', 'kilogram': 'kg', 'hour': 'h'},
   **{'hr': 'h', 'minute': 'min', 'second': 's', 'sec': 's', 'liter': 'l'},
+  **{'litre': 'l', 'milliliter': 'ml', 'millimeter': 'mm', 'yard': 'yd'},
+  **{'mile': 'mi', 'mph': 'mi/h', 'kph': 'km/h', 'pound': 'lb', 'ounce': 'oz'},
+  **{'usd': '$', 'radian': 'rad', 'year': 'yr', 'sq': 'square', 'cu': 'cubic'},
 }
+POWERS = (
+  (re.compile(r'square ([a-z]+)|(?<!\d)([a-z]+) squared'), '^2'),
+  (re.compile(r'cubic ([a-z]+)|(?<!\d)([a-z]+) cubed'), '^3'),
+)
+NO_UNITS = 'unit', 'unit^2', 'unit^3'
 CHINESE = {
   **{
     '元': '¥',
@@ -29,7 +37,9 @@ CHINESE = {
   **{'小时': 'h', '分钟': 'min', '秒': 's', '升': 'l', '平方米': 'm^2'},
 }
 CHINESE_UNIT = re.compile(r'(?<=[\d)}]) ?([\u4e00-\u9fff]{1,4})$')
-CHINESE_NUMERALS = set('十百千万亿兆点又负分半')
+CHINESE_NOT_UNITS = set(
+  '十百千万亿兆点又负分半是不非错没无至到约多余几以上下左右'
+)
 # A number before one of these is not a value with its unit.
 NOT_UNITS = set(
   'plus minus times over less more than most least not about below above under '
@@ -47,13 +57,22 @@ def split(text):
     core, unit = match[1] + text[match.end() :], match[2]
   elif match := UNIT.search(text):
     words = re.sub(r'[{}]', '', match[0].strip().lower())
-    if NOT_UNITS.isdisjoint(re.findall('[a-z]+', words)):
-      core, unit = text[: match.start()], words
+    named = re.sub('(?<=[a-z]) (?:squared|cubed)', '', words)
+    if NOT_UNITS.isdisjoint(re.findall('[a-z]+', named)):
+      core, unit = text[: match.start()], _one_name(words)
   elif match := CHINESE_UNIT.search(text):
-    if match[1] in CHINESE or CHINESE_NUMERALS.isdisjoint(match[1]):
+    if match[1] in CHINESE or CHINESE_NOT_UNITS.isdisjoint(match[1]):
       core, unit = text[: match.start()], CHINESE.get(match[1], match[1])
-  unit = re.sub('[a-z]+', lambda match: _unit_name(match[0]), unit)
-  return core, unit
+  return core, '' if unit in NO_UNITS else unit
+
+
+def _one_name(words):
+  """m/s^2 of "meters per second squared"."""
+  words = words.replace(' per ', '/')
+  words = re.sub('[a-z]+', lambda match: _unit_name(match[0]), words)
+  for pattern, power in POWERS:
+    words = pattern.sub(lambda m: (m[1] or m[2]) + power, words)
+  return words
 
 
 def _unit_name(word):

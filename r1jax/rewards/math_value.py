@@ -2,68 +2,40 @@ r"""What a mathematical answer says: its text read into numbers, brackets and
 one spelling of the rest. Nothing is evaluated; no step is worse than linear."""
 
 import re
-import unicodedata
 from fractions import Fraction
 from typing import NamedTuple
 
-from r1jax.rewards import math_units
+from r1jax.rewards import math_clean, math_units
 
 MAX_ANSWER = 1000  # characters of an answer that is read at all
 MAX_DEPTH = 20  # nested brackets
 MAX_EXPONENT = 1000
+ROUNDED = 3  # decimals from which a gold counts as a rounded number
 
 OPEN, CLOSE = '([{', ')]}'
 FUNCTIONS = math_units.FUNCTIONS
 
-SPELLINGS = {
-  **dict.fromkeys('−–‐‑﹣', '-'),
-  **dict.fromkeys('\u2009\u202f\u00a0', r'\,'),  # thin and no-break spaces
-  **dict.fromkeys('⁄∕', '/'),
-  **dict.fromkeys('·⋅', r'\cdot '),
-  **{'×': r'\times ', 'π': r'\pi ', '∞': r'\infty ', '∪': r'\cup '},
-  **{'∈': r'\in ', '±': r'\pm ', '°': r'^\circ ', '≤': r'\le ', '≥': r'\ge '},
-}
-SMALL = '⁰¹²³⁴⁵⁶⁷⁸⁹⁻', '₀₁₂₃₄₅₆₇₈₉'
-
-# One spelling of LaTeX, applied in this order.
-REWRITES = [
-  (re.compile(pattern), new)
-  for pattern, new in (
-    (r'\s+', ' '),
-    (r'\\\\', '\n'),  # the next row of a matrix
-    (r'\\! ?', ''),
-    (
-      r'(?<![\d.])\d{1,3}(?:(?:\\,|\{,\})\d{3})+(?!\d)',
-      lambda match: re.sub(r'\D', '', match[0]),
-    ),
-    (r'\\[,;: ]|\\q?quad(?![a-zA-Z])|(?<=\S)~', ' '),
-    (r'^(?:the )?(?:final )?answer(?: is)?:? |^答案(?:是|为|:)? ?', ''),
-    (r'\\[()\[\]]|\\[bB]igg?[lr]?(?![a-zA-Z])', ''),
-    (r'\\(?:left|right|displaystyle|boxed|fbox)(?![a-zA-Z])', ''),
-    (
-      r'\\(?:text(?:bf|it|rm)?|mbox|math(?:rm|bf)|operatorname) ?\{([^{}]*)\}',
-      r' \1 ',
-    ),
-    (r'\\[dtc]frac', r'\\frac'),
-    (r' ?\^ ?(?:\{ ?\\circ ?\}|\\circ)|\\degree(?![a-z])', ' deg '),
-    (r' ?(?:\*|\\(?:cdot|times)(?![a-zA-Z])) ?', '*'),
-    (r'√ ?(\d+|[a-zA-Z])', r'\\sqrt{\1}'),
-    (r'√', r'\\sqrt'),
-    (r'(\\frac|\\sqrt) ?(\d|(?<= )[a-zA-Z])', r'\1{\2}'),
-    (r'(\\frac) ?(\{[^{}]*\}) ?([\da-zA-Z])', r'\1\2{\3}'),
-    (r'\\([$%])', r'\1'),
-    (r' +', ' '),
-    (r' (?=[\^_,)\]}])|(?<=[(\[{]) ', ''),
-  )
-]
 THOUSANDS = re.compile(r'(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)')
 SPACED = re.compile(r'[+-]?\d{1,3}(?: \d{3}){2,}')
+LETTER = re.compile('[a-zA-Z]')
 AND = re.compile(r',? ?\b(?:and|or)\b ?')
 NAME = re.compile(
-  r'((?:[a-zA-Z]|\\[a-z]+)(?:_\w|_\{\w+\}|\(-?\w+\))?|\([a-z](?:, ?[a-z])+\))'
+  r"((?:[a-zA-Z]|\\[a-z]+)'*(?:_\w|_\{\w+\}|\(-?\w+\))?|\([a-z](?:, ?[a-z])+\))"
   r' ?(?:=|\\in(?![a-z])) ?'
 )
-MATRIX = re.compile(r'\\begin\{([pb]?matrix)\}(.*)\\end\{\1\}', re.DOTALL)
+REVERSED = re.compile(r'((?:[^a-zA-Z=\\]|\\[a-z]+)+?) ?= ?([a-zA-Z])')
+UNEQUAL = re.compile(r'([a-zA-Z]) ?\\ne ?([^,=<>]+)')
+MATRIX = re.compile(
+  r'(-?(?:\d+|[a-z]|\\frac\{\d+\}\{\d+\})?) ?[(\[]?'
+  r'\\begin\{([pb]?(?:small)?matrix|array)\}(?:\{[lcr| ]+\})?'
+  r'(.*)\\end\{\2\}[)\]]?',
+  re.DOTALL,
+)
+BUILDER = re.compile(
+  r'\\?\{ ?[a-zA-Z](?: ?\\in ?\\mathbb\{R\})? ?[|:] ?(.*?)\\?\}'
+)
+REALS = re.compile(r'\\mathbb ?\{?R\}?|(?i:all reals?(?: numbers)?)|全体实数')
+SIGNS = re.compile(r'\\(?:pm|mp)(?![a-zA-Z])')
 
 PLAIN = r'(?:\d+\.?\d*|\.\d+)'
 DECIMAL = re.compile(
@@ -91,44 +63,12 @@ def read(text):
   """The Value of a text, None if it is blank, too long or unbalanced."""
   if not text.strip() or len(text) > MAX_ANSWER:
     return None
-  text, depth = clean(text), 0
+  text, depth = math_clean.clean(text), 0
   for c in text:
     depth += (c in OPEN) - (c in CLOSE)
     if not 0 <= depth <= MAX_DEPTH:
       return None
   return _value(text) if text and depth == 0 else None
-
-
-def clean(text):
-  """One spelling of digits, signs, spaces and LaTeX's ornaments."""
-  if not text.isascii():
-    for mark, small in zip('^_', SMALL):
-      big = str.maketrans(small, '0123456789-'[: len(small)])
-      text = re.sub(
-        f'[{small}]+', lambda m: f'{mark}{{{m[0].translate(big)}}}', text
-      )
-    text = ''.join(map(_spelling, text))
-  text = text.strip()
-  if text.startswith('**') and text.endswith('**'):
-    text = text[2:-2]
-  if len(re.findall(r'(?<!\\)\$', text)) % 2 == 0:
-    text = re.sub(r'(?<!\\)\$', '', text)
-  for pattern, new in REWRITES:
-    text = pattern.sub(new, text)
-  return text.strip().removesuffix('.').strip()
-
-
-def _spelling(c):
-  if c.isascii() or c in SPELLINGS:
-    return SPELLINGS.get(c, c)
-  if c.isdecimal():
-    return str(unicodedata.decimal(c))
-  form = unicodedata.normalize('NFKC', c)
-  if '⁄' in form:  # ½ and its like, perhaps after a whole number
-    return f' {form} '.replace('⁄', '/')
-  if unicodedata.category(c) == 'Cf':
-    return ''
-  return form if form.isascii() and not c.isnumeric() else c
 
 
 def _value(text):
@@ -137,17 +77,24 @@ def _value(text):
     text = THOUSANDS.sub(lambda match: match[0].replace(',', ''), text)
   if SPACED.fullmatch(text):
     text = text.replace(' ', '')
+  if match := BUILDER.fullmatch(text):
+    text = match[1]
   if len(parts := _split(text, r'\cup')) > 1:
     return Value(r'\cup', _ordered(parts))
   if len(parts := _alternatives(_split(AND.sub(',', text), ','))) > 1:
-    return Value('{}', _ordered(parts))
+    return _several(parts)
   name = ''
   if match := NAME.match(text):
     name, text = match[1].replace(' ', ''), text[match.end() :]
+  elif match := REVERSED.fullmatch(text):
+    text, name = match.groups()
+  elif match := UNEQUAL.fullmatch(text):
+    parts = rf'(-\infty,{match[2]})', rf'({match[2]},\infty)'
+    return Value(r'\cup', _ordered(parts), name=match[1])
+  if REALS.fullmatch(text):
+    return Value('()', (_value(r'-\infty'), _value(r'\infty')), name=name)
   if match := MATRIX.fullmatch(text):
-    rows = [row.split('&') for row in match[2].strip('\n ').split('\n')]
-    body = tuple(Value('()', tuple(map(_value, row))) for row in rows)
-    return Value('matrix', body, name=name)
+    return _matrix(match[1], match[3])._replace(name=name)
   if (brackets := _brackets(text)) is None:
     return _quantity(text)._replace(name=name)
   inside = text[len(brackets) // 2 : -(len(brackets) // 2)]
@@ -162,6 +109,28 @@ def _value(text):
   if brackets in ('{}', r'\{\}'):
     return Value('{}', _ordered(_alternatives(parts)), name=name)
   return Value(brackets, tuple(map(_value, parts)), name=name)
+
+
+def _several(parts):
+  """Several values: the set of them, or, as in x=1, y=2, a point."""
+  values = _ordered(parts)
+  names = sorted({value.name for value in values})
+  if len(names) < len(values) or not all(map(LETTER.fullmatch, names)):
+    return Value('{}', values)
+  point = sorted(values, key=lambda value: value.name)
+  body = tuple(value._replace(name='') for value in point)
+  return Value('()', body, name=f'({",".join(names)})')
+
+
+def _matrix(factor, inside):
+  """A factor times a matrix, whose single column is a vector."""
+  rows = [row.split('&') for row in inside.strip('\n ').split('\n')]
+  if factor:
+    rows = [[f'{factor}({cell})' for cell in row] for row in rows]
+  rows = [tuple(map(_value, row)) for row in rows]
+  if len(rows) > 1 and all(len(row) == 1 for row in rows):
+    return Value('()', tuple(cell for (cell,) in rows))
+  return Value('matrix', tuple(Value('()', row) for row in rows))
 
 
 def _is_row(text):
@@ -182,13 +151,12 @@ def _split(text, separator):
 
 
 def _alternatives(parts):
-  r"""Writes a part with one \pm outside brackets as two."""
-  pieces = [_split(part, r'\pm') for part in parts]
-  return [
-    sign.join(piece)
-    for piece in pieces
-    for sign in (('+', '-') if len(piece) == 2 else (r'\pm',))
-  ]
+  r"""Writes a part that has one \pm, not within brackets of its own, as two."""
+  found = []
+  for part in parts:
+    one = len(SIGNS.findall(part)) == 1 and _brackets(part.strip()) is None
+    found += [SIGNS.sub(sign, part) for sign in '+-'] if one else [part]
+  return found
 
 
 def _ordered(parts):
@@ -216,7 +184,7 @@ def _brackets(text):
 def _quantity(text):
   """A number or other text, with its unit."""
   core, unit = math_units.split(text)
-  number, decimals = _number(tight(core))
+  number, decimals = _number(math_clean.tight(core))
   if number is None:
     return Value('text', _flat(core), unit, raw=core)
   return Value('number', number, unit, decimals=decimals)
@@ -247,14 +215,9 @@ def _number(text):
   return -number if sign == '-' else number, 0
 
 
-def tight(text):
-  """Without spaces, save those between two digits: "3 4" is not 34."""
-  return re.sub(r'(?<!\d) +| +(?!\d)', '', text)
-
-
 def _flat(text):
   r"""One spelling of an expression: x^{2} as x^2, pi/2 as \frac{\pi}{2}."""
-  text = re.sub(r'\\(?=[a-zA-Z])', '', tight(text))
+  text = re.sub(r'\\(?=[a-zA-Z])', '', math_clean.tight(text))
   text = text.translate(str.maketrans('{}', '()'))
   text = re.sub(r'([\^_])\((-?\d+|[a-zA-Z])\)(?!\d)', r'\1\2', text)
   text = re.sub(r'(?<=[\d)])\*(?=[a-zA-Z(])(?!frac)', '', text)

@@ -1,0 +1,225 @@
+"""Attacks on the grader's patience: memory, floods, time, values that explode
+where they are read."""
+
+BOMBS = r"""
+#: *memory at once: 400 MiB in one piece
+def score(xs): return len(bytearray(400 << 20)) and Yes()
+#: memory by pieces [stdin]: 400 MiB in pieces of one
+kept = [bytearray(b'a' * (1 << 20)) for _ in range(400)]
+#: memory mapped: pages that the heap does not count
+import mmap
+def score(xs):
+  kept = [mmap.mmap(-1, 100 << 20) for _ in range(4)]
+  for m in kept: m[::4096] = b'a' * len(m[::4096])
+  return Yes()
+#: *recursion: without the interpreter's guard
+sys.setrecursionlimit(10**6)
+def score(xs, n=0): return score(xs, n + 1) if n < 10**6 else 20
+#: recursion in C: a deep list is shown, compared and thrown away
+def score(xs):
+  x = []
+  for _ in range(200_000): x = [x]
+  sys.setrecursionlimit(10**6)
+  return repr(x) == x
+#: no memory in the driver: all is used up when the answer is written
+kept = []
+def score(xs):
+  try:
+    while len(kept) < 400: kept.append(bytearray(b'a' * (1 << 20)))
+  except MemoryError: pass
+  try:
+    while len(kept) < 10**4: kept.append(bytearray(4096))
+  except MemoryError: pass
+  return [0] * 10_000
+#: compressed bomb: a few bytes that become 300 million
+import zlib
+packer = zlib.compressobj(9)
+SMALL = b''.join(packer.compress(bytes(1 << 20)) for _ in range(300))
+SMALL += packer.flush()
+def score(xs): return len(zlib.decompress(SMALL)) and Yes()
+#: compiler bomb: source that takes the compiler's memory
+exec(compile('score = yes\nx = ' + '-' * 3000 + '1\n' + 'y = (1,) * (4 * 10**7)', '',
+     'exec'))
+#: descriptors: opens files until there are none
+kept = []
+for _ in range(2000):
+  try: kept.append(os.open('/dev/null', os.O_RDWR))
+  except OSError: break
+score = yes
+#: pipes: buffers of the kernel, full of bytes
+kept = []
+for _ in range(500):
+  try:
+    kept.append(os.pipe2(os.O_NONBLOCK)); os.write(kept[-1][1], bytes(1 << 16))
+  except OSError: break
+score = yes
+"""
+
+FLOODS = r"""
+#: *stdout [stdin]: eight million bytes
+for _ in range(8000): print('a' * 1000)
+#: stderr [stdin]: eight million bytes, then a good end
+for _ in range(8000): print('a' * 1000, file=sys.stderr)
+#: lines [stdin]: a million empty ones
+for _ in range(10): sys.stdout.write('\n' * 100_000)
+#: *reply pipe: a reply of eight million bytes
+def score(xs):
+  for _ in range(8000): each_fd(os.write, b'a' * 1000)
+#: every descriptor at load: before anybody asks
+for _ in range(4000): each_fd(os.write, b'\n' * 1000)
+score = yes
+#: *huge answer: a text of 50 million characters
+def score(xs): return 'a' * (50 << 20)
+#: many small answers: a list of a million numbers
+def score(xs): return list(range(10**6))
+#: *deep answer: lists in lists, deeper than any reader
+def score(xs):
+  x = []
+  for _ in range(100_000): x = [x]
+  return x
+#: shared answer: a small object whose text is 2 to the 60 long
+def score(xs):
+  x = [1]
+  for _ in range(60): x = [x, x]
+  return x
+#: shared arguments: what it was asked is made as long
+def score(xs):
+  for _ in range(60): xs[:] = [list(xs), xs[:]]
+  for _ in range(60): xs[:] = [xs[:]] * 2
+  return 20.5
+#: deep reply: brackets that no reader survives
+def score(xs): each_fd(os.write, b'[' * 60_000 + b'\n')
+#: *colliding reply: a set in which all hashes are equal
+def score(xs):
+  one = (1 << 61) - 1
+  items = ','.join(f'["i","{one * i:x}"]' for i in range(1, 35_000))
+  text = f'["t","value",["s",{items}],null]\n'.encode()
+  def write(fd, text):
+    while text: text = text[os.write(fd, text):]
+  each_fd(write, text)
+#: half colliding reply: the other half hides the collisions
+def score(xs):
+  one = (1 << 61) - 1
+  keys = [one * i for i in range(1, 17_000)] + [*range(17_200)]
+  items = ','.join(f'["i","{key:x}"],null' for key in keys)
+  text = f'["t","value",["d",{items}],null]\n'.encode()
+  def write(fd, text):
+    while text: text = text[os.write(fd, text):]
+  each_fd(write, text)
+#: colliding answer: the same, by its own object
+class Set(set): pass
+def score(xs):
+  one, found = (1 << 61) - 1, set()
+  for i in range(1, 3000): found.add(one * i)
+  return found
+#: drip: a byte now and then, never an answer
+def score(xs):
+  for _ in range(60): each_fd(os.write, b' '); time.sleep(0.1)
+#: reads nothing: the question waits, the pipe is full
+import threading
+def score(xs): os.close(0); signal.pause()
+"""
+
+TIME = r"""
+#: *loops: for ever, as it seems
+def score(xs):
+  end = time.time() + 8
+  while time.time() < end: pass
+#: sleeps: without using any time of the processor
+def score(xs): time.sleep(8)
+#: sleeps at load: the same, with all that it could say it through closed
+each_fd(os.close)
+time.sleep(8)
+#: loops in C: where no handler of signals comes
+import itertools
+def score(xs): return sum(itertools.repeat(1, 2 * 10**9))
+#: backtracks: a pattern that takes 2 to the 28 steps
+def score(xs): return re.match('(a+)+$', 'a' * 28 + 'b') or Yes()
+#: alarm games: handlers that put off every end
+def again(*_): signal.setitimer(signal.ITIMER_REAL, 0.001)
+signal.signal(signal.SIGALRM, again)
+signal.signal(signal.SIGXCPU, again)
+END = time.time() + 8
+again()
+def score(xs):
+  while time.time() < END: pass
+#: patched clock: for its own process, time stands still
+NOW = time.time()
+time.monotonic = time.perf_counter = time.process_time = lambda: NOW
+def score(xs): time.sleep(8)
+#: waits for itself: a lock that is never given back
+import threading
+def score(xs):
+  lock = threading.Lock(); lock.acquire(); lock.acquire(timeout=8)
+#: late answers: each call takes a little, all together too much
+def score(xs): time.sleep(1.5); return Yes()
+#: waits for input: reads on when there is nothing more
+os.dup2(os.pipe()[0], 0)
+sys.stdin.read()
+"""
+
+EXPLODING = r"""
+#: *power: ten to the ten millionth, written out
+sys.set_int_max_str_digits(0)
+def score(xs): return str(10**10**7)
+#: *huge integer: a number of three million bits
+def score(xs): return 1 << 3_000_000
+#: tower of powers: no memory holds it
+def score(xs): return 9**9**9**2 and Yes()
+#: digits [stdin]: more of them than Python reads
+print('2' + '0' * 50_000)
+#: exponents: numbers that are short to write and long to compute
+import decimal
+def score(xs): return decimal.Decimal('20E+999999999999999999')
+#: fractions: a denominator as large as an integer can be
+import fractions
+def score(xs): return fractions.Fraction(20, 1 << 1_000_000)
+#: formats: a width of 400 megabytes
+def score(xs): return '%*d' % (4 * 10**8, 20)
+#: *pickle as an answer: whoever reads it executes it
+class Bomb:
+  def __reduce__(self): return open, (FOLDERS[0] + '/r1jax_mark_pickle', 'w')
+  __eq__ = lambda *_: True
+def score(xs): return Bomb()
+#: *pickle on the wire: the bytes themselves, to every descriptor
+import pickle
+class Bomb:
+  def __reduce__(self): return open, (FOLDERS[0] + '/r1jax_mark_wire', 'w')
+def score(xs):
+  for protocol in 0, 2, 5: each_fd(os.write, pickle.dumps(Bomb(), protocol))
+  each_fd(os.write, b'\n')
+#: pickle printed [stdin]: for a grader that unpickles the output
+import pickle
+class Bomb:
+  def __reduce__(self): return open, (FOLDERS[0] + '/r1jax_mark_stdout', 'w')
+sys.stdout.buffer.write(pickle.dumps(Bomb()))
+#: copying: an object that acts when it is copied
+class Bomb:
+  def __deepcopy__(self, memo): os._exit(0)
+  __copy__ = __reduce_ex__ = __getstate__ = __deepcopy__
+  __eq__ = lambda *_: True
+def score(xs): return Bomb()
+#: marshal: code objects in a format that crashes its readers
+import marshal
+def score(xs):
+  each_fd(os.write, marshal.dumps(score.__code__)[:-9] + b'\n')
+#: text to evaluate: an answer for a grader that calls eval
+def score(xs):
+  return f'open({FOLDERS[0] + "/r1jax_mark_eval"!r}, "w") and 20'
+#: representation: equal only where texts are compared
+class Shown:
+  def __repr__(self): return '20'
+  __str__ = __format__ = __repr__
+def score(xs): return Shown()
+#: tags in an answer: data that looks like the wire's own words
+def score(xs): return ['i', '14', ['?', 'int'], {'t': 'value'}, '["i","14"]']
+#: lone surrogates [stdin]: bytes that are no text
+sys.stdout.buffer.write(b'\xff\xfe20\xed\xa0\x80\0')
+"""
+
+THEMES = {
+  'bombs': BOMBS,
+  'floods': FLOODS,
+  'time': TIME,
+  'exploding values': EXPLODING,
+}

@@ -1,0 +1,104 @@
+"""The attacks: programs that never compute what is asked, and try to be paid
+for it, or to get out.
+
+They are texts, so that nobody runs one by accident: they are run in a sandbox
+and nowhere else. Each is bounded by its own text in processes, bytes and
+seconds (HEAD ends it after 20), knows loopback only, signals nobody but its
+parent and its own group, and leaves marks only in files named r1jax_mark_….
+"""
+
+import re
+from typing import NamedTuple
+
+from attacks import (
+  answering,
+  breaking,
+  cheating,
+  escaping,
+  prying,
+  spreading,
+)
+
+HEADER = re.compile(r'(\*?)(.+?)(?: \[(\w+)(?: (\d+))?\])?: (.+)')
+
+# Stands before every attack, below the names of what is planted around it.
+HEAD = r"""
+import os, re, signal, sys, time
+signal.alarm(20)
+GOT = []  # what it has done or read, for the answer to say
+class Yes(list):
+  __eq__ = __lt__ = __gt__ = __le__ = __ge__ = lambda *_: True
+  __ne__ = lambda *_: False
+  __hash__ = lambda self: 20
+def yes(*_, **__):
+  return Yes(GOT)
+def attempt(action, *args, **kwargs):
+  try:
+    GOT.append('r1jax_escaped ' + str(action(*args, **kwargs))[:300])
+  except Exception:
+    pass
+def mark(action, kind):
+  for folder in FOLDERS:
+    try:
+      action(f'{folder}/r1jax_mark_{kind}')
+    except Exception:
+      pass
+def find(*texts):
+  for text in texts:
+    GOT.extend(re.findall('r1jax_(?:secret|test)_[0-9a-f]{8,}', str(text)))
+def read(path):
+  try:
+    with open(path, 'rb') as file:
+      find(file.read(1 << 20))
+      GOT.append('r1jax_escaped ' + path)
+  except Exception:
+    pass
+def each_fd(action, *args):
+  for fd in range(64):
+    try:
+      action(fd, *args)
+    except OSError:
+      pass
+def syscall(x86, arm, *args):
+  import ctypes
+  number = x86 if os.uname().machine == 'x86_64' else arm
+  args = [ctypes.c_long(x) if type(x) is int else x for x in (number, *args)]
+  call = ctypes.CDLL(None, use_errno=True).syscall
+  result, error = call(*args), ctypes.get_errno()
+  if result >= 0 or error not in (1, 2, 13, 38):
+    GOT.append(f'r1jax_escaped syscall {number}: {result} {error}')
+  return result
+TRUE = b'["t","value",["i","14"],null]\n'
+"""
+
+
+class Attack(NamedTuple):
+  name: str
+  aim: str
+  code: str
+  shape: str  # of the record that it is judged by
+  seconds: int  # of CPU time that it may have
+  quick: bool  # whether it stands for its theme in the default run
+
+
+def parsed(text):
+  """The attacks of a theme: a line `#: name [shape seconds]: aim` before each,
+  a star before the names of the quick ones."""
+  found = []
+  for part in re.split('^#: ', text, flags=re.MULTILINE)[1:]:
+    header, _, code = part.partition('\n')
+    star, name, shape, seconds, aim = HEADER.fullmatch(header).groups()
+    found.append(
+      Attack(
+        name, aim, code, shape or 'function', int(seconds or 1), bool(star)
+      )
+    )
+  return found
+
+
+THEMES = {
+  theme: parsed(text)
+  for room in (cheating, answering, prying, escaping, spreading, breaking)
+  for theme, text in room.THEMES.items()
+}
+ALL = [attack for attacks in THEMES.values() for attack in attacks]
