@@ -36,7 +36,7 @@ LINUX = sys.platform == 'linux'
 class Answer(NamedTuple):
   """What a function said, or why it said nothing: 'timeout', 'memory',
   'crashed', 'died' (killed from outside, twice), 'input' or 'output' (too many
-  bytes), 'error: …' (what it raised)."""
+  bytes), 'error: …' (what it raised, or why it could not be begun)."""
 
   value: object
   failure: str
@@ -49,7 +49,7 @@ class Pool:
   def __init__(self, count, seconds, memory):
     self.count, self.seconds, self.memory = count, seconds, memory
     self.counts = collections.Counter()
-    self.idle = queue.LifoQueue()
+    self.idle, self.closing = queue.LifoQueue(), threading.Lock()
     for _ in range(count):
       self.idle.put(None)
 
@@ -64,7 +64,8 @@ class Pool:
 
   def close(self):
     """Ends all workers; the pool may be used again."""
-    workers = [self.idle.get() for _ in range(self.count)]
+    with self.closing:  # Two that each hold some would wait for ever.
+      workers = [self.idle.get() for _ in range(self.count)]
     for worker in workers:
       if worker:
         worker.end()
@@ -123,23 +124,30 @@ class Worker:
         PYTHONPATH=os.pathsep.join(x for x in sys.path if x),
         # A thread pool of a numeric library takes address space.
         OPENBLAS_NUM_THREADS='1', OMP_NUM_THREADS='1',
+        PYTHONHASHSEED='0',  # The order of sets must not change a verdict.
       ),
     )  # fmt: skip
     os.close(alive)
     os.set_blocking(self.process.stdin.fileno(), False)
-    self.unread = b''
+    self.unread = bytearray()
 
   def ask(self, line, seconds):
     """The Answer to a request; afterwards the process may have been ended."""
     wall = 4 * seconds + GRACE
+    loaded = False
     try:
       self._write(line, time.monotonic() + LOADING)
-      self._line(time.monotonic() + LOADING, None)
+      loaded = bool(self._line(time.monotonic() + LOADING, None))
       most = self._used() + seconds
       kind, value = json.loads(self._line(time.monotonic() + wall, most))
     except _Ended as ended:
       self.end()
-      return Answer(None, ended.args[0])
+      failure = ended.args[0]
+      if not loaded and failure != 'died':  # The job is not to blame.
+        failure = f'error: a worker could not begin ({failure})'
+      return Answer(None, failure)
+    if kind == 'memory':  # What is left of the job might fail the next one.
+      self.end()
     return Answer(value, '') if kind == 'value' else Answer(None, kind)
 
   def end(self):
@@ -155,7 +163,7 @@ class Worker:
       self.lifeline = None
 
   def _write(self, data, deadline):
-    pipe = self.process.stdin.fileno()
+    pipe, data = self.process.stdin.fileno(), memoryview(data)
     while data:
       left = deadline - time.monotonic()
       if left <= 0 or not _ready(pipe, select.POLLOUT, left):
@@ -167,8 +175,8 @@ class Worker:
 
   def _line(self, deadline, most):
     """The next line; not after the deadline or `most` CPU seconds."""
-    pipe = self.process.stdout.fileno()
-    while b'\n' not in self.unread:
+    pipe, end = self.process.stdout.fileno(), self.unread.find(b'\n')
+    while end < 0:
       if len(self.unread) > MOST:
         raise _Ended('output')
       left = deadline - time.monotonic()
@@ -178,8 +186,11 @@ class Worker:
         data = os.read(pipe, 1 << 16)
         if not data:
           raise self._gone()
+        if b'\n' in data:
+          end = len(self.unread) + data.index(b'\n')
         self.unread += data
-    line, _, self.unread = self.unread.partition(b'\n')
+    line = bytes(self.unread[:end])
+    del self.unread[: end + 1]
     return line
 
   def _used(self):
@@ -192,7 +203,10 @@ class Worker:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
   def _gone(self):
-    code = self.process.wait()
+    try:
+      code = self.process.wait(GRACE)
+    except subprocess.TimeoutExpired:  # It has only closed its output.
+      return _Ended('crashed')
     return _Ended('died' if code in KILLED else 'crashed')
 
 
@@ -215,7 +229,8 @@ def main(memory, alive):
   _end_with_parent(int(alive))
   if LINUX:  # Elsewhere address space is not counted so.
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (int(memory), hard))
+    most = int(memory) if hard < 0 else min(int(memory), hard)
+    resource.setrlimit(resource.RLIMIT_AS, (most, hard))
   resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
   for line in sys.stdin.buffer:
     name, job = json.loads(line)

@@ -71,6 +71,7 @@ def equal(answer, gold):
     (r'\frac12\begin{pmatrix}2\\4\end{pmatrix}', '(1,2)'), (r'\langle1,2\rangle', '(1,2)'),
     # units, choices, Chinese
     (r'\frac{100}3\%', r'\frac13'), (r'5\sqrt4\%', r'10\%'), (r'5\sqrt4\%', '10'),
+    (r'2\pi r(r+h)', r'2\pi r^2+2\pi rh'), ('3 xy', '3xy+0'),
     ('5 meters per second', '5 m/s'), ('5 sq cm', '5 cm^2'), ('x cm', 'x'),
     ('B)', 'B'), (r'\textbf{(B) }4', 'B'), ('option B', '(B)'), ('选B', 'B'),
     ('答案：12。', '12'), ('2或3', r'\{3,2\}'), ('x＝１/2', '0.5'), ('5平方米', '5 m^2'),
@@ -112,6 +113,7 @@ def test_these_are_equal(answer, gold):
     ('12是错的', '12'), ('不是12', '12'), ('12万', '12'), ('5平方米', '5 m'),
     ('(A) 4', 'B'), ('A or B', 'B'), ('B) or C', 'B'), ('BC', 'B'), ('b', 'B'),
     ('The answer is not 12', '12'), ('The answer is 12 or 13', '12'),
+    ('3 xy', '3'), (r'2\pi h', r'2\pi'), ('2023-01-01', '2021'),
     ('5 meters per second', '5 m/s^2'), ('42 squared', '42'), ('5 m squared', '5 m'),
   ],
 )  # fmt: skip

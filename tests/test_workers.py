@@ -56,6 +56,60 @@ def test_a_bomb_costs_its_own_job_only(pool, failure):
   assert pool.counts[failure.partition(':')[0]] > 0
 
 
+def test_a_worker_that_closes_its_output_is_a_crash(pool):
+  silent = '__import__("os").closerange(0, 99) or __import__("time").sleep(60)'
+  began = time.monotonic()
+  (answer,) = pool.map(EVAL, [[silent]])
+  assert answer.failure == 'crashed' and time.monotonic() - began < 30
+
+
+def test_a_worker_that_cannot_begin_is_no_fault_of_the_job(monkeypatch):
+  monkeypatch.setattr(sys, 'executable', '/bin/false')
+  with workers.Pool(1, 5.0, 512 << 20) as pool:
+    (answer,) = pool.map('math:sqrt', [[4]])
+  assert answer.failure.startswith('error: ')
+
+
+def test_who_ran_out_of_memory_does_not_judge_the_next():
+  kept = (
+    '__import__("builtins").__dict__.setdefault("kept", ["x" * (300 << 20)])'
+  )
+  with workers.Pool(1, 5.0, 512 << 20) as pool:
+    (answer,) = pool.map(EVAL, [[f'{kept} and "x" * (400 << 20)']])
+    assert answer.failure == 'memory'
+    (answer,) = pool.map(EVAL, [['len("x" * (300 << 20))']])
+    assert answer.value == 300 << 20
+
+
+def test_large_answers_take_no_longer_than_their_bytes():
+  began = time.monotonic()
+  with workers.Pool(1, 10.0, 1 << 30) as pool:
+    (answer,) = pool.map(EVAL, [['"x" * (20 << 20)']])
+    assert len(answer.value) == 20 << 20
+    (answer,) = pool.map('builtins:len', [[answer.value]])
+    assert answer.value == 20 << 20
+  assert time.monotonic() - began < 10
+
+
+def test_sets_are_in_one_order_in_every_worker():
+  found = []
+  for _ in range(2):
+    with workers.Pool(1, 5.0, 512 << 20) as pool:
+      text = 'list({"a", "b", "c", "dd", "ee", "fff"})'
+      found.append(pool.map(EVAL, [[text]])[0].value)
+  assert found[0] == found[1]
+
+
+def test_a_pool_may_be_closed_by_two_at_once():
+  pool = workers.Pool(2, 5.0, 512 << 20)
+  threads = [threading.Thread(target=pool.close) for _ in range(8)]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join(20)
+  assert not any(thread.is_alive() for thread in threads)
+
+
 def test_a_sleeper_is_ended_by_the_wall_clock():
   with workers.Pool(1, 0.1, 512 << 20) as pool:
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Held-out problems of MAWPS and GSM8K, 64 of each, 16 samples at the paper's
+"""Held-out problems of MAWPS and GSM8K, 32 of each, 16 samples at the paper's
 sampling (R1, D.1)."""
 
 from experiments import base
@@ -11,7 +11,7 @@ def get_config():
     mawps=f'{ROOT}/data/held_mawps.jsonl',
     gsm8k=f'{ROOT}/data/held_gsm8k.jsonl',
   )
-  config.limit = 64
+  config.limit = 32
   config.samples = 16
   config.questions = 16
   config.prompt.update(PROMPT)

@@ -13,7 +13,10 @@ The rules that a reader might argue with:
 - A unit, and the `x =` before a value, are compared where both sides have
   them, forgiven where one side has none.
 - Brackets matter: (1,2), [1,2] and (1,2] differ. {1,2}, "2, 1", "1 and 2" are
-  one set. In brackets a comma separates: (1,234) has two entries.
+  one set. In brackets a comma separates: (1,234) has two entries. "x=1, y=2" is
+  the point (1,2), and so is a matrix of one column.
+- Where the gold is a choice, B or (B) or "(B) 4", an answer that names a letter
+  so is judged by its letter.
 """
 
 import re

@@ -79,7 +79,7 @@ REWRITES = [
 ]
 SPOKEN = re.compile(
   r'(?:(?:so|thus|hence|therefore),? )?(?:(?:the|our|final|correct) )*'
-  r'(?:answer|result)(?::| is:?| =)? |'
+  r'(?:answer|result)(?:: ?| is:? | = ?| )|'
   r'(?:所以|因此|故)?,?(?:最终|正确|最后)?的?答案(?:应?(?:是|为))?:? ?',
   re.IGNORECASE,
 )

@@ -212,6 +212,8 @@ class _Reader:
       return sympy.Symbol(f'{token}_{self.subscript()}')
     whole, point, digits = token.partition('.')
     if not point:
+      if len(token) > 1 and token[0] == '0':
+        raise Unreadable(f'{token!r} is no number')  # as in 2023-01-01
       return sympy.Integer(token)
     if self.ahead() == r'\overline':
       self.take()

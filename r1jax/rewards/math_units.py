@@ -6,7 +6,7 @@ FUNCTIONS = set('pi sqrt frac sin cos tan cot sec csc log ln exp'.split())
 MONEY = re.compile(r'([+-]?) ?([$€£]) ?')
 WORD = r'(?:[a-zA-Z]{2,}|[mgshlL])(?:\^\{?-?\d\}?)?'
 UNIT = re.compile(
-  r'(?:(?<=[\d)}.])|(?<=\\pi)|(?<=[a-z])(?= (?:[cmk]?m|kg|ft)(?:\^\d)?$))'
+  r'(?:(?<=[\d)}.])|(?<=\\pi)(?! [hl]$)|(?<=[a-z])(?= (?:[cmk]?m|kg|ft)(?:\^\d)?$))'
   rf'(?: ?[%$€£]| {WORD}(?:[ /*]{WORD}){{0,3}}|(?:[cmk]m|kg|ft|mph)(?:\^\d)?)$'
 )
 UNITS = {
@@ -19,6 +19,9 @@ UNITS = {
   **{'mile': 'mi', 'mph': 'mi/h', 'kph': 'km/h', 'pound': 'lb', 'ounce': 'oz'},
   **{'usd': '$', 'radian': 'rad', 'year': 'yr', 'sq': 'square', 'cu': 'cubic'},
 }
+MEASURES = set(UNITS.values()) | set(
+  'mm dm nm mg gb mb kb hz pm am pt qt db kw ev pa kn ha'.split()
+)
 POWERS = (
   (re.compile(r'square ([a-z]+)|(?<!\d)([a-z]+) squared'), '^2'),
   (re.compile(r'cubic ([a-z]+)|(?<!\d)([a-z]+) cubed'), '^3'),
@@ -46,7 +49,7 @@ NOT_UNITS = set(
   'is are was if mod base choose point zero negative squared cubed factorial '
   'half halves third thirds fourth fourths quarter quarters fifth fifths '
   'tenth tenths hundredth hundredths thousandth thousandths infinity '
-  'dozen hundred thousand million billion trillion'.split()
+  'dozen hundred thousand million billion trillion abc xyz pqr'.split()
 ).union(FUNCTIONS)
 
 
@@ -58,12 +61,18 @@ def split(text):
   elif match := UNIT.search(text):
     words = re.sub(r'[{}]', '', match[0].strip().lower())
     named = re.sub('(?<=[a-z]) (?:squared|cubed)', '', words)
-    if NOT_UNITS.isdisjoint(re.findall('[a-z]+', named)):
+    if all(map(_may_be_unit, re.findall('[a-z]+', named))):
       core, unit = text[: match.start()], _one_name(words)
   elif match := CHINESE_UNIT.search(text):
     if match[1] in CHINESE or CHINESE_NOT_UNITS.isdisjoint(match[1]):
       core, unit = text[: match.start()], CHINESE.get(match[1], match[1])
   return core, '' if unit in NO_UNITS else unit
+
+
+def _may_be_unit(word):
+  """Not if it is a product, as in 3 xy; two letters must be known."""
+  known = _unit_name(word) in MEASURES or len(word) != 2
+  return word not in NOT_UNITS and known
 
 
 def _one_name(words):
