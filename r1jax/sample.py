@@ -9,10 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from r1jax import head, model
+from r1jax import draw, model
 from r1jax.config import option
-
-BLOCK = 256  # ids a block in the two-level inverse of the distribution
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,53 +83,6 @@ class _Slots:
   key_S: jax.Array
 
 
-def truncate(scores_SV, top_p, top_k):
-  """Scores with everything outside the top k and the top-p nucleus hidden."""
-  if top_k:
-    least_S1 = jax.lax.top_k(scores_SV, top_k)[0][:, -1:]
-    scores_SV = jnp.where(scores_SV < least_S1, head.HIDDEN, scores_SV)
-  if top_p < 1:
-    sorted_SV = -jnp.sort(-scores_SV, axis=-1)
-    prob_SV = jax.nn.softmax(sorted_SV, axis=-1)
-    before_SV = jnp.cumsum(prob_SV, axis=-1) - prob_SV
-    inside_SV = jnp.where(before_SV < top_p, sorted_SV, jnp.inf)
-    least_S1 = jnp.min(inside_SV, axis=-1, keepdims=True)
-    scores_SV = jnp.where(scores_SV < least_S1, head.HIDDEN, scores_SV)
-  return scores_SV
-
-
-def _invert(mass_SN, uniform_S):
-  """The first index with mass whose cumulated mass exceeds uniform * total."""
-  # A parallel sum is not monotone to the last bit: without the mask a number
-  # at a boundary falls on an index of no mass.
-  cdf_SN = jnp.where(mass_SN > 0, jnp.cumsum(mass_SN, axis=-1), 0)
-  aim_S1 = uniform_S[:, None] * jnp.max(cdf_SN, axis=-1, keepdims=True)
-  index_1N = jnp.arange(mass_SN.shape[-1])[None]
-  return jnp.min(jnp.where(cdf_SN > aim_S1, index_1N, index_1N.size), axis=-1)
-
-
-def draw(logits_SV, key_S, sc):
-  """(token_S, logp_S): one token a row by inversion, block first, then within
-  the block, with a uniform number for each; far cheaper than Gumbel noise for
-  every id of the vocabulary."""
-  if sc.temperature == 0:
-    token_S = jnp.argmax(logits_SV, axis=-1)
-    scores_SV = logits_SV
-  else:
-    scores_SV = logits_SV / sc.temperature
-    kept_SV = truncate(scores_SV, sc.top_p, sc.top_k)
-    top_S1 = jnp.max(kept_SV, axis=-1, keepdims=True)
-    V = kept_SV.shape[-1]
-    mass = jnp.pad(jnp.exp(kept_SV - top_S1), ((0, 0), (0, -V % BLOCK)))
-    mass_SNR = mass.reshape(mass.shape[0], -1, BLOCK)
-    uniform_2S = jax.vmap(lambda k: jax.random.uniform(k, (2,)))(key_S).T
-    block_S = _invert(jnp.sum(mass_SNR, axis=-1), uniform_2S[0])
-    mass_SR = jnp.take_along_axis(mass_SNR, block_S[:, None, None], axis=1)
-    token_S = block_S * BLOCK + _invert(mass_SR[:, 0], uniform_2S[1])
-  chosen_S = jnp.take_along_axis(scores_SV, token_S[:, None], axis=-1)[:, 0]
-  return token_S, chosen_S - jax.nn.logsumexp(scores_SV, axis=-1)
-
-
 def _step(params, cfg, sc, cache, slots):
   """One token for every slot; returns the cache, the slots, and what was
   drawn: (token_S, logp_S, live_S before the step)."""
@@ -140,7 +91,9 @@ def _step(params, cfg, sc, cache, slots):
     params, cfg, slots.token_S[:, None], slots.pos_S[:, None], cache
   )
   key_S = jax.vmap(jax.random.fold_in)(slots.key_S, slots.pos_S + 1)
-  token_S, logp_S = draw(model.unembed(params, cfg, hidden)[:, 0], key_S, sc)
+  token_S, logp_S = draw.draw(
+    model.unembed(params, cfg, hidden)[:, 0], key_S, sc
+  )
   recent_SM = jnp.concatenate(
     [slots.recent_SM[:, 1:], token_S[:, None]], axis=1
   )

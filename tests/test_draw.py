@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax import head, sample
+from r1jax import draw, head, sample
 
 V = 600  # two blocks and a part of a third
 DRAWS = 200_000
@@ -30,7 +30,7 @@ def counts(logits_V, sc):
     def part(i):
       key_S = jax.random.split(jax.random.fold_in(jax.random.key(3), i), 2000)
       logits_SV = jnp.broadcast_to(logits_V, (2000, V))
-      token_S, logp_S = sample.draw(logits_SV, key_S, sc)
+      token_S, logp_S = draw.draw(logits_SV, key_S, sc)
       return jnp.zeros(V, int).at[token_S].add(1), token_S, logp_S
 
     hits_IV, token_IS, logp_IS = jax.lax.map(part, jnp.arange(DRAWS // 2000))
@@ -90,7 +90,7 @@ def test_truncation_keeps_exactly_the_right_ids_and_the_whole_logarithm(
   only = np.zeros(V)
   only[kept] = prob_V[kept] / prob_V[kept].sum()
   sc = dataclasses.replace(FREE, top_p=top_p, top_k=top_k)
-  shown = sample.truncate(jnp.array(scores())[None], top_p, top_k)[0]
+  shown = draw.truncate(jnp.array(scores())[None], top_p, top_k)[0]
   np.testing.assert_array_equal(np.flatnonzero(shown > -1e29), np.sort(kept))
   hits_V, token, logp = counts(scores(), sc)
   assert_drawn_from(hits_V, only)
@@ -101,7 +101,7 @@ def test_temperature_zero_takes_the_likeliest():
   sc = dataclasses.replace(FREE, temperature=0.0)
   logits_SV = np.random.default_rng(1).standard_normal((5, V)).astype('f')
   key_S = jax.random.split(jax.random.key(0), 5)
-  token_S, logp_S = sample.draw(jnp.array(logits_SV), key_S, sc)
+  token_S, logp_S = draw.draw(jnp.array(logits_SV), key_S, sc)
   np.testing.assert_array_equal(token_S, logits_SV.argmax(axis=1))
   want = [np.log(softmax(x).max()) for x in logits_SV]
   np.testing.assert_allclose(logp_S, want, atol=1e-5)
@@ -129,5 +129,5 @@ def test_one_certain_id_is_always_drawn():
   logits_V = np.full(V, head.HIDDEN, np.float32)
   logits_V[300] = 5
   key_S = jax.random.split(jax.random.key(0), 50)
-  token_S, logp_S = sample.draw(jnp.tile(logits_V, (50, 1)), key_S, FREE)
+  token_S, logp_S = draw.draw(jnp.tile(logits_V, (50, 1)), key_S, FREE)
   assert (token_S == 300).all() and not logp_S.any()

@@ -24,7 +24,7 @@ FLOORS = (
   {'rewards.math_answer', 'rewards.language', 'rewards.repetition', 'sandbox'},
   {'rewards.choice', 'rewards.code_tests'},
   {'report', 'attention', 'dots', 'head', 'rewards', 'tasks', 'tokenizer'},
-  {'train', 'model'},
+  {'train', 'model', 'draw'},
   {'sample', 'parallel', 'hf_config', 'fit'},
   {'turns', 'convert'},
   {'generate', 'policy'},

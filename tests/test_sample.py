@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax import model, parallel, sample
+from r1jax import draw, model, parallel, sample
 
 CFG = model.ModelConfig(
   vocab_size=28, width=12, layers=2, heads=6, kv_heads=2, head_dim=4, ffn=10,

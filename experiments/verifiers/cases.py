@@ -9,7 +9,14 @@ counts. 50% is 50% and 0.5; a missing sign is forgiven above 1. `x =` before a
 value is forgiven where one side has none. Tuples are ordered, sets are not; the
 brackets of intervals matter. Equations are equal up to swapped sides and a
 factor, x > 3 is (3, \infty).
+
+cases.jsonl is a second table by the same rules, written by one who had not seen
+the verifier's code, and measured apart. Its first measure, before the verifier's
+author had seen it: 1 false accept of 883, 19 false rejects of 632.
 """
+
+import json
+import pathlib
 
 # kind: [(gold, answers that are equal, answers that are not)]
 BOXED = {
@@ -280,6 +287,14 @@ HOSTILE = {
 }
 
 
+def more():
+  """[(kind, answer, gold, whether it is equal)] of another hand, in more.jsonl:
+  with some of them the verifier was mended."""
+  path = pathlib.Path(__file__).with_name('more.jsonl')
+  rows = map(json.loads, path.read_text(encoding='utf-8').splitlines())
+  return [(x['kind'], x['answer'], x['gold'], x['equal']) for x in rows]
+
+
 def response(answer):
   """An answer as a model gives it."""
   return f'<think>Let me see.</think>\n<answer>\\boxed{{{answer}}}</answer>'
@@ -297,6 +312,34 @@ def cases():
   found += [
     ('responses', text, gold, counts) for _, text, gold, counts in RESPONSES
   ]
+  found += [
+    (kind, response(answer), gold, is_equal)
+    for kind, answer, gold, is_equal in more()
+  ]
   return found + [
     ('hostile', response(text), r'\sqrt2', False) for text in HOSTILE.values()
   ]
+
+
+def blind():
+  """cases.jsonl in the shape of cases()."""
+  path = pathlib.Path(__file__).with_name('cases.jsonl')
+  rows = [json.loads(line) for line in path.read_text('utf-8').splitlines()]
+  return [
+    (
+      row['kind'],
+      _spelled(answer) if 'whole' in row else response(_spelled(answer)),
+      row['gold'],
+      is_equal,
+    )
+    for row in rows
+    for is_equal in (True, False)
+    for answer in row['equal' if is_equal else 'unequal']
+  ]
+
+
+def _spelled(answer):
+  """Long ones are written as [piece, times, piece, times, …]."""
+  if isinstance(answer, str):
+    return answer
+  return ''.join(map(lambda piece, n: piece * n, answer[::2], answer[1::2]))

@@ -3,9 +3,10 @@ math-verify's errors on the same cases.
 
 `python -m experiments.verifiers.table [--math-verify PYTHON] [--gsm8k FILE …]`
 
-PYTHON is an interpreter that has math-verify; each of its cases is bounded by
-ten seconds. With FILE every solution of GSM8K is judged against its own gold and
-against the gold of the next problem whose gold differs.
+There are two tables, `cases.cases()` and `cases.blind()`. PYTHON is an
+interpreter that has math-verify; each of its cases is bounded by ten seconds and
+2 GiB, and is no where it ends so. With FILE every solution of GSM8K is judged
+against its own gold and against the gold of the next problem whose gold differs.
 """
 
 import argparse
@@ -19,14 +20,16 @@ import time
 from experiments.verifiers import cases
 from r1jax import data, verifiers
 
-PEER = """
-import json, sys
+PEER = r"""
+import json, re, resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 from math_verify import parse, verify
 for line in sys.stdin:
   text, gold = json.loads(line)
   try:
-    gold = parse(gold if '\\\\boxed' in gold or '$' in gold else f'${gold}$')
-    said = bool(verify(gold, parse(text)))
+    if '\boxed' not in gold and not re.search(r'(?<!\\)\$', gold):
+      gold = '$' + re.sub(r'(?<!\\)%', r'\%', gold) + '$'
+    said = bool(verify(parse(gold), parse(text)))
   except Exception as error:
     said = False
   print(json.dumps(said), flush=True)
@@ -137,16 +140,16 @@ def main(arguments):
   parser.add_argument('--math-verify', metavar='PYTHON')
   parser.add_argument('--gsm8k', metavar='FILE', nargs='*', default=[])
   options = parser.parse_args(arguments)
-  table = cases.cases()
-  columns = [('r1jax', *ours(table))]
-  if options.math_verify:
-    columns.append(('math-verify', *theirs(options.math_verify, table)))
-  print(markdown(table, columns))
-  print('\nwhere r1jax errs:')
-  for (kind, text, gold, is_equal), yes in zip(table, columns[0][1]):
-    if yes != is_equal:
-      word = 'accepts' if yes else 'rejects'
-      print(f'- {kind}: {word} {text[-90:]!r} for {gold!r}')
+  for name, table in (('cases', cases.cases()), ('blind', cases.blind())):
+    columns = [('r1jax', *ours(table))]
+    if options.math_verify:
+      columns.append(('math-verify', *theirs(options.math_verify, table)))
+    print(f'## {name}\n\n{markdown(table, columns)}\n\nwhere r1jax errs:')
+    for (kind, text, gold, is_equal), yes in zip(table, columns[0][1]):
+      if yes != is_equal:
+        word = 'accepts' if yes else 'rejects'
+        print(f'- {kind}: {word} {text[-90:]!r} for {gold!r}')
+    print(flush=True)
   for path in options.gsm8k:
     own, other, count = gsm8k(path)
     print(
