@@ -112,7 +112,7 @@ def test_no_uniform_number_leads_to_an_index_without_mass(size):
   """594 blocks are a vocabulary of 152,064. Whatever order the sums are made
   in, a number just at a boundary must not fall into a gap."""
   random = np.random.default_rng(0)
-  invert = jax.jit(sample._invert)
+  invert = jax.jit(draw._invert)
   for _ in range(10):
     mass = random.random(size, np.float32) ** 4
     mass *= random.random(size) < 0.5

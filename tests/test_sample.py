@@ -146,7 +146,7 @@ def test_each_token_is_drawn_with_the_key_of_its_prompt_sample_and_position(
   where = np.argwhere(endless.mask_BL)
   keys = jnp.stack([key(b, t) for b, t in where])
   logits = logits_BLV[where[:, 0], where[:, 1] - 1]
-  token, _ = jax.jit(sample.draw, static_argnums=2)(logits, keys, SC)
+  token, _ = jax.jit(draw.draw, static_argnums=2)(logits, keys, SC)
   np.testing.assert_array_equal(token, endless.tokens_BL[endless.mask_BL])
 
 

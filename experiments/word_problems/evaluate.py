@@ -1,6 +1,5 @@
 """Held-out problems of MAWPS and GSM8K, 32 of each, 16 samples at the paper's
-temperature (R1, D.1); without its top-p of 0.95, since to sort the vocabulary
-for every token takes longer here than the model."""
+temperature, without its top-p (R1, D.1)."""
 
 from experiments import base
 from experiments.word_problems import COMPUTE, PROMPT, ROOM, ROOT
