@@ -91,6 +91,8 @@ def test_these_are_equal(answer, gold):
     ('x+y', 'x+z'), ('2x+3y', '3x+2y'), ('x', 'X'), ('x^2', '2x'),
     (r'\sin x', 'x'), (r'\frac{22}{7}', r'\pi'), ('e^{x}', 'exp(y)'),
     (r'10^{-900}+\sqrt2', r'\sqrt2'), ('1.' + '3' * 400, r'\frac43+0'),
+    ('x>1 and x<5', 'x>1 or x<5'), ('x=2 and y=3', 'x=2 or y=3'),
+    ('A or B', 'A and B'), ('x<-2 and x>3', r'(-\infty,-2)\cup(3,\infty)'),
     ('x>3', r'x\ge3'), ('x<3', 'x>3'), (r'x\ge3', r'(3,\infty)'),
     ('y=2x+1', '2x-y-1=0'), ('x=3', 'x=4-2'), ('x=2', 'y=2'), ('-2x>6', 'x>3'),
     (r'(\sqrt4,1)', '(1,2)'), (r'(1,\sqrt4]', '(1,2)'),

@@ -27,8 +27,8 @@ from math_verify import parse, verify
 for line in sys.stdin:
   text, gold = json.loads(line)
   try:
-    if '\boxed' not in gold and not re.search(r'(?<!\\)\$', gold):
-      gold = '$' + re.sub(r'(?<!\\)%', r'\%', gold) + '$'
+    if r'\boxed' not in gold and not re.search(r'(?<!\\)\$', gold):
+      gold = f'${gold}$'
     said = bool(verify(parse(gold), parse(text)))
   except Exception as error:
     said = False

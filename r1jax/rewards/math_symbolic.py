@@ -61,7 +61,7 @@ def _same(a, g):
     return _leaves(a, g)
   if a.kind == g.kind and a.kind in ('matrix', *INTERVALS):
     return len(a.body) == len(g.body) and all(map(_same, a.body, g.body))
-  if a.kind == g.kind and a.kind in ('{}', r'\cup'):
+  if a.kind == g.kind and a.kind in ('{}', r'\cup', 'and', 'or'):
     return _matched(a.body, g.body)
   if {a.kind, g.kind} == {'{}', r'\cup'}:  # "x < 1 or x > 2" is a union
     alternatives = a.body if a.kind == '{}' else g.body

@@ -18,7 +18,8 @@ FUNCTIONS = math_units.FUNCTIONS
 THOUSANDS = re.compile(r'(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)')
 SPACED = re.compile(r'[+-]?\d{1,3}(?: \d{3}){2,}')
 LETTER = re.compile('[a-zA-Z]')
-AND = re.compile(r',? ?\b(?:and|or)\b ?')
+AND = re.compile(r',? ?\b(and|or)\b ?')
+INEQUALITY = re.compile(r'[<>]|\\(?:[lg]eq?|[lg]t)(?![a-z])')
 NAME = re.compile(
   r"((?:[a-zA-Z]|\\[a-z]+)'*(?:_\w|_\{\w+\}|\(-?\w+\))?|\([a-z](?:, ?[a-z])+\))"
   r' ?(?:=|\\in(?![a-z])) ?'
@@ -82,7 +83,7 @@ def _value(text):
   if len(parts := _split(text, r'\cup')) > 1:
     return Value(r'\cup', _ordered(parts))
   if len(parts := _alternatives(_split(AND.sub(',', text), ','))) > 1:
-    return _several(parts)
+    return _several(parts, set(AND.findall(text)))
   name = ''
   if match := NAME.match(text):
     name, text = match[1].replace(' ', ''), text[match.end() :]
@@ -111,10 +112,17 @@ def _value(text):
   return Value(brackets, tuple(map(_value, parts)), name=name)
 
 
-def _several(parts):
-  """Several values: the set of them, or, as in x=1, y=2, a point."""
+def _several(parts, words):
+  """Several values: the set of them, or, as in x=1, y=2, a point. Between
+  inequalities `and` is no `or`; neither is it between names and letters."""
   values = _ordered(parts)
   names = sorted({value.name for value in values})
+  if 'and' in words and any(INEQUALITY.search(x.raw) for x in values):
+    return Value('and', values)
+  if 'or' in words and (
+    len(names) > 1 or all(x.kind == 'text' and x.raw.isalpha() for x in values)
+  ):
+    return Value('or', values)
   if len(names) < len(values) or not all(map(LETTER.fullmatch, names)):
     return Value('{}', values)
   point = sorted(values, key=lambda value: value.name)
