@@ -83,9 +83,7 @@ class Verifiers:
 
   def accuracy(self, records, texts):
     """The verdicts' values; masked where nothing could be judged."""
-    verdicts = self.verdicts(records, texts)
-    value_N = np.array([x.value for x in verdicts], np.float32)
-    return np.ma.masked_invalid(value_N)
+    return values(self.verdicts(records, texts))
 
   def verdicts(self, records, texts):
     """A Verdict on the accuracy of each text."""
@@ -98,6 +96,9 @@ class Verifiers:
       found = dict(zip(new, self._judge(list(new.values()), list(new))))
       verdicts = [self._verdict(key, found) for key in keys]
       self.counts.update(x.kind for x in verdicts)
+      for (key, _), verdict in found.items():
+        if np.isnan(verdict.value):
+          print(f'record {key[0]} was not judged: {verdict.reason}', flush=True)
       for key, verdict in found.items():
         if not np.isnan(verdict.value):
           self.known[key] = verdict
@@ -152,6 +153,12 @@ class Verifiers:
     for n, answer in zip(programs, answers):
       verdicts[n] = by_tests(answer)
     return [verdicts[n] for n in range(len(records))]
+
+
+def values(verdicts):
+  """The verdicts as a reward; masked where nothing could be judged."""
+  value_N = np.array([x.value for x in verdicts], np.float32)
+  return np.ma.masked_invalid(value_N)
 
 
 def key_of(record, text):

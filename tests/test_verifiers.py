@@ -109,12 +109,17 @@ def test_what_is_not_decided_within_its_limits_is_not_equal(watched, failure):
 
 
 @pytest.mark.parametrize('failure', ['died', 'error: KeyError'])
-def test_a_lost_worker_costs_its_own_sample_and_is_counted(watched, failure):
+def test_a_lost_worker_costs_its_own_sample_and_is_counted_and_said(
+  watched, failure, capsys
+):
   watched.mathematics.answer = workers.Answer(None, failure)
   records = [record(0, answer='x'), record(1)]
   value_N = watched.accuracy(records, [boxed('y+z'), boxed('4')])
   assert value_N.mask.tolist() == [True, False] and value_N[1] == 1
   assert watched.taken()['infra'] == 1
+  assert f'record q0 was not judged: the verifier failed: {failure}' in (
+    capsys.readouterr().out
+  )
   watched.mathematics.answer = workers.Answer([True, 'yes'], '')
   again_N = watched.accuracy(records, [boxed('y+z'), boxed('4')])
   assert again_N.tolist() == [1, 1]  # A loss is not remembered.

@@ -81,11 +81,11 @@ def load(c):
 def judged(c, judges, records, texts):
   """A line for each text: its rewards, and why the accuracy is what it is."""
   weights = dict.fromkeys(c.rewards, 1.0)
-  # Remembered from here on, so that the sum below asks nobody again.
-  verdicts = [None] * len(texts)
+  verdicts, more = [None] * len(texts), {}
   if 'accuracy' in c.rewards:
     verdicts = judges.verdicts(records, texts)
-  _, parts = rewards.total(weights, records, texts, more=judges.rules)
+    more['accuracy'] = lambda *_: verifiers.values(verdicts)
+  _, parts = rewards.total(weights, records, texts, more=more)
   for n, (record, verdict) in enumerate(zip(records, verdicts)):
     numbers = {name: x[n] for name, x in parts.items()}
     line = dict(
