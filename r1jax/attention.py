@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from r1jax import cpu
 
 HIDDEN = -1e30  # the score of a key that must not be seen
+TILE = 128  # rows are padded to multiples of it for the kernel
+LONG = 16384  # from here on the fused backward kernel takes too much memory
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -82,3 +84,43 @@ def write(cpu_layout, cache_BKTC, new_BKC, column_B):
   if cpu_layout:
     return cpu.write(put, cache_BKTC, new_BKC, column_B)
   return put(cache_BKTC, new_BKC, column_B)
+
+
+def splash(q_BTKGC, k_BKSC, v_BKSC, pos_BT, pos_BS, interpret=False):
+  """attend, by the kernel of TPUs that keeps the scores on the chip, for keys
+  that are those of the queries themselves.
+
+  In a row whose real tokens stand side by side, 0 <= pos_key <= pos_query is
+  "not behind the query, and real": a causal mask and two segments.
+  """
+  B, T, K, G, C = q_BTKGC.shape
+  fill = -T % TILE
+  pad = lambda a, axis: jnp.pad(
+    a, [(0, fill if i == axis else 0) for i in range(a.ndim)]
+  )
+  q_BTHC = (q_BTKGC * C**-0.5).astype(q_BTKGC.dtype).reshape(B, T, K * G, C)
+  q_BHTC = pad(q_BTHC, 1).swapaxes(1, 2)
+  real_BT = pad((pos_BT >= 0).astype(jnp.int32), 1)
+  out_BHTC = jax.vmap(_kernel(K * G, T + fill, interpret))(
+    q_BHTC, pad(k_BKSC, 2), pad(v_BKSC, 2), (real_BT, real_BT)
+  )
+  return out_BHTC.swapaxes(1, 2)[:, :T].reshape(B, T, K, G, C)
+
+
+@functools.cache
+def _kernel(heads, T, interpret):
+  """(q_HTC, k_KTC, v_KTC, (segment_T, segment_T)) -> out_HTC."""
+  from jax.experimental.pallas.ops.tpu import splash_attention as kernels
+
+  block = max(n for n in (512, 256, TILE) if T % n == 0)
+  two = (None, None) if T < LONG else (block, block)
+  sizes = kernels.BlockSizes(
+    block, block, block, block, block, block, *two,
+    use_fused_bwd_kernel=T < LONG,
+  )  # fmt: skip
+  mask = kernels.MultiHeadMask([kernels.CausalMask((T, T))] * heads)
+  with jax.ensure_compile_time_eval():
+    kernel = kernels.make_splash_mha_single_device(
+      mask, block_sizes=sizes, interpret=interpret
+    )
+  return lambda q, k, v, ids: kernel(q, k, v, kernels.SegmentIds(*ids))

@@ -1,6 +1,7 @@
 """Layouts and forms that pay on XLA's CPU backend alone. ModelConfig.cpu_layout
 is the one switch; elsewhere the plain forms beside each use are taken."""
 
+import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
@@ -17,6 +18,12 @@ def turn(a):
   if a.dtype != jnp.bfloat16:
     return a
   return with_layout_constraint(a, Layout(tuple(range(a.ndim))))
+
+
+def apart(a):
+  """a, to be computed as it is written: a transposition that is folded into a
+  product in bfloat16 gives it operands that no kernel takes."""
+  return jax.lax.optimization_barrier(a)
 
 
 def write(put, cache_BKTC, new_BKC, column_B):

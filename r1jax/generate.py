@@ -146,14 +146,15 @@ def encode(words, records, c):
 class Generator:
   """Samples of a policy's answers, rewarded.
 
-  map_loops places fn(params, rows) -> rows on the devices, each of which
-  decodes its own prompts with slots of its own; shards is their number. width
-  holds the longest prompt of the run, so that every call has one shape. reward
-  is a (records, texts) -> Future of (reward_N, parts by name).
+  map_rows(make, cfg) places make(cfg), a fn(params, rows) -> rows, on the
+  devices, each of which decodes its own prompts with slots of its own; shards
+  is their number. width holds the longest prompt of the run, so that every call
+  has one shape. reward is a (records, texts) -> Future of (reward_N, parts by
+  name).
   """
 
-  def __init__(self, map_loops, shards, cfg, words, prompt, sc, reward, width):
-    self.map_loops, self.shards, self.width = map_loops, shards, width
+  def __init__(self, map_rows, shards, cfg, words, prompt, sc, reward, width):
+    self.map_rows, self.shards, self.width = map_rows, shards, width
     self._placed = functools.cache(self._place)
     self.cfg, self.words, self.prompt = cfg, words, prompt
     self.reward = reward
@@ -196,13 +197,16 @@ class Generator:
     return _first(rollout, len(rows) * group)
 
   def _place(self, group, sc):
-    def decode(params, rows):
-      prompts, key_P2 = rows
-      key = jax.random.wrap_key_data(key_P2[0])
-      out = sample.sample(params, self.cfg, prompts, key, group, sc)
-      return out.replace(steps=out.steps[None], live=out.live[None])
+    def make(cfg):
+      def decode(params, rows):
+        prompts, key_P2 = rows
+        key = jax.random.wrap_key_data(key_P2[0])
+        out = sample.sample(params, cfg, prompts, key, group, sc)
+        return out.replace(steps=out.steps[None], live=out.live[None])
 
-    return self.map_loops(decode)
+      return decode
+
+    return self.map_rows(make, self.cfg)
 
   def _texts(self, rollout):
     """From the first drawn token to the last real one, results included."""

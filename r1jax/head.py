@@ -2,34 +2,51 @@
 of more than a chunk of columns, forward and backward."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from r1jax import cpu
+from r1jax import split as splits
 
 HIDDEN = -1e30  # the logit of an id that no tokenizer knows
 
 
-def logits(hidden, table_VD, real_vocab=0):
-  """hidden[..., D] @ table' in float32; ids from real_vocab on get HIDDEN."""
+class How(NamedTuple):
+  """Where the table lies and under which name, and what is computed of it."""
+
+  split: splits.Whole | splits.Split
+  name: str
+  dtype: str  # of the matrix products
+  temperature: float
+  real_vocab: int
+  cpu_layout: bool
+
+
+def logits(split, hidden, table_VD, real_vocab=0):
+  """hidden[..., D] @ table' in float32, for the ids of this part of the table;
+  ids from real_vocab on get HIDDEN."""
   out = jax.lax.dot_general(
     hidden,
     table_VD,
     (((hidden.ndim - 1,), (1,)), ((), ())),
     preferred_element_type=jnp.float32,
   )
-  if real_vocab and real_vocab < table_VD.shape[0]:
-    known = jnp.arange(table_VD.shape[0]) < real_vocab
+  V = table_VD.shape[0]
+  if real_vocab and real_vocab < V * split.model:
+    known = jnp.arange(V) + split.first_id(V) < real_vocab
     known = jnp.expand_dims(known, tuple(range(out.ndim - 1)))
     out = jnp.where(known, out, HIDDEN)
   return out
 
 
-def token_logprobs(
-  hidden_BTD, table_VD, target_BT, *, temperature, chunk, real_vocab, cpu_layout
-):
-  """(log p(target), entropy) of softmax(hidden @ table' / temperature)."""
+def token_logprobs(how, chunk, hidden_BTD, table_VD, target_BT):
+  """(log p(target), entropy) of softmax(hidden @ table' / temperature).
+
+  The table is the parameter itself: it is gathered once forward and once
+  backward, and its gradient is summed once, in float32, after the last chunk.
+  """
   B, T, D = hidden_BTD.shape
   chunk = min(chunk, T)
   count = -(-T // chunk)
@@ -39,57 +56,79 @@ def token_logprobs(
     .swapaxes(0, 1)
   )
   join = lambda a: a.swapaxes(0, 1).reshape(B, -1)[:, :T]
-  static = (float(temperature), real_vocab, cpu_layout)
-  logp, entropy = _chunks(static, cut(hidden_BTD), table_VD, cut(target_BT))
+  logp, entropy = _chunks(how, cut(hidden_BTD), table_VD, cut(target_BT))
   return join(logp), join(entropy)
 
 
-def _scores(static, hidden_BcD, table_VD, target_Bc):
-  temperature, real_vocab, _ = static
-  scores_BcV = logits(hidden_BcD, table_VD, real_vocab) / temperature
+def _scores(how, hidden_BcD, table_VD, id_Bc):
+  """Scores of this part's ids, their log-normaliser and the target's log p;
+  id_Bc is the target counted from the part's first id."""
+  split, V = how.split, table_VD.shape[0]
+  scores_BcV = logits(split, hidden_BcD, table_VD, how.real_vocab)
+  scores_BcV /= how.temperature
   lse_Bc = jax.nn.logsumexp(scores_BcV, axis=-1)
-  chosen = jnp.take_along_axis(scores_BcV, target_Bc[..., None], axis=-1)
-  return scores_BcV, lse_Bc, chosen[..., 0] - lse_Bc
+  pick = lambda id_Bc: jnp.take_along_axis(
+    scores_BcV, id_Bc[..., None], axis=-1
+  )[..., 0]
+  if split.model == 1:
+    return scores_BcV, lse_Bc, pick(id_Bc) - lse_Bc
+  most_Bc = split.most(lse_Bc)
+  lse_Bc = jnp.log(split.sum(jnp.exp(lse_Bc - most_Bc))) + most_Bc
+  here_Bc = (id_Bc >= 0) & (id_Bc < V)
+  chosen_Bc = jnp.where(here_Bc, pick(jnp.where(here_Bc, id_Bc, 0)), 0)
+  return scores_BcV, lse_Bc, split.sum(chosen_Bc) - lse_Bc
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _chunks(static, hidden_nBcD, table_VD, target_nBc):
-  return _forward(static, hidden_nBcD, table_VD, target_nBc)[0]
+def _chunks(how, hidden_nBcD, table_VD, target_nBc):
+  return _forward(how, hidden_nBcD, table_VD, target_nBc)[0]
 
 
-def _forward(static, hidden_nBcD, table_VD, target_nBc):
+def _part(how, table_VD, target_nBc):
+  """This device's rows of the table, and the targets counted from its first."""
+  part_VD = how.split.weight(how.name, table_VD, how.dtype)
+  return part_VD, target_nBc - how.split.first_id(part_VD.shape[0])
+
+
+def _forward(how, hidden_nBcD, table_VD, target_nBc):
+  part_VD, id_nBc = _part(how, table_VD, target_nBc)
+
   def one(args):
-    scores_BcV, lse_Bc, logp_Bc = _scores(static, args[0], table_VD, args[1])
+    scores_BcV, lse_Bc, logp_Bc = _scores(how, args[0], part_VD, args[1])
     prob = jnp.exp(scores_BcV - lse_Bc[..., None])
-    return logp_Bc, lse_Bc - jnp.sum(prob * scores_BcV, axis=-1)
+    mean_Bc = how.split.sum(jnp.sum(prob * scores_BcV, axis=-1))
+    return logp_Bc, lse_Bc - mean_Bc
 
-  out = jax.lax.map(one, (hidden_nBcD, target_nBc))
+  out = jax.lax.map(one, (hidden_nBcD, id_nBc))
   return out, (hidden_nBcD, table_VD, target_nBc)
 
 
-def _backward(static, saved, cotangents):
+def _backward(how, saved, cotangents):
   hidden_nBcD, table_VD, target_nBc = saved
-  temperature, _, cpu_layout = static
-  D, V = hidden_nBcD.shape[-1], table_VD.shape[0]
+  part_VD, id_nBc = _part(how, table_VD, target_nBc)
+  V, D = part_VD.shape
 
   def one(dtable, args):
-    hidden_BcD, target_Bc, g_Bc = args
-    scores_BcV, lse_Bc, _ = _scores(static, hidden_BcD, table_VD, target_Bc)
+    hidden_BcD, id_Bc, g_Bc = args
+    scores_BcV, lse_Bc, _ = _scores(how, hidden_BcD, part_VD, id_Bc)
     prob = jnp.exp(scores_BcV - lse_Bc[..., None])
-    hit = jnp.arange(V)[None, None] == target_Bc[..., None]
-    d_BcV = (hit - prob) * (g_Bc / temperature)[..., None]
-    d_MV = d_BcV.astype(table_VD.dtype).reshape(-1, V)
+    hit = jnp.arange(V)[None, None] == id_Bc[..., None]
+    d_BcV = (hit - prob) * (g_Bc / how.temperature)[..., None]
+    d_MV = d_BcV.astype(part_VD.dtype).reshape(-1, V)
     h_MD = hidden_BcD.reshape(-1, D)
-    turn = cpu.turn if cpu_layout else jnp.transpose
-    dhidden = cpu.dot(d_MV, table_VD)
+    turn = cpu.turn if how.cpu_layout else jnp.transpose
+    dhidden = cpu.dot(d_MV, part_VD)
     dhidden = dhidden.astype(hidden_BcD.dtype).reshape(hidden_BcD.shape)
     # float32 sums over the chunks, whatever the products' dtype.
     return dtable + cpu.dot(turn(h_MD), d_MV), dhidden
 
   zero_DV = jnp.zeros((D, V), jnp.float32)
-  args = (hidden_nBcD, target_nBc, cotangents[0])
-  dtable_DV, dhidden = jax.lax.scan(one, zero_DV, args)
-  return dhidden, dtable_DV.T.astype(table_VD.dtype), None
+  g_nBc = how.split.sum(cotangents[0])
+  dtable_DV, dhidden = jax.lax.scan(one, zero_DV, (hidden_nBcD, id_nBc, g_nBc))
+  if how.cpu_layout:
+    dtable_DV = cpu.apart(dtable_DV)
+  dtable_VD = how.split.gradient(how.name, dtable_DV.T)
+  return dhidden, dtable_VD.astype(table_VD.dtype), None
 
 
 _chunks.defvjp(_forward, _backward)

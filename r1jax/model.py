@@ -8,12 +8,14 @@ F feed-forward width, V vocabulary.
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from r1jax import attention, dots, head
+from r1jax import split as splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +51,9 @@ class ModelConfig:
   scan_layers: bool = True
   remat: str = 'none'
   head_chunk: int = 128  # columns whose logits exist at one time
+  attention: str = 'einsum'  # or 'splash', the kernel of TPUs
   cpu_layout: bool = False
+  split: splits.Whole | splits.Split = splits.Whole()
 
 
 def rms_norm(x, scale, eps):
@@ -90,15 +94,20 @@ class Block(nn.Module):
 
   cfg: ModelConfig
 
+  def stored(self, name, shape, init):
+    # param() would check the parts of a split against the shape of the whole.
+    if self.is_initializing():
+      return self.param(name, init, shape)
+    return self.get_variable('params', name)
+
   def weight(self, name, shape, std):
-    # The decode loop hands in weights cast to cfg.dtype; param() would check
-    # them against float32 shapes at every call, and find nothing.
-    if not self.is_initializing():
-      return self.get_variable('params', name).astype(self.cfg.dtype)
-    return self.param(name, nn.initializers.normal(std), shape)
+    c, w = self.cfg, self.stored(name, shape, nn.initializers.normal(std))
+    w = c.split.weight(name, w, c.dtype)
+    assert w.size * c.split.model == math.prod(shape), f'{name}: another split'
+    return w
 
   def scale(self, name, size):
-    return self.param(name, nn.initializers.ones, (size,))
+    return self.stored(name, (size,), nn.initializers.ones)
 
   @nn.compact
   def __call__(self, x_BTD, rope, pos_BT, past=None):
@@ -108,11 +117,14 @@ class Block(nn.Module):
     dot = functools.partial(dots.linear, c.cpu_layout)
     write = functools.partial(attention.write, c.cpu_layout)
     attend = functools.partial(attention.attend, c.cpu_layout)
+    if c.attention == 'splash' and past is None:
+      attend = attention.splash
 
     h = rms_norm(x_BTD, self.scale('norm1', D), c.norm_eps)
+    h = c.split.enter(h)
     qkv = dot(h, self.weight('qkv', (D, K, G + 2, C), D**-0.5))
     if c.qkv_bias:
-      bias = self.param('qkv_bias', nn.initializers.zeros, (K, G + 2, C))
+      bias = self.stored('qkv_bias', (K, G + 2, C), nn.initializers.zeros)
       qkv += bias[None, None]
     q, k, v = jax.lax.split(qkv.astype(x_BTD.dtype), (G, 1, 1), axis=3)
     if c.qk_norm:
@@ -128,19 +140,22 @@ class Block(nn.Module):
     o = attend(q_BTKGC, k_BKSC, v_BKSC, pos_BT, pos_BS).astype(x_BTD.dtype)
     o = o.reshape(*o.shape[:2], -1)
     out = self.weight('out', (K, G, C, D), (2 * c.layers * K * G * C) ** -0.5)
-    x_BTD += dot(o, out.reshape(-1, D)).astype(x_BTD.dtype)
+    o = dot(o, out.reshape(-1, D)).astype(x_BTD.dtype)
+    x_BTD += c.split.leave(o)
 
     h = rms_norm(x_BTD, self.scale('norm2', D), c.norm_eps)
+    h = c.split.enter(h)
     h = dot(h, self.weight('gate_up', (D, 2, F), D**-0.5))
     gate, up = (a[:, :, 0] for a in jax.lax.split(h, (1, 1), axis=2))
     h = (jax.nn.silu(gate) * up).astype(x_BTD.dtype)
     down = self.weight('down', (F, D), (2 * c.layers * F) ** -0.5)
-    x_BTD += dot(h, down).astype(x_BTD.dtype)
+    x_BTD += c.split.leave(dot(h, down).astype(x_BTD.dtype))
     return x_BTD, (k_BKSC, v_BKSC)
 
 
 def init(key, cfg):
   """Fresh float32 parameters; the leaves of 'layers' are stacked over N."""
+  cfg = dataclasses.replace(cfg, split=splits.Whole())
   x_BTD, pos_BT = jnp.zeros((1, 1, cfg.width)), jnp.zeros((1, 1), jnp.int32)
   block = lambda k: Block(cfg).init(k, x_BTD, rotary(cfg, pos_BT), pos_BT)
   normal = lambda i: jax.random.normal(
@@ -182,19 +197,21 @@ def unstack(params, cfg):
 
 
 def for_decoding(params, cfg):
-  """The weights as the decode loop reads them at every token: in cfg.dtype
-  but for the norms, and unstacked where the layers are unrolled."""
+  """(params, cfg) as the decode loop reads them: weights whole over 'data', in
+  cfg.dtype but for the norms, unstacked where the layers are unrolled."""
+  weight = lambda name, a: cfg.split.weight(name, a, cfg.dtype)
   layers = {
-    name: a if 'norm' in name or 'bias' in name else a.astype(cfg.dtype)
+    name: a if 'norm' in name or 'bias' in name else weight(name, a)
     for name, a in params['layers'].items()
   }
   tables = {
-    name: params[name].astype(cfg.dtype)
+    name: weight(name, params[name])
     for name in ('embed', 'head')
     if name in params
   }
   params = params | tables | dict(layers=layers)
-  return params if cfg.scan_layers else unstack(params, cfg)
+  cfg = dataclasses.replace(cfg, split=cfg.split.whole())
+  return params if cfg.scan_layers else unstack(params, cfg), cfg
 
 
 def forward(params, cfg, tokens_BT, pos_BT, past=None):
@@ -207,7 +224,9 @@ def forward(params, cfg, tokens_BT, pos_BT, past=None):
   its position, T must be 1: the token's key is written, then all are read, and
   kv is the cache. With cfg.scan_layers false kv is a tuple of N pairs.
   """
-  x_BTD = params['embed'][tokens_BT].astype(cfg.dtype)
+  split = cfg.split.along(tokens_BT.shape[1])
+  cfg = dataclasses.replace(cfg, split=split)
+  x_BTD = split.lookup(params['embed'], tokens_BT, cfg.dtype)
   rope = rotary(cfg, pos_BT)
   block = lambda x, layer, past: Block(cfg).apply(
     {'params': layer}, x, rope, pos_BT, past
@@ -226,18 +245,21 @@ def forward(params, cfg, tokens_BT, pos_BT, past=None):
       x_BTD, new = block(x_BTD, layer, old)
       kv.append(new)
     kv = tuple(kv)
-  return rms_norm(x_BTD, params['norm'], cfg.norm_eps), kv
+  return split.enter(rms_norm(x_BTD, params['norm'], cfg.norm_eps)), kv
 
 
-def table(params, cfg):
-  """The head's [V, D] matrix in cfg.dtype: the embedding where it is tied."""
-  name = 'embed' if cfg.tie_embeddings else 'head'
-  return params[name].astype(cfg.dtype)
+def table(cfg):
+  """The name of the head's [V, D] matrix: the embedding where it is tied."""
+  return 'embed' if cfg.tie_embeddings else 'head'
 
 
 def unembed(params, cfg, hidden_BTD):
   """float32 logits; the padding of the vocabulary gets head.HIDDEN."""
-  return head.logits(hidden_BTD, table(params, cfg), cfg.real_vocab)
+  name = table(cfg)
+  table_VD = cfg.split.weight(name, params[name], cfg.dtype)
+  return cfg.split.all_ids(
+    head.logits(cfg.split, hidden_BTD, table_VD, cfg.real_vocab)
+  )
 
 
 def logprobs(params, cfg, tokens_BL, pos_BL, temperature=1.0):
@@ -249,15 +271,14 @@ def logprobs(params, cfg, tokens_BL, pos_BL, temperature=1.0):
   distribution which token t was drawn from; it passes no gradient.
   """
   hidden_BTD, _ = forward(params, cfg, tokens_BL, pos_BL)
+  how = head.How(
+    cfg.split, table(cfg), cfg.dtype, float(temperature), cfg.real_vocab,
+    cfg.cpu_layout,
+  )  # fmt: skip
   logp, entropy = head.token_logprobs(
-    hidden_BTD[:, :-1],
-    table(params, cfg),
+    how, cfg.head_chunk, hidden_BTD[:, :-1], params[table(cfg)],
     tokens_BL[:, 1:],
-    temperature=temperature,
-    chunk=cfg.head_chunk,
-    real_vocab=cfg.real_vocab,
-    cpu_layout=cfg.cpu_layout,
-  )
+  )  # fmt: skip
   known_BL = pos_BL > 0
   pad = functools.partial(jnp.pad, pad_width=((0, 0), (1, 0)))
   return pad(logp) * known_BL, pad(entropy) * known_BL

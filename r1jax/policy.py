@@ -7,6 +7,8 @@ import jax
 from r1jax import convert, errors, model, tokenizer
 from r1jax.config import option
 
+ATTENTION = 'auto', 'einsum', 'splash'
+
 
 @dataclasses.dataclass(frozen=True)
 class ComputeConfig:
@@ -17,6 +19,9 @@ class ComputeConfig:
   scan_decode: bool = option(False, 'one compiled layer while decoding')
   remat: str = option(
     'none', 'recompute in the backward pass: none, full, dots'
+  )
+  attention: str = option(
+    'auto', 'einsum, splash (the kernel of TPUs), auto: by the devices'
   )
   head_chunk: int = option(
     128, 'columns whose logits exist at one time', least=1
@@ -39,10 +44,12 @@ def load(init, compute, scratch, seed, score=False):
   reward model only where `score` says that one is wanted."""
   if compute.dtype not in ('float32', 'bfloat16') or (
     compute.remat not in ('none', *model.REMAT)
+    or compute.attention not in ATTENTION
   ):
     raise errors.UserError(
       'config.compute.dtype can be float32 or bfloat16, config.compute.remat '
-      f'none, {" or ".join(model.REMAT)}'
+      f'none, {" or ".join(model.REMAT)}, config.compute.attention '
+      f'{" or ".join(ATTENTION)}'
     )
   if not init or init == 'scratch' and scratch is None:
     raise errors.UserError(
@@ -83,16 +90,24 @@ def load(init, compute, scratch, seed, score=False):
         f'the tokenizer of {init} names no end token, so no response could '
         'end: give the checkpoint an eos_token'
       )
-  cfg = dataclasses.replace(
+  return params, computed(cfg, compute, words.vocab_size), words
+
+
+def computed(cfg, compute, real_vocab, backend=None):
+  """The model's config with how it is computed on the devices of a backend."""
+  backend, attention = backend or jax.default_backend(), compute.attention
+  if attention == 'auto':
+    attention = 'splash' if backend == 'tpu' else 'einsum'
+  return dataclasses.replace(
     cfg,
-    real_vocab=words.vocab_size,
+    real_vocab=real_vocab,
     dtype=compute.dtype,
     scan_layers=compute.scan_layers,
     remat=compute.remat,
     head_chunk=compute.head_chunk,
-    cpu_layout=jax.default_backend() == 'cpu',
+    attention=attention,
+    cpu_layout=backend == 'cpu',
   )
-  return params, cfg, words
 
 
 def check_length(cfg, tokens):

@@ -76,11 +76,10 @@ def load(c, place, records, held, judges, executor):
     for name, path in c.reward_models.items()
   }  # fmt: skip
   teacher, ref_cfg = load_teacher(c, place, words) if c.teacher else (None, cfg)
-  score = lambda cfg: parallel.map_rows(
-    place, grpo.make_score(cfg, c.sample.temperature)
-  )
+  make = functools.partial(grpo.make_score, temperature=c.sample.temperature)
+  score = functools.partial(parallel.map_rows, place, make)
   generator = generate.Generator(
-    functools.partial(parallel.map_loops, place), place.rows,
+    functools.partial(parallel.map_rows, place), place.rows,
     dataclasses.replace(cfg, scan_layers=c.compute.scan_decode, remat='none'),
     words, c.prompt, c.sample,
     functools.partial(

@@ -163,7 +163,7 @@ def sample(params, cfg, prompts, key, group, sc):
   last prompt token. A key's column in the cache is its position, so nothing is
   ever cleared: stale columns lie above the query and are invisible.
   """
-  params = model.for_decoding(params, cfg)
+  params, cfg = model.for_decoding(params, cfg)
   P, width = prompts.tokens_PL.shape
   B, L, K = P * group, width + sc.max_new, sc.refill_every
   S = min(sc.slots, B)
@@ -194,7 +194,9 @@ def sample(params, cfg, prompts, key, group, sc):
 
   def segment(window, cache, slots):
     """K steps over the first `window` columns of the cache."""
-    part = jax.tree.map(lambda a: a[..., :window, :], cache)
+    part = cache
+    if window < L:  # The whole cache is not copied out and in.
+      part = jax.tree.map(lambda a: a[..., :window, :], cache)
 
     def body(carry, _):
       *carry, drawn = _step(params, cfg, sc, *carry)
@@ -202,7 +204,9 @@ def sample(params, cfg, prompts, key, group, sc):
 
     (part, slots), drawn = jax.lax.scan(body, (part, slots), length=K)
     put = lambda a, p: jax.lax.dynamic_update_slice(a, p, (0,) * a.ndim)
-    return jax.tree.map(put, cache, part), slots, drawn
+    if window < L:
+      part = jax.tree.map(put, cache, part)
+    return part, slots, drawn
 
   def turn(carry):
     cache, slots, waiting, out, finished_B, steps, live = carry

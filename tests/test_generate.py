@@ -71,7 +71,7 @@ class Decoder:
   def __init__(self, responses, group):
     self.responses, self.group, self.calls = responses, group, []
 
-  def __call__(self, fn):
+  def __call__(self, make, cfg):
     def loop(params, rows):
       self.calls.append(rows)
       return made_of(self.responses, rows[0], self.group)
@@ -173,7 +173,7 @@ def test_a_sample_does_not_depend_on_the_records_drawn_with_it():
   place = parallel.placement(parallel.ParallelConfig())
   assert place.rows == 4
   generator = generate.Generator(
-    functools.partial(parallel.map_loops, place), 4, cfg, WORDS, PROMPT, SC,
+    functools.partial(parallel.map_rows, place), 4, cfg, WORDS, PROMPT, SC,
     generate.at_once(functools.partial(rewards.total, dict(format=1.0))), 6,
   )  # fmt: skip
   params = parallel.put_state(place, model.init(jax.random.key(0), cfg))

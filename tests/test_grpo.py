@@ -2,6 +2,7 @@
 however it is cut the same numbers."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -195,7 +196,9 @@ def batch(c, old=0.0):
 
 
 def scorer():
-  return parallel.map_rows(place(), grpo.make_score(CFG, TEMPERATURE))
+  return parallel.map_rows(
+    place(), functools.partial(grpo.make_score, temperature=TEMPERATURE), CFG
+  )
 
 
 @pytest.mark.parametrize('rows, buckets', [(4, 1), (4, 3), (6, 3)])

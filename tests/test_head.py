@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax import head, model
+from r1jax import head, model, split
 
 B, T, D, V = 2, 7, 5, 13
 REAL = 11
@@ -49,10 +49,10 @@ def test_values_and_gradients_are_those_of_log_softmax(
 ):
   hidden_BTD, table_VD, target_BT, pull_BT = arrays()
   plain = lambda h, t: naive(h, t, target_BT, temperature, real_vocab)
-  chunked = lambda h, t: head.token_logprobs(
-    h, t, target_BT, temperature=temperature, chunk=chunk,
-    real_vocab=real_vocab, cpu_layout=cpu_layout,
-  )  # fmt: skip
+  how = head.How(
+    split.Whole(), 'head', 'float32', temperature, real_vocab, cpu_layout
+  )
+  chunked = lambda h, t: head.token_logprobs(how, chunk, h, t, target_BT)
   want = pulled(plain, hidden_BTD, table_VD, pull_BT)
   got = pulled(chunked, hidden_BTD, table_VD, pull_BT)
   for x, y in zip(jax.tree.leaves(got)[:3], jax.tree.leaves(want)[:3]):
@@ -64,7 +64,7 @@ def test_values_and_gradients_are_those_of_log_softmax(
 
 def test_padding_of_the_vocabulary_has_no_probability():
   hidden_BTD, table_VD, _, _ = arrays()
-  logits = head.logits(100 * hidden_BTD, table_VD, REAL)
+  logits = head.logits(split.Whole(), 100 * hidden_BTD, table_VD, REAL)
   assert logits.dtype == jnp.float32
   prob = jax.nn.softmax(logits, axis=-1)
   assert not prob[..., REAL:].any()
@@ -73,9 +73,8 @@ def test_padding_of_the_vocabulary_has_no_probability():
 
 def test_the_entropy_passes_no_gradient():
   hidden_BTD, table_VD, target_BT, _ = arrays()
-  entropy = lambda h, t: head.token_logprobs(
-    h, t, target_BT, temperature=1.0, chunk=3, real_vocab=0, cpu_layout=False
-  )[1].sum()
+  how = head.How(split.Whole(), 'head', 'float32', 1.0, 0, False)
+  entropy = lambda h, t: head.token_logprobs(how, 3, h, t, target_BT)[1].sum()
   for grad in jax.grad(entropy, argnums=(0, 1))(hidden_BTD, table_VD):
     assert not grad.any()
 

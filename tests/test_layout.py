@@ -14,7 +14,7 @@ from r1jax import losses, model, parallel, train
 
 CFG = model.ModelConfig(
   vocab_size=28, width=16, layers=1, heads=12, kv_heads=4, head_dim=6, ffn=20,
-  head_chunk=4,
+  head_chunk=4, tie_embeddings=False, qkv_bias=True, qk_norm=True,
 )  # fmt: skip
 PROMPT = np.array([1, 4, 2, 3, 2, 5])
 LENGTH = np.array([11, 6, 10, 3, 7, 9])  # prompt and response
@@ -119,15 +119,16 @@ def micro_batches(which, kind, *, count, filler, side, extra, buckets):
 
 
 def results(
-  form=(), kind='pmap', devices=1, model=1, count=1, filler=0, side='right',
+  form=(), kind='pmap', devices=1, model=1, slices=1, count=1, filler=0, side='right',
   extra=0, buckets=False,
 ):  # fmt: skip
   """(metrics, gradients) of every choice under one layout."""
   cfg = dataclasses.replace(CFG, **dict(form))
   place = parallel.placement(
-    parallel.ParallelConfig(kind=kind, model=model), jax.devices()[:devices]
+    parallel.ParallelConfig(kind=kind, model=model, slices=slices),
+    jax.devices()[:devices],
   )
-  tx = optax.sgd(1.0)
+  tx, cfg = optax.sgd(1.0), parallel.on(place, cfg)
   step = parallel.train_step(place, functools.partial(loss_fn, cfg), tx)
   for choice in CHOICES:
     state = train.new_state(jax.tree.map(jnp.array, params()), tx)
@@ -154,6 +155,8 @@ LAYOUTS = dict(
   mesh_4_data=dict(kind='mesh', devices=4, filler=2),
   mesh_2_data_2_model=dict(kind='mesh', devices=4, model=2),
   mesh_4_model=dict(kind='mesh', devices=4, model=4),
+  mesh_4_model_tokens=dict(kind='mesh', devices=4, model=4, extra=1),
+  mesh_2_slices=dict(kind='mesh', devices=4, slices=2, filler=2),
   mesh_micro_batches=dict(
     kind='mesh', devices=4, model=2, count=2, filler=2, extra=1
   ),

@@ -291,7 +291,7 @@ def test_decoding_with_a_cache_is_the_full_forward(scan, cpu_layout):
   cache = one((2, *shape)) if scan else tuple(one(shape) for _ in range(2))
   step = jax.jit(
     lambda params, token, pos, cache: model.forward(
-      model.for_decoding(params, cfg), cfg, token, pos, cache
+      model.for_decoding(params, cfg)[0], cfg, token, pos, cache
     )
   )
   for t in range(9):

@@ -154,7 +154,7 @@ class Canned:
   def __init__(self, policy, judge=None):
     self.policy, self.judge, self.asked = policy, judge, []
 
-  def __call__(self, map_loops, shards, cfg, words, prompt, sc, reward, width):
+  def __call__(self, map_rows, shards, cfg, words, prompt, sc, reward, width):
     def generator(params, records, numbers, key, group, temperature, max_new):
       if group == 4:
         texts = [text for x in records for text in self.policy[x['prompt']]]

@@ -94,7 +94,7 @@ def test_the_export_scores_as_the_run_said(trained):
   _, held = reward_model.load_records(c)
   assert len(held) == 64
   reward = preference.load(
-    workdir / 'model', c.compute, lambda fn: jax.jit(fn), micro=8
+    workdir / 'model', c.compute, lambda make, cfg: jax.jit(make(cfg)), micro=8
   )
   chance_NP = np.stack(
     [reward(held, [x[key] for x in held]) for key in ('chosen', 'rejected')], 1
@@ -189,7 +189,9 @@ def learnt(c, kind='pmap', devices=1, model_axis=1):
   noise = np.random.default_rng(2).standard_normal
   params = jax.tree.map(lambda a: np.float32(0.3 * noise(a.shape)), shapes)
   state = parallel.put_state(place, train.new_state(params, tx))
-  step = parallel.train_step(place, reward_model.loss_fn(CFG, c.kind), tx)
+  step = parallel.train_step(
+    place, reward_model.loss_fn(parallel.on(place, CFG), c.kind), tx
+  )
   state, sums = step(state, reward_model.batch(*ragged(c), c))
   state, sums = jax.device_get((state, sums))
   return sums, jax.tree.map(np.subtract, params, state.params)

@@ -196,13 +196,16 @@ def test_samples_do_not_depend_on_order_and_devices(kind, model_axis):
   )
   sc = dataclasses.replace(SC, ends=ENDS, slots=2, refill_every=1)
 
-  def rollout(params, rows):
-    out = sample.sample(params, CFG, rows, KEY, GROUP, sc)
-    return out.replace(steps=out.steps[None], live=out.live[None])
+  def make(cfg):
+    def rollout(params, rows):
+      out = sample.sample(params, cfg, rows, KEY, GROUP, sc)
+      return out.replace(steps=out.steps[None], live=out.live[None])
+
+    return rollout
 
   weights = parallel.put_state(place, params())
   rows = jax.device_get(prompts(ORDER))
-  out = parallel.map_loops(place, rollout)(weights, rows)
+  out = parallel.map_rows(place, make, CFG)(weights, rows)
   assert out.steps.size == place.rows and len(set(out.steps)) > 1
   assert out.live.sum() == out.mask_BL.sum()
   back = np.argsort(np.repeat(ORDER, GROUP) * GROUP + np.tile(range(GROUP), P))

@@ -46,7 +46,7 @@ class Run:
     )
     self.texts, self.ids_PT = workload.prompts(options.model, s)
     self.generator = generate.Generator(
-      functools.partial(parallel.map_loops, self.place),
+      functools.partial(parallel.map_rows, self.place),
       self.place.rows,
       self.decode_cfg,
       words,
@@ -68,7 +68,9 @@ class Run:
     )
     loss_fn = grpo.make_loss(self.grpo, self.cfg, 1.0)
     self.update_step = parallel.train_step(self.place, loss_fn, tx)
-    self.scorer = parallel.map_rows(self.place, grpo.make_score(self.cfg, 1.0))
+    self.scorer = parallel.map_rows(
+      self.place, functools.partial(grpo.make_score, temperature=1.0), self.cfg
+    )
     self.ref = parallel.put_state(self.place, params)
     self.state = parallel.put_state(
       self.place, train.new_state(parallel.copy(self.ref), tx)

@@ -22,8 +22,8 @@ def load(path, compute, map_rows, micro, put=jax.device_put):
   (pointwise). So reward models are of one scale, which the paper leaves open.
   What is too long loses its beginning; thinking that never ends leaves no
   summary, and its reward is 0.
-  map_rows places fn(params, rows) -> rows on the devices, put the parameters;
-  `micro` rows are scored at one time.
+  map_rows(make, cfg) places make(cfg), a fn(params, rows) -> rows, on the
+  devices, put the parameters; `micro` rows are scored at one time.
   """
   facts = _read_facts(path)
   params, cfg, words = policy.load(str(path), compute, None, 0, True)
@@ -35,7 +35,7 @@ def load(path, compute, map_rows, micro, put=jax.device_put):
   prompt = generate.PromptConfig(
     template=facts['template'], prefill=facts['prefill'], max_len=WIDTHS[-1]
   )
-  params, score = put(params), map_rows(make_score(cfg))
+  params, score = put(params), map_rows(make_score, cfg)
 
   def reward(records, texts):
     rows = encode(words, prompt, facts['part'], records, texts)

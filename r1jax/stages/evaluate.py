@@ -177,7 +177,7 @@ def sampler(c, records, judges):
   policy.check_length(cfg, width + c.sample.max_new + c.prompt.results_len)
   params = parallel.put_state(place, params)
   generator = generate.Generator(
-    functools.partial(parallel.map_loops, place), place.rows,
+    functools.partial(parallel.map_rows, place), place.rows,
     dataclasses.replace(cfg, scan_layers=c.compute.scan_decode, remat='none'),
     words, c.prompt, c.sample,
     generate.at_once(

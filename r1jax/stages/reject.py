@@ -96,7 +96,7 @@ def generator(c, place, model, prompt, sc, reward, width, group):
     cfg, scan_layers=c.compute.scan_decode, remat='none'
   )
   generated = generate.Generator(
-    functools.partial(parallel.map_loops, place), place.rows, cfg, words,
+    functools.partial(parallel.map_rows, place), place.rows, cfg, words,
     prompt, sc, reward, width,
   )  # fmt: skip
   params = parallel.put_state(place, params)

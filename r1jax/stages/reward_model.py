@@ -96,7 +96,7 @@ def run(config, workdir):
   tx = train.optimizer(c.optim, steps)
   state = parallel.put_state(place, train.new_state(params, tx))
   del params
-  score = parallel.map_rows(place, preference.make_score(cfg))
+  score = parallel.map_rows(place, preference.make_score, cfg)
 
   def micro_batches(n_B):
     mine = [rows[n] for n in n_B]
@@ -112,7 +112,7 @@ def run(config, workdir):
     c,
     metrics.Writer(workdir, jax.process_index()),
     state,
-    parallel.train_step(place, loss_fn(cfg, c.kind), tx),
+    parallel.train_step(place, loss_fn(parallel.on(place, cfg), c.kind), tx),
     len(rows),
     micro_batches,
     evaluate,

@@ -58,7 +58,9 @@ def run(config, workdir):
       print(f'going on from step {facts["step"]} of {workdir}')
     writer = metrics.Writer(workdir, jax.process_index())
     writer.rewind(facts['step'] if found else -1)
-    loss_fn = grpo.make_loss(c.grpo, r.cfg, c.sample.temperature)
+    loss_fn = grpo.make_loss(
+      c.grpo, parallel.on(place, r.cfg), c.sample.temperature
+    )
     r = dataclasses.replace(
       r, writer=writer, step=parallel.train_step(place, loss_fn, tx),
       first=facts['step'], started=time.time(),

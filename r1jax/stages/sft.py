@@ -80,7 +80,7 @@ def run(config, workdir):
     c,
     metrics.Writer(workdir, jax.process_index()),
     state,
-    parallel.train_step(place, loss_fn(cfg), tx),
+    parallel.train_step(place, loss_fn(parallel.on(place, cfg)), tx),
     len(rows),
     micro_batches,
     lambda params, step: {},
