@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SMOLLM2 := models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: help install test test-slow test-torch lint format demo mini-r1 \
+.PHONY: help install test test-slow test-torch test-tpu soak pods lint format demo mini-r1 \
   verifiers word-problems smollm2 notebooks bench lock clean
 
 help:  ## what make can do
@@ -31,6 +31,22 @@ test-torch: install .venv-torch/.installed  ## parity with transformers
 	.venv-torch/bin/python -m pip install --quiet \
 	  torch==2.13.0 transformers==5.23.0 safetensors==0.8.0
 	touch $@
+
+test-tpu: .libtpu/.installed  ## what the compiler of TPUs makes of the programs
+	PYTHONPATH=$(CURDIR)/.libtpu $(BIN)/python -m pytest -m tpu
+
+# Beside .venv: where it is installed jax looks for a TPU at every start.
+.libtpu/.installed: .venv/.installed
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade \
+	  --target .libtpu libtpu==0.0.42.1
+	touch $@
+
+soak: install  ## 4 processes, kills, SIGTERMs, a flipped bit: the same model
+	$(BIN)/python tests/soak.py --minutes $(or $(MINUTES),30)
+
+pods: .libtpu/.installed  ## rehearses experiments/pods, into experiments/pods.md
+	PYTHONPATH=$(CURDIR)/.libtpu:$(CURDIR) \
+	  $(BIN)/python experiments/pods/rehearse.py experiments/pods.md
 
 lint: install  ## ruff, nothing changed
 	$(BIN)/ruff check .
@@ -108,5 +124,5 @@ lock:  ## requirements.lock anew, from what setup.py allows
 	rm -r .venv-lock
 
 clean:  ## what can be made again; runs and models stay
-	rm -rf .venv .venv-torch .venv-peers .venv-lock .pytest_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-torch .venv-peers .venv-lock .libtpu .pytest_cache .ruff_cache *.egg-info
 	find r1jax experiments tests -name __pycache__ -prune -exec rm -r {} +

@@ -34,6 +34,7 @@ setuptools.setup(
     'tasks': ['reasoning-gym'],
     'language': ['rjieba'],
     'notebooks': ['nbconvert', 'ipykernel'],
+    'preflight': ['libtpu'],
     'tpu': ['jax[tpu]'],
     'gpu': ['jax[cuda12]'],
   },

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from r1jax import cpu
 
@@ -72,6 +73,36 @@ def _backward(cpu_layout, saved, g_BTKGC):
 
 
 attend.defvjp(_forward, _backward)
+
+
+def attend_past(q_B1KGC, k_BKC, v_BKC, past_k_BKSC, past_v_BKSC, pos_B):
+  """attend for one query a row over the columns of a cache before it, and over
+  its own key, which is not in the cache yet: nothing is written here."""
+  C = q_B1KGC.shape[-1]
+  q_BKGC = q_B1KGC[:, 0]
+  past = _product('bkgc,bksc->bkgs', q_BKGC, past_k_BKSC) * C**-0.5
+  before_BS = jnp.arange(past.shape[-1])[None] < pos_B[:, None]
+  past = jnp.where(before_BS[:, None, None], past, HIDDEN)
+  own = _product('bkgc,bkc->bkg', q_BKGC, k_BKC)[..., None] * C**-0.5
+  scores_BKGS = jnp.concatenate([past, own], axis=-1)
+  prob_BKGS = jax.nn.softmax(scores_BKGS, axis=-1).astype(v_BKC.dtype)
+  out = _product('bkgs,bksc->bkgc', prob_BKGS[..., :-1], past_v_BKSC)
+  own = prob_BKGS[..., -1:].astype(jnp.float32) * v_BKC[:, :, None]
+  return (out + own)[:, None]
+
+
+def write_layers(cache_NBKTC, new_NBKC, column_B):
+  """Put one new key a row and layer into its column of the cache, in place:
+  row by row, and in the layout in which it is read. A scatter, or a compiler
+  that is free to choose for the writes, copies it whole."""
+  keep = lambda a: with_layout_constraint(a, Layout(tuple(range(a.ndim))))
+
+  def put(row, cache_NBKTC):
+    new = jax.lax.dynamic_slice_in_dim(new_NBKC, row, 1, axis=1)[:, :, :, None]
+    place = (0, row, 0, column_B[row], 0)
+    return keep(jax.lax.dynamic_update_slice(keep(cache_NBKTC), new, place))
+
+  return jax.lax.fori_loop(0, len(column_B), put, cache_NBKTC)
 
 
 def write(cpu_layout, cache_BKTC, new_BKC, column_B):

@@ -1,26 +1,30 @@
 """Saves and restores the state of a run; the only room that knows orbax.
 
 Orbax commits a step atomically, but restores a flipped bit or another dtype
-without a word: every leaf has a CRC32 here, and damage is never restored.
+without a word: every leaf has a checksum here, and damage is never restored. A
+checksum is of the values, however they lie on devices and hosts.
 """
 
-import concurrent.futures
 import dataclasses
+import errno
+import functools
 import json
 import math
 import sys
 import time
+import uuid
 import zlib
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.experimental import multihost_utils
 
-from r1jax import errors
+from r1jax import checksum, errors, hosts
 
 SMALL = ('facts/metadata', 'crcs/metadata', 'metrics/metrics')
+FORMAT = 2  # 1, before there were numbers: a CRC32 of each leaf's bytes
+FULL = 'No space left', 'File too large', 'quota exceeded'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +52,13 @@ def open_manager(directory, keep: int, best: int) -> ocp.CheckpointManager:
   """
   assert keep > 0 and best >= 0
   directory = epath.Path(directory).absolute()
-  if jax.process_index() == 0:
-    directory.mkdir(parents=True, exist_ok=True)
-    for path in directory.iterdir():
-      if path.name.isdigit():
-        _set_aside_unreadable(path)
+  hosts.once(lambda: _clean(directory))
+  barrier = None
+  if hosts.count() > 1:
+    # Orbax's own has all hosts wait for the one that could not write.
+    barrier = hosts.barrier(hosts.once(lambda: uuid.uuid4().hex))
   options = ocp.CheckpointManagerOptions(
+    async_options=ocp.options.AsyncOptions(barrier_sync_fn=barrier),
     preservation_policy=_NewestAndBest(keep, best),
     # Without a best_fn orbax does not write the score.
     best_fn=lambda m: -math.inf if m['score'] is None else m['score'],
@@ -66,16 +71,17 @@ def save(manager, step: int, state, facts: dict, score: float | None) -> None:
   """Writes the arrays of `state` and the JSON `facts` as `step`, in background.
 
   Returns when the arrays are copied to the host, so the state may be donated;
-  raises what went wrong in the save before. With several processes every jax
-  array must be global (orbax refuses a host's own); numpy arrays are the same
-  in all.
+  raises what went wrong in the save before. What a host has for itself, numpy
+  arrays too, is the same on all.
   """
   assert score is None or math.isfinite(score), score
   _wait(manager)
+  state = jax.tree.map(hosts.joint, state)
   leaves = _named_leaves(state)
-  facts = json.loads(json.dumps(facts))
+  facts, sums = json.loads(json.dumps(facts)), checksum.of(leaves)
   crcs = dict(
-    leaves={k: [*_signature(x), c] for (k, x), c in _crcs(leaves)},
+    format=FORMAT,
+    leaves={k: [*_signature(x), sums[k]] for k, x in leaves.items()},
     facts=_json_crc(facts),
     score=score,
   )
@@ -113,15 +119,11 @@ def restore(manager, like, step: int | None = None):
     )
   damaged = []
   for candidate in steps if step is None else [step]:
-    state, facts, fault = None, None, None
-    try:
-      state, facts = _restore_step(manager, like, candidate)
-    except errors.UserError:
-      raise
-    except Exception as error:  # Of any kind: the bytes on disk are arbitrary.
-      fault = _first_line(error)
-      _say(f'step {candidate} in {manager.directory} is DAMAGED: {fault}')
-    if np.all(multihost_utils.process_allgather(np.array(fault is None))):
+    where = f'step {candidate} in {manager.directory}'
+    read = functools.partial(_restore_step, manager, like, candidate, where)
+    found = _undamaged(where, read)
+    # A host alone may have read damage: only then all look at the checksums.
+    if found and _undamaged(where, functools.partial(_verify, where, *found)):
       break
     damaged.append(candidate)
   else:
@@ -131,20 +133,11 @@ def restore(manager, like, step: int | None = None):
     )
   if damaged:
     _say(f'falling back to step {candidate}')
-    if jax.process_index() == 0:
-      for bad in damaged:
-        _set_aside(manager.directory / str(bad), 'damaged')
-    multihost_utils.sync_global_devices('damaged steps are set aside')
+    aside = lambda: [_set_aside(manager.directory / str(n)) for n in damaged]
+    hosts.once(aside)
     manager.reload()
-  return state, facts, candidate
-
-
-def reached_preemption(manager, step: int) -> bool:
-  """Tells all processes at the same step that one was told to end.
-
-  Needs jax.distributed; without it the answer is False.
-  """
-  return manager.reached_preemption(step)
+  state, facts, _ = found
+  return jax.tree.map(hosts.own, state, like), facts, candidate
 
 
 def close(manager) -> None:
@@ -160,21 +153,57 @@ def _wait(manager):
     manager.wait_until_finished()
   except Exception as error:
     manager.reload()
+    full = any(words in str(error) for words in FULL)
     raise OSError(
-      f'a checkpoint could not be written to {manager.directory} (disk full?); '
-      f'its newest step is {manager.latest_step()}: {error}'
+      errno.ENOSPC if full else errno.EIO,
+      f'a checkpoint could not be written (disk full?), the newest step is '
+      f'{manager.latest_step()}: {error}',
+      str(manager.directory),
     ) from error
 
 
-def _restore_step(manager, like, step):
+def _undamaged(where, read):
+  """read(), None on all hosts where it failed on one of them."""
+  found, fault = None, None
+  try:
+    found = read()
+  except errors.UserError:
+    raise
+  except Exception as error:  # Of any kind: the bytes on disk are arbitrary.
+    fault = _first_line(error)
+    _say(f'{where} is DAMAGED: {fault}')
+  return found if not any(hosts.gather(fault)) else None
+
+
+def _restore_step(manager, like, step, where):
   facts, crcs = _read_facts(manager.directory / str(step))
-  _check_same_tree(like, crcs['leaves'], f'step {step} in {manager.directory}')
-  args = ocp.args.Composite(state=ocp.args.StandardRestore(like))
-  state = manager.restore(step, args=args).state
-  for (name, leaf), crc in _crcs(_named_leaves(state)):
-    if [*_signature(leaf), crc] != crcs['leaves'][name]:
-      raise ValueError(f'leaf {name} does not match its CRC')
-  return state, facts
+  if crcs.get('format', 1) > FORMAT:
+    raise errors.UserError(
+      f'{where} has the format {crcs["format"]} of a later r1jax, this one '
+      f'reads formats up to {FORMAT}: go on with the version that wrote it'
+    )
+  _check_same_tree(like, crcs['leaves'], where)
+  # The manager's own restore waits for hosts that have failed.
+  state = ocp.StandardCheckpointHandler().restore(
+    manager.directory / str(step) / 'state',
+    args=ocp.args.StandardRestore(jax.tree.map(hosts.joint, like)),
+  )
+  return state, facts, crcs
+
+
+def _verify(where, state, facts, crcs):
+  """Compares every leaf with what was saved."""
+  leaves = _named_leaves(state)
+  if 'format' in crcs:
+    sums = checksum.of(leaves)
+  else:
+    _say(f'{where} has the older format 1; the next is saved in {FORMAT}')
+    sums = {name: checksum.crc(leaf) for name, leaf in leaves.items()}
+  for name, leaf in leaves.items():
+    *signature, known = crcs['leaves'][name]
+    if signature != _signature(leaf) or sums[name] not in (known, None):
+      raise ValueError(f'leaf {name} does not match its checksum')
+  return True
 
 
 def _check_same_tree(like, saved, where):
@@ -207,6 +236,13 @@ def _read_facts(path):
   return facts, crcs
 
 
+def _clean(directory):
+  directory.mkdir(parents=True, exist_ok=True)
+  for path in directory.iterdir():
+    if path.name.isdigit():
+      _set_aside_unreadable(path)
+
+
 def _set_aside_unreadable(path):
   # Orbax takes any directory with a number for a step, an empty one and one
   # that was being deleted too.
@@ -217,10 +253,10 @@ def _set_aside_unreadable(path):
     _read_facts(path)
   except Exception as error:  # Of any kind: the bytes on disk are arbitrary.
     _say(f'step {path.name} in {path.parent} is DAMAGED: {_first_line(error)}')
-    _set_aside(path, 'damaged')
+    _set_aside(path)
 
 
-def _set_aside(path, why):
+def _set_aside(path, why='damaged'):
   aside = path.parent / f'{why}-{path.name}-{time.time_ns()}'
   path.rename(aside)
   _say(
@@ -240,28 +276,6 @@ def _named_leaves(tree):
 
 def _signature(leaf):
   return [str(np.dtype(leaf.dtype)), list(leaf.shape)]
-
-
-def _crcs(leaves):
-  """Pairs each (name, leaf) with its CRC; zlib leaves the GIL to threads."""
-  with concurrent.futures.ThreadPoolExecutor() as pool:
-    return list(
-      zip(leaves.items(), pool.map(_crc, map(_host, leaves.values())))
-    )
-
-
-def _host(leaf):
-  """The whole leaf as numpy; what is spread over hosts is gathered by all."""
-  if isinstance(leaf, np.ndarray):
-    return leaf
-  assert isinstance(leaf, jax.Array), f'a {type(leaf)} is not an array'
-  if leaf.is_fully_addressable or leaf.is_fully_replicated:
-    return np.asarray(leaf)
-  return multihost_utils.process_allgather(leaf, tiled=True)
-
-
-def _crc(array):
-  return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
 
 def _json_crc(value):

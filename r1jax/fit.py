@@ -6,7 +6,7 @@ import time
 
 import jax
 
-from r1jax import checkpoint, data, errors, metrics, train
+from r1jax import checkpoint, data, errors, hosts, metrics, train, watch
 
 
 def check(c, shards):
@@ -54,13 +54,17 @@ def fit(c, writer, state, update, size, batch, evaluate):
       line = dict(step=step) | _means(jax.device_get(sums))
       line |= dict(lr=rate(step - 1), seconds=time.time() - began)
       line |= dict(tokens_per_s=tokens / line['seconds'])
+      watch.beat()
       facts = evaluate(state.params, step)
       writer.write(line | facts)
       train.stop_if_stuck(c.optim, line['skipped'], step, last)
       if step % max(1, last // 20) == 0 or step == last:
         print(metrics.progress(step, last, line, started, first), flush=True)
-      if step % c.save_every == 0 or step == last:
+      told = hosts.told() and step < last
+      if step % c.save_every == 0 or step == last or told:
         checkpoint.save(manager, step, state, facts, None)
+      if told:
+        raise errors.ToldToEnd
   return state, facts
 
 

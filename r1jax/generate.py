@@ -3,12 +3,12 @@ and evaluate share."""
 
 import dataclasses
 import functools
-from concurrent.futures import Future
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
-from r1jax import data, errors, sample, templates, turns
+from r1jax import data, errors, hosts, rewarded, sample, templates, turns
 from r1jax.config import option
 
 
@@ -39,16 +39,16 @@ class Samples:
   records: list
   texts: list  # prefill included, end token removed
   rollout: sample.Rollout
-  judged: Future  # of (reward_N, the unweighted rewards by name)
+  judged: Callable  # () -> (reward_N, the unweighted rewards by name)
 
   @property
   def reward_N(self):
     """The rewards, waited for; NaN where nothing could be judged."""
-    return self.judged.result()[0]
+    return self.judged()[0]
 
   @property
   def parts(self):
-    return self.judged.result()[1]
+    return self.judged()[1]
 
   @property
   def length_N(self):
@@ -58,14 +58,19 @@ class Samples:
 
 def known(reward_N, parts):
   """Rewards that are there already, as Samples hold them."""
-  future = Future()
-  future.set_result((reward_N, parts))
-  return future
+  return lambda: (reward_N, parts)
 
 
-def at_once(reward):
-  """A (records, texts) -> (reward_N, parts) as one that gives a Future."""
-  return lambda records, texts: known(*reward(records, texts))
+def at_once(judge):
+  """A judge(records, texts) -> (reward_N, parts) as a Generator takes it; each
+  host judges rows of its own."""
+
+  def reward(records, texts):
+    own = hosts.share(len(texts))
+    found = judge(records[own], texts[own])
+    return known(*rewarded.everyones(*found))
+
+  return reward
 
 
 def join(many, take):
@@ -149,8 +154,7 @@ class Generator:
   map_rows(make, cfg) places make(cfg), a fn(params, rows) -> rows, on the
   devices, each of which decodes its own prompts with slots of its own; shards
   is their number. width holds the longest prompt of the run, so that every call
-  has one shape. reward is a (records, texts) -> Future of (reward_N, parts by
-  name).
+  has one shape. reward is a (records, texts) -> judged, as Samples hold it.
   """
 
   def __init__(self, map_rows, shards, cfg, words, prompt, sc, reward, width):

@@ -3,7 +3,7 @@
 import functools
 import math
 
-from r1jax import errors, model
+from r1jax import errors, model, rope
 
 FAMILIES = dict(  # what a family adds to Llama's
   Llama=dict(qkv_bias=False, qk_norm=False),
@@ -74,15 +74,15 @@ def model_config(config, source):
 
 
 def _rope(config, source):
-  """(theta, RopeScaling or None) of either dialect: rope_theta beside
+  """(theta, rope.Scaling or None) of either dialect: rope_theta beside
   rope_scaling, or transformers 5's rope_parameters with both."""
-  rope = config.get('rope_parameters') or config.get('rope_scaling') or {}
-  if not isinstance(rope, dict):
-    raise errors.UserError(f'{source}: its rope settings are {rope!r}')
-  number = functools.partial(_number, source, rope, kind=float)
+  said = config.get('rope_parameters') or config.get('rope_scaling') or {}
+  if not isinstance(said, dict):
+    raise errors.UserError(f'{source}: its rope settings are {said!r}')
+  number = functools.partial(_number, source, said, kind=float)
   theta = _number(source, config, 'rope_theta', 10000.0, kind=float)
   theta = number('rope_theta', theta)
-  kind = rope.get('rope_type', rope.get('type', 'default'))
+  kind = said.get('rope_type', said.get('type', 'default'))
   if number('partial_rotary_factor', 1.0) != 1:
     raise errors.UserError(f'{source}: partial rotary is not supported')
   if kind == 'default':
@@ -91,7 +91,7 @@ def _rope(config, source):
     raise errors.UserError(
       f'{source}: its rope is scaled by {kind!r}; only llama3 is supported'
     )
-  return theta, model.RopeScaling(
+  return theta, rope.Scaling(
     factor=number('factor'),
     low_freq_factor=number('low_freq_factor'),
     high_freq_factor=number('high_freq_factor'),

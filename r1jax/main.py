@@ -4,14 +4,14 @@ import argparse
 import ast
 import dataclasses
 import difflib
+import errno
 import importlib
 import importlib.util
 import os
 import pathlib
-import sys
 import textwrap
 
-from r1jax import config, errors
+from r1jax import config, errors, watch
 
 STAGES = {
   'sft': 'r1jax.stages.sft',
@@ -20,8 +20,11 @@ STAGES = {
   'reward_model': 'r1jax.stages.reward_model',
   'evaluate': 'r1jax.stages.evaluate',
   'verify': 'r1jax.stages.verify',
+  'preflight': 'r1jax.stages.preflight',
   'report': 'r1jax.report',
 }
+# A disk, a quota, a limit on the size of files.
+FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 USAGE = """\
 usage: python -m r1jax STAGE --config FILE --workdir DIR [--config.key=value …]
        python -m r1jax STAGE --help        the keys of a stage
@@ -29,21 +32,35 @@ usage: python -m r1jax STAGE --config FILE --workdir DIR [--config.key=value …
 
 
 def main(arguments):
-  """Runs one stage; the exit code is 2, with a sentence, for a user's error."""
+  """Runs one stage; what ends it with a sentence has its own exit code."""
   if not arguments or arguments[0] in ('-h', '--help'):
     print(overview())
     return 0
   try:
     return run(*arguments)
-  except errors.UserError as error:
-    print(f'r1jax: {error}', file=sys.stderr)
-    return 2
-  except KeyboardInterrupt:
-    print(
-      'r1jax: interrupted; the same command goes on from the last checkpoint',
-      file=sys.stderr,
+  except BaseException as error:
+    code, sentence = ending(error)
+    if not sentence:
+      raise
+    watch.say(sentence)
+    return code
+
+
+def ending(error):
+  """(exit code, the sentence) of what ended a run; None for what is no fault
+  of the user and needs its traceback. Who restarts runs knows these codes."""
+  if isinstance(error, errors.UserError):
+    return 2, str(error)
+  if isinstance(error, OSError) and error.errno in FULL:
+    return 2, (
+      f'there is no room to write {error.filename or "a file"} (disk full?): '
+      'make some, and the same command goes on from the last checkpoint'
     )
-    return 130
+  if isinstance(error, errors.ToldToEnd):
+    return 75, str(error)
+  if isinstance(error, KeyboardInterrupt):
+    return 130, 'interrupted; the same command goes on from the last checkpoint'
+  return 1, None
 
 
 def run(name, *arguments):
@@ -61,10 +78,16 @@ def run(name, *arguments):
   else:
     settings = config.defaults(stage.Config)
   settings = config.override(settings, overrides)
-  for line in recipe(stage, settings):
-    print(line, flush=True)
-  compilation_cache()
-  stage.run(settings, options.workdir)
+  if name == 'preflight':  # It runs nothing: no work directory, no other hosts.
+    stage.rehearse(settings, options)
+    return 0
+  from r1jax import hosts  # Here, so that --help need not wait for jax.
+
+  with hosts.joined(options.workdir, ending):
+    for line in recipe(stage, settings):
+      print(line, flush=True)
+    compilation_cache()
+    stage.run(settings, options.workdir)
   return 0
 
 
@@ -101,24 +124,29 @@ def summary(path):
 def parser(name, stage):
   """The arguments of a stage; what it does not know are overrides."""
   keys = config.describe(stage.Config)
+  rehearsal = name == 'preflight'
+  place = '--topology CHIP:SHAPE' if rehearsal else '--workdir DIR'
   parser = argparse.ArgumentParser(
     prog=f'python -m r1jax {name}',
-    usage='%(prog)s --workdir DIR [--config FILE] [--config.key=value …]',
+    usage=f'%(prog)s {place} [--config FILE] [--config.key=value …]',
     description=stage.__doc__,
     epilog=f'keys:\n{keys}' if keys else None,
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
   parser.add_argument('--config', metavar='FILE', help='an experiment')
-  parser.add_argument(
-    '--workdir', metavar='DIR', required=True, help='where the run lives'
-  )
+  if rehearsal:
+    stage.add_options(parser)
+  else:
+    parser.add_argument(
+      '--workdir', metavar='DIR', required=True, help='where the run lives'
+    )
   return parser
 
 
 def compilation_cache():
   """Keeps compiled programs in $R1JAX_CACHE or ~/.cache/r1jax/xla."""
-  import jax  # Here, so that --help need not wait for it.
+  import jax
 
   home = os.path.expanduser('~/.cache/r1jax/xla')
   folder = os.environ.get('R1JAX_CACHE') or home

@@ -14,18 +14,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from r1jax import attention, dots, head
+from r1jax import attention, dots, head, rope
 from r1jax import split as splits
-
-
-@dataclasses.dataclass(frozen=True)
-class RopeScaling:
-  """Llama 3's stretching of the low rotary frequencies."""
-
-  factor: float
-  low_freq_factor: float
-  high_freq_factor: float
-  original_max_len: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +28,7 @@ class ModelConfig:
   head_dim: int
   ffn: int
   rope_theta: float = 10000.0
-  rope_scaling: RopeScaling | None = None
+  rope_scaling: rope.Scaling | None = None
   norm_eps: float = 1e-6
   tie_embeddings: bool = True
   qkv_bias: bool = False
@@ -64,31 +54,6 @@ def rms_norm(x, scale, eps):
   return (x32 * jax.lax.rsqrt(mean + eps) * scale).astype(x.dtype)
 
 
-def rotary(cfg, pos_BT):
-  """cos and sin of position times frequency, [B, T, C / 2] each."""
-  half = cfg.head_dim // 2
-  freq = cfg.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  if cfg.rope_scaling:
-    s = cfg.rope_scaling
-    turns = s.original_max_len * freq / (2 * jnp.pi)
-    smooth = (turns - s.low_freq_factor) / (
-      s.high_freq_factor - s.low_freq_factor
-    )
-    smooth = jnp.clip(smooth, 0, 1)
-    freq = freq * (smooth + (1 - smooth) / s.factor)
-  angle_BTR = pos_BT[..., None].astype(jnp.float32) * freq[None, None]
-  return jnp.cos(angle_BTR), jnp.sin(angle_BTR)
-
-
-def rotate(x, rope):
-  """Turn the halves of the last axis of x [B, T, ..., C] by the angles."""
-  heads = tuple(range(2, x.ndim - 1))
-  cos, sin = (jnp.expand_dims(r, heads) for r in rope)
-  a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-  out = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
-  return out.astype(x.dtype)
-
-
 class Block(nn.Module):
   """x + attention(norm(x)), then x + ffn(norm(x)); returns (x, (k, v))."""
 
@@ -110,7 +75,7 @@ class Block(nn.Module):
     return self.stored(name, (size,), nn.initializers.ones)
 
   @nn.compact
-  def __call__(self, x_BTD, rope, pos_BT, past=None):
+  def __call__(self, x_BTD, turns, pos_BT, past=None):
     c = self.cfg
     D, K, C, F = c.width, c.kv_heads, c.head_dim, c.ffn
     G = c.heads // c.kv_heads
@@ -130,14 +95,19 @@ class Block(nn.Module):
     if c.qk_norm:
       q = rms_norm(q, self.scale('q_norm', C), c.norm_eps)
       k = rms_norm(k, self.scale('k_norm', C), c.norm_eps)
-    q_BTKGC, k_BTKC = rotate(q, rope), rotate(k, rope)[:, :, :, 0]
+    q_BTKGC, k_BTKC = rope.rotate(q, turns), rope.rotate(k, turns)[:, :, :, 0]
     k_BKSC, v_BKSC = k_BTKC.swapaxes(1, 2), v[:, :, :, 0].swapaxes(1, 2)
-    pos_BS = pos_BT
-    if past is not None:
-      k_BKSC = write(past[0], k_BKSC[:, :, 0], pos_BT[:, 0])
-      v_BKSC = write(past[1], v_BKSC[:, :, 0], pos_BT[:, 0])
-      pos_BS = jnp.arange(k_BKSC.shape[2])[None]
-    o = attend(q_BTKGC, k_BKSC, v_BKSC, pos_BT, pos_BS).astype(x_BTD.dtype)
+    kv, pos_BS, pos_B = (k_BKSC, v_BKSC), pos_BT, pos_BT[:, 0]
+    if past is None:
+      o = attend(q_BTKGC, *kv, pos_BT, pos_BS)
+    elif c.scan_layers:  # All layers are written at once, after the last.
+      kv = k_BKSC[:, :, 0], v_BKSC[:, :, 0]
+      o = attention.attend_past(q_BTKGC, *kv, *past, pos_B)
+    else:
+      kv = tuple(write(a, new[:, :, 0], pos_B) for a, new in zip(past, kv))
+      pos_BS = jnp.arange(kv[0].shape[2])[None]
+      o = attend(q_BTKGC, *kv, pos_BT, pos_BS)
+    o = o.astype(x_BTD.dtype)
     o = o.reshape(*o.shape[:2], -1)
     out = self.weight('out', (K, G, C, D), (2 * c.layers * K * G * C) ** -0.5)
     o = dot(o, out.reshape(-1, D)).astype(x_BTD.dtype)
@@ -150,14 +120,14 @@ class Block(nn.Module):
     h = (jax.nn.silu(gate) * up).astype(x_BTD.dtype)
     down = self.weight('down', (F, D), (2 * c.layers * F) ** -0.5)
     x_BTD += c.split.leave(dot(h, down).astype(x_BTD.dtype))
-    return x_BTD, (k_BKSC, v_BKSC)
+    return x_BTD, kv
 
 
 def init(key, cfg):
   """Fresh float32 parameters; the leaves of 'layers' are stacked over N."""
   cfg = dataclasses.replace(cfg, split=splits.Whole())
   x_BTD, pos_BT = jnp.zeros((1, 1, cfg.width)), jnp.zeros((1, 1), jnp.int32)
-  block = lambda k: Block(cfg).init(k, x_BTD, rotary(cfg, pos_BT), pos_BT)
+  block = lambda k: Block(cfg).init(k, x_BTD, rope.angles(cfg, pos_BT), pos_BT)
   normal = lambda i: jax.random.normal(
     jax.random.fold_in(key, i), (cfg.vocab_size, cfg.width)
   )
@@ -227,15 +197,18 @@ def forward(params, cfg, tokens_BT, pos_BT, past=None):
   split = cfg.split.along(tokens_BT.shape[1])
   cfg = dataclasses.replace(cfg, split=split)
   x_BTD = split.lookup(params['embed'], tokens_BT, cfg.dtype)
-  rope = rotary(cfg, pos_BT)
+  turns = rope.angles(cfg, pos_BT)
   block = lambda x, layer, past: Block(cfg).apply(
-    {'params': layer}, x, rope, pos_BT, past
+    {'params': layer}, x, turns, pos_BT, past
   )
   if cfg.remat != 'none':
     block = jax.checkpoint(block, policy=REMAT[cfg.remat])
   if cfg.scan_layers:
     body = lambda x, xs: block(x, *xs)
     x_BTD, kv = jax.lax.scan(body, x_BTD, (params['layers'], past))
+    if past is not None:
+      write = lambda a, new: attention.write_layers(a, new, pos_BT[:, 0])
+      kv = jax.tree.map(write, past, kv)
   else:
     layers = params['layers']
     if isinstance(layers, dict):

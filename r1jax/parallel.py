@@ -1,10 +1,7 @@
-"""Where arrays live and how pure functions run on them: replicas under pmap, or
-one program over a ('data', 'model') mesh. One device, pmap and mesh give the
-same numbers."""
+"""Where arrays live: replicas under pmap, or parts over a mesh of ('slice',)
+'data' and 'model'; host arrays to devices and back, over all hosts."""
 
 import dataclasses
-import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +11,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from r1jax import errors, hosts, train, watch
-from r1jax import split as splits
 from r1jax.config import option
 
 # FSDP over 'data' and tensor parallelism over 'model', by the leaf's name. The
@@ -36,6 +32,9 @@ class ParallelConfig:
   model: int = option(1, "devices on the mesh's 'model' axis", least=1)
   slices: int = option(
     1, 'slices of TPUs, of which each holds all parameters', least=1
+  )
+  rollout: int = option(
+    0, 'devices that draw while the others learn; 0: all do both', least=0
   )
 
 
@@ -84,6 +83,22 @@ def placement(c, devices=None):
     grid, axes = grid[0], axes[1:]
   return Placement(
     c.kind, Mesh(grid, axes, axis_types=(AxisType.Auto,) * grid.ndim)
+  )
+
+
+def placements(c):
+  """(placement of what learns, placement of what draws)."""
+  devices = jax.devices()
+  if not c.rollout:
+    place = placement(c, devices)
+    return place, place
+  if hosts.count() > 1 or c.rollout >= len(devices):
+    raise errors.UserError(
+      f'config.parallel.rollout is {c.rollout}: it can be less than the '
+      f'{len(devices)} devices of a single host; this run has {hosts.count()}'
+    )
+  return placement(c, devices[: -c.rollout]), placement(
+    c, devices[-c.rollout :]
   )
 
 
@@ -203,141 +218,6 @@ def get_rows(place, tree):
   return jax.tree.map(join, tree)
 
 
-def on(place, cfg):
-  """The model's config for what runs on each of these devices."""
-  if place.kind == 'pmap':
-    return cfg
-  cut = tuple(
-    (name, spec.index('data') - len(spec))
-    for name, spec in TABLE.items()
-    if 'data' in spec
-  )
-  split = splits.Split(place.mesh.shape['model'], cut)
-  return dataclasses.replace(cfg, split=split)
-
-
-def each(place, fn, in_specs, out_specs):
-  """fn as every device of a mesh runs it, on its own parts."""
-  return jax.shard_map(
-    fn, mesh=place.mesh, in_specs=in_specs, out_specs=out_specs,
-    check_vma=False,
-  )  # fmt: skip
-
-
 def specs(place, tree):
   """The PartitionSpec of every leaf."""
   return jax.tree.map(lambda s: s.spec, shardings(place, tree))
-
-
-def rows_program(place, fn):
-  """The jitted fn(params, rows) -> rows, run by every device."""
-  if place.kind == 'pmap':
-    return jax.pmap(fn, axis_name='data', in_axes=(None, 0))
-
-  @jax.jit
-  def program(params, rows):
-    parts = specs(place, params), place.row_spec
-    return each(place, fn, parts, place.row_spec)(params, rows)
-
-  return program
-
-
-def map_rows(place, make, cfg):
-  """fn(params, rows) -> rows, run by every device on its own rows; make(cfg)
-  gives fn for the model's config on one device. A loop in fn may end on each
-  device by itself: it never waits for the rows of others."""
-  program = rows_program(place, make(on(place, cfg)))
-  return lambda params, rows: get_rows(
-    place, program(params, put_rows(place, rows))
-  )
-
-
-@dataclasses.dataclass(frozen=True)
-class Programs:
-  """The jitted parts of an update, by micro-batches."""
-
-  whole: Callable  # (state, batch) -> (state, sums), of a single one
-  first: Callable  # (params, batch) -> (gradients, sums)
-  more: Callable  # (part, params, batch) -> part: the sum with one more
-  last: Callable  # (state, part) -> (state, sums)
-
-
-def train_programs(place, loss_fn, tx):
-  """The Programs of an update; states and parts are donated."""
-  gradient, update = train.make_gradient(loss_fn), train.make_update(tx)
-  add = functools.partial(jax.tree.map, lambda a, b: a + b)
-  last = jax.jit(lambda state, part: update(state, *part), donate_argnums=0)
-  if place.kind == 'pmap':
-    total = lambda tree: jax.lax.psum(tree, 'data')
-    over_rows = functools.partial(jax.pmap, axis_name='data', out_axes=None)
-    return Programs(
-      over_rows(
-        train.make_step(loss_fn, tx, total), in_axes=(None, 0), donate_argnums=0
-      ),
-      over_rows(
-        lambda params, batch: total(gradient(params, batch)), in_axes=(None, 0)
-      ),
-      over_rows(
-        lambda part, params, batch: add(part, total(gradient(params, batch))),
-        in_axes=(None, None, 0), donate_argnums=0,
-      ),
-      last,
-    )  # fmt: skip
-  gradient = split_gradient(place, loss_fn)
-  return Programs(
-    jax.jit(
-      lambda state, batch: update(state, *gradient(state.params, batch)),
-      donate_argnums=0,
-    ),
-    jax.jit(gradient),
-    jax.jit(
-      lambda part, params, batch: add(part, gradient(params, batch)),
-      donate_argnums=0,
-    ),
-    last,
-  )
-
-
-def split_gradient(place, loss_fn):
-  """(params, batch) -> (gradients, sums) with every device differentiating on
-  its own parts: the sum over devices of loss / copies, see split.py. Leaves
-  are summed over the axes along which they are not cut."""
-  axes = place.mesh.axis_names
-  rows = [axis for axis in axes if axis != 'model']
-  copies = place.mesh.shape['model']  # of every row's loss
-
-  def part(params, batch):
-    loss, sums = loss_fn(params, batch)
-    return loss / copies, sums
-
-  def program(params, batch):
-    cut = specs(place, params)
-
-    def total(g, spec):
-      return jax.lax.psum(g, [axis for axis in axes if axis not in spec])
-
-    def fn(params, batch):
-      grads, sums = train.make_gradient(part)(params, batch)
-      return jax.tree.map(total, grads, cut), jax.lax.psum(sums, rows)
-
-    return each(place, fn, (cut, place.row_spec), (cut, P()))(params, batch)
-
-  return program
-
-
-def train_step(place, loss_fn, tx):
-  """step(state, micro_batches) -> (state, sums): one update from the sum of
-  the micro-batches' gradients, each of a shape of its own. The state is
-  donated; one micro-batch is one program."""
-  do = train_programs(place, loss_fn, tx)
-
-  def step(state, micro_batches):
-    batches = [put_rows(place, batch) for batch in micro_batches]
-    if len(batches) == 1:
-      return do.whole(state, batches[0])
-    part = do.first(state.params, batches[0])
-    for batch in batches[1:]:
-      part = do.more(part, state.params, batch)
-    return do.last(state, part)
-
-  return step

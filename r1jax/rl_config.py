@@ -74,7 +74,7 @@ class Config:
     return [self.sample.max_new] + [new for _, new in self.longer]
 
 
-def check(c, place):
+def check(c, *places):
   """Refuses what cannot work, with a sentence."""
   held_out.check(c.eval, c.rewards)
   grpo.check(c.grpo, c.compute.dtype)
@@ -107,7 +107,13 @@ def check(c, place):
       'config.teacher stands in the place of the reference, which counts for '
       'nothing with config.grpo.beta=0: set beta=1 and kl=reverse to distil'
     )
-  grpo.check_counts(c.grpo, c.steps, c.micro, place.rows)
+  if c.parallel.rollout and not c.grpo.late:
+    raise errors.UserError(
+      'config.parallel.rollout gives rollouts devices of their own, which would '
+      'stand idle without config.grpo.late=True: set both or neither'
+    )
+  for place in places:
+    grpo.check_counts(c.grpo, c.steps, c.micro, place.rows)
 
 
 def load_records(c):

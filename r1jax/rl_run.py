@@ -4,6 +4,7 @@ draws its rollouts."""
 import dataclasses
 import functools
 from collections.abc import Callable
+from concurrent.futures import Executor
 
 import jax
 import numpy as np
@@ -18,8 +19,9 @@ from r1jax import (
   model,
   parallel,
   policy,
-  rewards,
+  rewarded,
   rl_config,
+  spmd,
   verifiers,
 )
 from r1jax.rewards import preference
@@ -30,7 +32,8 @@ class Run:
   """What stays the same from the first step of a run to the last."""
 
   c: rl_config.Config
-  place: parallel.Placement
+  place: parallel.Placement  # of what learns
+  drawing: parallel.Placement  # of what draws: the same devices, or others
   records: list
   first_records: list  # until config.domains_from
   held: list
@@ -41,6 +44,7 @@ class Run:
   score_ref: Callable  # the same of the reference, which may be a teacher
   teacher: dict | None  # its parameters
   verifiers: verifiers.Verifiers | None
+  executor: Executor | None = None
   writer: metrics.Writer | None = None
   step: Callable | None = None  # (state, micro-batches) -> (state, sums)
   first: int = 0  # the step that this process began with
@@ -58,11 +62,26 @@ class Run:
   def evaluate(self, params, step):
     key = jax.random.fold_in(jax.random.fold_in(self.key, 1), step)
     return held_out.evaluate(
-      self.c.eval, self.generator, params, self.held, key, self.max_new(step)
-    )
+      self.c.eval, self.generator, self.lend(params), self.held, key,
+      self.max_new(step),
+    )  # fmt: skip
+
+  def lend(self, params):
+    """The parameters where rollouts are drawn."""
+    if self.drawing is self.place:
+      return params
+    return parallel.put_state(self.drawing, params)
+
+  def start(self, fn, *args):
+    """Calls fn at once, or in a thread where it has devices of its own; what is
+    returned gives its result."""
+    if self.drawing is not self.place:
+      return self.executor.submit(fn, *args).result
+    result = fn(*args)
+    return lambda: result
 
 
-def load(c, place, records, held, judges, executor):
+def load(c, place, drawing, records, held, judges, executor):
   """(Run, parameters on the host): all that a rollout needs, as c says."""
   params, cfg, words = policy.load(c.init, c.compute, None, c.seed)
   width = max(map(len, generate.encode(words, records + held, c.prompt)))
@@ -70,28 +89,30 @@ def load(c, place, records, held, judges, executor):
   parallel.shardings(place, params)  # Refuses what the mesh cannot cut.
   models = {
     name: preference.load(
-      path, c.compute, functools.partial(parallel.map_rows, place), c.micro,
-      functools.partial(parallel.put_state, place),
+      path, c.compute, functools.partial(spmd.map_rows, drawing), c.micro,
+      functools.partial(parallel.put_state, drawing),
     )
     for name, path in c.reward_models.items()
   }  # fmt: skip
-  teacher, ref_cfg = load_teacher(c, place, words) if c.teacher else (None, cfg)
+  teacher, ref_cfg = (
+    load_teacher(c, drawing, words) if c.teacher else (None, cfg)
+  )
   make = functools.partial(grpo.make_score, temperature=c.sample.temperature)
-  score = functools.partial(parallel.map_rows, place, make)
+  score = functools.partial(spmd.map_rows, drawing, make)
   generator = generate.Generator(
-    functools.partial(parallel.map_rows, place), place.rows,
+    functools.partial(spmd.map_rows, drawing), drawing.rows,
     dataclasses.replace(cfg, scan_layers=c.compute.scan_decode, remat='none'),
     words, c.prompt, c.sample,
     functools.partial(
-      rewards.later, executor, c.rewards, by_domain=c.by_domain,
+      rewarded.later, executor, c.rewards, by_domain=c.by_domain,
       rules=judges.rules, models=models,
     ),
     width,
   )  # fmt: skip
   first = rl_config.first_records(c, records)
   return Run(
-    c, place, records, first, held, cfg, words, generator, score(cfg),
-    score(ref_cfg), teacher, judges,
+    c, place, drawing, records, first, held, cfg, words, generator,
+    score(cfg), score(ref_cfg), teacher, judges, executor,
   ), params  # fmt: skip
 
 

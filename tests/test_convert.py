@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 from golden import make_convert
 
-from r1jax import convert, errors, hf_config, model, tokenizer
+from r1jax import convert, errors, hf_config, model, rope, tokenizer
 
 GOLDEN = json.loads(
   pathlib.Path(__file__)
@@ -106,7 +106,7 @@ def test_a_saved_checkpoint_has_the_tensors_and_config_it_came_from(
   [
     dict(),
     dict(tie_embeddings=False, qkv_bias=True),
-    dict(qk_norm=True, rope_scaling=model.RopeScaling(8.0, 1.0, 4.0, 64)),
+    dict(qk_norm=True, rope_scaling=rope.Scaling(8.0, 1.0, 4.0, 64)),
     dict(qkv_bias=True, score=True),
   ],
 )

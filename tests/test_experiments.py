@@ -34,11 +34,11 @@ def load(path):
   """The built Config of an experiment, of the stage that has its keys."""
   settings = config.load_file(path)
   assert settings.is_locked
-  (cls,) = (
+  (cls,) = {  # preflight has rl's
     cls
     for cls in (importlib.import_module(name).Config for name in STAGES)
     if set(config.defaults(cls)) == set(settings)
-  )
+  }
   return config.build(cls, settings)
 
 

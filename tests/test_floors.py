@@ -10,11 +10,13 @@ import r1jax
 
 PACKAGE = pathlib.Path(r1jax.__file__).parent
 FLOORS = (
-  {'errors', 'files', 'losses', 'verdict', 'workers'}
+  {'checksum', 'errors', 'files', 'losses', 'verdict', 'watch', 'workers'}
   | {'sandbox.wire', 'sandbox.library', 'rewards.math_bounds'}
-  | {'rewards.math_clean', 'rewards.math_units'},
-  {'code_sets'},
+  | {'rewards.math_clean', 'rewards.math_units'}
+  | {'preflight', 'preflight.cost', 'preflight.flops', 'preflight.hlo'},
+  {'code_sets', 'hosts', 'preflight.chips', 'preflight.traffic'},
   {'config', 'metrics', 'cpu', 'data', 'estimates', 'checkpoint', 'tools'}
+  | {'split', 'rope'}
   | {'sandbox.inside', 'sandbox.kernel', 'sandbox.outcome'}
   | {'rewards.math_numeric', 'rewards.math_tokens'},
   {'gguf_file', 'hf_directory', 'templates', 'rating', 'tables'}
@@ -26,13 +28,17 @@ FLOORS = (
   {'report', 'attention', 'dots', 'head', 'rewards', 'tasks', 'tokenizer'},
   {'train', 'model', 'draw'},
   {'sample', 'parallel', 'hf_config', 'fit'},
-  {'turns', 'convert'},
+  {'turns', 'convert', 'rewarded', 'spmd'},
   {'generate', 'policy'},
   {'grpo', 'held_out', 'scores', 'verifiers', 'rewards.preference'},
-  {'filters', 'judge', 'rl_config'},
-  {'reject_config', 'rl_run'},
+  {'filters', 'judge', 'rl_config', 'preflight.respond'},
+  {'reject_config', 'rl_run', 'preflight.plan', 'preflight.shapes'}
+  | {'preflight.sizes'},
+  {'preflight.arithmetic'},
+  {'preflight.checks', 'preflight.knobs', 'preflight.programs'}
+  | {'preflight.report'},
   {'stages', 'stages.sft', 'stages.rl', 'stages.reject', 'stages.evaluate'}
-  | {'stages.reward_model', 'stages.verify'},
+  | {'stages.reward_model', 'stages.verify', 'stages.preflight'},
   {'main'},
   {'__main__'},
 )
@@ -76,7 +82,8 @@ def test_modules_import_from_lower_floors_only(name):
 @pytest.mark.parametrize('name', MODULES)
 def test_only_the_edge_knows_of_many_devices(name):
   # All processes write a checkpoint together, so its room must tell them apart.
-  if name in ('parallel', 'main', 'checkpoint') or name.startswith('stages'):
+  edge = 'parallel', 'spmd', 'main', 'checkpoint', 'hosts'
+  if name in edge or name.startswith('stages'):
     return
   names = set()
   for node in ast.walk(ast.parse(PATHS[name].read_text())):

@@ -15,6 +15,7 @@ from r1jax import (
   parallel,
   rewards,
   sample,
+  spmd,
   tokenizer,
 )
 
@@ -173,7 +174,7 @@ def test_a_sample_does_not_depend_on_the_records_drawn_with_it():
   place = parallel.placement(parallel.ParallelConfig())
   assert place.rows == 4
   generator = generate.Generator(
-    functools.partial(parallel.map_rows, place), 4, cfg, WORDS, PROMPT, SC,
+    functools.partial(spmd.map_rows, place), 4, cfg, WORDS, PROMPT, SC,
     generate.at_once(functools.partial(rewards.total, dict(format=1.0))), 6,
   )  # fmt: skip
   params = parallel.put_state(place, model.init(jax.random.key(0), cfg))

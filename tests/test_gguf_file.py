@@ -11,7 +11,7 @@ import tokenizers
 from golden import make_convert
 from tokenizers import pre_tokenizers
 
-from r1jax import convert, errors, model
+from r1jax import convert, errors, rope
 
 TEXTS = (
   "we'll add  1234567 and WE'RE\n\n 12, 你好 🙂 é\r\n  <|user|>x²<|end|>",
@@ -97,12 +97,12 @@ def test_a_gguf_file_loads_like_the_directory_it_came_from(family, tmp_path):
 
 
 def test_llama3_scaling_is_read_back_from_the_factors_of_a_gguf(tmp_path):
-  rope = dict(rope_parameters=dict(rope_theta=640000.0))
-  want = model.RopeScaling(32.0, 1.0, 4.0, 8192)
+  settings = dict(rope_parameters=dict(rope_theta=640000.0))
+  want = rope.Scaling(32.0, 1.0, 4.0, 8192)
 
   def load(factors):
     tensors = {'rope_freqs.weight': np.array(factors, np.float32)}
-    path = write(tmp_path / 'a.gguf', 'llama3', tensors=tensors, **rope)
+    path = write(tmp_path / 'a.gguf', 'llama3', tensors=tensors, **settings)
     return convert.load(path)[1].rope_scaling
 
   # Wavelengths 6, 178, 5027 and 142172: kept below 2048, stretched beyond

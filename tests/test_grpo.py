@@ -18,6 +18,7 @@ from r1jax import (  # fmt: skip
   model,
   parallel,
   sample,
+  spmd,
   train,
 )
 
@@ -196,7 +197,7 @@ def batch(c, old=0.0):
 
 
 def scorer():
-  return parallel.map_rows(
+  return spmd.map_rows(
     place(), functools.partial(grpo.make_score, temperature=TEMPERATURE), CFG
   )
 
@@ -217,7 +218,7 @@ def test_scores_do_not_depend_on_the_cut(rows, buckets):
 def updates(c, made, micro, buckets, optimizer=optax.sgd(0.3)):  # noqa: B008
   """(parameters, sums of each update) after the mini-batches of a rollout."""
   loss = grpo.make_loss(c, CFG, TEMPERATURE)
-  step = parallel.train_step(place(), loss, optimizer)
+  step = spmd.train_step(place(), loss, optimizer)
   state = train.new_state(jax.tree.map(np.array, PARAMS), optimizer)
   state, seen = parallel.put_state(place(), state), []
   for mini in grpo.mini_batches(c, made, (0, 0), MAX_NEW):

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from r1jax import losses, model, parallel, train
+from r1jax import losses, model, parallel, spmd, train
 
 CFG = model.ModelConfig(
   vocab_size=28, width=16, layers=1, heads=12, kv_heads=4, head_dim=6, ffn=20,
@@ -128,8 +128,8 @@ def results(
     parallel.ParallelConfig(kind=kind, model=model, slices=slices),
     jax.devices()[:devices],
   )
-  tx, cfg = optax.sgd(1.0), parallel.on(place, cfg)
-  step = parallel.train_step(place, functools.partial(loss_fn, cfg), tx)
+  tx, cfg = optax.sgd(1.0), spmd.on(place, cfg)
+  step = spmd.train_step(place, functools.partial(loss_fn, cfg), tx)
   for choice in CHOICES:
     state = train.new_state(jax.tree.map(jnp.array, params()), tx)
     batches = micro_batches(

@@ -1,6 +1,7 @@
 """The command line says what it can do, and what it was told wrong."""
 
 import dataclasses
+import errno
 import os
 import subprocess
 import sys
@@ -108,12 +109,14 @@ def test_a_missing_work_directory_exits_2(capsys, stage, file):
   assert exit.value.code == 2 and '--workdir' in capsys.readouterr().err
 
 
-def test_a_stage_that_refuses_exits_2_and_one_stopped_130(
+def test_what_ends_a_stage_has_its_sentence_and_exit_code(
   capsys, stage, file, monkeypatch
 ):
   for error, code, words in (
     (errors.UserError('the data is empty'), 2, 'the data is empty'),
     (KeyboardInterrupt(), 130, 'the same command goes on'),
+    (errors.ToldToEnd(), 75, 'told to end; the same command goes on'),
+    (OSError(errno.ENOSPC, 'No space', '/w/x'), 2, 'no room to write /w/x'),
   ):
 
     def fail(settings, workdir, error=error):

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax import model
+from r1jax import model, rope
 
 CFG = model.ModelConfig(
   vocab_size=23, width=12, layers=2, heads=6, kv_heads=2, head_dim=4, ffn=10,
   head_chunk=4,
 )  # fmt: skip
-LLAMA3 = model.RopeScaling(8.0, 1.0, 4.0, 16)
+LLAMA3 = rope.Scaling(8.0, 1.0, 4.0, 16)
 VARIANTS = dict(
   plain=dict(),
   multi_head=dict(kv_heads=6),
@@ -133,7 +133,7 @@ def test_every_variant_is_the_formula(variant):
 def test_llama3_scaling_has_frequencies_of_all_three_kinds():
   pos_BT = jnp.array([[1]])
   plain, scaled = (
-    model.rotary(dataclasses.replace(CFG, head_dim=8, rope_theta=50.0, rope_scaling=s), pos_BT)[1][0, 0]
+    rope.angles(dataclasses.replace(CFG, head_dim=8, rope_theta=50.0, rope_scaling=s), pos_BT)[1][0, 0]
     for s in (None, LLAMA3)
   )  # fmt: skip
   share = np.arcsin(scaled) / np.arcsin(plain)

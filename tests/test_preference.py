@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from r1jax import convert, errors, generate, model, parallel, policy
+from r1jax import convert, errors, generate, model, parallel, policy, spmd
 from r1jax.rewards import preference
 
 COMPUTE = policy.ComputeConfig()
@@ -53,7 +53,7 @@ def load(path, micro=2, kind='pmap', devices=1):
     parallel.ParallelConfig(kind), jax.devices()[:devices]
   )
   return preference.load(
-    path, COMPUTE, functools.partial(parallel.map_rows, place), micro
+    path, COMPUTE, functools.partial(spmd.map_rows, place), micro
   )
 
 

@@ -13,7 +13,7 @@ import time
 import pytest
 import toy
 
-from r1jax import metrics, tasks
+from r1jax import errors, hosts, metrics, tasks
 
 ROOT = pathlib.Path(__file__).parent.parent
 # Everything that a run must carry over: the cursor of dynamic sampling, a
@@ -138,6 +138,42 @@ def test_sft_goes_on_from_its_last_checkpoint(base, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
       toy.run('sft', tmp_path)
   assert len(metrics.read(tmp_path / 'metrics.jsonl')) == 39
+  lines = toy.run('sft', tmp_path)
+  whole = metrics.read(base / 'metrics.jsonl')
+  assert list(map(metrics.untimed, lines)) == list(map(metrics.untimed, whole))
+  assert_same_model(tmp_path, base)
+
+
+def test_a_run_that_was_told_to_end_goes_on_from_its_last_whole_rollout(
+  base, tmp_path, monkeypatch
+):
+  """Between the second rollout and its updates, whose state is then saved."""
+  changes = (
+    f'init={base}/model', 'eval.every=0', 'grpo.minibatches=2', 'micro=8',
+    'save_every=9', 'steps=6',
+  )  # fmt: skip
+  whole = toy.run('rl', tmp_path / 'whole', *changes)
+  asked = iter([False, False, True])
+  with monkeypatch.context() as patch:
+    patch.setattr(hosts, 'told', lambda: next(asked))
+    with pytest.raises(errors.ToldToEnd):
+      toy.run('rl', tmp_path / 'run', *changes)
+  assert saved(tmp_path / 'run') == 2
+  assert len(metrics.read(tmp_path / 'run' / 'metrics.jsonl')) == 2
+  lines = toy.run('rl', tmp_path / 'run', *changes)
+  assert list(map(metrics.untimed, lines)) == list(map(metrics.untimed, whole))
+  assert_same_model(tmp_path / 'run', tmp_path / 'whole')
+
+
+def test_sft_that_was_told_to_end_saves_the_step_it_is_at(
+  base, tmp_path, monkeypatch
+):
+  asked = iter([False] * 29 + [True])
+  with monkeypatch.context() as patch:
+    patch.setattr(hosts, 'told', lambda: next(asked))
+    with pytest.raises(errors.ToldToEnd):
+      toy.run('sft', tmp_path)
+  assert saved(tmp_path) == 30
   lines = toy.run('sft', tmp_path)
   whole = metrics.read(base / 'metrics.jsonl')
   assert list(map(metrics.untimed, lines)) == list(map(metrics.untimed, whole))

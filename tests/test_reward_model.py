@@ -15,6 +15,7 @@ from r1jax import (
   metrics,
   model,
   parallel,
+  spmd,
   tokenizer,
   train,
 )
@@ -189,8 +190,8 @@ def learnt(c, kind='pmap', devices=1, model_axis=1):
   noise = np.random.default_rng(2).standard_normal
   params = jax.tree.map(lambda a: np.float32(0.3 * noise(a.shape)), shapes)
   state = parallel.put_state(place, train.new_state(params, tx))
-  step = parallel.train_step(
-    place, reward_model.loss_fn(parallel.on(place, CFG), c.kind), tx
+  step = spmd.train_step(
+    place, reward_model.loss_fn(spmd.on(place, CFG), c.kind), tx
   )
   state, sums = step(state, reward_model.batch(*ragged(c), c))
   state, sums = jax.device_get((state, sums))

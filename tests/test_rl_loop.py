@@ -2,7 +2,6 @@
 reference, with a decode loop and an update that only count."""
 
 import dataclasses
-from concurrent import futures
 
 import jax
 import numpy as np
@@ -71,10 +70,10 @@ def loop(tmp_path, alive, *changes):
     rows['tokens_BL'].shape, params['w'], 'f'
   )
   records = [dict(id=n, prompt=str(n)) for n in range(13)]
+  place = parallel.placement(c.parallel, jax.devices()[:1])
   r = rl_run.Run(
-    c, parallel.placement(c.parallel, jax.devices()[:1]), records, [], [], None,
-    None, Drawing(alive), score, score, None, None, metrics.Writer(tmp_path),
-    step,
+    c, place, place, records, [], [], None, None, Drawing(alive), score, score,
+    None, None, writer=metrics.Writer(tmp_path), step=step,
   )  # fmt: skip
   state = dict(train=train.TrainState({'w': np.zeros(())}, (), 0, 0))
   if c.grpo.beta:
@@ -204,16 +203,14 @@ def test_rewards_are_computed_while_the_log_probabilities_are(tmp_path):
   r, state, facts, _ = loop(tmp_path, lambda n: True, 'grpo.beta=0.1')
   order, generator = [], r.generator
 
-  class Slow(futures.Future):
-    def result(self, timeout=None):
-      order.append('rewards')
-      return super().result(timeout)
-
   def slowly(*args):
     samples = generator(*args)
-    future = Slow()
-    future.set_result(samples.judged.result())
-    return dataclasses.replace(samples, judged=future)
+
+    def judged():
+      order.append('rewards')
+      return samples.judged()
+
+    return dataclasses.replace(samples, judged=judged)
 
   def score(params, rows):
     order.append('reference')

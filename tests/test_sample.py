@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax import draw, model, parallel, sample
+from r1jax import draw, model, parallel, sample, spmd
 
 CFG = model.ModelConfig(
   vocab_size=28, width=12, layers=2, heads=6, kv_heads=2, head_dim=4, ffn=10,
@@ -205,7 +205,7 @@ def test_samples_do_not_depend_on_order_and_devices(kind, model_axis):
 
   weights = parallel.put_state(place, params())
   rows = jax.device_get(prompts(ORDER))
-  out = parallel.map_rows(place, make, CFG)(weights, rows)
+  out = spmd.map_rows(place, make, CFG)(weights, rows)
   assert out.steps.size == place.rows and len(set(out.steps)) > 1
   assert out.live.sum() == out.mask_BL.sum()
   back = np.argsort(np.repeat(ORDER, GROUP) * GROUP + np.tile(range(GROUP), P))

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from r1jax import errors, model, parallel, train
+from r1jax import errors, model, parallel, spmd, train
 
 OPTIM = train.OptimConfig(lr=0.1, clip_norm=1e9)
 
@@ -101,7 +101,7 @@ def test_the_schedule_advances_once_a_step_however_many_micro_batches(count):
   c = dataclasses.replace(OPTIM, warmup=3)
   tx = train.optimizer(c, 10)
   place = parallel.placement(parallel.ParallelConfig(), jax.devices()[:1])
-  step = parallel.train_step(place, loss_fn, tx)
+  step = spmd.train_step(place, loss_fn, tx)
   state = parallel.put_state(place, train.new_state(params(), tx))
   whole = batch(8)
   cut = lambda i: {k: v[i::count] for k, v in whole.items()}
@@ -197,7 +197,7 @@ def test_the_new_state_lies_where_the_old_one_lay_and_fits_its_program(
   place = parallel.placement(
     parallel.ParallelConfig(kind=kind), jax.devices()[:devices]
   )
-  step = parallel.train_step(place, loss_fn, tx)
+  step = spmd.train_step(place, loss_fn, tx)
   state = parallel.put_state(place, train.new_state(params(), tx))
   state, _ = step(state, [batch(4)] * count)
   assert compilations

@@ -19,6 +19,7 @@ from r1jax import (
   policy,
   rewards,
   sample,
+  spmd,
   train,
 )
 
@@ -46,7 +47,7 @@ class Run:
     )
     self.texts, self.ids_PT = workload.prompts(options.model, s)
     self.generator = generate.Generator(
-      functools.partial(parallel.map_rows, self.place),
+      functools.partial(spmd.map_rows, self.place),
       self.place.rows,
       self.decode_cfg,
       words,
@@ -67,8 +68,8 @@ class Run:
       train.OptimConfig(lr=workload.LR, clip_norm=workload.CLIP_NORM), 1
     )
     loss_fn = grpo.make_loss(self.grpo, self.cfg, 1.0)
-    self.update_step = parallel.train_step(self.place, loss_fn, tx)
-    self.scorer = parallel.map_rows(
+    self.update_step = spmd.train_step(self.place, loss_fn, tx)
+    self.scorer = spmd.map_rows(
       self.place, functools.partial(grpo.make_score, temperature=1.0), self.cfg
     )
     self.ref = parallel.put_state(self.place, params)

@@ -6,7 +6,6 @@ response: a prefilled <think> included, the end token removed.
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future
 
 import numpy as np
 
@@ -58,7 +57,7 @@ def check(weights, records, by_domain=None, more=None) -> None:
         f'rewards: give it some by config.by_domain, or let it be one of '
         f'{", ".join([*by_domain, *REASONING])}'
       )
-    if 'accuracy' in _weights(weights, by_domain, record):
+    if 'accuracy' in weights_of(weights, by_domain, record):
       check_accuracy(record)
 
 
@@ -93,7 +92,7 @@ def total(
   """
   by_domain, more = by_domain or {}, more or {}
   assert len(records) == len(texts)
-  tables = [_weights(weights, by_domain, record) for record in records]
+  tables = [weights_of(weights, by_domain, record) for record in records]
   reward_N, parts = np.zeros(len(texts), np.float32), {}
   for name in dict.fromkeys(
     n for t in (weights, *by_domain.values()) for n in t
@@ -111,41 +110,8 @@ def total(
   return reward_N, parts
 
 
-def later(
-  executor: Executor,
-  weights: Mapping[str, float],
-  records: Sequence[Record],
-  texts: Sequence[str],
-  by_domain: Mapping[str, Mapping[str, float]],
-  rules: Mapping[str, Reward],
-  models: Mapping[str, Reward],
-) -> Future:
-  """A Future of `total`, computed by the executor; models, which hold devices,
-  are asked here and now, for all hosts must run them in one order."""
-  promised = {name: Future() for name in models}
-  answers = {
-    name: lambda records, texts, future=future: future.result()
-    for name, future in promised.items()
-  }
-  found = executor.submit(
-    total, weights, records, texts, by_domain, {**rules, **answers}
-  )
-  tables = [_weights(weights, by_domain, record) for record in records]
-  for name, model in models.items():
-    asked = [n for n, table in enumerate(tables) if name in table]
-    if not asked:
-      continue
-    try:
-      value = model([records[n] for n in asked], [texts[n] for n in asked])
-      promised[name].set_result(value)
-    except BaseException as error:
-      for future in promised.values():
-        future.done() or future.set_exception(error)
-      raise
-  return found
-
-
-def _weights(weights, by_domain, record):
+def weights_of(weights, by_domain, record):
+  """{name: weight} of the rewards that a record has."""
   return by_domain.get(record.get('domain'), weights)
 
 

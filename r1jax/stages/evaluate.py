@@ -24,6 +24,7 @@ from r1jax import (
   errors,
   files,
   generate,
+  hosts,
   metrics,
   parallel,
   policy,
@@ -31,6 +32,7 @@ from r1jax import (
   rewards,
   sample,
   scores,
+  spmd,
   tables,
   tasks,
   verifiers,
@@ -82,12 +84,20 @@ def run(config, workdir):
   records = [record for many in sets.values() for _, record in many]
   with verifiers.opened(c.verify, records) as judges:
     draw = sampler(c, records, judges) if sets else None
-    configs.claim(workdir, Config, config)
-    if (workdir / 'results.json').exists():
+    tier = judges.tier and judges.tier.name
+    hosts.agree(workdir, config=c, records=records, sandbox=tier)
+    hosts.once(lambda: configs.claim(workdir, Config, config))
+    if hosts.once((workdir / 'results.json').exists):
       print(f'{workdir} is finished: the table is {workdir / "results.md"}')
       return
 
     sample_all(c, sets, draw, workdir)
+  hosts.once(lambda: write(c, sets, others, theirs, verdicts, workdir))
+
+
+def write(c, sets, others, theirs, verdicts, workdir):
+  """The tables of what is in workdir/chunks; results.json is last, the sign of
+  the end."""
   lines = {name: scores.read_lines(workdir, name) for name in sets}
   found = dict(
     model=c.init,
@@ -177,7 +187,7 @@ def sampler(c, records, judges):
   policy.check_length(cfg, width + c.sample.max_new + c.prompt.results_len)
   params = parallel.put_state(place, params)
   generator = generate.Generator(
-    functools.partial(parallel.map_rows, place), place.rows,
+    functools.partial(spmd.map_rows, place), place.rows,
     dataclasses.replace(cfg, scan_layers=c.compute.scan_decode, remat='none'),
     words, c.prompt, c.sample,
     generate.at_once(
@@ -203,9 +213,12 @@ def sample_all(c, sets, draw, workdir):
     for n in range(math.ceil(len(numbered) / c.questions))
   ]
   path = lambda name, n: workdir / 'chunks' / f'{name}-{n:05}.jsonl'
-  missing = [x for x in chunks if not path(*x[:2]).exists()]
+  missing = hosts.once(
+    lambda: [i for i, x in enumerate(chunks) if not path(*x[:2]).exists()]
+  )
   first, started = len(chunks) - len(missing), time.time()
-  for done, (name, n, numbered) in enumerate(missing, first + 1):
+  for done, i in enumerate(missing, first + 1):
+    name, n, numbered = chunks[i]
     numbers, records = zip(*numbered)
     key = jax.random.key(c.seed)
     key = jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)
@@ -217,11 +230,13 @@ def sample_all(c, sets, draw, workdir):
         'verify says why; the same command goes on after the chunks that are '
         f'in {workdir / "chunks"}'
       )
-    files.write_jsonl(path(name, n), sample_lines(c, samples))
+    lines = sample_lines(c, samples)
+    hosts.once(lambda: files.write_jsonl(path(name, n), lines))
     shown = generate.summary(samples)
     del shown['reward']  # It is the accuracy.
     line = metrics.progress(done, len(chunks), shown, started, first)
     print(f'{name}  {line}', flush=True)
+    hosts.boundary()
 
 
 def sample_lines(c, samples):

@@ -22,12 +22,14 @@ from r1jax import (
   files,
   filters,
   generate,
+  hosts,
   judge,
   metrics,
   parallel,
   policy,
   reject_config,
   rewards,
+  spmd,
   verifiers,
 )
 from r1jax.reject_config import Config
@@ -57,8 +59,10 @@ def run(config, workdir):
   judged = [x for x in records if judge.judges(c.judge, x)]
   model, referee, width = load_models(c, place, records, judged)
   with verifiers.opened(c.verify, records) as judges:
-    configs.claim(workdir, Config, config)
-    if (workdir / 'records.jsonl').exists():
+    tier = judges.tier and judges.tier.name
+    hosts.agree(workdir, config=c, records=records + mixed, sandbox=tier)
+    hosts.once(lambda: configs.claim(workdir, Config, config))
+    if hosts.once((workdir / 'records.jsonl').exists):
       print(f'{workdir} is finished: see {workdir / "records.jsonl"}')
       return
     draw = generator(
@@ -71,7 +75,8 @@ def run(config, workdir):
     ) if judged else None  # fmt: skip
     fits = functools.partial(judge.fits, c.judge, referee[2])
     r = Run(c, records, draw, ask, fits, jax.random.key(c.seed))
-    finish(r, mixed, sample_all(r, workdir / 'chunks'), workdir)
+    samples = sample_all(r, workdir / 'chunks')
+    hosts.once(lambda: finish(r, mixed, samples, workdir))
 
 
 def load_models(c, place, records, judged):
@@ -96,7 +101,7 @@ def generator(c, place, model, prompt, sc, reward, width, group):
     cfg, scan_layers=c.compute.scan_decode, remat='none'
   )
   generated = generate.Generator(
-    functools.partial(parallel.map_rows, place), place.rows, cfg, words,
+    functools.partial(spmd.map_rows, place), place.rows, cfg, words,
     prompt, sc, reward, width,
   )  # fmt: skip
   params = parallel.put_state(place, params)
@@ -125,12 +130,13 @@ def score(c, rules, records, texts):
 def sample_all(r, folder):
   """Every sample, with the reason to reject it, chunk by chunk: those of an
   earlier process are read from their files."""
-  folder.mkdir(exist_ok=True)
+  hosts.once(lambda: folder.mkdir(exist_ok=True))
+  done = hosts.once(lambda: [path.name for path in folder.iterdir()])
   c, total, samples = r.c, len(r.records), []
   began, first = time.time(), 0
   for start in range(0, total, c.questions):
     path = folder / f'{start // c.questions:05}.jsonl'
-    if path.exists():
+    if path.name in done:
       samples += metrics.read(path)
       first = start + c.questions
       continue
@@ -138,18 +144,19 @@ def sample_all(r, folder):
       print(f'going on from prompt {start} of {folder.parent}')
     now = time.time()
     chunk = one_chunk(r, start)
-    files.write_jsonl(path, chunk)
+    hosts.once(lambda: files.write_jsonl(path, chunk))
     samples += chunk
     rate = sum(x['length'] for x in chunk) / (time.time() - now)
     passed = np.mean([not x['reason'] for x in samples])
-    done = min(start + c.questions, total)
+    end = min(start + c.questions, total)
     speed = dict(tokens_per_s=rate)
-    line = metrics.progress(done, total, speed, began, first)
+    line = metrics.progress(end, total, speed, began, first)
     print(
       f'prompts{line.removeprefix("step")}  accepted {passed:.1%}  rejected: '
       f'{filters.reasons(samples)}',
       flush=True,
     )
+    hosts.boundary()
   return samples
 
 

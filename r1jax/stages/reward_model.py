@@ -7,7 +7,6 @@ import dataclasses
 import pathlib
 from typing import Literal
 
-import jax
 import numpy as np
 
 from r1jax import (
@@ -20,11 +19,13 @@ from r1jax import (
   estimates,
   fit,
   generate,
+  hosts,
   losses,
   metrics,
   model,
   parallel,
   policy,
+  spmd,
   tasks,
   train,
 )
@@ -87,16 +88,17 @@ def run(config, workdir):
   rows, held_rows = (encode(words, x, c) for x in (records, held))
   policy.check_length(cfg, max(len(x) for row in rows + held_rows for x in row))
   parallel.shardings(place, params)  # Refuses what the mesh cannot cut.
-  configs.claim(workdir, Config, config)
-  if (workdir / 'model').exists():
+  hosts.agree(workdir, config=c, records=records + held)
+  hosts.once(lambda: configs.claim(workdir, Config, config))
+  if hosts.once((workdir / 'model').exists):
     print(f'{workdir} is finished: the model is in {workdir / "model"}')
     return
 
   steps = fit.steps(c, len(rows))
   tx = train.optimizer(c.optim, steps)
-  state = parallel.put_state(place, train.new_state(params, tx))
+  state = parallel.new_state(place, params, tx)
   del params
-  score = parallel.map_rows(place, preference.make_score, cfg)
+  score = spmd.map_rows(place, preference.make_score, cfg)
 
   def micro_batches(n_B):
     mine = [rows[n] for n in n_B]
@@ -110,9 +112,9 @@ def run(config, workdir):
 
   state, facts = fit.fit(
     c,
-    metrics.Writer(workdir, jax.process_index()),
+    metrics.Writer(workdir, hosts.index()),
     state,
-    parallel.train_step(place, loss_fn(parallel.on(place, cfg), c.kind), tx),
+    spmd.train_step(place, loss_fn(spmd.on(place, cfg), c.kind), tx),
     len(rows),
     micro_batches,
     evaluate,
@@ -122,8 +124,9 @@ def run(config, workdir):
     kind=c.kind, part=c.part, template=c.prompt.template,
     prefill=c.prompt.prefill, max_len=c.max_len,
   )  # fmt: skip
-  convert.save(
-    workdir / 'model', jax.device_get(state.params), cfg, words, about | facts
+  params = parallel.get_state(state.params)
+  hosts.once(
+    lambda: convert.save(workdir / 'model', params, cfg, words, about | facts)
   )
 
 

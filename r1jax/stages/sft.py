@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
-import jax
 import numpy as np
 
 from r1jax import (
@@ -18,11 +17,13 @@ from r1jax import (
   errors,
   fit,
   generate,
+  hosts,
   losses,
   metrics,
   model,
   parallel,
   policy,
+  spmd,
   tasks,
   train,
   turns,
@@ -63,13 +64,14 @@ def run(config, workdir):
   rows, learns = encode(words, records, c)
   policy.check_length(cfg, max(map(len, rows)))
   parallel.shardings(place, params)  # Refuses what the mesh cannot cut.
-  configs.claim(workdir, Config, config)
-  if (workdir / 'model').exists():
+  hosts.agree(workdir, config=c, records=records)
+  hosts.once(lambda: configs.claim(workdir, Config, config))
+  if hosts.once((workdir / 'model').exists):
     print(f'{workdir} is finished: the model is in {workdir / "model"}')
     return
 
   tx = train.optimizer(c.optim, fit.steps(c, len(rows)))
-  state = parallel.put_state(place, train.new_state(params, tx))
+  state = parallel.new_state(place, params, tx)
   del params
 
   def micro_batches(n_B):
@@ -78,14 +80,15 @@ def run(config, workdir):
 
   state, _ = fit.fit(
     c,
-    metrics.Writer(workdir, jax.process_index()),
+    metrics.Writer(workdir, hosts.index()),
     state,
-    parallel.train_step(place, loss_fn(parallel.on(place, cfg)), tx),
+    spmd.train_step(place, loss_fn(spmd.on(place, cfg)), tx),
     len(rows),
     micro_batches,
     lambda params, step: {},
   )
-  convert.save(workdir / 'model', jax.device_get(state.params), cfg, words)
+  params = parallel.get_state(state.params)
+  hosts.once(lambda: convert.save(workdir / 'model', params, cfg, words))
 
 
 def encode(words, records, c):

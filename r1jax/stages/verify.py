@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 
 from r1jax import config as configs
-from r1jax import errors, files, metrics, rewards, tasks, verifiers
+from r1jax import errors, files, hosts, metrics, rewards, tasks, verifiers
 from r1jax.config import option
 
 SHOWN = 20  # verdicts on the terminal
@@ -35,17 +35,24 @@ def run(config, workdir):
   records, texts = load(c)
   rewards.check(dict.fromkeys(c.rewards, 1.0), records)
   with verifiers.opened(c.verify, records) as judges:
-    configs.claim(workdir, Config, config)
+    tier = judges.tier and judges.tier.name
+    hosts.agree(
+      workdir, config=c, records=records, responses=texts, sandbox=tier
+    )
+    hosts.once(lambda: configs.claim(workdir, Config, config))
     path = workdir / 'verdicts.jsonl'
-    if path.exists():
+    if hosts.once(path.exists):
       print(f'{workdir} is finished: the verdicts are in {path}')
       return
     lines = []
     for start in range(0, len(records), c.chunk):
-      part = slice(start, start + c.chunk)
-      lines += judged(c, judges, records[part], texts[part])
+      part = records[start : start + c.chunk], texts[start : start + c.chunk]
+      own = hosts.share(len(part[0]))
+      found = judged(c, judges, *(column[own] for column in part))
+      lines += [line for many in hosts.gather(list(found)) for line in many]
       print(f'{len(lines)}/{len(records)} judged', flush=True)
-  files.write_jsonl(path, lines)
+      hosts.boundary()
+  hosts.once(lambda: files.write_jsonl(path, lines))
   for line in lines[:SHOWN]:
     print(shown(line))
   print(table(c, lines), path, sep='\n')

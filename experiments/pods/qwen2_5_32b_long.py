@@ -1,0 +1,13 @@
+"""Qwen2.5-32B with the paper's 32,768 tokens a response, for v5p:8x8x8."""
+
+from experiments.pods import qwen2_5_32b
+
+
+def get_config():
+  config = qwen2_5_32b.get_config()
+  config.prompt.max_len = 1_024
+  config.sample.max_new = 31_744
+  config.grpo.minibatches = 4
+  config.micro = 64
+  config.sample.slots = 16
+  return config

@@ -1,0 +1,2 @@
+"""A pod rehearsed before it is paid for: what a config needs of each chip, by
+formula and by the compiler of TPUs."""

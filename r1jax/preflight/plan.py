@@ -1,0 +1,123 @@
+"""A run's sizes on one pod: how the mesh is cut, how long its rows are, and how
+often each program runs in a rollout."""
+
+import dataclasses
+import math
+
+from r1jax import errors, grpo, model, rl_config
+from r1jax.preflight import chips
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  c: rl_config.Config
+  cfg: model.ModelConfig
+  pod: chips.Pod
+  length: int = 0  # tokens of a mean response; 0: the longest
+
+  @property
+  def axes(self):
+    """(name, size) of the mesh that parallel.placement makes."""
+    if self.c.parallel.kind == 'pmap':
+      return (('data', self.pod.devices),)
+    slices, heads = self.c.parallel.slices, self.c.parallel.model
+    inner = ('data', self.pod.devices // slices // heads), ('model', heads)
+    return (('slice', slices), *inner) if slices > 1 else inner
+
+  @property
+  def shards(self):
+    """How many parts the rows of a batch are cut into."""
+    return self.pod.devices // self.c.parallel.model
+
+  @property
+  def prompt_len(self):
+    return self.c.prompt.max_len
+
+  @property
+  def new_len(self):
+    """The most tokens of a response."""
+    return max(self.c.lengths)
+
+  @property
+  def row_len(self):
+    """Tokens of the longest row, the calls of tools included."""
+    return self.prompt_len + self.new_len + self.c.prompt.results_len
+
+  @property
+  def micro_rows(self):
+    """Rows of a micro-batch on one shard."""
+    return max(1, self.c.micro // self.shards)
+
+  @property
+  def prompts(self):
+    """Prompts of a rollout on one shard."""
+    return max(1, self.c.grpo.questions // self.shards)
+
+  @property
+  def samples(self):
+    """Samples of a rollout on one shard."""
+    return self.prompts * self.c.grpo.group
+
+  @property
+  def slots(self):
+    return min(self.c.sample.slots, self.samples)
+
+  @property
+  def mean_len(self):
+    return min(self.length or self.new_len, self.new_len)
+
+  @property
+  def micro_batches(self):
+    """Of one update."""
+    rows = self.c.grpo.questions // self.c.grpo.minibatches * self.c.grpo.group
+    return max(1, math.ceil(rows / self.c.micro))
+
+  @property
+  def has_reference(self):
+    return bool(self.c.grpo.beta)
+
+  def calls(self):
+    """{program: how often it runs in a rollout and its updates}."""
+    g = self.c.grpo
+    passes = math.ceil(g.questions * g.group / self.c.micro)
+    score = passes * self.has_reference
+    if g.old == 'trainer' and not grpo.on_policy(g):
+      score += passes
+    return dict(
+      train=self.micro_batches * g.updates,
+      score=score,
+      prefill=1,
+      decode=math.ceil(self.samples * self.mean_len / self.slots),
+    )
+
+
+def make(c, cfg, pod, length=0):
+  """The Plan; refuses what the pod's devices cannot share."""
+  if c.parallel.kind not in ('pmap', 'mesh'):
+    raise errors.UserError(
+      f"config.parallel.kind is '{c.parallel.kind}'; it can be pmap or mesh"
+    )
+  if c.parallel.kind == 'pmap' and c.parallel.model > 1:
+    raise errors.UserError('config.parallel.model must be 1 under pmap')
+  if c.parallel.rollout:
+    raise errors.UserError(
+      'config.parallel.rollout shares out the devices of one host; preflight '
+      'rehearses runs in which all of them draw and learn: set it to 0'
+    )
+  if c.parallel.slices != pod.slices and c.parallel.kind != 'pmap':
+    raise errors.UserError(
+      f'config.parallel.slices is {c.parallel.slices}, the pod has '
+      f'{pod.slices}: set both to the same number'
+    )
+  plan = Plan(c, cfg, pod, length)
+  if pod.slice_devices % c.parallel.model:
+    raise errors.UserError(
+      f'config.parallel.model is {c.parallel.model}: it must divide the '
+      f'{pod.slice_devices} devices of {pod.name}'
+    )
+  if cfg.kv_heads % c.parallel.model:
+    raise errors.UserError(
+      f'config.parallel.model is {c.parallel.model}: it must divide the '
+      f'{cfg.kv_heads} key heads of {c.init}'
+    )
+  return plan

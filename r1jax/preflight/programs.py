@@ -1,0 +1,187 @@
+"""The programs of an rl run, compiled for a pod that is not there: nothing is
+allocated, and any machine with libtpu can do it."""
+
+import dataclasses
+import functools
+import importlib.util
+import os
+import re
+import time
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+
+from r1jax import grpo, model, parallel, sample, spmd, train
+from r1jax.preflight import flops, traffic
+
+# What libtpu reads when it is loaded: it must not look for a TPU host, and two
+# rehearsals may run at one time.
+ENVIRONMENT = dict(TPU_SKIP_MDS_QUERY='1', ALLOW_MULTIPLE_LIBTPU_LOAD='1')
+NAMED = dict(v4=dict(chip_config_name='megacore'))
+FULL = re.compile(r'\(([\d.]+)([KMGT])\) exceeds available HBM')
+COLUMNS = dict.fromkeys(('tokens_BL', 'pos_BL'), jnp.int32) | dict.fromkeys(
+  ('adv_BL', 'weight_BL', 'old_BL', 'ref_BL', 'sampler_BL'), jnp.float32
+)
+
+
+def has_compiler():
+  """Whether libtpu is installed."""
+  return importlib.util.find_spec('libtpu') is not None
+
+
+def devices(pod):
+  """The devices of a pod, as the compiler knows them."""
+  os.environ.update(ENVIRONMENT)
+  more = dict(NAMED.get(pod.chip.name, {}))
+  if pod.slices > 1:
+    more['num_slices'] = pod.slices
+  topology = topologies.get_topology_desc(
+    platform='tpu', topology_name=f'{pod.chip.name}:{pod.topology}', **more
+  )
+  found = list(topology.devices)
+  assert len(found) == pod.devices, f'{len(found)} devices, not {pod.devices}'
+  return found
+
+
+def costs(plan, formula, say=print):
+  """The Cost of every program that the run calls, by the compiler; `formula`
+  are those by arithmetic, which say what else lies in HBM."""
+  place = parallel.placement(plan.c.parallel, devices(plan.pod))
+  known, found = {x.name: x for x in formula}, []
+  for name, trace in dict(train=trace_train, score=trace_score).items():
+    if name in known:
+      found += compiled(plan, known[name], trace(plan, place), say)
+  return found + sampling(plan, known, trace_sample(plan, place), say)
+
+
+def compiled(plan, formula, traced, say, steps=0):
+  """[Cost] of one traced program; a refusal for want of memory is one, too.
+
+  With `steps`, two: of what stands beside its loop of unknown length, and of
+  one of the `steps` steps of a turn of that loop.
+  """
+  counted, began = flops.count(traced.jaxpr), time.time()
+  notes = tuple(
+    f'{n} calls of {name} are not in the FLOPs'
+    for name, n in counted.unknown.items()
+  )
+  formula = dataclasses.replace(formula, notes=notes, source='compiler')
+  try:
+    program = traced.lower().compile()
+  except jax.errors.JaxRuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    say(f'{formula.name}: refused after {time.time() - began:.0f} s')
+    return [refused(formula, str(error))]
+  say(f'{formula.name}: compiled in {time.time() - began:.0f} s')
+  m = program.memory_analysis()
+  formula = dataclasses.replace(
+    formula, argument=m.argument_size_in_bytes, output=m.output_size_in_bytes,
+    alias=m.alias_size_in_bytes, temp=m.temp_size_in_bytes,
+    flops=counted.total / plan.pod.devices,
+  )  # fmt: skip
+  moved = traffic.measure(program.as_text(), plan.axes)
+  if not steps:
+    assert not moved.loops and not counted.loops, 'loops of unknown length'
+    return [with_traffic(formula, moved)]
+  turn, inside = counted.loops[0], moved.loops[0]
+  step = with_traffic(formula, traffic.Traffic().add(inside, 1 / steps))
+  each = turn.total / plan.pod.devices / steps
+  return [
+    dataclasses.replace(step, flops=each),
+    dataclasses.replace(with_traffic(formula, moved), name='prefill'),
+  ]
+
+
+def sampling(plan, known, traced, say):
+  """[prefill, decode]: of the program that samples, what stands before its
+  loop and a step in it; the memory is decode's."""
+  steps = plan.c.sample.refill_every
+  whole = compiled(plan, known['decode'], traced, say, steps)
+  if whole[0].refused:
+    return [known['prefill'], whole[0]]
+  step, before = whole
+  none = dict(argument=0, output=0, alias=0, temp=0, resident=0, parts=())
+  return [dataclasses.replace(before, **none), step]
+
+
+def with_traffic(formula, moved):
+  rows = sorted(moved.table.items(), key=lambda item: -item[1][1])
+  return dataclasses.replace(
+    formula, hbm=moved.hbm, ici=moved.wire(far=False), dcn=moved.wire(far=True),
+    collectives=tuple((key, n, size) for key, (n, size) in rows),
+  )  # fmt: skip
+
+
+def refused(formula, text):
+  """Too much memory: the compiler's sentence, and its number where it says
+  one."""
+  number = FULL.search(text)
+  scale = dict(K=2**10, M=2**20, G=2**30, T=2**40)
+  need = float(number[1]) * scale[number[2]] if number else formula.own
+  return dataclasses.replace(
+    formula, refused=text.splitlines()[0][:400],
+    argument=0, output=0, alias=0, temp=need,
+  )  # fmt: skip
+
+
+def trace_train(plan, place):
+  """An update; with several micro-batches, the program that adds one."""
+  c, B = plan.c, plan.c.micro
+  tx = train.optimizer(c.optim, c.steps)
+  loss_fn = grpo.make_loss(
+    c.grpo, spmd.on(place, plan.cfg), c.sample.temperature
+  )
+  do = spmd.train_programs(place, loss_fn, tx)
+  params = parallel.shapes(place, parameters(plan.cfg))
+  batch = parallel.row_shapes(place, {
+    name: jax.ShapeDtypeStruct((B, plan.row_len), dtype)
+    for name, dtype in COLUMNS.items()
+  })  # fmt: skip
+  if plan.micro_batches == 1:
+    state = jax.eval_shape(functools.partial(train.new_state, tx=tx), params)
+    return do.whole.trace(parallel.shapes(place, state), batch)
+  gradients, sums = jax.eval_shape(do.first, params, batch)
+  part = parallel.shapes(place, gradients), parallel.shapes(place, sums)
+  return do.more.trace(part, params, batch)
+
+
+def trace_score(plan, place):
+  """log-probabilities of given rows, of the policy or of the reference."""
+  cfg = spmd.on(place, plan.cfg)
+  fn = grpo.make_score(cfg, plan.c.sample.temperature)
+  ids = jax.ShapeDtypeStruct((plan.c.micro, plan.row_len), jnp.int32)
+  params = parallel.shapes(place, parameters(plan.cfg))
+  batch = parallel.row_shapes(place, dict(tokens_BL=ids, pos_BL=ids))
+  return spmd.rows_program(place, fn).trace(params, batch)
+
+
+def trace_sample(plan, place):
+  """Prefill and the decode loop: what generate.Generator runs."""
+  c, P = plan.c, plan.c.grpo.questions
+  cfg = dataclasses.replace(
+    spmd.on(place, plan.cfg), scan_layers=c.compute.scan_decode,
+    remat='none',
+  )  # fmt: skip
+  sc = dataclasses.replace(
+    c.sample, max_new=plan.new_len, ends=c.sample.ends or (0,)
+  )
+
+  def decode(params, given):
+    prompts, key_P2 = given
+    key = jax.random.wrap_key_data(key_P2[0])
+    out = sample.sample(params, cfg, prompts, key, c.grpo.group, sc)
+    return out.replace(steps=out.steps[None], live=out.live[None])
+
+  int_P = jax.ShapeDtypeStruct((P,), jnp.int32)
+  tokens_PL = jax.ShapeDtypeStruct((P, plan.prompt_len), jnp.int32)
+  prompts = sample.Prompts(tokens_PL, int_P, int_P, int_P, int_P)
+  keys = jax.ShapeDtypeStruct((P, 2), jnp.uint32)
+  params = parallel.shapes(place, parameters(plan.cfg))
+  given = parallel.row_shapes(place, (prompts, keys))
+  return spmd.rows_program(place, decode).trace(params, given)
+
+
+def parameters(cfg):
+  return jax.eval_shape(lambda: model.init(jax.random.key(0), cfg))

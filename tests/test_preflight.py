@@ -1,0 +1,354 @@
+"""A rehearsal without a compiler: arithmetic, knobs, checks and the command."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from experiments import base
+from r1jax import config as configs
+from r1jax import errors, main, model, parallel, policy, rl_config, tokenizer
+from r1jax.preflight import (
+  arithmetic,
+  checks,
+  chips,
+  cost,
+  flops,
+  knobs,
+  plan,
+  programs,
+  report,
+  respond,
+  shapes,
+)
+
+GIB = 2**30
+EXPERIMENT = """
+from experiments import base
+
+def get_config():
+  config = base.get_config('rl')
+  config.init = 'Qwen/Qwen2.5-7B'
+  config.prompts = 'nowhere/problems.jsonl'
+  config.micro = 64
+  config.parallel.kind = 'mesh'
+  config.parallel.model = 4
+  config.compute.dtype = 'bfloat16'
+  config.compute.remat = 'full'
+  config.compute.head_chunk = 512
+  config.prompt.max_len = 1024
+  config.sample.max_new = 3072
+  config.sample.slots = 16
+  config.sample.windows = 1
+  config.grpo.questions = 64
+  config.grpo.old = 'trainer'
+  config.grpo.ref_every = 400
+  return config
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path):
+  path = tmp_path / 'pod' / 'q7.py'
+  path.parent.mkdir()
+  path.write_text(EXPERIMENT)
+  return path
+
+
+def planned(topology='v5e:16x16', init='Qwen/Qwen2.5-7B', **changes):
+  names = {}
+  exec(EXPERIMENT, names)
+  config = names['get_config']()
+  config.init = init
+  for name, value in changes.items():
+    *path, key = name.split('__')
+    section = config
+    for part in path:
+      section = section[part]
+    section[key] = value
+  c = configs.build(rl_config.Config, config)
+  pod = chips.pod(topology, c.parallel.slices)
+  cfg = shapes.computed(c.init, c.compute, pod.chip)
+  return plan.make(c, cfg, pod)
+
+
+def named(run):
+  return {x.name: x for x in arithmetic.costs(run)}
+
+
+def test_a_topology_says_how_many_devices_and_hosts():
+  assert (chips.pod('v5e:16x16', 2).devices, chips.pod('v5e:16x16').hosts) == (
+    512, 64,
+  )  # fmt: skip
+  assert chips.pod('v5p:8x8x8').devices == 512
+  assert chips.pod('tpu7x:2x2x1').devices == 8  # two of a chip
+  assert chips.pod('h100:8').hosts == 1
+
+
+@pytest.mark.parametrize(
+  'topology', ['v5e', 'v9:2x2', 'v5e:2x2x2', 'v5p:4x4', 'v5e:0x2', 'v5e:2xa']
+)
+def test_a_topology_that_is_none_is_refused(topology):
+  with pytest.raises(errors.UserError, match='--topology'):
+    chips.pod(topology)
+
+
+@pytest.mark.parametrize(
+  'init, billions',
+  [
+    ('Qwen/Qwen2.5-1.5B', 1.54),
+    ('Qwen/Qwen2.5-7B', 7.62),
+    ('Qwen/Qwen2.5-32B', 32.76),
+    ('meta-llama/Llama-3.1-8B', 8.03),
+  ],
+)
+def test_published_shapes_have_the_published_number_of_parameters(
+  init, billions
+):
+  cfg = shapes.computed(init, policy.ComputeConfig(), chips.CHIPS['v5e'])
+  assert round(report.parameters(cfg) / 1e9, 2) == billions
+  assert (cfg.attention, cfg.cpu_layout) == ('splash', False)
+
+
+def test_a_local_model_goes_before_a_name_and_a_name_alone_is_refused(base):
+  local = shapes.model_config(str(base / 'model'))
+  assert local.vocab_size < 1000
+  with pytest.raises(errors.UserError, match='no local model'):
+    shapes.model_config('someone/else')
+
+
+def test_state_is_cut_over_the_whole_slice_and_held_by_every_slice():
+  one = named(planned(grpo__beta=0.0, grpo__questions=4096, micro=65536))
+  two = named(
+    planned(
+      grpo__beta=0.0, grpo__questions=4096, micro=65536, parallel__slices=2
+    )
+  )
+  size = 7_615_616_512 * 4
+  for found in one, two:
+    got = dict(found['train'].parts)['parameters']
+    # The biases and norms are not cut over 'data'.
+    assert got == pytest.approx(size / 256, rel=0.01)
+  assert one['train'].dcn == 0 < two['train'].dcn
+
+
+def test_the_rollout_reads_weights_and_cache_once():
+  """7B on 64 x 4 v5e, 16 rows of 4,096: 4.168 GiB a token."""
+  found = named(planned())['decode']
+  assert found.hbm / GIB == pytest.approx(4.168, abs=2e-3)
+  weights = dict(found.parts)['rollout weights']
+  assert weights / GIB == pytest.approx(3.55, abs=0.01)
+  assert dict(found.parts)['cache'] == 0.875 * GIB
+  assert found.bound(chips.CHIPS['v5e'])[0] == 'HBM'
+
+
+def test_flops_of_training_are_those_that_a_traced_step_has():
+  """54.03 TFLOP of products and 3.79 of the kernel, on each of 256."""
+  found = named(planned())['train']
+  assert found.flops / 1e12 == pytest.approx(54.03 + 3.79, rel=2e-3)
+
+
+@pytest.mark.parametrize('remat', ['full', 'none'])
+def test_the_formulas_flops_are_those_of_the_traced_programs(remat):
+  """On four devices of this machine, in place of a pod's."""
+  run = planned(
+    'cpu:4', parallel__model=2, micro=4, grpo__questions=4, grpo__group=2,
+    sample__max_new=24, prompt__max_len=8, sample__slots=2,
+    sample__refill_every=5, compute__remat=remat, compute__head_chunk=31,
+    grpo__minibatches=2,
+  )  # fmt: skip
+  tiny = model.ModelConfig(
+    vocab_size=60, width=24, layers=3, heads=4, kv_heads=2, head_dim=4, ffn=20,
+    remat=remat, head_chunk=31,
+  )  # fmt: skip
+  run = dataclasses.replace(run, cfg=tiny)
+  place, formula = parallel.placement(run.c.parallel), named(run)
+  count = lambda trace: flops.count(trace(run, place).jaxpr)
+  # The head leaves out the first column.
+  head = 2 * 2 * tiny.vocab_size / 2 * tiny.width
+  train, score = count(programs.trace_train), count(programs.trace_score)
+  assert train.total / 4 == formula['train'].flops - 4 * head
+  assert score.total / 4 == formula['score'].flops - head
+  sampled = count(programs.trace_sample)
+  assert sampled.total / 4 == formula['prefill'].flops
+  assert sampled.loops[0].total / 4 / 5 == formula['decode'].flops
+
+
+def test_weights_that_the_devices_cannot_share_are_refused():
+  run = planned('cpu:4', parallel__model=2, micro=4, grpo__questions=4)
+  odd = dataclasses.replace(run.cfg, vocab_size=261)
+  with pytest.raises(errors.UserError, match='embed has 261'):
+    named(dataclasses.replace(run, cfg=odd))
+
+
+def test_a_reference_lies_beside_what_it_does_not_take_part_in():
+  with_it, without = named(planned()), named(planned(grpo__beta=0.0))
+  apart = with_it['decode'].resident - without['decode'].resident
+  assert apart == dict(with_it['score'].parts)['parameters']
+  assert 'score' not in without
+
+
+def test_scores_of_einsum_and_kept_activations_grow():
+  small = named(planned())['train'].temp
+  assert named(planned(compute__attention='einsum'))['train'].temp > small
+  dots = named(planned(compute__remat='dots'))['train'].temp
+  none = named(planned(compute__remat='none'))['train'].temp
+  assert none > dots > small
+
+
+@pytest.mark.parametrize(
+  'changes, words',
+  [
+    (dict(parallel__model=8), 'key heads'),
+    (dict(parallel__model=3), 'must divide'),
+    (dict(parallel__kind='pmap'), 'must be 1'),
+  ],
+)
+def test_a_mesh_that_cannot_be_is_refused(changes, words):
+  with pytest.raises(errors.UserError, match=words):
+    planned(**changes)
+
+
+def test_knobs_are_those_with_which_the_arithmetic_fits():
+  run = planned('v5e:4x4', parallel__model=1, sample__slots=64)
+  costs = arithmetic.costs(run)
+  hbm = run.pod.chip.hbm
+  assert max(x.need for x in costs) > hbm
+  found = knobs.find(run, costs)
+  assert found and all(need <= hbm for _, need in found)
+  assert any('--config.parallel.model=4' in words for words, _ in found)
+  lines = '\n'.join(report.verdict(run, costs, found))
+  assert 'does not fit' in lines and found[0][0].split()[0] in lines
+
+
+def test_what_the_compiler_needs_more_the_knobs_must_save_more():
+  run = planned()
+  costs = arithmetic.costs(run)
+  more = [dataclasses.replace(x, temp=x.temp + 20 * GIB) for x in costs]
+  assert knobs.find(run, more) == []
+
+
+def test_a_refusal_for_want_of_memory_is_an_answer():
+  text = (
+    'RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required '
+    'for HLO temporaries (17.98G) exceeds available HBM (15.75G).\nmore'
+  )
+  run = planned(grpo__group=256, sample__slots=256)
+  costs = arithmetic.costs(run)
+  costs[-1] = found = programs.refused(costs[-1], text)
+  assert found.own == 17.98 * GIB and not found.fits(run.pod.chip)
+  lines = report.verdict(run, costs, knobs.find(run, costs))
+  assert '(17.98G) exceeds' in ' '.join(lines) and 'sample.slots=' in lines[-1]
+
+
+def test_a_roofline_is_the_slowest_resource():
+  chip = chips.CHIPS['v5e']
+  x = cost.Cost('train', flops=197e12, hbm=8.19e11 / 2, ici=2e11, dcn=0)
+  assert x.seconds(chip) == dict(compute=1, HBM=0.5, ICI=2, DCN=0)
+  assert x.bound(chip) == ('ICI', 2)
+
+
+def test_reports_keep_to_a_hundred_columns():
+  run = planned(parallel__slices=2, grpo__questions=128, micro=128)
+  costs = arithmetic.costs(run)
+  lines = report.lines(run, costs, knobs.find(run, costs))
+  assert max(map(len, lines)) <= 100
+  assert json.dumps(report.as_json(run, costs, [], []))
+
+
+def test_a_group_is_dead_when_all_are_right_or_all_wrong():
+  assert checks.dead(np.array([0.5]), 2) == 0.5
+  assert checks.dead(np.array([0.0, 1.0]), 16) == 1
+  assert math.isclose(checks.dead(np.array([0.1]), 16), 0.9**16 + 0.1**16)
+
+
+WORDS = tokenizer.ByteTokenizer()
+
+
+def toy(**prompt):
+  c = configs.build(rl_config.Config, base.get_config('rl'))
+  c = dataclasses.replace(
+    c, prompt=dataclasses.replace(c.prompt, template='plain', **prompt)
+  )
+  record = dict(id='1', prompt='1+1?', answer='2')
+  ids = WORDS.encode('1+1?' + c.prompt.prefill)
+  return c, WORDS, record, ids
+
+
+def test_an_ideal_response_ends_and_is_right():
+  assert respond.ideal(*toy()) == ''
+  assert respond.ideal(*toy(prefill='<think>\n')) == ''
+  assert respond.ideal(*toy(stop=('</answer>',))) == ''
+
+
+def test_what_no_response_can_do_is_said():
+  assert 'gets no format' in respond.ideal(*toy(prefill='Well: '))
+  assert 'no stop' in respond.ideal(*toy(stop=('<end>',)))
+  c, *rest = toy()
+  short = dataclasses.replace(c.sample, max_new=5)
+  assert 'max_new is 5' in respond.ideal(
+    dataclasses.replace(c, sample=short), *rest
+  )
+  lost = dataclasses.replace(c.sample, ends=(10**6,))
+  good, text = respond.ending(dataclasses.replace(c, sample=lost), WORDS)
+  assert not good and 'never drawn' in text
+
+
+def test_the_command_says_whether_a_pod_holds_it(experiment, tmp_path, capsys):
+  to = tmp_path / 'report.json'
+  command = ['preflight', '--config', str(experiment), '--formula']
+  command += ['--topology', 'v5e:16x16', '--pass-rate', '0.1']
+  assert main.main([*command, '--json', str(to)]) == 0
+  out = capsys.readouterr().out
+  assert 'It fits' in out and '19% at a pass rate' in out
+  found = json.loads(to.read_text())
+  assert found['fits'] and found['devices'] == 256
+  assert [x['name'] for x in found['programs']] == [
+    'train', 'score', 'prefill', 'decode',
+  ]  # fmt: skip
+
+
+def test_the_command_names_what_would_make_it_fit(experiment, capsys):
+  command = ['preflight', '--config', str(experiment), '--formula']
+  command += ['--topology', 'v5e:2x4', '--config.micro=2']
+  command += ['--config.grpo.questions=2', '--config.sample.slots=8']
+  assert main.main(command) == 0
+  out = capsys.readouterr().out
+  assert 'It does not fit' in out and '--topology v5e:' in out
+
+
+def test_unknown_keys_and_rows_that_cannot_be_shared_are_said(
+  experiment, capsys
+):
+  command = ['preflight', '--config', str(experiment), '--formula']
+  command += ['--topology', 'v5e:16x16']
+  assert main.main([*command, '--config.mirco=3']) == 2
+  assert 'did you mean config.micro' in capsys.readouterr().err
+  assert main.main([*command, '--config.micro=32']) == 0
+  assert 'BAD keys: 64 devices share the rows' in capsys.readouterr().out
+
+
+def test_a_small_local_model_is_tried_out(base, tmp_path, capsys):
+  toy = tmp_path / 'x' / 'toy.py'
+  toy.parent.mkdir()
+  toy.write_text("""
+from experiments import base
+
+def get_config():
+  config = base.get_config('rl')
+  config.prompts = 'toy:running_sum?count=64&digits=3'
+  config.eval.held_out = 4
+  config.prompt.template = 'plain'
+  config.prompt.max_len = 8
+  config.sample.max_new = 32
+  config.grpo.questions = 4
+  config.grpo.group = 4
+  return config
+""")
+  command = ['preflight', '--config', str(toy), '--topology', 'cpu:4']
+  assert main.main([*command, f'--config.init={base / "model"}']) == 0
+  out = capsys.readouterr().out
+  assert 'ok  sampler and trainer' in out
+  assert 'dead groups:' in out and 'ok  end token' in out
