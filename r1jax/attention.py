@@ -84,23 +84,29 @@ def attend_past(q_B1KGC, k_BKC, v_BKC, past_k_BKSC, past_v_BKSC, pos_B):
   before_BS = jnp.arange(past.shape[-1])[None] < pos_B[:, None]
   past = jnp.where(before_BS[:, None, None], past, HIDDEN)
   own = _product('bkgc,bkc->bkg', q_BKGC, k_BKC)[..., None] * C**-0.5
-  scores_BKGS = jnp.concatenate([past, own], axis=-1)
-  prob_BKGS = jax.nn.softmax(scores_BKGS, axis=-1).astype(v_BKC.dtype)
-  out = _product('bkgs,bksc->bkgc', prob_BKGS[..., :-1], past_v_BKSC)
-  own = prob_BKGS[..., -1:].astype(jnp.float32) * v_BKC[:, :, None]
-  return (out + own)[:, None]
+  most = jnp.maximum(jnp.max(past, axis=-1, keepdims=True), own)
+  past, own = jnp.exp(past - most), jnp.exp(own - most)
+  whole = jnp.sum(past, axis=-1, keepdims=True) + own
+  past, own = ((x / whole).astype(v_BKC.dtype) for x in (past, own))
+  out = _product('bkgs,bksc->bkgc', past, past_v_BKSC)
+  return (out + own.astype(jnp.float32) * v_BKC[:, :, None])[:, None]
+
+
+def as_read(cache):
+  """The cache in the layout in which attention reads it: a compiler that is
+  free to choose another for a write copies all of it, there and back."""
+  return with_layout_constraint(cache, Layout(tuple(range(cache.ndim))))
 
 
 def write_layers(cache_NBKTC, new_NBKC, column_B):
   """Put one new key a row and layer into its column of the cache, in place:
-  row by row, and in the layout in which it is read. A scatter, or a compiler
-  that is free to choose for the writes, copies it whole."""
-  keep = lambda a: with_layout_constraint(a, Layout(tuple(range(a.ndim))))
+  row by row, for a scatter takes a layout of its own."""
 
   def put(row, cache_NBKTC):
     new = jax.lax.dynamic_slice_in_dim(new_NBKC, row, 1, axis=1)[:, :, :, None]
     place = (0, row, 0, column_B[row], 0)
-    return keep(jax.lax.dynamic_update_slice(keep(cache_NBKTC), new, place))
+    cache_NBKTC = as_read(cache_NBKTC)
+    return as_read(jax.lax.dynamic_update_slice(cache_NBKTC, new, place))
 
   return jax.lax.fori_loop(0, len(column_B), put, cache_NBKTC)
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from r1jax import draw, model
+from r1jax import attention, draw, model
 from r1jax.config import option
 
 
@@ -125,8 +125,9 @@ def _refill(prompts, group, key, max_new, prompt_kv, cache, slots, waiting):
     def one(new, old):
       new = jnp.take(new, prompt_S, axis=-4)
       width = new.shape[-2]
+      old = attention.as_read(old)
       new = jnp.where(take_S[:, None, None, None], new, old[..., :width, :])
-      return old.at[..., :width, :].set(new)
+      return attention.as_read(old.at[..., :width, :].set(new))
 
     return jax.tree.map(one, prompt_kv, cache)
 

@@ -79,7 +79,9 @@ class Watch(threading.Thread):
   def _behind(self):
     """Which hosts have not come as far as the others."""
     ticks = self._all('ticks')
-    ticks = {host: int(n) for host, n in ticks.items()} | {self.host: self.ticks}
+    ticks = {host: int(n) for host, n in ticks.items()} | {
+      self.host: self.ticks
+    }
     last = {host: n for host, n in ticks.items() if n < max(ticks.values())}
     if not last:
       return f'host {self.host} and all others are at tick {self.ticks}'

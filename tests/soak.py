@@ -83,12 +83,12 @@ def steps_of(c, folder):
 
 
 def supervise(c, run, arguments, chance, counts):
-  """Starts the processes until the stage is done, and disturbs them meanwhile;
-  every second or third start is left alone for long enough to come on."""
+  """Starts the processes until the stage is done, and disturbs each start of
+  them once."""
   while True:
     with toy_hosts.running(c.hosts, arguments) as many:
       fault, ended = chance.choice(FAULTS), None
-      wait = chance.expovariate(1 / 25) + (newest(run) is None) * 30
+      wait = chance.uniform(5, 75)  # Some die while they start.
       try:
         codes = many.wait(wait)
       except subprocess.TimeoutExpired:
@@ -100,8 +100,9 @@ def supervise(c, run, arguments, chance, counts):
       print(
         f'soak: {ended}; exit codes {codes}, newest step {step}', flush=True
       )
-      expected = ended and (codes == [75] * c.hosts) == (fault == 'tell')
-      if 2 in codes or 1 in codes or not expected:
+      # A host that was told while it started, or met a dead one, ends in
+      # other ways; what nobody did, and a user's error, must not be.
+      if not ended or 2 in codes or 0 in codes:
         said = '\n'.join(many.said(host)[-3000:] for host in range(c.hosts))
         raise SystemExit(f'soak: this was not expected:\n{said}')
 

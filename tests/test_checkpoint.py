@@ -187,7 +187,9 @@ def test_damage_that_orbax_restores_is_named_by_its_leaf(tmp_path, capfd):
   save_steps(tmp_path, [1, 2])
   flip_bit(largest_file(tmp_path / '2' / 'state'), 0.5)
   assert reopened(tmp_path, make_state(0))[2] == 1
-  assert 'leaf params/embed does not match its checksum' in capfd.readouterr().err
+  assert (
+    'leaf params/embed does not match its checksum' in capfd.readouterr().err
+  )
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,11 @@ class Hosts:
       with open(self.folder / str(host), 'w') as said:
         self.processes.append(
           subprocess.Popen(
-            [sys.executable, *map(str, mine)], stdout=said, cwd=ROOT,
-            stderr=subprocess.STDOUT, start_new_session=True,
+            [sys.executable, *map(str, mine)],
+            stdout=said,
+            cwd=ROOT,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
             env=environment(host, count, address, **more),
           )  # fmt: skip
         )
