@@ -1,51 +1,78 @@
 #!/usr/bin/env bash
-# Creates TPU VMs, installs a commit on every worker, runs a stage there.
+# A stage on TPU VMs, from create to delete, and on every host the supervisor
+# that starts it again; `run --local` is that supervisor on any machine.
+# shellcheck disable=SC2317 # The commands are called by their names.
 set -euo pipefail
 
 usage() {
-  cat <<'EOF'
+  cat <<'END'
 usage: launch_tpu.sh COMMAND --name NAME --zone ZONE [options] [-- ARGUMENTS]
+       launch_tpu.sh run --local N [options] -- ARGUMENTS
 
 commands, in the order of their use:
-  create   asks for a TPU (a queued resource); status says when it is ACTIVE
+  create   asks for a TPU (a queued resource)
+  wait     until it is ACTIVE, and says what it is meanwhile
   setup    uploads a commit to every worker and installs it
-  run      starts `python -m r1jax ARGUMENTS` on every worker, under tmux;
-           the same --run-id again goes on from the last checkpoint
+  run      starts `python -m r1jax ARGUMENTS` on every worker, under tmux and
+           a supervisor; the same --run-id goes on from the last checkpoint
   status   the state of the TPU, and of the run on each worker
   logs     follows the log of one worker
+  stop     tells the run to write a checkpoint and end; kills what does not
   delete   gives the TPU back
+  retry    all of it for capacity that comes and goes: creates, waits, sets up,
+           runs and watches, and begins again when the TPU is taken away, until
+           the run ends with 0 or 2; killed itself, the same command goes on
 
 options:
   --name NAME         of the TPU
   --zone ZONE         such as us-central2-b
   --project PROJECT   default: gcloud's own
+  --slices N          of the TPU, default: 1; the same for every command
+  --internal-ip       reaches the workers by their internal addresses
   --type TYPE         create: such as v4-32 or v5litepod-256
   --runtime VERSION   create: such as tpu-ubuntu2204-base
   --spot, --reserved  create: kind of capacity, default: on demand
   --valid-for TIME    create: give up after, such as 6h
+  --labels K=V,…      create: besides run-id=ID
+  --wait              create: and wait
   --commit COMMIT     setup: what to upload, default: HEAD
   --env-file FILE     setup: NAME=value lines that runs see, HF_TOKEN for one;
                       it lies on the workers readable by its owner alone
-  --run-id ID         run, status, logs: default: the name; ~/runs/ID on each
-                      worker holds its log and exit code
+  --prepare COMMAND   setup: a shell command that each worker runs at its end,
+                      any number of times, to mount a disk for one
+  --run-id ID         default: the name; ~/runs/ID on each worker holds its log
+                      and exit code
   --worker N          logs: default: 0
+  --slice N           logs: default: 0
+  --libtpu-args ARGS  run: flags for LIBTPU_INIT_ARGS, or one of
+                      gathers  all-gathers beside computation (FSDP)
+                      slices   all-reduces between slices beside computation
+                      vmem     more of a v6e's VMEM for a fusion
+  --retries K         run: restarts; retry: creations, starts; default: 100
+  --grace S           run, stop: seconds for the checkpoint, default: 300
+  --give-back         retry: deletes the TPU after a run that ended with 0
+  --local N           run: N processes on this machine; needs no gcloud
+  --logs DIR          run --local: default: runs/ID, and ID is the stage
   --dry-run           prints the commands and calls nothing
 
-`run` adds --workdir ~/runs/ID where ARGUMENTS have none. On more than one host
-give one that every worker sees and that outlives the TPU, a mounted bucket.
+The supervisor ends with 0 when all processes did, with 2 (a user's error) when
+one did, with 75 when it was told to end. After anything else it stops what is
+left and starts all again. A second signal kills.
 
-example:
-  launch_tpu.sh create --name r1 --zone us-central2-b --type v4-32 \
-    --runtime tpu-ubuntu2204-base --spot
-  launch_tpu.sh setup --name r1 --zone us-central2-b
-  launch_tpu.sh run --name r1 --zone us-central2-b -- \
-    rl --config experiments/zero_paper.py --config.init=Qwen/Qwen2.5-7B
-EOF
+Where ARGUMENTS have no --workdir it is the folder of the logs. On more than one
+host, and with retry, give one that every worker sees and that outlives the TPU.
+gcloud reaches several workers with keys of the ssh-agent:
+`ssh-add ~/.ssh/google_compute_engine`.
+END
 }
 
 fail() {
-  echo "launch_tpu.sh: $1" >&2
+  say "$1"
   exit 2
+}
+
+say() {
+  echo "launch_tpu.sh: $1" >&2
 }
 
 call() {
@@ -57,78 +84,190 @@ call() {
   fi
 }
 
-on_workers() { # WORKERS SCRIPT
-  call gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" \
-    --worker="$1" --strict-host-key-checking=no --command="$2"
+now() {
+  date +%s
 }
 
-to_workers() { # FILE PLACE
-  call gcloud compute tpus tpu-vm scp "$1" "$name:$2" "${where[@]}" \
-    --worker=all --strict-host-key-checking=no
+# Sleeps so that a signal is heard at once, and without the supervisor's lock.
+rest() {
+  sleep "$1" 9>&- &
+  wait "$!" || true
 }
 
-create() {
-  [[ $type && $runtime ]] || fail 'create needs --type and --runtime'
-  call gcloud compute tpus queued-resources create "$name" "${where[@]}" \
-    --node-id="$name" --accelerator-type="$type" \
-    --runtime-version="$runtime" --labels="run-id=$run_id" "${capacity[@]}"
+tpus() {
+  call gcloud compute tpus "$@" "${where[@]}"
 }
 
-setup() {
-  local sha archive
-  sha=$(git -C "$here" rev-parse --verify --quiet "$commit^{commit}") ||
-    fail "there is no commit $commit"
-  [[ -z $env_file || -f $env_file ]] || fail "there is no file $env_file"
-  archive=${TMPDIR:-/tmp}/r1jax-$sha.tar.gz
-  call git -C "$here" archive --format=tar.gz --output="$archive" "$sha"
-  to_workers "$archive" r1jax.tar.gz
-  if [[ $env_file ]]; then
-    on_workers all 'touch ~/.r1jax.env && chmod 600 ~/.r1jax.env'
-    to_workers "$env_file" .r1jax.env
+ssh_to() { # NODE WORKERS SCRIPT
+  tpus tpu-vm ssh "$1" --worker="$2" --command="$3" "${reach[@]}"
+}
+
+copy_to() { # NODE FILE PLACE
+  tpus tpu-vm scp "$2" "$1:$3" --worker=all "${reach[@]}"
+}
+
+# Calls FUNCTION NODE ARGUMENTS for all nodes at once; fails if one did.
+on_nodes() { # FUNCTION ARGUMENTS
+  local node pid pids=() result=0
+  for node in "${nodes[@]}"; do
+    if [[ $dry_run || $slices == 1 ]]; then
+      "$1" "$node" "${@:2}" || result=$?
+    else
+      "$1" "$node" "${@:2}" < /dev/null &
+      pids+=("$!")
+    fi
+  done
+  for pid in ${pids[@]+"${pids[@]}"}; do
+    wait "$pid" || result=$?
+  done
+  return "$result"
+}
+
+on_workers() { # SCRIPT
+  on_nodes ssh_to all "$1"
+}
+
+# A state in capitals; ABSENT when there is no such thing. gcloud may fail for a
+# moment: tried five times.
+state_of() { # KIND NAME FIELD
+  local said try
+  if [[ $dry_run ]]; then
+    tpus "$1" describe "$2" --format="value($3)"
+    return
   fi
-  on_workers all "set -eu
-command -v tmux > /dev/null && python3.11 -m ensurepip --version > /dev/null || {
-  sudo apt-get update && sudo apt-get install -y tmux python3.11-venv
-}
-mkdir -p ~/r1jax-$sha
-tar -xzf ~/r1jax.tar.gz -C ~/r1jax-$sha
-cd ~/r1jax-$sha
-python3.11 -m venv .venv
-.venv/bin/python -m pip install --quiet -r requirements.lock 'jax[tpu]'
-.venv/bin/python -m pip install --quiet --no-deps -e .
-ln -sfn ~/r1jax-$sha ~/r1jax"
+  for try in 2 4 8 16 32; do
+    if said=$(tpus "$1" describe "$2" --format="value($3)" 2>&1); then
+      grep -xE '[A-Z_]+' <<< "$said" | tail -n 1
+      return
+    elif [[ $said == *NOT_FOUND* ]]; then
+      echo ABSENT
+      return
+    fi
+    ! hopeless "$said" || break
+    rest "$try"
+  done
+  say "gcloud cannot say what $2 is: $said"
+  return 1
 }
 
-run() {
-  local job script
-  ((${#arguments[@]})) || fail 'run needs the arguments of a stage after --'
-  job=$(printf '%q ' .venv/bin/python -m r1jax "${arguments[@]}")
-  [[ " ${arguments[*]}" == *' --workdir'* ]] || job+="--workdir ~/runs/$run_id"
-  script="(
-cd ~/r1jax || exit
+hopeless() { # WORDS OF GCLOUD
+  [[ $1 =~ INVALID_ARGUMENT|PERMISSION_DENIED|UNAUTHENTICATED|active\ account ]]
+}
+
+queue_state() {
+  state_of queued-resources "$name" state.state
+}
+
+tpu_create() {
+  local node=("--node-id=$name")
+  ((slices == 1)) ||
+    node=("--node-count=$slices" "--node-prefix=$name")
+  tpus queued-resources create "$name" "${node[@]}" \
+    --accelerator-type="$type" --runtime-version="$runtime" \
+    --labels="run-id=$run_id${labels:+,$labels}" \
+    ${capacity[@]+"${capacity[@]}"} &&
+    if [[ $and_wait ]]; then tpu_wait; fi
+}
+
+tpu_wait() {
+  local state before='' pause=10 began said=0
+  began=$(now)
+  while :; do
+    state=$(queue_state) || return 1
+    if [[ $dry_run ]]; then
+      echo "$state"
+      return
+    fi
+    if [[ $state != "$before" ]] || (($(now) - said >= 600)); then
+      said=$(now)
+      say "$name is $state, after $(((said - began) / 60)) min"
+    fi
+    case $state in
+      ACTIVE) return ;;
+      ABSENT | FAILED | SUSPENDING | SUSPENDED)
+        say 'it will not become ACTIVE: delete it and create it again'
+        return 1
+        ;;
+    esac
+    [[ $state == "$before" ]] || pause=10
+    before=$state
+    rest "$pause"
+    pause=$((pause < 60 ? pause * 2 : 120))
+  done
+}
+
+tpu_setup() {
+  local sha archive
+  sha=$(the_commit) || exit
+  archive=${TMPDIR:-/tmp}/r1jax-$sha.tar.gz
+  call git -C "$here" archive --format=tar.gz --output="$archive" "$sha" &&
+    on_nodes copy_to "$archive" r1jax.tar.gz &&
+    if [[ $env_file ]]; then
+      on_workers 'touch ~/.r1jax.env && chmod 600 ~/.r1jax.env' &&
+        on_nodes copy_to "$env_file" .r1jax.env
+    fi &&
+    on_workers "set -eu
+mkdir -p ~/r1jax-$sha
+cd ~/r1jax-$sha
+if [ ! -f .installed ]; then
+  command -v tmux && python3.11 -m ensurepip --version || {
+    sudo apt-get -o DPkg::Lock::Timeout=600 update
+    sudo apt-get -o DPkg::Lock::Timeout=600 install -y tmux python3.11-venv
+  }
+  tar -xzf ~/r1jax.tar.gz
+  python3.11 -m venv .venv
+  .venv/bin/python -m pip install --quiet -r requirements.lock 'jax[tpu]'
+  .venv/bin/python -m pip install --quiet --no-deps -e .
+  touch .installed
+fi
+ln -sfn ~/r1jax-$sha ~/r1jax
+(
+${prepare:-:}
+)"
+}
+
+the_commit() {
+  git -C "$here" rev-parse --verify --quiet "$commit^{commit}" ||
+    fail "there is no commit $commit"
+}
+
+tpu_run() {
+  local job options=(--run-id "$run_id" --retries "$restarts" --grace "$grace")
+  [[ ! $libtpu ]] || options+=(--libtpu-args "$libtpu")
+  # Only bash reads what %q writes.
+  job="set -e
+at=~/runs/$run_id
+trap 'echo \$? > \$at/code && mv \$at/code \$at/exit_code' EXIT
+exec 2>> \$at/log
+cd -P ~/r1jax
 if [ -f ~/.r1jax.env ]; then set -a; . ~/.r1jax.env; set +a; fi
-$job
-) >> ~/runs/$run_id/log 2>&1
-echo \$? > ~/runs/$run_id/exit_code"
-  on_workers all "set -eu
+export R1JAX_HOSTS=auto
+./launch_tpu.sh run --local 1 --logs ~/runs/$run_id$(
+    printf ' %q' "${options[@]}" -- "${arguments[@]}"
+  )"
+  on_workers "set -eu
 mkdir -p ~/runs/$run_id
 if tmux has-session -t =$run_id 2> /dev/null; then
   echo $run_id still runs on \$(hostname) >&2
   exit 1
 fi
-rm -f ~/runs/$run_id/exit_code
-printf '%s\n' $(printf '%q' "$script") > ~/runs/$run_id/job.sh
+rm -f ~/runs/$run_id/exit_code ~/runs/$run_id/stopped
+printf '%s\n' $(printf '%q' "$job") > ~/runs/$run_id/job.sh
 tmux new-session -d -s $run_id bash ~/runs/$run_id/job.sh"
 }
 
-status() {
+tpu_status() {
   local state
-  state=$(call gcloud compute tpus queued-resources describe "$name" \
-    "${where[@]}" --format='value(state.state)')
+  state=$(queue_state)
   echo "$state"
-  [[ $dry_run || $state == ACTIVE ]] || return 0
-  on_workers all "if tmux has-session -t =$run_id 2> /dev/null; then
+  if [[ $dry_run || $state == ACTIVE ]]; then run_status; fi
+}
+
+run_status() {
+  on_workers "if tmux has-session -t =$run_id 2> /dev/null; then
   state=running
+elif [ -f ~/runs/$run_id/stopped ]; then
+  state='was stopped'
 elif [ -f ~/runs/$run_id/exit_code ]; then
   state=\"exited with \$(cat ~/runs/$run_id/exit_code)\"
 else
@@ -137,59 +276,450 @@ fi
 echo \"\$(hostname): $run_id \$state\""
 }
 
-logs() {
-  on_workers "$worker" "tail -n 100 -f ~/runs/$run_id/log"
+tpu_logs() {
+  ssh_to "${nodes[slice]}" "$worker" "tail -n 100 -F ~/runs/$run_id/log"
 }
 
-delete() {
-  call gcloud compute tpus queued-resources delete "$name" "${where[@]}" \
-    --force --async --quiet
+tpu_stop() {
+  halt "$grace" 'touch stopped'
 }
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-name='' zone='' project='' type='' runtime='' env_file='' run_id='' dry_run=''
-commit=HEAD worker=0 capacity=() arguments=()
+halt() { # SECONDS COMMAND
+  on_workers "cd ~/runs/$run_id || exit
+runs() { tmux has-session -t =$run_id 2> /dev/null; }
+tell() { kill -TERM \$(cat pid) 2> /dev/null; }
+ended() { for i in \$(seq \$1); do runs || exit 0; sleep 1; done; }
+$2
+tell
+ended $1
+tell
+ended 10
+tmux kill-session -t =$run_id
+echo $run_id did not end and was killed on \$(hostname) >&2"
+}
 
-command=${1:---help}
-case $command in
-  -h | --help)
-    usage
-    exit
-    ;;
-  create | setup | run | status | logs | delete) shift ;;
-  *) fail "there is no command $command: see --help" ;;
-esac
-while (($#)); do
-  option=$1
-  case $option in
-    --dry-run) dry_run=yes && shift && continue ;;
-    --spot | --reserved) capacity+=("$option") && shift && continue ;;
-    -h | --help) usage && exit ;;
-    --) shift && arguments=("$@") && break ;;
-    --*=*) value=${option#*=} option=${option%%=*} && shift ;;
-    *) (($# > 1)) || fail "$option needs a value, or is unknown: see --help"
-      value=$2 && shift 2 ;;
+tpu_delete() {
+  tpus queued-resources delete "$name" --force --async --quiet
+}
+
+# A loop over the states of the TPU. It remembers nothing that a killed and
+# restarted `retry` would need.
+tpu_retry() {
+  local state before='' pause=10 hold=15 created=0 started=0 gave_up=0 sick=0
+  local since
+  if [[ $dry_run ]]; then
+    queue_state && tpu_create && tpu_setup && tpu_run && run_status
+    tpu_delete
+    return
+  fi
+  and_wait=''
+  commit=$(the_commit) || exit # It stays so, whatever HEAD becomes.
+  since=$(now)
+  while :; do
+    state=$(queue_state) || state=UNKNOWN
+    [[ $before$state != UNKNOWN ]] || exit 1
+    if [[ $state != "$before" ]]; then
+      say "$name is $state"
+      pause=10 before=$state since=$(now)
+    fi
+    case $state in
+      ABSENT) ask_again ;;
+      FAILED | SUSPENDING | SUSPENDED) tpu_delete || true ;;
+      ACTIVE) tend ;;
+    esac
+    rest "$pause"
+    pause=$((pause < 60 ? pause * 2 : 120))
+  done
+}
+
+ask_again() {
+  local said result=0
+  ((created++ < retries)) || surrender
+  if ((created > 1)); then
+    rest "$hold"
+    hold=$((hold < 300 ? hold * 2 : 600))
+  fi
+  said=$(tpu_create 2>&1) || result=$?
+  echo "$said" >&2
+  # gcloud ends with 2 when it does not know an option.
+  if ((result == 2)) || { ((result)) && hopeless "$said"; }; then
+    fail 'the TPU cannot be asked for like this'
+  fi
+}
+
+# One look at the run on an ACTIVE TPU, and what follows from it.
+tend() {
+  local seen
+  seen=$(run_seen)
+  case $seen in
+    running)
+      sick=0
+      (($(now) - since < 1800)) || hold=15 gave_up=0
+      return
+      ;;
+    0 | 2) finish_run "$seen" ;;
+    stopped)
+      say "$run_id was stopped; run starts it again"
+      exit 75
+      ;;
   esac
-  case $option in
-    --name) name=$value ;;
-    --zone) zone=$value ;;
-    --project) project=$value ;;
-    --type) type=$value ;;
-    --runtime) runtime=$value ;;
-    --valid-for) capacity+=("--valid-until-duration=$value") ;;
-    --commit) commit=$value ;;
-    --env-file) env_file=$value ;;
-    --run-id) run_id=$value ;;
-    --worker) worker=$value ;;
-    *) fail "unknown option $option: see --help" ;;
+  say "$run_id: $seen"
+  pause=10 since=$(now)
+  case $seen in
+    idle)
+      ((started++ < retries)) || surrender
+      if tpu_setup && tpu_run; then sick=0; else sick=$((sick + 1)); fi
+      ;;
+    failed) replace ;;
+    gone) tpu_delete || true ;;
+    *) sick=$((sick + 1)) ;;
   esac
-done
-[[ $name && $zone ]] || fail "$command needs --name and --zone"
-run_id=${run_id:-$name}
-[[ $run_id =~ ^[a-z][a-z0-9-]*$ ]] ||
-  fail "the run id $run_id may have a-z, 0-9 and - alone, and begins with a-z"
-where=("--zone=$zone")
-[[ -z $project ]] || where+=("--project=$project")
-[[ $dry_run ]] || command -v gcloud > /dev/null ||
-  fail 'gcloud is not on the PATH: install the Google Cloud CLI'
-"$command"
+  if ((sick == 10)); then
+    sick=0
+    if [[ $seen == mixed ]]; then halt 60 : || true; else replace; fi
+  fi
+}
+
+# Other machines may do better, twice.
+replace() {
+  ((++gave_up < 3)) || finish_run 1
+  tpu_delete || true
+}
+
+# gone: a node is no more; unseen: not all workers answer; 0, 2, running and
+# stopped: all, or one that speaks for all; mixed: some still run; idle: it can
+# be started; failed: a supervisor gave up.
+run_seen() {
+  local node seen
+  for node in "${nodes[@]}"; do
+    case $(state_of tpu-vm "$node" state) in
+      ABSENT | PREEMPTED | TERMINATED | DELETING | STOPP*)
+        echo gone
+        return
+        ;;
+    esac
+  done
+  seen=$(run_status) || seen=''
+  seen=$(sed -nE "s/^[^:]*: $run_id (.*)$/\1/p" <<< "$seen" | sort -u)
+  case $seen in
+    'running') echo running ;;
+    'exited with 0') echo 0 ;;
+    *'was stopped'*) echo stopped ;;
+    *'exited with 2' | *'exited with 2'$'\n'*) echo 2 ;;
+    *running*) echo mixed ;;
+    '') echo unseen ;;
+    *) if grep -qvxE 'absent|exited with (0|75)' <<< "$seen"; then
+      echo failed
+    else
+      echo idle
+    fi ;;
+  esac
+}
+
+finish_run() { # CODE
+  if (($1)); then
+    say "$run_id ended with $1; the end of its log:"
+    ssh_to "${nodes[0]}" 0 "tail -n 20 ~/runs/$run_id/log" >&2 || true
+  else
+    say "$run_id is done"
+  fi
+  if (($1 == 0)) && [[ $give_back ]]; then
+    tpu_delete
+  else
+    say "$name is still there and costs money: delete gives it back"
+  fi
+  exit "$1"
+}
+
+surrender() {
+  say "after $retries retries $run_id gives up; the same command goes on"
+  exit 1
+}
+
+supervise() {
+  local restarted=0 quick=0 pause=1 most=5 began lived why python=python3
+  local pids=() code who told=0 log=$logs/log leash=(setsid) marker follower
+  [[ ! -x $here/.venv/bin/python ]] || python=$here/.venv/bin/python
+  python=${PYTHON:-$python}
+  # On a pod the others come back only after the heartbeat.
+  [[ ${R1JAX_HOSTS:-} != auto ]] || most=10
+  if [[ $dry_run ]]; then
+    start_all
+    return
+  fi
+  # What is on the leash hears of it when this process is killed.
+  ! setpriv --pdeathsig TERM true 2> /dev/null ||
+    leash=(setpriv --pdeathsig TERM setsid)
+  open_logs
+  trap 'told=$((told + 1))' INT TERM HUP
+  trap close_logs EXIT
+  while :; do
+    began=$(now)
+    start_all
+    attend
+    lived=$(($(now) - began))
+    case $code in 0 | 2) break ;; esac
+    if ((told)); then
+      code=75 && break
+    fi
+    why="process $who ended with $code$(meaning "$code")"
+    ((lived < 300)) || pause=1
+    if ((lived < 30)); then quick=$((quick + 1)); else quick=0; fi
+    if ((quick >= most || restarted >= retries)); then
+      give_up
+      break
+    fi
+    restarted=$((restarted + 1))
+    note "$why: restart $restarted of $retries, in $pause s"
+    rest "$pause"
+    pause=$((pause < 32 ? pause * 2 : 60))
+    if ((told)); then
+      code=75 && break
+    fi
+  done
+  exit "$code"
+}
+
+note() {
+  echo "launch_tpu.sh: $1" >> "$log"
+}
+
+meaning() {
+  case $1 in
+    70) echo ' (stuck)' ;;
+    75) echo ' (told to end)' ;;
+    134) echo ' (another process was lost)' ;;
+    137) echo ' (killed)' ;;
+    139) echo ' (crashed)' ;;
+  esac
+}
+
+give_up() {
+  ((quick < most)) || why+=" within $lived s, for the ${quick}th time in a row"
+  note "$why: not started again after $restarted restarts"
+  # The log of process 0 is on the terminal already.
+  ((who == 0)) || tail -n 20 "$log-$who" >&2
+}
+
+# The lock is inherited: while one of the processes lives nobody else begins.
+open_logs() {
+  mkdir -p "$logs"
+  exec 9>> "$logs/lock"
+  flock -w 60 9 || {
+    say "$run_id still runs here, see $logs: stop it or give another --run-id"
+    exit 1 # This passes.
+  }
+  echo "$$" > "$logs/pid"
+  touch "$log"
+  # The second tail ends when all is shown that there was when the first ended.
+  "${leash[@]}" tail -f --pid="$$" /dev/null 9>&- &
+  marker=$!
+  tail -c "+$(($(wc -c < "$log") + 1))" -s 0.2 -f --pid="$marker" "$log" 9>&- &
+  follower=$!
+}
+
+close_logs() {
+  signal_all KILL
+  kill "$marker"
+  wait "$follower" || true
+  rm -f "$logs/pid"
+}
+
+start_all() {
+  local i file port child
+  pids=()
+  while :; do
+    port=$((20000 + RANDOM % 12000))
+    (: < "/dev/tcp/127.0.0.1/$port") 2> /dev/null || break
+  done
+  for ((i = 0; i < hosts; i++)); do
+    file=$log
+    ((i == 0)) || file+=-$i
+    child=("$python" -m r1jax "${arguments[@]}")
+    ((hosts == 1)) || child=(env "R1JAX_COORDINATOR=127.0.0.1:$port" \
+      "R1JAX_HOSTS=$hosts" "R1JAX_HOST=$i" "${child[@]}")
+    if [[ $dry_run ]]; then
+      call "${child[@]}"
+    else
+      "${leash[@]}" "${child[@]}" < /dev/null >> "$file" 2>&1 &
+      pids+=("$!")
+    fi
+  done
+}
+
+# Waits until all processes have ended; code and who: the first that failed.
+attend() {
+  local i alive deadline='' result codes=()
+  code='' who=''
+  while :; do
+    alive=0
+    for i in "${!pids[@]}"; do
+      if kill -0 "${pids[i]}" 2> /dev/null; then
+        alive=$((alive + 1))
+      elif [[ ! ${codes[i]:-} ]]; then
+        result=0
+        wait "${pids[i]}" || result=$?
+        codes[i]=$result
+        # 134 is what the loss of another process looks like.
+        if ((result)) && { [[ ! $code || $result == 2 ]] ||
+          [[ $code == 134 && ! $deadline ]]; }; then
+          code=$result who=$i
+        fi
+      fi
+    done
+    ((alive)) || break
+    if ((told)) || [[ $code ]]; then stop_all; fi
+    rest 1
+  done
+  signal_all KILL # what they have left behind
+  code=${code:-0}
+}
+
+# Tells the rest to end, once, and kills it in the end.
+stop_all() {
+  if [[ ! $deadline ]]; then
+    deadline=$(($(now) + 10))
+    if ((told)) || [[ $code == 75 ]]; then
+      note "told to end: waits up to $grace s for a checkpoint"
+      deadline=$(($(now) + grace))
+    fi
+    signal_all TERM
+  fi
+  if ((told > 1 || $(now) >= deadline)); then signal_all KILL; fi
+}
+
+signal_all() { # SIGNAL
+  local pid
+  for pid in ${pids[@]+"${pids[@]}"}; do
+    if [[ $1 == KILL ]]; then
+      kill -KILL -- "-$pid" 2> /dev/null || true # its children too
+    else
+      kill "-$1" "$pid" 2> /dev/null || true
+    fi
+  done
+}
+
+libtpu_args() {
+  case $1 in
+    gathers) echo --xla_tpu_enable_async_collective_fusion=true \
+      --xla_tpu_enable_async_collective_fusion_fuse_all_gather=true \
+      --xla_tpu_enable_async_collective_fusion_multiple_steps=true \
+      --xla_tpu_overlap_compute_collective_tc=true \
+      --xla_enable_async_all_gather=true ;;
+    slices) echo --xla_tpu_enable_data_parallel_all_reduce_opt=true \
+      --xla_tpu_data_parallel_opt_different_sized_ops=true ;;
+    vmem) echo --xla_tpu_scoped_vmem_limit_kib=98304 ;;
+    --*) echo "$1" ;;
+    *) fail "--libtpu-args is gathers, slices, vmem or --flags, not $1" ;;
+  esac
+}
+
+number() { # OPTION VALUE LEAST
+  [[ $2 =~ ^(0|[1-9][0-9]{0,5})$ && $2 -ge $3 ]] ||
+    fail "$1 is $2: it must be a whole number from $3 on"
+}
+
+set_option() { # OPTION VALUE
+  case $1 in
+    --name) name=$2 ;;
+    --zone) zone=$2 ;;
+    --project) project=$2 ;;
+    --slices) number "$@" 1 && slices=$2 ;;
+    --type) type=$2 ;;
+    --runtime) runtime=$2 ;;
+    --valid-for) capacity+=("--valid-until-duration=$2") ;;
+    --labels) labels=$2 ;;
+    --commit) commit=$2 ;;
+    --env-file) env_file=$2 ;;
+    --prepare) prepare=$2 ;;
+    --run-id) run_id=$2 ;;
+    --worker) number "$@" 0 && worker=$2 ;;
+    --slice) number "$@" 0 && slice=$2 ;;
+    --libtpu-args)
+      value=$(libtpu_args "$2") || exit
+      libtpu+=${libtpu:+ }$value
+      ;;
+    --retries) number "$@" 0 && retries=$2 ;;
+    --grace) number "$@" 1 && grace=$2 ;;
+    --local) number "$@" 1 && hosts=$2 ;;
+    --logs) logs=$2 ;;
+    *) fail "unknown option $1: see --help" ;;
+  esac
+}
+
+has_workdir() {
+  local argument
+  for argument in "${arguments[@]}"; do
+    case $argument in --workdir | --workdir=*) return ;; esac
+  done
+  return 1
+}
+
+check() {
+  [[ ! $hosts || $command == run ]] || fail '--local belongs to run'
+  [[ $hosts ]] || [[ $name && $zone ]] ||
+    fail "$command needs --name and --zone"
+  [[ $command != @(create|retry) ]] || [[ $type && $runtime ]] ||
+    fail "$command needs --type and --runtime"
+  [[ $command != @(run|retry) ]] || ((${#arguments[@]})) ||
+    fail "$command needs the arguments of a stage after --"
+  [[ $command != retry ]] || has_workdir ||
+    fail 'retry needs a --workdir in ARGUMENTS, on a disk that outlives the TPU'
+  [[ ! $env_file || -f $env_file ]] || fail "there is no file $env_file"
+  ((slice < slices)) || fail "there are $slices slices, counted from 0"
+  [[ $run_id =~ ^[a-z][a-z0-9_-]*$ ]] ||
+    fail "the run id $run_id must be of a-z, 0-9, _ and -, from a-z on"
+}
+
+main() {
+  local here name='' zone='' project='' type='' runtime='' env_file='' run_id=''
+  local dry_run='' and_wait='' give_back='' prepare='' labels='' libtpu=''
+  local commit=HEAD worker=0 slice=0 slices=1 retries=100 restarts=100 grace=300
+  local hosts='' logs='' capacity=() arguments=() nodes=() where reach value
+  local command=${1:---help} i
+  here=$(cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+  case $command in
+    -h | --help) usage && return ;;
+    create | wait | setup | run | status | logs | stop | delete | retry)
+      shift
+      ;;
+    *) fail "there is no command $command: see --help" ;;
+  esac
+  while (($#)); do
+    case $1 in
+      -h | --help) usage && return ;;
+      --dry-run) dry_run=yes && shift ;;
+      --wait) and_wait=yes && shift ;;
+      --give-back) give_back=yes && shift ;;
+      --internal-ip) reach+=(--internal-ip) && shift ;;
+      --spot | --reserved) capacity+=("$1") && shift ;;
+      --) shift && arguments=("$@") && break ;;
+      --*=*) set_option "${1%%=*}" "${1#*=}" && shift ;;
+      *) (($# > 1)) || fail "$1 needs a value, or is unknown: see --help"
+        set_option "$1" "$2" && shift 2 ;;
+    esac
+  done
+  run_id=${run_id:-${name:-${arguments[0]:-}}}
+  check
+  if [[ $hosts ]]; then
+    logs=${logs:-runs/$run_id}
+    has_workdir || arguments+=(--workdir "$logs")
+    export PYTHONUNBUFFERED=1
+    [[ ! $libtpu ]] ||
+      export LIBTPU_INIT_ARGS="${LIBTPU_INIT_ARGS:+$LIBTPU_INIT_ARGS }$libtpu"
+    supervise
+    return
+  fi
+  where=("--zone=$zone" ${project:+"--project=$project"})
+  reach=(--strict-host-key-checking=no ${reach[@]+"${reach[@]}"})
+  nodes=("$name")
+  for ((i = 0; slices > 1 && i < slices; i++)); do nodes[i]=$name-$i; done
+  [[ $command == retry ]] || restarts=$retries
+  [[ $dry_run ]] || command -v gcloud > /dev/null ||
+    fail 'gcloud is not on the PATH: install the Google Cloud CLI'
+  "tpu_$command"
+}
+
+# All is read before it runs: the file may change meanwhile.
+main "$@"
+exit

@@ -1,216 +1,236 @@
-"""launch_tpu.sh, with a gcloud that notes its arguments and whose workers are
-this machine under another home."""
+"""launch_tpu.sh on a pod that is this machine: see toy_pod.py."""
 
-import os
-import pathlib
+import random
+import re
 import shutil
 import subprocess
 
 import pytest
+from toy_pod import CREATE, HERE, SCRIPT, Pod, gone
 
-SCRIPT = pathlib.Path(__file__).parent.parent / 'launch_tpu.sh'
-GCLOUD = r"""#!/usr/bin/env bash
-printf '%s\n' "$@" >> "$FAKE/calls"
-echo >> "$FAKE/calls"
-case "$3 $4" in
-  'queued-resources describe') echo "$FAKE_STATE" ;;
-  'tpu-vm scp') cp "$5" "$FAKE/home/${6#*:}" ;;
-  'tpu-vm ssh')
-    for argument in "$@"; do
-      if [[ $argument == --command=* ]]; then
-        HOME=$FAKE/home bash -c "${argument#--command=}"
-      fi
-    done ;;
-esac
-"""
-# The worker's tmux runs the job at once, its python says what it was given.
-TMUX = r"""#!/usr/bin/env bash
-[[ $1 == has-session ]] && exit "$FAKE_SESSION"
-shift 4 && "$@"
-"""
-PYTHON = r"""#!/usr/bin/env bash
-[[ $2 == r1jax ]] || exit 0
-printf '<%s>' "$HF_TOKEN" "$@" && exit 3
-"""
-PYTHON_OF_THE_HOST = r"""#!/usr/bin/env bash
-if [[ $2 == venv ]]; then mkdir -p .venv/bin && cp "$FAKE/python" .venv/bin; fi
-"""
-HERE = ['--name', 'r1', '--zone=z']
-CREATE = ['create', *HERE, '--type=v4-8', '--runtime=tpu-vm', '--spot']
 RUN = ['run', *HERE, '--', 'rl', '--config', 'a b.py', "--config.x='$HOME;'"]
-
-
-class Host:
-  """A clone of one commit, and a PATH with the fakes in front."""
-
-  def __init__(self, folder):
-    self.folder, self.clone = folder, folder / 'clone'
-    (folder / 'bin').mkdir()
-    (folder / 'home').mkdir()
-    self.clone.mkdir()
-    fakes = {
-      'bin/gcloud': GCLOUD,
-      'bin/tmux': TMUX,
-      'bin/python3.11': PYTHON_OF_THE_HOST,
-      'python': PYTHON,
-    }
-    for name, text in fakes.items():
-      (folder / name).write_text(text)
-      (folder / name).chmod(0o755)
-    shutil.copy(SCRIPT, self.clone)
-    (self.clone / 'secret').write_text('not committed')
-    for command in ('init -q', 'add launch_tpu.sh', 'commit -q -m one'):
-      self.git(*command.split())
-
-  def git(self, *arguments):
-    me = ['-c', 'user.name=me', '-c', 'user.email=me@example.org']
-    command = ['git', '-C', self.clone, *me, *arguments]
-    return subprocess.check_output(command, text=True).strip()
-
-  def launch(self, *arguments, state='ACTIVE', session=1):
-    env = dict(
-      PATH=f'{self.folder}/bin:{os.environ["PATH"]}',
-      HOME=str(self.folder),
-      TMPDIR=str(self.folder),
-      FAKE=str(self.folder),
-      FAKE_STATE=state,
-      FAKE_SESSION=str(session),
-    )
-    return subprocess.run(
-      [self.clone / 'launch_tpu.sh', *arguments],
-      env=env,
-      capture_output=True,
-      text=True,
-    )
-
-  @property
-  def calls(self):
-    path = self.folder / 'calls'
-    text = path.read_text() if path.exists() else ''
-    return [call.split('\n') for call in text.split('\n\n')[:-1]]
+RETRY = ['retry', *CREATE, '--', 'rl', '--workdir=/mnt/r1']
+SLICES = ['--slices=2']
 
 
 @pytest.fixture
-def host(tmp_path):
-  return Host(tmp_path)
+def pod(tmp_path):
+  pod = Pod(tmp_path)
+  yield pod
+  pod.end()
 
 
-def test_create_asks_for_a_queued_resource(host):
-  done = host.launch(*CREATE, '--project=p', '--valid-for', '6h')
+def test_create_asks_for_a_queued_resource(pod):
+  done = pod.launch(
+    *('create', *CREATE, '--project=p', '--valid-for', '6h', '--labels=a=b')
+  )
   assert done.returncode == 0, done.stderr
-  assert host.calls == [
-    'compute tpus queued-resources create r1 --zone=z --project=p --node-id=r1 '
-    '--accelerator-type=v4-8 --runtime-version=tpu-vm --labels=run-id=r1 '
-    '--spot --valid-until-duration=6h'.split()
+  assert pod.calls == [
+    'compute tpus queued-resources create r1 --node-id=r1 '
+    '--accelerator-type=v4-8 --runtime-version=tpu-vm '
+    '--labels=run-id=r1,a=b --spot --valid-until-duration=6h --zone=z '
+    '--project=p'.split()
   ]
 
 
-def test_setup_uploads_the_commit_and_nothing_else(host):
-  done = host.launch('setup', *HERE)
+def test_several_slices_are_nodes_with_a_prefix(pod):
+  pod.launch('create', *CREATE, *SLICES)
+  assert '--node-count=2 --node-prefix=r1' in ' '.join(pod.calls[0])
+  assert '--node-id' not in pod.read('calls')
+
+
+def test_create_can_wait_and_says_what_it_waits_for(pod):
+  slow = ['WAITING_FOR_RESOURCES'] * 9
+  pod.write('life-1', *slow, 'BROKEN', 'PROVISIONING', 'PROVISIONING', 'ACTIVE')
+  done = pod.launch('create', *CREATE, '--wait')
   assert done.returncode == 0, done.stderr
-  home = host.folder / 'home'
-  assert (home / 'r1jax').resolve().name == 'r1jax-' + host.git(
+  said = [line.split(': ')[1] for line in done.stderr.splitlines()]
+  states = [line.split()[2].rstrip(',') for line in said]
+  assert states == [slow[0], slow[0], 'PROVISIONING', 'ACTIVE']
+  assert said[0].endswith('after 0 min') and said[1].endswith('after 10 min')
+  sleeps = pod.read('laptop/sleeps').split()
+  assert sleeps[:6] == ['10', '20', '40', '80', '120', '120']
+
+
+@pytest.mark.parametrize('state', ['FAILED', 'SUSPENDED'])
+def test_waiting_ends_where_it_is_in_vain(pod, state):
+  pod.write('created', '')
+  pod.write('life-1', 'PROVISIONING', state)
+  done = pod.launch('wait', *HERE)
+  assert done.returncode == 1 and f'r1 is {state}' in done.stderr
+  assert 'delete it' in done.stderr
+
+
+def test_setup_uploads_the_commit_and_nothing_else(pod):
+  for _ in range(2):
+    done = pod.launch('setup', *HERE, '--prepare', 'date >> ~/disk # mounted')
+    assert done.returncode == 0, done.stderr
+  home = pod.folder / 'home/r1-0'
+  assert (home / 'r1jax').resolve().name == 'r1jax-' + pod.git(
     'rev-parse', 'HEAD'
   )
   names = {path.name for path in (home / 'r1jax').iterdir()}
-  assert names == {'launch_tpu.sh', '.venv'}
-  assert all('--worker=all' in call for call in host.calls)
+  assert names == {'launch_tpu.sh', '.venv', '.installed'}
+  assert (home / 'disk').read_text() == '1000\n' * 2
 
 
-def test_secrets_arrive_in_a_file_for_the_owner_alone(host):
-  (host.folder / 'env').write_text('HF_TOKEN=hf_1\n')
-  host.launch('setup', *HERE, '--env-file', str(host.folder / 'env'))
-  there = host.folder / 'home/.r1jax.env'
-  assert there.read_text() == 'HF_TOKEN=hf_1\n'
-  assert there.stat().st_mode & 0o777 == 0o600
-  assert 'hf_1' not in (host.folder / 'calls').read_text()
-
-
-def test_run_hands_the_stage_its_arguments_as_they_were_written(host):
-  (host.folder / 'env').write_text('HF_TOKEN=hf_1\n')
-  host.launch('setup', *HERE, '--env-file', str(host.folder / 'env'))
-  for run_id in ('r1', 'again'):
-    run = [*RUN[:3], '--run-id', run_id, *RUN[3:]]
-    done = host.launch(*run)
+def test_every_command_reaches_all_workers_of_all_slices(pod):
+  pod.write('created', '')
+  places = [f'r1-{node}-{worker}' for node in (0, 1) for worker in (0, 1, 2)]
+  for command in ('setup', 'run', 'status', 'stop'):
+    stage = ['--', 'rl'] if command == 'run' else []
+    done = pod.launch(command, *HERE, *SLICES, *stage, workers=3)
     assert done.returncode == 0, done.stderr
-    folder = host.folder / 'home/runs' / run_id
-    assert (folder / 'exit_code').read_text() == '3\n'
-    assert (folder / 'log').read_text() == (
-      '<hf_1><-m><r1jax><rl><--config><a b.py>'
-      f"<--config.x='$HOME;'><--workdir><{folder}>"
-    )
+    if command == 'run':
+      assert [pod.run(place).parts[-3] for place in places] == places
+    if command == 'status':
+      lines = sorted(done.stdout.splitlines()[1:])
+      assert lines == [f'{place}: r1 exited with 0' for place in places]
+  marks = pod.folder.glob('home/*/runs/r1/stopped')
+  assert sorted(mark.parts[-4] for mark in marks) == places
 
 
-def test_run_keeps_the_work_directory_that_it_is_given(host):
-  host.launch('setup', *HERE)
-  host.launch('run', *HERE, '--', 'rl', '--workdir=/mnt/bucket/r1')
-  log = (host.folder / 'home/runs/r1/log').read_text()
-  assert log == '<><-m><r1jax><rl><--workdir=/mnt/bucket/r1>'
+def test_internal_addresses_are_for_ssh_and_scp(pod):
+  pod.launch('setup', *HERE, '--internal-ip')
+  assert len(pod.calls) == 2
+  assert all('--internal-ip' in call for call in pod.calls)
 
 
-def test_a_run_does_not_start_twice(host):
-  done = host.launch(*RUN, session=0)
-  assert done.returncode == 1 and 'r1 still runs on' in done.stderr
-  assert not (host.folder / 'home/runs/r1/log').exists()
+def test_secrets_are_in_a_file_for_the_owner_alone(pod):
+  pod.write('env', 'HF_TOKEN=hf_1secret')
+  pod.write('plays-r1-0', '1', '0')
+  pod.launch('setup', *HERE, '--env-file', str(pod.folder / 'env'))
+  pod.launch(*RUN)
+  pod.run()
+  there = pod.folder / 'home/r1-0/.r1jax.env'
+  assert there.read_text() == 'HF_TOKEN=hf_1secret\n'
+  assert there.stat().st_mode & 0o777 == 0o600
+  assert pod.read('env-r1-0').count('HF_TOKEN=hf_1secret') == 2
+  for name in ('calls', 'processes', 'home/r1-0/runs/r1/job.sh'):
+    assert pod.read(name) and 'hf_1secret' not in pod.read(name)
 
 
-def test_a_run_that_cannot_start_has_ended_too(host):
-  host.launch(*RUN)
-  assert ': r1 exited with 1\n' in host.launch('status', *HERE).stdout
-  assert 'r1jax' in (host.folder / 'home/runs/r1/log').read_text()
+def test_run_starts_the_stage_on_a_pod_under_the_supervisor(pod):
+  pod.launch('setup', *HERE)
+  pod.write('plays-r1-0', '137', '0')
+  run = [*RUN[:4], '--libtpu-args=vmem', *RUN[4:]]
+  done = pod.launch(*run)
+  assert done.returncode == 0, done.stderr
+  folder = pod.run()
+  assert (folder / 'exit_code').read_text() == '0\n'
+  log = (folder / 'log').read_text().splitlines()
+  assert log[::2] == ['process r1-0 speaks'] * 2 and 'restart 1 of' in log[1]
+  once = ['-m', 'r1jax', *RUN[5:], '--workdir', str(folder)]
+  assert pod.given() == once * 2
+  env = pod.read('env-r1-0')
+  assert env.count('R1JAX_HOSTS=auto\n') == 2
+  assert 'LIBTPU_INIT_ARGS=--xla_tpu_scoped_vmem_limit_kib=98304\n' in env
 
 
-def test_status_says_how_the_run_ended(host):
-  host.launch('setup', *HERE)
-  assert ': r1 absent\n' in host.launch('status', *HERE).stdout
-  host.launch(*RUN)
-  assert 'ACTIVE\n' in host.launch('status', *HERE).stdout
-  assert ': r1 exited with 3\n' in host.launch('status', *HERE).stdout
-  assert ': r1 running\n' in host.launch('status', *HERE, session=0).stdout
+def test_any_argument_arrives_as_it_was_written(pod):
+  pod.launch('setup', *HERE)
+  parts = ' \'"$`\\\n\t;*?&|<>(){}[]!#~-=%^éß中🙂\x7f'
+  draw = random.Random(0)
+  mean = [''.join(draw.choices(parts, k=k % 9)) for k in range(200)]
+  mean += ['--', '-n', '--dry-run', '$(touch bad)', "'; touch bad; '", '~', '']
+  mean += [
+    '--name',
+    'END',
+    '\\',
+    '\n',
+    '%s%n',
+    '!!',
+    '{a,b}',
+    '$HOME',
+    "$'\\n'",
+  ]
+  done = pod.launch('run', *HERE, '--', 'rl', '--workdir', '/w', *mean)
+  assert done.returncode == 0, done.stderr
+  pod.run()
+  assert pod.given() == ['-m', 'r1jax', 'rl', '--workdir', '/w', *mean]
+  assert not list(pod.folder.rglob('bad'))
 
 
-def test_status_asks_no_worker_before_there_are_any(host):
-  done = host.launch('status', *HERE, state='WAITING_FOR_RESOURCES')
-  assert done.stdout == 'WAITING_FOR_RESOURCES\n' and len(host.calls) == 1
+def test_a_run_does_not_start_twice(pod):
+  pod.write('created', '')
+  pod.launch('setup', *HERE)
+  pod.write('plays-r1-0', 'waits')
+  pod.launch(*RUN)
+  pod.until((pod.folder / 'waits-r1-0').exists)
+  done = pod.launch(*RUN)
+  assert done.returncode == 1 and 'r1 still runs on r1-0' in done.stderr
+  assert 'r1-0: r1 running\n' in pod.launch('status', *HERE).stdout
+  assert pod.launch('stop', *HERE).returncode == 0
+  assert (pod.run() / 'exit_code').read_text() == '75\n'
+  assert 'r1-0: r1 was stopped\n' in pod.launch('status', *HERE).stdout
 
 
-def test_delete_is_forced_and_does_not_wait(host):
-  host.launch('delete', *HERE)
-  assert host.calls == [
-    'compute tpus queued-resources delete r1 --zone=z --force --async '
-    '--quiet'.split()
+def test_stop_kills_what_does_not_end(pod):
+  pod.launch('setup', *HERE)
+  pod.write('plays-r1-0', 'deaf')
+  pod.launch(*RUN)
+  pod.until((pod.folder / 'waits-r1-0').exists)
+  pod.launch('stop', *HERE, '--grace=5')
+  pod.run()
+  assert gone(int(pod.read('waits-r1-0')))
+
+
+def test_a_run_that_cannot_start_has_ended_too(pod):
+  pod.write('created', '')
+  pod.launch(*RUN)
+  folder = pod.run()
+  assert 'r1jax' in (folder / 'log').read_text()
+  assert ': r1 exited with 1\n' in pod.launch('status', *HERE).stdout
+
+
+def test_status_asks_no_worker_before_there_are_any(pod):
+  done = pod.launch('status', *HERE)
+  assert done.stdout == 'ABSENT\n' and len(pod.calls) == 1
+
+
+def test_logs_follow_a_worker_of_a_slice(pod):
+  done = pod.launch(
+    *('logs', *HERE, *SLICES, '--slice=1', '--worker=3', '--dry-run')
+  )
+  assert 'tpu-vm ssh r1-1 --worker=3' in done.stdout
+  assert 'runs/r1/log' in done.stdout
+
+
+def test_delete_is_forced_and_does_not_wait(pod):
+  pod.launch('delete', *HERE)
+  assert pod.calls == [
+    'compute tpus queued-resources delete r1 --force --async --quiet '
+    '--zone=z'.split()
   ]
 
 
 @pytest.mark.parametrize(
   'arguments',
   [
-    CREATE,
-    ['setup', *HERE, '--env-file', str(SCRIPT)],
+    ['create', *CREATE, '--wait', *SLICES],
+    ['setup', *HERE, '--env-file', str(SCRIPT), *SLICES],
     RUN,
-    *([command, *HERE] for command in ('status', 'logs', 'delete')),
+    [*RETRY[:1], *SLICES, *RETRY[1:]],
+    *([command, *HERE] for command in ('wait', 'status', 'stop', 'delete')),
   ],
   ids=lambda arguments: arguments[0],
 )
-def test_a_dry_run_prints_and_calls_nothing(host, arguments):
-  done = host.launch(arguments[0], '--dry-run', *arguments[1:])
+def test_a_dry_run_prints_what_can_be_pasted_and_calls_nothing(pod, arguments):
+  done = pod.launch(arguments[0], '--dry-run', *arguments[1:])
   assert done.returncode == 0 and 'gcloud compute tpus' in done.stdout
-  assert not host.calls
-  assert not list(host.folder.glob('*.tar.gz'))
-
-
-def test_a_dry_run_can_be_pasted_into_a_shell(host):
-  host.launch('setup', *HERE)
-  host.folder.joinpath('calls').unlink()
-  host.launch(*RUN)
-  host.folder.joinpath('calls').rename(host.folder / 'called')
-  printed = host.launch('run', '--dry-run', *RUN[1:]).stdout
-  env = os.environ | dict(FAKE=str(host.folder), FAKE_SESSION='1')
-  env['PATH'] = f'{host.folder}/bin:{env["PATH"]}'
-  subprocess.run(['bash', '-c', printed], env=env, check=True)
-  assert (host.folder / 'calls').read_text() == (
-    host.folder / 'called'
-  ).read_text()
+  assert not pod.calls and not list(pod.folder.glob('*.tar.gz'))
+  pod.write('created', '')
+  pasted = ['bash', '-c', done.stdout]
+  subprocess.run(pasted, env=pod.environment(), capture_output=True)
+  printed = pod.calls
+  if arguments[0] == 'retry':  # Its words are a course, not a script.
+    return
+  (pod.folder / 'calls').unlink()
+  shutil.rmtree(pod.folder / 'home', ignore_errors=True)
+  pod.write('created', '')
+  pod.write('deleted')
+  pod.launch(*arguments)
+  assert sorted(printed) == sorted(pod.calls)
 
 
 @pytest.mark.parametrize(
@@ -222,20 +242,36 @@ def test_a_dry_run_can_be_pasted_into_a_shell(host):
     (['create', *HERE, '--sport'], '--sport needs a value, or is unknown'),
     (['create', *HERE, '--sport=1'], 'unknown option --sport'),
     (['run', *HERE], 'run needs the arguments of a stage after --'),
-    (['status', *HERE, '--run-id=a b'], 'the run id a b may have'),
+    (['run', '--local=0', '--', 'rl'], '--local is 0: it must be'),
+    (['run', '--local=08', '--', 'rl'], '--local is 08: it must be'),
+    (['stop', *HERE, '--local=2'], '--local belongs to run'),
+    (['status', *HERE, '--run-id=a b'], 'the run id a b must be of a-z'),
+    (['logs', *HERE, '--slice=1'], 'there are 1 slices, counted from 0'),
     (['setup', *HERE, '--commit=nosuch'], 'there is no commit nosuch'),
     (['setup', *HERE, '--env-file=nosuch'], 'there is no file nosuch'),
+    (['run', *HERE, '--libtpu-args=fast', '--', 'rl'], '--libtpu-args is'),
+    ([*RETRY[:-1]], 'retry needs a --workdir in ARGUMENTS'),
   ],
 )
-def test_wrong_arguments_are_a_sentence_and_exit_2(host, arguments, sentence):
-  done = host.launch(*arguments)
+def test_wrong_arguments_are_a_sentence_and_exit_2(pod, arguments, sentence):
+  done = pod.launch(*arguments)
   assert done.returncode == 2 and sentence in done.stderr
   assert done.stderr.count('\n') == 1
-  assert not host.calls
+  assert not pod.calls
 
 
-def test_help_names_every_command(host):
-  text = host.launch('--help').stdout
-  for command in ('create', 'setup', 'run', 'status', 'logs', 'delete'):
+def test_help_names_every_command_and_option(pod):
+  text = pod.launch('--help').stdout
+  for command in 'create wait setup run status logs stop delete retry'.split():
     assert f'\n  {command} ' in text
+  for patterns in re.findall(
+    r'^ +(--[a-z-]+(?: \| --[a-z-]+)*)\)', SCRIPT.read_text(), re.M
+  ):
+    assert all(option in text for option in patterns.split(' | '))
   assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.skipif(not shutil.which('shellcheck'), reason='needs shellcheck')
+def test_shellcheck_has_nothing_to_say():
+  done = subprocess.run(['shellcheck', SCRIPT], capture_output=True, text=True)
+  assert not done.stdout

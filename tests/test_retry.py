@@ -1,0 +1,174 @@
+"""launch_tpu.sh retry, through what happens to spot capacity."""
+
+import os
+import re
+import signal
+
+import pytest
+from toy_pod import CREATE, Pod
+
+RETRY = ['retry', *CREATE, '--', 'rl', '--workdir=/mnt/r1', '--config', 'a b']
+GIVEN = ['-m', 'r1jax', *RETRY[len(CREATE) + 2 :]]
+
+
+@pytest.fixture
+def pod(tmp_path):
+  pod = Pod(tmp_path)
+  yield pod
+  pod.end()
+
+
+def retry(pod, *options, **more):
+  return pod.launch(*RETRY[:1], *options, *RETRY[1:], **more)
+
+
+def test_the_course_of_a_run_that_is_left_alone(pod):
+  pod.write('life-1', 'WAITING_FOR_RESOURCES', 'PROVISIONING', 'ACTIVE')
+  done = retry(pod)
+  assert done.returncode == 0, done.stderr
+  assert 'r1 is done' in done.stderr and 'costs money' in done.stderr
+  assert pod.count('created') == 1 and pod.count('deleted') == 0
+  assert pod.given() == GIVEN
+
+
+def test_the_tpu_is_given_back_if_asked(pod):
+  assert retry(pod, '--give-back').returncode == 0
+  assert pod.count('deleted') == 1 and pod.verbs()[-1].endswith('delete')
+
+
+def test_preempted_failed_and_refused_it_begins_again_with_the_same_run(pod):
+  pod.write('refusals', '', '', 'RESOURCE_EXHAUSTED: no more capacity')
+  pod.write('life-1', 'PROVISIONING', 'FAILED')
+  pod.write('life-2', *['ACTIVE'] * 4, 'SUSPENDING', 'SUSPENDED')
+  pod.write('life-3', 'BROKEN', 'WAITING_FOR_RESOURCES', 'ACTIVE')
+  pod.write('plays-r1-0', 'waits', '0')
+  done = retry(pod)
+  assert done.returncode == 0, done.stderr
+  assert 'no more capacity' in done.stderr
+  said = re.findall(r'r1 is ([A-Z_]+)', done.stderr)
+  assert said == (
+    'ABSENT PROVISIONING FAILED ABSENT ACTIVE SUSPENDING ABSENT '
+    'WAITING_FOR_RESOURCES ACTIVE'.split()
+  )
+  assert pod.count('created') == 3 and pod.count('deleted') == 2
+  assert pod.given() == GIVEN * 2
+  creates = [call for call in pod.calls if 'create' in call]
+  assert all('--labels=run-id=r1' in call for call in creates)
+
+
+def test_the_pause_before_a_creation_grows(pod):
+  pod.write('refusals', *['RESOURCE_EXHAUSTED'] * 8)
+  done = retry(pod, '--retries=8')
+  assert done.returncode == 1 and 'after 8 retries r1 gives up' in done.stderr
+  pauses = [int(x) for x in pod.read('laptop/sleeps').split()]
+  usual = [10, 20, 40, 80, 120]
+  assert [x for x in pauses if x not in usual] == [15, 30, 60, 240, 480, 600]
+
+
+def test_a_request_that_is_wrong_is_not_made_again(pod):
+  pod.write('refusals', 'INVALID_ARGUMENT: there is no v9-8')
+  done = retry(pod)
+  assert done.returncode == 2 and 'there is no v9-8' in done.stderr
+  assert len([call for call in pod.calls if 'create' in call]) == 1
+
+
+def test_without_an_account_it_does_not_begin(pod):
+  pod.write('created', '')
+  pod.write('life-1', 'BROKEN: you do not have an active account')
+  done = retry(pod)
+  assert done.returncode == 1 and 'an active account' in done.stderr
+  assert len(pod.calls) == 1
+
+
+@pytest.mark.parametrize('state', ['PREEMPTED', 'TERMINATED', 'ABSENT'])
+def test_a_node_that_is_gone_is_seen_under_an_active_request(pod, state):
+  pod.write('node-r1-1', *['READY'] * 3, *[state] * 1, 'READY')
+  for place in ('r1-0-0', 'r1-1-0'):
+    pod.write(f'plays-{place}', 'waits', '0')
+  done = retry(pod, '--slices=2')
+  assert done.returncode == 0, done.stderr
+  assert 'r1: gone' in done.stderr
+  assert pod.count('created') == 2 and pod.count('deleted') == 1
+
+
+def test_ssh_may_fail_for_a_while(pod):
+  pod.write('sshs', '', '', 'fails', 'works', 'fails')
+  done = retry(pod)
+  assert done.returncode == 0, done.stderr
+  assert pod.count('created') == 1 and pod.given() == GIVEN
+
+
+def test_workers_that_never_answer_are_given_back(pod):
+  pod.write('sshs', *['fails'] * 10)
+  done = retry(pod)
+  assert done.returncode == 0, done.stderr
+  assert pod.count('created') == 2 and pod.count('deleted') == 1
+
+
+@pytest.mark.parametrize('state', ['ABSENT', 'PROVISIONING', 'ACTIVE'])
+def test_killed_itself_it_goes_on_from_any_state(pod, state):
+  if state != 'ABSENT':
+    pod.write('created', '')
+    pod.write('life-1', state, 'ACTIVE')
+  pod.write('plays-r1-0', 'waits')
+  first = pod.start(*RETRY)
+  pod.until((pod.folder / 'waits-r1-0').exists)
+  first.kill()
+  first.communicate()
+  second = pod.start(*RETRY)
+  before = pod.count('laptop/sleeps')
+  pod.until(lambda: pod.count('laptop/sleeps') > before + 3)
+  second.kill()
+  second.communicate()
+  assert pod.given() == GIVEN and pod.count('created') == 1
+  pod.launch('stop', *CREATE[:3])
+  done = retry(pod)
+  assert done.returncode == 75 and 'r1 was stopped' in done.stderr
+
+
+def test_an_error_of_the_user_ends_it_with_the_log(pod):
+  pod.write('plays-r1-0', '2')
+  done = retry(pod)
+  assert done.returncode == 2
+  assert 'r1 ended with 2; the end of its log' in done.stderr
+  assert 'process r1-0 speaks' in done.stderr
+
+
+def test_a_run_that_was_told_to_end_is_started_again(pod):
+  pod.write('plays-r1-0', 'waits', '0')
+  running = pod.start(*RETRY)
+  pod.until((pod.folder / 'waits-r1-0').exists)
+  pid = pod.folder / 'home/r1-0/runs/r1/pid'
+  os.kill(int(pid.read_text()), signal.SIGTERM)
+  running.communicate(timeout=60)
+  assert running.returncode == 0 and pod.count('created') == 1
+  assert pod.given() == GIVEN * 2
+
+
+def test_a_run_that_fails_again_and_again_on_new_machines_ends(pod):
+  pod.write('plays-r1-0', *['1'] * 40)
+  done = retry(pod)
+  assert done.returncode == 1 and pod.count('created') == 3
+  assert 'r1 ended with 1; the end of its log' in done.stderr
+  assert len(pod.given()) == len(GIVEN) * 30
+
+
+def test_where_one_worker_fails_the_others_are_stopped(pod):
+  pod.write('plays-r1-0', *['1'] * 10, '0')
+  pod.write('plays-r1-1', 'waits', '0')
+  done = retry(pod, workers=2)
+  assert done.returncode == 0, done.stderr
+  assert 'r1: mixed' in done.stderr and 'r1: failed' in done.stderr
+  assert pod.count('created') == 2
+
+
+def test_after_the_reboot_of_a_worker_all_begin_again_on_the_same_machines(pod):
+  for place in ('r1-0', 'r1-1'):
+    pod.write(f'plays-{place}', 'waits', '0')
+  running = pod.start(*RETRY, workers=2)
+  pod.until(lambda: all(pod.read(f'waits-r1-{i}') for i in (0, 1)))
+  session = pod.folder / 'home/r1-0/session'
+  os.killpg(int(session.read_text()), signal.SIGKILL)
+  running.communicate(timeout=60)
+  assert running.returncode == 0 and pod.count('created') == 1
+  assert pod.given('r1-0') == pod.given('r1-1') == GIVEN * 2

@@ -1,0 +1,225 @@
+"""A pod that is this machine: a gcloud whose workers are folders, a tmux, a
+clock that sleep moves, a python that plays how processes end."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import time
+
+SCRIPT = pathlib.Path(__file__).parent.parent / 'launch_tpu.sh'
+GCLOUD = r"""#!/usr/bin/env bash
+exec 8>> "$FAKE/gcloud.lock" && flock 8
+printf '%s\0' "$@" $'\1' >> "$FAKE/calls"
+cat /proc/[0-9]*/cmdline >> "$FAKE/processes" 2> /dev/null
+pop() { # the next line of a list, whose last stays if $2
+  [[ -s $1 ]] && head -n 1 "$1"
+  { [[ $2 ]] && (($(wc -l < "$1") == 1)); } || sed -i 1d "$1" 2> /dev/null
+}
+lost() { echo "ERROR: (gcloud.compute.tpus) NOT_FOUND: no $1" >&2; exit 1; }
+homes() {
+  for argument in "$@"; do
+    case $argument in
+      --command=*) command=${argument#--command=} ;;
+      --worker=all) workers=$(seq 0 "$((FAKE_WORKERS - 1))") ;;
+      --worker=*) workers=${argument#--worker=} ;;
+    esac
+  done
+}
+case "$3 $4" in
+  'queued-resources create')
+    said=$(pop "$FAKE/refusals")
+    if [[ $said ]]; then echo "ERROR: $said" >&2; exit 1; fi
+    echo >> "$FAKE/created" ;;
+  'queued-resources delete')
+    echo >> "$FAKE/deleted"
+    for session in "$FAKE"/home/*/session; do
+      kill -KILL -- "-$(cat "$session")" 2> /dev/null
+    done
+    rm -rf "$FAKE/home" ;;
+  'queued-resources describe')
+    life=$(wc -l < "$FAKE/created")
+    (($(wc -l < "$FAKE/deleted") < life)) || lost request
+    state=$(pop "$FAKE/life-$life" stays)
+    case $state in BROKEN*) echo "ERROR: $state" >&2; exit 1 ;; esac
+    echo "${state:-ACTIVE}" ;;
+  'tpu-vm describe')
+    state=$(pop "$FAKE/node-$5" stays)
+    [[ $state != ABSENT ]] || lost node
+    echo 'a warning of gcloud' >&2
+    echo "${state:-READY}" ;;
+  'tpu-vm scp')
+    homes "$@"
+    for worker in $workers; do
+      mkdir -p "$FAKE/home/${6%%:*}-$worker"
+      cp "$5" "$FAKE/home/${6%%:*}-$worker/${6#*:}"
+    done ;;
+  'tpu-vm ssh')
+    [[ $(pop "$FAKE/sshs") != fails ]] || exit 255
+    homes "$@"
+    flock -u 8
+    for worker in $workers; do
+      mkdir -p "$FAKE/home/$5-$worker"
+      HOME=$FAKE/home/$5-$worker bash -c "$command" 8>&- || result=$?
+    done
+    exit "${result:-0}" ;;
+esac
+"""
+TMUX = r"""#!/usr/bin/env bash
+file=$HOME/session
+case $1 in
+  has-session) [[ -f $file ]] &&
+    grep -qs '^State:[^Z]*$' "/proc/$(cat "$file")/status" ;;
+  kill-session) kill -HUP -- "-$(cat "$file")" ;;
+  new-session)
+    shift 4
+    setsid "$@" < /dev/null > /dev/null 2>&1 &
+    echo "$!" > "$file" ;;
+esac
+"""
+PYTHON = r"""#!/usr/bin/env bash
+[[ $2 == r1jax ]] || exit 0
+cat /proc/[0-9]*/cmdline >> "$FAKE/processes" 2> /dev/null
+i=${R1JAX_HOST:-$(basename "$HOME")}
+printf '%s\0' "$@" >> "$FAKE/given-$i"
+env >> "$FAKE/env-$i"
+echo "process $i speaks"
+play=$(head -n 1 "$FAKE/plays-$i" 2> /dev/null)
+sed -i 1d "$FAKE/plays-$i" 2> /dev/null
+case $play in
+  waits) trap 'echo told; exit 75' TERM
+    echo "$$" > "$FAKE/waits-$i"
+    while :; do /bin/sleep 0.02; done ;;
+  deaf) trap '' TERM
+    echo "$$" > "$FAKE/waits-$i"
+    while :; do /bin/sleep 0.02; done ;;
+  *' with '*)
+    until [[ -s $FAKE/waits-${play#* with } ]]; do /bin/sleep 0.02; done
+    exit "${play% with *}" ;;
+  *' after '*) sleep "${play#* after }" && exit "${play% after *}" ;;
+  *) exit "${play:-0}" ;;
+esac
+"""
+PYTHON_OF_THE_HOST = r"""#!/usr/bin/env bash
+if [[ $2 == venv ]]; then mkdir -p .venv/bin && cp "$FAKE/python" .venv/bin; fi
+"""
+# Every machine has its clock, on which a second is a thousandth of ours.
+SLEEP = r"""#!/usr/bin/env bash
+/bin/sleep "$(printf 0.%03d "$(($1 + 9))")"
+exec 7>> "$HOME/clock.lock" && flock 7
+echo $(($(date) + $1)) > "$HOME/clock.new" && mv "$HOME/clock.new" "$HOME/clock"
+echo "$1" >> "$HOME/sleeps"
+"""
+DATE = r"""#!/usr/bin/env bash
+cat "$HOME/clock" 2> /dev/null || echo 1000
+"""
+FAKES = {
+  'bin/gcloud': GCLOUD,
+  'bin/tmux': TMUX,
+  'bin/sleep': SLEEP,
+  'bin/date': DATE,
+  'bin/hostname': '#!/usr/bin/env bash\nbasename "$HOME"\n',
+  'bin/python3.11': PYTHON_OF_THE_HOST,
+  'python': PYTHON,
+}
+HERE = ['--name', 'r1', '--zone=z']
+CREATE = [*HERE, '--type=v4-8', '--runtime=tpu-vm', '--spot']
+
+
+def gone(pid):
+  try:
+    return pathlib.Path(f'/proc/{pid}/stat').read_text().split()[2] == 'Z'
+  except FileNotFoundError:
+    return True
+
+
+class Pod:
+  """A clone of one commit, a PATH with the fakes in front, and their files."""
+
+  def __init__(self, folder):
+    self.folder, self.clone = folder, folder / 'clone'
+    for name in ('bin', 'home', 'clone', 'laptop'):
+      (folder / name).mkdir()
+    for name in ('created', 'deleted'):
+      (folder / name).touch()
+    for name, text in FAKES.items():
+      (folder / name).write_text(text)
+      (folder / name).chmod(0o755)
+    shutil.copy(SCRIPT, self.clone)
+    (self.clone / 'secret').write_text('not committed')
+    for command in ('init -q', 'add launch_tpu.sh', 'commit -q -m one'):
+      self.git(*command.split())
+
+  def git(self, *arguments):
+    me = ['-c', 'user.name=me', '-c', 'user.email=me@example.org']
+    command = ['git', '-C', self.clone, *me, *arguments]
+    return subprocess.check_output(command, text=True).strip()
+
+  def environment(self, workers=1):
+    return dict(
+      PATH=f'{self.folder}/bin:{os.environ["PATH"]}',
+      HOME=str(self.folder / 'laptop'),
+      TMPDIR=str(self.folder),
+      FAKE=str(self.folder),
+      FAKE_WORKERS=str(workers),
+    )
+
+  def start(self, *arguments, workers=1, **env):
+    return subprocess.Popen(
+      [self.clone / 'launch_tpu.sh', *arguments],
+      cwd=self.folder,
+      env=self.environment(workers) | env,
+      stdin=subprocess.DEVNULL,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+
+  def launch(self, *arguments, **options):
+    """A command to its end, with all that it printed."""
+    process = self.start(*arguments, **options)
+    process.stdout, process.stderr = process.communicate(timeout=60)
+    return process
+
+  def write(self, name, *lines):
+    (self.folder / name).write_text(''.join(f'{line}\n' for line in lines))
+
+  def read(self, name):
+    path = self.folder / name
+    return path.read_text() if path.exists() else ''
+
+  def count(self, name):
+    return self.read(name).count('\n')
+
+  def run(self, worker='r1-0'):
+    """The folder of a run on a worker, once it has ended."""
+    home = self.folder / 'home' / worker
+    self.until((home / 'runs/r1/exit_code').exists)
+    self.until(lambda: gone(int((home / 'session').read_text())))
+    return home / 'runs/r1'
+
+  def end(self):
+    for path in self.folder.glob('**/pid'):
+      with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+        for _ in range(2):
+          os.kill(int(path.read_text()), signal.SIGTERM)
+          time.sleep(0.1)
+
+  def until(self, fact):
+    end = time.monotonic() + 20
+    while not fact():
+      assert time.monotonic() < end, 'it did not come to pass'
+      time.sleep(0.02)
+
+  @property
+  def calls(self):
+    calls = [call.split('\0') for call in self.read('calls').split('\1\0')]
+    return [call[:-1] for call in calls[:-1]]
+
+  def verbs(self):
+    return [' '.join(call[2:4]) for call in self.calls]
+
+  def given(self, worker='r1-0'):
+    return self.read(f'given-{worker}').split('\0')[:-1]
