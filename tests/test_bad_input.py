@@ -58,7 +58,7 @@ BOTH = {
   'optim.schedule=cosin': "optim.schedule must be one of 'constant', 'cosine'",
   'optim.patience=0': 'config.optim.patience is 0; it must be at least 1',
   'parallel.kind=pmpa': 'it can be pmap or mesh',
-  'parallel.model=3': 'it must divide the 4 devices',
+  'parallel.model=3': 'must divide the 4 devices',
 }
 
 
