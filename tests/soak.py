@@ -36,6 +36,9 @@ FAULTS = 'kill', 'kill', 'tell', 'tell', 'flip'
 def main():
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--minutes', type=float, default=30)
+  parser.add_argument(
+    '--steps', type=int, default=0, help='instead of minutes; 0: measured'
+  )
   parser.add_argument('--hosts', type=int, default=4)
   parser.add_argument('--kind', default='mesh', help='pmap or mesh')
   parser.add_argument('--seed', type=int, default=0)
@@ -44,7 +47,7 @@ def main():
   folder = c.workdir or pathlib.Path(tempfile.mkdtemp(prefix='soak-'))
   print(f'soak: {c.minutes:g} minutes of {c.hosts} processes in {folder}')
   toy_hosts.run(1, toy_hosts.stage('sft', folder / 'base'), 300)
-  steps = steps_of(c, folder)
+  steps = c.steps or steps_of(c, folder)
   arguments = lambda name: stage(c, folder, name, steps)
   began, counts = time.time(), collections.Counter()
   supervise(c, folder / 'run', arguments('run'), random.Random(c.seed), counts)
