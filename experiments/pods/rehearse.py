@@ -1,13 +1,15 @@
 """Rehearses the pods' configs, one after the other, into one page.
 
 `make pods` runs this; every part of the page is what the command above it
-prints. A part that fails is written down as it failed.
+prints. A part that fails is written down as it failed. The page is written anew
+after each part, with those that are to come left out.
 """
 
-import os
 import pathlib
 import subprocess
 import sys
+
+from r1jax import files
 
 HEAD = """\
 # What the pods' runs take
@@ -50,9 +52,7 @@ def main(page):
     title = f'{model} on {pod} {" ".join(more)}'.strip()
     shown = f'$ python {" ".join(command)}\n{said.strip()}'
     parts.append(f'## {title}\n```\n{shown}\n```\n')
-  draft = pathlib.Path(page).with_suffix('.tmp')
-  draft.write_text('\n'.join(parts))
-  os.replace(draft, page)
+    files.write_text(pathlib.Path(page), '\n'.join(parts))
 
 
 if __name__ == '__main__':
