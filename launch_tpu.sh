@@ -503,6 +503,7 @@ give_up() {
 
 # The lock is inherited: while one of the processes lives nobody else begins.
 open_logs() {
+  local from
   mkdir -p "$logs"
   exec 9>> "$logs/lock"
   flock -w 60 9 || {
@@ -514,7 +515,8 @@ open_logs() {
   # The second tail ends when all is shown that there was when the first ended.
   "${leash[@]}" tail -f --pid="$$" /dev/null 9>&- &
   marker=$!
-  tail -c "+$(($(wc -c < "$log") + 1))" -s 0.2 -f --pid="$marker" "$log" 9>&- &
+  from=$(($(wc -c < "$log") + 1)) # before anything is written
+  tail -c "+$from" -s 0.2 -f --pid="$marker" "$log" 9>&- &
   follower=$!
 }
 

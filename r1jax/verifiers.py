@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
 import threading
 
 import numpy as np
@@ -98,7 +99,8 @@ class Verifiers:
       self.counts.update(x.kind for x in verdicts)
       for (key, _), verdict in found.items():
         if np.isnan(verdict.value):
-          print(f'record {key[0]} was not judged: {verdict.reason}', flush=True)
+          said = f'record {key[0]} was not judged: {verdict.reason}'
+          print(said, file=sys.stderr, flush=True)
       for key, verdict in found.items():
         if not np.isnan(verdict.value):
           self.known[key] = verdict

@@ -118,7 +118,7 @@ def test_a_lost_worker_costs_its_own_sample_and_is_counted_and_said(
   assert value_N.mask.tolist() == [True, False] and value_N[1] == 1
   assert watched.taken()['infra'] == 1
   assert f'record q0 was not judged: the verifier failed: {failure}' in (
-    capsys.readouterr().out
+    capsys.readouterr().err
   )
   watched.mathematics.answer = workers.Answer([True, 'yes'], '')
   again_N = watched.accuracy(records, [boxed('y+z'), boxed('4')])
