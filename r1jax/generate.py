@@ -148,6 +148,19 @@ def encode(words, records, c):
   return rows
 
 
+def make_decode(cfg, group, sc):
+  """The pure (params, (Prompts, key_P2)) -> Rollout of a device; its counts
+  have an axis of devices."""
+
+  def decode(params, rows):
+    prompts, key_P2 = rows
+    key = jax.random.wrap_key_data(key_P2[0])
+    out = sample.sample(params, cfg, prompts, key, group, sc)
+    return out.replace(steps=out.steps[None], live=out.live[None])
+
+  return decode
+
+
 class Generator:
   """Samples of a policy's answers, rewarded.
 
@@ -201,15 +214,7 @@ class Generator:
     return _first(rollout, len(rows) * group)
 
   def _place(self, group, sc):
-    def make(cfg):
-      def decode(params, rows):
-        prompts, key_P2 = rows
-        key = jax.random.wrap_key_data(key_P2[0])
-        out = sample.sample(params, cfg, prompts, key, group, sc)
-        return out.replace(steps=out.steps[None], live=out.live[None])
-
-      return decode
-
+    make = functools.partial(make_decode, group=group, sc=sc)
     return self.map_rows(make, self.cfg)
 
   def _texts(self, rollout):

@@ -191,8 +191,8 @@ def forward(params, cfg, tokens_BT, pos_BT, past=None):
   that rule is causality, padding on either side and the empty cache in one.
   Without `past` the keys are those of the call itself; kv comes back as
   ([N, B, K, T, C], the same). With `past`, a cache in which a key's column is
-  its position, T must be 1: the token's key is written, then all are read, and
-  kv is the cache. With cfg.scan_layers false kv is a tuple of N pairs.
+  its position, T must be 1: the token sees its own key too, and kv is the cache
+  with it. With cfg.scan_layers false kv is a tuple of N pairs.
   """
   split = cfg.split.along(tokens_BT.shape[1])
   cfg = dataclasses.replace(cfg, split=split)

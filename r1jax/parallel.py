@@ -58,19 +58,24 @@ class Placement:
     return self.mesh.size // self.mesh.shape.get('model', 1)
 
 
-def placement(c, devices=None):
-  """All devices, or those given, as c says."""
-  devices = devices or jax.devices()
+def check(c, count):
+  """Refuses what so many devices cannot share."""
   if c.kind not in ('pmap', 'mesh'):
     raise errors.UserError(
       f"config.parallel.kind is '{c.kind}'; it can be pmap or mesh"
     )
   size = c.slices * c.model
-  if len(devices) % size or (c.kind == 'pmap' and size > 1):
+  if count % size or (c.kind == 'pmap' and size > 1):
     raise errors.UserError(
       f'config.parallel.model is {c.model} and slices {c.slices}: their product '
-      f'must divide the {len(devices)} devices, and be 1 under pmap'
+      f'must divide the {count} devices, and be 1 under pmap'
     )
+
+
+def placement(c, devices=None):
+  """All devices, or those given, as c says."""
+  devices = devices or jax.devices()
+  check(c, len(devices))
   grid = np.array(devices).reshape(c.slices, -1, c.model)
   axes = ('slice', 'data', 'model')
   if c.kind == 'pmap':

@@ -175,6 +175,9 @@ class Pod:
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
+      # Where the tests run in the background it is ignored, and a shell cannot
+      # trap what was ignored when it began.
+      preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
   def launch(self, *arguments, **options):

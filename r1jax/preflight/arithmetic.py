@@ -136,7 +136,6 @@ def decode(plan, s):
     ('a copy of a weight', copied),
     ('samples', 2 * out),
   ]
-  copying = ('scanned layers may copy the cache at every token: compile it',)
   attend = 4 * S * plan.row_len * cfg.heads * cfg.head_dim * cfg.layers
   # Weights but for the embedding's table, the whole cache, each read once.
   embed = 0 if cfg.tie_embeddings else s.embed * w
@@ -146,7 +145,7 @@ def decode(plan, s):
     product_flops(plan, S) + 2 * S * s.table + attend / plan.c.parallel.model,
     s.weights - embed + s.cache,
     wire_model(plan, S, 4) + wire_part(plan) * 4 * S * cfg.vocab_size,
-    parts=tuple(parts), notes=copying * plan.c.compute.scan_decode,
+    parts=tuple(parts),
   )  # fmt: skip
 
 

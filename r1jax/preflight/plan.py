@@ -4,7 +4,7 @@ often each program runs in a rollout."""
 import dataclasses
 import math
 
-from r1jax import errors, grpo, model, rl_config
+from r1jax import errors, grpo, model, parallel, rl_config
 from r1jax.preflight import chips
 
 
@@ -93,12 +93,7 @@ class Plan:
 
 def make(c, cfg, pod, length=0):
   """The Plan; refuses what the pod's devices cannot share."""
-  if c.parallel.kind not in ('pmap', 'mesh'):
-    raise errors.UserError(
-      f"config.parallel.kind is '{c.parallel.kind}'; it can be pmap or mesh"
-    )
-  if c.parallel.kind == 'pmap' and c.parallel.model > 1:
-    raise errors.UserError('config.parallel.model must be 1 under pmap')
+  parallel.check(c.parallel, pod.devices)
   if c.parallel.rollout:
     raise errors.UserError(
       'config.parallel.rollout shares out the devices of one host; preflight '
@@ -109,15 +104,9 @@ def make(c, cfg, pod, length=0):
       f'config.parallel.slices is {c.parallel.slices}, the pod has '
       f'{pod.slices}: set both to the same number'
     )
-  plan = Plan(c, cfg, pod, length)
-  if pod.slice_devices % c.parallel.model:
-    raise errors.UserError(
-      f'config.parallel.model is {c.parallel.model}: it must divide the '
-      f'{pod.slice_devices} devices of {pod.name}'
-    )
   if cfg.kv_heads % c.parallel.model:
     raise errors.UserError(
       f'config.parallel.model is {c.parallel.model}: it must divide the '
       f'{cfg.kv_heads} key heads of {c.init}'
     )
-  return plan
+  return Plan(c, cfg, pod, length)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
-from r1jax import grpo, model, parallel, sample, spmd, train
+from r1jax import generate, grpo, model, parallel, sample, spmd, train
 from r1jax.preflight import flops, traffic
 
 # What libtpu reads when it is loaded: it must not look for a TPU host, and two
@@ -167,13 +167,7 @@ def trace_sample(plan, place):
   sc = dataclasses.replace(
     c.sample, max_new=plan.new_len, ends=c.sample.ends or (0,)
   )
-
-  def decode(params, given):
-    prompts, key_P2 = given
-    key = jax.random.wrap_key_data(key_P2[0])
-    out = sample.sample(params, cfg, prompts, key, c.grpo.group, sc)
-    return out.replace(steps=out.steps[None], live=out.live[None])
-
+  decode = generate.make_decode(cfg, c.grpo.group, sc)
   int_P = jax.ShapeDtypeStruct((P,), jnp.int32)
   tokens_PL = jax.ShapeDtypeStruct((P, plan.prompt_len), jnp.int32)
   prompts = sample.Prompts(tokens_PL, int_P, int_P, int_P, int_P)
