@@ -203,7 +203,7 @@ def test_scores_of_einsum_and_kept_activations_grow():
   [
     (dict(parallel__model=8), 'key heads'),
     (dict(parallel__model=3), 'must divide'),
-    (dict(parallel__kind='pmap'), 'must be 1'),
+    (dict(parallel__kind='pmap'), 'be 1 under pmap'),
   ],
 )
 def test_a_mesh_that_cannot_be_is_refused(changes, words):
