@@ -140,6 +140,11 @@ def restore(manager, like, step: int | None = None):
   return jax.tree.map(hosts.own, state, like), facts, candidate
 
 
+def saved(manager, step: int) -> bool:
+  """Whether a step is on disk to its last byte; any thread may ask."""
+  return step in ocp.utils.checkpoint_steps(manager.directory)
+
+
 def close(manager) -> None:
   """Waits until the last save is on disk; raises what went wrong in it."""
   try:

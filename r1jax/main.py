@@ -57,7 +57,7 @@ def ending(error):
       'make some, and the same command goes on from the last checkpoint'
     )
   if isinstance(error, errors.ToldToEnd):
-    return 75, str(error)
+    return watch.TOLD, str(error)
   if isinstance(error, KeyboardInterrupt):
     return 130, 'interrupted; the same command goes on from the last checkpoint'
   return 1, None

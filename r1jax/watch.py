@@ -13,7 +13,10 @@ import sys
 import threading
 import time
 
+from r1jax import errors
+
 STUCK = 70  # the exit code
+TOLD = 75  # that of a run which was told to end
 LINGER = 10.0  # seconds in which the other hosts hear why the run ends
 
 
@@ -30,6 +33,7 @@ class Watch(threading.Thread):
     self.workdir, self.stuck = pathlib.Path(workdir), stuck
     self.host, self.hosts, self.service = host, hosts, service
     self.told = self.signalled = self.done = False
+    self.kept = None  # see nothing_lost
     self.ticks, self.last = 0, time.monotonic()
     self.signals, self.wake = os.pipe()
 
@@ -45,6 +49,10 @@ class Watch(threading.Thread):
           self._hear(number)
       if self.stuck and time.monotonic() - self.last > self.stuck:
         self._give_up()
+      kept = self.kept
+      if self.told and kept and kept():
+        say(errors.ToldToEnd())
+        self.fail(TOLD, str(errors.ToldToEnd()))
       if self.service and not self.done:
         self._look_around()
 
@@ -64,7 +72,7 @@ class Watch(threading.Thread):
       self.told = True
       say(
         'told to end: a checkpoint is written at the end of what the devices '
-        'now do; a second signal ends the run at once'
+        'now do, if there is none of it; a second signal ends the run at once'
       )
 
   def _give_up(self):
@@ -101,7 +109,7 @@ class Watch(threading.Thread):
     # What the others read lies with host 0, which therefore goes last.
     self._put('heard', '')
     end = time.monotonic() + LINGER
-    while not self.host and time.monotonic() < end:
+    while not self.host and self.service and time.monotonic() < end:
       if len(self._all('heard')) == self.hosts:
         break
       time.sleep(0.05)
@@ -150,6 +158,19 @@ def beat():
   """Tells the watch, if there is one, that the run goes on."""
   if _watch:
     _watch.beat()
+
+
+@contextlib.contextmanager
+def nothing_lost(kept):
+  """A run that is told to end does so meanwhile, wherever it is, once kept()
+  says that what it would go on from is on disk; the watch's thread calls it."""
+  if _watch:
+    _watch.kept = kept
+  try:
+    yield
+  finally:
+    if _watch:
+      _watch.kept = None
 
 
 def told():

@@ -4,6 +4,7 @@ does; and a fault of one is the end of all, with its reason."""
 import contextlib
 import json
 import signal
+import subprocess
 import textwrap
 import time
 
@@ -175,6 +176,24 @@ def test_a_second_signal_ends_a_process_that_is_deep_in_something(tmp_path):
     assert one.wait(10) == [128 + signal.SIGTERM]
 
 
+def test_where_nothing_is_lost_all_end_in_the_midst_of_a_program(tmp_path):
+  body = """
+    import jax
+    from r1jax import watch
+    for_ever = jax.jit(lambda n: jax.lax.while_loop(
+      lambda n: n >= 0, lambda n: (n + 1) % 1000, n))
+    with watch.nothing_lost((workdir / 'kept').exists):
+      (workdir / str(host)).touch()
+      for_ever(0).block_until_ready()
+  """
+  with looping(2, tmp_path, body) as many:
+    many.kill(1, signal.SIGTERM)
+    wait_for(lambda: 'told to end' in many.said(1))
+    (tmp_path / 'kept').touch()
+    assert many.wait(20) == [75, 75]
+    assert all('the same command goes on' in many.said(n) for n in (0, 1))
+
+
 def test_a_stuck_host_is_named_and_its_stack_is_kept(tmp_path):
   body = """
     (workdir / str(host)).touch()
@@ -242,6 +261,40 @@ def test_told_to_end_and_killed_processes_end_as_if_they_had_not_been(
   assert lines(run) == lines(whole)
   assert lines(run, 'samples.jsonl') == lines(whole, 'samples.jsonl')
   assert model(run) == model(whole)
+
+
+DEEP = """\
+import sys, time
+from r1jax import main, rl_run
+
+draw = rl_run.draw
+
+def slow(r, params, facts):
+  if facts['step'] == 2:
+    print('deep', flush=True)
+    time.sleep(99)
+  return draw(r, params, facts)
+
+rl_run.draw = slow
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize('every, ended', [(1, True), (9, False)])
+def test_a_rollout_is_given_up_if_its_policy_is_saved(
+  every, ended, base, tmp_path
+):
+  _, _, *arguments = rl(base, tmp_path, f'save_every={every}', 'steps=9')
+  with toy_hosts.running(1, ['-c', DEEP, *arguments]) as one:
+    wait_for(lambda: 'deep' in one.said(0))
+    one.kill(0, signal.SIGTERM)
+    wait_for(lambda: 'told to end' in one.said(0))
+    if ended:
+      assert one.wait(10) == [75]
+      assert saved(tmp_path) == 2
+    else:
+      with pytest.raises(subprocess.TimeoutExpired):
+        one.wait(5)
 
 
 def saved(workdir):

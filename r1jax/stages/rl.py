@@ -85,10 +85,14 @@ def run(config, workdir):
       kept = dict(facts, cursor=pending.cursor) if pending else facts
       checkpoint.save(manager, facts['step'], state, kept, facts['score'])
 
+    def saved():
+      step = facts['step']
+      return not step or checkpoint.saved(manager, step)
+
     try:
       while facts['step'] < c.steps:
         before = facts['step']
-        state, facts, pending = one_rollout(r, state, facts, pending)
+        state, facts, pending = one_rollout(r, state, facts, pending, saved)
         if crossed(c.save_every, before, facts['step']):
           save()
         hosts.boundary()
@@ -109,9 +113,10 @@ def crossed(every, before, after):
   return bool(every) and after // every > before // every
 
 
-def one_rollout(r, state, facts, pending):
+def one_rollout(r, state, facts, pending, saved):
   """Draws, rewards and learns from one rollout; returns state, facts, and the
-  rollout that is to be learnt from next where config.grpo.late."""
+  rollout that is to be learnt from next where config.grpo.late. Until it learns
+  the run may be ended anywhere if saved() says that the state is on disk."""
   c, began = r.c, time.time()
   if 'ref' in state and crossed(
     c.grpo.ref_every, facts['ref_step'], facts['step']
@@ -119,14 +124,15 @@ def one_rollout(r, state, facts, pending):
     state = dict(state, ref=r.lend(parallel.copy(state['train'].params)))
     facts = dict(facts, ref_step=facts['step'])
   params, ref = r.lend(state['train'].params), state.get('ref', r.teacher)
-  if c.grpo.late and not pending:
-    pending, facts = roll(r, params, ref, facts)
-  last = facts['step'] + c.grpo.updates >= c.steps
-  ahead = lambda: (None, facts)
-  if not (pending and last):
-    ahead = r.start(roll, r, params, ref, facts)
-  rolled = pending or ahead()[0]
-  hosts.boundary()  # The last one before the state changes.
+  with watch.nothing_lost(saved):
+    if c.grpo.late and not pending:
+      pending, facts = roll(r, params, ref, facts)
+    last = facts['step'] + c.grpo.updates >= c.steps
+    ahead = lambda: (None, facts)
+    if not (pending and last):
+      ahead = r.start(roll, r, params, ref, facts)
+    rolled = pending or ahead()[0]
+    hosts.boundary()  # The last one before the state changes.
   state, lines, times = learn(r, state, facts['step'], rolled)
   following, facts = ahead()
   times |= dict(seconds=time.time() - began)
