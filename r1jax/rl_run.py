@@ -47,6 +47,7 @@ class Run:
   executor: Executor | None = None
   writer: metrics.Writer | None = None
   step: Callable | None = None  # (state, micro-batches) -> (state, sums)
+  saved: Callable = lambda step: False  # whether a step is on disk
   first: int = 0  # the step that this process began with
   started: float = 0.0  # and when
 

@@ -3,6 +3,7 @@ this one stage with other rewards (R1, sections 2 and 3)."""
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -70,6 +71,7 @@ def run(config, workdir):
     r = dataclasses.replace(
       r, writer=writer, step=spmd.train_step(place, loss_fn, tx),
       first=facts['step'], started=time.time(),
+      saved=lambda step: not step or checkpoint.saved(manager, step),
     )  # fmt: skip
     if not found and c.eval.every:
       line = dict(step=0) | r.evaluate(state['train'].params, 0)
@@ -85,14 +87,10 @@ def run(config, workdir):
       kept = dict(facts, cursor=pending.cursor) if pending else facts
       checkpoint.save(manager, facts['step'], state, kept, facts['score'])
 
-    def saved():
-      step = facts['step']
-      return not step or checkpoint.saved(manager, step)
-
     try:
       while facts['step'] < c.steps:
         before = facts['step']
-        state, facts, pending = one_rollout(r, state, facts, pending, saved)
+        state, facts, pending = one_rollout(r, state, facts, pending)
         if crossed(c.save_every, before, facts['step']):
           save()
         hosts.boundary()
@@ -113,10 +111,9 @@ def crossed(every, before, after):
   return bool(every) and after // every > before // every
 
 
-def one_rollout(r, state, facts, pending, saved):
+def one_rollout(r, state, facts, pending):
   """Draws, rewards and learns from one rollout; returns state, facts, and the
-  rollout that is to be learnt from next where config.grpo.late. Until it learns
-  the run may be ended anywhere if saved() says that the state is on disk."""
+  rollout that is to be learnt from next where config.grpo.late."""
   c, began = r.c, time.time()
   if 'ref' in state and crossed(
     c.grpo.ref_every, facts['ref_step'], facts['step']
@@ -124,7 +121,7 @@ def one_rollout(r, state, facts, pending, saved):
     state = dict(state, ref=r.lend(parallel.copy(state['train'].params)))
     facts = dict(facts, ref_step=facts['step'])
   params, ref = r.lend(state['train'].params), state.get('ref', r.teacher)
-  with watch.nothing_lost(saved):
+  with watch.nothing_lost(functools.partial(r.saved, facts['step'])):
     if c.grpo.late and not pending:
       pending, facts = roll(r, params, ref, facts)
     last = facts['step'] + c.grpo.updates >= c.steps
