@@ -10,11 +10,12 @@ import r1jax
 
 PACKAGE = pathlib.Path(r1jax.__file__).parent
 FLOORS = (
-  {'checksum', 'errors', 'files', 'losses', 'verdict', 'watch', 'workers'}
+  {'checksum', 'errors', 'files', 'losses', 'verdict', 'workers'}
   | {'sandbox.wire', 'sandbox.library', 'rewards.math_bounds'}
   | {'rewards.math_clean', 'rewards.math_units'}
   | {'preflight', 'preflight.cost', 'preflight.flops', 'preflight.hlo'},
-  {'code_sets', 'hosts', 'preflight.chips', 'preflight.traffic'},
+  {'code_sets', 'watch', 'preflight.chips', 'preflight.traffic'},
+  {'hosts'},
   {'config', 'metrics', 'cpu', 'data', 'estimates', 'checkpoint', 'tools'}
   | {'split', 'rope'}
   | {'sandbox.inside', 'sandbox.kernel', 'sandbox.outcome'}
