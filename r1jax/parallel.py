@@ -53,6 +53,11 @@ class Placement:
     return P(tuple(x for x in self.mesh.axis_names if x != 'model'))
 
   @property
+  def far(self):
+    """The axes between slices."""
+    return tuple(x for x in self.mesh.axis_names if x == 'slice')
+
+  @property
   def rows(self):
     """How many shards the rows of a batch are cut into."""
     return self.mesh.size // self.mesh.shape.get('model', 1)
@@ -107,14 +112,14 @@ def placements(c):
   )
 
 
-def shardings(place, tree):
-  """The NamedSharding of every leaf of a tree of parameters or of a state."""
+def shardings(place, tree, front=()):
+  """The NamedSharding of every leaf of a tree of parameters or of a state, or
+  of parts of a sum over the axes `front`, which lie in front."""
 
   def one(path, leaf):
     names = [str(getattr(k, 'key', getattr(k, 'name', ''))) for k in path]
     spec = TABLE.get(names[-1], P()) if place.kind == 'mesh' else P()
-    if not leaf.ndim:
-      spec = P()
+    spec = P(*front, *spec) if leaf.ndim > len(front) else P(*front)
     for axis, name in enumerate(spec):
       if name and leaf.shape[axis] % place.mesh.shape[name]:
         raise errors.UserError(
@@ -127,11 +132,11 @@ def shardings(place, tree):
   return jax.tree_util.tree_map_with_path(one, tree)
 
 
-def shapes(place, tree):
+def shapes(place, tree, front=()):
   """What put_state(place, tree) gives, as ShapeDtypeStructs: a program can be
   compiled for devices that are not here."""
   like = lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s)
-  return jax.tree.map(like, tree, shardings(place, tree))
+  return jax.tree.map(like, tree, shardings(place, tree, front))
 
 
 def row_shapes(place, tree):

@@ -78,7 +78,6 @@ def train_programs(place, loss_fn, tx):
   """The Programs of an update; states and parts are donated."""
   gradient, update = train.make_gradient(loss_fn), train.make_update(tx)
   add = functools.partial(jax.tree.map, lambda a, b: a + b)
-  last = jax.jit(lambda state, part: update(state, *part), donate_argnums=0)
   if place.kind == 'pmap':
     total = lambda tree: jax.lax.psum(tree, 'data')
     over_rows = functools.partial(jax.pmap, axis_name='data', out_axes=None)
@@ -93,28 +92,33 @@ def train_programs(place, loss_fn, tx):
         lambda part, params, batch: add(part, total(gradient(params, batch))),
         in_axes=(None, None, 0), donate_argnums=0,
       ),
-      last,
+      jax.jit(lambda state, part: update(state, *part), donate_argnums=0),
     )  # fmt: skip
   gradient = split_gradient(place, loss_fn)
+  # What the micro-batches of a slice add up to goes between slices once.
+  apart = split_gradient(place, loss_fn, place.far)
+  front = tuple(range(len(place.far)))
+  total = functools.partial(jax.tree.map, lambda x: x.sum(front))
   return Programs(
     jax.jit(
       lambda state, batch: update(state, *gradient(state.params, batch)),
       donate_argnums=0,
     ),
-    jax.jit(gradient),
+    jax.jit(apart),
     jax.jit(
-      lambda part, params, batch: add(part, gradient(params, batch)),
+      lambda part, params, batch: add(part, apart(params, batch)),
       donate_argnums=0,
     ),
-    last,
+    jax.jit(lambda state, part: update(state, *total(part)), donate_argnums=0),
   )
 
 
-def split_gradient(place, loss_fn):
+def split_gradient(place, loss_fn, apart=()):
   """(params, batch) -> (gradients, sums) with every device differentiating on
   its own parts: the sum over devices of loss / copies, see split.py. Leaves
-  are summed over the axes along which they are not cut."""
-  axes = place.mesh.axis_names
+  are summed over the axes along which they are not cut, but for the axes
+  `apart`, which they have in front."""
+  axes = [axis for axis in place.mesh.axis_names if axis not in apart]
   rows = [axis for axis in axes if axis != 'model']
   copies = place.mesh.shape['model']  # of every row's loss
 
@@ -130,9 +134,11 @@ def split_gradient(place, loss_fn):
 
     def fn(params, batch):
       grads, sums = train.make_gradient(part)(params, batch)
-      return jax.tree.map(total, grads, cut), jax.lax.psum(sums, rows)
+      found = jax.tree.map(total, grads, cut), jax.lax.psum(sums, rows)
+      return jax.tree.map(lambda x: x[(None,) * len(apart)], found)
 
-    return each(place, fn, (cut, place.row_spec), (cut, P()))(params, batch)
+    out = jax.tree.map(lambda spec: P(*apart, *spec), cut), P(*apart)
+    return each(place, fn, (cut, place.row_spec), out)(params, batch)
 
   return program
 

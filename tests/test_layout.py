@@ -157,6 +157,9 @@ LAYOUTS = dict(
   mesh_4_model=dict(kind='mesh', devices=4, model=4),
   mesh_4_model_tokens=dict(kind='mesh', devices=4, model=4, extra=1),
   mesh_2_slices=dict(kind='mesh', devices=4, slices=2, filler=2),
+  mesh_2_slices_micro_batches=dict(
+    kind='mesh', devices=4, slices=2, model=2, count=2, filler=2
+  ),
   mesh_micro_batches=dict(
     kind='mesh', devices=4, model=2, count=2, filler=2, extra=1
   ),

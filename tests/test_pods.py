@@ -91,13 +91,14 @@ def test_every_gradient_is_summed_over_the_chips_once(one):
 
 
 @pytest.mark.tpu
-def test_between_slices_only_gradients_travel():
+def test_between_slices_only_gradients_travel_once_an_update():
   run = small(slices=2)
+  assert run.micro_batches > 1
   found = costs(run)
-  for name in ('score', 'prefill', 'decode'):
+  for name in ('train', 'score', 'prefill', 'decode'):
     assert found[name].dcn == 0, name
   share = 4 * report.parameters(SMALL) / run.pod.slice_devices
-  assert 0 < found['train'].dcn < 1.5 * share
+  assert 0 < found['apply'].dcn < 1.5 * share
 
 
 @pytest.mark.tpu

@@ -15,16 +15,15 @@ from r1jax.preflight import cost, sizes
 def costs(plan):
   """The Cost of every program that the run calls."""
   s = sizes.of(plan)
-  made = [train(plan, s), score(plan, s), prefill(plan, s), decode(plan, s)]
-  calls = plan.calls()
-  return [x for x in made if calls[x.name]]
+  programs, calls = (train, apply, score, prefill, decode), plan.calls()
+  return [made(plan, s) for made in programs if calls[made.__name__]]
 
 
 def resident(plan, s, name):
   """Bytes that lie beside a program's arguments: all of state and reference
   that it is not given."""
   reference = s.parameters * plan.has_reference
-  if name == 'train' and plan.micro_batches == 1:
+  if name == 'apply' or (name == 'train' and plan.micro_batches == 1):
     return reference
   return s.optimiser + reference
 
@@ -75,7 +74,24 @@ def train(plan, s):
     resident(plan, s, 'train'), flops, hbm,
     wire_model(plan, tokens, 16 if cfg.remat != 'none' else 12)
     + wire_data(plan, each) * (cfg.layers * s.layer + s.table),
-    s.parameters * (plan.pod.slices > 1), parts=tuple(parts),
+    between_slices(plan, s) * (plan.micro_batches == 1), parts=tuple(parts),
+  )  # fmt: skip
+
+
+def between_slices(plan, s):
+  """Bytes of gradients that go from one slice to another."""
+  n = plan.pod.slices
+  return 2 * (n - 1) / n * s.parameters
+
+
+def apply(plan, s):
+  state = s.parameters + s.optimiser
+  given = state + s.parameters
+  return cost.Cost(
+    'apply', given, state, state, 2 * s.parameters, resident(plan, s, 'apply'),
+    hbm=given + state + 2 * s.parameters, dcn=between_slices(plan, s),
+    parts=(('parameters', s.parameters), ('optimiser', s.optimiser),
+           ('gradients', s.parameters), ('their sum', 2 * s.parameters)),
   )  # fmt: skip
 
 

@@ -83,8 +83,12 @@ class Plan:
     score = passes * self.has_reference
     if g.old == 'trainer' and not grpo.on_policy(g):
       score += passes
+    # What follows the last of several micro-batches is small, but for the sum
+    # over slices.
+    apply = self.pod.slices > 1 and self.micro_batches > 1
     return dict(
       train=self.micro_batches * g.updates,
+      apply=apply * g.updates,
       score=score,
       prefill=1,
       decode=math.ceil(self.samples * self.mean_len / self.slots),

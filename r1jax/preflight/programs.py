@@ -49,7 +49,8 @@ def costs(plan, formula, say=print):
   are those by arithmetic, which say what else lies in HBM."""
   place = parallel.placement(plan.c.parallel, devices(plan.pod))
   known, found = {x.name: x for x in formula}, []
-  for name, trace in dict(train=trace_train, score=trace_score).items():
+  traces = dict(train=trace_train, apply=trace_apply, score=trace_score)
+  for name, trace in traces.items():
     if name in known:
       found += compiled(plan, known[name], trace(plan, place), say)
   return found + sampling(plan, known, trace_sample(plan, place), say)
@@ -128,23 +129,35 @@ def refused(formula, text):
 
 def trace_train(plan, place):
   """An update; with several micro-batches, the program that adds one."""
-  c, B = plan.c, plan.c.micro
+  do, state, batch, part = update(plan, place)
+  if plan.micro_batches == 1:
+    return do.whole.trace(state, batch)
+  return do.more.trace(part, state.params, batch)
+
+
+def trace_apply(plan, place):
+  """What follows the last of several micro-batches."""
+  do, state, _, part = update(plan, place)
+  return do.last.trace(state, part)
+
+
+def update(plan, place):
+  """(its Programs, the shapes of a state, a micro-batch and a part)."""
+  c = plan.c
   tx = train.optimizer(c.optim, c.steps)
   loss_fn = grpo.make_loss(
     c.grpo, spmd.on(place, plan.cfg), c.sample.temperature
   )
   do = spmd.train_programs(place, loss_fn, tx)
   params = parallel.shapes(place, parameters(plan.cfg))
+  state = jax.eval_shape(functools.partial(train.new_state, tx=tx), params)
   batch = parallel.row_shapes(place, {
-    name: jax.ShapeDtypeStruct((B, plan.row_len), dtype)
+    name: jax.ShapeDtypeStruct((c.micro, plan.row_len), dtype)
     for name, dtype in COLUMNS.items()
   })  # fmt: skip
-  if plan.micro_batches == 1:
-    state = jax.eval_shape(functools.partial(train.new_state, tx=tx), params)
-    return do.whole.trace(parallel.shapes(place, state), batch)
-  gradients, sums = jax.eval_shape(do.first, params, batch)
-  part = parallel.shapes(place, gradients), parallel.shapes(place, sums)
-  return do.more.trace(part, params, batch)
+  part = jax.eval_shape(do.first, params, batch)
+  part = tuple(parallel.shapes(place, tree, place.far) for tree in part)
+  return do, parallel.shapes(place, state), batch, part
 
 
 def trace_score(plan, place):
