@@ -1,11 +1,8 @@
 """Several processes, one device each, do what one process with as many devices
 does; and a fault of one is the end of all, with its reason."""
 
-import contextlib
 import json
 import signal
-import subprocess
-import textwrap
 import time
 
 import numpy as np
@@ -14,41 +11,12 @@ import toy_hosts
 
 from r1jax import metrics
 
-SCRIPT = """\
-import json, os, pathlib, sys, time
-import numpy as np
-from r1jax import checkpoint, errors, hosts, main
-
-workdir, host = pathlib.Path(sys.argv[1]), int(os.environ['R1JAX_HOST'])
-
-def run():
-  with hosts.joined(workdir, main.ending):
-    body()
-  return 0
-
-def body():
-BODY
-
-main.run = lambda _: run()
-sys.exit(main.main(['script']))
-"""
-
-
-def script(workdir, body):
-  """Arguments of python for a body that all hosts run."""
-  body = textwrap.indent(textwrap.dedent(body), '  ')
-  return ['-c', SCRIPT.replace('BODY', body), workdir]
-
 
 def ends(count, arguments, seconds=60, **more):
   """(exit codes, what each said)."""
   with toy_hosts.running(count, arguments, **more) as many:
     codes = many.wait(seconds)
     return codes, [many.said(host) for host in range(count)]
-
-
-def rl(base, workdir, *changes):
-  return toy_hosts.stage('rl', workdir, f'init={base}/model', *changes)
 
 
 def lines(workdir, name='metrics.jsonl'):
@@ -63,9 +31,9 @@ def model(workdir):
 def test_two_processes_are_one_with_two_devices(kind, base, tmp_path):
   changes = f'parallel.kind={kind}', 'steps=2', 'save_every=1', 'eval.every=2'
   two, one = tmp_path / 'two', tmp_path / 'one'
-  said = toy_hosts.run(2, rl(base, two, *changes))
+  said = toy_hosts.run(2, toy_hosts.rl(base, two, *changes))
   toy_hosts.run(
-    1, rl(base, one, *changes),
+    1, toy_hosts.rl(base, one, *changes),
     XLA_FLAGS='--xla_force_host_platform_device_count=2',
   )  # fmt: skip
   assert [line['step'] for line in lines(one)] == [0, 1, 2]
@@ -90,12 +58,12 @@ def test_hosts_gather_share_and_do_once(tmp_path):
     assert not list(workdir.iterdir())
     hosts.boundary()
   """
-  toy_hosts.run(2, script(tmp_path, body))
+  toy_hosts.run(2, toy_hosts.script(tmp_path, body))
 
 
 def test_hosts_that_see_other_facts_are_named(tmp_path):
   body = "hosts.agree(workdir, config=1, records=[host], sandbox=f'tier{host}')"
-  codes, said = ends(2, script(tmp_path, body))
+  codes, said = ends(2, toy_hosts.script(tmp_path, body))
   assert codes == [2, 2]
   for text in said:
     assert 'the hosts of this run differ in records (' in text
@@ -105,7 +73,9 @@ def test_hosts_that_see_other_facts_are_named(tmp_path):
 
 def test_a_work_directory_of_ones_own_is_refused_everywhere(tmp_path):
   body = "hosts.SEEN = 1; hosts.agree(workdir, config='same')"
-  codes, said = ends(2, lambda host: script(tmp_path / str(host), body))
+  codes, said = ends(
+    2, lambda host: toy_hosts.script(tmp_path / str(host), body)
+  )
   assert codes == [2, 2]
   for text in said:
     assert f'what host 0 writes to {tmp_path}/0 is not seen on host 1' in text
@@ -118,110 +88,17 @@ def test_what_one_host_is_told_wrong_all_say(wrong, tmp_path):
       raise errors.UserError('the disk of the third shelf is empty')
     hosts.gather(0)  # and waits for ever
   """
-  codes, said = ends(2, script(tmp_path, body), 30)
+  codes, said = ends(2, toy_hosts.script(tmp_path, body), 30)
   assert codes == [2, 2]
   assert all('the disk of the third shelf is empty' in text for text in said)
 
 
 def test_what_one_host_breaks_ends_all(tmp_path):
   body = 'hosts.gather(1 // (1 - host))'
-  codes, said = ends(2, script(tmp_path, body), 30)
+  codes, said = ends(2, toy_hosts.script(tmp_path, body), 30)
   assert codes == [1, 1]
   assert 'Traceback' in said[1] and 'Traceback' not in said[0]
   assert 'host 1: ZeroDivisionError' in said[0]
-
-
-def wait_for(condition, seconds=60):
-  end = time.monotonic() + seconds
-  while not condition():
-    assert time.monotonic() < end, 'too slow'
-    time.sleep(0.02)
-
-
-LOOP = """
-  (workdir / str(host)).touch()
-  while True:
-    hosts.boundary()
-    time.sleep(0.01)
-"""
-
-
-@contextlib.contextmanager
-def looping(count, tmp_path, body=LOOP, **more):
-  """Processes that have all come to their loop."""
-  with toy_hosts.running(count, script(tmp_path, body), **more) as many:
-    wait_for(lambda: all((tmp_path / str(n)).exists() for n in range(count)))
-    yield many
-
-
-def test_one_host_that_is_told_to_end_is_all(tmp_path):
-  with looping(2, tmp_path) as many:
-    many.kill(1, signal.SIGTERM)
-    assert many.wait(20) == [75, 75]
-    assert all('the same command goes on' in many.said(n) for n in (0, 1))
-
-
-def test_a_second_signal_ends_a_process_that_is_deep_in_something(tmp_path):
-  body = """
-    import ctypes
-    (workdir / str(host)).touch()
-    libc = ctypes.CDLL(None)
-    while libc.sleep(99):  # holds no lock, and lets no handler run
-      pass
-  """
-  with looping(1, tmp_path, body, R1JAX_HOST='0') as one:
-    one.kill(0, signal.SIGTERM)
-    wait_for(lambda: 'a second signal' in one.said(0))
-    one.kill(0, signal.SIGTERM)
-    assert one.wait(10) == [128 + signal.SIGTERM]
-
-
-def test_where_nothing_is_lost_all_end_in_the_midst_of_a_program(tmp_path):
-  body = """
-    import jax
-    from r1jax import watch
-    for_ever = jax.jit(lambda n: jax.lax.while_loop(
-      lambda n: n >= 0, lambda n: (n + 1) % 1000, n))
-    with watch.nothing_lost((workdir / 'kept').exists):
-      (workdir / str(host)).touch()
-      for_ever(0).block_until_ready()
-  """
-  with looping(2, tmp_path, body) as many:
-    many.kill(1, signal.SIGTERM)
-    wait_for(lambda: 'told to end' in many.said(1))
-    (tmp_path / 'kept').touch()
-    assert many.wait(20) == [75, 75]
-    assert all('the same command goes on' in many.said(n) for n in (0, 1))
-
-
-def test_a_stuck_host_is_named_and_its_stack_is_kept(tmp_path):
-  body = """
-    (workdir / str(host)).touch()
-    def loiters():
-      time.sleep(99)
-    hosts.gather(0)
-    if host == 1:
-      loiters()
-    hosts.gather(1)
-  """
-  with looping(2, tmp_path, body, R1JAX_STUCK='3') as many:
-    codes = many.wait(30)
-    assert 70 in codes and 0 not in codes
-    said = many.said(codes.index(70))
-    assert 'nothing has gone on for 3 seconds' in said
-    assert 'behind: host 1 at' in said or codes[0] != 70
-    if codes[1] == 70:
-      assert 'loiters' in (tmp_path / 'stacks-1.txt').read_text()
-
-
-@pytest.mark.slow
-def test_a_killed_host_ends_the_others_within_the_heartbeat(tmp_path):
-  with looping(4, tmp_path) as many:
-    many.kill(2)
-    killed = time.monotonic()
-    codes = many.wait(40)
-    assert time.monotonic() - killed < 25  # R1JAX_HEARTBEAT=10
-    assert codes[2] == -signal.SIGKILL and 0 not in codes and 75 not in codes
 
 
 # Everything that a run must carry over, and several updates a rollout.
@@ -244,74 +121,35 @@ def test_told_to_end_and_killed_processes_end_as_if_they_had_not_been(
 ):
   run, whole = tmp_path / 'run', tmp_path / 'whole'
   changes = *CHANGES, f'parallel.kind={kind}'
-  toy_hosts.run(count, rl(base, whole, *changes), 120)
-  with toy_hosts.running(count, rl(base, run, *changes)) as many:
-    wait_for(reached(run, 2))
+  toy_hosts.run(count, toy_hosts.rl(base, whole, *changes), 120)
+  with toy_hosts.running(count, toy_hosts.rl(base, run, *changes)) as many:
+    toy_hosts.wait_for(reached(run, 2))
     many.kill(1, signal.SIGTERM)
     told = time.monotonic()
     assert many.wait(30) == [75] * count
     assert time.monotonic() - told < 15
-  told = saved(run)
+  told = toy_hosts.saved(run)
   assert 2 <= told < 12
-  with toy_hosts.running(count, rl(base, run, *changes)) as many:
-    wait_for(reached(run, told + 2))
+  with toy_hosts.running(count, toy_hosts.rl(base, run, *changes)) as many:
+    toy_hosts.wait_for(reached(run, told + 2))
     many.kill(0)
     assert 0 not in many.wait(40)
-  toy_hosts.run(count, rl(base, run, *changes), 120)
+  toy_hosts.run(count, toy_hosts.rl(base, run, *changes), 120)
   assert lines(run) == lines(whole)
   assert lines(run, 'samples.jsonl') == lines(whole, 'samples.jsonl')
   assert model(run) == model(whole)
 
 
-DEEP = """\
-import sys, time
-from r1jax import main, rl_run
-
-draw = rl_run.draw
-
-def slow(r, params, facts):
-  if facts['step'] == 2:
-    print('deep', flush=True)
-    time.sleep(99)
-  return draw(r, params, facts)
-
-rl_run.draw = slow
-sys.exit(main.main(sys.argv[1:]))
-"""
-
-
-@pytest.mark.parametrize('every, ended', [(1, True), (9, False)])
-def test_a_rollout_is_given_up_if_its_policy_is_saved(
-  every, ended, base, tmp_path
-):
-  _, _, *arguments = rl(base, tmp_path, f'save_every={every}', 'steps=9')
-  with toy_hosts.running(1, ['-c', DEEP, *arguments]) as one:
-    wait_for(lambda: 'deep' in one.said(0))
-    one.kill(0, signal.SIGTERM)
-    wait_for(lambda: 'told to end' in one.said(0))
-    if ended:
-      assert one.wait(10) == [75]
-      assert saved(tmp_path) == 2
-    else:
-      with pytest.raises(subprocess.TimeoutExpired):
-        one.wait(5)
-
-
-def saved(workdir):
-  paths = (workdir / 'checkpoints').glob('*')
-  return max(int(path.name) for path in paths if path.name.isdigit())
-
-
 @pytest.mark.slow
 def test_a_run_goes_on_with_other_hosts_and_another_layout(base, tmp_path):
   run, whole = tmp_path / 'run', tmp_path / 'whole'
-  toy_hosts.run(1, rl(base, whole, *CHANGES), 120)
+  toy_hosts.run(1, toy_hosts.rl(base, whole, *CHANGES), 120)
   for count, kind, step in ((4, 'pmap', 2), (2, 'mesh', 6), (1, 'pmap', 12)):
     changes = *CHANGES, f'parallel.kind={kind}', 'save_every=2'
     (run / 'config.json').unlink(missing_ok=True)  # It names the layout.
-    with toy_hosts.running(count, rl(base, run, *changes)) as many:
+    with toy_hosts.running(count, toy_hosts.rl(base, run, *changes)) as many:
       if step < 12:
-        wait_for(reached(run, step))
+        toy_hosts.wait_for(reached(run, step))
         many.kill(0, signal.SIGTERM)
       assert set(many.wait(120)) == {75 if step < 12 else 0}
   assert lines(run, 'samples.jsonl') == lines(whole, 'samples.jsonl')
@@ -370,7 +208,7 @@ def test_a_disk_that_is_full_for_one_host_ends_all_and_costs_no_step(
 ):
   """There the limit on the size of files plays the disk."""
   run, whole = tmp_path / 'run', tmp_path / 'whole'
-  arguments = lambda workdir: rl(
+  arguments = lambda workdir: toy_hosts.rl(
     base, workdir, 'steps=6', 'save_every=2', 'parallel.kind=mesh'
   )
   toy_hosts.run(2, arguments(whole), 120)
@@ -391,7 +229,7 @@ def test_a_disk_that_is_full_for_one_host_ends_all_and_costs_no_step(
   codes, said = ends(2, whose, 120)
   assert codes == [2, 2]
   assert 'no room to write' in said[0]  # The other's log is as full.
-  assert saved(run) == 2
+  assert toy_hosts.saved(run) == 2
   toy_hosts.run(2, arguments(run), 120)
   assert lines(run) == lines(whole)
   assert model(run) == model(whole)

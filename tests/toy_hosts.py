@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 
 import toy
@@ -99,3 +100,61 @@ def run(count, arguments, seconds=60, **more):
     said = [hosts.said(host) for host in range(count)]
     assert codes == [0] * count, (codes, '\n----\n'.join(said))
     return said
+
+
+SCRIPT = """\
+import json, os, pathlib, sys, time
+import numpy as np
+from r1jax import checkpoint, errors, hosts, main
+
+workdir, host = pathlib.Path(sys.argv[1]), int(os.environ['R1JAX_HOST'])
+
+def run():
+  with hosts.joined(workdir, main.ending):
+    body()
+  return 0
+
+def body():
+BODY
+
+main.run = lambda _: run()
+sys.exit(main.main(['script']))
+"""
+
+
+def script(workdir, body):
+  """Arguments of python for a body that all hosts run."""
+  body = textwrap.indent(textwrap.dedent(body), '  ')
+  return ['-c', SCRIPT.replace('BODY', body), workdir]
+
+
+def wait_for(condition, seconds=60):
+  end = time.monotonic() + seconds
+  while not condition():
+    assert time.monotonic() < end, 'too slow'
+    time.sleep(0.02)
+
+
+LOOP = """
+  (workdir / str(host)).touch()
+  while True:
+    hosts.boundary()
+    time.sleep(0.01)
+"""
+
+
+@contextlib.contextmanager
+def looping(count, tmp_path, body=LOOP, **more):
+  """Processes that have all come to their loop."""
+  with running(count, script(tmp_path, body), **more) as many:
+    wait_for(lambda: all((tmp_path / str(n)).exists() for n in range(count)))
+    yield many
+
+
+def rl(base, workdir, *changes):
+  return stage('rl', workdir, f'init={base}/model', *changes)
+
+
+def saved(workdir):
+  paths = (workdir / 'checkpoints').glob('*')
+  return max(int(path.name) for path in paths if path.name.isdigit())

@@ -19,9 +19,8 @@ def find(plan, costs, most=6):
     found, seen = [], collections.Counter()
     for knobs in itertools.combinations(single, many):
       keys = tuple(key for key, _, _ in knobs)
-      if (
-        len(set(keys)) < many or seen[keys] >= 2
-      ):  # The smallest steps will do.
+      # The two smallest steps of the same knobs will do.
+      if len(set(keys)) < many or seen[keys] >= 2:
         continue
       need = largest(plan, [change for _, _, change in knobs], apart)
       if need and need[0] <= need[1]:
@@ -83,10 +82,8 @@ def candidates(plan):
   for topology in larger(pod):
     words = f'--topology {topology}'
     least = chips.pod(topology, pod.slices).devices // c.parallel.model
-    for key, value in (
-      ('micro', c.micro),
-      ('grpo.questions', c.grpo.questions),
-    ):
+    rows = {'micro': c.micro, 'grpo.questions': c.grpo.questions}
+    for key, value in rows.items():
       if value < least:
         words += f' --config.{key}={least}'
     change = lambda plan, topology=topology: on(plan, topology)
