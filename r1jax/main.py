@@ -79,8 +79,7 @@ def run(name, *arguments):
     settings = config.defaults(stage.Config)
   settings = config.override(settings, overrides)
   if name == 'preflight':  # It runs nothing: no work directory, no other hosts.
-    stage.rehearse(settings, options)
-    return 0
+    return 0 if stage.rehearse(settings, options) else 1
   from r1jax import hosts  # Here, so that --help need not wait for jax.
 
   with hosts.joined(options.workdir, ending):

@@ -47,7 +47,7 @@ def main(page):
       [sys.executable, *command], capture_output=True, text=True
     )
     said = done.stdout
-    if done.returncode:
+    if 'What wastes' not in said:  # It broke off.
       said += done.stderr.splitlines()[-1]
     title = f'{model} on {pod} {" ".join(more)}'.strip()
     shown = f'$ python {" ".join(command)}\n{said.strip()}'

@@ -49,7 +49,7 @@ def add_options(parser):
 
 
 def rehearse(config, options):
-  """Prints the report."""
+  """Prints the report; returns whether the run fits and no check is bad."""
   jax.config.update('jax_platforms', 'cpu')
   if options.slices:
     config.parallel.slices = options.slices
@@ -73,6 +73,7 @@ def rehearse(config, options):
   if options.json:
     text = json.dumps(report.as_json(run, costs, ways, found), indent=2)
     pathlib.Path(options.json).write_text(text + '\n')
+  return fits and all(check.good is not False for check in found)
 
 
 def uncompiled(run, options):
