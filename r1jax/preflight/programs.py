@@ -15,9 +15,12 @@ from jax.experimental import topologies
 from r1jax import generate, grpo, model, parallel, sample, spmd, train
 from r1jax.preflight import flops, traffic
 
-# What libtpu reads when it is loaded: it must not look for a TPU host, and two
-# rehearsals may run at one time.
-ENVIRONMENT = dict(TPU_SKIP_MDS_QUERY='1', ALLOW_MULTIPLE_LIBTPU_LOAD='1')
+# What libtpu reads when it is loaded: it must not look for a TPU host nor
+# complain of none, whatever the pod, and two rehearsals may run at one time.
+ENVIRONMENT = dict(
+  TPU_SKIP_MDS_QUERY='1', ALLOW_MULTIPLE_LIBTPU_LOAD='1',
+  TPU_WORKER_HOSTNAMES='localhost', TPU_ACCELERATOR_TYPE='v5litepod-1',
+)  # fmt: skip
 NAMED = dict(v4=dict(chip_config_name='megacore'))
 FULL = re.compile(r'\(([\d.]+)([KMGT])\) exceeds available HBM')
 COLUMNS = dict.fromkeys(('tokens_BL', 'pos_BL'), jnp.int32) | dict.fromkeys(
