@@ -132,6 +132,14 @@ def test_state_is_cut_over_the_whole_slice_and_held_by_every_slice():
     # The biases and norms are not cut over 'data'.
     assert got == pytest.approx(size / 256, rel=0.01)
   assert one['train'].dcn == 0 < two['train'].dcn
+  assert 'apply' not in one and 'apply' not in two
+
+
+def test_what_micro_batches_add_up_to_goes_between_slices_once():
+  run = planned(grpo__questions=512, parallel__slices=2)
+  found = named(run)
+  assert run.calls()['train'] > run.calls()['apply'] > 0
+  assert found['train'].dcn == 0 < found['apply'].dcn
 
 
 def test_the_rollout_reads_weights_and_cache_once():
