@@ -1,23 +1,24 @@
+"""What is saved comes back bit for bit, or not at all."""
+
 import json
-import os
-import pathlib
 import random
-import re
 import resource
-import signal
-import socket
-import subprocess
-import sys
-import textwrap
-import time
 import zlib
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from toy_checkpoint import (
+  assert_same,
+  facts_of,
+  flip_bit,
+  largest_file,
+  make_state,
+  reopened,
+  save_steps,
+  steps_on_disk,
+)
 
 from r1jax import checkpoint, errors
 
@@ -26,68 +27,6 @@ pytestmark = pytest.mark.filterwarnings(
   'ignore::pytest.PytestUnraisableExceptionWarning',
   'ignore:coroutine .* was never awaited',
 )
-
-
-@flax.struct.dataclass
-class State:
-  params: dict
-  opt: optax.OptState
-  step: jax.Array
-  skipped: jax.Array
-
-
-def make_state(step):
-  key = jax.random.key(step)
-  params = {
-    'embed': jax.random.normal(key, (70, 50)),
-    'half': jax.random.normal(key, (3, 5)).astype(jnp.bfloat16),
-    'layers': [{'bits': jax.random.bits(key, (7,))}, {'on': jnp.array([True])}],
-  }
-  floats = {k: params[k] for k in ('embed', 'half')}
-  opt = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))
-  return State(params, opt.init(floats), jnp.int32(step), np.arange(3) + step)
-
-
-def facts_of(step):
-  return dict(cursor=step * 32, order=[step, None], name='naïve')
-
-
-def save_steps(directory, steps, scores=(), keep=9, best=0):
-  manager = checkpoint.open_manager(directory, keep, best)
-  for step in steps:
-    score = dict(scores).get(step)
-    checkpoint.save(manager, step, make_state(step), facts_of(step), score)
-  checkpoint.close(manager)
-
-
-def reopened(directory, like, step=None):
-  manager = checkpoint.open_manager(directory, keep=9, best=0)
-  try:
-    return checkpoint.restore(manager, like, step)
-  finally:
-    checkpoint.close(manager)
-
-
-def steps_on_disk(directory):
-  return sorted(int(p.name) for p in directory.iterdir() if p.name.isdigit())
-
-
-def assert_same(a, b):
-  assert jax.tree.structure(a) == jax.tree.structure(b)
-  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
-    assert type(x) is type(y) and x.dtype == y.dtype and x.shape == y.shape
-    assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
-
-
-def flip_bit(path, position):
-  data = bytearray(path.read_bytes())
-  data[int(position * (len(data) - 1))] ^= 4
-  path.write_bytes(data)
-
-
-def largest_file(directory):
-  files = (p for p in directory.rglob('*') if p.is_file())
-  return max(files, key=lambda p: p.stat().st_size)
 
 
 def test_round_trip_is_bit_exact(tmp_path):
@@ -359,154 +298,3 @@ def test_disk_full_is_raised_and_never_latest(tmp_path, by_saving):
     checkpoint.save(manager, 3, make_state(3), facts_of(3), None)
     checkpoint.close(manager)
   assert reopened(tmp_path, make_state(0))[2] == (3 if by_saving else 1)
-
-
-def start(script, *args):
-  """A python in its own session, where tests and the script's names are."""
-  root = pathlib.Path(__file__).parent.parent
-  env = dict(
-    os.environ,
-    JAX_PLATFORMS='cpu',
-    XLA_FLAGS='',
-    PYTHONPATH=f'{root}:{root / "tests"}',
-  )
-  return subprocess.Popen(
-    [sys.executable, '-c', textwrap.dedent(script), *map(str, args)],
-    env=env,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-    start_new_session=True,
-  )
-
-
-SAVE_FOREVER = """
-  import sys
-  from test_checkpoint import checkpoint, facts_of, make_state
-  manager = checkpoint.open_manager(sys.argv[1], keep=2, best=1)
-  found = checkpoint.restore(manager, make_state(0))
-  step = found[2] if found else 0
-  while True:
-    step += 1
-    score = step % 7 if step % 2 else None
-    checkpoint.save(manager, step, make_state(step), facts_of(step), score)
-    print(f'saving {step}', flush=True)
-"""
-
-
-def kill_and_restore(directory, rng):
-  """Lets a child save until killed; returns the step that then restores."""
-  child = start(SAVE_FOREVER, directory)
-  said, steps = '', rng.randint(1, 5)
-  try:
-    while said.count('saving') < steps:
-      line = child.stdout.readline()
-      assert line, said
-      said += line
-    time.sleep(rng.uniform(0, 0.1))
-  finally:
-    os.killpg(child.pid, signal.SIGKILL)
-  # A last line may be cut short by the kill.
-  said += child.stdout.read()
-  saving = int(re.findall(r'saving (\d+)\n', said)[-1])
-  child.wait()
-  found = reopened(directory, make_state(0))
-  if found is None:
-    assert saving == 1
-    return 0
-  state, facts, step = found
-  assert step >= saving - 1 and facts == facts_of(step)
-  assert_same(state, make_state(step))
-  return step
-
-
-def test_two_kills_leave_a_restorable_step(tmp_path):
-  rng = random.Random(0)
-  first = kill_and_restore(tmp_path, rng)
-  assert kill_and_restore(tmp_path, rng) >= first
-
-
-@pytest.mark.slow
-def test_many_kills_leave_a_restorable_step(tmp_path):
-  rng, step = random.Random(1), 0
-  for _ in range(6):
-    newer = kill_and_restore(tmp_path, rng)
-    assert newer >= step
-    step = newer
-  assert not list(tmp_path.glob('damaged-*'))
-
-
-TWO_PROCESSES = """
-  import pathlib, sys
-  import jax, numpy as np
-  jax.config.update('jax_cpu_collectives_implementation', 'gloo')
-  jax.distributed.initialize(sys.argv[2], 2, int(sys.argv[3]))
-  from jax.experimental import multihost_utils
-  from jax.sharding import NamedSharding, PartitionSpec
-  import test_checkpoint as t
-  P = PartitionSpec
-  mesh = jax.sharding.Mesh(np.array(jax.devices()), ('data',))
-
-  def make_state(step):
-    rows = np.arange(6000, dtype=np.float32).reshape(60, 100) ** 0.5 + step
-    put = lambda x, spec: jax.make_array_from_callback(
-      x.shape, NamedSharding(mesh, spec), lambda i: x[i])
-    return {'split': put(rows, P(None, 'data')), 'whole': put(rows, P())}
-
-  directory = pathlib.Path(sys.argv[1])
-  manager = t.checkpoint.open_manager(directory, keep=9, best=0)
-  for step in (1, 2):
-    t.checkpoint.save(manager, step, make_state(step), dict(step=step), None)
-  t.checkpoint.close(manager)
-  multihost_utils.sync_global_devices('saved')
-  if jax.process_index() == 0:
-    t.flip_bit(t.largest_file(directory / '2' / 'state'), 0.5)
-  multihost_utils.sync_global_devices('damaged')
-  manager = t.checkpoint.open_manager(directory, keep=9, best=0)
-  state, facts, step = t.checkpoint.restore(manager, make_state(0))
-  assert facts == dict(step=1) and step == 1 and manager.latest_step() == 1
-  for name, leaf in make_state(1).items():
-    for x, y in zip(state[name].addressable_shards, leaf.addressable_shards):
-      np.testing.assert_array_equal(x.data, y.data)
-  t.checkpoint.close(manager)
-
-
-
-  # What one of them alone reads wrong, none of them restores; and what each
-  # has for itself is one array for all.
-  own = lambda step: {'own': jax.device_put(np.full((3, 5), step + 0.5))}
-  manager = t.checkpoint.open_manager(directory / 'own', keep=9, best=0)
-  for step in (1, 2):
-    t.checkpoint.save(manager, step, own(step), {}, None)
-  t.checkpoint.close(manager)
-  manager = t.checkpoint.open_manager(directory / 'own', keep=9, best=0)
-  state, _, step = t.checkpoint.restore(manager, own(0))
-  assert step == 2 and state['own'].is_fully_addressable
-  np.testing.assert_array_equal(state['own'], 2.5)
-  read = t.checkpoint._read_facts
-
-  def read_badly(path):
-    if path.name == '2' and jax.process_index():
-      raise ValueError('a cable is loose')
-    return read(path)
-
-  t.checkpoint._read_facts = read_badly
-  state, _, step = t.checkpoint.restore(manager, own(0))
-  assert step == 1
-  np.testing.assert_array_equal(state['own'], 1.5)
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_fall_back_together(tmp_path):
-  with socket.socket() as s:
-    s.bind(('127.0.0.1', 0))
-    address = f'127.0.0.1:{s.getsockname()[1]}'
-  children = [start(TWO_PROCESSES, tmp_path, address, i) for i in range(2)]
-  try:
-    for child in children:
-      said, _ = child.communicate(timeout=60)
-      assert child.returncode == 0, said
-  finally:
-    for child in children:
-      child.kill()

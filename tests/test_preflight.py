@@ -1,81 +1,24 @@
-"""A rehearsal without a compiler: arithmetic, knobs, checks and the command."""
+"""A rehearsal without a compiler: bytes, FLOPs, knobs and the report."""
 
 import dataclasses
 import json
-import math
 
-import numpy as np
 import pytest
+from toy_preflight import named, planned
 
-from experiments import base
-from r1jax import config as configs
-from r1jax import errors, main, model, parallel, policy, rl_config, tokenizer
+from r1jax import errors, model, parallel, policy
 from r1jax.preflight import (
   arithmetic,
-  checks,
   chips,
   cost,
   flops,
   knobs,
-  plan,
   programs,
   report,
-  respond,
   shapes,
 )
 
 GIB = 2**30
-EXPERIMENT = """
-from experiments import base
-
-def get_config():
-  config = base.get_config('rl')
-  config.init = 'Qwen/Qwen2.5-7B'
-  config.prompts = 'nowhere/problems.jsonl'
-  config.micro = 64
-  config.parallel.kind = 'mesh'
-  config.parallel.model = 4
-  config.compute.dtype = 'bfloat16'
-  config.compute.remat = 'full'
-  config.compute.head_chunk = 512
-  config.prompt.max_len = 1024
-  config.sample.max_new = 3072
-  config.sample.slots = 16
-  config.sample.windows = 1
-  config.grpo.questions = 64
-  config.grpo.old = 'trainer'
-  config.grpo.ref_every = 400
-  return config
-"""
-
-
-@pytest.fixture
-def experiment(tmp_path):
-  path = tmp_path / 'pod' / 'q7.py'
-  path.parent.mkdir()
-  path.write_text(EXPERIMENT)
-  return path
-
-
-def planned(topology='v5e:16x16', init='Qwen/Qwen2.5-7B', **changes):
-  names = {}
-  exec(EXPERIMENT, names)
-  config = names['get_config']()
-  config.init = init
-  for name, value in changes.items():
-    *path, key = name.split('__')
-    section = config
-    for part in path:
-      section = section[part]
-    section[key] = value
-  c = configs.build(rl_config.Config, config)
-  pod = chips.pod(topology, c.parallel.slices)
-  cfg = shapes.computed(c.init, c.compute, pod.chip)
-  return plan.make(c, cfg, pod)
-
-
-def named(run):
-  return {x.name: x for x in arithmetic.costs(run)}
 
 
 def test_a_topology_says_how_many_devices_and_hosts():
@@ -264,99 +207,3 @@ def test_reports_keep_to_a_hundred_columns():
   lines = report.lines(run, costs, knobs.find(run, costs))
   assert max(map(len, lines)) <= 100
   assert json.dumps(report.as_json(run, costs, [], []))
-
-
-def test_a_group_is_dead_when_all_are_right_or_all_wrong():
-  assert checks.dead(np.array([0.5]), 2) == 0.5
-  assert checks.dead(np.array([0.0, 1.0]), 16) == 1
-  assert math.isclose(checks.dead(np.array([0.1]), 16), 0.9**16 + 0.1**16)
-
-
-WORDS = tokenizer.ByteTokenizer()
-
-
-def toy(**prompt):
-  c = configs.build(rl_config.Config, base.get_config('rl'))
-  c = dataclasses.replace(
-    c, prompt=dataclasses.replace(c.prompt, template='plain', **prompt)
-  )
-  record = dict(id='1', prompt='1+1?', answer='2')
-  ids = WORDS.encode('1+1?' + c.prompt.prefill)
-  return c, WORDS, record, ids
-
-
-def test_an_ideal_response_ends_and_is_right():
-  assert respond.ideal(*toy()) == ''
-  assert respond.ideal(*toy(prefill='<think>\n')) == ''
-  assert respond.ideal(*toy(stop=('</answer>',))) == ''
-
-
-def test_what_no_response_can_do_is_said():
-  assert 'gets no format' in respond.ideal(*toy(prefill='Well: '))
-  assert 'no stop' in respond.ideal(*toy(stop=('<end>',)))
-  c, *rest = toy()
-  short = dataclasses.replace(c.sample, max_new=5)
-  assert 'max_new is 5' in respond.ideal(
-    dataclasses.replace(c, sample=short), *rest
-  )
-  lost = dataclasses.replace(c.sample, ends=(10**6,))
-  good, text = respond.ending(dataclasses.replace(c, sample=lost), WORDS)
-  assert not good and 'never drawn' in text
-
-
-def test_the_command_says_whether_a_pod_holds_it(experiment, tmp_path, capsys):
-  to = tmp_path / 'report.json'
-  command = ['preflight', '--config', str(experiment), '--formula']
-  command += ['--topology', 'v5e:16x16', '--pass-rate', '0.1']
-  assert main.main([*command, '--json', str(to)]) == 0
-  out = capsys.readouterr().out
-  assert 'It fits' in out and '19% at a pass rate' in out
-  found = json.loads(to.read_text())
-  assert found['fits'] and found['devices'] == 256
-  assert [x['name'] for x in found['programs']] == [
-    'train', 'score', 'prefill', 'decode',
-  ]  # fmt: skip
-
-
-def test_the_command_names_what_would_make_it_fit(experiment, capsys):
-  command = ['preflight', '--config', str(experiment), '--formula']
-  command += ['--topology', 'v5e:2x4', '--config.micro=2']
-  command += ['--config.grpo.questions=2', '--config.sample.slots=8']
-  assert main.main(command) == 1
-  out = capsys.readouterr().out
-  assert 'It does not fit' in out and '--topology v5e:' in out
-
-
-def test_unknown_keys_and_rows_that_cannot_be_shared_are_said(
-  experiment, capsys
-):
-  command = ['preflight', '--config', str(experiment), '--formula']
-  command += ['--topology', 'v5e:16x16']
-  assert main.main([*command, '--config.mirco=3']) == 2
-  assert 'did you mean config.micro' in capsys.readouterr().err
-  assert main.main([*command, '--config.micro=32']) == 1
-  assert 'BAD keys: 64 devices share the rows' in capsys.readouterr().out
-
-
-def test_a_small_local_model_is_tried_out(base, tmp_path, capsys):
-  toy = tmp_path / 'x' / 'toy.py'
-  toy.parent.mkdir()
-  toy.write_text("""
-from experiments import base
-
-def get_config():
-  config = base.get_config('rl')
-  config.prompts = 'toy:running_sum?count=64&digits=3'
-  config.eval.held_out = 4
-  config.prompt.template = 'plain'
-  config.prompt.max_len = 8
-  config.sample.max_new = 32
-  config.grpo.questions = 4
-  config.grpo.group = 4
-  return config
-""")
-  command = ['preflight', '--config', str(toy), '--topology', 'cpu:4']
-  assert main.main([*command, f'--config.init={base / "model"}']) == 0
-  out = capsys.readouterr().out
-  assert 'ok  sampler and trainer' in out
-  assert 'dead groups:' in out and 'ok  end token' in out
