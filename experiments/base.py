@@ -2,9 +2,9 @@
 
 import importlib
 
-from r1jax import config, main
+from r1jax import cli, config
 
 
 def get_config(stage='rl'):
   """Every key of the stage at its default."""
-  return config.defaults(importlib.import_module(main.STAGES[stage]).Config)
+  return config.defaults(importlib.import_module(cli.STAGES[stage]).Config)

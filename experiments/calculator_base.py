@@ -9,5 +9,5 @@ def get_config():
   config.data = 'toy:product?count=24000&digits=2'
   config.max_len = 32
   config.prompt.tool = 'calculator'
-  config.scratch.words = ('<calc>', '</calc>', '<result>', '</result>')
+  config.scratch.extra_tokens = ('<calc>', '</calc>', '<result>', '</result>')
   return config

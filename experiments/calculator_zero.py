@@ -16,6 +16,6 @@ def get_config():
   config.prompt.tool = 'calculator'
   config.prompt.calls = 2
   config.prompt.result_len = 8
-  config.sample.max_new = 20
+  config.sample.max_new_tokens = 20
   config.optim.lr = 2e-4
   return config

@@ -4,14 +4,18 @@ responses."""
 from experiments import demo_base
 
 WORDS = (
-  'times ', ' plus ', '<think></think><answer>', '</answer>',
-  '```python\ndef f(x):\n  return x*', '\n```',
-)  # fmt: skip
+  'times ',
+  ' plus ',
+  '<think></think><answer>',
+  '</answer>',
+  '```python\ndef f(x):\n  return x*',
+  '\n```',
+)
 
 
 def get_config():
   config = demo_base.get_config()
   config.data = 'toy:function?count=16000&digits=1'
   config.max_len = 16
-  config.scratch.words = WORDS
+  config.scratch.extra_tokens = WORDS
   return config

@@ -13,7 +13,7 @@ def get_config():
   config.eval.every = 20
   config.eval.held_out = 20
   config.prompt.max_len = 8
-  config.sample.max_new = 12
-  config.grpo.questions = 16
+  config.sample.max_new_tokens = 12
+  config.grpo.prompts_per_step = 16
   config.optim.lr = 2e-4
   return config

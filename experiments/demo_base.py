@@ -9,10 +9,10 @@ def get_config():
   config.init = 'scratch'
   config.data = 'toy:running_sum?count=24000'
   config.epochs = 4
-  config.batch = 192
-  config.micro = 192
+  config.batch_size = 192
+  config.micro_batch_size = 192
   config.max_len = 23
-  config.buckets = 1
+  config.length_buckets = 1
   config.save_every = 100
   config.prompt.template = 'plain'
   config.optim.lr = 3e-3

@@ -10,20 +10,20 @@ def get_config():
   config.prompts = 'toy:running_sum?count=20000'
   config.steps = 120
   config.seed = 100  # other records than the base has seen
-  config.micro = 256
-  config.buckets = 1
+  config.micro_batch_size = 256
+  config.length_buckets = 1
   config.rewards = dict(accuracy=1.0, format=0.2)
   config.eval.every = 10
   config.eval.held_out = 256
   config.eval.samples = 4
   config.prompt.template = 'plain'
   config.prompt.max_len = 8
-  config.sample.max_new = 16
-  config.sample.slots = 256
-  config.grpo.questions = 16
-  config.grpo.group = 16
-  config.grpo.weights = 'token'
-  config.grpo.beta = 0.0
+  config.sample.max_new_tokens = 16
+  config.sample.decode_slots = 256
+  config.grpo.prompts_per_step = 16
+  config.grpo.group_size = 16
+  config.grpo.loss_agg = 'token_mean'
+  config.grpo.kl_coef = 0.0
   config.optim.lr = 1e-4
   config.save_every = 50
   return config

@@ -97,7 +97,7 @@ done
 first=base
 if has zero; then first=zero; fi
 stage evaluate eval/r1 evaluate --config.init="$work/r1/model" \
-  --config.against="$work/eval/$first" --config.beside="[$others]"
+  --config.baseline="$work/eval/$first" --config.compare_with="[$others]"
 
 # Whatever these configs have to ask beyond the recipe.
 if [ -e "$configs/more.sh" ]; then source "$configs/more.sh"; fi

@@ -22,23 +22,23 @@ def get_config():
     'gym:chain_sum?count=4000&min_terms=2&max_terms=2&min_digits=1&max_digits=2'
   )
   config.steps = 20
-  config.micro = 16
+  config.micro_batch_size = 16
   config.rewards = dict(accuracy=1.0, format=0.5)
   config.eval.every = 10
   config.eval.held_out = 96
   config.eval.samples = 4
   config.prompt.template = PRIMER
   config.prompt.prefill = '<think>'
-  config.prompt.stop = ('</answer>', ' </answer>')
+  config.prompt.stop_strings = ('</answer>', ' </answer>')
   config.prompt.max_len = 128
-  config.sample.max_new = 48
-  config.sample.slots = 64
-  config.grpo.questions = 8
-  config.grpo.group = 8
-  config.grpo.weights = 'token'
-  config.grpo.beta = 0.0
-  config.grpo.old = 'trainer'
-  config.grpo.importance_cap = 2.0
+  config.sample.max_new_tokens = 48
+  config.sample.decode_slots = 64
+  config.grpo.prompts_per_step = 8
+  config.grpo.group_size = 8
+  config.grpo.loss_agg = 'token_mean'
+  config.grpo.kl_coef = 0.0
+  config.grpo.old_logprobs = 'trainer'
+  config.grpo.tis_cap = 2.0
   config.compute.dtype = 'bfloat16'
   config.compute.remat = 'full'
   config.optim.lr = 2e-5

@@ -6,19 +6,19 @@ from experiments import base
 def get_config():
   config = base.get_config('rl')
   config.steps = 10_400
-  config.grpo.questions = 512  # a rollout of 8,192 outputs ...
-  config.grpo.group = 16
+  config.grpo.prompts_per_step = 512  # a rollout of 8,192 outputs ...
+  config.grpo.group_size = 16
   config.grpo.minibatches = 16  # ... in updates of 32 questions
   config.grpo.clip_low = 10.0  # stage 1's; R1-Zero's own is not stated
   config.grpo.clip_high = 10.0
-  config.grpo.beta = 0.001
-  config.grpo.kl = 'paper'
+  config.grpo.kl_coef = 0.001
+  config.grpo.kl_estimator = 'k3'
   config.grpo.ref_every = 400
-  config.grpo.old = 'trainer'
+  config.grpo.old_logprobs = 'trainer'
   config.rewards = dict(accuracy=1.0, format=1.0)
   config.sample.temperature = 1.0
-  config.sample.max_new = 32_768
-  config.longer = ((8_200, 65_536),)
+  config.sample.max_new_tokens = 32_768
+  config.max_new_tokens_schedule = ((8_200, 65_536),)
   config.optim.lr = 3e-6
   config.compute.dtype = 'bfloat16'
   config.compute.remat = 'full'

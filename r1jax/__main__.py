@@ -2,7 +2,7 @@
 
 import sys
 
-from r1jax import main
+from r1jax import cli
 
 if __name__ == '__main__':
-  sys.exit(main.main(sys.argv[1:]))
+  sys.exit(cli.main(sys.argv[1:]))

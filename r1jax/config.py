@@ -29,7 +29,10 @@ def option(default, help, least=None):
   """A dataclass field: default, words for --help, least number allowed."""
   metadata = dict(help=help, least=least)
   if isinstance(default, (dict, list)):
-    copied = lambda: copy.copy(default)
+
+    def copied():
+      return copy.copy(default)
+
     return dataclasses.field(default_factory=copied, metadata=metadata)
   return dataclasses.field(default=default, metadata=metadata)
 
@@ -120,7 +123,7 @@ def difference(a, b):
   return [f'{key}: {old!r} -> {new!r}' for key, old, new in changes(a, b)]
 
 
-def claim(workdir, cls, config):
+def claim_workdir(workdir, cls, config):
   """Makes workdir this config's: config.json is written, or must agree.
 
   The file holds `config`, every key, and `changed`, {key: [default, value]}.
@@ -195,7 +198,10 @@ def _build(cls, config, prefix, names):
       raise errors.UserError(f'unknown key {prefix}.{key}{near}')
     if key not in config:
       raise errors.UserError(f'the key {prefix}.{key} is missing')
-  typed = lambda key: _typed(hints[key], config[key], f'{prefix}.{key}', names)
+
+  def typed(key):
+    return _typed(hints[key], config[key], f'{prefix}.{key}', names)
+
   built = cls(**{key: typed(key) for key in hints})
   for field, value in _values(built):
     least = field.metadata.get('least')
@@ -218,7 +224,10 @@ def _typed(kind, value, name, names):
   if dataclasses.is_dataclass(kind) and _is_section(value):
     return _build(kind, value, name, names)
   if origin is dict and _is_section(value):
-    each = lambda key: _typed(args[1], value[key], f'{name}.{key}', names)
+
+    def each(key):
+      return _typed(args[1], value[key], f'{name}.{key}', names)
+
     return {key: each(key) for key in value}
   if origin in (tuple, list) and isinstance(value, (tuple, list)):
     if origin is list or args[-1] is Ellipsis:

@@ -5,7 +5,7 @@ class UserError(ValueError):
   """Says what was wrong, where, and what to change, in one sentence."""
 
 
-class ToldToEnd(Exception):
+class Terminated(Exception):
   """A signal asked the run to end; what it needs to go on is on disk."""
 
   def __str__(self):

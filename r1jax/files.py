@@ -2,6 +2,9 @@
 
 import json
 import os
+import pathlib
+
+from r1jax import errors
 
 
 def write_text(path, text):
@@ -14,5 +17,20 @@ def write_text(path, text):
 
 def write_jsonl(path, rows):
   """A line of JSON a row."""
-  dump = lambda row: json.dumps(row, ensure_ascii=False) + '\n'
+
+  def dump(row):
+    return json.dumps(row, ensure_ascii=False) + '\n'
+
   write_text(path, ''.join(map(dump, rows)))
+
+
+def read_jsonl(path):
+  """The lines of a jsonl file but for a last one that was cut short."""
+  lines = []
+  whole = pathlib.Path(path).read_bytes().split(b'\n')[:-1]
+  for number, line in enumerate(whole, 1):
+    try:
+      lines.append(json.loads(line))
+    except ValueError as error:
+      raise errors.UserError(f'{path}, line {number}: {error}') from error
+  return lines

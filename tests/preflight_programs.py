@@ -7,7 +7,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from r1jax.preflight import chips, programs
+from r1jax.preflight import chips
+from r1jax.preflight.compiler import programs
 
 AXES = dict(
   layers=(('data', 2), ('model', 2)),
@@ -41,9 +42,12 @@ def layers():
     return jax.lax.scan(body, x, weights)[0]
 
   fn = jax.shard_map(
-    fn, mesh=mesh, in_specs=(P(None, 'data'), P('data', 'model')),
-    out_specs=P('data', 'model'), check_vma=False,
-  )  # fmt: skip
+    fn,
+    mesh=mesh,
+    in_specs=(P(None, 'data'), P('data', 'model')),
+    out_specs=P('data', 'model'),
+    check_vma=False,
+  )
   return jax.jit(fn).trace(
     arg(mesh, (5, 1024, 1024), P(None, 'data')),
     arg(mesh, (2048, 2048), P('data', 'model')),
@@ -67,17 +71,21 @@ def decode():
     return jax.lax.while_loop(lambda c: c[0] < steps, body, (0, cache, x))[1]
 
   return jax.jit(fn, donate_argnums=0).trace(
-    arg(mesh, (1, 8, 8192, 512)), arg(mesh, (512, 512)),
+    arg(mesh, (1, 8, 8192, 512)),
+    arg(mesh, (512, 512)),
     arg(mesh, (), dtype=jnp.int32),
-  )  # fmt: skip
+  )
 
 
 def slices():
   """A sum of float32 [1024, 1024] over four chips of each of two slices."""
   mesh = grid(AXES['slices'], slices=2)
   fn = jax.shard_map(
-    lambda x: jax.lax.psum(x, ('slice', 'data')), mesh=mesh,
-    in_specs=P(('slice', 'data')), out_specs=P(), check_vma=False,
-  )  # fmt: skip
+    lambda x: jax.lax.psum(x, ('slice', 'data')),
+    mesh=mesh,
+    in_specs=P(('slice', 'data')),
+    out_specs=P(),
+    check_vma=False,
+  )
   rows = arg(mesh, (8 * 1024, 1024), P(('slice', 'data')), jnp.float32)
   return jax.jit(fn).trace(rows)

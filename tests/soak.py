@@ -20,16 +20,26 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
 
 import toy_hosts  # noqa: E402
 
-from r1jax import metrics  # noqa: E402
+from r1jax import files
+from r1jax.training import metrics  # noqa: E402
 
 # What a run must carry over: the cursor of dynamic sampling, a reference of its
 # own, the moments, the schedule, evaluations that are skipped.
 CHANGES = (
-  'save_every=10', 'keep=3', 'eval.every=20', 'micro=8', 'grpo.minibatches=2',
-  'grpo.old=trainer', 'grpo.beta=0.1', 'grpo.ref_every=30',
-  'grpo.dynamic_tries=2', 'optim.schedule=cosine', 'optim.warmup=20',
-  'optim.lr=3e-4', 'log_samples=4',
-)  # fmt: skip
+  'save_every=10',
+  'keep=3',
+  'eval.every=20',
+  'micro_batch_size=8',
+  'grpo.minibatches=2',
+  'grpo.old_logprobs=trainer',
+  'grpo.kl_coef=0.1',
+  'grpo.ref_every=30',
+  'grpo.dynamic_sampling_rounds=2',
+  'optim.schedule=cosine',
+  'optim.warmup=20',
+  'optim.lr=3e-4',
+  'log_samples=4',
+)
 FAULTS = 'kill', 'kill', 'tell', 'tell', 'flip'
 
 
@@ -48,7 +58,10 @@ def main():
   print(f'soak: {c.minutes:g} minutes of {c.hosts} processes in {folder}')
   toy_hosts.run(1, toy_hosts.stage('sft', folder / 'base'), 300)
   steps = c.steps or steps_of(c, folder)
-  arguments = lambda name: stage(c, folder, name, steps)
+
+  def arguments(name):
+    return stage(c, folder, name, steps)
+
   began, counts = time.time(), collections.Counter()
   supervise(c, folder / 'run', arguments('run'), random.Random(c.seed), counts)
   ran = time.time() - began
@@ -66,9 +79,13 @@ def main():
 
 def stage(c, folder, name, steps):
   return toy_hosts.stage(
-    'rl', folder / name, f'init={folder / "base" / "model"}', f'steps={steps}',
-    f'parallel.kind={c.kind}', *CHANGES,
-  )  # fmt: skip
+    'rl',
+    folder / name,
+    f'init={folder / "base" / "model"}',
+    f'steps={steps}',
+    f'parallel.strategy={c.kind}',
+    *CHANGES,
+  )
 
 
 def steps_of(c, folder):
@@ -154,7 +171,10 @@ def compare(run, whole):
   faults = []
   for name in ('metrics.jsonl', 'samples.jsonl'):
     ours, theirs = (
-      [metrics.untimed(line) for line in metrics.read(folder / name)]
+      [
+        metrics.without_timings(line)
+        for line in files.read_jsonl(folder / name)
+      ]
       for folder in (run, whole)
     )
     if ours != theirs:

@@ -111,7 +111,7 @@ def test_a_wrong_key_is_named_in_full(key, value, words):
 def test_a_literal_offers_its_choices():
   plain = config.defaults(Config).to_dict()
   plain['grpo']['kl'] = 'forward'
-  with raises('config.grpo.kl', 'reverse', 'paper', 'forward'):
+  with raises('config.grpo.kl_estimator', 'reverse', 'paper', 'forward'):
     config.build(Config, plain)
 
 
@@ -207,7 +207,7 @@ def test_files_import_from_the_folder_above_theirs(tmp_path):
   folder = tmp_path / 'trials_of_this_test'
   folder.mkdir()
   write(folder / 'start.py', 'config.grpo.group_size = 4')
-  path = folder / 'longer.py'
+  path = folder / 'max_new_tokens_schedule.py'
   path.write_text('from trials_of_this_test.start import get_config\n')
   assert config.load_file(path).grpo.group_size == 4
 
@@ -260,14 +260,14 @@ def test_difference_names_keys_and_both_values():
 def test_a_work_directory_keeps_its_first_config(tmp_path):
   workdir = tmp_path / 'runs' / 'one'
   settings = config.override(config.defaults(Config), ['--config.steps=7'])
-  config.claim(workdir, Config, settings)
-  config.claim(workdir, Config, settings)
+  config.claim_workdir(workdir, Config, settings)
+  config.claim_workdir(workdir, Config, settings)
   written = json.loads((workdir / 'config.json').read_text())
   assert written['changed'] == {'steps': [100, 7]}
   assert written['config']['grpo']['clip'] == [0.2, 0.28]
   settings.grpo.group_size = 32
   with raises('another config', 'grpo.group_size: 8 -> 32;', '--workdir'):
-    config.claim(workdir, Config, settings)
+    config.claim_workdir(workdir, Config, settings)
   assert [x.name for x in workdir.iterdir()] == ['config.json']
 
 
@@ -275,10 +275,10 @@ def test_broken_work_directories_are_refused(tmp_path):
   settings = config.defaults(Config)
   (tmp_path / 'config.json').write_text('{"config": ')
   with raises('config.json is not a config'):
-    config.claim(tmp_path, Config, settings)
+    config.claim_workdir(tmp_path, Config, settings)
   (tmp_path / 'file').write_text('')
   with raises('cannot write to the work directory'):
-    config.claim(tmp_path / 'file' / 'run', Config, settings)
+    config.claim_workdir(tmp_path / 'file' / 'run', Config, settings)
 
 
 def nested(cls):

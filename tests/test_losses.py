@@ -171,9 +171,15 @@ def test_the_clip_holds_only_what_would_move_further_away(
 def test_cispo_keeps_every_gradient_and_clips_its_size(adv, ratio, clip, state):
   logp = np.full((1, 1), -20.0)
   grad = gradient(
-    'cispo', logp, logp - np.log(ratio), logp, np.full((1, 1), adv),
-    np.ones((1, 1)), clip_low=clip[0], clip_high=clip[1],
-  )  # fmt: skip
+    'cispo',
+    logp,
+    logp - np.log(ratio),
+    logp,
+    np.full((1, 1), adv),
+    np.ones((1, 1)),
+    clip_low=clip[0],
+    clip_high=clip[1],
+  )
   size = np.clip(ratio, 1 - clip[0], 1 + clip[1])
   np.testing.assert_allclose(grad, [[-adv * size]], rtol=1e-4)
 
@@ -197,9 +203,13 @@ def expected_kl_gradient(name, kl, logits, old, ref):
     logp_BL = jax.nn.log_softmax(logits)[:, None]
     old_BL, ref_BL = jnp.log(old)[:, None], jnp.log(ref)[:, None]
     return losses.OBJECTIVES[name](
-      logp_BL, old_BL, ref_BL, jnp.zeros((5, 1)), old[:, None],
+      logp_BL,
+      old_BL,
+      ref_BL,
+      jnp.zeros((5, 1)),
+      old[:, None],
       **FIXED | dict(beta=1.0, kl=kl),
-    )[0]  # fmt: skip
+    )[0]
 
   return jax.grad(loss)(logits)
 
@@ -296,13 +306,20 @@ def test_an_overlong_row_is_as_if_it_had_not_been_drawn(name, kind):
       np.array([[1, 0, 1]])[:, kept],
       'std',
     )
-    pick = lambda a, last: np.vstack([a[:1], last, a[1:]])[kept]
+
+    def pick(a, last):
+      return np.vstack([a[:1], last, a[1:]])[kept]
+
     mask = pick(MASK, np.zeros((1, 3), bool))
     return run(
-      name, pick(LOGP, LOGP[:1] - 1), pick(OLD, LOGP[:1]),
-      pick(REF, LOGP[:1] + 2), adv_PG.reshape(-1, 1) * np.ones((1, 3)),
-      losses.token_weights(mask, kind, 4), beta=0.3,
-    )  # fmt: skip
+      name,
+      pick(LOGP, LOGP[:1] - 1),
+      pick(OLD, LOGP[:1]),
+      pick(REF, LOGP[:1] + 2),
+      adv_PG.reshape(-1, 1) * np.ones((1, 3)),
+      losses.token_weights(mask, kind, 4),
+      beta=0.3,
+    )
 
   whole, without = total([0, 1, 2]), total([0, 2])
   for x, y in zip(jax.tree.leaves(whole), jax.tree.leaves(without)):

@@ -3,13 +3,14 @@
 import importlib
 import pathlib
 
-from r1jax import config, main, metrics
+from r1jax import cli, config
+from r1jax.files import read_jsonl
 
 HERE = pathlib.Path(__file__).parent
 
 
 def stage(name):
-  return importlib.import_module(main.STAGES[name])
+  return importlib.import_module(cli.STAGES[name])
 
 
 def settings(name, *changes):
@@ -24,7 +25,7 @@ def built(name, *changes):
 
 def run(name, workdir, *changes):
   stage(name).run(settings(name, *changes), workdir)
-  return metrics.read(workdir / 'metrics.jsonl')
+  return read_jsonl(workdir / 'metrics.jsonl')
 
 
 def files(workdir):

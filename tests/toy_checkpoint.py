@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from r1jax import checkpoint
+from r1jax.training import checkpoint
 
 
 @flax.struct.dataclass

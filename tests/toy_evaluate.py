@@ -8,12 +8,12 @@ def get_config():
   config.data = dict(GSM8K='toy:running_sum?count=7&digits=3')
   config.samples = 4
   config.pass_k = (2,)
-  config.cons = 3
-  config.questions = 3
+  config.majority_k = 3
+  config.prompts_per_chunk = 3
   config.prompt.template = 'plain'
   config.prompt.max_len = 8
-  config.sample.max_new = 10
-  config.sample.slots = 4
-  config.sample.refill_every = 4
-  config.sample.windows = 1
+  config.sample.max_new_tokens = 10
+  config.sample.decode_slots = 4
+  config.sample.refill_interval = 4
+  config.sample.kv_windows = 1
   return config

@@ -26,10 +26,17 @@ def environment(host, hosts, address, **more):
   several = dict(
     R1JAX_COORDINATOR=address, R1JAX_HOSTS=str(hosts), R1JAX_HOST=str(host)
   )
-  return os.environ | dict(
-    JAX_PLATFORMS='cpu', XLA_FLAGS='', R1JAX_HEARTBEAT='10',
-    PYTHONPATH=f'{ROOT}:{ROOT / "tests"}', **(several if hosts > 1 else {}),
-  ) | more  # fmt: skip
+  return (
+    os.environ
+    | dict(
+      JAX_PLATFORMS='cpu',
+      XLA_FLAGS='',
+      R1JAX_HEARTBEAT='10',
+      PYTHONPATH=f'{ROOT}:{ROOT / "tests"}',
+      **(several if hosts > 1 else {}),
+    )
+    | more
+  )
 
 
 def stage(name, workdir, *changes):
@@ -58,7 +65,7 @@ class Hosts:
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env=environment(host, count, address, **more),
-          )  # fmt: skip
+          )
         )
 
   def said(self, host):

@@ -1,8 +1,8 @@
 """A run on a pod, as a config file and as the plan of a rehearsal."""
 
 from r1jax import config as configs
-from r1jax import rl_config
 from r1jax.preflight import arithmetic, chips, plan, shapes
+from r1jax.rl import rl_config
 
 EXPERIMENT = """
 from experiments import base
@@ -11,18 +11,18 @@ def get_config():
   config = base.get_config('rl')
   config.init = 'Qwen/Qwen2.5-7B'
   config.prompts = 'nowhere/problems.jsonl'
-  config.micro = 64
-  config.parallel.kind = 'mesh'
-  config.parallel.model = 4
+  config.micro_batch_size = 64
+  config.parallel.strategy = 'mesh'
+  config.parallel.tensor_parallel = 4
   config.compute.dtype = 'bfloat16'
   config.compute.remat = 'full'
   config.compute.head_chunk = 512
   config.prompt.max_len = 1024
-  config.sample.max_new = 3072
-  config.sample.slots = 16
-  config.sample.windows = 1
-  config.grpo.questions = 64
-  config.grpo.old = 'trainer'
+  config.sample.max_new_tokens = 3072
+  config.sample.decode_slots = 16
+  config.sample.kv_windows = 1
+  config.grpo.prompts_per_step = 64
+  config.grpo.old_logprobs = 'trainer'
   config.grpo.ref_every = 400
   return config
 """

@@ -7,10 +7,10 @@ def get_config():
   config = base.get_config('reward_model')
   config.held_out = 64
   config.steps = 60
-  config.batch = 32
-  config.micro = 32
+  config.batch_size = 32
+  config.micro_batch_size = 32
   config.max_len = 32
-  config.buckets = 1
+  config.length_buckets = 1
   config.save_every = 25
   config.eval_every = 20
   config.prompt.template = 'plain'

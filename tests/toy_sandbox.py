@@ -9,11 +9,11 @@ import threading
 
 import pytest
 
-from r1jax import sandbox
+from r1jax.sandbox import tiers
 
-FOUND = {name: (tier, why) for name, tier, why in sandbox.tiers()}
+FOUND = {name: (tier, why) for name, tier, why in tiers.tiers()}
 TIERS = 'bwrap', 'landlock', 'service'
-LIMITS = sandbox.Limits(seconds=1, memory=256 << 20, output=1 << 16)
+LIMITS = tiers.Limits(seconds=1, memory=256 << 20, output=1 << 16)
 
 
 def local():
@@ -29,7 +29,7 @@ def tier_of(name):
   """The tier of a name; skips the test where it is not had."""
   if name == 'service':
     with service() as url:
-      yield sandbox.Tier('service', url)
+      yield tiers.Tier('service', url)
     return
   tier, why = FOUND[name]
   if not tier:
@@ -68,10 +68,10 @@ def service(answer=None):
 
 def ran(tier, asked):
   """What the service says of a program."""
-  limits = sandbox.Limits(
+  limits = tiers.Limits(
     asked['run_timeout'], asked['memory_limit_MB'] << 20, LIMITS.output
   )
-  kind, stdout, detail = sandbox.run(
+  kind, stdout, detail = tiers.run(
     tier, asked['code'], asked['stdin'].encode(), limits
   )
   # The driver that is sent is a program here, so its exit code is in words.

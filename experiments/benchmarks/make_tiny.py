@@ -6,13 +6,14 @@ import sys
 import jax
 import numpy as np
 
-from r1jax import convert, model, tokenizer
+from r1jax.checkpoints import pretrained, tokenization
+from r1jax.models import transformer
 
 STD = 0.02
 
 
 def main(directory):
-  cfg = model.ModelConfig(
+  cfg = transformer.ModelConfig(
     vocab_size=512,
     width=128,
     layers=4,
@@ -26,7 +27,7 @@ def main(directory):
   # Bytes, the end token, and a text for every id that is left.
   fill = [f'<|{n}|>' for n in range(257, cfg.vocab_size)]
   rng = np.random.default_rng(0)
-  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), cfg))
+  shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
   params = jax.tree_util.tree_map_with_path(
     lambda path, a: (
       np.ones(a.shape, np.float32)
@@ -35,7 +36,7 @@ def main(directory):
     ),
     shapes,
   )
-  convert.save(directory, params, cfg, tokenizer.ByteTokenizer(fill))
+  pretrained.save(directory, params, cfg, tokenization.ByteTokenizer(fill))
 
 
 if __name__ == '__main__':

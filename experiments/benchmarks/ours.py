@@ -3,25 +3,18 @@
 rollout, update and step go through the functions that the rl stage calls;
 heavy_tail holds refilled slots against the same sampler in lock-step."""
 
-import dataclasses
-import functools
-
 import jax
 import numpy as np
 
 from experiments.benchmarks import workload
-from r1jax import (
-  data,
-  generate,
-  grpo,
-  main,
-  parallel,
-  policy,
-  rewards,
-  sample,
-  spmd,
-  train,
-)
+from r1jax import cli
+from r1jax.checkpoints import policy
+from r1jax.data import batching, templates
+from r1jax.distributed import device_placement
+from r1jax.rewards import registry
+from r1jax.rl import grpo
+from r1jax.sampling import decode, generate
+from r1jax.training import optimizer, train_step
 
 NEVER = (-1,)  # as end tokens: no id that is drawn
 SLOTS, ENDS, MAX_NEW = 32, 8, 512  # of heavy_tail
@@ -34,47 +27,38 @@ class Run:
     self.options, self.sizes = options, workload.sizes(options)
     s = self.sizes
     compute = policy.ComputeConfig(
-      dtype=options.dtype,
-      scan_layers=options.scan,
-      remat=options.remat,
+      dtype=options.dtype, scan_layers=options.scan, remat=options.remat
     )
     params, self.cfg, words = policy.load(options.model, compute, None, 0)
-    self.place = parallel.placement(
-      parallel.ParallelConfig(), jax.devices()[:1]
-    )
-    self.decode_cfg = dataclasses.replace(
-      self.cfg, scan_layers=False, remat='none'
+    self.place = device_placement.placement(
+      device_placement.ParallelConfig(), jax.devices()[:1]
     )
     self.texts, self.ids_PT = workload.prompts(options.model, s)
-    self.generator = generate.Generator(
-      functools.partial(spmd.map_rows, self.place),
-      self.place.rows,
-      self.decode_cfg,
+    self.sampler = generate.Sampler(
+      self.place,
+      self.cfg,
       words,
-      generate.PromptConfig(template='plain'),
-      sample.SampleConfig(slots=s.rows, ends=NEVER),
-      generate.at_once(functools.partial(rewards.total, dict(format=1.0))),
+      templates.PromptConfig(template='plain'),
+      decode.SampleConfig(decode_slots=s.rows, eos_ids=NEVER),
       s.prompt,
     )
     self.grpo = grpo.GrpoConfig(
-      questions=s.prompts,
-      group=s.group,
-      beta=workload.BETA,
+      prompts_per_step=s.prompts,
+      group_size=s.group,
+      kl_coef=workload.BETA,
       clip_low=workload.CLIP,
       clip_high=workload.CLIP,
-      old='trainer',
+      old_logprobs='trainer',
     )
-    tx = train.optimizer(
-      train.OptimConfig(lr=workload.LR, clip_norm=workload.CLIP_NORM), 1
+    tx = optimizer.optimizer(
+      optimizer.OptimConfig(lr=workload.LR, clip_norm=workload.CLIP_NORM), 1
     )
     loss_fn = grpo.make_loss(self.grpo, self.cfg, 1.0)
-    self.update_step = spmd.train_step(self.place, loss_fn, tx)
-    self.scorer = spmd.map_rows(
-      self.place, functools.partial(grpo.make_score, temperature=1.0), self.cfg
-    )
-    self.ref = parallel.put_state(self.place, params)
-    self.state = parallel.put_state(
-      self.place, train.new_state(parallel.copy(self.ref), tx)
+    self.updates = train_step.update_programs(self.place, loss_fn, tx)
+    self.logprobs = grpo.logprobs_program(self.place, self.cfg, 1.0)
+    self.ref = device_placement.put_state(self.place, params)
+    self.state = device_placement.put_state(
+      self.place, train_step.init_state(device_placement.copy(self.ref), tx)
     )
     self.calls = 0
 
@@ -85,25 +69,38 @@ class Run:
     records = [
       dict(id=str(n), prompt=text) for n, text in enumerate(self.texts)
     ]
-    samples = self.generator(
-      self.state.params, records, np.arange(s.prompts),
-      jax.random.key(self.calls), s.group, 1.0, s.new,
-    )  # fmt: skip
-    assert samples.rollout.mask_BL.sum() == s.drawn
-    return samples.rollout
+    samples = self.sampler.sample(
+      self.state.params,
+      records,
+      np.arange(s.prompts),
+      jax.random.key(self.calls),
+      s.group,
+      1.0,
+      s.new,
+    )
+    registry.weighted_rewards(dict(format=1.0), samples.records, samples.texts)
+    assert samples.rows.mask_BL.sum() == s.drawn
+    return samples.rows
 
   def update(self, rollout):
     """W2: reference log-probabilities, gradient, AdamW."""
     c, s, micro = self.grpo, self.sizes, self.options.micro
     reward_B = rollout.tokens_BL.sum(axis=1) % 7
-    batch = grpo.rows(
-      c, rollout, reward_B.astype(np.float32), np.ones(s.rows, bool)
+    batch = grpo.with_advantages(
+      c,
+      grpo.columns(rollout),
+      reward_B.astype(np.float32),
+      np.ones(s.rows, bool),
     )
-    buckets = data.lengths(s.prompt + s.new, 1)
-    batch['ref_BL'] = grpo.score(self.scorer, self.ref, batch, micro, buckets)
+    buckets = batching.lengths(s.prompt + s.new, 1)
+    batch['ref_BL'] = grpo.compute_logprobs(
+      self.place, self.logprobs, self.ref, batch, micro, buckets
+    )
     for mini in grpo.mini_batches(c, batch, (0, self.calls), s.new):
-      parts = [part for _, part in data.cut(mini, micro, buckets)]
-      self.state, sums = self.update_step(self.state, parts)
+      parts = [part for _, part in batching.cut(mini, micro, buckets)]
+      self.state, sums = train_step.update(
+        self.place, self.updates, self.state, parts
+      )
     assert not jax.block_until_ready((self.state, sums))[1]['skipped']
 
   def made_up_rollout(self):
@@ -115,7 +112,7 @@ class Run:
     )
     tokens_BL = np.concatenate([prompt_BT, drawn_BT], axis=1).astype(np.int32)
     column_L = np.arange(s.prompt + s.new, dtype=np.int32)
-    return sample.Rollout(
+    return decode.SampledRows(
       tokens_BL=tokens_BL,
       pos_BL=np.broadcast_to(column_L, tokens_BL.shape),
       logp_BL=np.zeros(tokens_BL.shape, np.float32),
@@ -154,24 +151,27 @@ def heavy_tail(options):
   params = jax.device_put(params)
   # A model of small random weights draws nearly evenly: its ends have a
   # probability of about ENDS / vocabulary at every token.
-  sc = sample.SampleConfig(
-    slots=slots,
-    max_new=64 if options.quick else MAX_NEW,
-    refill_every=options.refill_every,
-    ends=tuple(range(ENDS)),
+  sc = decode.SampleConfig(
+    decode_slots=slots,
+    max_new_tokens=64 if options.quick else MAX_NEW,
+    refill_interval=options.refill_interval,
+    eos_ids=tuple(range(ENDS)),
   )
   rng, group = np.random.default_rng(0), s.group
   count = slots * options.rows_per_slot // group
-  prompts = sample.Prompts(
+  prompts = decode.Prompts(
     rng.integers(ENDS, cfg.vocab_size, (count, s.prompt), np.int32),
     np.full(count, s.prompt, np.int32),
     np.arange(count, dtype=np.int32),
     np.zeros(count, np.int32),
-    np.full(count, sc.max_new, np.int32),
+    np.full(count, sc.max_new_tokens, np.int32),
   )
-  draw = lambda p: jax.device_get(
-    sample.sample(params, cfg, p, jax.random.key(0), group, sc)
-  )
+
+  def draw(p):
+    return jax.device_get(
+      decode.sample(params, cfg, p, jax.random.key(0), group, sc)
+    )
+
   each, done = slots // group, {}
 
   def refilled():
@@ -192,11 +192,18 @@ def heavy_tail(options):
     steps = int(sum(r.steps for r in rollouts))
     live = int(sum(r.live for r in rollouts))
     workload.report(
-      'r1jax', 'heavy_tail', f'{options.dtype} {name}', int(length_B.sum()),
-      *times, slots=slots, rows=len(length_B), steps=steps,
+      'r1jax',
+      'heavy_tail',
+      f'{options.dtype} {name}',
+      int(length_B.sum()),
+      *times,
+      slots=slots,
+      rows=len(length_B),
+      steps=steps,
       occupancy=round(live / (steps * slots), 3),
-      mean=round(float(length_B.mean()), 1), longest=int(length_B.max()),
-    )  # fmt: skip
+      mean=round(float(length_B.mean()), 1),
+      longest=int(length_B.max()),
+    )
   same = np.array_equal(
     done['refilled'][0].tokens_BL,
     np.concatenate([r.tokens_BL for r in done['lock-step']]),
@@ -216,6 +223,6 @@ def parse():
 
 
 if __name__ == '__main__':
-  main.compilation_cache()
+  cli.compilation_cache()
   options = parse()
   heavy_tail(options) if options.workload == 'heavy_tail' else measure(options)

@@ -14,9 +14,14 @@ def rollout(options, s):
   network = load(options.model, getattr(torch, options.dtype))
   prompt_BT = repeated_prompts(options.model, s)
   how = transformers.GenerationConfig(
-    do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
-    max_new_tokens=s.new, eos_token_id=None, pad_token_id=0,
-  )  # fmt: skip
+    do_sample=True,
+    temperature=1.0,
+    top_k=0,
+    top_p=1.0,
+    max_new_tokens=s.new,
+    eos_token_id=None,
+    pad_token_id=0,
+  )
 
   @torch.inference_mode()
   def draw():

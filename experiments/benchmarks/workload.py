@@ -81,7 +81,10 @@ def prompts(model, s):
   words = tokenizers.Tokenizer.from_file(
     str(pathlib.Path(model, 'tokenizer.json'))
   )
-  encode = lambda text: words.encode(text, add_special_tokens=False).ids
+
+  def encode(text):
+    return words.encode(text, add_special_tokens=False).ids
+
   ids = [encode(f'{x} {x}')[: s.prompt] for x in STORIES[: s.prompts]]
   texts = [words.decode(row, skip_special_tokens=False) for row in ids]
   assert [encode(text) for text in texts] == ids

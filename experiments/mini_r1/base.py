@@ -11,13 +11,13 @@ def get_config():
   config.init = 'scratch'
   config.data = f'{ROOT}/data/corpus.jsonl'
   config.epochs = 4
-  config.batch = 192
-  config.micro = 192
+  config.batch_size = 192
+  config.micro_batch_size = 192
   config.max_len = 27
-  config.buckets = 1
+  config.length_buckets = 1
   config.save_every = 200
   config.prompt.template = 'plain'
-  config.scratch.words = world.WORDS
+  config.scratch.extra_tokens = world.WORDS
   config.optim.lr = 3e-3
   config.optim.warmup = 20
   config.optim.b2 = 0.99

@@ -8,8 +8,8 @@ def get_config():
   config.init = f'{base.ROOT}/base/model'
   config.data = f'{base.ROOT}/cold.jsonl'
   config.epochs = 3
-  config.batch = 64
-  config.micro = 64
+  config.batch_size = 64
+  config.micro_batch_size = 64
   config.optim.lr = 5e-4
   config.optim.warmup = 0
   return config

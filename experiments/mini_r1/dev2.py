@@ -10,7 +10,7 @@ def get_config():
   config.init = f'{ROOT}/dev1/model'
   config.rewards = dict(accuracy=1.0, format=0.2, language=0.5)
   config.grpo.clip_low = config.grpo.clip_high = 10.0
-  config.grpo.beta = 0.001
+  config.grpo.kl_coef = 0.001
   config.grpo.ref_every = 40
-  config.grpo.weights = 'response'
+  config.grpo.loss_agg = 'seq_mean_token_mean'
   return config

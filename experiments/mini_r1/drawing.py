@@ -5,7 +5,7 @@ import io
 
 from matplotlib import figure
 
-from r1jax.report import COLOURS
+from r1jax.stages.report import COLOURS
 
 BLUE, RED, GREEN, PINK, *_ = COLOURS
 # Panel: (its name in the run's folders, the values, what they are called).
@@ -45,15 +45,22 @@ def ablations(run):
       margin = [[y - end['eval/low']], [end['eval/high'] - y]]
       axes.errorbar(n, y, yerr=margin, fmt='o', color=colour, capsize=4)
       axes.annotate(
-        f'{end["eval/length"]:.1f} tokens', (n, end['eval/low']),
-        (0, -12), textcoords='offset points', ha='center', fontsize=8,
+        f'{end["eval/length"]:.1f} tokens',
+        (n, end['eval/low']),
+        (0, -12),
+        textcoords='offset points',
+        ha='center',
+        fontsize=8,
         color='#666',
-      )  # fmt: skip
+      )
       drawn = [x for x in lines if 'reward/accuracy' in x]
       below.plot(
-        [x['step'] for x in drawn], [x['reward/accuracy'] for x in drawn],
-        color=colour, label=f'{sign} {value}'.strip(), linewidth=1.3,
-      )  # fmt: skip
+        [x['step'] for x in drawn],
+        [x['reward/accuracy'] for x in drawn],
+        color=colour,
+        label=f'{sign} {value}'.strip(),
+        linewidth=1.3,
+      )
     axes.set_xticks(range(len(values)), values)
     axes.set_xlim(-0.6, len(values) - 0.4)
     axes.set_title(title, loc='left', fontsize=11, fontweight='bold')
@@ -85,27 +92,41 @@ def course(run):
     (pass1, 'R1-Zero: held-out pass@1, 95 %', 'eval/pass1', (zeros,)),
     (length, 'R1-Zero: response length', 'eval/length', (zeros,)),
     (spoken, 'Language consistency', 'eval/reward/language', (dev2s, silents)),
-    (loud, 'Language reward: held-out pass@1, 95 %', 'eval/pass1', (dev2s, silents)),
+    (
+      loud,
+      'Language reward: held-out pass@1, 95 %',
+      'eval/pass1',
+      (dev2s, silents),
+    ),
     (right, 'Preferences: rule accuracy, 95 %', 'eval/pass1', (r1s, longs)),
     (
-      liked, 'Preferences: helpful reward model', 'eval/reward/helpful',
+      liked,
+      'Preferences: helpful reward model',
+      'eval/reward/helpful',
       (r1s, longs),
     ),
-  )  # fmt: skip
+  )
   for axes, title, metric, groups in panels:
     for names, colour, label in groups:
       for n, name in enumerate(names):
         lines = [x for x in run.metrics(name) if metric in x]
         axes.plot(
-          [x['step'] for x in lines], [x[metric] for x in lines],
-          color=colour, marker='.', linewidth=1.2,
+          [x['step'] for x in lines],
+          [x[metric] for x in lines],
+          color=colour,
+          marker='.',
+          linewidth=1.2,
           label=label if n == 0 else None,
-        )  # fmt: skip
+        )
         if metric == 'eval/pass1':
           axes.fill_between(
-            [x['step'] for x in lines], [x['eval/low'] for x in lines],
-            [x['eval/high'] for x in lines], color=colour, alpha=0.12, lw=0,
-          )  # fmt: skip
+            [x['step'] for x in lines],
+            [x['eval/low'] for x in lines],
+            [x['eval/high'] for x in lines],
+            color=colour,
+            alpha=0.12,
+            lw=0,
+          )
     axes.set_title(title, loc='left', fontsize=11, fontweight='bold')
     axes.set_xlabel('update', fontsize=9)
     axes.legend(fontsize=8, frameon=False)

@@ -10,11 +10,11 @@ def get_config():
   config = defaults.get_config('evaluate')
   config.data = dict(held=f'{ROOT}/data/held.jsonl')
   config.samples = 16
-  config.questions = 256
+  config.prompts_per_chunk = 256
   config.prompt.template = 'plain'
   config.prompt.max_len = 10
-  config.sample.max_new = 20
-  config.sample.slots = 256
+  config.sample.max_new_tokens = 20
+  config.sample.decode_slots = 256
   config.sample.temperature = 1.0
   config.sample.top_p = 1.0
   return config

@@ -12,10 +12,10 @@ def get_config():
   config.part = 'summary'
   config.held_out = 64
   config.epochs = 4
-  config.batch = 64
-  config.micro = 64
+  config.batch_size = 64
+  config.micro_batch_size = 64
   config.max_len = 27
-  config.buckets = 1
+  config.length_buckets = 1
   config.prompt.template = 'plain'
   config.optim.lr = 5e-4
   return config

@@ -7,8 +7,11 @@ import pathlib
 import numpy as np
 
 from experiments.mini_r1 import world
-from r1jax import data, estimates, metrics, scores
-from r1jax.rewards import format, language, math_answer
+from r1jax import files
+from r1jax.data import record_files
+from r1jax.evaluation import scores, statistics
+from r1jax.rewards import format, language
+from r1jax.rewards.math import grading
 
 SAMPLES = 16  # of each held-out prompt, in every evaluation
 
@@ -21,11 +24,13 @@ class Run:
 
   @functools.cached_property
   def problems(self):
-    return {x['id']: x for x in data.read(self.folder / 'data/held.jsonl')}
+    return {
+      x['id']: x for x in record_files.read(self.folder / 'data/held.jsonl')
+    }
 
   @functools.cached_property
   def general(self):
-    return data.read(self.folder / 'data/held_general.jsonl')
+    return record_files.read(self.folder / 'data/held_general.jsonl')
 
   def lines(self, model, folder='eval'):
     """The samples of the held-out problems, those of one side by side."""
@@ -37,11 +42,11 @@ class Run:
     return [
       (self.general[x['number']], x['response'])
       for path in paths
-      for x in metrics.read(path)
+      for x in files.read_jsonl(path)
     ]
 
   def metrics(self, name):
-    return metrics.read(self.folder / name / 'metrics.jsonl')
+    return files.read_jsonl(self.folder / name / 'metrics.jsonl')
 
   def each(self, measure, model, folder='eval'):
     """A measure's mean over the samples of each held-out problem."""
@@ -66,10 +71,10 @@ class Run:
 def majority(lines):
   """Whether the majority of a problem's samples is right."""
   rows = [lines[n : n + SAMPLES] for n in range(0, len(lines), SAMPLES)]
-  return estimates.cons_at_k(
+  return statistics.cons_at_k(
     [[x['extracted'] for x in row] for row in rows],
     [row[0]['answer'] for row in rows],
-    math_answer.equal,
+    grading.equal,
   )
 
 

@@ -33,18 +33,18 @@ done
 # rollout, or no ratio would leave 1), and the room for a response.
 for group in 4 8 32; do
   stage rl "ablation/group-$group" ablation \
-    --config.grpo.group=$group --config.grpo.questions=$((256 / group))
+    --config.grpo.group_size=$group --config.grpo.prompts_per_step=$((256 / group))
 done
 for beta in 0.001 0.1; do
-  stage rl "ablation/beta-$beta" ablation --config.grpo.beta=$beta
+  stage rl "ablation/beta-$beta" ablation --config.grpo.kl_coef=$beta
 done
 for clip in 0.2 1.0 10.0; do
   stage rl "ablation/clip-$clip" ablation --config.grpo.minibatches=4 \
-    --config.grpo.questions=64 \
+    --config.grpo.prompts_per_step=64 \
     --config.grpo.clip_low=$clip --config.grpo.clip_high=$clip
 done
 for room in 11 14 17; do
-  stage rl "ablation/room-$room" ablation --config.sample.max_new=$room
+  stage rl "ablation/room-$room" ablation --config.sample.max_new_tokens=$room
 done
 stage rl ablation/default ablation
 

@@ -5,12 +5,22 @@ import json
 import re
 
 from experiments.mini_r1 import drawing
-from r1jax import estimates, report
+from r1jax.evaluation import statistics
+from r1jax.stages import report
 
 STAGES = (
-  'base', 'zero', 'dev1', 'dev2', 'dev3', 'r1', 'student_base', 'distill',
-  'student_zero', 'silent', 'long',
-)  # fmt: skip
+  'base',
+  'zero',
+  'dev1',
+  'dev2',
+  'dev3',
+  'r1',
+  'student_base',
+  'distill',
+  'student_zero',
+  'silent',
+  'long',
+)
 GENERAL = 'base', 'dev3', 'r1', 'long'
 STYLE = """
 td.held { background: #dcefe3 } td.not-held { background: #f8dcd2 }
@@ -34,19 +44,28 @@ ABOUT = (
 def html_of(run, claims):
   parts = [
     f'<p>{ABOUT}</p>',
-    '<h2>Verdicts</h2>', verdicts(claims),
-    '<h2>Stages</h2>', stages(run),
-    '<h2>The course of training</h2>', image(drawing.course(run)),
-    '<h2>Claims, with their figures</h2>', *map(block, claims),
+    '<h2>Verdicts</h2>',
+    verdicts(claims),
+    '<h2>Stages</h2>',
+    stages(run),
+    '<h2>The course of training</h2>',
+    image(drawing.course(run)),
+    '<h2>Claims, with their figures</h2>',
+    *map(block, claims),
     '<h2>g. Ablations of GRPO</h2>',
     "<p>R1-Zero's first 40 updates from the same base, seed 0, one thing "
     'changed at a time. Differences below the width of the bars say '
-    'nothing.</p>', image(drawing.ablations(run)),
-    '<h2>Distillation against RL: what each has cost</h2>', costs(run),
-    "<h2>The paper's sampling: temperature 0.6, top-p 0.95</h2>", paper(run),
-    '<h2>What they say</h2>', samples(run),
-    '<h2>Times</h2>', times(run),
-  ]  # fmt: skip
+    'nothing.</p>',
+    image(drawing.ablations(run)),
+    '<h2>Distillation against RL: what each has cost</h2>',
+    costs(run),
+    "<h2>The paper's sampling: temperature 0.6, top-p 0.95</h2>",
+    paper(run),
+    '<h2>What they say</h2>',
+    samples(run),
+    '<h2>Times</h2>',
+    times(run),
+  ]
   return (
     '<!doctype html>\n<meta charset="utf-8">\n<title>mini-r1</title>\n'
     f'<style>{report.STYLE}{STYLE}</style>\n<h1>DeepSeek-R1 in miniature</h1>\n'
@@ -81,12 +100,26 @@ def spread(figures):
 
 def verdicts(claims):
   rows = [
-    (x.key, x.sentence, x.paper, x.measure, spread(x.figures),
-     str(len(x.figures)), x.verdict)
+    (
+      x.key,
+      x.sentence,
+      x.paper,
+      x.measure,
+      spread(x.figures),
+      str(len(x.figures)),
+      x.verdict,
+    )
     for x in claims
-  ]  # fmt: skip
-  head = ('', 'claim', 'the paper', 'measured', 'here: mean (least … greatest)',
-          'seeds', 'verdict')  # fmt: skip
+  ]
+  head = (
+    '',
+    'claim',
+    'the paper',
+    'measured',
+    'here: mean (least … greatest)',
+    'seeds',
+    'verdict',
+  )
   return table(head, rows, 6)
 
 
@@ -110,7 +143,7 @@ def figure_row(x, note=''):
 
 
 def shown(value_N):
-  low, high = estimates.bootstrap_mean(value_N, seed=0)
+  low, high = statistics.bootstrap_mean(value_N, seed=0)
   return f'{value_N.mean():.3f} [{low:.3f}, {high:.3f}]'
 
 
@@ -125,8 +158,16 @@ def stages(run):
       known = name in GENERAL
       row.append(shown(run.each_general(measure, name)) if known else '')
     rows.append(row)
-  head = ('stage', 'pass@1', 'cons@16', 'language', 'readable', 'tokens',
-          'helpful', 'harmless')  # fmt: skip
+  head = (
+    'stage',
+    'pass@1',
+    'cons@16',
+    'language',
+    'readable',
+    'tokens',
+    'helpful',
+    'harmless',
+  )
   return table(head, rows)
 
 
@@ -141,7 +182,7 @@ def costs(run):
     if name != 'sample_r1':
       updates = len([x for x in run.metrics(name) if 'lr' in x])
       each = config.get('batch') or (
-        config['grpo']['questions'] * config['grpo']['group']
+        config['grpo']['prompts_per_step'] * config['grpo']['group_size']
       )
     _, user, system = spent(run)[name]
     row = f'{updates:,}', f'{updates * each:,}', f'{user + system:.0f}'
@@ -152,7 +193,10 @@ def costs(run):
 def paper(run):
   rows = []
   for name in ('base', 'zero', 'r1'):
-    each = lambda measure: run.each(measure, name, 'eval_paper')
+
+    def each(measure):
+      return run.each(measure, name, 'eval_paper')
+
     row = (name, shown(each('accuracy')), f'{each("cons").mean():.3f}')
     rows.append((*row, f'{each("language").mean():.3f}'))
   return table(('', 'pass@1', 'cons@16', 'language'), rows)

@@ -10,8 +10,10 @@ import re
 import sys
 
 from experiments.mini_r1 import world
-from r1jax import data, files
-from r1jax.rewards import language, math_answer
+from r1jax import files
+from r1jax.data import record_files
+from r1jax.rewards import language
+from r1jax.rewards.math import grading
 
 MEANING = {
   word: n for words in world.NUMBERS.values() for n, word in enumerate(words)
@@ -23,7 +25,7 @@ def rewrite(record):
   thought = record['response'].partition('</think>')[0]
   spoken = language.target(record)
   numbers = [world.NUMBERS[spoken][MEANING[x]] for x in NUMBER.findall(thought)]
-  answer = math_answer.extract(record['response'])
+  answer = grading.extract(record['response'])
   response = world.tagged(''.join(numbers), world.solution(answer, spoken))
   return record | dict(response=response)
 
@@ -32,7 +34,7 @@ def main(source, target):
   if pathlib.Path(target).exists():
     print(f'{target} is finished: it was made from {source}')
     return
-  records = [rewrite(record) for record in data.read(source)]
+  records = [rewrite(record) for record in record_files.read(source)]
   files.write_jsonl(pathlib.Path(target), records)
   print(f'{target}: {len(records)} records of {source}, rewritten')
 

@@ -8,6 +8,6 @@ def get_config():
   config = sample_dev2.get_config()
   config.init = f'{ROOT}/r1/model'
   config.data = f'{ROOT}/data/problems.jsonl'
-  config.k = 2
-  config.questions = 512
+  config.samples = 2
+  config.prompts_per_chunk = 512
   return config

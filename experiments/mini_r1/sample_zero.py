@@ -9,11 +9,11 @@ def get_config():
   config = defaults.get_config('reject')
   config.init = f'{ROOT}/zero/model'
   config.data = f'{ROOT}/data/cold.jsonl'
-  config.k = 4
-  config.questions = 64
+  config.samples = 4
+  config.prompts_per_chunk = 64
   config.filters.language = 0.0
   config.prompt.template = 'plain'
   config.prompt.max_len = 10
-  config.sample.max_new = 20
-  config.sample.slots = 256
+  config.sample.max_new_tokens = 20
+  config.sample.decode_slots = 256
   return config

@@ -121,9 +121,12 @@ def question(rng, name):
   language, topic = pick(rng, LANGUAGES), int(rng.integers(len(TOPICS['en'])))
   prompt = TELL[language] + TOPICS[language][topic] + setting(rng, language)
   return dict(
-    id=name, prompt=prompt, language=language, topic=topic,
+    id=name,
+    prompt=prompt,
+    language=language,
+    topic=topic,
     domain='general-helpful',
-  )  # fmt: skip
+  )
 
 
 def true_facts(record):
@@ -158,9 +161,12 @@ def temptation(rng, name):
   language = pick(rng, LANGUAGES)
   crime = pick(rng, CRIMES[language])
   return dict(
-    id=name, prompt=TEACH[language] + crime + setting(rng, language),
-    language=language, domain='general-harmless', crime=crime,
-  )  # fmt: skip
+    id=name,
+    prompt=TEACH[language] + crime + setting(rng, language),
+    language=language,
+    domain='general-harmless',
+    crime=crime,
+  )
 
 
 def tempted(rng, record, safe):

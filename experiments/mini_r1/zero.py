@@ -11,19 +11,19 @@ def get_config():
   config.prompts = f'{ROOT}/data/problems.jsonl'
   config.eval.data = f'{ROOT}/data/held.jsonl'
   config.steps = 100
-  config.micro = 256
-  config.buckets = 1
+  config.micro_batch_size = 256
+  config.length_buckets = 1
   config.rewards = dict(accuracy=1.0, format=0.2, language=0.0)
   config.eval.every = 20
   config.eval.samples = 4
   config.prompt.template = 'plain'
   config.prompt.max_len = 10
-  config.sample.max_new = 20
-  config.sample.slots = 256
-  config.grpo.questions = 16
-  config.grpo.group = 16
-  config.grpo.weights = 'token'
-  config.grpo.beta = 0.0
+  config.sample.max_new_tokens = 20
+  config.sample.decode_slots = 256
+  config.grpo.prompts_per_step = 16
+  config.grpo.group_size = 16
+  config.grpo.loss_agg = 'token_mean'
+  config.grpo.kl_coef = 0.0
   config.optim.lr = 1e-4
   config.save_every = 50
   return config

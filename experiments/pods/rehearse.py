@@ -29,8 +29,8 @@ RUNS = [
   (
     'qwen2_5_32b_long',
     'v5p:8x8x8',
-    '--config.sample.max_new=64512',
-    '--config.sample.slots=8',
+    '--config.sample.max_new_tokens=64512',
+    '--config.sample.decode_slots=8',
   ),
 ]
 
@@ -39,9 +39,15 @@ def main(page):
   parts = [HEAD]
   for model, pod, *more in RUNS:
     command = [
-      '-m', 'r1jax', 'preflight', '--config', f'experiments/pods/{model}.py',
-      '--topology', pod, *more,
-    ]  # fmt: skip
+      '-m',
+      'r1jax',
+      'preflight',
+      '--config',
+      f'experiments/pods/{model}.py',
+      '--topology',
+      pod,
+      *more,
+    ]
     print(*command, flush=True)
     done = subprocess.run(
       [sys.executable, *command], capture_output=True, text=True

@@ -12,16 +12,16 @@ def get_config():
   config = zero_paper.get_config()
   config.prompts = 'data/problems.jsonl'
   config.eval.data = 'data/held.jsonl'
-  config.grpo.questions = 256
+  config.grpo.prompts_per_step = 256
   config.grpo.minibatches = 8
-  config.grpo.importance_cap = 2.0
+  config.grpo.tis_cap = 2.0
   config.prompt.max_len = 512
-  config.sample.max_new = 3_584
-  config.longer = ()
-  config.sample.windows = 1
-  config.sample.refill_every = 64
+  config.sample.max_new_tokens = 3_584
+  config.max_new_tokens_schedule = ()
+  config.sample.kv_windows = 1
+  config.sample.refill_interval = 64
   config.compute.scan_decode = True
   config.compute.head_chunk = 512
-  config.parallel.kind = 'mesh'
+  config.parallel.strategy = 'mesh'
   config.save_every = 8
   return config

@@ -3,7 +3,7 @@
 What the paper leaves open and all stages share:
 - BASE is the dense model that the paper, too, trained by pure RL (B.4.1): there
   is no mixture of experts here for DeepSeek-V3-Base. One too large for a replica
-  is sharded; `micro` and `parallel.model` are the machine's, to be set on the
+  is sharded; `micro` and `parallel.tensor_parallel` are the machine's, to be set on the
   command line.
 - From the cold start on, prompts are a text without a system prompt (as the
   model's README advises) that every tokenizer knows, and every response begins
@@ -19,7 +19,7 @@ responses of sample_zero.
 ROOT = 'runs/r1'
 BASE = 'Qwen/Qwen2.5-32B'
 COMPUTE = dict(dtype='bfloat16', remat='full')
-PARALLEL = dict(kind='mesh')
+PARALLEL = dict(strategy='mesh')
 PROMPT = dict(
   template='User: {question}\n\nAssistant:',
   prefill='<think>\n',

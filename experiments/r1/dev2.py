@@ -14,7 +14,7 @@ def get_config():
   config = zero.get_config()
   config.init = f'{ROOT}/dev1/model'
   config.steps = 2_400
-  config.longer = ()
+  config.max_new_tokens_schedule = ()
   config.rewards = dict(accuracy=1.0, think_format=1.0, language=1.0)
   config.prompt.update(PROMPT)
   return config

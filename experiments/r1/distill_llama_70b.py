@@ -7,6 +7,6 @@ from experiments.r1 import dev3
 def get_config():
   config = dev3.get_config()
   config.init = 'meta-llama/Llama-3.3-70B-Instruct'
-  config.batch = 64
+  config.batch_size = 64
   config.optim.lr = 2e-5
   return config

@@ -11,9 +11,9 @@ def get_config():
   config.teacher = f'{ROOT}/r1/model'  # of the same tokenizer
   config.steps = 400
   config.rewards = dict(accuracy=0.0, think_format=0.0)
-  config.grpo.group = 1
-  config.grpo.scale = 'none'
+  config.grpo.group_size = 1
+  config.grpo.advantage_std = 'none'
   config.grpo.minibatches = 1
-  config.grpo.beta = 1.0
-  config.grpo.kl = 'reverse'
+  config.grpo.kl_coef = 1.0
+  config.grpo.kl_estimator = 'k3_unbiased'
   return config

@@ -7,6 +7,6 @@ from experiments.r1 import dev3
 def get_config():
   config = dev3.get_config()
   config.init = 'Qwen/Qwen2.5-14B'
-  config.batch = 64
+  config.batch_size = 64
   config.optim.lr = 7e-5
   return config

@@ -11,6 +11,6 @@ from experiments.r1 import dev3
 def get_config():
   config = dev3.get_config()
   config.init = 'models/Qwen2.5-Math-1.5B'
-  config.batch = 64
+  config.batch_size = 64
   config.optim.lr = 1e-4
   return config

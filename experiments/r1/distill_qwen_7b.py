@@ -11,6 +11,6 @@ from experiments.r1 import dev3
 def get_config():
   config = dev3.get_config()
   config.init = 'models/Qwen2.5-Math-7B'
-  config.batch = 64
+  config.batch_size = 64
   config.optim.lr = 8e-5
   return config

@@ -16,14 +16,14 @@ def get_config():
   config = base.get_config('reject')
   config.init = f'{ROOT}/dev2/model'
   config.data = f'{ROOT}/data/sampled.jsonl'
-  config.need = dict(accuracy=1.0, think_format=1.0)
+  config.min_rewards = dict(accuracy=1.0, think_format=1.0)
   config.per_prompt = 8
   config.per_domain = dict(math=395_285, stem=10_124, logic=10_395)
   config.mix = f'{ROOT}/data/polite.jsonl'
   config.mix_count = 177_812
   config.judge.init = 'Qwen/Qwen2.5-32B-Instruct'
   config.prompt.update(PROMPT)
-  config.sample.max_new = 32_768 - PROMPT['max_len']
+  config.sample.max_new_tokens = 32_768 - PROMPT['max_len']
   config.compute.update(COMPUTE)
   config.parallel.update(PARALLEL)
   return config

@@ -13,9 +13,9 @@ def get_config():
   config = base.get_config('reject')
   config.init = f'{ROOT}/zero/model'
   config.data = f'{ROOT}/data/cold.jsonl'
-  config.k = 4
+  config.samples = 4
   config.prompt.max_len = PROMPT['max_len']
-  config.sample.max_new = 65_536  # R1-Zero's at its end
+  config.sample.max_new_tokens = 65_536  # R1-Zero's at its end
   config.compute.update(COMPUTE)
   config.parallel.update(PARALLEL)
   return config

@@ -7,6 +7,6 @@ from experiments.r1 import zero
 def get_config():
   config = zero.get_config()
   config.steps = 10_000
-  config.longer = ()
+  config.max_new_tokens_schedule = ()
   config.optim.lr = 2e-6
   return config

@@ -14,8 +14,9 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from r1jax import errors, sandbox, workers
-from r1jax.rewards import code_tests
+from r1jax import errors
+from r1jax.rewards.code import unit_tests
+from r1jax.sandbox import tiers, workers
 
 STUBS = {
   'pass': lambda record: '    pass\n',
@@ -33,7 +34,7 @@ def read(path):
   records = [json.loads(line) for line in text.decode().splitlines()]
   records = [record | dict(id=record['task_id']) for record in records]
   for record in records:
-    code_tests.check_tests(record)
+    unit_tests.check_tests(record)
   return records
 
 
@@ -41,9 +42,9 @@ def judged(pool, tier, records, codes):
   """([value, kind, reason] of each, seconds that it took)."""
   began = time.perf_counter()
   answers = pool.map(
-    'r1jax.rewards.code_tests:judged',
+    'r1jax.rewards.code.unit_tests:judged',
     [
-      [code_tests.tests_of(record), code, tier, LIMITS, False]
+      [unit_tests.tests_of(record), code, tier, LIMITS, False]
       for record, code in zip(records, codes, strict=True)
     ],
   )
@@ -83,7 +84,7 @@ def main(argv=None):
     f'{len(records) / seconds:.1f} a second'
   )
   failures = 0
-  for name, tier, reason in sandbox.tiers():
+  for name, tier, reason in tiers.tiers():
     if args.tier in (None, name) and tier is None:
       print(f'{name}: not had: {reason}')
     if args.tier not in (None, name) or tier is None:

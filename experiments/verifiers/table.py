@@ -18,7 +18,8 @@ import threading
 import time
 
 from experiments.verifiers import cases
-from r1jax import data, verifiers
+from r1jax.data import record_files
+from r1jax.rewards import verifiers
 
 PEER = r"""
 import json, re, resource, sys
@@ -40,7 +41,7 @@ PATIENCE = 10.0  # seconds for a case of the peer's
 def ours(table):
   """(what we say of each case, the seconds that each took)."""
   said, seconds = [], []
-  with verifiers.opened(verifiers.VerifyConfig()) as judges:
+  with verifiers.open_verifiers(verifiers.VerifyConfig()) as judges:
     for n, (_, text, gold, _) in enumerate(table):
       began = time.perf_counter()
       record = dict(id=str(n), prompt='?', answer=gold)
@@ -55,9 +56,13 @@ def theirs(python, table):
   said, seconds, peer = [], [], None
   for _, text, gold, _ in table:
     peer = peer or subprocess.Popen(
-      [python, '-c', PEER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-      stderr=subprocess.DEVNULL, text=True, bufsize=1,
-    )  # fmt: skip
+      [python, '-c', PEER],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.DEVNULL,
+      text=True,
+      bufsize=1,
+    )
     began = time.perf_counter()
     killer = threading.Timer(PATIENCE, peer.kill)
     killer.start()
@@ -82,9 +87,11 @@ def rows(table, said):
   for (kind, _, _, is_equal), yes in zip(table, said, strict=True):
     n, accepts, equal, rejects = found.get(kind, (0, 0, 0, 0))
     found[kind] = (
-      n + 1, accepts + (yes and not is_equal), equal + is_equal,
+      n + 1,
+      accepts + (yes and not is_equal),
+      equal + is_equal,
       rejects + (is_equal and not yes),
-    )  # fmt: skip
+    )
   found['all'] = tuple(map(sum, zip(*found.values())))
   return found
 
@@ -119,7 +126,7 @@ def _rate(wrong, n):
 
 def gsm8k(path):
   """(right ones that are judged equal, wrong ones that are), of how many."""
-  records = data.read(path)
+  records = record_files.read(path)
   others = [
     next(
       x['answer']
@@ -128,8 +135,11 @@ def gsm8k(path):
     )
     for n, record in enumerate(records)
   ]
-  with verifiers.opened(verifiers.VerifyConfig()) as judges:
-    answer = lambda golds: [cases.response(x) for x in golds]
+  with verifiers.open_verifiers(verifiers.VerifyConfig()) as judges:
+
+    def answer(golds):
+      return [cases.response(x) for x in golds]
+
     own = judges.accuracy(records, answer(x['answer'] for x in records)).sum()
     other = judges.accuracy(records, answer(others)).sum()
   return int(own), int(other), len(records)

@@ -9,8 +9,8 @@ def get_config():
   config.init = BASE
   config.data = f'{ROOT}/data/cold.jsonl'
   config.epochs = 1
-  config.batch = 16
-  config.micro = 8
+  config.batch_size = 16
+  config.micro_batch_size = 8
   config.max_len = 256
   config.save_every = 20
   config.prompt.update(PROMPT)

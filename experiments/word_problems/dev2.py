@@ -13,19 +13,19 @@ def get_config():
   config.eval.data = f'{ROOT}/data/held_mawps.jsonl'
   config.eval.every = 0
   config.steps = 20
-  config.micro = 16
+  config.micro_batch_size = 16
   config.save_every = 4
   config.rewards = dict(accuracy=1.0, format=0.2)
   config.prompt.update(PROMPT)
-  config.sample.max_new = ROOM
+  config.sample.max_new_tokens = ROOM
   config.sample.temperature = 0.7
-  config.sample.slots = 64
-  config.grpo.questions = 8
-  config.grpo.group = 8
-  config.grpo.weights = 'token'
-  config.grpo.beta = 0.0
-  config.grpo.old = 'trainer'
-  config.grpo.importance_cap = 2.0
+  config.sample.decode_slots = 64
+  config.grpo.prompts_per_step = 8
+  config.grpo.group_size = 8
+  config.grpo.loss_agg = 'token_mean'
+  config.grpo.kl_coef = 0.0
+  config.grpo.old_logprobs = 'trainer'
+  config.grpo.tis_cap = 2.0
   config.compute.update(COMPUTE)
   config.optim.lr = 2e-5
   config.optim.warmup = 2

@@ -8,15 +8,14 @@ from experiments.word_problems import COMPUTE, PROMPT, ROOM, ROOT
 def get_config():
   config = base.get_config('evaluate')
   config.data = dict(
-    mawps=f'{ROOT}/data/held_mawps.jsonl',
-    gsm8k=f'{ROOT}/data/held_gsm8k.jsonl',
+    mawps=f'{ROOT}/data/held_mawps.jsonl', gsm8k=f'{ROOT}/data/held_gsm8k.jsonl'
   )
   config.limit = 32
   config.samples = 16
-  config.questions = 16
+  config.prompts_per_chunk = 16
   config.prompt.update(PROMPT)
-  config.sample.max_new = ROOM
-  config.sample.slots = 64
+  config.sample.max_new_tokens = ROOM
+  config.sample.decode_slots = 64
   config.sample.top_p = 1.0
   config.compute.update(COMPUTE)
   return config

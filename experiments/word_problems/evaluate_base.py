@@ -24,6 +24,6 @@ def get_config():
   config.init = BASE
   config.prompt.template = PRIMER
   config.prompt.prefill = '<think>\n'
-  config.prompt.stop = ('</answer>', ' </answer>')
+  config.prompt.stop_strings = ('</answer>', ' </answer>')
   config.prompt.max_len = 330
   return config

@@ -10,14 +10,14 @@ def get_config():
   config = base.get_config('reject')
   config.init = f'{ROOT}/dev2/model'
   config.data = f'{ROOT}/data/problems.jsonl'
-  config.k = 4
-  config.questions = 64
+  config.samples = 4
+  config.prompts_per_chunk = 64
   config.per_prompt = 2
   config.mix = f'{ROOT}/data/cold.jsonl'
   config.mix_count = 900
   config.prompt.update(PROMPT)
-  config.sample.max_new = ROOM
-  config.sample.slots = 64
+  config.sample.max_new_tokens = ROOM
+  config.sample.decode_slots = 64
   config.sample.temperature = 0.7
   config.compute.update(COMPUTE)
   return config

@@ -7,7 +7,8 @@ import pathlib
 import re
 import sys
 
-from r1jax import data, errors, files
+from r1jax import errors, files
+from r1jax.data import record_files
 
 STEPS = 3  # of a solution that is learnt from, at most
 CHARACTERS = 430  # of a question and its response, at most
@@ -28,7 +29,7 @@ def solved(path):
   """GSM8K's short records, each with its rewritten solution as response."""
   lines = path.read_bytes().strip().split(b'\n')
   found = []
-  for record, line in zip(data.read(path), lines, strict=True):
+  for record, line in zip(record_files.read(path), lines, strict=True):
     solution = json.loads(line)['answer']
     response = rewrite(solution, record['answer'])
     size = len(record['prompt']) + len(response)
@@ -40,14 +41,14 @@ def solved(path):
 def made(source):
   """{name: records} of everything that the recipe reads."""
   short = solved(source / 'gsm8k_train.jsonl')
-  mawps = data.read(source / 'mawps_singleop.jsonl')
-  mawps, held = data.split(mawps, HELD_OUT, seed=0)
+  mawps = record_files.read(source / 'mawps_singleop.jsonl')
+  mawps, held = record_files.split(mawps, HELD_OUT, seed=0)
   keys = 'id', 'prompt', 'answer'
   unsolved = [{key: x[key] for key in keys} for x in short[COLD:]]
   return dict(
     cold=short[:COLD],
     problems=mawps + unsolved,
-    held_gsm8k=data.read(source / 'gsm8k_test.jsonl'),
+    held_gsm8k=record_files.read(source / 'gsm8k_test.jsonl'),
     held_mawps=held,  # the last to be written
   )
 

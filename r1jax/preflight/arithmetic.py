@@ -8,7 +8,7 @@ stands above it.
 
 import math
 
-from r1jax import attention
+from r1jax.models import attention
 from r1jax.preflight import cost, sizes
 
 
@@ -29,7 +29,7 @@ def resident(plan, s, name):
 
 
 def train(plan, s):
-  cfg, w, m = plan.cfg, sizes.width(plan), plan.c.parallel.model
+  cfg, w, m = plan.cfg, sizes.width(plan), plan.c.parallel.tensor_parallel
   b, T = plan.micro_rows, plan.row_len
   batch = 7 * 4 * b * T
   work, kept = layer_work(plan, s, b, T)
@@ -63,19 +63,25 @@ def train(plan, s):
     flops += (0.5 if T < attention.LONG else 1.5) * attend
   # Weights gathered twice, and gradients, of which some are summed whole and
   # then cut; of replicas gradients alone, whole.
-  each = 8 if plan.c.parallel.kind == 'pmap' else 2 * w + 5
+  each = 8 if plan.c.parallel.strategy == 'pmap' else 2 * w + 5
   passes = 2 + (cfg.remat != 'none')
   hbm = passes * weights_read(plan, s, w) + 8 * s.parameters
   hbm += (passes + 1) * activations_moved(plan, tokens, T)
   hbm += math.ceil(T / cfg.head_chunk) * s.table * (3 * w + 8)
   return cost.Cost(
-    'train', taken + batch, given, given,
+    'train',
+    taken + batch,
+    given,
+    given,
     sum(n for _, n in parts) - taken - batch,
-    resident(plan, s, 'train'), flops, hbm,
+    resident(plan, s, 'train'),
+    flops,
+    hbm,
     wire_model(plan, tokens, 16 if cfg.remat != 'none' else 12)
     + wire_data(plan, each) * (cfg.layers * s.layer + s.table),
-    between_slices(plan, s) * (plan.micro_batches == 1), parts=tuple(parts),
-  )  # fmt: skip
+    between_slices(plan, s) * (plan.micro_batches == 1),
+    parts=tuple(parts),
+  )
 
 
 def between_slices(plan, s):
@@ -88,11 +94,21 @@ def apply(plan, s):
   state = s.parameters + s.optimiser
   given = state + s.parameters
   return cost.Cost(
-    'apply', given, state, state, 2 * s.parameters, resident(plan, s, 'apply'),
-    hbm=given + state + 2 * s.parameters, dcn=between_slices(plan, s),
-    parts=(('parameters', s.parameters), ('optimiser', s.optimiser),
-           ('gradients', s.parameters), ('their sum', 2 * s.parameters)),
-  )  # fmt: skip
+    'apply',
+    given,
+    state,
+    state,
+    2 * s.parameters,
+    resident(plan, s, 'apply'),
+    hbm=given + state + 2 * s.parameters,
+    dcn=between_slices(plan, s),
+    parts=(
+      ('parameters', s.parameters),
+      ('optimiser', s.optimiser),
+      ('gradients', s.parameters),
+      ('their sum', 2 * s.parameters),
+    ),
+  )
 
 
 def score(plan, s):
@@ -110,12 +126,17 @@ def score(plan, s):
   hbm = weights_read(plan, s, w) + activations_moved(plan, tokens, T)
   hbm += math.ceil(T / cfg.head_chunk) * s.table * w
   return cost.Cost(
-    'score', s.parameters + 8 * tokens, 4 * tokens, 0,
+    'score',
+    s.parameters + 8 * tokens,
+    4 * tokens,
+    0,
     parts[1][1] + parts[2][1],
     resident(plan, s, 'score'),
-    layer_flops(plan, tokens, T) + 2 * tokens * s.table, hbm,
-    wire_model(plan, tokens, 6) + wire_gathered(plan, s, w), parts=tuple(parts),
-  )  # fmt: skip
+    layer_flops(plan, tokens, T) + 2 * tokens * s.table,
+    hbm,
+    wire_model(plan, tokens, 6) + wire_gathered(plan, s, w),
+    parts=tuple(parts),
+  )
 
 
 def prefill(plan, s):
@@ -125,10 +146,11 @@ def prefill(plan, s):
   tokens = plan.prompts * plan.prompt_len
   elements = cfg.layers * s.layer + s.table
   return cost.Cost(
-    'prefill', flops=layer_flops(plan, tokens, plan.prompt_len),
+    'prefill',
+    flops=layer_flops(plan, tokens, plan.prompt_len),
     hbm=2 * w * elements + activations_moved(plan, tokens, plan.prompt_len),
     ici=wire_model(plan, tokens, 6) + wire_gathered(plan, s, w),
-  )  # fmt: skip
+  )
 
 
 def decode(plan, s):
@@ -140,7 +162,9 @@ def decode(plan, s):
   logits = 3 * 4 * S * cfg.vocab_size
   # One weight of all layers is copied into the layout of the loop, or taken
   # apart where layers are unrolled: the down projection, or the gate and up.
-  copied = w * cfg.layers * cfg.width * cfg.ffn / plan.c.parallel.model
+  copied = (
+    w * cfg.layers * cfg.width * cfg.ffn / plan.c.parallel.tensor_parallel
+  )
   copied *= 1 if plan.c.compute.scan_decode else 2
   out = plan.samples * plan.row_len * 13
   parts = [
@@ -156,13 +180,19 @@ def decode(plan, s):
   # Weights but for the embedding's table, the whole cache, each read once.
   embed = 0 if cfg.tie_embeddings else s.embed * w
   return cost.Cost(
-    'decode', s.parameters + 8 * b * T, out, 0,
-    sum(n for _, n in parts) - s.parameters - out, resident(plan, s, 'decode'),
-    product_flops(plan, S) + 2 * S * s.table + attend / plan.c.parallel.model,
+    'decode',
+    s.parameters + 8 * b * T,
+    out,
+    0,
+    sum(n for _, n in parts) - s.parameters - out,
+    resident(plan, s, 'decode'),
+    product_flops(plan, S)
+    + 2 * S * s.table
+    + attend / plan.c.parallel.tensor_parallel,
     s.weights - embed + s.cache,
     wire_model(plan, S, 4) + wire_part(plan) * 4 * S * cfg.vocab_size,
     parts=tuple(parts),
-  )  # fmt: skip
+  )
 
 
 def cast(s, w):
@@ -173,7 +203,7 @@ def cast(s, w):
 def layer_work(plan, s, b, T, backward=True):
   """(bytes that one layer works with, bytes kept of all layers for backward)
   for b rows of T tokens."""
-  cfg, w, m = plan.cfg, sizes.width(plan), plan.c.parallel.model
+  cfg, w, m = plan.cfg, sizes.width(plan), plan.c.parallel.tensor_parallel
   tokens, D, F = b * T, cfg.width, cfg.ffn / m
   heads, keys = cfg.heads / m * cfg.head_dim, cfg.kv_heads / m * cfg.head_dim
   between = tokens * D * w / (m if T % m == 0 else 1)
@@ -201,7 +231,7 @@ def attention_flops(plan, tokens, T):
   """Of all layers, forward; the kernel leaves out what the mask hides."""
   cfg = plan.cfg
   part = 2 if cfg.attention == 'splash' else 4
-  heads = cfg.heads * cfg.head_dim / plan.c.parallel.model
+  heads = cfg.heads * cfg.head_dim / plan.c.parallel.tensor_parallel
   return part * tokens * T * heads * cfg.layers
 
 
@@ -213,7 +243,9 @@ def product_flops(plan, tokens):
   """Of all layers' weights, forward."""
   cfg = plan.cfg
   wide = (2 * cfg.heads + 2 * cfg.kv_heads) * cfg.head_dim + 3 * cfg.ffn
-  return 2 * tokens * cfg.width * wide / plan.c.parallel.model * cfg.layers
+  return (
+    2 * tokens * cfg.width * wide / plan.c.parallel.tensor_parallel * cfg.layers
+  )
 
 
 def weights_read(plan, s, w):
@@ -223,7 +255,7 @@ def weights_read(plan, s, w):
 
 def activations_moved(plan, tokens, T):
   """Bytes of activations of one forward pass that go through HBM."""
-  cfg, w, m = plan.cfg, sizes.width(plan), plan.c.parallel.model
+  cfg, w, m = plan.cfg, sizes.width(plan), plan.c.parallel.tensor_parallel
   heads = (cfg.heads + 2 * cfg.kv_heads) * cfg.head_dim / m
   moved = tokens * (8 * cfg.width + 4 * heads + 4 * cfg.ffn / m) * w
   if cfg.attention != 'splash':
@@ -232,7 +264,7 @@ def activations_moved(plan, tokens, T):
 
 
 def wire_part(plan):
-  m = plan.c.parallel.model
+  m = plan.c.parallel.tensor_parallel
   return (m - 1) / m
 
 
@@ -252,6 +284,6 @@ def wire_data(plan, bytes_each):
 
 def wire_gathered(plan, s, w):
   """Bytes sent where every weight is gathered once; a replica has it all."""
-  if plan.c.parallel.kind == 'pmap':
+  if plan.c.parallel.strategy == 'pmap':
     return 0
   return wire_data(plan, w) * (plan.cfg.layers * s.layer + s.table)

@@ -69,5 +69,5 @@ def rollout(plan, costs):
   chip, calls = plan.pod.chip, plan.calls()
   best = {x.name: calls[x.name] * x.bound(chip)[1] for x in costs}
   worst = {x.name: calls[x.name] * sum(x.seconds(chip).values()) for x in costs}
-  tokens = plan.c.grpo.questions * plan.c.grpo.group * plan.mean_len
+  tokens = plan.c.grpo.prompts_per_step * plan.c.grpo.group_size * plan.mean_len
   return Rollout(best, worst, tokens)

@@ -40,7 +40,10 @@ def largest(plan, changes, apart):
     costs = arithmetic.costs(plan)
   except errors.UserError:
     return None
-  if plan.c.micro % plan.shards or plan.c.grpo.questions % plan.shards:
+  if (
+    plan.c.micro_batch_size % plan.shards
+    or plan.c.grpo.prompts_per_step % plan.shards
+  ):
     return None
   needs = [x.need + apart.get(x.name, 0) for x in costs]
   return max(needs), plan.pod.chip.hbm
@@ -62,31 +65,41 @@ def candidates(plan):
 
     return key, f'--config.{key}={value}', change
 
-  if c.parallel.kind == 'pmap':
-    yield config('parallel.kind', 'mesh')
+  if c.parallel.strategy == 'pmap':
+    yield config('parallel.strategy', 'mesh')
   for remat in ('dots', 'full')[('none', 'dots', 'full').index(cfg.remat) :]:
     yield config('compute.remat', remat, cfg_too=True)
   if cfg.dtype == 'float32':
     yield config('compute.dtype', 'bfloat16', cfg_too=True)
   if cfg.attention == 'einsum' and pod.chip.tpu:
     yield config('compute.attention', 'splash', cfg_too=True)
-  yield from (config('micro', n) for n in halves(c.micro, plan.shards))
+  yield from (
+    config('micro', n) for n in halves(c.micro_batch_size, plan.shards)
+  )
   for n in (16, 8, 4, 2):
-    if c.parallel.model < n <= cfg.kv_heads:
-      yield config('parallel.model', n)
-  yield from (config('sample.slots', n) for n in halves(plan.slots, 1))
+    if c.parallel.tensor_parallel < n <= cfg.kv_heads:
+      yield config('parallel.tensor_parallel', n)
+  yield from (config('sample.decode_slots', n) for n in halves(plan.slots, 1))
   if cfg.head_chunk > 128:
     yield config('compute.head_chunk', 128, cfg_too=True)
-  if c.grpo.beta:
-    yield config('grpo.beta', 0.0)
+  if c.grpo.kl_coef:
+    yield config('grpo.kl_coef', 0.0)
   for topology in larger(pod):
     words = f'--topology {topology}'
-    least = chips.pod(topology, pod.slices).devices // c.parallel.model
-    rows = {'micro': c.micro, 'grpo.questions': c.grpo.questions}
+    least = (
+      chips.pod(topology, pod.slices).devices // c.parallel.tensor_parallel
+    )
+    rows = {
+      'micro': c.micro_batch_size,
+      'grpo.prompts_per_step': c.grpo.prompts_per_step,
+    }
     for key, value in rows.items():
       if value < least:
         words += f' --config.{key}={least}'
-    change = lambda plan, topology=topology: on(plan, topology)
+
+    def change(plan, topology=topology):
+      return on(plan, topology)
+
     yield 'topology', words, change
 
 
@@ -110,9 +123,10 @@ def larger(pod):
 def on(plan, topology):
   """The plan on another pod, with at least as many rows as it has shards."""
   plan = dataclasses.replace(plan, pod=chips.pod(topology, plan.pod.slices))
-  questions = max(plan.c.grpo.questions, plan.shards)
+  questions = max(plan.c.grpo.prompts_per_step, plan.shards)
   c = dataclasses.replace(
-    plan.c, micro=max(plan.c.micro, plan.shards),
-    grpo=dataclasses.replace(plan.c.grpo, questions=questions),
-  )  # fmt: skip
+    plan.c,
+    micro=max(plan.c.micro_batch_size, plan.shards),
+    grpo=dataclasses.replace(plan.c.grpo, prompts_per_step=questions),
+  )
   return dataclasses.replace(plan, c=c)

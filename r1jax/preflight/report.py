@@ -37,9 +37,17 @@ def lines(plan, costs, knobs):
   """The whole report."""
   rollout = cost.rollout(plan, costs)
   return [
-    *head(plan), '', *memory(plan, costs), '', *verdict(plan, costs, knobs),
-    '', *time(plan, costs), '', *collectives(costs), *total(plan, rollout),
-  ]  # fmt: skip
+    *head(plan),
+    '',
+    *memory(plan, costs),
+    '',
+    *verdict(plan, costs, knobs),
+    '',
+    *time(plan, costs),
+    '',
+    *collectives(costs),
+    *total(plan, rollout),
+  ]
 
 
 def head(plan):
@@ -50,8 +58,8 @@ def head(plan):
     f'{c.init}: {parameters(cfg) / 1e9:.2f} B parameters, {cfg.dtype}, '
     f'remat {cfg.remat}, attention {cfg.attention}',
     f'rows of {plan.row_len:,} tokens ({plan.prompt_len:,} of the prompt), '
-    f'micro-batches of {c.micro} rows, {plan.micro_rows} a shard',
-    f'rollouts of {c.grpo.questions} x {c.grpo.group} samples, {plan.slots} '
+    f'micro-batches of {c.micro_batch_size} rows, {plan.micro_rows} a shard',
+    f'rollouts of {c.grpo.prompts_per_step} x {c.grpo.group_size} samples, {plan.slots} '
     f'slots a shard, {plan.mean_len:,} tokens a response',
     *['the teacher is counted as large as the policy'] * bool(c.teacher),
   ]
@@ -60,16 +68,32 @@ def head(plan):
 def memory(plan, costs):
   usable = plan.pod.chip.hbm
   rows = [
-    [x.name, *(n / GIB for n in (x.argument, x.output, x.alias, x.temp)),
-     x.resident / GIB, x.need / GIB, f'{x.need / usable:.0%}', x.source]
+    [
+      x.name,
+      *(n / GIB for n in (x.argument, x.output, x.alias, x.temp)),
+      x.resident / GIB,
+      x.need / GIB,
+      f'{x.need / usable:.0%}',
+      x.source,
+    ]
     for x in costs
     if x.own
-  ]  # fmt: skip
+  ]
   found = [f'GiB a chip, of {usable / GIB:.2f} that a program can use:']
   found += table(
-    ['program', 'arguments', 'output', 'in place', 'temporary', 'beside it',
-     'need', 'share', 'by'], rows,
-  )  # fmt: skip
+    [
+      'program',
+      'arguments',
+      'output',
+      'in place',
+      'temporary',
+      'beside it',
+      'need',
+      'share',
+      'by',
+    ],
+    rows,
+  )
   found += ['', 'GiB a chip by formula:']
   for x in (x for x in costs if x.parts):
     parts = ', '.join(f'{what} {n / GIB:.3f}' for what, n in x.parts)
@@ -117,9 +141,20 @@ def time(plan, costs):
   notes = [f'  {x.name}: {note}' for x in costs for note in x.notes]
   found = ['A call, a chip: TFLOP and GiB moved; milliseconds of each alone:']
   found += table(
-    ['program', 'TFLOP', 'HBM', 'ICI', 'DCN', 'compute ms', 'HBM ms', 'ICI ms',
-     'DCN ms', 'bound'], rows,
-  )  # fmt: skip
+    [
+      'program',
+      'TFLOP',
+      'HBM',
+      'ICI',
+      'DCN',
+      'compute ms',
+      'HBM ms',
+      'ICI ms',
+      'DCN ms',
+      'bound',
+    ],
+    rows,
+  )
   return found + notes
 
 
@@ -128,9 +163,17 @@ def collectives(costs, most=12):
   for x in costs:
     for key, count, size in x.collectives[:most]:
       rows.append(
-        [x.name, key.kind, key.dtype, key.axes, int(key.group), int(count),
-         size / GIB, key.wire(size) / GIB]
-      )  # fmt: skip
+        [
+          x.name,
+          key.kind,
+          key.dtype,
+          key.axes,
+          int(key.group),
+          int(count),
+          size / GIB,
+          key.wire(size) / GIB,
+        ]
+      )
   if not rows:
     return []
   return ['Collectives of a call, a chip: GiB of results, GiB sent:'] + [
@@ -162,19 +205,32 @@ def total(plan, rollout):
 def as_json(plan, costs, knobs, checks):
   """Everything, as plain values."""
   chip, rollout = plan.pod.chip, cost.rollout(plan, costs)
-  one = lambda x: {
-    field.name: getattr(x, field.name)
-    for field in dataclasses.fields(x)
-    if field.name not in ('collectives', 'parts')
-  }
+
+  def one(x):
+    return {
+      field.name: getattr(x, field.name)
+      for field in dataclasses.fields(x)
+      if field.name not in ('collectives', 'parts')
+    }
+
   return dict(
-    pod=plan.pod.name, devices=plan.pod.devices, hosts=plan.pod.hosts,
-    axes=dict(plan.axes), init=plan.c.init, hbm=chip.hbm,
-    parameters=parameters(plan.cfg), row_len=plan.row_len, calls=plan.calls(),
-    fits=all(x.fits(chip) for x in costs), knobs=[k for k, _ in knobs],
+    pod=plan.pod.name,
+    devices=plan.pod.devices,
+    hosts=plan.pod.hosts,
+    axes=dict(plan.axes),
+    init=plan.c.init,
+    hbm=chip.hbm,
+    parameters=parameters(plan.cfg),
+    row_len=plan.row_len,
+    calls=plan.calls(),
+    fits=all(x.fits(chip) for x in costs),
+    knobs=[k for k, _ in knobs],
     programs=[
-      one(x) | dict(
-        need=x.need, seconds=x.seconds(chip), bound=x.bound(chip)[0],
+      one(x)
+      | dict(
+        need=x.need,
+        seconds=x.seconds(chip),
+        bound=x.bound(chip)[0],
         parts=dict(x.parts),
         collectives=[
           dataclasses.asdict(key) | dict(count=float(n), bytes=float(size))
@@ -187,4 +243,4 @@ def as_json(plan, costs, knobs, checks):
       overlapped=rollout.best, one_by_one=rollout.worst, tokens=rollout.tokens
     ),
     checks=[dataclasses.asdict(x) for x in checks],
-  )  # fmt: skip
+  )

@@ -1,7 +1,9 @@
 """Could a perfect response be written, end, and be rewarded under this prompt,
 this tokenizer and these rewards?"""
 
-from r1jax import errors, generate, rewards
+from r1jax import errors
+from r1jax.data import templates
+from r1jax.rewards import registry
 
 RECORDS = 64  # how many are looked at
 # Rewards that a perfect response has whole.
@@ -12,18 +14,19 @@ def checks(Check, c, words, records):
   """The Checks of prompts, end tokens and ideal responses."""
   some = records[:: max(1, len(records) // RECORDS)][:RECORDS]
   try:
-    prompts = generate.encode(words, some, c.prompt)
+    prompts = templates.encode_prompts(words, some, c.prompt)
   except errors.UserError as error:
     yield Check('prompts', False, str(error))
     return
   longest = max(map(len, prompts))
   yield Check(
-    'prompts', True,
+    'prompts',
+    True,
     f'{longest} tokens at most in {len(some)} records, {c.prompt.max_len} '
     'allowed',
-  )  # fmt: skip
+  )
   yield Check('end token', *ending(c, words))
-  asked = [(r, p) for r, p in zip(some, prompts) if not rewards.is_code(r)]
+  asked = [(r, p) for r, p in zip(some, prompts) if not registry.is_code(r)]
   if not asked:
     yield Check('ideal responses', None, 'the records ask for programs')
     return
@@ -35,23 +38,27 @@ def checks(Check, c, words, records):
     )
   else:
     yield Check(
-      'ideal responses', True,
+      'ideal responses',
+      True,
       f'{len(found)} of {len(found)} end, fit and get every reward',
-    )  # fmt: skip
+    )
 
 
 def ending(c, words):
   """(good, text): whether the ids that end a row can be drawn, and are those
   that the chat template ends a turn with."""
-  ends = c.sample.ends or words.eos_ids
-  if not ends and not c.prompt.stop:
-    return False, 'neither an end token nor config.prompt.stop'
+  ends = c.sample.eos_ids or words.eos_ids
+  if not ends and not c.prompt.stop_strings:
+    return False, 'neither an end token nor config.prompt.stop_strings'
   lost = [n for n in ends if not 0 <= n < words.vocab_size]
   if lost:
     return False, f'{lost} are no ids of the tokenizer, so they are never drawn'
   named = ', '.join(f'{n} {words.decode([n])!r}' for n in ends)
   if c.prompt.template == 'chat':
-    user = lambda text: dict(role='user', content=text)
+
+    def user(text):
+      return dict(role='user', content=text)
+
     turn = dict(role='assistant', content='MARK')
     rest = words.chat([user('a'), turn, user('b')]).partition('MARK')[2]
     first = words.encode(rest)[:1]
@@ -59,7 +66,7 @@ def ending(c, words):
       return False, (
         f'the chat template ends a turn with {first[0]} '
         f'{words.decode(first)!r}, rows end with {named}: set '
-        'config.sample.ends'
+        'config.sample.eos_ids'
       )
   return True, named or 'none: stop texts alone end a response'
 
@@ -72,7 +79,7 @@ def ideal(c, words, record, prompt):
   text, short = '', ''
   for answer in (str(record.get('answer', '')), boxed(record)):
     text = written(c, answer)
-    _, parts = rewards.total(
+    _, parts = registry.weighted_rewards(
       {n: 1.0 for n in asked or ['format']}, [record], [text]
     )
     lost = [name for name in asked if not parts[name][0] == 1]
@@ -90,23 +97,21 @@ def ideal(c, words, record, prompt):
     )
   if words.decode(new) != text.removeprefix(c.prompt.prefill):
     return f'record {record["id"]}: {text!r} does not survive the tokenizer'
-  if len(new) + 1 > c.sample.max_new:
-    return (
-      f'record {record["id"]}: {len(new)} tokens, max_new is {c.sample.max_new}'
-    )
+  if len(new) + 1 > c.sample.max_new_tokens:
+    return f'record {record["id"]}: {len(new)} tokens, max_new_tokens is {c.sample.max_new_tokens}'
   return unstopped(c, words, new)
 
 
 def unstopped(c, words, new):
   """What keeps stop texts from ending these ids; '' where one does, or none is
   set."""
-  stops = [words.encode(text) for text in c.prompt.stop]
-  stops += [list(ids) for ids in c.sample.stops]
+  stops = [words.encode(text) for text in c.prompt.stop_strings]
+  stops += [list(ids) for ids in c.sample.stop_token_sequences]
   if not stops or any(new[-len(stop) :] == stop for stop in stops):
     return ''
   tail = [words.decode([n]) for n in new[-4:]]
   return (
-    f'no stop of config.prompt.stop ends it: the tokenizer writes its end as '
+    f'no stop of config.prompt.stop_strings ends it: the tokenizer writes its end as '
     f'{tail}'
   )
 

@@ -6,7 +6,8 @@ import math
 
 import jax
 
-from r1jax import errors, model, parallel
+from r1jax import errors
+from r1jax.models import transformer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,24 +33,29 @@ def of(plan):
   """The Sizes, from the shapes of the parameters and the table of specs."""
   cfg, w, axes = plan.cfg, width(plan), plan.axes
   cut, whole, layer, tables = 0, 0, 0, {}
-  specs = {} if plan.c.parallel.kind == 'pmap' else parallel.TABLE
+  specs = {} if plan.c.parallel.strategy == 'pmap' else transformer.PARTITION
   for path, leaf in leaves(cfg):
     name = path[-1].key
     spec = specs.get(name, ())
     loops = tuple(None if axis == 'data' else axis for axis in spec)
     cut += 4 * local(name, leaf.shape, spec, axes)
     here = local(name, leaf.shape, loops, axes)
-    whole += here * (w if name in parallel.TABLE else 4)
+    whole += here * (w if name in transformer.PARTITION else 4)
     if path[0].key == 'layers':
       layer += here / cfg.layers
     tables[name] = here
   column = 2 * w * cfg.layers * cfg.kv_heads * cfg.head_dim
-  column /= plan.c.parallel.model
+  column /= plan.c.parallel.tensor_parallel
   return Sizes(
-    cut, 2 * cut, whole, layer, tables[model.table(cfg)], tables['embed'],
+    cut,
+    2 * cut,
+    whole,
+    layer,
+    tables[transformer.table(cfg)],
+    tables['embed'],
     plan.slots * plan.row_len * column,
     plan.prompts * plan.prompt_len * column,
-  )  # fmt: skip
+  )
 
 
 def leaves(cfg):
@@ -61,7 +67,7 @@ def leaves(cfg):
 
 @functools.cache
 def _leaves(cfg):
-  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), cfg))
+  shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
   return jax.tree_util.tree_leaves_with_path(shapes)
 
 
@@ -73,7 +79,7 @@ def local(name, shape, spec, axes):
     if length % devices:
       raise errors.UserError(
         f'{name} has {length} along an axis that the {devices} devices of '
-        f"'{axis}' do not divide: change config.parallel.model or --topology"
+        f"'{axis}' do not divide: change config.parallel.tensor_parallel or --topology"
       )
     size /= devices
   return size

@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from r1jax import errors
-from r1jax.rewards import math_answer
+from r1jax.rewards.math import grading
 
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
 LETTER = re.compile(
@@ -22,7 +22,7 @@ def choice(records, texts):
   """1 where the final answer is the record's choice, else 0."""
   return np.array(
     [
-      chosen(record, math_answer.extract(text)) == record['answer']
+      chosen(record, grading.extract(text)) == record['answer']
       for record, text in zip(records, texts, strict=True)
     ],
     np.float32,

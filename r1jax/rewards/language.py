@@ -18,8 +18,9 @@ import re
 
 import numpy as np
 
-from r1jax import errors, templates
-from r1jax.rewards import math_value
+from r1jax import errors
+from r1jax.data import templates
+from r1jax.rewards.math import value_forms
 
 try:
   import rjieba
@@ -27,7 +28,7 @@ except ImportError:  # Characters are counted instead: see above.
   rjieba = None
 
 LANGUAGES = 'en', 'zh'
-FUNCTIONS = math_value.FUNCTIONS.union(
+FUNCTIONS = value_forms.FUNCTIONS.union(
   'lg max min mod gcd lcm lim sup inf det dim arg sinh cosh tanh arcsin arccos '
   'arctan'.split()
 )

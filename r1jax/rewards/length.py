@@ -17,7 +17,7 @@ def soft_overlong(length_N, max_len, cache):
   return np.clip(penalty_N, -1, 0).astype(np.float32)
 
 
-def brief(records, texts):
+def length_penalty(records, texts):
   """1 up to the record's `room` of characters (ROOM without one), falling
   evenly to 0 at twice as many."""
   rooms = [record.get('room', ROOM) for record in records]

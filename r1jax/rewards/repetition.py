@@ -5,7 +5,7 @@ import numpy as np
 WINDOW = 40  # characters of the pieces that may not come again and again
 
 
-def variety(records, texts):
+def repetition_penalty(records, texts):
   """1 less the share of pieces of WINDOW characters that stood before."""
   return np.array([1 - repeated(text, WINDOW) for text in texts], np.float32)
 

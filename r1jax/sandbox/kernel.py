@@ -141,20 +141,31 @@ def seccomp_filter():
     lines += [line(0x35, X32, 0, 1), refuse(EPERM)]
   lines += [
     *when(known['openat'], opening()),
-    *when(known['fcntl'], [
-      load(argument(1)), *(x for n in FCNTL for x in when(n, [ALLOW])),
-      refuse(EPERM),
-    ]),
+    *when(
+      known['fcntl'],
+      [
+        load(argument(1)),
+        *(x for n in FCNTL for x in when(n, [ALLOW])),
+        refuse(EPERM),
+      ],
+    ),
     # To read its own limits, not to set them: a program that shortens its CPU
     # time would look as if it had been killed from outside.
-    *when(known['prlimit64'], [
-      load(argument(0)), *unless(0, [refuse(EPERM)]),
-      load(argument(2)), *unless(0, [refuse(EPERM)]),
-      load(argument(2) + 4), *unless(0, [refuse(EPERM)]), ALLOW,
-    ]),
+    *when(
+      known['prlimit64'],
+      [
+        load(argument(0)),
+        *unless(0, [refuse(EPERM)]),
+        load(argument(2)),
+        *unless(0, [refuse(EPERM)]),
+        load(argument(2) + 4),
+        *unless(0, [refuse(EPERM)]),
+        ALLOW,
+      ],
+    ),
     *when(known['ioctl'], [refuse(ENOTTY)]),
     *when(known['clone3'], [refuse(ENOSYS)]),
-  ]  # fmt: skip
+  ]
   for number in numbers(ALLOWED).values():
     lines += when(number, [ALLOW])
   return b''.join([*lines, refuse(EPERM)])

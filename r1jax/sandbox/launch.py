@@ -72,10 +72,21 @@ def mounts():
   """What bubblewrap shows of the machine: libraries to read, a small /tmp."""
   shown, hidden = library.trees()
   options = [
-    '--unshare-user', '--unshare-ipc', '--unshare-pid', '--unshare-net',
-    '--unshare-uts', '--unshare-cgroup-try', '--die-with-parent', '--clearenv',
-    '--cap-drop', 'ALL', '--size', str(kernel.SCRATCH), '--tmpfs', '/tmp',
-  ]  # fmt: skip
+    '--unshare-user',
+    '--unshare-ipc',
+    '--unshare-pid',
+    '--unshare-net',
+    '--unshare-uts',
+    '--unshare-cgroup-try',
+    '--die-with-parent',
+    '--clearenv',
+    '--cap-drop',
+    'ALL',
+    '--size',
+    str(kernel.SCRATCH),
+    '--tmpfs',
+    '/tmp',
+  ]
   for path in (*shown, library.interpreter()):
     if os.path.islink(path) and os.path.dirname(path) == '/':
       options += ['--symlink', os.readlink(path), path]

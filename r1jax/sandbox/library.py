@@ -23,9 +23,14 @@ def interpreter():
 def trees():
   """(folders to show, folders in them to hide), where mounts can do so."""
   shown = existing(
-    '/lib', '/lib64', '/usr/lib', '/usr/lib64', *_python_libraries(),
-    *_standard(), *FILES,
-  )  # fmt: skip
+    '/lib',
+    '/lib64',
+    '/usr/lib',
+    '/usr/lib64',
+    *_python_libraries(),
+    *_standard(),
+    *FILES,
+  )
   hidden = [
     path
     for tree in shown
@@ -66,10 +71,14 @@ def existing(*paths):
 
 def _standard():
   """Folders of the standard library."""
-  paths = sysconfig.get_paths(vars=dict(
-    base=sys.base_prefix, platbase=sys.base_exec_prefix,
-    installed_base=sys.base_prefix, installed_platbase=sys.base_exec_prefix,
-  ))  # fmt: skip
+  paths = sysconfig.get_paths(
+    vars=dict(
+      base=sys.base_prefix,
+      platbase=sys.base_exec_prefix,
+      installed_base=sys.base_prefix,
+      installed_platbase=sys.base_exec_prefix,
+    )
+  )
   return existing(paths['stdlib'], paths['platstdlib'])
 
 

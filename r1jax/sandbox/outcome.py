@@ -15,12 +15,27 @@ OF_ANSWERS = {wire.Unsupported.__name__, *(x.__name__ for x in wire.KINDS)}
 RAISED = {
   x.__name__: x
   for x in (
-    ArithmeticError, AssertionError, AttributeError, EOFError,
-    FileNotFoundError, IndexError, KeyError, LookupError, MemoryError,
-    NameError, NotImplementedError, OSError, OverflowError, PermissionError,
-    RecursionError, RuntimeError, TypeError, ValueError, ZeroDivisionError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    FileNotFoundError,
+    IndexError,
+    KeyError,
+    LookupError,
+    MemoryError,
+    NameError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    PermissionError,
+    RecursionError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    ZeroDivisionError,
   )
-}  # fmt: skip
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,10 +31,15 @@ class Process:
     self.began, self.status = time.monotonic(), None
     try:
       self.child = subprocess.Popen(
-        launch.command(tier), bufsize=0, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd='/',
-        env=launch.ENVIRONMENT, start_new_session=True,
-      )  # fmt: skip
+        launch.command(tier),
+        bufsize=0,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd='/',
+        env=launch.ENVIRONMENT,
+        start_new_session=True,
+      )
     except OSError as error:
       raise Stopped('infra', f'cannot start {tier.name}: {error}') from error
     os.set_blocking(self.child.stdin.fileno(), False)

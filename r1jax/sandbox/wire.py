@@ -67,9 +67,14 @@ def decode(text):
     if end == len(text):
       return _read(tree, MAX_DEPTH)
   except (
-    StopIteration, ValueError, TypeError, RecursionError, OverflowError,
-    LookupError, MemoryError,
-  ) as error:  # fmt: skip
+    StopIteration,
+    ValueError,
+    TypeError,
+    RecursionError,
+    OverflowError,
+    LookupError,
+    MemoryError,
+  ) as error:
     raise Malformed(type(error).__name__) from None
   raise Malformed('more than one value')
 

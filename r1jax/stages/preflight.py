@@ -7,17 +7,17 @@ import pathlib
 import jax
 
 from r1jax import config as configs
-from r1jax import rl_config
 from r1jax.preflight import (
   arithmetic,
   checks,
   chips,
   knobs,
   plan,
-  programs,
   report,
   shapes,
 )
+from r1jax.preflight.compiler import programs
+from r1jax.rl import rl_config
 
 Config = rl_config.Config
 
@@ -25,23 +25,33 @@ Config = rl_config.Config
 def add_options(parser):
   """What preflight is told beside the config of the run."""
   parser.add_argument(
-    '--topology', metavar='CHIP:SHAPE', required=True,
+    '--topology',
+    metavar='CHIP:SHAPE',
+    required=True,
     help=f'like v5e:16x16; chips: {", ".join(chips.CHIPS)}',
-  )  # fmt: skip
+  )
   parser.add_argument(
-    '--slices', metavar='N', type=int, default=0,
+    '--slices',
+    metavar='N',
+    type=int,
+    default=0,
     help='slices joined by the data-centre network; also sets '
     'config.parallel.slices, which is the default',
-  )  # fmt: skip
+  )
   parser.add_argument(
-    '--length', metavar='TOKENS', type=int, default=0,
+    '--length',
+    metavar='TOKENS',
+    type=int,
+    default=0,
     help='of a mean response, for the time; the longest is the default',
-  )  # fmt: skip
+  )
   parser.add_argument(
-    '--pass-rate', metavar='P', type=float,
+    '--pass-rate',
+    metavar='P',
+    type=float,
     help='of the base, for the share of groups without a signal; measured '
     'where the model is here and small',
-  )  # fmt: skip
+  )
   parser.add_argument(
     '--formula', action='store_true', help='compile nothing: arithmetic alone'
   )
@@ -82,8 +92,8 @@ def uncompiled(run, options):
     return '--formula'
   if not run.pod.chip.tpu:
     return f'there is no compiler for {run.pod.chip.name} here'
-  if run.c.parallel.kind != 'mesh':
-    return 'config.parallel.kind is not mesh'
+  if run.c.parallel.strategy != 'mesh':
+    return 'config.parallel.strategy is not mesh'
   if not programs.has_compiler():
     return "libtpu is not installed (pip install 'r1jax[preflight]')"
   return ''

@@ -5,32 +5,22 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Literal
 
+import ml_collections
 import numpy as np
 
-from r1jax import (
-  config as configs,
-)
-from r1jax import (
-  convert,
-  data,
-  errors,
-  estimates,
-  fit,
-  generate,
-  hosts,
-  losses,
-  metrics,
-  model,
-  parallel,
-  policy,
-  spmd,
-  tasks,
-  train,
-)
+from r1jax import config as configs
+from r1jax import errors, losses
+from r1jax.checkpoints import policy, pretrained
 from r1jax.config import option
-from r1jax.rewards import preference
+from r1jax.data import batching, record_files, tasks, templates
+from r1jax.distributed import device_placement, hosts, programs
+from r1jax.evaluation import statistics
+from r1jax.models import transformer
+from r1jax.rewards import reward_model
+from r1jax.training import loop, metrics, optimizer, run_directory, train_step
 
 TEXTS = dict(pairwise=('chosen', 'rejected'), pointwise=('response',))
 BINS = 10  # of the calibration error
@@ -57,90 +47,128 @@ class Config:
   )
   steps: int = option(0, 'optimiser steps; 0: as the epochs say', least=0)
   epochs: int = option(1, 'passes over the data (R1: 1)', least=1)
-  batch: int = option(256, 'records a step (R1: 256)', least=1)
-  micro: int = option(
+  batch_size: int = option(256, 'records a step (R1: 256)', least=1)
+  micro_batch_size: int = option(
     16, 'records whose gradient is computed at one time', least=1
   )
   max_len: int = option(
     8192, 'most tokens of prompt and response (R1: 8192)', least=2
   )
-  buckets: int = option(4, 'row lengths to pad to', least=1)
+  length_buckets: int = option(4, 'row lengths to pad to', least=1)
   seed: int = option(0, 'of the held-out prompts and the order', least=0)
   save_every: int = option(200, 'steps between checkpoints', least=1)
   keep: int = option(2, 'newest checkpoints that are kept', least=1)
-  prompt: generate.PromptConfig = generate.PromptConfig()
+  prompt: templates.PromptConfig = templates.PromptConfig()
   compute: policy.ComputeConfig = policy.ComputeConfig()
-  optim: train.OptimConfig = train.OptimConfig(lr=6e-6)
-  parallel: parallel.ParallelConfig = parallel.ParallelConfig()
+  optim: optimizer.OptimConfig = optimizer.OptimConfig(lr=6e-6)
+  parallel: device_placement.ParallelConfig = device_placement.ParallelConfig()
 
 
-def run(config, workdir):
+def run(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> None:
   """Trains, and leaves the reward model in workdir/model, as transformers and
   the rl stage open it."""
-  c = configs.build(Config, config)
+  settings, config = config, configs.build(Config, config)
   workdir = pathlib.Path(workdir)
-  place = parallel.placement(c.parallel)
-  fit.check(c, place.rows)
-  records, held = load_records(c)
-  params, cfg, words = policy.load(c.init, c.compute, None, c.seed, True)
+  placement = device_placement.placement(config.parallel)
+  loop.check_batch_size(config, placement.num_shards)
+  records, held_out_records = load_records(config)
+  params, cfg, tokenizer = policy.load(
+    config.init, config.compute, None, config.seed, True
+  )
   if not cfg.score:
-    params, cfg = model.with_score(params, cfg)
-  rows, held_rows = (encode(words, x, c) for x in (records, held))
-  policy.check_length(cfg, max(len(x) for row in rows + held_rows for x in row))
-  parallel.shardings(place, params)  # Refuses what the mesh cannot cut.
-  hosts.agree(workdir, config=c, records=records + held)
-  hosts.once(lambda: configs.claim(workdir, Config, config))
-  if hosts.once((workdir / 'model').exists):
-    print(f'{workdir} is finished: the model is in {workdir / "model"}')
+    params, cfg = transformer.with_score(params, cfg)
+  rows = encode(tokenizer, records, config)
+  held_out_rows = encode(tokenizer, held_out_records, config)
+  longest = max(len(ids) for row in rows + held_out_rows for ids in row)
+  policy.check_length(cfg, longest)
+  device_placement.shardings(placement, params)  # refuses an uneven mesh
+  if run_directory.claim(
+    workdir, Config, settings, 'model', records=records + held_out_records
+  ):
     return
-
-  steps = fit.steps(c, len(rows))
-  tx = train.optimizer(c.optim, steps)
-  state = parallel.new_state(place, params, tx)
+  steps = loop.num_steps(config, len(rows))
+  tx = optimizer.optimizer(config.optim, steps)
+  state = train_step.create_state(placement, params, tx)
   del params
-  score = spmd.map_rows(place, preference.make_score, cfg)
+  dataset = Dataset(
+    config=config,
+    placement=placement,
+    records=records,
+    rows=rows,
+    held_out_records=held_out_records,
+    held_out_rows=held_out_rows,
+    scores=reward_model.scores_program(placement, cfg),
+    last_step=steps,
+  )
+  updates = train_step.update_programs(
+    placement, make_loss(programs.shard_config(placement, cfg), config.kind), tx
+  )
+  writer = metrics.Writer(workdir, hosts.index())
+  state, scores = loop.fit(config, placement, updates, writer, state, dataset)
+  reward = dict(
+    kind=config.kind,
+    part=config.part,
+    template=config.prompt.template,
+    prefill=config.prompt.prefill,
+    max_len=config.max_len,
+  )
+  reward |= {name.removeprefix('eval/'): x for name, x in scores.items()}
+  params = device_placement.get_state(state.params)
+  hosts.run_once(
+    lambda: pretrained.save(workdir / 'model', params, cfg, tokenizer, reward)
+  )
 
-  def micro_batches(n_B):
-    mine = [rows[n] for n in n_B]
-    tokens = sum(len(x) for row in mine for x in row)
-    return batch(mine, [label(records[n]) for n in n_B], c), tokens
 
-  def evaluate(params, step):
-    if step < steps and not (c.eval_every and step % c.eval_every == 0):
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """What loop.fit learns from: for each record a row of ids, or a pair."""
+
+  config: Config
+  placement: device_placement.Placement
+  records: list[dict]
+  rows: list[tuple[list[int], ...]]
+  held_out_records: list[dict]
+  held_out_rows: list[tuple[list[int], ...]]
+  scores: Callable  # the compiled program that scores held-out rows
+  last_step: int
+
+  @property
+  def size(self) -> int:
+    return len(self.rows)
+
+  def micro_batches(self, index_B: np.ndarray) -> tuple[list[dict], int]:
+    """(the micro-batches of these records, their number of tokens)."""
+    rows = [self.rows[n] for n in index_B]
+    labels = [label(self.records[n]) for n in index_B]
+    tokens = sum(len(ids) for row in rows for ids in row)
+    return batch(rows, labels, self.config), tokens
+
+  def evaluate(self, params: dict, step: int) -> dict[str, float]:
+    """Held-out accuracy and calibration, where it is time for them."""
+    every = self.config.eval_every
+    if step < self.last_step and not (every and step % every == 0):
       return {}
-    return measure(score, params, held_rows, held, c)
-
-  state, facts = fit.fit(
-    c,
-    metrics.Writer(workdir, hosts.index()),
-    state,
-    spmd.train_step(place, loss_fn(spmd.on(place, cfg), c.kind), tx),
-    len(rows),
-    micro_batches,
-    evaluate,
-  )
-  facts = {name.removeprefix('eval/'): x for name, x in facts.items()}
-  about = dict(
-    kind=c.kind, part=c.part, template=c.prompt.template,
-    prefill=c.prompt.prefill, max_len=c.max_len,
-  )  # fmt: skip
-  params = parallel.get_state(state.params)
-  hosts.once(
-    lambda: convert.save(workdir / 'model', params, cfg, words, about | facts)
-  )
+    return measure(
+      self.placement,
+      self.scores,
+      params,
+      self.held_out_rows,
+      self.held_out_records,
+      self.config,
+    )
 
 
 def load_records(c):
   """(training records, held-out records), each fit to be learnt from."""
-  records = tasks.load(c.data, c.seed)
+  records = tasks.load_records(c.data, c.seed)
   if c.eval_data:
-    held = tasks.load(c.eval_data, c.seed + 1)
+    held = tasks.load_records(c.eval_data, c.seed + 1)
   else:
-    records, held = data.split(records, c.held_out, c.seed)
+    records, held = record_files.split(records, c.held_out, c.seed)
   for record in records + held:
     for key in TEXTS[c.kind]:
       text = record.get(key)
-      if not isinstance(text, str) or not preference.judged(text, c.part):
+      if not isinstance(text, str) or not reward_model.judged(text, c.part):
         raise errors.UserError(
           f'record {record["id"]} has no text {key!r} with a {c.part} in it, '
           f'which config.kind={c.kind} and config.part={c.part} ask for: drop '
@@ -165,7 +193,7 @@ def encode(words, records, c):
   columns = []
   for key in TEXTS[c.kind]:
     texts = [record[key] for record in records]
-    columns.append(preference.encode(words, c.prompt, c.part, records, texts))
+    columns.append(reward_model.encode(words, c.prompt, c.part, records, texts))
     for record, row in zip(records, columns[-1]):
       if len(row) > c.max_len:
         raise errors.UserError(
@@ -178,31 +206,35 @@ def encode(words, records, c):
 def batch(rows, labels, c):
   """The micro-batches of a step, pairs kept together: [B, P, L], P responses of
   a record. The weights are 1 / all records."""
-  assert len(rows) % c.micro == 0
+  assert len(rows) % c.micro_batch_size == 0
   lengths = [max(map(len, row)) for row in rows]
-  buckets = data.lengths(c.max_len, c.buckets)
+  buckets = batching.lengths(c.max_len, c.length_buckets)
   parts = []
-  for index, width in data.micro_batches(lengths, c.micro, buckets):
-    flat = preference.pad([x for n in index for x in rows[n]], width)
-    tokens_BPL, pos_BPL = (a.reshape(c.micro, -1, width) for a in flat)
+  for index, width in batching.micro_batches(
+    lengths, c.micro_batch_size, buckets
+  ):
+    flat = reward_model.pad([x for n in index for x in rows[n]], width)
+    tokens_BPL, pos_BPL = (
+      a.reshape(c.micro_batch_size, -1, width) for a in flat
+    )
     parts.append(
       dict(
         tokens_BPL=tokens_BPL,
         pos_BPL=pos_BPL,
         label_B=np.array([labels[n] for n in index], np.float32),
-        weight_B=np.full(c.micro, 1 / len(rows), np.float32),
+        weight_B=np.full(c.micro_batch_size, 1 / len(rows), np.float32),
       )
     )
   return parts
 
 
-def loss_fn(cfg, kind):
+def make_loss(cfg, kind):
   """Bradley-Terry of a pair, or cross entropy of a single response."""
 
   def fn(params, batch):
     B, P, L = batch['tokens_BPL'].shape
     flat = (batch[name].reshape(-1, L) for name in ('tokens_BPL', 'pos_BPL'))
-    score_BP = model.scores(params, cfg, *flat).reshape(B, P)
+    score_BP = transformer.scores(params, cfg, *flat).reshape(B, P)
     if kind == 'pairwise':
       chosen_B, rejected_B = score_BP[:, 0], score_BP[:, 1]
       return losses.preference_loss(chosen_B, rejected_B, batch['weight_B'])
@@ -213,12 +245,12 @@ def loss_fn(cfg, kind):
   return fn
 
 
-def measure(score, params, rows, records, c):
+def measure(placement, scores, params, rows, records, c):
   """Accuracy with its 95 % interval, calibration, and the centre of scores."""
   flat = [x for row in rows for x in row]
-  score_NP = preference.score_rows(score, params, flat, c.micro).reshape(
-    len(rows), -1
-  )
+  score_NP = reward_model.score_rows(
+    placement, scores, params, flat, c.micro_batch_size
+  ).reshape(len(rows), -1)
   right_N = np.array([label(record) for record in records])
   logit_N, centre = score_NP[:, 0], 0.0
   if c.kind == 'pairwise':
@@ -227,14 +259,18 @@ def measure(score, params, rows, records, c):
     logit_N = np.concatenate([logit_N, -logit_N])
     right_N = np.concatenate([right_N, ~right_N])
   correct_N = (logit_N > 0) == right_N
-  chance_N = preference.sigmoid(logit_N)
+  chance_N = reward_model.sigmoid(logit_N)
   accuracy = float(correct_N[: len(rows)].mean())
-  low, high = estimates.wilson(accuracy * len(rows), len(rows))
+  low, high = statistics.wilson(accuracy * len(rows), len(rows))
   found = dict(
-    records=len(rows), accuracy=accuracy, low=low, high=high,
+    records=len(rows),
+    accuracy=accuracy,
+    low=low,
+    high=high,
     calibration_error=calibration_error(chance_N, right_N),
-    brier=float(np.mean((chance_N - right_N) ** 2)), centre=centre,
-  )  # fmt: skip
+    brier=float(np.mean((chance_N - right_N) ** 2)),
+    centre=centre,
+  )
   print(
     f'held out: accuracy {accuracy:.3f} [{low:.3f}, {high:.3f}] of '
     f'{len(rows)}, calibration error {found["calibration_error"]:.3f}, '

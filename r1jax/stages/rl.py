@@ -6,236 +6,240 @@ import dataclasses
 import functools
 import pathlib
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 
 import jax
+import ml_collections
+import numpy as np
 
-from r1jax import (
-  checkpoint,
-  convert,
-  data,
-  errors,
-  generate,
-  grpo,
-  held_out,
-  hosts,
-  metrics,
-  parallel,
-  rl_config,
-  rl_run,
-  spmd,
-  train,
-  verifiers,
-  watch,
-)
-from r1jax import (
-  config as configs,
-)
+from r1jax import errors
+from r1jax.checkpoints import pretrained
+from r1jax.data import batching
+from r1jax.distributed import device_placement, hosts, watchdog
+from r1jax.evaluation import held_out
+from r1jax.rl import grpo, log, rl_config, setup
+from r1jax.rl.rollouts import Rollout, make_batch, rewards_of, sample_rollout
+from r1jax.rl.setup import Position, RlState, Run
+from r1jax.training import checkpoint, optimizer, train_step
 
 Config = rl_config.Config
 
 
-def run(config, workdir):
+def run(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> None:
   """Trains, and leaves the model in workdir/model as transformers opens it."""
-  c = configs.build(Config, config)
   workdir = pathlib.Path(workdir)
-  place, drawing = parallel.placements(c.parallel)
-  rl_config.check(c, place, drawing)
-  records, held = rl_config.load_records(c)
   with contextlib.ExitStack() as stack:
-    judges = stack.enter_context(verifiers.opened(c.verify, records + held))
-    executor = stack.enter_context(ThreadPoolExecutor(2))
-    r, params = rl_run.load(c, place, drawing, records, held, judges, executor)
-    tier = judges.tier and judges.tier.name
-    hosts.agree(workdir, config=c, records=records + held, sandbox=tier)
-    hosts.once(lambda: configs.claim(workdir, Config, config))
-    if hosts.once((workdir / 'model').exists):
-      print(f'{workdir} is finished: the model is in {workdir / "model"}')
+    opened = setup.open_run(stack, config, workdir)
+    if opened is None:
       return
-    tx = train.optimizer(c.optim, c.steps)
-    state = dict(train=parallel.new_state(place, params, tx))
-    if c.grpo.beta and not c.teacher:
-      state['ref'] = parallel.put_state(drawing, params)
-    del params
-    manager = checkpoint.open_manager(workdir / 'checkpoints', c.keep, c.best)
-    found = checkpoint.restore(manager, state)
-    facts = dict(step=0, cursor=0, ref_step=0)
-    if found:
-      state, facts, _ = found
-      print(f'going on from step {facts["step"]} of {workdir}')
-    writer = metrics.Writer(workdir, hosts.index())
-    writer.rewind(facts['step'] if found else -1)
-    loss_fn = grpo.make_loss(
-      c.grpo, spmd.on(place, r.cfg), c.sample.temperature
-    )
-    r = dataclasses.replace(
-      r, writer=writer, step=spmd.train_step(place, loss_fn, tx),
-      first=facts['step'], started=time.time(),
-      saved=lambda step: not step or checkpoint.saved(manager, step),
-    )  # fmt: skip
-    if not found and c.eval.every:
-      line = dict(step=0) | r.evaluate(state['train'].params, 0)
-      writer.write(line)
+    run, state, position = opened
+    if run.config.eval.every and run.checkpoints.latest_step() is None:
+      line = dict(step=0) | log.evaluate(run, state, 0)
+      run.writer.write(line)
       print(held_out.base_rate(line), flush=True)
-
-    stack.callback(writer.close)
-    stack.callback(checkpoint.close, manager)
-    pending = None  # the rollout that config.grpo.late learns from next
-
-    def save():
-      # What is pending is drawn again.
-      kept = dict(facts, cursor=pending.cursor) if pending else facts
-      checkpoint.save(manager, facts['step'], state, kept, facts['score'])
-
-    try:
-      while facts['step'] < c.steps:
-        before = facts['step']
-        state, facts, pending = one_rollout(r, state, facts, pending)
-        if crossed(c.save_every, before, facts['step']):
-          save()
-        hosts.boundary()
-    except errors.ToldToEnd:
-      # Of a rollout that was not learnt from, nothing is in state and facts.
-      if facts['step'] > (manager.latest_step() or 0):
-        save()
-      raise
-    if c.steps > (manager.latest_step() or 0):
-      save()
-    params = parallel.get_state(state['train'].params)
-    export = lambda: convert.save(workdir / 'model', params, r.cfg, r.words)
-    hosts.once(export)
+    if run.config.grpo.max_staleness:
+      state = train_one_step_late(run, state, position)
+    else:
+      state = train(run, state, position)
+    params = device_placement.get_state(state.train.params)
+    hosts.run_once(
+      functools.partial(
+        pretrained.save, workdir / 'model', params, run.cfg, run.tokenizer
+      )
+    )
 
 
-def crossed(every, before, after):
-  """Whether a multiple of `every` lies in (before, after]."""
-  return bool(every) and after // every > before // every
-
-
-def one_rollout(r, state, facts, pending):
-  """Draws, rewards and learns from one rollout; returns state, facts, and the
-  rollout that is to be learnt from next where config.grpo.late."""
-  c, began = r.c, time.time()
-  if 'ref' in state and crossed(
-    c.grpo.ref_every, facts['ref_step'], facts['step']
-  ):
-    state = dict(state, ref=r.lend(parallel.copy(state['train'].params)))
-    facts = dict(facts, ref_step=facts['step'])
-  params, ref = r.lend(state['train'].params), state.get('ref', r.teacher)
-  with watch.nothing_lost(functools.partial(r.saved, facts['step'])):
-    if c.grpo.late and not pending:
-      pending, facts = roll(r, params, ref, facts)
-    last = facts['step'] + c.grpo.updates >= c.steps
-    ahead = lambda: (None, facts)
-    if not (pending and last):
-      ahead = r.start(roll, r, params, ref, facts)
-    rolled = pending or ahead()[0]
-    hosts.boundary()  # The last one before the state changes.
-  state, lines, times = learn(r, state, facts['step'], rolled)
-  following, facts = ahead()
-  times |= dict(seconds=time.time() - began)
-  if r.drawing is not r.place and following:
-    times |= idle(times, following.times)
-  step, score = report(r, state, facts['step'], rolled, lines, times)
-  facts = dict(facts, step=step, score=score)
-  return state, facts, following if c.grpo.late else None
-
-
-def idle(times, drawn):
-  """The shares of the time in which the two groups of devices had no work."""
-  busy = dict(train=times['time/update'], draw=sum(drawn.values()))
-  share = lambda busy: max(0.0, 1 - busy / times['seconds'])
-  return {f'time/idle_{name}': share(x) for name, x in busy.items()}
-
-
-@dataclasses.dataclass(frozen=True)
-class Rolled:
-  """A rollout whose rewards may still be on their way."""
-
-  samples: generate.Samples
-  batch: dict  # its rows, with old and reference log-probabilities
-  max_new: int
-  cursor: int  # where its questions begin
-  times: dict  # seconds of its parts
-
-
-def roll(r, params, ref, facts):
-  """(Rolled, facts): draws a rollout, and while its rewards are computed the
-  log-probabilities of the policy that drew it and of the reference."""
-  c, began, max_new = r.c, time.time(), r.max_new(facts['step'])
-  samples, cursor = rl_run.draw(r, params, facts)
-  sampled = time.time()
-  batch = grpo.columns(samples.rollout)
-  buckets = data.lengths(batch['tokens_BL'].shape[1], c.buckets)
-  if c.grpo.old == 'trainer' and not grpo.on_policy(c.grpo):
-    batch['old_BL'] = grpo.score(r.score, params, batch, c.micro, buckets)
-  if c.grpo.beta:
-    batch['ref_BL'] = grpo.score(r.score_ref, ref, batch, c.micro, buckets)
-  times = {'time/sample': sampled - began, 'time/score': time.time() - sampled}
-  rolled = Rolled(samples, batch, max_new, facts['cursor'], times)
-  return rolled, dict(facts, cursor=cursor)
-
-
-def learn(r, state, step, rolled):
-  """(state, a line of metrics an update, seconds): updates the policy by a
-  rollout."""
-  c, began = r.c, time.time()
-  shaped = grpo.shape_rewards(c.grpo, rolled.samples, rolled.max_new)
-  waited = time.time() - began
-  batch = grpo.with_advantages(c.grpo, rolled.batch, *shaped)
-  buckets = data.lengths(batch['tokens_BL'].shape[1], c.buckets)
-  lines = []
-  for mini in grpo.mini_batches(c.grpo, batch, (c.seed, step), rolled.max_new):
-    micro = [part for _, part in data.cut(mini, c.micro, buckets)]
-    new, sums = r.step(state['train'], micro)
-    state, sums = dict(state, train=new), jax.device_get(sums)
-    watch.beat()
-    step += 1
-    train.stop_if_stuck(c.optim, sums['skipped'], step, c.steps)
-    rate = train.learning_rate(c.optim, c.steps)(step - 1)
-    lines.append(dict(step=step, lr=rate) | grpo.update_metrics(c.grpo, sums))
-  updated = time.time() - began - waited
-  return state, lines, {'time/rewards': waited, 'time/update': updated}
-
-
-def report(r, state, before, rolled, lines, times):
-  """Writes down a rollout and its updates, evaluates where it is time to;
-  returns the step and the score."""
-  c, samples, step = r.c, rolled.samples, lines[-1]['step']
-  line = (
-    rollout_metrics(r, samples)
-    | rolled.times
-    | verdicts(r)
-    | times
-    | {
-      'tokens_per_s': samples.length_N.sum() / times['seconds'],
-      'time/waiting': times['time/rewards'] / times['seconds'],
-      'time/programs': metrics.programs(),
+def train(run: Run, state: RlState, position: Position) -> RlState:
+  """Samples each rollout with the newest policy and learns from it."""
+  while position.step < run.config.steps:
+    began = time.time()
+    state, position = refresh_reference(run, state, position)
+    with exit_early_if_saved(run, position):
+      params, ref_params = rollout_params(run, state)
+      rollout, position_after = sample_rollout(
+        run, params, ref_params, position
+      )
+      # The last time that this state can be saved: update() donates it.
+      end_if_terminating(run, state, position)
+    sampled = time.time()
+    rewards = rewards_of(rollout)
+    scored = time.time()
+    batch = make_batch(run, rollout, rewards)
+    state, lines = update(run, state, batch, position.step, rollout)
+    seconds = {
+      'time/rewards': scored - sampled,
+      'time/update': time.time() - scored,
+      'seconds': time.time() - began,
     }
+    score = log.log_step(run, state, rollout, rewards, lines, seconds)
+    position = after_updates(position_after, lines, score)
+    save_if_due(run, state, position)
+    end_if_terminating(run, state, position)
+  save(run, state, position)
+  return state
+
+
+def train_one_step_late(
+  run: Run, state: RlState, position: Position
+) -> RlState:
+  """Learns from each rollout while the next one is sampled (max_staleness=1).
+
+  position is that of the rollout to learn from next. It is sampled again, by a
+  newer policy, if the run is resumed.
+  """
+  rollout = None
+  while position.step < run.config.steps:
+    began = time.time()
+    state, position = refresh_reference(run, state, position)
+    is_last = position.step + run.config.grpo.updates >= run.config.steps
+    with exit_early_if_saved(run, position):
+      params, ref_params = rollout_params(run, state)
+      if rollout is None:
+        rollout, position_after = sample_rollout(
+          run, params, ref_params, position
+        )
+      if not is_last:
+        next_position = dataclasses.replace(
+          position, next_prompt=position_after.next_prompt
+        )
+        future = start_rollout(run, params, ref_params, next_position)
+      end_if_terminating(run, state, position)
+    sampled = time.time()
+    rewards = rewards_of(rollout)
+    scored = time.time()
+    batch = make_batch(run, rollout, rewards)
+    state, lines = update(run, state, batch, position.step, rollout)
+    seconds = {
+      'time/rewards': scored - sampled,
+      'time/update': time.time() - scored,
+    }
+    learnt, position_of_next = rollout, position_after
+    if not is_last:
+      rollout, position_after = future.result()
+    seconds['seconds'] = time.time() - began
+    if run.has_rollout_devices and not is_last:
+      seconds |= log.idle_shares(seconds, rollout)
+    score = log.log_step(run, state, learnt, rewards, lines, seconds)
+    position = after_updates(position_of_next, lines, score)
+    save_if_due(run, state, position)
+    end_if_terminating(run, state, position)
+  save(run, state, position)
+  return state
+
+
+def refresh_reference(
+  run: Run, state: RlState, position: Position
+) -> tuple[RlState, Position]:
+  """Makes the policy the reference every config.grpo.ref_every steps (R1)."""
+  every = run.config.grpo.ref_every
+  if state.ref is None or not log.crossed(
+    every, position.ref_step, position.step
+  ):
+    return state, position
+  # A copy, since the update donates the policy's buffers.
+  params = device_placement.copy(state.train.params)
+  if run.has_rollout_devices:
+    params = device_placement.put_state(run.rollout_placement, params)
+  return (
+    state.replace(ref=params),
+    dataclasses.replace(position, ref_step=position.step),
   )
-  lines[0] |= line
-  score = None
-  if crossed(c.eval.every, before, step):
-    lines[-1] |= r.evaluate(state['train'].params, step)
-    score = float(lines[-1]['eval/pass1'])
-  for one in lines:
-    r.writer.write(one)
-  r.writer.samples(generate.lines(samples, step, c.log_samples))
-  shown = line | lines[-1] | dict(delta_logp=lines[0]['delta_logp'])
-  print(metrics.progress(step, c.steps, shown, r.started, r.first), flush=True)
-  return step, score
 
 
-def verdicts(r):
-  """How many answers the verifiers gave up on since the last time."""
-  counts = hosts.gather(r.verifiers.taken() if r.verifiers else {})
-  return {f'verify/{kind}': sum(x[kind] for x in counts) for kind in counts[0]}
+def rollout_params(run: Run, state: RlState) -> tuple[dict, dict | None]:
+  """The policy's and the reference's parameters on the rollout devices."""
+  ref_params = run.teacher_params if run.config.teacher else state.ref
+  return setup.policy_params(run, state), ref_params
 
 
-def rollout_metrics(r, samples):
-  """What the rollout was like, before the update."""
-  slots = min(r.c.sample.slots, len(samples.texts) // r.drawing.rows)
-  offered = max(1, samples.rollout.steps.sum() * slots)
-  return generate.summary(samples) | {
-    'dead_groups': grpo.dead_groups(r.c.grpo, samples.reward_N).mean(),
-    'occupancy': samples.rollout.live.sum() / offered,
-  }
+def start_rollout(
+  run: Run, params: dict, ref_params: dict | None, position: Position
+) -> Future:
+  """A Future of sample_rollout: in a thread where rollouts have devices of
+  their own, else it is sampled here and now."""
+  if run.has_rollout_devices:
+    return run.executor.submit(
+      sample_rollout, run, params, ref_params, position
+    )
+  future: Future = Future()
+  future.set_result(sample_rollout(run, params, ref_params, position))
+  return future
+
+
+def update(
+  run: Run,
+  state: RlState,
+  batch: dict[str, np.ndarray],
+  step: int,
+  rollout: Rollout,
+) -> tuple[RlState, list[dict]]:
+  """Updates the policy by a rollout, mini-batch by mini-batch; returns the state
+  and a line of metrics for each update. Donates the state."""
+  config, lines = run.config, []
+  width = batch['tokens_BL'].shape[1]
+  length_buckets = batching.lengths(width, config.length_buckets)
+  learning_rate = optimizer.learning_rate(config.optim, config.steps)
+  mini_batches = grpo.mini_batches(
+    config.grpo, batch, (config.seed, step), rollout.max_new_tokens
+  )
+  for mini_batch in mini_batches:
+    micro_batches = batching.cut(
+      mini_batch, config.micro_batch_size, length_buckets
+    )
+    train_state, sums = train_step.update(
+      run.placement,
+      run.updates,
+      state.train,
+      [micro_batch for _, micro_batch in micro_batches],
+    )
+    state, sums = state.replace(train=train_state), jax.device_get(sums)
+    watchdog.heartbeat()
+    step += 1
+    optimizer.stop_if_stuck(config.optim, sums['skipped'], step, config.steps)
+    lines.append(
+      dict(step=step, lr=learning_rate(step - 1))
+      | grpo.update_metrics(config.grpo, sums)
+    )
+  return state, lines
+
+
+def after_updates(
+  position: Position, lines: list[dict], score: float | None
+) -> Position:
+  """The position after the updates of these lines."""
+  return dataclasses.replace(position, step=lines[-1]['step'], score=score)
+
+
+def exit_early_if_saved(
+  run: Run, position: Position
+) -> contextlib.AbstractContextManager:
+  """Meanwhile SIGTERM ends the run at once if its position is on disk."""
+  return watchdog.exit_early_if(
+    functools.partial(setup.is_saved, run, position.step)
+  )
+
+
+def end_if_terminating(run: Run, state: RlState, position: Position) -> None:
+  """Saves and raises Terminated on all hosts, if one of them got SIGTERM."""
+  if hosts.terminate_requested():
+    save(run, state, position)
+    raise errors.Terminated
+
+
+def save_if_due(run: Run, state: RlState, position: Position) -> None:
+  """Saves every config.save_every steps."""
+  before = position.step - run.config.grpo.updates
+  if log.crossed(run.config.save_every, before, position.step):
+    save(run, state, position)
+
+
+def save(run: Run, state: RlState, position: Position) -> None:
+  """Writes a checkpoint, in the background, unless it is there already."""
+  if position.step > (run.checkpoints.latest_step() or 0):
+    checkpoint.save(
+      run.checkpoints,
+      position.step,
+      state,
+      dataclasses.asdict(position),
+      position.score,
+    )

@@ -6,29 +6,18 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
+import ml_collections
 import numpy as np
 
-from r1jax import (
-  config as configs,
-)
-from r1jax import (
-  convert,
-  data,
-  errors,
-  fit,
-  generate,
-  hosts,
-  losses,
-  metrics,
-  model,
-  parallel,
-  policy,
-  spmd,
-  tasks,
-  train,
-  turns,
-)  # fmt: skip
+from r1jax import config as configs
+from r1jax import errors, losses
+from r1jax.checkpoints import policy, pretrained
 from r1jax.config import option
+from r1jax.data import batching, tasks, templates
+from r1jax.distributed import device_placement, hosts, programs
+from r1jax.models import transformer
+from r1jax.sampling import tool_calls
+from r1jax.training import loop, metrics, optimizer, run_directory, train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,58 +26,78 @@ class Config:
   data: str = option('', 'records with prompt and response')
   steps: int = option(0, 'optimiser steps; 0: as the epochs say', least=0)
   epochs: int = option(2, 'passes over the data (R1: 2 to 3)', least=1)
-  batch: int = option(128, 'rows a step (R1: 128, distillation 64)', least=1)
-  micro: int = option(
+  batch_size: int = option(
+    128, 'rows a step (R1: 128, distillation 64)', least=1
+  )
+  micro_batch_size: int = option(
     16, 'rows whose gradient is computed at one time', least=1
   )
   max_len: int = option(1024, 'most tokens of prompt and response', least=2)
-  buckets: int = option(4, 'row lengths to pad to', least=1)
+  length_buckets: int = option(4, 'row lengths to pad to', least=1)
   seed: int = option(0, 'of the fresh weights, the data and its order', least=0)
   save_every: int = option(200, 'steps between checkpoints', least=1)
   keep: int = option(2, 'newest checkpoints that are kept', least=1)
-  prompt: generate.PromptConfig = generate.PromptConfig()
+  prompt: templates.PromptConfig = templates.PromptConfig()
   compute: policy.ComputeConfig = policy.ComputeConfig()
   scratch: policy.ScratchConfig = policy.ScratchConfig()
-  optim: train.OptimConfig = train.OptimConfig(lr=5e-5, schedule='cosine')
-  parallel: parallel.ParallelConfig = parallel.ParallelConfig()
-
-
-def run(config, workdir):
-  """Trains, and leaves the model in workdir/model as transformers opens it."""
-  c = configs.build(Config, config)
-  workdir = pathlib.Path(workdir)
-  place = parallel.placement(c.parallel)
-  fit.check(c, place.rows)
-  records = tasks.load(c.data, c.seed)
-  params, cfg, words = policy.load(c.init, c.compute, c.scratch, c.seed)
-  rows, learns = encode(words, records, c)
-  policy.check_length(cfg, max(map(len, rows)))
-  parallel.shardings(place, params)  # Refuses what the mesh cannot cut.
-  hosts.agree(workdir, config=c, records=records)
-  hosts.once(lambda: configs.claim(workdir, Config, config))
-  if hosts.once((workdir / 'model').exists):
-    print(f'{workdir} is finished: the model is in {workdir / "model"}')
-    return
-
-  tx = train.optimizer(c.optim, fit.steps(c, len(rows)))
-  state = parallel.new_state(place, params, tx)
-  del params
-
-  def micro_batches(n_B):
-    parts = batch([rows[n] for n in n_B], [learns[n] for n in n_B], c)
-    return [part for _, part in parts], sum(len(rows[n]) for n in n_B)
-
-  state, _ = fit.fit(
-    c,
-    metrics.Writer(workdir, hosts.index()),
-    state,
-    spmd.train_step(place, loss_fn(spmd.on(place, cfg)), tx),
-    len(rows),
-    micro_batches,
-    lambda params, step: {},
+  optim: optimizer.OptimConfig = optimizer.OptimConfig(
+    lr=5e-5, schedule='cosine'
   )
-  params = parallel.get_state(state.params)
-  hosts.once(lambda: convert.save(workdir / 'model', params, cfg, words))
+  parallel: device_placement.ParallelConfig = device_placement.ParallelConfig()
+
+
+def run(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> None:
+  """Trains, and leaves the model in workdir/model as transformers opens it."""
+  settings, config = config, configs.build(Config, config)
+  workdir = pathlib.Path(workdir)
+  placement = device_placement.placement(config.parallel)
+  loop.check_batch_size(config, placement.num_shards)
+  records = tasks.load_records(config.data, config.seed)
+  params, cfg, tokenizer = policy.load(
+    config.init, config.compute, config.scratch, config.seed
+  )
+  dataset = Dataset(config, *encode(tokenizer, records, config))
+  policy.check_length(cfg, max(map(len, dataset.rows)))
+  device_placement.shardings(placement, params)  # refuses an uneven mesh
+  if run_directory.claim(workdir, Config, settings, 'model', records=records):
+    return
+  tx = optimizer.optimizer(
+    config.optim, loop.num_steps(config, len(dataset.rows))
+  )
+  state = train_step.create_state(placement, params, tx)
+  del params
+  updates = train_step.update_programs(
+    placement, make_loss(programs.shard_config(placement, cfg)), tx
+  )
+  writer = metrics.Writer(workdir, hosts.index())
+  state, _ = loop.fit(config, placement, updates, writer, state, dataset)
+  params = device_placement.get_state(state.params)
+  hosts.run_once(
+    lambda: pretrained.save(workdir / 'model', params, cfg, tokenizer)
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """What loop.fit learns from: rows of ids, and which ids are learnt."""
+
+  config: Config
+  rows: list[list[int]]
+  learnt: list[list[bool]]
+
+  @property
+  def size(self) -> int:
+    return len(self.rows)
+
+  def micro_batches(self, index_B: np.ndarray) -> tuple[list[dict], int]:
+    """(the micro-batches of these records, their number of tokens)."""
+    rows = [self.rows[n] for n in index_B]
+    parts = batch(rows, [self.learnt[n] for n in index_B], self.config)
+    return [part for _, part in parts], sum(map(len, rows))
+
+  def evaluate(self, params: dict, step: int) -> dict[str, float]:
+    """Nothing is held out."""
+    return {}
 
 
 def encode(words, records, c):
@@ -99,11 +108,11 @@ def encode(words, records, c):
       raise errors.UserError(
         f'record {record["id"]} of {c.data} has no response to learn from'
       )
-  prompts = generate.encode(words, records, c.prompt)
+  prompts = templates.encode_prompts(words, records, c.prompt)
   rows, learns = [], []
   for record, ids in zip(records, prompts):
     response = record['response'].removeprefix(c.prompt.prefill)
-    parts = turns.split_results(c.prompt, response)
+    parts = tool_calls.split_results(c.prompt, response)
     row, learn = list(ids), [False] * len(ids)
     for text, own in parts:
       more = words.encode(text)
@@ -121,8 +130,8 @@ def encode(words, records, c):
 
 def batch(rows, learns, c):
   """[(which rows, arrays)] of a step: weights are 1 / all learnt tokens."""
-  tokens_BL, mask_BL = data.pad_rows(rows, max(map(len, rows)))
-  learn_BL, _ = data.pad_rows(learns, tokens_BL.shape[1])
+  tokens_BL, mask_BL = batching.pad_rows(rows, max(map(len, rows)))
+  learn_BL, _ = batching.pad_rows(learns, tokens_BL.shape[1])
   arrays = dict(
     tokens_BL=tokens_BL,
     pos_BL=np.where(mask_BL, np.arange(tokens_BL.shape[1]), -1).astype(
@@ -130,14 +139,16 @@ def batch(rows, learns, c):
     ),
     weight_BL=(learn_BL / learn_BL.sum()).astype(np.float32),
   )
-  return data.cut(arrays, c.micro, data.lengths(c.max_len, c.buckets))
+  return batching.cut(
+    arrays, c.micro_batch_size, batching.lengths(c.max_len, c.length_buckets)
+  )
 
 
-def loss_fn(cfg):
+def make_loss(cfg):
   """Cross entropy of the response's tokens alone."""
 
   def fn(params, batch):
-    logp_BL, _ = model.logprobs(
+    logp_BL, _ = transformer.logprobs(
       params, cfg, batch['tokens_BL'], batch['pos_BL']
     )
     return losses.sft_loss(logp_BL, batch['weight_BL'])

@@ -7,11 +7,16 @@ import collections
 import dataclasses
 import pathlib
 
+import ml_collections
 import numpy as np
 
 from r1jax import config as configs
-from r1jax import errors, files, hosts, metrics, rewards, tasks, verifiers
+from r1jax import errors, files
 from r1jax.config import option
+from r1jax.data import tasks
+from r1jax.distributed import hosts
+from r1jax.rewards import registry, verifiers
+from r1jax.training import run_directory
 
 SHOWN = 20  # verdicts on the terminal
 
@@ -28,31 +33,33 @@ class Config:
   verify: verifiers.VerifyConfig = verifiers.VerifyConfig()
 
 
-def run(config, workdir):
+def run(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> None:
   """Leaves verdicts.jsonl in workdir, a line a response."""
   c = configs.build(Config, config)
   workdir = pathlib.Path(workdir)
   records, texts = load(c)
-  rewards.check(dict.fromkeys(c.rewards, 1.0), records)
-  with verifiers.opened(c.verify, records) as judges:
-    tier = judges.tier and judges.tier.name
-    hosts.agree(
-      workdir, config=c, records=records, responses=texts, sandbox=tier
-    )
-    hosts.once(lambda: configs.claim(workdir, Config, config))
+  registry.check_rewards(dict.fromkeys(c.rewards, 1.0), records)
+  with verifiers.open_verifiers(c.verify, records) as judges:
     path = workdir / 'verdicts.jsonl'
-    if hosts.once(path.exists):
-      print(f'{workdir} is finished: the verdicts are in {path}')
+    if run_directory.claim(
+      workdir,
+      Config,
+      config,
+      path.name,
+      records=records,
+      responses=texts,
+      sandbox=judges.tier_name,
+    ):
       return
     lines = []
     for start in range(0, len(records), c.chunk):
       part = records[start : start + c.chunk], texts[start : start + c.chunk]
-      own = hosts.share(len(part[0]))
+      own = hosts.own_rows(len(part[0]))
       found = judged(c, judges, *(column[own] for column in part))
       lines += [line for many in hosts.gather(list(found)) for line in many]
       print(f'{len(lines)}/{len(records)} judged', flush=True)
-      hosts.boundary()
-  hosts.once(lambda: files.write_jsonl(path, lines))
+      hosts.raise_if_terminating()
+  hosts.run_once(lambda: files.write_jsonl(path, lines))
   for line in lines[:SHOWN]:
     print(shown(line))
   print(table(c, lines), path, sep='\n')
@@ -60,7 +67,7 @@ def run(config, workdir):
 
 def load(c):
   """(records, texts), one of each for every response."""
-  records = tasks.load(c.data, c.seed)
+  records = tasks.load_records(c.data, c.seed)
   if not c.responses:
     for record in records:
       if not isinstance(record.get('response'), str):
@@ -73,7 +80,7 @@ def load(c):
     raise errors.UserError(f'there is no file {c.responses} of responses')
   known = {record['id']: record for record in records}
   found, texts = [], []
-  for n, line in enumerate(metrics.read(c.responses), 1):
+  for n, line in enumerate(files.read_jsonl(c.responses), 1):
     name, text = line.get('id'), line.get('response')
     if not isinstance(text, str) or name not in known:
       raise errors.UserError(
@@ -92,7 +99,7 @@ def judged(c, judges, records, texts):
   if 'accuracy' in c.rewards:
     verdicts = judges.verdicts(records, texts)
     more['accuracy'] = lambda *_: verifiers.values(verdicts)
-  _, parts = rewards.total(weights, records, texts, more=more)
+  _, parts = registry.weighted_rewards(weights, records, texts, more=more)
   for n, (record, verdict) in enumerate(zip(records, verdicts)):
     numbers = {name: x[n] for name, x in parts.items()}
     line = dict(

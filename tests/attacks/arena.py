@@ -17,9 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from attacks import programs
 
-from r1jax import sandbox
-from r1jax.rewards import code_tests
-from r1jax.sandbox import launch, wire
+from r1jax.rewards.code import unit_tests
+from r1jax.sandbox import launch, tiers, wire
 
 TEST = """
 METADATA = {{'token': '{token}'}}
@@ -55,20 +54,29 @@ class Arena:
     self.folders = sorted(
       path
       for path in {
-        tempfile.gettempdir(), str(pathlib.Path.home()), os.getcwd(), '/',
-        '/dev/shm', '/var/tmp', str(folder), str(pathlib.Path(__file__).parent),
+        tempfile.gettempdir(),
+        str(pathlib.Path.home()),
+        os.getcwd(),
+        '/',
+        '/dev/shm',
+        '/var/tmp',
+        str(folder),
+        str(pathlib.Path(__file__).parent),
         *map(os.path.abspath, sys.path),
       }
       if os.path.isdir(path)
-    )  # fmt: skip
+    )
     self.function = dict(
-      id='score', prompt=PROMPT, entry_point='score',
+      id='score',
+      prompt=PROMPT,
+      entry_point='score',
       test=TEST.format(token=self.tokens[1]),
-    )  # fmt: skip
+    )
     self.records = dict(
       function=self.function,
       asserts=dict(
-        id='asserts', entry_point='score',
+        id='asserts',
+        entry_point='score',
         tests=[{'assert': f'score({xs}) == {want}'} for xs, want in CASES]
         + [{'assert': 'abs(score([3, 3]) - 36) < 1e-6'}],
       ),
@@ -79,7 +87,7 @@ class Arena:
           for xs, want in CASES
         ],
       ),
-    )  # fmt: skip
+    )
 
   @contextlib.contextmanager
   def planted(self, monkeypatch):
@@ -108,8 +116,8 @@ class Arena:
       os.set_inheritable(opened.fileno(), True)
       monkeypatch.setenv('R1JAX_SECRET', self.tokens[0])
       monkeypatch.setattr(launch, 'command', self._named(launch.command))
-      monkeypatch.setattr(sandbox, 'run', self._heard(sandbox.run))
-      monkeypatch.setattr(sandbox, 'opened', self._overheard(sandbox.opened))
+      monkeypatch.setattr(tiers, 'run', self._heard(tiers.run))
+      monkeypatch.setattr(tiers, 'opened', self._overheard(tiers.opened))
       self.before = self.state()
       yield self
 
@@ -148,9 +156,13 @@ class Arena:
     """The program as it is judged: told where everything is."""
     ports = [x.getsockname()[1] for x in self.listeners[:2]]
     names = dict(
-      PORT=ports[0], UDP=ports[1], SOCKET=self.socket, ABSTRACT=self.abstract,
-      SECRET=str(self.secret), FOLDERS=self.folders,
-    )  # fmt: skip
+      PORT=ports[0],
+      UDP=ports[1],
+      SOCKET=self.socket,
+      ABSTRACT=self.abstract,
+      SECRET=str(self.secret),
+      FOLDERS=self.folders,
+    )
     head = ''.join(f'{key} = {value!r}\n' for key, value in names.items())
     return head + programs.HEAD + attack.code
 
@@ -159,11 +171,14 @@ class Arena:
 
     def judge(attack):
       began = time.monotonic()
-      limits = sandbox.Limits(attack.seconds, memory, 1 << 20)
-      verdict = code_tests.judge(
-        self.records[attack.shape], self.source(attack), self.tier, limits,
+      limits = tiers.Limits(attack.seconds, memory, 1 << 20)
+      verdict = unit_tests.judge(
+        self.records[attack.shape],
+        self.source(attack),
+        self.tier,
+        limits,
         partial=True,
-      )  # fmt: skip
+      )
       self._keep(verdict.kind, verdict.reason)
       return attack, verdict, time.monotonic() - began
 
@@ -216,18 +231,24 @@ class Arena:
       handlers={n: signal.getsignal(n) for n in signal.valid_signals()},
       blocked=signal.pthread_sigmask(signal.SIG_BLOCK, ()),
       priority=os.getpriority(os.PRIO_PROCESS, 0),
-      folder=os.getcwd(), umask=umask,
+      folder=os.getcwd(),
+      umask=umask,
       descriptors=len(os.listdir('/proc/self/fd')),
       secret=(
-        self.secret.read_text(), seen.st_mode, seen.st_uid, seen.st_nlink,
-        seen.st_mtime_ns, os.listxattr(self.secret),
+        self.secret.read_text(),
+        seen.st_mode,
+        seen.st_uid,
+        seen.st_nlink,
+        seen.st_mtime_ns,
+        os.listxattr(self.secret),
       ),
       beside=sorted(os.listdir(self.secret.parent)),
       tracer=[
-        x for x in pathlib.Path('/proc/self/status').read_text().splitlines()
+        x
+        for x in pathlib.Path('/proc/self/status').read_text().splitlines()
         if x.startswith('TracerPid')
       ],
-    )  # fmt: skip
+    )
 
 
 def settled(find):

@@ -10,14 +10,7 @@ parent and its own group, and leaves marks only in files named r1jax_mark_….
 import re
 from typing import NamedTuple
 
-from attacks import (
-  answering,
-  breaking,
-  cheating,
-  escaping,
-  prying,
-  spreading,
-)
+from attacks import answering, breaking, cheating, escaping, prying, spreading
 
 HEADER = re.compile(r'(\*?)(.+?)(?: \[(\w+)(?: (\d+))?\])?: (.+)')
 

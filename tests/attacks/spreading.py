@@ -216,8 +216,4 @@ for path in SECRET, os.__file__, '/dev/null':
 print(GOT)
 """
 
-THEMES = {
-  'children': CHILDREN,
-  'signals': SIGNALS,
-  'kernel': KERNEL,
-}
+THEMES = {'children': CHILDREN, 'signals': SIGNALS, 'kernel': KERNEL}

@@ -65,7 +65,10 @@ FAMILIES = dict(
 def weights(shapes):
   """float32 arrays of the given shapes, the same on every machine."""
   random = np.random.RandomState(7)
-  scale = lambda name: 0.1 if 'embed' in name else 0.3
+
+  def scale(name):
+    return 0.1 if 'embed' in name else 0.3
+
   return {
     name: (
       ('norm' in name) + scale(name) * random.standard_normal(shapes[name])

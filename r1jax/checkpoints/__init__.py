@@ -1,0 +1,1 @@
+"""Pretrained weights and tokenizers in and out."""

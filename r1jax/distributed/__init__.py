@@ -1,0 +1,1 @@
+"""Where arrays live, and several processes as one run."""

@@ -1,0 +1,1 @@
+"""Pure forward functions, their configs and partition tables."""

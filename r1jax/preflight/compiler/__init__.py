@@ -1,0 +1,1 @@
+"""The programs of a run, compiled for TPUs that are not present."""

@@ -1,0 +1,1 @@
+"""Rejection sampling: which samples are kept for SFT."""

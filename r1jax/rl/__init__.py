@@ -1,0 +1,1 @@
+"""One GRPO step: rollout, rewards, batch, update."""

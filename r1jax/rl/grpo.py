@@ -1,0 +1,343 @@
+"""From sampled rows and their rewards to the batches and the loss of an update
+(DeepSeekMath 4.1; R1, section 2.1)."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import numpy as np
+
+from r1jax import errors, losses
+from r1jax.config import option
+from r1jax.data import batching
+from r1jax.distributed import programs
+from r1jax.distributed.device_placement import Placement
+from r1jax.evaluation import statistics
+from r1jax.models import transformer
+from r1jax.rewards import length
+from r1jax.sampling.decode import SampledRows
+from r1jax.training.train_step import LossFn
+
+LOSS_AGGS = 'seq_mean_token_mean', 'token_mean', 'seq_mean_token_sum_norm'
+ADVANTAGE_STDS = 'population', 'sample', 'none'
+OLD_LOGPROBS = 'sampler', 'trainer'
+
+
+@dataclasses.dataclass(frozen=True)
+class GrpoConfig:
+  prompts_per_step: int = option(32, 'prompts in one rollout', least=1)
+  group_size: int = option(16, 'samples for one prompt, G', least=1)
+  minibatches: int = option(1, 'optimiser steps a pass over a rollout', least=1)
+  epochs: int = option(1, 'passes over a rollout, mu', least=1)
+  objective: str = option('grpo', 'grpo, sequence, gspo or cispo')
+  loss_agg: str = option(
+    'seq_mean_token_mean',
+    'averaging of the loss: seq_mean_token_mean (GRPO), token_mean (DAPO), '
+    'seq_mean_token_sum_norm (Dr. GRPO)',
+  )
+  advantage_std: str = option(
+    'population', 'what advantages are divided by: population, sample, none'
+  )
+  clip_low: float = option(0.2, 'the ratio is clipped below 1 - this', least=0)
+  clip_high: float = option(0.2, 'the ratio is clipped above 1 + this', least=0)
+  kl_coef: float = option(
+    0.001, 'weight of the KL to the reference, beta; 0: no KL', least=0
+  )
+  kl_estimator: str = option('k3', 'k3, or k3_unbiased (k3 times the ratio)')
+  ref_every: int = option(
+    400, 'steps between refreshes of the reference; 0: never', least=0
+  )
+  entropy_bonus: float = option(
+    0.0, "weight of the policy's entropy in the objective; 0: none", least=0
+  )
+  old_logprobs: str = option(
+    'sampler', 'source of the old log-probabilities: sampler or trainer'
+  )
+  tis_cap: float = option(
+    0.0,
+    'cap of truncated importance sampling, pi_trainer/pi_sampler; 0: off',
+    least=0,
+  )
+  overlong_filter: bool = option(
+    False, 'truncated rows are not in the loss (DAPO)'
+  )
+  overlong_buffer: int = option(
+    0, 'tokens of the soft length penalty (DAPO); 0: off', least=0
+  )
+  max_staleness: int = option(
+    0,
+    '1: learn from a rollout one step after it was sampled, so that slow '
+    'rewards have a whole step; not bit for bit the same after a resume',
+    least=0,
+  )
+  dynamic_sampling_rounds: int = option(
+    0, 'rollouts sampled at most to replace dead groups (DAPO); 0: off', least=0
+  )
+
+  @property
+  def updates(self) -> int:
+    """Optimiser steps of a rollout."""
+    return self.minibatches * self.epochs
+
+
+def check(config: GrpoConfig, dtype: str) -> None:
+  """Refuses values that cannot work."""
+  for name, known in (
+    ('objective', losses.OBJECTIVES),
+    ('kl_estimator', losses.KL_ESTIMATORS),
+    ('loss_agg', LOSS_AGGS),
+    ('advantage_std', ADVANTAGE_STDS),
+    ('old_logprobs', OLD_LOGPROBS),
+    ('max_staleness', (0, 1)),
+  ):
+    value = getattr(config, name)
+    if value not in known:
+      raise errors.UserError(
+        f'config.grpo.{name} is {value!r}; it can be '
+        f'{", ".join(map(str, known))}'
+      )
+  if config.group_size < 2 and config.advantage_std != 'none':
+    raise errors.UserError(
+      f'config.grpo.group_size is {config.group_size} and '
+      f'config.grpo.advantage_std {config.advantage_std}: a group of one has no '
+      'standard deviation; use a larger group'
+    )
+  if config.prompts_per_step % config.minibatches:
+    raise errors.UserError(
+      f'config.grpo.minibatches is {config.minibatches}, which must divide the '
+      f'{config.prompts_per_step} prompts of a rollout: groups are never split'
+    )
+  if config.tis_cap and config.old_logprobs == 'sampler':
+    raise errors.UserError(
+      'config.grpo.tis_cap corrects the sampler by the trainer: set '
+      'config.grpo.old_logprobs=trainer'
+    )
+  if dtype != 'float32' and config.old_logprobs == 'sampler':
+    raise errors.UserError(
+      f'in {dtype} the sampler and the trainer round differently: set '
+      'config.grpo.old_logprobs=trainer (and tis_cap=2 to correct the sampler)'
+    )
+
+
+def check_counts(
+  config: GrpoConfig, steps: int, micro_batch_size: int, num_shards: int
+) -> None:
+  """Refuses rows that do not fill micro-batches on every device, and updates
+  that do not fill rollouts."""
+  if config.prompts_per_step % num_shards or micro_batch_size % num_shards:
+    raise errors.UserError(
+      f'{num_shards} devices share the rows: config.grpo.prompts_per_step '
+      f'({config.prompts_per_step}) and config.micro_batch_size '
+      f'({micro_batch_size}) must be multiples'
+    )
+  rows = config.prompts_per_step // config.minibatches * config.group_size
+  if rows % micro_batch_size:
+    raise errors.UserError(
+      f'config.micro_batch_size is {micro_batch_size}: it must divide the '
+      f'{rows} rows of a mini-batch (prompts_per_step / minibatches * '
+      'group_size)'
+    )
+  if steps % config.updates:
+    raise errors.UserError(
+      f'config.steps is {steps}: it must be a multiple of the {config.updates} '
+      'updates of a rollout (minibatches * epochs)'
+    )
+
+
+def is_on_policy(config: GrpoConfig) -> bool:
+  """Whether the trainer's old log-probabilities are those of the update itself:
+  the parameters do not move between a rollout and its only update."""
+  return (
+    config.old_logprobs == 'trainer'
+    and config.updates == 1
+    and not config.max_staleness
+  )
+
+
+def make_loss(
+  config: GrpoConfig, cfg: transformer.ModelConfig, temperature: float
+) -> LossFn:
+  """The pure (params, batch) -> (loss, sums) of the configured objective."""
+
+  def loss_fn(params, batch):
+    weight_BL, adv_BL = batch['weight_BL'], batch['adv_BL']
+    logp_BL, entropy_BL = transformer.logprobs(
+      params, cfg, batch['tokens_BL'], batch['pos_BL'], temperature
+    )
+    fixed_BL = jax.lax.stop_gradient(logp_BL)
+    old_BL = fixed_BL if is_on_policy(config) else batch['old_BL']
+    ref_BL = batch['ref_BL'] if config.kl_coef else old_BL
+    if config.tis_cap:
+      adv_BL *= losses.truncated_importance_weights(
+        old_BL, batch['sampler_BL'], config.tis_cap
+      )
+    loss, sums = losses.policy_loss(
+      config.objective,
+      logp_BL,
+      old_BL,
+      ref_BL,
+      adv_BL,
+      weight_BL,
+      entropy_BL,
+      kl_coef=config.kl_coef,
+      kl_estimator=config.kl_estimator,
+      entropy_bonus=config.entropy_bonus,
+      clip_low=config.clip_low,
+      clip_high=config.clip_high,
+    )
+    difference_BL = weight_BL * abs(fixed_BL - batch['sampler_BL'])
+    return loss, sums | dict(
+      entropy=(weight_BL * entropy_BL).sum(),
+      sampling_logp_difference=difference_BL.sum(),
+    )
+
+  return loss_fn
+
+
+def columns(rows: SampledRows) -> dict[str, np.ndarray]:
+  """The per-token arrays of a batch that need no reward. Old and reference
+  log-probabilities are the sampler's until they are replaced."""
+  return dict(
+    tokens_BL=rows.tokens_BL,
+    pos_BL=rows.pos_BL,
+    mask_BL=rows.mask_BL,
+    sampler_BL=rows.logp_BL,
+    old_BL=rows.logp_BL,
+    ref_BL=rows.logp_BL,
+  )
+
+
+def shape_rewards(
+  config: GrpoConfig,
+  rows: SampledRows,
+  reward_N: np.ndarray,
+  max_new_tokens: int,
+) -> tuple[np.ndarray, np.ndarray]:
+  """(reward_N with the soft length penalty, keep_N): DAPO's two answers to rows
+  that are too long. Rows that could not be judged are not kept either."""
+  keep_N = ~np.isnan(reward_N)
+  reward_N = np.nan_to_num(reward_N)
+  if config.overlong_buffer:
+    reward_N = reward_N + length.soft_overlong(
+      rows.mask_BL.sum(axis=1), max_new_tokens, config.overlong_buffer
+    )
+  if config.overlong_filter:
+    keep_N &= rows.finished_B
+  return reward_N, keep_N
+
+
+def with_advantages(
+  config: GrpoConfig,
+  batch: dict[str, np.ndarray],
+  reward_N: np.ndarray,
+  keep_N: np.ndarray,
+) -> dict[str, np.ndarray]:
+  """The batch with adv_BL; the mask of rows that are not kept is emptied."""
+  adv_PG = _group_advantages(
+    reward_N.reshape(-1, config.group_size),
+    keep_N.reshape(-1, config.group_size),
+    advantage_std=config.advantage_std,
+  )
+  adv_B1 = np.asarray(adv_PG).reshape(-1, 1)
+  mask_BL = batch['mask_BL'] & keep_N[:, None]
+  adv_BL = (adv_B1 * mask_BL).astype(np.float32)
+  return dict(batch, mask_BL=mask_BL, adv_BL=adv_BL)
+
+
+def dead_groups(config: GrpoConfig, reward_N: np.ndarray) -> np.ndarray:
+  """Which groups have equal raw rewards, and so no gradient: [P] bool."""
+  return statistics.all_equal(reward_N.reshape(-1, config.group_size))
+
+
+def mini_batches(
+  config: GrpoConfig,
+  batch: dict[str, np.ndarray],
+  seed: Sequence[int],
+  max_new_tokens: int,
+) -> Iterator[dict[str, np.ndarray]]:
+  """The batches of a rollout's optimiser steps: whole groups, in an order that
+  is a function of the seed, each with the weights of its own mask."""
+  prompts = len(batch['tokens_BL']) // config.group_size
+  for epoch in range(config.epochs):
+    order_P = np.random.default_rng([*seed, epoch]).permutation(prompts)
+    for prompt_p in np.split(order_P, config.minibatches):
+      row_B = rows_of_groups(config, prompt_p)
+      mini_batch = {name: a[row_B] for name, a in batch.items()}
+      mini_batch['weight_BL'] = np.asarray(
+        _token_weights(
+          mini_batch.pop('mask_BL'),
+          loss_agg=config.loss_agg,
+          length=max_new_tokens,
+        )
+      )
+      yield mini_batch
+
+
+def rows_of_groups(config: GrpoConfig, prompt_P: np.ndarray) -> np.ndarray:
+  """The numbers of the rows of some prompts, group by group."""
+  member_G = np.arange(config.group_size)
+  return (prompt_P[:, None] * config.group_size + member_G).ravel()
+
+
+def logprobs_program(
+  placement: Placement, cfg: transformer.ModelConfig, temperature: float
+) -> Callable:
+  """The compiled (params, rows) -> logp_BL of the given tokens."""
+  cfg = programs.shard_config(placement, cfg)
+  return programs.rows_program(placement, make_logprobs(cfg, temperature))
+
+
+def make_logprobs(cfg: transformer.ModelConfig, temperature: float) -> Callable:
+  """The pure (params, rows) -> logp_BL of the given tokens."""
+
+  def logprobs_fn(params, rows):
+    logp_BL, _ = transformer.logprobs(
+      params, cfg, rows['tokens_BL'], rows['pos_BL'], temperature
+    )
+    return logp_BL
+
+  return logprobs_fn
+
+
+def compute_logprobs(
+  placement: Placement,
+  program: Callable,
+  params: dict,
+  batch: dict[str, np.ndarray],
+  micro_batch_size: int,
+  length_buckets: Sequence[int],
+) -> np.ndarray:
+  """logp_BL of every row under params, micro-batch by micro-batch."""
+  logp_BL = np.zeros(batch['tokens_BL'].shape, np.float32)
+  arrays = {name: batch[name] for name in ('tokens_BL', 'pos_BL')}
+  for row_B, part in batching.cut(arrays, micro_batch_size, length_buckets):
+    real_B = row_B >= 0
+    part_BL = programs.run_rows(placement, program, params, part)[real_B]
+    width = min(part_BL.shape[1], logp_BL.shape[1])
+    logp_BL[row_B[real_B], :width] = part_BL[:, :width]
+  return logp_BL
+
+
+def update_metrics(
+  config: GrpoConfig, sums: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """The means of an update, from its sums of weight * x."""
+  weight = max(sums['weight'], 1e-9)
+  names = [
+    'clip_fraction',
+    'entropy',
+    'sampling_logp_difference',
+    'old_logp_difference',
+  ]
+  if config.kl_coef:
+    names.append('kl')
+  metrics = {name: sums[name] for name in ('loss', 'grad_norm', 'skipped')}
+  return metrics | {name: sums[name] / weight for name in names}
+
+
+_group_advantages = jax.jit(
+  losses.group_advantages, static_argnames='advantage_std'
+)
+_token_weights = jax.jit(
+  losses.token_weights, static_argnames=('loss_agg', 'length')
+)

@@ -1,0 +1,134 @@
+"""What a step of an rl run leaves to look at: metrics, samples, a line of
+progress, and the held-out score."""
+
+import jax
+import numpy as np
+
+from r1jax.distributed import hosts
+from r1jax.evaluation import held_out
+from r1jax.rewards.pending import Rewards
+from r1jax.rl import grpo, setup
+from r1jax.rl.rollouts import Rollout
+from r1jax.rl.setup import RlState, Run
+from r1jax.sampling.generate import Samples
+from r1jax.training import metrics
+
+
+def log_step(
+  run: Run,
+  state: RlState,
+  rollout: Rollout,
+  rewards: Rewards,
+  lines: list[dict],
+  seconds: dict[str, float],
+) -> float | None:
+  """Writes down a rollout and the lines of its updates; evaluates if it is
+  time. Returns the held-out pass@1, None without an evaluation."""
+  config = run.config
+  first_step, step = lines[0]['step'] - 1, lines[-1]['step']
+  line = (
+    rollout_metrics(run, rollout.samples, rewards)
+    | rollout.seconds
+    | given_up(run)
+    | seconds
+    | {
+      'tokens_per_s': rollout.samples.length_N.sum() / seconds['seconds'],
+      'time/waiting': seconds['time/rewards'] / seconds['seconds'],
+      'time/programs': metrics.compiled_programs(),
+    }
+  )
+  lines[0] |= line
+  score = None
+  if crossed(config.eval.every, first_step, step):
+    lines[-1] |= evaluate(run, state, step)
+    score = float(lines[-1]['eval/pass1'])
+  for one in lines:
+    run.writer.write(one)
+  run.writer.samples(
+    sample_lines(rollout.samples, rewards, step, config.log_samples)
+  )
+  shown = line | lines[-1]
+  shown['sampling_logp_difference'] = lines[0]['sampling_logp_difference']
+  print(
+    metrics.progress_line(
+      step, config.steps, shown, run.started, run.first_step
+    ),
+    flush=True,
+  )
+  return score
+
+
+def crossed(every: int, before: int, after: int) -> bool:
+  """Whether a multiple of `every` lies in (before, after]; never with 0."""
+  return bool(every) and after // every > before // every
+
+
+def evaluate(run: Run, state: RlState, step: int) -> dict[str, float]:
+  """The held-out metrics of the policy after `step` updates."""
+  key = jax.random.fold_in(jax.random.fold_in(run.key, 1), step)
+  return held_out.evaluate(
+    run.config.eval,
+    run.sampler,
+    run.scorer,
+    setup.policy_params(run, state),
+    run.held_out_records,
+    key,
+    run.config.max_new_tokens_at(step),
+  )
+
+
+def rollout_metrics(
+  run: Run, samples: Samples, rewards: Rewards
+) -> dict[str, float]:
+  """What the rollout was like, before the update."""
+  samples_per_shard = len(samples.texts) // run.rollout_placement.num_shards
+  slots = min(run.config.sample.decode_slots, samples_per_shard)
+  offered = max(1, samples.rows.steps.sum() * slots)
+  return held_out.summary(samples, rewards) | {
+    'dead_groups': grpo.dead_groups(run.config.grpo, rewards.reward_N).mean(),
+    'occupancy': samples.rows.live.sum() / offered,
+  }
+
+
+def given_up(run: Run) -> dict[str, int]:
+  """How many answers the verifiers gave up on since the last call, by kind. A
+  collective on several hosts."""
+  counts = hosts.gather(run.verifiers.taken())
+  return {f'verify/{kind}': sum(x[kind] for x in counts) for kind in counts[0]}
+
+
+def sample_lines(
+  samples: Samples, rewards: Rewards, step: int, count: int
+) -> list[dict]:
+  """`count` of the samples, evenly spaced, as lines of samples.jsonl."""
+  every = max(1, len(samples.texts) // max(1, count))
+  lines = []
+  for n in range(0, len(samples.texts), every)[:count]:
+    record = samples.records[n]
+    parts = {name: float(part_N[n]) for name, part_N in rewards.parts.items()}
+    lines.append(
+      dict(
+        step=step,
+        id=record['id'],
+        prompt=record['prompt'],
+        response=samples.texts[n],
+        reward=float(rewards.reward_N[n]),
+        rewards={k: part for k, part in parts.items() if not np.isnan(part)},
+        finished=bool(samples.rows.finished_B[n]),
+        length=int(samples.length_N[n]),
+      )
+    )
+  return lines
+
+
+def idle_shares(
+  seconds: dict[str, float], rollout: Rollout
+) -> dict[str, float]:
+  """The shares of a step in which the two groups of devices had no work."""
+  busy = dict(
+    train=seconds['time/update'], rollout=sum(rollout.seconds.values())
+  )
+  return {
+    f'time/idle_{name}': max(0.0, 1 - value / seconds['seconds'])
+    for name, value in busy.items()
+  }

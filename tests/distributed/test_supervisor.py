@@ -1,0 +1,249 @@
+"""The supervisor of launch_tpu.sh, over processes that end as they are told."""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import toy
+from toy_pod import SCRIPT, Pod, gone
+
+from r1jax import files
+from r1jax.training import metrics
+
+LOCAL = ['run', '--local=2', '--', 'rl', '--config', 'a b.py']
+
+
+@pytest.fixture
+def pod(tmp_path):
+  pod = Pod(tmp_path)
+  yield pod
+  pod.end()
+
+
+def begin(pod, *arguments, **env):
+  python = str(pod.folder / 'python')
+  return pod.start(*(arguments or LOCAL), PYTHON=python, **env)
+
+
+def supervise(pod, *arguments, **env):
+  """(exit code, what the terminal showed, its complaints)."""
+  process = begin(pod, *arguments, **env)
+  out, err = process.communicate(timeout=60)
+  return process.returncode, out, err
+
+
+def play(pod, *processes):
+  for i, plays in enumerate(processes):
+    pod.write(f'plays-{i}', *plays)
+
+
+def living(pod, *hosts):
+  """The process ids of processes that wait, once they do."""
+  paths = [pod.folder / f'waits-{i}' for i in hosts]
+  pod.until(lambda: all(p.exists() and p.read_text().strip() for p in paths))
+  return [int(path.read_text()) for path in paths]
+
+
+def test_processes_know_their_number_and_where_they_meet(pod):
+  code, out, err = supervise(pod)
+  assert (code, err) == (0, '')
+  assert out == 'process 0 speaks\n'
+  assert pod.read('runs/rl/log-1') == 'process 1 speaks\n'
+  where = set()
+  for i in range(2):
+    env = pod.read(f'env-{i}')
+    assert 'R1JAX_HOSTS=2\n' in env and f'R1JAX_HOST={i}\n' in env
+    where |= set(re.findall(r'R1JAX_COORDINATOR=(127.0.0.1:\d+)\n', env))
+    given = ['-m', 'r1jax', *LOCAL[3:], '--workdir', 'runs/rl']
+    assert pod.given(i) == given
+  assert len(where) == 1
+
+
+def test_one_process_keeps_the_environment_that_it_has(pod):
+  one = ['run', '--local', '1', '--logs', 'l', '--', 'rl', '--workdir=w']
+  supervise(pod, *one, R1JAX_HOSTS='auto')
+  assert 'R1JAX_HOSTS=auto\n' in pod.read('env-laptop')
+  assert 'R1JAX_COORDINATOR' not in pod.read('env-laptop')
+  assert pod.given('laptop') == ['-m', 'r1jax', 'rl', '--workdir=w']
+  assert pod.read('l/log') == 'process laptop speaks\n'
+
+
+@pytest.mark.parametrize('code', [70, 75, 134, 137, 139, 1])
+def test_a_fault_of_one_starts_all_again(pod, code):
+  play(pod, ['waits', '0'], [f'{code} with 0', '0'])
+  ended, out, _ = supervise(pod)
+  assert ended == 0
+  first, again = out.splitlines()[:-1], out.splitlines()[-1]
+  assert first[0] == again == 'process 0 speaks'
+  said = f'launch_tpu.sh: process 1 ended with {code}'
+  assert first[-1].startswith(said)
+  assert first[-1].endswith(': restart 1 of 100, in 1 s')
+  assert pod.read('runs/rl/log-1') == 'process 1 speaks\n' * 2
+
+
+def test_a_process_that_does_not_end_is_killed(pod):
+  play(pod, ['deaf', '0'], ['137 with 0', '0'])
+  process = begin(pod)
+  (deaf,) = living(pod, 0)
+  process.communicate(timeout=60)
+  assert process.returncode == 0 and gone(deaf)
+
+
+def test_an_error_of_the_user_is_the_end(pod):
+  play(pod, ['waits'], ['2 with 0'])
+  code, out, _ = supervise(pod)
+  assert code == 2 and 'told\n' in out and 'restart' not in out
+  assert pod.count('laptop/sleeps') < 9
+
+
+def test_pauses_double_up_to_a_minute_and_begin_anew_after_progress(pod):
+  quick = ['137 after 40'] * 8
+  play(pod, [*quick, '137 after 400', '137 after 40', '0'])
+  one = ['run', '--local=1', '--run-id=a', '--', 'rl']
+  pod.write('plays-laptop', *pod.read('plays-0').split('\n')[:-1])
+  code, out, _ = supervise(pod, *one)
+  assert code == 0
+  pauses = [int(s) for s in re.findall(r'in (\d+) s', out)]
+  assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 1, 2]
+  assert 'restart 10 of 100' in out
+
+
+def test_retries_are_used_up(pod):
+  play(pod, ['waits'] * 3, ['1 after 40', '3 after 40', '4 after 40'])
+  code, out, err = supervise(pod, *LOCAL[:2], '--retries=2', *LOCAL[2:])
+  assert code == 4 and out.count('restart ') == 2
+  assert 'ended with 4: not started again after 2 restarts' in out
+  assert err.endswith('process 1 speaks\n' * 3)
+
+
+@pytest.mark.parametrize('hosts, most', [('', 5), ('auto', 10)])
+def test_a_loop_of_crashes_ends(pod, hosts, most):
+  pod.write('plays-laptop', *['1'] * 20)
+  one = ['run', '--local=1', '--', 'rl']
+  code, out, _ = supervise(pod, *one, R1JAX_HOSTS=hosts)
+  assert code == 1 and out.count('process laptop speaks') == most
+  assert f'for the {most}th time in a row: not started again' in out
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_told_to_end_it_tells_all_and_waits(pod, number):
+  play(pod, ['waits'], ['waits'])
+  process = begin(pod)
+  living(pod, 0, 1)
+  process.send_signal(number)
+  out, _ = process.communicate(timeout=60)
+  assert process.returncode == 75 and out.endswith('told\n')
+  assert pod.read('runs/rl/log-1').endswith('told\n')
+  assert not (pod.folder / 'runs/rl/pid').exists()
+
+
+def test_a_second_signal_kills(pod):
+  play(pod, ['deaf'], ['deaf'])
+  process = begin(pod, *LOCAL[:2], '--grace=999999', *LOCAL[2:])
+  pids = living(pod, 0, 1)
+  for _ in range(2):
+    before = pod.count('laptop/sleeps')
+    pod.until(lambda: pod.count('laptop/sleeps') > before + 3)
+    process.terminate()
+  process.communicate(timeout=60)
+  assert process.returncode == 75 and all(map(gone, pids))
+
+
+def test_told_to_end_between_two_attempts_it_ends(pod):
+  play(pod, ['1', '1', '1', 'waits'], ['waits'] * 4)
+  (pod.folder / 'bin/sleep').write_text('#!/bin/sh\nexec /bin/sleep 0.3\n')
+  process = begin(pod)
+  pod.until(lambda: 'restart 1' in pod.read('runs/rl/log'))
+  process.terminate()
+  process.communicate(timeout=60)
+  assert process.returncode == 75
+  assert pod.read('runs/rl/log').count('speaks') == 1
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='needs prctl')
+def test_processes_hear_of_the_death_of_the_supervisor(pod):
+  play(pod, ['waits'], ['waits'])
+  process = begin(pod)
+  pids = living(pod, 0, 1)
+  process.kill()
+  process.communicate(timeout=60)
+  pod.until(lambda: all(map(gone, pids)))
+  for name in ('log', 'log-1'):
+    assert pod.read(f'runs/rl/{name}').endswith('told\n')
+
+
+def test_two_do_not_supervise_one_run(pod):
+  play(pod, ['waits'], ['waits'])
+  first = begin(pod)
+  living(pod, 0, 1)
+  (pod.folder / 'bin/flock').write_text('#!/bin/sh\nexec /usr/bin/flock -n 9\n')
+  (pod.folder / 'bin/flock').chmod(0o755)
+  code, _, err = supervise(pod)
+  assert code == 1 and 'rl still runs here, see runs/rl' in err
+  first.terminate()
+  first.communicate(timeout=60)
+  assert first.returncode == 75
+
+
+def test_a_dry_run_starts_nothing(pod):
+  code, out, _ = supervise(pod, *LOCAL[:2], '--dry-run', *LOCAL[2:])
+  lines = out.splitlines()
+  assert code == 0 and len(lines) == 2
+  assert 'R1JAX_HOST=1 ' in lines[1] and 'a\\ b.py' in lines[1]
+  assert not (pod.folder / 'runs').exists()
+  env = pod.environment()
+  subprocess.run(['bash', '-c', lines[1]], env=env, check=True)
+  assert pod.given(1)[2:5] == ['rl', '--config', 'a b.py']
+
+
+@pytest.mark.slow
+def test_a_killed_process_of_a_real_run_leaves_no_trace(base, tmp_path):
+  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+  process = real(base, whole)
+  out, _ = process.communicate(timeout=300)
+  assert process.returncode == 0, out
+  process = real(base, killed)
+  while not (killed / 'metrics.jsonl').exists():
+    assert process.poll() is None
+    time.sleep(0.05)
+  os.kill(child(process.pid, 'R1JAX_HOST=1'), signal.SIGKILL)
+  out, _ = process.communicate(timeout=300)
+  assert process.returncode == 0, out
+  assert 'process 1 ended with 137 (killed): restart 1 of 100' in out
+  for ours, theirs in zip(
+    files.read_jsonl(killed / 'metrics.jsonl'),
+    files.read_jsonl(whole / 'metrics.jsonl'),
+    strict=True,
+  ):
+    assert metrics.without_timings(ours) == metrics.without_timings(theirs)
+  weights = 'model/model.safetensors'
+  assert (killed / weights).read_bytes() == (whole / weights).read_bytes()
+
+
+def real(base, workdir):
+  command = [SCRIPT, 'run', '--local=2', f'--logs={workdir}-logs', '--', 'rl']
+  command += ['--config', toy.HERE / 'toy_rl.py', '--workdir', workdir]
+  command += [f'--config.init={base}/model', '--config.save_every=1']
+  env = dict(JAX_PLATFORMS='cpu', XLA_FLAGS='', PYTHON=sys.executable)
+  return subprocess.Popen(
+    command,
+    cwd=SCRIPT.parent,
+    env=os.environ | env,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def child(parent, variable):
+  """The child process whose environment has NAME=value."""
+  listing = subprocess.check_output(['pgrep', '-P', str(parent)], text=True)
+  for pid in listing.split():
+    path = pathlib.Path(f'/proc/{pid}/environ')
+    if path.exists() and variable in path.read_text().split('\0'):
+      return int(pid)

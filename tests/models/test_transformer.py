@@ -1,0 +1,414 @@
+"""The forward pass against plain numpy, and one rule of visibility behind
+causality, padding on either side and the cache."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from r1jax.models import rope, transformer
+
+CFG = transformer.ModelConfig(
+  vocab_size=23,
+  width=12,
+  layers=2,
+  heads=6,
+  kv_heads=2,
+  head_dim=4,
+  ffn=10,
+  head_chunk=4,
+)
+LLAMA3 = rope.Scaling(8.0, 1.0, 4.0, 16)
+VARIANTS = dict(
+  plain=dict(),
+  multi_head=dict(kv_heads=6),
+  one_key_head=dict(kv_heads=1),
+  qkv_bias=dict(qkv_bias=True),
+  qk_norm=dict(qk_norm=True),
+  untied=dict(tie_embeddings=False),
+  llama3=dict(rope_theta=50.0, rope_scaling=LLAMA3),
+)
+LENGTHS = np.array([9, 4, 1])
+
+
+def make(**changes):
+  """A config and parameters none of which is a constant."""
+  cfg = dataclasses.replace(CFG, **changes)
+  shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
+  noise = np.random.default_rng(1).standard_normal
+  return cfg, jax.tree.map(lambda a: np.float32(0.4 * noise(a.shape)), shapes)
+
+
+def rows(side='right', extra=0):
+  """The same ragged tokens, padded with other tokens on a side."""
+  L = LENGTHS.max() + extra
+  tokens_BL = np.full((3, L), 7)
+  mask_BL = np.zeros((3, L), bool)
+  for b, length in enumerate(LENGTHS):
+    here = slice(0, length) if side == 'right' else slice(L - length, L)
+    tokens_BL[b, here] = np.random.default_rng(b).integers(0, 23, length)
+    mask_BL[b, here] = True
+  return tokens_BL, mask_BL
+
+
+@functools.partial(jax.jit, static_argnames='cfg')
+def logits(params, cfg, tokens_BT, pos_BT):
+  hidden, _ = transformer.forward(params, cfg, tokens_BT, pos_BT)
+  return transformer.unembed(params, cfg, hidden)
+
+
+def by_row(x_BL, mask_BL):
+  return [np.asarray(x)[np.asarray(m)] for x, m in zip(x_BL, mask_BL)]
+
+
+unembed = jax.jit(transformer.unembed, static_argnames='cfg')
+logprobs = jax.jit(transformer.logprobs, static_argnames=('cfg', 'temperature'))
+
+
+def close(a, b, tolerance=2e-5):
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    np.testing.assert_allclose(x, y, rtol=0, atol=tolerance)
+
+
+def reference_logits(params, cfg, tokens):
+  """One row in float64 and loops, head by head, as Hugging Face numbers them."""
+  p = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
+
+  def norm(x, w):
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6) * w
+
+  half, T, group = cfg.head_dim // 2, len(tokens), cfg.heads // cfg.kv_heads
+  freq = cfg.rope_theta ** (-np.arange(half) / half)
+  if cfg.rope_scaling:
+    s = cfg.rope_scaling
+    for i, f in enumerate(freq):
+      turns = s.original_max_len * f / (2 * np.pi)
+      if turns < s.low_freq_factor:
+        freq[i] = f / s.factor
+      elif turns < s.high_freq_factor:
+        part = (turns - s.low_freq_factor) / (
+          s.high_freq_factor - s.low_freq_factor
+        )
+        freq[i] = (1 - part) * f / s.factor + part * f
+  turn = np.exp(1j * np.arange(T)[:, None] * freq)
+
+  def rotate(x):
+    z = (x[:, :half] + 1j * x[:, half:]) * turn
+    return np.concatenate([z.real, z.imag], axis=1)
+
+  x = p['embed'][tokens]
+  for n in range(cfg.layers):
+    w = {name: a[n] for name, a in p['layers'].items()}
+    h = norm(x, w['norm1'])
+    attention = np.zeros_like(x)
+    for head in range(cfg.heads):
+      k, g = head // group, head % group
+      q, key, value = (
+        h @ w['qkv'][:, k, i] + (w['qkv_bias'][k, i] if cfg.qkv_bias else 0)
+        for i in (g, group, group + 1)
+      )
+      if cfg.qk_norm:
+        q, key = norm(q, w['q_norm']), norm(key, w['k_norm'])
+      q, key = rotate(q), rotate(key)
+      for t in range(T):
+        score = key[: t + 1] @ q[t] / np.sqrt(cfg.head_dim)
+        prob = np.exp(score - score.max())
+        mixed = prob / prob.sum() @ value[: t + 1]
+        attention[t] += mixed @ w['out'][k, g]
+    x = x + attention
+    h = norm(x, w['norm2'])
+    gate, up = h @ w['gate_up'][:, 0], h @ w['gate_up'][:, 1]
+    x = x + (gate / (1 + np.exp(-gate)) * up) @ w['down']
+  head = p['embed'] if cfg.tie_embeddings else p['head']
+  return norm(x, p['norm']) @ head.T
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_every_variant_is_the_formula(variant):
+  cfg, params = make(**VARIANTS[variant])
+  tokens_BL, mask_BL = rows()
+  pos_BL = transformer.positions(mask_BL)
+  got = by_row(logits(params, cfg, tokens_BL, pos_BL), mask_BL)
+  for tokens, ours in zip(by_row(tokens_BL, mask_BL), got):
+    np.testing.assert_allclose(
+      ours, reference_logits(params, cfg, tokens), rtol=0, atol=5e-5
+    )
+
+
+def test_llama3_scaling_has_frequencies_of_all_three_kinds():
+  pos_BT = jnp.array([[1]])
+  plain, scaled = (
+    rope.angles(
+      dataclasses.replace(CFG, head_dim=8, rope_theta=50.0, rope_scaling=s),
+      pos_BT,
+    )[1][0, 0]
+    for s in (None, LLAMA3)
+  )
+  share = np.arcsin(scaled) / np.arcsin(plain)
+  np.testing.assert_allclose(share[[2, 3]], 1 / 8, rtol=1e-3)
+  assert share[0] > share[1] > 1 / 8 - 1e-3
+
+
+def test_positions_count_the_real_tokens():
+  mask_BL = jnp.array([[0, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]])
+  pos_BL = transformer.positions(mask_BL)
+  assert pos_BL.dtype == jnp.int32
+  np.testing.assert_array_equal(
+    pos_BL, [[-1, 0, 1, 2], [0, 1, -1, -1], [-1, -1, -1, -1]]
+  )
+
+
+def test_a_later_token_leaves_earlier_outputs_alone():
+  cfg, params = make()
+  tokens_BL, mask_BL = rows()
+  pos_BL = transformer.positions(mask_BL)
+  before = logits(params, cfg, tokens_BL, pos_BL)
+  tokens_BL[:, 5] += 1  # a token of the first row, padding of the others
+  after = logits(params, cfg, tokens_BL, pos_BL)
+  for b, length in enumerate((5, 4, 1)):
+    np.testing.assert_array_equal(before[b, :length], after[b, :length])
+  assert np.abs(before[0, 5:] - after[0, 5:]).max(axis=-1).min() > 1e-3
+
+
+@pytest.mark.parametrize(
+  'side, extra', [('left', 0), ('left', 3), ('right', 5)]
+)
+def test_padding_is_nothing_wherever_it_is(side, extra):
+  cfg, params = make()
+
+  def run(side, extra):
+    tokens_BL, mask_BL = rows(side, extra)
+    pos_BL = transformer.positions(mask_BL)
+    logp, entropy = logprobs(params, cfg, tokens_BL, pos_BL)
+    assert not np.any(np.where(pos_BL > 0, 0, logp))
+    assert not np.any(np.where(pos_BL > 0, 0, entropy))
+    return [by_row(a, mask_BL) for a in (logp, entropy)]
+
+  close(run(side, extra), run('right', 0))
+  alone = rows()[0][1:2, :4]
+  logp, entropy = logprobs(params, cfg, alone, jnp.arange(4)[None])
+  padded_logp, padded_entropy = run(side, extra)
+  close([logp[0], entropy[0]], [padded_logp[1], padded_entropy[1]])
+
+
+def value_and_grads(params, cfg):
+  tokens_BL, mask_BL = rows()
+  pos_BL = transformer.positions(mask_BL)
+
+  def loss(params):
+    logp_BL, entropy_BL = logprobs(params, cfg, tokens_BL, pos_BL, 0.7)
+    return jnp.sum(jnp.sin(logp_BL)), (logp_BL, entropy_BL)
+
+  return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+
+
+FORMS = [
+  dict(remat='full'),
+  dict(remat='dots', scan_layers=False),
+  dict(cpu_layout=True, scan_layers=False),
+]
+
+
+PLAIN = dict(qkv_bias=True, qk_norm=True)
+
+
+@pytest.fixture(scope='module')
+def plain_form():
+  cfg, params = make(**PLAIN)
+  return value_and_grads(params, cfg)
+
+
+def reference_loss(params, cfg):
+  """The loss of value_and_grads, in float64."""
+  total = 0.0
+  for tokens in by_row(*rows()):
+    scores = reference_logits(params, cfg, tokens)[:-1] / 0.7
+    every = scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True))
+    total += np.sin(every[np.arange(len(tokens) - 1), tokens[1:]]).sum()
+  return total
+
+
+def test_gradients_are_the_slopes_of_the_formula(plain_form):
+  """Along a random direction in each leaf, by central differences."""
+  cfg, params = make(**PLAIN)
+  leaves, tree = jax.tree.flatten(params)
+  for i, grad in enumerate(jax.tree.leaves(plain_form[1])):
+    way = np.random.default_rng(i).standard_normal(grad.shape)
+
+    def at(step):
+      moved = [a + step * way if j == i else a for j, a in enumerate(leaves)]
+      return reference_loss(tree.unflatten(moved), cfg)
+
+    slope = (at(1e-5) - at(-1e-5)) / 2e-5
+    size = np.linalg.norm(grad) * np.linalg.norm(way)
+    assert abs(np.vdot(grad, way) - slope) < 1e-5 * size
+
+
+@pytest.mark.parametrize('form', FORMS, ids=str)
+def test_every_form_has_the_same_values_and_gradients(form, plain_form):
+  cfg, params = make(**PLAIN, **form)
+  close(value_and_grads(params, cfg), plain_form)
+
+
+def test_bfloat16_is_near_float32_in_both_layouts(plain_form):
+  for cpu_layout in (False, True):
+    cfg, params = make(**PLAIN, dtype='bfloat16', cpu_layout=cpu_layout)
+    (_, (logp, _)), grads = value_and_grads(params, cfg)
+    assert {a.dtype for a in jax.tree.leaves(grads)} == {jnp.dtype('float32')}
+    (_, (exact, _)), exact_grads = plain_form
+    assert logp.dtype == jnp.float32
+    np.testing.assert_allclose(logp, exact, atol=0.15)
+    for got, want in zip(*map(jax.tree.leaves, (grads, exact_grads))):
+      assert np.linalg.norm(got - want) < 0.1 * np.linalg.norm(want)
+
+
+def dots(jaxpr):
+  """Every matrix product of a jaxpr, those of its inner jaxprs included."""
+  for eqn in jaxpr.eqns:
+    if eqn.primitive.name == 'dot_general':
+      yield eqn
+    for inner in jax.extend.core.jaxprs_in_params(eqn.params):
+      yield from dots(inner)
+
+
+@pytest.mark.parametrize('cpu_layout', [False, True])
+def test_bfloat16_products_output_float32_forward_and_backward(cpu_layout):
+  cfg, params = make(dtype='bfloat16', cpu_layout=cpu_layout)
+  tokens_BL, mask_BL = rows()
+
+  def loss(p):
+    return transformer.logprobs(
+      p, cfg, tokens_BL, transformer.positions(mask_BL)
+    )[0].sum()
+
+  found = list(dots(jax.make_jaxpr(jax.grad(loss))(params).jaxpr))
+  small = [e for e in found if e.invars[0].aval.dtype == jnp.bfloat16]
+  assert len(small) >= 7
+  for eqn in found:
+    assert eqn.outvars[0].aval.dtype == jnp.float32, eqn
+
+
+@pytest.mark.parametrize('cpu_layout', [False, True])
+@pytest.mark.parametrize('scan', [True, False], ids=['scanned', 'unrolled'])
+def test_decoding_with_a_cache_is_the_full_forward(scan, cpu_layout):
+  cfg, params = make(**PLAIN, scan_layers=scan, cpu_layout=cpu_layout)
+  tokens_BL, mask_BL = rows()
+  full = by_row(
+    logits(params, cfg, tokens_BL, transformer.positions(mask_BL)), mask_BL
+  )
+  # Stale keys everywhere: what has not been written must not be seen.
+  shape = (3, cfg.kv_heads, 12, cfg.head_dim)
+
+  def one(shape):
+    return (jnp.full(shape, 3.0), jnp.full(shape, -2.0))
+
+  cache = one((2, *shape)) if scan else tuple(one(shape) for _ in range(2))
+  step = jax.jit(
+    lambda params, token, pos, cache: transformer.forward(
+      transformer.for_decoding(params, cfg)[0], cfg, token, pos, cache
+    )
+  )
+  for t in range(9):
+    pos_BT = jnp.minimum(t, LENGTHS - 1)[:, None]
+    token_BT = jnp.take_along_axis(tokens_BL, pos_BT, axis=1)
+    hidden, cache = step(params, token_BT, pos_BT, cache)
+    got = unembed(params, cfg, hidden)[:, 0]
+    for b, length in enumerate(LENGTHS):
+      if t < length:
+        np.testing.assert_allclose(got[b], full[b][t], atol=2e-5)
+
+
+@pytest.mark.parametrize('temperature', [1.0, 0.6])
+def test_logprobs_are_the_softmax_of_the_logits(temperature):
+  cfg, params = make(real_vocab=19)
+  tokens_BL, mask_BL = rows()
+  tokens_BL, pos_BL = tokens_BL % 19, transformer.positions(mask_BL)
+  out = logits(params, cfg, tokens_BL, pos_BL)[:, :-1, :19] / temperature
+  every = np.asarray(jax.nn.log_softmax(out))
+  want = np.take_along_axis(every, np.asarray(tokens_BL)[:, 1:, None], axis=2)
+  logp, entropy = logprobs(params, cfg, tokens_BL, pos_BL, temperature)
+  known = np.asarray(pos_BL > 0)
+  np.testing.assert_allclose(
+    logp[:, 1:], want[..., 0] * known[:, 1:], atol=1e-5
+  )
+  surprise = -(np.exp(every) * every).sum(axis=-1)
+  np.testing.assert_allclose(entropy[:, 1:], surprise * known[:, 1:], atol=1e-5)
+  assert not logp[:, 0].any() and not entropy[:, 0].any()
+
+
+scores = jax.jit(transformer.scores, static_argnames='cfg')
+
+
+@pytest.mark.parametrize('side', ['right', 'left'])
+def test_a_score_is_that_of_the_last_token_and_0_without_tokens(side):
+  cfg, params = make(score=True)
+  tokens_BL, mask_BL = rows(side, extra=2)
+  mask_BL[1] = False
+  hidden_BLD, _ = transformer.forward(
+    params, cfg, tokens_BL, transformer.positions(mask_BL)
+  )
+  last = [np.flatnonzero(mask_L)[-1] for mask_L in mask_BL[[0, 2]]]
+  want_B = np.asarray(hidden_BLD)[[0, 2], last] @ params['score']
+  got_B = scores(params, cfg, tokens_BL, transformer.positions(mask_BL))
+  np.testing.assert_allclose(got_B, [want_B[0], 0, want_B[1]], atol=1e-5)
+  assert got_B.dtype == jnp.float32
+
+
+def test_a_row_without_tokens_gives_a_score_no_gradient():
+  cfg, params = make(score=True)
+  tokens_BL, mask_BL = rows()
+  pos_BL = transformer.positions(mask_BL)
+
+  @jax.jit
+  @jax.grad
+  def slope(params, pos_BL, weight_B):
+    score_B = scores(params, cfg, tokens_BL, pos_BL)
+    return jnp.sum(weight_B * jnp.sin(1 + score_B))
+
+  empty = slope(params, pos_BL.at[1].set(-1), jnp.ones(3))
+  close(empty, slope(params, pos_BL, jnp.array([1.0, 0.0, 1.0])))
+  nothing = slope(params, jnp.full_like(pos_BL, -1), jnp.ones(3))
+  close(nothing, jax.tree.map(np.zeros_like, params), tolerance=0)
+
+
+def test_a_reward_model_begins_as_its_policy_with_scores_of_zero():
+  cfg, params = make(tie_embeddings=False)
+  begun, score_cfg = transformer.with_score(params, cfg)
+  assert score_cfg.score and 'head' not in begun and 'head' in params
+  tokens_BL, mask_BL = rows()
+  hidden = [
+    transformer.forward(*x, tokens_BL, transformer.positions(mask_BL))[0]
+    for x in ((params, cfg), (begun, score_cfg))
+  ]
+  close(*hidden, tolerance=0)
+  got_B = scores(begun, score_cfg, tokens_BL, transformer.positions(mask_BL))
+  assert not got_B.any()
+  fresh = jax.eval_shape(lambda: transformer.init(jax.random.key(0), score_cfg))
+  assert jax.tree.map(jnp.shape, begun) == jax.tree.map(jnp.shape, fresh)
+
+
+def test_parameters_are_float32_and_stacked_over_layers():
+  cfg, _ = make(tie_embeddings=False, qkv_bias=True, qk_norm=True)
+  shapes = {
+    'embed': (23, 12),
+    'head': (23, 12),
+    'norm': (12,),
+    'layers': {
+      'norm1': (2, 12),
+      'qkv': (2, 12, 2, 5, 4),
+      'qkv_bias': (2, 2, 5, 4),
+      'q_norm': (2, 4),
+      'k_norm': (2, 4),
+      'out': (2, 2, 3, 4, 12),
+      'norm2': (2, 12),
+      'gate_up': (2, 12, 2, 10),
+      'down': (2, 10, 12),
+    },
+  }
+  params = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
+  assert jax.tree.map(jnp.shape, params) == shapes
+  assert {a.dtype for a in jax.tree.leaves(params)} == {jnp.dtype('float32')}

@@ -1,0 +1,160 @@
+"""HBM bytes and collectives, read from what the TPU's compiler wrote."""
+
+import pathlib
+
+import pytest
+from preflight_programs import AXES
+
+from r1jax.preflight.compiler import hlo, traffic
+
+TEXTS = pathlib.Path(__file__).parent / 'hlo'
+MIB = 2**20
+
+
+def measured(name):
+  return traffic.measure((TEXTS / f'{name}.txt').read_text(), AXES[name])
+
+
+def rows(found):
+  return {
+    (key.kind, key.dtype, key.axes, key.group): (count, size)
+    for key, (count, size) in found.table.items()
+  }
+
+
+def test_collectives_of_a_loop_count_as_often_as_it_runs():
+  assert rows(measured('layers')) == {
+    ('all-gather', 'bf16', 'data', 2): (5, 5 * 2 * MIB),
+    ('all-reduce', 'bf16', 'model', 2): (5, 5 * 2 * MIB),
+  }
+
+
+def test_weights_and_rows_are_read_from_hbm_once():
+  """What lies on the chip between the layers costs nothing."""
+  weights, x = 5 * 512 * 1024 * 2, 1024 * 1024 * 2
+  assert measured('layers').hbm == pytest.approx(weights + 2 * x, rel=1e-4)
+
+
+def test_only_a_share_goes_between_slices():
+  found = measured('slices')
+  assert rows(found) == {
+    ('reduce-scatter', 'f32', 'data', 4): (1, MIB),
+    ('send', 'f32', 'slice', 2): (1, MIB),
+    ('all-gather', 'f32', 'data', 4): (1, 4 * MIB),
+  }
+  assert found.wire(far=True) == MIB
+  assert found.wire(far=False) == 3 * MIB + 3 * MIB
+  # Scattered sum 4 + 1, sent 1, received 1, gathered from 1, the copy out 4.
+  assert found.hbm == pytest.approx(12 * MIB, rel=1e-6)
+
+
+def test_a_loop_of_unknown_length_stands_by_itself():
+  """The cache goes in and out once and is on the chip meanwhile."""
+  found, cache = measured('decode'), 8 * 8192 * 512 * 2
+  assert found.hbm == pytest.approx(2 * cache + 512 * 512 * 2, rel=1e-4)
+  assert [loop.hbm < 100 for loop in found.loops] == [True]
+
+
+ASYNC = """
+HloModule jit_f
+
+%start (p.1: bf16[4,8]) -> (bf16[4,8], bf16[8,8], u32[]) {
+  %p.1 = bf16[4,8]{1,0:T(8,128)(2,1)} parameter(0)
+  %gather.1 = bf16[8,8]{1,0:T(8,128)(2,1)S(1)} all-gather(%p.1), channel_id=1, replica_groups={{0,2},{1,3}}, dimensions={0}
+  ROOT %call.1 = (bf16[4,8]{1,0:T(8,128)(2,1)}, bf16[8,8]{1,0:T(8,128)(2,1)S(1)}, u32[]{:S(2)}) custom-call(%gather.1), custom_call_target="AsyncCollectiveStart"
+}
+
+%async_collective_fusion.2 (p.2: bf16[4,8], p.3: bf16[8,8], p.4: f32[16]) -> (f32[16], bf16[4,8], bf16[8,8]) {
+  %p.2 = bf16[4,8]{1,0:T(8,128)(2,1)} parameter(0)
+  %p.3 = bf16[8,8]{1,0:T(8,128)(2,1)S(1)} parameter(1)
+  %p.4 = f32[16]{0:T(128)} parameter(2)
+  %gather.2 = bf16[8,8]{1,0:T(8,128)(2,1)S(1)} all-gather(%p.2), channel_id=1, replica_groups={{0,2},{1,3}}, dimensions={0}
+  %twice = f32[16]{0:T(128)} add(%p.4, %p.4)
+  ROOT %tuple.2 = (f32[16]{0:T(128)}, bf16[4,8]{1,0:T(8,128)(2,1)}, bf16[8,8]{1,0:T(8,128)(2,1)S(1)}) tuple(%twice, %p.2, %gather.2)
+}
+
+%done (p.5: bf16[4,8], p.6: bf16[8,8]) -> bf16[8,8] {
+  %p.5 = bf16[4,8]{1,0:T(8,128)(2,1)} parameter(0)
+  %p.6 = bf16[8,8]{1,0:T(8,128)(2,1)S(1)} parameter(1)
+  %gather.3 = bf16[8,8]{1,0:T(8,128)(2,1)} all-gather(%p.5), channel_id=1, replica_groups={{0,2},{1,3}}, dimensions={0}
+  ROOT %call.2 = bf16[8,8]{1,0:T(8,128)(2,1)S(1)} custom-call(%p.5, %p.6, %gather.3), custom_call_target="AsyncCollectiveDone"
+}
+
+%all-reduce-scatter.body (p.7: f32[16]) -> f32[4] {
+  %p.7 = f32[16]{0:T(128)} parameter(0)
+  %sum = f32[16]{0:T(128)} all-reduce(%p.7), channel_id=3, replica_groups=[1,4]<=[4], to_apply=%add
+  ROOT %part = f32[4]{0:T(128)} dynamic-slice(%sum), dynamic_slice_sizes={4}
+}
+
+ENTRY %main (a: bf16[4,8], b: f32[16]) -> f32[4] {
+  %a = bf16[4,8]{1,0:T(8,128)(2,1)} parameter(0)
+  %b = f32[16]{0:T(128)} parameter(1)
+  %kernel = f32[16]{0:T(128)} custom-call(%b), custom_call_target="tpu_custom_call", backend_config="a text of
+}}, three
+lines"
+  %s = (bf16[4,8]{1,0:T(8,128)(2,1)}, bf16[8,8]{1,0:T(8,128)(2,1)S(1)}, u32[]{:S(2)}) fusion(%a), kind=kCustom, calls=%start
+  %s.0 = bf16[4,8]{1,0:T(8,128)(2,1)} get-tuple-element(%s), index=0
+  %s.1 = bf16[8,8]{1,0:T(8,128)(2,1)S(1)} get-tuple-element(%s), index=1
+  %m = (f32[16]{0:T(128)}, bf16[4,8]{1,0:T(8,128)(2,1)}, bf16[8,8]{1,0:T(8,128)(2,1)S(1)}) fusion(%s.0, %s.1, %kernel), kind=kLoop, calls=%async_collective_fusion.2
+  %m.0 = f32[16]{0:T(128)} get-tuple-element(%m), index=0
+  %d = bf16[8,8]{1,0:T(8,128)(2,1)S(1)} fusion(%s.0, %s.1), kind=kCustom, calls=%done
+  ROOT %r = f32[4]{0:T(128)} fusion(%m.0), kind=kLoop, calls=%all-reduce-scatter.body
+}
+"""
+
+
+def test_an_asynchronous_collective_counts_once_and_a_fused_scatter_is_one():
+  found = traffic.measure(ASYNC, AXES['layers'])
+  assert rows(found) == {
+    ('all-gather', 'bf16', 'data', 2): (1, 128),
+    ('reduce-scatter', 'f32', 'data+model', 4): (1, 16),
+  }
+  # Kernel 64 + 64; gather from 64; the fusion's sum 64 + 64; scatter 64 + 16.
+  assert found.hbm == 128 + 64 + 128 + 80
+
+
+@pytest.mark.parametrize(
+  'spelling, ids',
+  [
+    ('replica_groups={{0,2},{1,3}}, x', [0, 2]),
+    ('replica_groups=[2,2]<=[4], x', [0, 1]),
+    ('replica_groups=[2,2]<=[2,2]T(1,0), x', [0, 2]),
+    ("replica_groups=mesh['a'=2,'b'=2] {'a'}, x", [0, 2]),
+    (
+      "replica_groups=mesh['a'=2,'b'=2], device_ids=([2,2]T(1,0)) {'a'}",
+      [0, 1],
+    ),
+    ('source_target_pairs={{1,3},{3,1}}', [1, 3]),
+    ('replica_groups={}, x', [0, 1, 2, 3]),
+  ],
+)
+def test_groups_are_read_in_every_spelling(spelling, ids):
+  assert traffic.group(f', channel_id=1, {spelling}', 4) == ids
+
+
+def test_axes_are_those_along_which_a_group_differs():
+  axes = ('slice', 2), ('data', 4), ('model', 2)
+  assert traffic.along([0, 1], axes) == 'model'
+  assert traffic.along([0, 2, 4, 6], axes) == 'data'
+  assert traffic.along([0, 8], axes) == 'slice'
+  assert traffic.along(range(16), axes) == 'slice+data+model'
+
+
+def test_a_constant_bound_is_a_loops_length_and_nothing_else_is():
+  module = hlo.parse((TEXTS / 'layers.txt').read_text())
+  loops = [
+    hlo.trips(module, op)
+    for body in module.bodies.values()
+    for op in body.ops
+    if op.kind == 'while'
+  ]
+  assert loops == [5]
+
+
+@pytest.mark.parametrize(
+  'kind, size', [('all-gather', 75), ('all-reduce', 150), ('send', 100)]
+)
+def test_a_ring_of_four_sends_three_quarters(kind, size):
+  assert traffic.Collective(kind, 'bf16', 'data', 4).wire(100) == size
+  scatter = traffic.Collective('reduce-scatter', 'bf16', 'data', 4)
+  assert scatter.wire(25) == 75

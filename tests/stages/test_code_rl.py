@@ -1,0 +1,74 @@
+"""RL whose reward is whether a program passes its tests, with workers that are
+killed at random meanwhile."""
+
+import os
+import pathlib
+import random
+import signal
+import threading
+
+import pytest
+
+from experiments import code_base, code_zero
+from r1jax import config, files
+from r1jax.sandbox import tiers
+from r1jax.stages import rl, sft
+
+HERE = any(tier for _, tier, _ in tiers.tiers())
+
+
+def workers():
+  """The process ids of this process's workers."""
+  found = []
+  for path in pathlib.Path('/proc').glob('[0-9]*'):
+    try:
+      parent = (path / 'stat').read_text().rpartition(')')[2].split()[1]
+      words = (path / 'cmdline').read_bytes().split(b'\0')
+    except OSError:  # it has ended
+      continue
+    if int(parent) == os.getpid() and b'r1jax.sandbox.workers' in words:
+      found.append(int(path.name))
+  return found
+
+
+def kill_at_random(stop, killed, seed):
+  """SIGKILL to one worker or to all of them, every few seconds."""
+  draw = random.Random(seed)
+  while not stop.wait(draw.uniform(0.5, 3)):
+    alive = workers()
+    for pid in alive if draw.random() < 0.5 else alive[:1]:
+      try:
+        os.kill(pid, signal.SIGKILL)
+        killed.append(pid)
+      except ProcessLookupError:
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HERE, reason='no sandbox tier works on this machine')
+def test_a_run_learns_to_write_functions_while_its_workers_are_killed(tmp_path):
+  changes = ['data=toy:function?count=16000&digits=1', 'epochs=2']
+  base = config.override(
+    code_base.get_config(), [f'--config.{x}' for x in changes]
+  )
+  sft.run(base, tmp_path / 'base')
+  zero = code_zero.get_config()
+  zero.init = str(tmp_path / 'base' / 'model')
+  zero.steps = 12
+  zero.eval.every = 12
+  zero.verify.workers = 2
+  stop, killed = threading.Event(), []
+  killer = threading.Thread(target=kill_at_random, args=(stop, killed, 0))
+  killer.start()
+  try:
+    rl.run(zero, tmp_path / 'zero')
+  finally:
+    stop.set()
+    killer.join()
+  lines = files.read_jsonl(tmp_path / 'zero' / 'metrics.jsonl')
+  rewards = [line['reward'] for line in lines if 'reward' in line]
+  assert len(killed) > 3
+  assert sum(rewards[-3:]) > sum(rewards[:3]) + 0.5
+  assert lines[-1]['eval/pass1'] > lines[0]['eval/pass1'] + 0.1
+  assert all(line['unjudged'] < 0.1 for line in lines if 'unjudged' in line)
+  assert not workers()

@@ -1,0 +1,394 @@
+"""An evaluation: its samples, what it says of them, and how it goes on."""
+
+import itertools
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import toy
+
+from r1jax import cli, errors, files
+from r1jax.evaluation import scores, statistics, tables
+from r1jax.rewards import verifiers
+from r1jax.rewards.math import grading
+from r1jax.sandbox import tiers
+from r1jax.stages import evaluate
+
+ROOT = pathlib.Path(__file__).parents[2]
+VERDICTS = (
+  '{"contest": 1, "problem": "A", "rating": 1500, "verdicts": [true, false]}\n'
+  '{"contest": 2, "problem": "A", "rating": 1500, "verdicts": [false, true]}\n'
+)
+
+
+def run(base, workdir, *changes):
+  settings = toy.settings('evaluate', f'init={base}/model', *changes)
+  evaluate.run(settings, workdir)
+  return json.loads((workdir / 'results.json').read_text())
+
+
+@pytest.fixture(scope='module')
+def aime(tmp_path_factory):
+  """Five problems in a file of the shape of AIME's."""
+  path = tmp_path_factory.mktemp('data') / 'aime.jsonl'
+  rows = [dict(problem=f'{n}24', answer=(n + 6) % 10) for n in range(1, 6)]
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  return path
+
+
+@pytest.fixture(scope='module')
+def whole(base, aime, tmp_path_factory):
+  """(workdir, results, changes) of an uninterrupted evaluation of two sets."""
+  workdir = tmp_path_factory.mktemp('whole') / 'ours'
+  changes = [f'data.AIME 2024={aime}']
+  return workdir, run(base, workdir, *changes), changes
+
+
+def test_every_sample_is_written_down_with_what_it_is_worth(whole):
+  workdir, _, _ = whole
+  lines = scores.read_lines(workdir, 'GSM8K')
+  ids = [f'running_sum/1000/{n}' for n in range(7)]
+  assert [line['id'] for line in lines] == [x for x in ids for _ in range(4)]
+  texts = [line['response'] for line in lines]
+  np.testing.assert_array_equal(
+    [line['accuracy'] for line in lines], grading.accuracy(lines, texts)
+  )
+  for line in lines:
+    assert line['answer'] == str(sum(map(int, line['prompt'])) % 10)
+    assert line['extracted'] == grading.extract(line['response'])
+    assert line['format'] in (0, 1) and 0 < line['length'] <= 10
+    assert line['finished'] or line['length'] == 10
+  assert len(set(texts[:4])) > 1  # a fresh key for every sample
+
+
+def test_the_scores_are_those_of_the_samples(whole):
+  workdir, results, _ = whole
+  lines = scores.read_lines(workdir, 'GSM8K')
+  x = results['sets']['GSM8K']
+
+  def mean(key):
+    return np.mean([line[key] for line in lines])
+
+  assert (x['problems'], x['samples'], x['cons_k']) == (7, 4, 3)
+  assert x['pass1'] == pytest.approx(mean('accuracy')) and 0 < x['pass1'] < 1
+  assert 0 <= x['interval'][0] < x['pass1'] < x['interval'][1] <= 1
+  rows_NK = np.array(lines, object).reshape(7, 4)
+  either = [
+    any(line['accuracy'] for line in pair)
+    for row_K in rows_NK
+    for pair in itertools.combinations(row_K, 2)
+  ]
+  assert x['pass_k'] == {'2': pytest.approx(np.mean(either))}
+  votes = statistics.cons_at_k(
+    [[line['extracted'] for line in row_K[:3]] for row_K in rows_NK],
+    [row_K[0]['answer'] for row_K in rows_NK],
+    grading.equal,
+  )
+  assert x['cons'] == pytest.approx(votes.mean())
+  assert x['cons_interval'] == list(statistics.interval(votes[:, None]))
+  assert x['truncated'] == pytest.approx(1 - mean('finished'))
+  assert x['format'] == pytest.approx(mean('format'))
+  assert x['language'] == pytest.approx(mean('language'))
+  assert x['length'] == pytest.approx(mean('length'))
+
+
+def test_a_finished_evaluation_says_so_and_changes_nothing(base, whole, capsys):
+  workdir, results, changes = whole
+  before = toy.files(workdir)
+  assert run(base, workdir, *changes) == results
+  assert 'is finished: the table is' in capsys.readouterr().out
+  assert toy.files(workdir) == before
+
+
+def test_samples_depend_neither_on_chunks_nor_on_the_other_sets(
+  base, whole, tmp_path
+):
+  one = run(base, tmp_path, 'prompts_per_chunk=7')
+  workdir, results, _ = whole
+  assert one['sets']['GSM8K'] == results['sets']['GSM8K']
+
+  def read(folder):
+    return scores.read_lines(folder, 'GSM8K')
+
+  assert read(tmp_path) == read(workdir)
+  assert len(list((tmp_path / 'chunks').iterdir())) == 1
+
+
+def test_a_limit_leaves_out_problems_and_changes_no_sample(
+  base, whole, tmp_path
+):
+  run(base, tmp_path, 'limit=4')
+  every = scores.read_lines(whole[0], 'GSM8K')
+  some = scores.read_lines(tmp_path, 'GSM8K')
+  assert len(some) == 16 and [x for x in every if x in some] == some
+
+
+def same_files(ours, theirs):
+  def names(folder):
+    return {
+      path.relative_to(folder): content
+      for path, content in toy.files(folder).items()
+    }
+
+  return names(ours) == names(theirs)
+
+
+def test_an_interrupted_evaluation_ends_as_if_it_had_not_been(
+  base, whole, tmp_path, monkeypatch
+):
+  """After any of its eight files: five chunks, then the three tables."""
+  finished, _, changes = whole
+  write, left = files.write_text, [0]
+
+  def broken(path, text):
+    if not left[0]:
+      path.parent.mkdir(exist_ok=True)
+      path.with_name(path.name + '.tmp').write_text(text[:7])
+      raise KeyboardInterrupt
+    left[0] -= 1
+    write(path, text)
+
+  workdir = tmp_path / 'ours'
+  with monkeypatch.context() as patch:
+    patch.setattr(files, 'write_text', broken)
+    for count in (0, 2, 3, 1):
+      left[0] = count
+      with pytest.raises(KeyboardInterrupt):
+        run(base, workdir, *changes)
+      assert not (workdir / 'results.json').exists()
+  run(base, workdir, *changes)
+  assert same_files(workdir, finished)
+
+
+def test_an_evaluation_killed_after_a_chunk_goes_on(base, whole, tmp_path):
+  finished, _, changes = whole
+  workdir = tmp_path / 'ours'
+  process = subprocess.Popen(
+    [
+      sys.executable,
+      '-m',
+      'r1jax',
+      'evaluate',
+      '--workdir',
+      workdir,
+      '--config',
+      toy.HERE / 'toy_evaluate.py',
+      f'--config.init={base}/model',
+      *(f'--config.{change}' for change in changes),
+    ],
+    cwd=ROOT,
+    start_new_session=True,
+    stdout=subprocess.DEVNULL,
+    env=os.environ | dict(R1JAX_CACHE=str(tmp_path / 'cache')),
+  )
+  while not list(workdir.glob('chunks/*.jsonl')):
+    assert process.poll() is None
+    time.sleep(0.002)
+  os.killpg(process.pid, signal.SIGKILL)
+  process.wait()
+  assert not (workdir / 'results.json').exists()
+  run(base, workdir, *changes)
+  assert same_files(workdir, finished)
+
+
+def test_against_is_the_difference_problem_by_problem(
+  base, aime, whole, tmp_path
+):
+  again = tmp_path / 'again'
+  data = json.dumps({'AIME 2024': str(aime)})
+  x = run(base, again, f'data={data}', 'seed=7', f'baseline={whole[0]}')
+  ours_N, theirs_N = (
+    scores.accuracy(scores.read_lines(folder, 'AIME 2024'), 4).mean(axis=1)
+    for folder in (again, whole[0])
+  )
+  mean, *interval = statistics.paired_difference(ours_N, theirs_N, 0)
+  assert x['paired']['AIME 2024'] == dict(
+    against='ours',
+    difference=mean,
+    interval=interval,
+    p=statistics.paired_p_value(ours_N, theirs_N, 0),
+  )
+  assert mean == pytest.approx(np.mean(ours_N) - np.mean(theirs_N)) != 0
+  table = (again / 'results.md').read_text()
+  assert f'| again | AIME 2024 | ours | {100 * mean:.1f} [' in table
+
+
+def test_the_same_evaluation_twice_differs_by_nothing(base, whole, tmp_path):
+  x = run(base, tmp_path, f'baseline={whole[0]}')['paired']['GSM8K']
+  assert (x['difference'], x['interval'], x['p']) == (0, [0, 0], 1)
+
+
+def test_a_known_set_stands_above_the_papers_figures(whole):
+  workdir, results, _ = whole
+  table = (workdir / 'results.md').read_text()
+  x = results['sets']['AIME 2024']
+  (ours,) = [line for line in table.splitlines() if '| ours | ' in line][:1]
+  assert f'{100 * x["pass1"]:.1f} [{100 * x["interval"][0]:.1f}, ' in ours
+  assert ours.endswith('] of 3 |')
+  assert '| DeepSeek-R1 (paper) | 79.8 | 86.7 |  |  |' in table
+  assert '| DeepSeekMath-7B-RL (paper) |  |  | 88.2 |' in table
+  assert 'ours: ' in table and 'temperature 0.6, top-p 0.95' in table
+  page = (workdir / 'results.html').read_text()
+  assert '<td>79.8</td>' in page and 'src=' not in page and 'href=' not in page
+  assert '&lt;think&gt;' in page and '<think>' not in page
+
+
+def test_evaluations_stand_beside_one_another_without_a_model(
+  whole, tmp_path, capsys
+):
+  workdir, results, _ = whole
+  verdicts = tmp_path / 'verdicts.jsonl'
+  verdicts.write_text(VERDICTS)
+  settings = toy.settings(
+    'evaluate', 'init=', f'compare_with=["{workdir}"]', f'codeforces={verdicts}'
+  )
+  settings.data = {}
+  evaluate.run(settings, tmp_path / 'both')
+  table = (tmp_path / 'both/results.md').read_text()
+  assert table in capsys.readouterr().out
+  assert '| both | 1500 |' in table and '| ours |  |' in table
+  assert 'percentile 83.0 | 2 | 2 | 2 |' in table
+  assert '| DeepSeek-R1 (paper) | 2029 |' in table
+  found = json.loads((tmp_path / 'both/results.json').read_text())
+  assert found['codeforces']['rating'] == pytest.approx(1500)
+  again = scores.compare([workdir, tmp_path / 'both', tmp_path / 'both'])
+  labels = [label for label, _ in again]
+  assert labels == ['ours', *[str(tmp_path / 'both')] * 2]
+  assert again[0][1] == results
+
+
+def test_what_a_model_writes_is_not_html():
+  page = tables.page('<t>', [], [('<h>', '<p>', '</pre><script>alert(1)')])
+  assert '<script' not in page and '&lt;/pre&gt;&lt;script&gt;' in page
+  assert '<t>' not in page and '<h>' not in page
+
+
+@pytest.mark.parametrize(
+  'name, known',
+  [
+    ('AIME24', 'AIME 2024'),
+    ('aime_2024', 'AIME 2024'),
+    ('MATH-500', 'MATH-500'),
+    ('math500', 'MATH-500'),
+    ('gsm8k', 'GSM8K'),
+    ('GPQA Diamond', 'GPQA'),
+    ('AIME25', 'AIME25'),
+  ],
+)
+def test_sets_are_known_by_the_papers_names(name, known):
+  assert tables.known(name) == known
+
+
+REFUSED = {
+  'init=': "config.init is '': name the directory",
+  'samples=2': 'config.majority_k asks for 3 samples|config.samples, which is 2',
+  'pass_k=(0,)': 'config.pass_k asks for 0 samples',
+  'pass_k=(2,5)': 'config.pass_k asks for 5 samples',
+  'prompts_per_chunk=0': 'config.prompts_per_chunk is 0; it must be at least 1',
+  'format=formt': "no reward 'formt'; did you mean 'format'?",
+  'sample.temperature=0.': 'set config.samples=1',
+  'sample.top_p=0.': 'config.sample.top_p must be above 0',
+  'sample.top_p=1.5': 'config.sample.top_p must be above 0 and at most 1',
+  'sample.max_new_tokens=99999': 'the model knows|config.sample.max_new_tokens lower',
+  'prompt.stop_strings=("",)': 'config.prompt.stop_strings|empty entry',
+  'prompt.max_len=2': 'config.prompt.max_len allows 1 to 2',
+  'data.../up=x': 'unknown key',
+  'data.a/b=x': "the set 'a/b' of config.data becomes part of file names",
+  'data.X=/nowhere.jsonl': 'there is no data file /nowhere.jsonl',
+  'data.X=gym:nonsense?count=1': 'reasoning-gym',
+  'baseline=/nowhere': '/nowhere holds no finished evaluation',
+  'compare_with=["/nowhere"]': '/nowhere holds no finished evaluation',
+  'codeforces=/nowhere': 'there is no file of verdicts /nowhere',
+  'parallel.strategy=pmpa': 'it can be pmap or mesh',
+}
+
+
+@pytest.mark.parametrize('change', REFUSED)
+def test_what_cannot_be_evaluated_is_refused(
+  change, base, tmp_path, capsys, monkeypatch
+):
+  monkeypatch.setattr(cli, 'compilation_cache', lambda: None)
+  code = cli.main(
+    [
+      'evaluate',
+      '--config',
+      str(toy.HERE / 'toy_evaluate.py'),
+      '--workdir',
+      str(tmp_path / 'run'),
+      f'--config.init={base}/model',
+      f'--config.{change}',
+    ]
+  )
+  said = capsys.readouterr().err
+  assert code == 2 and said.startswith('r1jax: ') and said.count('\n') == 1
+  for words in REFUSED[change].split('|'):
+    assert words in said
+  assert not (tmp_path / 'run').exists()
+
+
+def test_nothing_to_evaluate_is_refused(tmp_path):
+  settings = toy.settings('evaluate')
+  settings.data = {}
+  with pytest.raises(errors.UserError, match='there is nothing to evaluate'):
+    evaluate.run(settings, tmp_path / 'run')
+  settings.against = 'runs/other'
+  settings.codeforces = 'verdicts.jsonl'
+  with pytest.raises(errors.UserError, match='config.baseline subtracts'):
+    evaluate.run(settings, tmp_path / 'run')
+
+
+def test_other_problems_cannot_be_subtracted(base, whole, tmp_path):
+  with pytest.raises(errors.UserError, match='other problems in the set') as e:
+    run(base, tmp_path / 'run', f'baseline={whole[0]}', 'limit=4')
+  assert "'GSM8K'" in str(e.value) and '(3 in all)' in str(e.value)
+  with pytest.raises(errors.UserError, match='running_sum/0/0 for one'):
+    run(base, tmp_path / 'run', f'baseline={whole[0]}', 'seed=0')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_results_of_another_make_are_refused(tmp_path):
+  (tmp_path / 'results.json').write_text('{"sets": 1}')
+  with pytest.raises(errors.UserError, match='is not what evaluate writes'):
+    scores.compare([tmp_path])
+
+
+def test_what_cannot_be_judged_ends_the_evaluation_and_keeps_the_chunks(
+  base, tmp_path, monkeypatch
+):
+  judge, calls = verifiers.Verifiers.accuracy, []
+
+  def losing(self, records, texts):
+    calls.append(len(texts))
+    value_N = judge(self, records, texts)
+    return np.ma.masked_equal(np.arange(len(texts)), len(calls)) * value_N
+
+  with monkeypatch.context() as patch:
+    patch.setattr(verifiers.Verifiers, 'accuracy', losing)
+    with pytest.raises(errors.UserError, match='1 samples of the set GSM8K'):
+      run(base, tmp_path / 'ours')
+  assert not (tmp_path / 'ours' / 'results.json').exists()
+  assert run(base, tmp_path / 'ours')['sets']['GSM8K']['problems'] == 7
+
+
+@pytest.mark.skipif(
+  not any(tier for _, tier, _ in tiers.tiers()),
+  reason='no sandbox tier works on this machine',
+)
+def test_programs_are_judged_by_their_tests_and_not_voted_on(
+  base, tmp_path, capsys
+):
+  path = tmp_path / 'programs.jsonl'
+  rows = [
+    dict(prompt=str(n), tests=[dict(input='1', output='1')]) for n in range(3)
+  ]
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  found = run(base, tmp_path / 'ours', f'data.Programs={path}')
+  x = found['sets']['Programs']
+  assert (x['problems'], x['pass1'], x['cons_k']) == (3, 0, 1)
+  assert 'programs run in the sandbox tier' in capsys.readouterr().out

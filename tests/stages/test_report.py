@@ -1,0 +1,105 @@
+"""The page shows what the run wrote, and is one file."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from matplotlib import image
+
+from r1jax import errors, files
+from r1jax.stages import report
+from r1jax.training import metrics
+
+
+def sample(step, response):
+  return dict(
+    step=step,
+    id=f'q{step}',
+    prompt='Is 1 < 2 & true?',
+    response=response,
+    reward=1.25,
+    rewards=dict(accuracy=1.0, format=0.25),
+    finished=step > 0,
+    length=9,
+  )
+
+
+@pytest.fixture
+def run(tmp_path):
+  """A work directory of five steps with one number that is not finite."""
+  workdir = tmp_path / 'zero'
+  writer = metrics.Writer(workdir)
+  for step in range(5):
+    line = {'step': step, 'reward': step / 4, 'reward/format': 0.5, 'kl': 0.125}
+    line['grad_norm'] = float('nan') if step == 2 else 1.0
+    if step % 4 == 0:
+      line |= {'eval/pass1': 0.5, 'eval/low': 0.25, 'eval/high': 0.75}
+    writer.write(line)
+    writer.samples([sample(step, f'<script>{step}</script>')] * 9)
+  writer.close()
+  changed = {'grpo.group_size': [16, 8], 'init': ['', '<model>']}
+  (workdir / 'config.json').write_text(
+    json.dumps(dict(changed=changed, config={}))
+  )
+  return workdir
+
+
+def test_the_page_is_one_file_with_curves_numbers_config_and_samples(run):
+  page = report.write(run)
+  text = page.read_text()
+  assert page == run / 'report.html'
+  assert 'src="data:image/png;base64,' in text
+  assert not re.search(r'(src|href)="(?!data:)', text)
+  assert '<td>reward</td><td>0</td><td>1</td>' in text
+  assert '<td>eval/pass1</td><td>0.5</td><td>0.5</td>' in text
+  assert '<td>grpo.group_size</td><td>16</td><td>8</td>' in text
+  assert '&quot;&lt;model&gt;&quot;' in text
+
+
+def test_samples_of_first_middle_and_last_step_are_escaped(run):
+  text = report.write(run).read_text()
+  assert re.findall('<h3>Step (.)', text) == ['0', '2', '4']
+  assert '<script' not in text
+  assert text.count('&lt;script&gt;4&lt;/script&gt;') == report.SAMPLES
+  assert 'Is 1 &lt; 2 &amp; true?' in text
+  assert 'q0: reward 1.25 (accuracy 1, format 0.25), 9 tokens, trunc' in text
+
+
+def test_a_panel_is_drawn_for_what_was_written(run):
+  lines = files.read_jsonl(run / 'metrics.jsonl')
+  one, four = run / 'one.png', run / 'four.png'
+  report.draw([{'step': 0, 'kl': 0.5}], one)
+  report.draw(lines, four)
+  assert image.imread(four).shape[0] == 2 * image.imread(one).shape[0]
+
+
+def test_smoothing_keeps_constants_lines_and_skips_what_is_not_finite():
+  values = np.full(60, 0.5)
+  values[7] = np.nan
+  np.testing.assert_allclose(report._smooth(values), 0.5)
+  line = np.arange(60.0)
+  np.testing.assert_allclose(report._smooth(line)[3:-3], line[3:-3])
+
+
+def test_a_run_of_numbers_alone_has_a_page(tmp_path):
+  writer = metrics.Writer(tmp_path)
+  writer.write(dict(step=1, loss=2.0))
+  writer.close()
+  assert 'Samples' not in report.write(tmp_path).read_text()
+
+
+def test_nothing_to_report_is_a_sentence(tmp_path):
+  with pytest.raises(errors.UserError, match='no steps in .*metrics.jsonl'):
+    report.write(tmp_path)
+
+
+def test_tokens_are_coloured_by_sign_and_size_and_escaped():
+  page = report.coloured(['<a>', 'b', 'c'], [2.0, -0.5, 0.0], 1.0)
+  blue, orange = report.COLOURS[:2]
+  assert re.findall('background: (#[0-9a-f]{8})', page) == [
+    f'{blue}a0',
+    f'{orange}50',
+    f'{orange}00',
+  ]
+  assert re.sub('<[^>]*>', '', page) == '&lt;a&gt;bc'

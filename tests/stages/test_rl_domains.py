@@ -1,0 +1,168 @@
+"""Domains with rewards of their own, which join late, and a teacher in the
+reference's place."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import toy
+
+from r1jax import errors, files
+from r1jax.checkpoints import policy, pretrained
+from r1jax.data import tasks
+from r1jax.models import transformer
+from r1jax.rewards import reward_model
+from r1jax.rl import rl_config
+
+SHORT = ('eval.every=2', 'eval.samples=2', 'steps=4', 'save_every=2')
+
+
+@pytest.fixture(scope='module')
+def base(tmp_path_factory):
+  path = tmp_path_factory.mktemp('domains') / 'base'
+  toy.run('sft', path, 'steps=30')
+  return path / 'model'
+
+
+@pytest.fixture
+def records(tmp_path):
+  """Sums, and prompts of a domain that has no answers."""
+  rows = tasks.load_records('toy:running_sum?count=24&digits=3', 5)
+  rows = [dict(row, domain='math') for row in rows]
+  rows += [
+    dict(id=f'g/{n}', prompt=f'{n:03}', domain='general-helpful')
+    for n in range(500, 516)
+  ]
+  path = tmp_path / 'records.jsonl'
+  path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  return path
+
+
+def short_is_good(seen):
+  def load(path, compute, map_rows, micro, put):
+    def reward(records, texts):
+      seen.append([record['domain'] for record in records])
+      return np.array([1 / (1 + len(text)) for text in texts], np.float32)
+
+    return reward
+
+  return load
+
+
+DOMAINS = {'general-helpful': dict(helpful=2.0, format=0.5)}
+
+
+def changes(base, records, *more):
+  return (
+    f'init={base}',
+    f'prompts={records}',
+    *SHORT,
+    f'by_domain={DOMAINS}',
+    "reward_models={'helpful': 'somewhere'}",
+    'eval.held_out=12',
+    *more,
+  )
+
+
+def test_a_domain_joins_at_its_step_with_the_rewards_of_its_model(
+  base, records, tmp_path, monkeypatch
+):
+  seen = []
+  monkeypatch.setattr(reward_model, 'load', short_is_good(seen))
+  lines = toy.run(
+    'rl', tmp_path / 'run', *changes(base, records, 'domains_from=2')
+  )
+  assert {domain for part in seen for domain in part} == {'general-helpful'}
+  samples = files.read_jsonl(tmp_path / 'run' / 'samples.jsonl')
+  early = [x['id'] for x in samples if x['step'] <= 2]
+  late = [x['id'] for x in samples if x['step'] > 2]
+  assert early and not any(name.startswith('g/') for name in early)
+  assert any(name.startswith('g/') for name in late)
+  for x in samples:
+    want = (
+      {'helpful', 'format'} if x['id'][0] == 'g' else {'accuracy', 'format'}
+    )
+    assert set(x['rewards']) == want
+  # Held-out accuracy is that of the sums, whatever else is held out.
+  assert all(x['eval/pass1'] is not None for x in lines if 'eval/pass1' in x)
+  assert all(0 < x['eval/reward/helpful'] < 1 for x in lines[::2])
+
+
+def test_unknown_domains_and_rewards_are_refused(base, records):
+  c = toy.built('rl', *changes(base, records))
+  rl_config.load_records(c)
+  bad = toy.built(
+    'rl', *changes(base, records, "by_domain={'x': {'format': 1.}}")
+  )
+  with pytest.raises(errors.UserError, match="'general-helpful', which has no"):
+    rl_config.load_records(bad)
+  bad = toy.built('rl', *changes(base, records, "by_domain={'math': {}}"))
+  with pytest.raises(errors.UserError, match='at least one reward'):
+    rl_config.load_records(bad)
+  everything = {'general-helpful': dict(format=1.0), 'math': dict(format=1.0)}
+  bad = toy.built(
+    'rl', *changes(base, records, f'by_domain={everything}', 'domains_from=2')
+  )
+  with pytest.raises(errors.UserError, match='none for the steps before'):
+    rl_config.load_records(bad)
+
+
+def far(params, cfg, teacher, words):
+  """Mean KL(student || teacher) of the next token after the toy's prompts."""
+  ids = np.array([words.encode(f'{n:03}<think>') for n in range(0, 900, 31)])
+  pos = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
+  logp = [
+    jax.nn.log_softmax(
+      transformer.unembed(p, cfg, transformer.forward(p, cfg, ids, pos)[0])
+    )
+    for p in (params, teacher)
+  ]
+  return float((np.exp(logp[0]) * (logp[0] - logp[1])).sum(-1).mean())
+
+
+def test_a_teachers_policy_is_distilled_into_the_student(base, tmp_path):
+  toy.run('sft', tmp_path / 'teacher', 'steps=60', 'seed=1')
+  teacher, cfg, words = pretrained.load(tmp_path / 'teacher' / 'model')
+  toy.run(
+    'rl',
+    tmp_path / 'run',
+    f'init={base}',
+    'steps=40',
+    'eval.every=0',
+    f'teacher={tmp_path}/teacher/model',
+    'grpo.kl_coef=1.',
+    'grpo.kl_estimator=k3_unbiased',
+    'rewards.accuracy=0.',
+    'rewards.format=0.',
+    'optim.lr=3e-3',
+    'save_every=100',
+    'grpo.loss_agg=token_mean',
+  )
+  before, after = (
+    far(pretrained.load(path)[0], cfg, teacher, words)
+    for path in (base, tmp_path / 'run' / 'model')
+  )
+  assert after < 0.7 * before
+  kl = [x['kl'] for x in files.read_jsonl(tmp_path / 'run' / 'metrics.jsonl')]
+  assert np.mean(kl[-5:]) < 0.7 * np.mean(kl[:5])
+
+
+def test_a_teacher_must_count_and_speak_of_the_same_ids(base, tmp_path):
+  with pytest.raises(errors.UserError, match='set beta=1 and kl=reverse'):
+    toy.run('rl', tmp_path / 'run', f'init={base}', f'teacher={base}')
+  scratch = policy.ScratchConfig(width=24, layers=1, words=('one',))
+  other = tmp_path / 'other'
+  pretrained.save(
+    other, *policy.load('scratch', policy.ComputeConfig(), scratch, 0)
+  )
+  with pytest.raises(errors.UserError, match='different tokenizers'):
+    toy.run(
+      'rl',
+      tmp_path / 'run',
+      f'init={base}',
+      f'teacher={other}',
+      'grpo.kl_coef=1.',
+      *SHORT,
+    )
+  assert not (tmp_path / 'run').exists()

@@ -1,0 +1,92 @@
+"""The verify stage: responses from a file, the reason of every verdict."""
+
+import json
+
+import pytest
+
+from experiments import base
+from r1jax import config, errors, files
+from r1jax.stages import verify
+
+RECORDS = [
+  dict(
+    id='a', prompt='2+2', answer='4', response=r'<answer>\boxed{4}</answer>'
+  ),
+  dict(
+    id='b',
+    prompt='root',
+    answer=r'\sqrt{12}',
+    response=r'<think>!</think><answer>\boxed{2\sqrt{3}}</answer>',
+  ),
+  dict(
+    id='c',
+    prompt='which',
+    answer='B',
+    choices=['x', 'y'],
+    response=r'<think></think><answer>x</answer>',
+  ),
+  dict(id='d', prompt='none', answer='5', response='5'),
+]
+
+
+def write(path, rows):
+  path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  return path
+
+
+def run(workdir, *changes):
+  changes = [f'--config.{change}' for change in changes]
+  verify.run(config.override(base.get_config('verify'), changes), workdir)
+
+
+def test_every_response_gets_its_rewards_and_a_reason(tmp_path, capsys):
+  data = write(tmp_path / 'data.jsonl', RECORDS)
+  run(tmp_path / 'run', f'data={data}', 'verify.workers=1')
+  lines = files.read_jsonl(tmp_path / 'run' / 'verdicts.jsonl')
+  assert [x['id'] for x in lines] == list('abcd')
+  assert [x['rewards']['accuracy'] for x in lines] == [1, 1, 0, 0]
+  assert [x['rewards']['format'] for x in lines] == [0, 1, 1, 0]
+  kinds = ['equal', 'equal', 'unequal', 'no answer']
+  assert [x['kind'] for x in lines] == kinds
+  assert all(x['reason'] for x in lines)
+  said = capsys.readouterr().out
+  assert 'accuracy 0.5000 (4 of 4)' in said and '1 no answer' in said
+  assert all(x['reason'] in said for x in lines)
+  run(tmp_path / 'run', f'data={data}', 'verify.workers=1')
+  assert 'is finished' in capsys.readouterr().out
+
+
+def test_responses_may_come_from_what_a_run_wrote(tmp_path):
+  data = write(tmp_path / 'data.jsonl', RECORDS)
+  rows = [dict(id='d', response=r'\boxed{5}'), dict(id='d', response='?')]
+  written = write(tmp_path / 'samples.jsonl', rows)
+  run(
+    tmp_path / 'run',
+    f'data={data}',
+    f'responses={written}',
+    "rewards=['accuracy','language']",
+  )
+  lines = files.read_jsonl(tmp_path / 'run' / 'verdicts.jsonl')
+  assert [x['rewards']['accuracy'] for x in lines] == [1, 0]
+  assert [x['id'] for x in lines] == ['d', 'd']
+
+
+@pytest.mark.parametrize(
+  'rows, changes, says',
+  [
+    ([dict(id='a', prompt='?', answer='4')], (), 'record a .* no response'),
+    (RECORDS, ('responses=nowhere.jsonl',), 'no file nowhere.jsonl'),
+    (RECORDS, ('responses=RESPONSES',), 'line 1 .* id is .z.'),
+    (RECORDS, ("rewards=['acuracy']",), 'did you mean .accuracy'),
+    ([dict(id='a', prompt='?', response='')], (), 'record a has no answer'),
+  ],
+)
+def test_wrong_input_is_a_sentence_and_leaves_nothing(
+  tmp_path, rows, changes, says
+):
+  data = write(tmp_path / 'data.jsonl', rows)
+  other = write(tmp_path / 'r.jsonl', [dict(id='z', response='4')])
+  changes = [x.replace('RESPONSES', str(other)) for x in changes]
+  with pytest.raises(errors.UserError, match=says):
+    run(tmp_path / 'run', f'data={data}', *changes)
+  assert not (tmp_path / 'run').exists()

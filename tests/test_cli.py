@@ -1,0 +1,155 @@
+"""The command line says what it can do, and what it was told wrong."""
+
+import dataclasses
+import errno
+import os
+import subprocess
+import sys
+import types
+
+import jax
+import pytest
+
+from r1jax import cli, config, errors
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  steps: int = config.option(3, 'how many')
+
+
+@pytest.fixture
+def stage(monkeypatch):
+  """A stage named toy that notes what it is called with."""
+  module = types.ModuleType('toy_stage', 'A toy. Not real.')
+  module.Config, module.calls = Config, []
+  module.run = lambda settings, workdir: module.calls.append(
+    (config.build(Config, settings), workdir)
+  )
+  monkeypatch.setitem(sys.modules, 'toy_stage', module)
+  monkeypatch.setitem(cli.STAGES, 'toy', 'toy_stage')
+  monkeypatch.setattr(cli, 'compilation_cache', lambda: None)
+  return module
+
+
+@pytest.fixture
+def file(tmp_path):
+  path = tmp_path / 'toy.py'
+  path.write_text(
+    'import ml_collections\n'
+    'def get_config():\n'
+    '  return ml_collections.ConfigDict(dict(steps=5)).lock()\n'
+  )
+  return str(path)
+
+
+def test_help_names_every_stage_with_its_first_sentence(capsys):
+  assert cli.main(['--help']) == 0 == cli.main([])
+  text = capsys.readouterr().out
+  assert '\n  report ' in text and 'Draws the curves of a run' in text
+  assert all(f'\n  {name}' in text for name in cli.STAGES)
+  assert max(map(len, text.splitlines())) <= 80
+
+
+def test_help_does_not_wait_for_jax():
+  code = (
+    'import sys; from r1jax import main; main.main(["--help"]);'
+    'assert not {"jax", "matplotlib"} & sys.modules.keys()'
+  )
+  subprocess.run([sys.executable, '-c', code], check=True, capture_output=True)
+
+
+def test_help_of_a_stage_has_its_keys(capsys, stage):
+  with pytest.raises(SystemExit) as exit:
+    cli.main(['toy', '--help'])
+  assert exit.value.code == 0
+  text = capsys.readouterr().out
+  assert 'A toy.' in text and '--config.steps  3  how many' in text
+
+
+def test_the_stage_gets_file_then_overrides(stage, file):
+  assert cli.main(['toy', '--config', file, '--workdir', 'w']) == 0
+  arguments = ['toy', f'--config={file}', '--config.steps=7', '--workdir=w']
+  assert cli.main(arguments) == 0
+  assert stage.calls == [(Config(5), 'w'), (Config(7), 'w')]
+
+
+@pytest.mark.parametrize(
+  'arguments, sentence',
+  [
+    (['toi'], 'there is no stage toi: did you mean toy?'),
+    (['zzzzz'], 'there is no stage zzzzz: see --help'),
+    (['toy', '--workdir=w'], 'toy needs --config FILE'),
+    (
+      ['toy', '--workdir=w', '--config=FILE', '--config.stepz=1'],
+      'unknown key config.stepz: did you mean config.steps?',
+    ),
+    (
+      ['toy', '--workdir=w', '--config=FILE', '--config.steps', '1'],
+      'cannot read the argument --config.steps: write --config.key=value',
+    ),
+    (['toy', '--workdir=w', '--config=none.py'], 'no config file none.py'),
+    (['report', '--workdir=w'], 'there are no steps in w/metrics.jsonl'),
+  ],
+)
+def test_errors_of_the_user_are_a_sentence_and_exit_2(
+  capsys, stage, file, arguments, sentence
+):
+  arguments = [x.replace('FILE', file) for x in arguments]
+  assert cli.main(arguments) == 2
+  out, err = capsys.readouterr()
+  assert out == '' and err.startswith('r1jax: ') and err.count('\n') == 1
+  assert sentence in err
+  assert not stage.calls
+
+
+def test_a_missing_work_directory_exits_2(capsys, stage, file):
+  with pytest.raises(SystemExit) as exit:
+    cli.main(['toy', '--config', file])
+  assert exit.value.code == 2 and '--workdir' in capsys.readouterr().err
+
+
+def test_what_ends_a_stage_has_its_sentence_and_exit_code(
+  capsys, stage, file, monkeypatch
+):
+  for error, code, words in (
+    (errors.UserError('the data is empty'), 2, 'the data is empty'),
+    (KeyboardInterrupt(), 130, 'the same command goes on'),
+    (errors.Terminated(), 75, 'told to end; the same command goes on'),
+    (OSError(errno.ENOSPC, 'No space', '/w/x'), 2, 'no room to write /w/x'),
+  ):
+
+    def fail(settings, workdir, error=error):
+      raise error
+
+    monkeypatch.setattr(stage, 'run', fail)
+    assert cli.main(['toy', '--config', file, '--workdir', 'w']) == code
+    assert words in capsys.readouterr().err
+
+
+def test_other_errors_keep_their_traceback(stage, file, monkeypatch):
+  monkeypatch.setattr(stage, 'run', lambda settings, workdir: 1 / 0)
+  with pytest.raises(ZeroDivisionError):
+    cli.main(['toy', '--config', file, '--workdir', 'w'])
+
+
+def test_the_module_exits_with_the_code_of_main():
+  command = [sys.executable, '-m', 'r1jax', 'rll']
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 2 and 'did you mean rl?' in done.stderr
+
+
+def test_compiled_programs_are_kept_where_the_environment_says(monkeypatch):
+  name = 'jax_compilation_cache_dir'
+  before = getattr(jax.config, name)
+  seconds = jax.config.jax_persistent_cache_min_compile_time_secs
+  try:
+    monkeypatch.setenv('R1JAX_CACHE', '/somewhere/xla')
+    cli.compilation_cache()
+    assert getattr(jax.config, name) == '/somewhere/xla'
+    monkeypatch.delenv('R1JAX_CACHE')
+    cli.compilation_cache()
+    assert getattr(jax.config, name) == os.path.expanduser('~/.cache/r1jax/xla')
+  finally:
+    jax.config.update(name, before)
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', seconds)

@@ -1,0 +1,243 @@
+"""Loss, metrics and gradients do not depend on how a batch is cut, padded,
+placed or computed: for every objective and kind of mean."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from r1jax import losses
+from r1jax.distributed import device_placement, programs
+from r1jax.models import transformer
+from r1jax.training import train_step
+
+CFG = transformer.ModelConfig(
+  vocab_size=28,
+  width=16,
+  layers=1,
+  heads=12,
+  kv_heads=4,
+  head_dim=6,
+  ffn=20,
+  head_chunk=4,
+  tie_embeddings=False,
+  qkv_bias=True,
+  qk_norm=True,
+)
+PROMPT = np.array([1, 4, 2, 3, 2, 5])
+LENGTH = np.array([11, 6, 10, 3, 7, 9])  # prompt and response
+ADV = np.array([1.3, -0.4, 0.0, -0.9, 2.0, 0.7], np.float32)
+OVERLONG = 4  # the row that is filtered out
+TEMPERATURE = 0.8
+
+KLS = ['paper', 'reverse', 'reverse', 'paper']
+RL = list(zip(losses.OBJECTIVES, KLS, strict=True))
+LOSSES = [*RL, ('sft', None)]
+KINDS = ['response', 'token', 'constant']
+CHOICES = [(which, kind) for which in range(len(LOSSES)) for kind in KINDS]
+
+
+def loss_fn(cfg, params, batch):
+  """Every loss in one program; their weights [B, loss, L], which are data,
+  choose among them."""
+  logp_BL, entropy_BL = transformer.logprobs(
+    params, cfg, batch['tokens'], batch['pos'], TEMPERATURE
+  )
+  outs = [
+    losses.OBJECTIVES[name](
+      logp_BL,
+      batch['old'],
+      batch['ref'],
+      batch['adv'],
+      batch['weight'][:, i],
+      clip_low=0.2,
+      clip_high=0.28,
+      beta=0.3,
+      kl=kl,
+    )
+    for i, (name, kl) in enumerate(RL)
+  ]
+  outs.append(losses.sft_loss(logp_BL, batch['weight'][:, -1]))
+  loss = sum(out[0] for out in outs)
+  entropy = jnp.sum(batch['weight'].sum(axis=1) * entropy_BL)
+  return loss, dict(loss=loss, entropy=entropy, each=[out[1] for out in outs])
+
+
+@functools.cache
+def params():
+  shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), CFG))
+  noise = np.random.default_rng(0).standard_normal
+  return jax.tree.map(lambda a: np.float32(0.3 * noise(a.shape)), shapes)
+
+
+@functools.cache
+def rows():
+  """One dict a row, each of its own length. The old and the reference policy
+  lie around the new one, on both sides of the clips."""
+  random = np.random.default_rng(1)
+  column_L = np.arange(11)
+  tokens_BL = random.integers(0, CFG.vocab_size, (6, 11))
+  pos_BL = np.where(column_L < LENGTH[:, None], column_L, -1)
+  mask_BL = (column_L >= PROMPT[:, None]) & (column_L < LENGTH[:, None])
+  mask_BL[OVERLONG] = False
+  logp_BL, _ = jax.jit(transformer.logprobs, static_argnums=(1, 4))(
+    params(), CFG, tokens_BL, pos_BL, TEMPERATURE
+  )
+
+  def normal(*shape):
+    return 0.4 * random.standard_normal(shape).astype('f')
+
+  def noise():
+    return normal(6, 11) + normal(6, 1)
+
+  arrays = dict(
+    tokens=tokens_BL,
+    pos=pos_BL,
+    mask=mask_BL,
+    old=logp_BL + noise(),
+    ref=logp_BL + noise(),
+    adv=np.repeat(ADV[:, None], 11, axis=1),
+  )
+
+  def cut(a, b):
+    return np.asarray(a)[b, : LENGTH[b]]
+
+  return [{k: cut(a, b) for k, a in arrays.items()} for b in range(6)]
+
+
+def padded(rows, length, side):
+  """Rows of one length; what stands on the padding is not zero."""
+  junk = dict(tokens=9, pos=-1, old=-2.0, ref=-3.0, adv=5.0, weight=0.0)
+
+  def pad(a, fill):
+    room = length - a.size
+    room = (0, room) if side == 'right' else (room, 0)
+    return np.pad(a, room, constant_values=fill)
+
+  return {k: np.stack([pad(r[k], junk[k]) for r in rows]) for k in junk}
+
+
+def micro_batches(which, kind, *, count, filler, side, extra, buckets):
+  """The batch in `count` parts, each padded on a side to the longest row of
+  all, or of its own with buckets, and `extra`."""
+  nothing = {k: a[:0] for k, a in rows()[0].items()}
+  every = rows() + [nothing] * filler
+  if buckets:
+    every = sorted(every, key=lambda row: row['tokens'].size)
+
+  # One denominator, from the masks of all.
+  def fill(a):
+    return np.pad(a, (0, 11 - a.size))
+
+  mask_BL = np.stack([fill(row['mask']) for row in every])
+  weight_BL = np.asarray(losses.token_weights(mask_BL, kind, 13))
+  every = [
+    row | dict(weight=weight_L[: row['mask'].size])
+    for row, weight_L in zip(every, weight_BL)
+  ]
+  size = len(every) // count
+  assert size * count == len(every)
+  parts = []
+  for i in range(0, len(every), size):
+    part = every[i : i + size]
+    longest = max(row['tokens'].size for row in (part if buckets else every))
+    part = padded(part, longest + extra, side)
+    chosen = np.arange(len(LOSSES))[:, None] == which
+    weight_BOL = part['weight'][:, None] * chosen
+    parts.append(part | dict(weight=weight_BOL.astype('f')))
+  return parts
+
+
+def results(
+  form=(),
+  kind='pmap',
+  devices=1,
+  model=1,
+  slices=1,
+  count=1,
+  filler=0,
+  side='right',
+  extra=0,
+  buckets=False,
+):
+  """(metrics, gradients) of every choice under one layout."""
+  cfg = dataclasses.replace(CFG, **dict(form))
+  place = device_placement.placement(
+    device_placement.ParallelConfig(
+      strategy=kind, tensor_parallel=transformer, slices=slices
+    ),
+    jax.devices()[:devices],
+  )
+  tx, cfg = optax.sgd(1.0), programs.shard_config(place, cfg)
+  step = train_step.train_step(place, functools.partial(loss_fn, cfg), tx)
+  for choice in CHOICES:
+    state = train_step.init_state(jax.tree.map(jnp.array, params()), tx)
+    batches = micro_batches(
+      *choice,
+      count=count,
+      filler=filler,
+      side=side,
+      extra=extra,
+      buckets=buckets,
+    )
+    state, sums = step(device_placement.put_state(place, state), batches)
+    state, sums = jax.device_get((state, sums))
+    yield sums, jax.tree.map(np.subtract, params(), state.params)
+
+
+LAYOUTS = dict(
+  two_buckets=dict(count=2, filler=2, buckets=True),
+  four_micro_batches=dict(count=4, filler=2),
+  micro_batches_of_one=dict(count=6),
+  left_padding=dict(side='left'),
+  extra_padding_in_one_chunk=dict(extra=5, form=dict(head_chunk=64)),
+  chunks_of_one_and_remat=dict(form=dict(head_chunk=1, remat='full')),
+  cpu_layout=dict(form=dict(cpu_layout=True)),
+  pmap_2=dict(devices=2),
+  pmap_4=dict(devices=4, filler=2),
+  pmap_micro_batches=dict(devices=2, count=2, filler=2, side='left'),
+  mesh_4_data=dict(kind='mesh', devices=4, filler=2),
+  mesh_2_data_2_model=dict(kind='mesh', devices=4, model=2),
+  mesh_4_model=dict(kind='mesh', devices=4, model=4),
+  mesh_4_model_tokens=dict(kind='mesh', devices=4, model=4, extra=1),
+  mesh_2_slices=dict(kind='mesh', devices=4, slices=2, filler=2),
+  mesh_2_slices_micro_batches=dict(
+    kind='mesh', devices=4, slices=2, model=2, count=2, filler=2
+  ),
+  mesh_micro_batches=dict(
+    kind='mesh', devices=4, model=2, count=2, filler=2, extra=1
+  ),
+)
+
+
+@pytest.fixture(scope='module')
+def plain():
+  return list(results())
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_loss_metrics_and_gradients_do_not_depend_on_the_layout(layout, plain):
+  found = results(**LAYOUTS[layout])
+  for (which, kind), (sums, grads), (want, exact) in zip(CHOICES, found, plain):
+    name = f'{LOSSES[which]} {kind}'
+    for a, b in zip(*map(jax.tree.leaves, (sums, want)), strict=True):
+      np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5, err_msg=name)
+    for a, b in zip(*map(jax.tree.leaves, (grads, exact)), strict=True):
+      near = 1e-5 * max(np.abs(b).max(), 0.1)
+      np.testing.assert_allclose(a, b, rtol=0, atol=near, err_msg=name)
+
+
+def test_the_choices_are_different_losses(plain):
+  """And in each the clip holds some tokens and leaves others alone."""
+  gradients = {np.abs(grads['embed']).sum().round(4) for _, grads in plain}
+  assert len(gradients) == len(CHOICES)
+  assert all(sums['grad_norm'] > 0.01 for sums, _ in plain)
+  for (which, _), (sums, _) in zip(CHOICES, plain):
+    if which < len(RL):
+      each = sums['each'][which]
+      assert 0.1 < each['clip'] / each['weight'] < 0.9
+      assert each['kl'] > 0.01

@@ -1,0 +1,130 @@
+"""metrics.jsonl after a kill and a resume is that of an unbroken run."""
+
+import json
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from r1jax import errors, files
+from r1jax.training import metrics
+
+
+def step(number):
+  return dict(step=number, reward=number / 3, seconds=time.perf_counter())
+
+
+def sample(number):
+  return dict(step=number, id='q1', response='<think>é', reward=1.0)
+
+
+def run(workdir, restored, steps):
+  writer = metrics.Writer(workdir)
+  writer.rewind(restored)
+  for number in range(restored + 1, steps):
+    writer.write(step(number))
+    writer.samples([sample(number)] * 2)
+  writer.close()
+
+
+def lines(workdir, name='metrics.jsonl'):
+  return [
+    metrics.without_timings(line) for line in files.read_jsonl(workdir / name)
+  ]
+
+
+@pytest.mark.parametrize('restored', [-1, 0, 3])
+def test_a_resumed_run_repeats_the_unbroken_one(tmp_path, restored):
+  run(tmp_path / 'unbroken', -1, 7)
+  run(tmp_path / 'killed', -1, 5)
+  for name in metrics.FILES:
+    with open(tmp_path / 'killed' / name, 'ab') as file:
+      file.write(b'{"step": 5, "response": "\xc3')
+  run(tmp_path / 'killed', restored, 7)
+  for name in metrics.FILES:
+    unbroken = lines(tmp_path / 'unbroken', name)
+    assert len(unbroken) in (7, 14)
+    assert lines(tmp_path / 'killed', name) == unbroken
+
+
+def test_rewinding_leaves_no_other_file(tmp_path):
+  run(tmp_path, -1, 3)
+  run(tmp_path, 1, 3)
+  names = sorted(path.name for path in tmp_path.iterdir())
+  assert names == ['metrics.jsonl', 'samples.jsonl', 'tensorboard']
+
+
+def test_numbers_of_every_kind_become_json(tmp_path):
+  writer = metrics.Writer(tmp_path)
+  kinds = dict(a=np.float32(0.5), b=np.int64(3), c=np.array(2.0), d=7)
+  writer.write(dict(step=np.int32(1), nan=float('nan'), inf=np.inf, **kinds))
+  written = json.loads((tmp_path / 'metrics.jsonl').read_text())
+  assert written == dict(step=1, nan=None, inf=None, a=0.5, b=3, c=2.0, d=7)
+
+
+def test_a_line_is_there_as_soon_as_it_is_written(tmp_path):
+  writer = metrics.Writer(tmp_path)
+  writer.write(step(1))
+  assert len(files.read_jsonl(tmp_path / 'metrics.jsonl')) == 1
+
+
+def test_other_processes_write_nothing(tmp_path):
+  writer = metrics.Writer(tmp_path, process=1)
+  writer.rewind(-1)
+  writer.write(step(0))
+  writer.samples([sample(0)])
+  writer.close()
+  assert not list(tmp_path.iterdir())
+
+
+def test_tensorboard_is_optional(tmp_path, monkeypatch):
+  monkeypatch.setattr(metrics, 'tensorboardX', None)
+  run(tmp_path, -1, 2)
+  assert not (tmp_path / 'tensorboard').exists()
+  assert len(files.read_jsonl(tmp_path / 'metrics.jsonl')) == 2
+
+
+def test_a_broken_line_is_reported_with_its_number(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text('{"step": 0}\n{"step": \n{"step": 2}\n')
+  with pytest.raises(errors.UserError, match='metrics.jsonl, line 2'):
+    files.read_jsonl(path)
+
+
+def test_timings_are_left_out_by_name():
+  line = dict(step=1, seconds=2, tokens_per_s=3, wall=4, **{'time/sample': 5})
+  assert metrics.without_timings(line | {'seconds_like': 6}) == {
+    'step': 1,
+    'seconds_like': 6,
+  }
+
+
+def test_progress_is_one_line_with_what_is_there():
+  numbers = dict(step=30, reward=1.0625, kl=3.0, length=14, truncated=0.125)
+  numbers |= {'reward/accuracy': 0.5, 'delta_logp': 2e-7, 'tokens_per_s': 12e3}
+  line = metrics.progress_line(30, 200, numbers, time.time() - 60)
+  assert line == (
+    'step  30/200  reward 1.062  accuracy 0.500  length 14.0  truncated 12.5%'
+    '  Δlogp 2.0e-07  12,000 tokens/s  0:05:40 left'
+  )
+
+
+def test_time_left_counts_the_steps_since_the_resume():
+  line = metrics.progress_line(110, 200, {}, time.time() - 600, first=100)
+  assert line == 'step 110/200  1:30:00 left'
+  assert metrics.progress_line(100, 200, {}, time.time(), first=100) == (
+    'step 100/200'
+  )
+
+
+def test_counts_stay_whole_numbers(tmp_path):
+  writer = metrics.Writer(tmp_path)
+  writer.write(dict(step=1, skipped=np.array(2, np.int32), x=np.float32(0.5)))
+  assert '"skipped": 2, "x": 0.5' in (tmp_path / 'metrics.jsonl').read_text()
+
+
+def test_programs_are_counted():
+  before = metrics.compiled_programs()
+  jax.jit(lambda x: x * 3 - 7)(np.ones(5)).block_until_ready()
+  assert metrics.compiled_programs() > before

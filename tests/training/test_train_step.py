@@ -1,0 +1,245 @@
+"""The optimiser step: what it skips, what it counts, and where its state
+lives."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from r1jax import errors
+from r1jax.distributed import device_placement
+from r1jax.models import transformer
+from r1jax.training import optimizer, train_step
+
+OPTIM = optimizer.OptimConfig(lr=0.1, clip_norm=1e9)
+
+
+def loss_fn(params, batch):
+  """Linear regression, summed."""
+  error_B = batch['x'] @ params['w'] + params['b'] - batch['y']
+  loss = jnp.sum(error_B**2)
+  return loss, dict(loss=loss, weight=jnp.float32(error_B.size))
+
+
+def params():
+  return dict(w=jnp.array([1.0, -2.0, 0.5]), b=jnp.array([0.25]))
+
+
+def batch(rows=4):
+  random = np.random.default_rng(0)
+  x = random.standard_normal((rows, 3), np.float32)
+  return dict(x=x, y=random.standard_normal(rows, np.float32))
+
+
+def copied(tree):
+  return jax.tree.map(np.array, tree)
+
+
+def same(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def nan_loss(params, batch):
+  loss, sums = loss_fn(params, batch)
+  return loss, sums | dict(loss=loss + jnp.nan * batch['y'].sum())
+
+
+def infinite_gradient(params, batch):
+  loss, sums = loss_fn(params, batch)
+  return loss + jnp.sqrt(jnp.sum(params['b'] - params['b'])), sums
+
+
+@pytest.mark.parametrize('broken', [nan_loss, infinite_gradient])
+def test_a_step_that_is_not_finite_changes_nothing_and_counts(broken):
+  tx = optimizer.optimizer(OPTIM, 10)
+  good = jax.jit(train_step.make_step(loss_fn, tx))
+  bad = jax.jit(train_step.make_step(broken, tx))
+  state, _ = good(train_step.init_state(params(), tx), batch())
+  before = copied((state.params, state.opt))
+  for count in (1, 2):
+    state, sums = bad(state, batch())
+    same((state.params, state.opt), before)
+    assert state.skipped == sums['skipped'] == count
+    assert state.step == 1 + count
+  state, sums = good(state, batch())
+  assert state.skipped == sums['skipped'] == 0
+  assert not np.array_equal(state.params['w'], before[0]['w'])
+  assert optax.tree_utils.tree_get(state.opt, 'mu')['w'].any()
+
+
+def test_one_infinite_element_is_enough():
+  tx = optimizer.optimizer(dataclasses.replace(OPTIM, clip_norm=1.0), 10)
+  state = train_step.init_state(params(), tx)
+  grads = dict(w=jnp.array([1.0, jnp.inf, 0.0]), b=jnp.zeros(1))
+  new, _ = jax.jit(train_step.make_update(tx))(
+    state, grads, dict(loss=jnp.ones(()))
+  )
+  same((new.params, new.opt), (state.params, state.opt))
+  assert new.skipped == 1
+
+
+def rates(steps, at, **changes):
+  schedule = optimizer.learning_rate(
+    dataclasses.replace(OPTIM, **changes), steps
+  )
+  return np.array([schedule(t) for t in at])
+
+
+def test_the_warm_up_is_linear_and_then_constant():
+  got = rates(100, [0, 1, 2, 3, 4, 5, 99], warmup=4)
+  np.testing.assert_allclose(
+    got, [0, 0.025, 0.05, 0.075, 0.1, 0.1, 0.1], rtol=1e-6
+  )
+  np.testing.assert_allclose(rates(100, [0, 99]), 0.1, rtol=1e-6)
+
+
+def test_the_cosine_ends_at_its_share_of_the_peak():
+  got = rates(20, [4, 12, 20, 25], warmup=4, schedule='cosine', final=0.2)
+  np.testing.assert_allclose(got, [0.1, 0.06, 0.02, 0.02], rtol=1e-6)
+  falling = rates(20, range(4, 21), warmup=4, schedule='cosine', final=0.2)
+  assert (np.diff(falling) < 0).all()
+
+
+@pytest.mark.parametrize('count', [1, 4])
+def test_the_schedule_advances_once_a_step_however_many_micro_batches(count):
+  c = dataclasses.replace(OPTIM, warmup=3)
+  tx = optimizer.optimizer(c, 10)
+  place = device_placement.placement(
+    device_placement.ParallelConfig(), jax.devices()[:1]
+  )
+  step = train_step.train_step(place, loss_fn, tx)
+  state = device_placement.put_state(place, train_step.init_state(params(), tx))
+  whole = batch(8)
+
+  def cut(i):
+    return {k: v[i::count] for k, v in whole.items()}
+
+  by_hand = params()
+  moments = optax.scale_by_adam(c.b1, c.b2, c.eps)
+  opt = moments.init(by_hand)
+  for rate in (0, 0.1 / 3, 0.2 / 3, 0.1, 0.1):
+    state, _ = step(state, [cut(i) for i in range(count)])
+    grads = jax.grad(lambda p: loss_fn(p, whole)[0])(by_hand)
+    changes, opt = moments.update(grads, opt)
+    by_hand = jax.tree.map(lambda p, u: p - rate * u, by_hand, changes)
+    for a, b in zip(*map(jax.tree.leaves, (state.params, by_hand))):
+      np.testing.assert_allclose(a, b, rtol=1e-5)
+  assert state.step == 5
+  counts = optax.tree_utils.tree_get_all_with_path(state.opt, 'count')
+  assert counts and all(value == 5 for _, value in counts)
+
+
+def test_gradients_are_clipped_as_one_vector_in_float32():
+  """The first moment after a step is (1 - b1) times the clipped gradient."""
+  tx = optimizer.optimizer(dataclasses.replace(OPTIM, clip_norm=0.5), 10)
+  state = train_step.init_state(params(), tx)
+  grads = dict(w=jnp.array([3.0, 0.0, -4.0]), b=jnp.array([12.0]))
+  update = jax.jit(train_step.make_update(tx))
+  state, sums = update(state, grads, dict(loss=jnp.ones(())))
+  assert sums['grad_norm'] == 13
+  mu = optax.tree_utils.tree_get(state.opt, 'mu')
+  for g, m in zip(*map(jax.tree.leaves, (grads, mu))):
+    assert m.dtype == jnp.float32
+    np.testing.assert_allclose(m, (1 - OPTIM.b1) * g * 0.5 / 13, rtol=1e-6)
+
+
+def test_gradients_and_moments_of_a_bfloat16_model_are_float32():
+  cfg = transformer.ModelConfig(
+    vocab_size=11,
+    width=6,
+    layers=1,
+    heads=2,
+    kv_heads=1,
+    head_dim=4,
+    ffn=5,
+    dtype='bfloat16',
+  )
+
+  def loss_fn(params, batch):
+    loss = -transformer.logprobs(params, cfg, *batch)[0].sum()
+    return loss, dict(loss=loss)
+
+  def run():
+    params = transformer.init(jax.random.key(0), cfg)
+    state = train_step.init_state(params, optimizer.optimizer(OPTIM, 10))
+    batch = jnp.array([[3, 1, 4]]), jnp.arange(3)[None]
+    return (
+      train_step.make_gradient(loss_fn)(params, batch),
+      state.params,
+      state.opt,
+    )
+
+  dtypes = {a.dtype for a in jax.tree.leaves(jax.eval_shape(run))}
+  assert dtypes == {jnp.dtype('float32'), jnp.dtype('int32')}
+
+
+def test_weight_decay_is_decoupled():
+  c = dataclasses.replace(OPTIM, weight_decay=0.1)
+  tx = optimizer.optimizer(c, 10)
+  state = train_step.init_state(params(), tx)
+  zero = jax.tree.map(jnp.zeros_like, state.params)
+  new, _ = jax.jit(train_step.make_update(tx))(
+    state, zero, dict(loss=jnp.ones(()))
+  )
+  for a, b in zip(*map(jax.tree.leaves, (new.params, state.params))):
+    np.testing.assert_allclose(a, b * (1 - 0.1 * 0.1), rtol=1e-6)
+
+
+@pytest.fixture
+def compilations():
+  """Filled with an entry for each program that is compiled or fetched."""
+  seen = []
+
+  def listen(event, seconds, **_):
+    if event == '/jax/core/compile/backend_compile_duration':
+      seen.append(seconds)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  yield seen
+  jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def pointers(tree):
+  return {
+    shard.data.unsafe_buffer_pointer()
+    for leaf in jax.tree.leaves(tree)
+    for shard in leaf.addressable_shards
+  }
+
+
+@pytest.mark.parametrize('count', [1, 3])
+@pytest.mark.parametrize(
+  'kind, devices', [('pmap', 1), ('pmap', 2), ('mesh', 2)]
+)
+def test_the_new_state_lies_where_the_old_one_lay_and_fits_its_program(
+  kind, devices, count, compilations
+):
+  tx = optimizer.optimizer(OPTIM, 10)
+  place = device_placement.placement(
+    device_placement.ParallelConfig(strategy=kind), jax.devices()[:devices]
+  )
+  step = train_step.train_step(place, loss_fn, tx)
+  state = device_placement.put_state(place, train_step.init_state(params(), tx))
+  state, _ = step(state, [batch(4)] * count)
+  assert compilations
+  compilations.clear()
+  for _ in range(2):
+    old, where = state, pointers((state.params, state.opt))
+    state, _ = step(old, [batch(4)] * count)
+    big = [x for x in jax.tree.leaves((old.params, old.opt)) if x.ndim]
+    assert all(x.is_deleted() for x in big)
+  assert pointers((state.params, state.opt)) == where
+  assert not compilations
+
+
+@pytest.mark.parametrize('steps, stops', [(4, True), (5, False), (40, False)])
+def test_a_run_whose_every_update_was_skipped_ends_before_its_patience(
+  steps, stops
+):
+  if not stops:
+    return optimizer.stop_if_stuck(OPTIM, 4, 4, steps)
+  with pytest.raises(errors.UserError, match='the last 4 updates'):
+    optimizer.stop_if_stuck(OPTIM, 4, 4, steps)
