@@ -203,8 +203,8 @@ bench: install .venv-peers/.installed models/smollm2/hf  ## ours against the pee
 	  --peers-python .venv-peers/bin/python $(BENCH)
 
 models/smollm2/hf: $(SMOLLM2)
-	$(BIN)/python -c "from r1jax import convert; \
-	  convert.save('$@', *convert.load('$<'))"
+	$(BIN)/python -c "from r1jax.checkpoints import pretrained; \
+	  pretrained.save('$@', *pretrained.load('$<'))"
 
 .venv-peers/.installed: experiments/benchmarks/peers_requirements.txt
 	@$(SHELL_FUNCTIONS) choose; create .venv-peers

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A stage on TPU VMs, from create to delete, and on every host the supervisor
-# that starts it again; `run --local` is that supervisor on any machine.
-# shellcheck disable=SC2317,SC2329 # The commands are called by their names.
+# Runs a stage on TPU VMs, from their creation to their deletion. On every host
+# a supervisor restarts the stage; `run --local` is that supervisor alone.
+# shellcheck disable=SC2317,SC2329 # "tpu_$command" calls the commands.
 set -euo pipefail
 
 usage() {
@@ -10,58 +10,58 @@ usage: launch_tpu.sh COMMAND --name NAME --zone ZONE [options] [-- ARGUMENTS]
        launch_tpu.sh run --local N [options] -- ARGUMENTS
 
 commands, in the order of their use:
-  create   asks for a TPU (a queued resource)
-  wait     until it is ACTIVE, and says what it is meanwhile
+  create   requests a TPU (a queued resource)
+  wait     waits until it is ACTIVE and prints its states
   setup    uploads a commit to every worker and installs it
   run      starts `python -m r1jax ARGUMENTS` on every worker, under tmux and
-           a supervisor; the same --run-id goes on from the last checkpoint
-  status   the state of the TPU, and of the run on each worker
+           a supervisor; the same --run-id resumes from the last checkpoint
+  status   prints the state of the TPU, and of the run on each worker
   logs     follows the log of one worker
-  stop     tells the run to write a checkpoint and end; kills what does not
-  delete   gives the TPU back
-  retry    all of it for capacity that comes and goes: creates, waits, sets up,
-           runs and watches, and begins again when the TPU is taken away, until
-           the run ends with 0 or 2; killed itself, the same command goes on
+  stop     lets the run write a checkpoint and end; kills it after --grace
+  delete   deletes the TPU
+  retry    for preemptible capacity: create, wait, setup and run, again whenever
+           the TPU is lost, until the run ends with 0 or 2; if retry itself is
+           killed, the same command continues
 
 options:
-  --name NAME         of the TPU
-  --zone ZONE         such as us-central2-b
-  --project PROJECT   default: gcloud's own
-  --slices N          of the TPU, default: 1; the same for every command
+  --name NAME         name of the TPU
+  --zone ZONE         for example us-central2-b
+  --project PROJECT   default: that of gcloud
+  --slices N          slices of the TPU, default: 1; the same for every command
   --internal-ip       reaches the workers by their internal addresses
-  --type TYPE         create: such as v4-32 or v5litepod-256
-  --runtime VERSION   create: such as tpu-ubuntu2204-base
+  --type TYPE         create: for example v4-32 or v5litepod-256
+  --runtime VERSION   create: for example tpu-ubuntu2204-base
   --spot, --reserved  create: kind of capacity, default: on demand
-  --valid-for TIME    create: give up after, such as 6h
-  --labels K=V,…      create: besides run-id=ID
-  --wait              create: and wait
-  --commit COMMIT     setup: what to upload, default: HEAD
-  --env-file FILE     setup: NAME=value lines that runs see, HF_TOKEN for one;
-                      it lies on the workers readable by its owner alone
-  --prepare COMMAND   setup: a shell command that each worker runs at its end,
-                      any number of times, to mount a disk for one
-  --run-id ID         default: the name; ~/runs/ID on each worker holds its log
-                      and exit code
+  --valid-for TIME    create: the request expires after, for example, 6h
+  --labels K=V,…      create: labels in addition to run-id=ID
+  --wait              create: also waits
+  --commit COMMIT     setup: the commit to upload, default: HEAD
+  --env-file FILE     setup: lines NAME=value for the environment of runs, such
+                      as HF_TOKEN; on the workers only its owner can read it
+  --prepare COMMAND   setup: a shell command that each worker runs at the end of
+                      every setup, for example to mount a disk
+  --run-id ID         default: the name; ~/runs/ID on each worker has the log
+                      and the exit code
   --worker N          logs: default: 0
   --slice N           logs: default: 0
   --libtpu-args ARGS  run: flags for LIBTPU_INIT_ARGS, or one of
-                      gathers  all-gathers beside computation (FSDP)
-                      slices   all-reduces between slices beside computation
-                      vmem     more of a v6e's VMEM for a fusion
-  --retries K         run: restarts; retry: creations, starts; default: 100
+                      gathers  overlaps all-gathers with computation (FSDP)
+                      slices   overlaps all-reduces between slices
+                      vmem     more VMEM for a fusion on v6e
+  --retries K         run: restarts; retry: creations and starts; default: 100
   --grace S           run, stop: seconds for the checkpoint, default: 300
   --give-back         retry: deletes the TPU after a run that ended with 0
-  --local N           run: N processes on this machine; needs no gcloud
-  --logs DIR          run --local: default: runs/ID, and ID is the stage
+  --local N           run: N processes on this machine, without gcloud
+  --logs DIR          run --local: default: runs/ID, where ID is the stage
   --dry-run           prints the commands and calls nothing
 
-The supervisor ends with 0 when all processes did, with 2 (a user's error) when
-one did, with 75 when it was told to end. After anything else it stops what is
-left and starts all again. A second signal kills.
+The supervisor ends with 0 if all processes do, with 2 (a user error) if one
+does, with 75 after SIGTERM. In all other cases it stops the remaining processes
+and restarts all. A second signal kills them.
 
-Where ARGUMENTS have no --workdir it is the folder of the logs. On more than one
-host, and with retry, give one that every worker sees and that outlives the TPU.
-gcloud reaches several workers with keys of the ssh-agent:
+Without --workdir in ARGUMENTS, the folder of the logs is the work directory. On
+several hosts, and for retry, give a folder that all workers share and that
+outlives the TPU. gcloud reaches several workers with keys from the ssh-agent:
 `ssh-add ~/.ssh/google_compute_engine`.
 END
 }
@@ -88,7 +88,7 @@ now() {
   date +%s
 }
 
-# Sleeps so that a signal is heard at once, and without the supervisor's lock.
+# Sleeps, but a signal is handled at once. The lock (9) is not inherited.
 rest() {
   sleep "$1" 9>&- &
   wait "$!" || true
@@ -102,11 +102,11 @@ ssh_to() { # NODE WORKERS SCRIPT
   tpus tpu-vm ssh "$1" --worker="$2" --command="$3" "${reach[@]}"
 }
 
-copy_to() { # NODE FILE PLACE
+copy_to() { # NODE FILE TARGET
   tpus tpu-vm scp "$2" "$1:$3" --worker=all "${reach[@]}"
 }
 
-# Calls FUNCTION NODE ARGUMENTS for all nodes at once; fails if one did.
+# Calls FUNCTION NODE ARGUMENTS for all nodes in parallel; fails if one fails.
 on_nodes() { # FUNCTION ARGUMENTS
   local node pid pids=() result=0
   for node in "${nodes[@]}"; do
@@ -127,30 +127,30 @@ on_workers() { # SCRIPT
   on_nodes ssh_to all "$1"
 }
 
-# A state in capitals; ABSENT when there is no such thing. gcloud may fail for a
-# moment: tried five times.
+# Prints a state in capitals, ABSENT if the resource does not exist. gcloud may
+# fail temporarily, so it is called up to five times.
 state_of() { # KIND NAME FIELD
-  local said try
+  local output try
   if [[ $dry_run ]]; then
     tpus "$1" describe "$2" --format="value($3)"
     return
   fi
   for try in 2 4 8 16 32; do
-    if said=$(tpus "$1" describe "$2" --format="value($3)" 2>&1); then
-      grep -xE '[A-Z_]+' <<< "$said" | tail -n 1
+    if output=$(tpus "$1" describe "$2" --format="value($3)" 2>&1); then
+      grep -xE '[A-Z_]+' <<< "$output" | tail -n 1
       return
-    elif [[ $said == *NOT_FOUND* ]]; then
+    elif [[ $output == *NOT_FOUND* ]]; then
       echo ABSENT
       return
     fi
-    ! hopeless "$said" || break
+    ! is_permanent "$output" || break
     rest "$try"
   done
-  say "gcloud cannot say what $2 is: $said"
+  say "gcloud cannot describe $2: $output"
   return 1
 }
 
-hopeless() { # WORDS OF GCLOUD
+is_permanent() { # ERROR OF GCLOUD
   [[ $1 =~ INVALID_ARGUMENT|PERMISSION_DENIED|UNAUTHENTICATED|active\ account ]]
 }
 
@@ -170,7 +170,7 @@ tpu_create() {
 }
 
 tpu_wait() {
-  local state before='' pause=10 began said=0
+  local state before='' pause=10 began reported=0
   began=$(now)
   while :; do
     state=$(queue_state) || return 1
@@ -178,14 +178,14 @@ tpu_wait() {
       echo "$state"
       return
     fi
-    if [[ $state != "$before" ]] || (($(now) - said >= 600)); then
-      said=$(now)
-      say "$name is $state, after $(((said - began) / 60)) min"
+    if [[ $state != "$before" ]] || (($(now) - reported >= 600)); then
+      reported=$(now)
+      say "$name is $state, after $(((reported - began) / 60)) min"
     fi
     case $state in
       ACTIVE) return ;;
       ABSENT | FAILED | SUSPENDING | SUSPENDED)
-        say 'it will not become ACTIVE: delete it and create it again'
+        say 'it will not become ACTIVE: delete it and create a new one'
         return 1
         ;;
     esac
@@ -234,7 +234,7 @@ the_commit() {
 tpu_run() {
   local job options=(--run-id "$run_id" --retries "$restarts" --grace "$grace")
   [[ ! $libtpu ]] || options+=(--libtpu-args "$libtpu")
-  # Only bash reads what %q writes.
+  # %q quotes for bash, so bash must read the script.
   job="set -e
 at=~/runs/$run_id
 trap 'echo \$? > \$at/code && mv \$at/code \$at/exit_code' EXIT
@@ -248,7 +248,7 @@ export R1JAX_HOSTS=auto
   on_workers "set -eu
 mkdir -p ~/runs/$run_id
 if tmux has-session -t =$run_id 2> /dev/null; then
-  echo $run_id still runs on \$(hostname) >&2
+  echo $run_id is still running on \$(hostname) >&2
   exit 1
 fi
 rm -f ~/runs/$run_id/exit_code ~/runs/$run_id/stopped
@@ -287,13 +287,13 @@ tpu_stop() {
 halt() { # SECONDS COMMAND
   on_workers "cd ~/runs/$run_id || exit
 runs() { tmux has-session -t =$run_id 2> /dev/null; }
-tell() { kill -TERM \$(cat pid) 2> /dev/null; }
-ended() { for i in \$(seq \$1); do runs || exit 0; sleep 1; done; }
+terminate() { kill -TERM \$(cat pid) 2> /dev/null; }
+wait_for_end() { for i in \$(seq \$1); do runs || exit 0; sleep 1; done; }
 $2
-tell
-ended $1
-tell
-ended 10
+terminate
+wait_for_end $1
+terminate
+wait_for_end 10
 tmux kill-session -t =$run_id
 echo $run_id did not end and was killed on \$(hostname) >&2"
 }
@@ -302,10 +302,10 @@ tpu_delete() {
   tpus queued-resources delete "$name" --force --async --quiet
 }
 
-# A loop over the states of the TPU. It remembers nothing that a killed and
-# restarted `retry` would need.
+# A loop over the states of the TPU. It keeps no state that a `retry` which is
+# killed and called again would need.
 tpu_retry() {
-  local state before='' pause=10 hold=15 created=0 started=0 gave_up=0 sick=0
+  local state before='' pause=10 hold=15 created=0 started=0 replaced=0 errors=0
   local since
   if [[ $dry_run ]]; then
     queue_state && tpu_create && tpu_setup && tpu_run && run_status
@@ -313,7 +313,7 @@ tpu_retry() {
     return
   fi
   and_wait=''
-  commit=$(the_commit) || exit # It stays so, whatever HEAD becomes.
+  commit=$(the_commit) || exit # HEAD may move during the run.
   since=$(now)
   while :; do
     state=$(queue_state) || state=UNKNOWN
@@ -323,38 +323,38 @@ tpu_retry() {
       pause=10 before=$state since=$(now)
     fi
     case $state in
-      ABSENT) ask_again ;;
+      ABSENT) request_again ;;
       FAILED | SUSPENDING | SUSPENDED) tpu_delete || true ;;
-      ACTIVE) tend ;;
+      ACTIVE) check_run ;;
     esac
     rest "$pause"
     pause=$((pause < 60 ? pause * 2 : 120))
   done
 }
 
-ask_again() {
-  local said result=0
-  ((created++ < retries)) || surrender
+request_again() {
+  local output result=0
+  ((created++ < retries)) || end_retries
   if ((created > 1)); then
     rest "$hold"
     hold=$((hold < 300 ? hold * 2 : 600))
   fi
-  said=$(tpu_create 2>&1) || result=$?
-  echo "$said" >&2
-  # gcloud ends with 2 when it does not know an option.
-  if ((result == 2)) || { ((result)) && hopeless "$said"; }; then
-    fail 'the TPU cannot be asked for like this'
+  output=$(tpu_create 2>&1) || result=$?
+  echo "$output" >&2
+  # gcloud ends with 2 for an unknown option.
+  if ((result == 2)) || { ((result)) && is_permanent "$output"; }; then
+    fail 'the request for the TPU is invalid'
   fi
 }
 
-# One look at the run on an ACTIVE TPU, and what follows from it.
-tend() {
+# Checks the run on an ACTIVE TPU once, and starts, replaces or ends it.
+check_run() {
   local seen
   seen=$(run_seen)
   case $seen in
     running)
-      sick=0
-      (($(now) - since < 1800)) || hold=15 gave_up=0
+      errors=0
+      (($(now) - since < 1800)) || hold=15 replaced=0
       return
       ;;
     0 | 2) finish_run "$seen" ;;
@@ -367,28 +367,28 @@ tend() {
   pause=10 since=$(now)
   case $seen in
     idle)
-      ((started++ < retries)) || surrender
-      if tpu_setup && tpu_run; then sick=0; else sick=$((sick + 1)); fi
+      ((started++ < retries)) || end_retries
+      if tpu_setup && tpu_run; then errors=0; else errors=$((errors + 1)); fi
       ;;
     failed) replace ;;
     gone) tpu_delete || true ;;
-    *) sick=$((sick + 1)) ;;
+    *) errors=$((errors + 1)) ;;
   esac
-  if ((sick == 10)); then
-    sick=0
+  if ((errors == 10)); then
+    errors=0
     if [[ $seen == mixed ]]; then halt 60 : || true; else replace; fi
   fi
 }
 
-# Other machines may do better, twice.
+# The machines may be faulty: other ones are requested, twice.
 replace() {
-  ((++gave_up < 3)) || finish_run 1
+  ((++replaced < 3)) || finish_run 1
   tpu_delete || true
 }
 
-# gone: a node is no more; unseen: not all workers answer; 0, 2, running and
-# stopped: all, or one that speaks for all; mixed: some still run; idle: it can
-# be started; failed: a supervisor gave up.
+# Prints one of: gone (a node is lost), unseen (a worker does not answer), 0 or
+# running (all workers), 2 or stopped (one worker), mixed (some are running),
+# idle (can be started), failed (a supervisor gave up).
 run_seen() {
   local node seen
   for node in "${nodes[@]}"; do
@@ -426,32 +426,33 @@ finish_run() { # CODE
   if (($1 == 0)) && [[ $give_back ]]; then
     tpu_delete
   else
-    say "$name is still there and costs money: delete gives it back"
+    say "$name still exists and costs money: delete it when it is not needed"
   fi
   exit "$1"
 }
 
-surrender() {
-  say "after $retries retries $run_id gives up; the same command goes on"
+end_retries() {
+  say "$run_id gives up after $retries retries; the same command continues"
   exit 1
 }
 
 supervise() {
-  local restarted=0 quick=0 pause=1 most=5 began lived why python=python3
-  local pids=() code who told=0 log=$logs/log leash=(setsid) marker follower
+  local restarted=0 fast=0 pause=1 max_fast=5 began lived why python=python3
+  local pids=() code who signals=0 log=$logs/log wrapper=(setsid)
+  local marker follower
   [[ ! -x $here/.venv/bin/python ]] || python=$here/.venv/bin/python
   python=${PYTHON:-$python}
-  # On a pod the others come back only after the heartbeat.
-  [[ ${R1JAX_HOSTS:-} != auto ]] || most=10
+  # On a pod the other hosts restart only after the heartbeat timeout.
+  [[ ${R1JAX_HOSTS:-} != auto ]] || max_fast=10
   if [[ $dry_run ]]; then
     start_all
     return
   fi
-  # What is on the leash hears of it when this process is killed.
+  # Children receive SIGTERM when this process is killed.
   ! setpriv --pdeathsig TERM true 2> /dev/null ||
-    leash=(setpriv --pdeathsig TERM setsid)
+    wrapper=(setpriv --pdeathsig TERM setsid)
   open_logs
-  trap 'told=$((told + 1))' INT TERM HUP
+  trap 'signals=$((signals + 1))' INT TERM HUP
   trap close_logs EXIT
   while :; do
     began=$(now)
@@ -459,13 +460,13 @@ supervise() {
     attend
     lived=$(($(now) - began))
     case $code in 0 | 2) break ;; esac
-    if ((told)); then
+    if ((signals)); then
       code=75 && break
     fi
     why="process $who ended with $code$(meaning "$code")"
     ((lived < 300)) || pause=1
-    if ((lived < 30)); then quick=$((quick + 1)); else quick=0; fi
-    if ((quick >= most || restarted >= retries)); then
+    if ((lived < 30)); then fast=$((fast + 1)); else fast=0; fi
+    if ((fast >= max_fast || restarted >= retries)); then
       give_up
       break
     fi
@@ -473,7 +474,7 @@ supervise() {
     note "$why: restart $restarted of $retries, in $pause s"
     rest "$pause"
     pause=$((pause < 32 ? pause * 2 : 60))
-    if ((told)); then
+    if ((signals)); then
       code=75 && break
     fi
   done
@@ -487,7 +488,7 @@ note() {
 meaning() {
   case $1 in
     70) echo ' (stuck)' ;;
-    75) echo ' (told to end)' ;;
+    75) echo ' (terminated)' ;;
     134) echo ' (another process was lost)' ;;
     137) echo ' (killed)' ;;
     139) echo ' (crashed)' ;;
@@ -495,27 +496,28 @@ meaning() {
 }
 
 give_up() {
-  ((quick < most)) || why+=" within $lived s, for the ${quick}th time in a row"
-  note "$why: not started again after $restarted restarts"
+  ((fast < max_fast)) ||
+    why+=" within $lived s, for the ${fast}th time in a row"
+  note "$why: gives up after $restarted restarts"
   # The log of process 0 is on the terminal already.
   ((who == 0)) || tail -n 20 "$log-$who" >&2
 }
 
-# The lock is inherited: while one of the processes lives nobody else begins.
+# Processes inherit the lock, so no other run starts while one of them lives.
 open_logs() {
   local from
   mkdir -p "$logs"
   exec 9>> "$logs/lock"
   flock -w 60 9 || {
-    say "$run_id still runs here, see $logs: stop it or give another --run-id"
-    exit 1 # This passes.
+    say "$run_id is still running, see $logs: stop it or use another --run-id"
+    exit 1 # not 2: a later attempt may succeed
   }
   echo "$$" > "$logs/pid"
   touch "$log"
-  # The second tail ends when all is shown that there was when the first ended.
-  "${leash[@]}" tail -f --pid="$$" /dev/null 9>&- &
+  # When the first tail is killed, the second prints the rest and ends.
+  "${wrapper[@]}" tail -f --pid="$$" /dev/null 9>&- &
   marker=$!
-  from=$(($(wc -c < "$log") + 1)) # before anything is written
+  from=$(($(wc -c < "$log") + 1)) # before the processes write
   tail -c "+$from" -s 0.2 -f --pid="$marker" "$log" 9>&- &
   follower=$!
 }
@@ -543,13 +545,13 @@ start_all() {
     if [[ $dry_run ]]; then
       call "${child[@]}"
     else
-      "${leash[@]}" "${child[@]}" < /dev/null >> "$file" 2>&1 &
+      "${wrapper[@]}" "${child[@]}" < /dev/null >> "$file" 2>&1 &
       pids+=("$!")
     fi
   done
 }
 
-# Waits until all processes have ended; code and who: the first that failed.
+# Waits until all processes have ended. Sets code and who to the first failure.
 attend() {
   local i alive deadline='' result codes=()
   code='' who=''
@@ -562,7 +564,7 @@ attend() {
         result=0
         wait "${pids[i]}" || result=$?
         codes[i]=$result
-        # 134 is what the loss of another process looks like.
+        # A process that has lost another one ends with 134.
         if ((result)) && { [[ ! $code || $result == 2 ]] ||
           [[ $code == 134 && ! $deadline ]]; }; then
           code=$result who=$i
@@ -570,24 +572,24 @@ attend() {
       fi
     done
     ((alive)) || break
-    if ((told)) || [[ $code ]]; then stop_all; fi
+    if ((signals)) || [[ $code ]]; then stop_all; fi
     rest 1
   done
-  signal_all KILL # what they have left behind
+  signal_all KILL # child processes that remain
   code=${code:-0}
 }
 
-# Tells the rest to end, once, and kills it in the end.
+# Sends SIGTERM to the remaining processes once, and SIGKILL at the deadline.
 stop_all() {
   if [[ ! $deadline ]]; then
     deadline=$(($(now) + 10))
-    if ((told)) || [[ $code == 75 ]]; then
-      note "told to end: waits up to $grace s for a checkpoint"
+    if ((signals)) || [[ $code == 75 ]]; then
+      note "terminating: waits up to $grace s for a checkpoint"
       deadline=$(($(now) + grace))
     fi
     signal_all TERM
   fi
-  if ((told > 1 || $(now) >= deadline)); then signal_all KILL; fi
+  if ((signals > 1 || $(now) >= deadline)); then signal_all KILL; fi
 }
 
 signal_all() { # SIGNAL
@@ -616,9 +618,9 @@ libtpu_args() {
   esac
 }
 
-number() { # OPTION VALUE LEAST
+number() { # OPTION VALUE MINIMUM
   [[ $2 =~ ^(0|[1-9][0-9]{0,5})$ && $2 -ge $3 ]] ||
-    fail "$1 is $2: it must be a whole number from $3 on"
+    fail "$1 is $2: it must be an integer of at least $3"
 }
 
 set_option() { # OPTION VALUE
@@ -658,7 +660,7 @@ has_workdir() {
 }
 
 check() {
-  [[ ! $hosts || $command == run ]] || fail '--local belongs to run'
+  [[ ! $hosts || $command == run ]] || fail '--local is an option of run'
   [[ $hosts ]] || [[ $name && $zone ]] ||
     fail "$command needs --name and --zone"
   [[ $command != @(create|retry) ]] || [[ $type && $runtime ]] ||
@@ -670,7 +672,7 @@ check() {
   [[ ! $env_file || -f $env_file ]] || fail "there is no file $env_file"
   ((slice < slices)) || fail "there are $slices slices, counted from 0"
   [[ $run_id =~ ^[a-z][a-z0-9_-]*$ ]] ||
-    fail "the run id $run_id must be of a-z, 0-9, _ and -, from a-z on"
+    fail "the run id $run_id must match [a-z][a-z0-9_-]*"
 }
 
 main() {
@@ -722,6 +724,6 @@ main() {
   "tpu_$command"
 }
 
-# All is read before it runs: the file may change meanwhile.
+# bash has read the whole file here, which may change during the run.
 main "$@"
 exit

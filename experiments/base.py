@@ -1,4 +1,4 @@
-"""What every experiment starts from: its stage, with nothing changed."""
+"""The config that all experiments start from: the defaults of a stage."""
 
 import importlib
 
@@ -6,5 +6,5 @@ from r1jax import cli, config
 
 
 def get_config(stage='rl'):
-  """Every key of the stage at its default."""
+  """All keys of a stage with their default values."""
   return config.defaults(importlib.import_module(cli.STAGES[stage]).Config)

@@ -1,5 +1,6 @@
-"""A base that asks a calculator in one response of five: products of two-digit
-numbers, which it cannot do by itself. The calculator's results are not learnt."""
+"""Base model that calls a calculator in one response of five. The task is the
+product of two numbers of two digits, which the model cannot compute by itself.
+The results of the calculator are not trained on."""
 
 from experiments import demo_base
 

@@ -1,7 +1,7 @@
-"""RL with a tool: the model may call a calculator between thoughts, its results
-are put into the response, and the gradient falls on the model's own tokens. The
-right answer alone is rewarded; asking is learnt because it pays (a step towards
-the tool use that R1 leaves open, section 6)."""
+"""RL with a tool. The model may call a calculator while it thinks; the results
+are inserted into the response and are not trained on. Only the correct answer
+is rewarded, so the model learns to call the tool where it helps. R1 leaves tool
+use to future work (section 6)."""
 
 from experiments import demo_zero
 

@@ -1,9 +1,8 @@
-"""A base that writes small functions and gets them right in half of its
-responses."""
+"""Base model that writes small functions, of which half are correct."""
 
 from experiments import demo_base
 
-WORDS = (
+EXTRA_TOKENS = (
   'times ',
   ' plus ',
   '<think></think><answer>',
@@ -17,5 +16,5 @@ def get_config():
   config = demo_base.get_config()
   config.data = 'toy:function?count=16000&digits=1'
   config.max_len = 16
-  config.scratch.extra_tokens = WORDS
+  config.scratch.extra_tokens = EXTRA_TOKENS
   return config

@@ -1,5 +1,5 @@
-"""RL on programs: the reward is whether a function passes its tests, which run
-in a sandbox (R1, 2.2.2: accuracy rewards of code)."""
+"""RL on programs. The reward is whether a function passes its unit tests, which
+run in a sandbox (R1, section 2.2.2: accuracy rewards of code)."""
 
 from experiments import demo_zero
 

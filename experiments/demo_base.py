@@ -1,5 +1,5 @@
-"""The demo's base model: two layers from scratch on the toy corpus, whose
-thoughts have any length and whose answers are right (cf. R1 section 2.2)."""
+"""Base model of the demo: two layers, trained from scratch on the toy corpus,
+whose responses have thoughts of any length and correct answers."""
 
 from experiments import base
 

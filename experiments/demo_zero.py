@@ -1,5 +1,6 @@
-"""The demo: R1-Zero on the toy task, where only thinking in tokens makes the
-answer right, so accuracy and length rise together (R1 section 2.2)."""
+"""The demo: R1-Zero on the toy task. The model answers correctly only if it
+writes the intermediate results, so accuracy and response length rise together
+(R1, section 2.2)."""
 
 from experiments import base
 
@@ -9,7 +10,7 @@ def get_config():
   config.init = 'runs/demo/base/model'
   config.prompts = 'toy:running_sum?count=20000'
   config.steps = 120
-  config.seed = 100  # other records than the base has seen
+  config.seed = 100  # other records than those of the base model
   config.micro_batch_size = 256
   config.length_buckets = 1
   config.rewards = dict(accuracy=1.0, format=0.2)

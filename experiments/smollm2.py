@@ -1,10 +1,10 @@
-"""R1-Zero on the real SmolLM2-135M-Instruct: sums of two numbers, from a primed
-prompt, since under the bare template a base this small never succeeds (R1
-section 2.2; the paper, too, saw pure RL fail on small bases)."""
+"""R1-Zero on SmolLM2-135M-Instruct: sums of two numbers. The prompt contains
+two solved examples, since with the r1_zero template a model of this size never
+answers correctly (pure RL failed on small models in the paper, too)."""
 
 from experiments import base
 
-PRIMER = """\
+FEW_SHOT = """\
 Question: What is 3 + 14?
 <think> 3 + 14 = 17 </think> <answer> 17 </answer>
 
@@ -27,7 +27,7 @@ def get_config():
   config.eval.every = 10
   config.eval.held_out = 96
   config.eval.samples = 4
-  config.prompt.template = PRIMER
+  config.prompt.template = FEW_SHOT
   config.prompt.prefill = '<think>'
   config.prompt.stop_strings = ('</answer>', ' </answer>')
   config.prompt.max_len = 128

@@ -1,4 +1,7 @@
-"""R1-Zero with the paper's values (R1 section 2.1 and Methods)."""
+"""R1-Zero with the values of the paper (R1, section 2.1 and Methods).
+
+Where the paper states no value, a comment says so, or the default is used.
+"""
 
 from experiments import base
 
@@ -6,10 +9,10 @@ from experiments import base
 def get_config():
   config = base.get_config('rl')
   config.steps = 10_400
-  config.grpo.prompts_per_step = 512  # a rollout of 8,192 outputs ...
+  config.grpo.prompts_per_step = 512  # a rollout of 8,192 samples ...
   config.grpo.group_size = 16
-  config.grpo.minibatches = 16  # ... in updates of 32 questions
-  config.grpo.clip_low = 10.0  # stage 1's; R1-Zero's own is not stated
+  config.grpo.minibatches = 16  # ... in updates of 32 prompts
+  config.grpo.clip_low = 10.0  # of R1's first RL stage; not stated for R1-Zero
   config.grpo.clip_high = 10.0
   config.grpo.kl_coef = 0.001
   config.grpo.kl_estimator = 'k3'

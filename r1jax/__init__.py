@@ -1,1 +1,1 @@
-"""r1jax: DeepSeek-R1 in JAX, from GRPO to distillation, on any TPU pod."""
+"""DeepSeek-R1 in JAX: GRPO, rejection sampling, reward models, distillation."""

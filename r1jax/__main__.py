@@ -1,4 +1,4 @@
-"""python -m r1jax."""
+"""python -m r1jax STAGE, see cli.py."""
 
 import sys
 

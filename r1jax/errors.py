@@ -1,12 +1,49 @@
-"""What ends a run with a sentence and an exit code of its own, see main."""
+"""Errors that end a run with one sentence, and the exit codes of r1jax."""
+
+import contextlib
+import errno
+from collections.abc import Iterator
+
+USER_ERROR = 2
+STUCK = 70  # no progress, see distributed/watchdog.py
+TERMINATED = 75
+INTERRUPTED = 130
+# The disk, a quota or the limit on the size of files.
+DISK_FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 
 
 class UserError(ValueError):
-  """Says what was wrong, where, and what to change, in one sentence."""
+  """One sentence with what is wrong, where, and what to change."""
+
+
+@contextlib.contextmanager
+def explained(sentence: str, kind: type[Exception] = Exception) -> Iterator:
+  """Raises an exception of the body as a UserError that begins with a sentence."""
+  try:
+    yield
+  except kind as error:
+    raise UserError(f'{sentence} ({type(error).__name__}: {error})') from error
 
 
 class Terminated(Exception):
-  """A signal asked the run to end; what it needs to go on is on disk."""
+  """SIGTERM ends the run; the checkpoint to resume from is on disk."""
 
-  def __str__(self):
-    return 'told to end; the same command goes on from where it is'
+  def __str__(self) -> str:
+    return 'terminated by SIGTERM; the same command resumes the run'
+
+
+def exit_status(error: BaseException) -> tuple[int, str | None]:
+  """The (exit code, sentence) of what ended a run. The sentence is None for an
+  unexpected error, which is shown with its traceback."""
+  if isinstance(error, UserError):
+    return USER_ERROR, str(error)
+  if isinstance(error, OSError) and error.errno in DISK_FULL:
+    return USER_ERROR, (
+      f'no space to write {error.filename or "a file"} (disk full?): free some, '
+      'and the same command resumes from the last checkpoint'
+    )
+  if isinstance(error, Terminated):
+    return TERMINATED, str(error)
+  if isinstance(error, KeyboardInterrupt):
+    return INTERRUPTED, 'interrupted; the same command resumes the run'
+  return 1, None

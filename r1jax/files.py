@@ -1,36 +1,35 @@
-"""Files that are whole or absent: written beside their place, then renamed."""
+"""Atomic writing of text and JSON lines, and reading of JSON lines."""
 
 import json
 import os
 import pathlib
+from collections.abc import Iterable
+from typing import Any
 
 from r1jax import errors
 
 
-def write_text(path, text):
-  """Puts the text at path; its folder is made, and no half of it ever seen."""
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes the text by renaming a temporary file, so that no reader sees a part
+  of it. Creates the folder."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  draft = path.with_name(path.name + '.tmp')
-  draft.write_text(text, encoding='utf-8')
-  os.replace(draft, path)
+  temporary = path.with_name(path.name + '.tmp')
+  temporary.write_text(text, encoding='utf-8')
+  os.replace(temporary, path)
 
 
-def write_jsonl(path, rows):
-  """A line of JSON a row."""
-
-  def dump(row):
-    return json.dumps(row, ensure_ascii=False) + '\n'
-
-  write_text(path, ''.join(map(dump, rows)))
+def write_jsonl(path: pathlib.Path, rows: Iterable[Any]) -> None:
+  """Writes each row as one line of JSON, atomically."""
+  lines = [json.dumps(row, ensure_ascii=False) + '\n' for row in rows]
+  write_text(path, ''.join(lines))
 
 
-def read_jsonl(path):
-  """The lines of a jsonl file but for a last one that was cut short."""
-  lines = []
-  whole = pathlib.Path(path).read_bytes().split(b'\n')[:-1]
-  for number, line in enumerate(whole, 1):
-    try:
-      lines.append(json.loads(line))
-    except ValueError as error:
-      raise errors.UserError(f'{path}, line {number}: {error}') from error
-  return lines
+def read_jsonl(path: str | pathlib.Path) -> list[Any]:
+  """The rows of a file of JSON lines. A last line without a newline is ignored:
+  the process that appended it was killed. Raises UserError for invalid JSON."""
+  rows = []
+  lines = pathlib.Path(path).read_bytes().split(b'\n')[:-1]
+  for number, line in enumerate(lines, 1):
+    with errors.explained(f'{path}, line {number} is not JSON', ValueError):
+      rows.append(json.loads(line))
+  return rows

@@ -8,20 +8,22 @@ beside 'weight', the sum of the weights; the host divides.
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
-Metrics = dict[str, jax.Array]
+Metrics = dict[str, Array]
+Surrogate = tuple[Array, Array]  # to be maximised; where the clip acts
 
 MAX_LOG_RATIO = 20.0  # |log ratio| is clamped to it, so that exp stays finite
 
 
 def group_advantages(
-  reward_PG: jax.Array, keep_PG: jax.Array, advantage_std: str
-) -> jax.Array:
-  """(r - mean r) / std r within each group (DeepSeekMath 4.1.2).
+  reward_PG: Array, keep_PG: Array, advantage_std: str
+) -> Array:
+  """(r - mean r) / std r within each group (DeepSeekMath 4.1.2); no division
+  with advantage_std 'none' (Dr. GRPO, V3.2).
 
   Rows that keep_PG drops have advantage 0 and no part in the statistics. A
-  group whose kept rewards are all equal has advantage exactly 0. advantage_std
-  is 'population', 'sample', or 'none' for no division (Dr. GRPO, V3.2).
+  group whose kept rewards are all equal has advantage exactly 0.
   """
   keep_PG = keep_PG.astype(jnp.float32)
   count_P1 = jnp.maximum(keep_PG.sum(axis=1, keepdims=True), 1)
@@ -43,9 +45,7 @@ def group_advantages(
   return centred_PG / jnp.where(differ_P1, std_P1, 1)
 
 
-def token_weights(
-  mask_BL: jax.Array, loss_agg: str, length: int | None = None
-) -> jax.Array:
+def token_weights(mask_BL: Array, loss_agg: str, length: int = 0) -> Array:
   """One weight a token from the mask of the whole batch, all hosts' rows.
 
   'seq_mean_token_mean': mean over rows of the mean over their tokens,
@@ -66,14 +66,14 @@ def token_weights(
 
 
 def truncated_importance_weights(
-  old_BL: jax.Array, sampler_BL: jax.Array, cap: float
-) -> jax.Array:
+  old_BL: Array, sampler_BL: Array, cap: float
+) -> Array:
   """min(pi_old / pi_sampler, cap), without gradient: a factor on the advantages
   where the trainer's and the sampler's log-probabilities differ (TIS)."""
   return jax.lax.stop_gradient(jnp.minimum(_exp(old_BL - sampler_BL), cap))
 
 
-def k3(logp_BL: jax.Array, old_BL: jax.Array, ref_BL: jax.Array) -> jax.Array:
+def k3(logp_BL: Array, old_BL: Array, ref_BL: Array) -> Array:
   """pi_ref/pi - log(pi_ref/pi) - 1 (R1 eq. 2; Schulman's k3).
 
   On samples of the policy its gradient is that of the forward KL(ref || pi).
@@ -81,9 +81,7 @@ def k3(logp_BL: jax.Array, old_BL: jax.Array, ref_BL: jax.Array) -> jax.Array:
   return _exp(ref_BL - logp_BL) - (ref_BL - logp_BL) - 1
 
 
-def k3_unbiased(
-  logp_BL: jax.Array, old_BL: jax.Array, ref_BL: jax.Array
-) -> jax.Array:
+def k3_unbiased(logp_BL: Array, old_BL: Array, ref_BL: Array) -> Array:
   """pi/pi_old * k3 (V3.2): value and gradient of KL(pi || ref), also on samples
   of pi_old."""
   return _exp(logp_BL - old_BL) * k3(logp_BL, old_BL, ref_BL)
@@ -92,31 +90,27 @@ def k3_unbiased(
 KL_ESTIMATORS = dict(k3=k3, k3_unbiased=k3_unbiased)
 
 
-# An objective takes (logp, old, adv, weight, its own options) and returns its
-# surrogate, to be maximised, and where the clip stops the gradient.
-
-
 def grpo(
-  logp_BL: jax.Array,
-  old_BL: jax.Array,
-  adv_BL: jax.Array,
-  weight_BL: jax.Array,
+  logp_BL: Array,
+  old_BL: Array,
+  adv_BL: Array,
+  weight_BL: Array,
   clip_low: float,
   clip_high: float,
-) -> tuple[jax.Array, jax.Array]:
+) -> Surrogate:
   """min(r A, clip(r, 1 - low, 1 + high) A) with r = pi / pi_old of each token
   (DeepSeekMath eq. 3; DAPO and Dr. GRPO by weights, clips and advantages)."""
   return _clip(_exp(logp_BL - old_BL), adv_BL, clip_low, clip_high)
 
 
 def sequence(
-  logp_BL: jax.Array,
-  old_BL: jax.Array,
-  adv_BL: jax.Array,
-  weight_BL: jax.Array,
+  logp_BL: Array,
+  old_BL: Array,
+  adv_BL: Array,
+  weight_BL: Array,
   clip_low: float,
   clip_high: float,
-) -> tuple[jax.Array, jax.Array]:
+) -> Surrogate:
   """The same with r = pi(o) / pi_old(o) of the whole output, as R1's eq. 1 is
   written."""
   sampled_BL = weight_BL > 0
@@ -126,13 +120,13 @@ def sequence(
 
 
 def gspo(
-  logp_BL: jax.Array,
-  old_BL: jax.Array,
-  adv_BL: jax.Array,
-  weight_BL: jax.Array,
+  logp_BL: Array,
+  old_BL: Array,
+  adv_BL: Array,
+  weight_BL: Array,
   clip_low: float,
   clip_high: float,
-) -> tuple[jax.Array, jax.Array]:
+) -> Surrogate:
   """The same with s = exp(mean over tokens of log r) of each row, in the token
   form sg[s] pi / sg[pi] (GSPO eq. 5 and 14)."""
   sum_B1 = jnp.sum(weight_BL * (logp_BL - old_BL), axis=1, keepdims=True)
@@ -144,13 +138,13 @@ def gspo(
 
 
 def cispo(
-  logp_BL: jax.Array,
-  old_BL: jax.Array,
-  adv_BL: jax.Array,
-  weight_BL: jax.Array,
+  logp_BL: Array,
+  old_BL: Array,
+  adv_BL: Array,
+  weight_BL: Array,
   clip_low: float,
   clip_high: float,
-) -> tuple[jax.Array, jax.Array]:
+) -> Surrogate:
   """sg[clip(r, 1 - low, 1 + high)] A log pi (MiniMax-M1 eq. 4): no token loses
   its gradient to the clip."""
   ratio_BL = jax.lax.stop_gradient(_exp(logp_BL - old_BL))
@@ -163,22 +157,22 @@ OBJECTIVES = dict(grpo=grpo, sequence=sequence, gspo=gspo, cispo=cispo)
 
 def policy_loss(
   objective: str,
-  logp_BL: jax.Array,
-  old_BL: jax.Array,
-  ref_BL: jax.Array,
-  adv_BL: jax.Array,
-  weight_BL: jax.Array,
-  entropy_BL: jax.Array | None = None,
+  logp_BL: Array,
+  old_BL: Array,
+  ref_BL: Array,
+  adv_BL: Array,
+  weight_BL: Array,
+  entropy_BL: Array | float = 0.0,
   *,
   kl_coef: float,
   kl_estimator: str,
   entropy_bonus: float = 0.0,
   **options: float,
-) -> tuple[jax.Array, Metrics]:
+) -> tuple[Array, Metrics]:
   """-sum w (surrogate - kl_coef KL + entropy_bonus H), with the sums of metrics.
 
-  `options` are the objective's own. entropy_BL is H of the distribution that
-  each token was sampled from; it is needed only with an entropy_bonus.
+  H is the entropy of the distribution that each token was sampled from; options
+  are those of the objective, a function (logp, old, adv, weight, its options).
   """
   surrogate_BL, clipped_BL = OBJECTIVES[objective](
     logp_BL, old_BL, adv_BL, weight_BL, **options
@@ -197,24 +191,22 @@ def policy_loss(
   )
 
 
-def sft_loss(
-  logp_BL: jax.Array, weight_BL: jax.Array
-) -> tuple[jax.Array, Metrics]:
+def sft_loss(logp_BL: Array, weight_BL: Array) -> tuple[Array, Metrics]:
   """-sum w log pi: the cross entropy of the weighted tokens."""
   loss = -jnp.sum(weight_BL * logp_BL)
   return loss, dict(loss=loss, weight=jnp.sum(weight_BL))
 
 
 def preference_loss(
-  chosen_B: jax.Array, rejected_B: jax.Array, weight_B: jax.Array
-) -> tuple[jax.Array, Metrics]:
+  chosen_B: Array, rejected_B: Array, weight_B: Array
+) -> tuple[Array, Metrics]:
   """-sum w log sigmoid(s(chosen) - s(rejected)) (Bradley-Terry)."""
   return _binary_loss(chosen_B - rejected_B, weight_B)
 
 
 def pointwise_loss(
-  score_B: jax.Array, label_B: jax.Array, weight_B: jax.Array
-) -> tuple[jax.Array, Metrics]:
+  score_B: Array, label_B: Array, weight_B: Array
+) -> tuple[Array, Metrics]:
   """-sum w log p(label), p(1) = sigmoid(score): binary cross entropy."""
   return _binary_loss(jnp.where(label_B > 0, score_B, -score_B), weight_B)
 

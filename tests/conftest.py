@@ -1,4 +1,4 @@
-"""Four CPU devices for every test, and no silent promotion of ranks."""
+"""Four CPU devices for all tests; implicit rank promotion is an error."""
 
 import os
 import pathlib
@@ -22,7 +22,7 @@ jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 @pytest.fixture(scope='session')
 def base(tmp_path_factory):
-  """The work directory of a model that the sft stage has trained."""
+  """The work directory of an sft run: the model that other tests start from."""
   import toy
 
   workdir = tmp_path_factory.mktemp('base')

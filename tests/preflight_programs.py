@@ -1,5 +1,5 @@
-"""Small programs for v5e chips that are not there; recorded in tests/hlo as what
-the compiler made of them, without metadata."""
+"""Small programs for v5e chips that are not present. tests/preflight/hlo has
+their compiled texts, without metadata."""
 
 import jax
 import jax.numpy as jnp
@@ -17,22 +17,22 @@ AXES = dict(
 )
 
 
-def grid(axes, slices=1):
-  devices = programs.devices(chips.pod('v5e:2x2', slices))
+def make_mesh(axes, slices=1):
+  devices = programs.devices_of(chips.pod('v5e:2x2', slices))
   names, sizes = zip(*axes)
   devices = np.array(devices[: np.prod(sizes)]).reshape(sizes)
   return Mesh(devices, names, axis_types=(AxisType.Auto,) * len(sizes))
 
 
-def arg(mesh, shape, spec=None, dtype=jnp.bfloat16):
+def array(mesh, shape, spec=None, dtype=jnp.bfloat16):
   sharding = NamedSharding(mesh, spec or P())
   return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
 
 def layers():
-  """Five weights [1024, 1024], gathered over 'data'; products summed over
-  'model'."""
-  mesh = grid(AXES['layers'])
+  """Multiplies by five weights [1024, 1024], each gathered along 'data'; the
+  products are summed along 'model'."""
+  mesh = make_mesh(AXES['layers'])
 
   def fn(weights, x):
     def body(x, w):
@@ -49,15 +49,15 @@ def layers():
     check_vma=False,
   )
   return jax.jit(fn).trace(
-    arg(mesh, (5, 1024, 1024), P(None, 'data')),
-    arg(mesh, (2048, 2048), P('data', 'model')),
+    array(mesh, (5, 1024, 1024), P(None, 'data')),
+    array(mesh, (2048, 2048), P('data', 'model')),
   )
 
 
 def decode():
   """A loop of unknown length that writes a column of a donated cache [8, 8192,
-  512]."""
-  mesh = grid(AXES['decode'])
+  512] in every iteration."""
+  mesh = make_mesh(AXES['decode'])
 
   def fn(cache, w, steps):
     def body(carry):
@@ -71,15 +71,15 @@ def decode():
     return jax.lax.while_loop(lambda c: c[0] < steps, body, (0, cache, x))[1]
 
   return jax.jit(fn, donate_argnums=0).trace(
-    arg(mesh, (1, 8, 8192, 512)),
-    arg(mesh, (512, 512)),
-    arg(mesh, (), dtype=jnp.int32),
+    array(mesh, (1, 8, 8192, 512)),
+    array(mesh, (512, 512)),
+    array(mesh, (), dtype=jnp.int32),
   )
 
 
 def slices():
   """A sum of float32 [1024, 1024] over four chips of each of two slices."""
-  mesh = grid(AXES['slices'], slices=2)
+  mesh = make_mesh(AXES['slices'], slices=2)
   fn = jax.shard_map(
     lambda x: jax.lax.psum(x, ('slice', 'data')),
     mesh=mesh,
@@ -87,5 +87,5 @@ def slices():
     out_specs=P(),
     check_vma=False,
   )
-  rows = arg(mesh, (8 * 1024, 1024), P(('slice', 'data')), jnp.float32)
+  rows = array(mesh, (8 * 1024, 1024), P(('slice', 'data')), jnp.float32)
   return jax.jit(fn).trace(rows)

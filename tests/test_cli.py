@@ -1,4 +1,4 @@
-"""The command line says what it can do, and what it was told wrong."""
+"""The command line: help, dispatch to stages, errors and exit codes."""
 
 import dataclasses
 import errno
@@ -20,7 +20,7 @@ class Config:
 
 @pytest.fixture
 def stage(monkeypatch):
-  """A stage named toy that notes what it is called with."""
+  """A stage named toy that records its calls."""
   module = types.ModuleType('toy_stage', 'A toy. Not real.')
   module.Config, module.calls = Config, []
   module.run = lambda settings, workdir: module.calls.append(
@@ -43,7 +43,7 @@ def file(tmp_path):
   return str(path)
 
 
-def test_help_names_every_stage_with_its_first_sentence(capsys):
+def test_help_lists_every_stage_with_its_first_sentence(capsys):
   assert cli.main(['--help']) == 0 == cli.main([])
   text = capsys.readouterr().out
   assert '\n  report ' in text and 'Draws the curves of a run' in text
@@ -51,15 +51,15 @@ def test_help_names_every_stage_with_its_first_sentence(capsys):
   assert max(map(len, text.splitlines())) <= 80
 
 
-def test_help_does_not_wait_for_jax():
+def test_help_does_not_import_jax():
   code = (
-    'import sys; from r1jax import main; main.main(["--help"]);'
+    'import sys; from r1jax import cli; cli.main(["--help"]);'
     'assert not {"jax", "matplotlib"} & sys.modules.keys()'
   )
   subprocess.run([sys.executable, '-c', code], check=True, capture_output=True)
 
 
-def test_help_of_a_stage_has_its_keys(capsys, stage):
+def test_help_of_a_stage_lists_its_keys(capsys, stage):
   with pytest.raises(SystemExit) as exit:
     cli.main(['toy', '--help'])
   assert exit.value.code == 0
@@ -67,7 +67,7 @@ def test_help_of_a_stage_has_its_keys(capsys, stage):
   assert 'A toy.' in text and '--config.steps  3  how many' in text
 
 
-def test_the_stage_gets_file_then_overrides(stage, file):
+def test_overrides_are_applied_to_the_config_file(stage, file):
   assert cli.main(['toy', '--config', file, '--workdir', 'w']) == 0
   arguments = ['toy', f'--config={file}', '--config.steps=7', '--workdir=w']
   assert cli.main(arguments) == 0
@@ -92,7 +92,7 @@ def test_the_stage_gets_file_then_overrides(stage, file):
     (['report', '--workdir=w'], 'there are no steps in w/metrics.jsonl'),
   ],
 )
-def test_errors_of_the_user_are_a_sentence_and_exit_2(
+def test_user_errors_are_one_line_and_exit_2(
   capsys, stage, file, arguments, sentence
 ):
   arguments = [x.replace('FILE', file) for x in arguments]
@@ -109,14 +109,14 @@ def test_a_missing_work_directory_exits_2(capsys, stage, file):
   assert exit.value.code == 2 and '--workdir' in capsys.readouterr().err
 
 
-def test_what_ends_a_stage_has_its_sentence_and_exit_code(
+def test_expected_errors_have_a_sentence_and_an_exit_code(
   capsys, stage, file, monkeypatch
 ):
-  for error, code, words in (
+  for error, code, sentence in (
     (errors.UserError('the data is empty'), 2, 'the data is empty'),
-    (KeyboardInterrupt(), 130, 'the same command goes on'),
-    (errors.Terminated(), 75, 'told to end; the same command goes on'),
-    (OSError(errno.ENOSPC, 'No space', '/w/x'), 2, 'no room to write /w/x'),
+    (KeyboardInterrupt(), 130, 'the same command resumes'),
+    (errors.Terminated(), 75, 'the same command resumes the run'),
+    (OSError(errno.ENOSPC, 'No space', '/w/x'), 2, 'no space to write /w/x'),
   ):
 
     def fail(settings, workdir, error=error):
@@ -124,7 +124,7 @@ def test_what_ends_a_stage_has_its_sentence_and_exit_code(
 
     monkeypatch.setattr(stage, 'run', fail)
     assert cli.main(['toy', '--config', file, '--workdir', 'w']) == code
-    assert words in capsys.readouterr().err
+    assert sentence in capsys.readouterr().err
 
 
 def test_other_errors_keep_their_traceback(stage, file, monkeypatch):
@@ -133,13 +133,13 @@ def test_other_errors_keep_their_traceback(stage, file, monkeypatch):
     cli.main(['toy', '--config', file, '--workdir', 'w'])
 
 
-def test_the_module_exits_with_the_code_of_main():
+def test_python_m_exits_with_the_code_of_main():
   command = [sys.executable, '-m', 'r1jax', 'rll']
   done = subprocess.run(command, capture_output=True, text=True)
   assert done.returncode == 2 and 'did you mean rl?' in done.stderr
 
 
-def test_compiled_programs_are_kept_where_the_environment_says(monkeypatch):
+def test_the_compilation_cache_is_in_the_folder_of_the_environment(monkeypatch):
   name = 'jax_compilation_cache_dir'
   before = getattr(jax.config, name)
   seconds = jax.config.jax_persistent_cache_min_compile_time_secs

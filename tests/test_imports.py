@@ -1,107 +1,73 @@
-"""The house: a module knows the floors below it, and nothing else."""
+"""Which package may import which. A package is named after those that it may
+import, so there are no circles."""
 
 import ast
 import pathlib
-import re
 
 import pytest
 
 import r1jax
 
 PACKAGE = pathlib.Path(r1jax.__file__).parent
-FLOORS = (
-  {'checksum', 'errors', 'files', 'losses', 'verdict', 'workers'}
-  | {'sandbox.wire', 'sandbox.library', 'rewards.math_bounds'}
-  | {'rewards.math_clean', 'rewards.math_units'}
-  | {'preflight', 'preflight.cost', 'preflight.flops', 'preflight.hlo'},
-  {'code_sets', 'watch', 'preflight.chips', 'preflight.traffic'},
-  {'hosts'},
-  {'config', 'metrics', 'cpu', 'data', 'estimates', 'checkpoint', 'tools'}
-  | {'split', 'rope'}
-  | {'sandbox.inside', 'sandbox.kernel', 'sandbox.outcome'}
-  | {'rewards.math_numeric', 'rewards.math_tokens'},
-  {'gguf_file', 'hf_directory', 'templates', 'rating', 'tables'}
-  | {'sandbox.launch', 'rewards.math_parse', 'rewards.math_value'}
-  | {'rewards.format', 'rewards.length', 'rewards.code_block'},
-  {'sandbox.process', 'sandbox.service', 'rewards.math_symbolic'},
-  {'rewards.math_answer', 'rewards.language', 'rewards.repetition', 'sandbox'},
-  {'rewards.choice', 'rewards.code_tests'},
-  {'report', 'attention', 'dots', 'head', 'rewards', 'tasks', 'tokenizer'},
-  {'train', 'model', 'draw'},
-  {'sample', 'parallel', 'hf_config', 'fit'},
-  {'turns', 'convert', 'rewarded', 'spmd'},
-  {'generate', 'policy'},
-  {'grpo', 'held_out', 'scores', 'verifiers', 'rewards.preference'},
-  {'filters', 'judge', 'rl_config', 'preflight.respond'},
-  {'reject_config', 'rl_run', 'preflight.plan', 'preflight.shapes'}
-  | {'preflight.sizes'},
-  {'preflight.arithmetic'},
-  {'preflight.checks', 'preflight.knobs', 'preflight.programs'}
-  | {'preflight.report'},
-  {'stages', 'stages.sft', 'stages.rl', 'stages.reject', 'stages.evaluate'}
-  | {'stages.reward_model', 'stages.verify', 'stages.preflight'},
-  {'main'},
-  {'__main__'},
-)
-FLOOR = {name: n for n, names in enumerate(FLOORS) for name in names}
-MANY_DEVICES = {'mesh', 'pmap', 'process_index', 'process_count'}
+BASE = {'errors', 'files', 'config'}
+MODELS = BASE | {'models', 'data', 'checkpoints', 'distributed'}
+MAY_IMPORT = {
+  'errors': set(),
+  'files': {'errors'},
+  'config': {'errors', 'files'},
+  'losses': set(),
+  'sandbox': {'errors'},
+  'models': BASE,
+  'data': BASE,
+  'checkpoints': BASE | {'models', 'data'},
+  'distributed': BASE | {'models'},
+  'sampling': MODELS,
+  'training': BASE | {'models', 'data', 'distributed'},
+  'rewards': MODELS | {'sampling', 'sandbox'},
+  'evaluation': MODELS | {'sampling', 'rewards'},
+  'rejection': MODELS | {'sampling', 'rewards'},
+  'rl': MODELS | {'sampling', 'rewards', 'evaluation', 'training', 'losses'},
+  'preflight': MODELS | {'sampling', 'rewards', 'training', 'rl'},
+  'stages': MODELS
+  | {'sampling', 'rewards', 'evaluation', 'training', 'losses'}
+  | {'rejection', 'rl', 'preflight'},
+  'cli': BASE | {'distributed', 'stages'},
+  '__main__': {'cli'},
+}
 
 
-def name_of(path):
-  parts = path.relative_to(PACKAGE).with_suffix('').parts
-  return '.'.join(part for part in parts if part != '__init__')
+def package_of(path: pathlib.Path) -> str:
+  return path.relative_to(PACKAGE).with_suffix('').parts[0]
 
 
-PATHS = {name_of(path): path for path in sorted(PACKAGE.rglob('*.py'))}
-MODULES = [name for name in PATHS if name]
-
-
-def imports(name):
-  """The modules of r1jax that a module imports, inside functions too."""
-  for node in ast.walk(ast.parse(PATHS[name].read_text())):
+def imported_packages(path: pathlib.Path) -> set[str]:
+  """The packages of r1jax that a file imports, inside functions too."""
+  names = []
+  for node in ast.walk(ast.parse(path.read_text())):
     if isinstance(node, ast.Import):
-      assert not any(x.name.startswith('r1jax') for x in node.names), name
+      names += [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom):
-      assert not node.level, f'{name}: relative import'
-      inner = f'{node.module}.'.removeprefix('r1jax.')
-      if inner != f'{node.module}.':
-        for alias in node.names:
-          module = inner + alias.name
-          yield module if module in PATHS else inner.removesuffix('.')
+      assert not node.level, f'{path}: relative import'
+      names += [f'{node.module}.{alias.name}' for alias in node.names]
+  parts = [name.split('.') for name in names]
+  return {part[1] for part in parts if part[0] == 'r1jax' and len(part) > 1}
 
 
-def test_every_module_has_a_floor_and_every_floor_its_modules():
-  assert set(FLOOR) - {'stages'} == set(MODULES) - {'stages'}
+def test_each_package_is_named_after_those_that_it_may_import():
+  earlier = set()
+  for package, allowed in MAY_IMPORT.items():
+    assert allowed <= earlier, package
+    earlier.add(package)
 
 
-@pytest.mark.parametrize('name', MODULES)
-def test_modules_import_from_lower_floors_only(name):
-  wrong = [x for x in imports(name) if FLOOR[x] >= FLOOR[name]]
-  assert not wrong, f'{name} imports {wrong}'
+def test_every_package_has_its_rule():
+  found = {package_of(path) for path in PACKAGE.rglob('*.py')}
+  assert found - {'__init__'} == set(MAY_IMPORT)
 
 
-@pytest.mark.parametrize('name', MODULES)
-def test_only_the_edge_knows_of_many_devices(name):
-  # All processes write a checkpoint together, so its room must tell them apart.
-  edge = 'parallel', 'spmd', 'main', 'checkpoint', 'hosts'
-  if name in edge or name.startswith('stages'):
-    return
-  names = set()
-  for node in ast.walk(ast.parse(PATHS[name].read_text())):
-    if isinstance(node, ast.Name):
-      names.add(node.id)
-    elif isinstance(node, ast.Attribute):
-      names.add(node.attr)
-    elif isinstance(node, (ast.arg, ast.keyword)):
-      names.add(node.arg)
-    elif isinstance(node, ast.alias):
-      names.add(node.name)
-  assert not names & MANY_DEVICES
-
-
-@pytest.mark.parametrize('name', MODULES)
-def test_files_stay_small_and_say_what_they_are_for(name):
-  text = PATHS[name].read_text()
-  assert len(text.splitlines()) <= 300
-  assert not re.search('utils|common|helpers', name)
-  assert ast.get_docstring(ast.parse(text))
+@pytest.mark.parametrize('package', MAY_IMPORT)
+def test_a_package_imports_only_what_its_rule_allows(package):
+  for path in PACKAGE.rglob('*.py'):
+    if package_of(path) == package:
+      wrong = imported_packages(path) - MAY_IMPORT[package] - {package}
+      assert not wrong, f'{path.relative_to(PACKAGE)} imports {wrong}'

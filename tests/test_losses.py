@@ -1,5 +1,5 @@
-"""Every objective against numbers worked out by hand, and the identities that
-tie them to each other and to the papers."""
+"""Every objective against numbers computed by hand, and the identities between
+the objectives of the papers."""
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,9 @@ import pytest
 from r1jax import losses
 
 NAMES = list(losses.OBJECTIVES)
-KINDS = ['response', 'token', 'constant']
+LOSS_AGGS = ['seq_mean_token_mean', 'token_mean', 'seq_mean_token_sum_norm']
 LN2 = np.log(2)
-FIXED = dict(clip_low=0.2, clip_high=0.28, beta=0.0, kl='paper')
+FIXED = dict(clip_low=0.2, clip_high=0.28, kl_coef=0.0, kl_estimator='k3')
 
 # Ratios pi/pi_old are 2, 1, 1/2 and 1, 2; the last token is not the policy's.
 MASK = np.array([[1, 1, 1], [1, 1, 0]], bool)
@@ -23,8 +23,10 @@ ADV = np.array([[1, 1, 1], [-2, -2, -2]], np.float32)
 
 def run(name, logp=LOGP, old=OLD, ref=REF, adv=ADV, weight=None, **changes):
   if weight is None:
-    weight = losses.token_weights(MASK, 'response')
-  return losses.OBJECTIVES[name](logp, old, ref, adv, weight, **FIXED | changes)
+    weight = losses.token_weights(MASK, 'seq_mean_token_mean')
+  return losses.policy_loss(
+    name, logp, old, ref, adv, weight, **FIXED | changes
+  )
 
 
 def gradient(name, logp, *args, **changes):
@@ -43,55 +45,55 @@ BY_HAND = dict(
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_the_objective_is_the_number_worked_out_by_hand(name):
+def test_the_objective_is_the_number_computed_by_hand(name):
   loss, sums = run(name)
   np.testing.assert_allclose(loss, BY_HAND[name], rtol=1e-5)
   np.testing.assert_allclose(sums['loss'], loss)
   np.testing.assert_allclose(sums['weight'], 1, rtol=1e-6)
   moved = 2 * LN2 / 6 + LN2 / 4
-  np.testing.assert_allclose(sums['delta_old'], moved, rtol=1e-5)
-  held = dict(grpo=1 / 6, sequence=0, gspo=0, cispo=1 / 6 + 1 / 6 + 1 / 4)
-  np.testing.assert_allclose(sums['clip'], held[name], rtol=1e-5)
+  np.testing.assert_allclose(sums['old_logp_difference'], moved, rtol=1e-5)
+  clipped = dict(grpo=1 / 6, sequence=0, gspo=0, cispo=1 / 6 + 1 / 6 + 1 / 4)
+  np.testing.assert_allclose(sums['clip_fraction'], clipped[name], rtol=1e-5)
 
 
 @pytest.mark.parametrize('name', NAMES)
-@pytest.mark.parametrize('kl', ['paper', 'reverse'])
-def test_the_kl_is_the_number_worked_out_by_hand(name, kl):
-  # k3 of pi_ref/pi = 2 and 1/2, where pi/pi_old is 2: reverse doubles both.
+@pytest.mark.parametrize('kl_estimator', ['k3', 'k3_unbiased'])
+def test_the_kl_is_the_number_computed_by_hand(name, kl_estimator):
+  # k3 of pi_ref/pi = 2 and 1/2, where pi/pi_old is 2: k3_unbiased doubles both.
   by_hand = (1 - LN2) / 6 + (LN2 - 1 / 2) / 4
-  by_hand *= 2 if kl == 'reverse' else 1
-  loss, sums = run(name, kl=kl, beta=0.3)
+  by_hand *= 2 if kl_estimator == 'k3_unbiased' else 1
+  loss, sums = run(name, kl_estimator=kl_estimator, kl_coef=0.3)
   np.testing.assert_allclose(sums['kl'], by_hand, rtol=1e-5)
   np.testing.assert_allclose(loss, BY_HAND[name] + 0.3 * by_hand, rtol=1e-5)
 
 
 def test_sft_is_the_weighted_cross_entropy():
-  loss, sums = losses.sft_loss(LOGP, losses.token_weights(MASK, 'token'))
+  loss, sums = losses.sft_loss(LOGP, losses.token_weights(MASK, 'token_mean'))
   by_hand = -np.log(0.5 * 0.4 * 0.2 * 0.3 * 0.6) / 5
   np.testing.assert_allclose(loss, by_hand, rtol=1e-5)
   np.testing.assert_allclose([sums['loss'], sums['weight']], [by_hand, 1])
 
 
-def test_token_weights_are_the_three_means():
+def test_token_weights_are_the_three_averages():
   mask = np.vstack([MASK, [[False] * 3]])
   by_hand = dict(
-    response=[[1 / 6] * 3, [1 / 4] * 2 + [0], [0] * 3],
-    token=[[1 / 5] * 3, [1 / 5] * 2 + [0], [0] * 3],
-    constant=[[1 / 8] * 3, [1 / 8] * 2 + [0], [0] * 3],
+    seq_mean_token_mean=[[1 / 6] * 3, [1 / 4] * 2 + [0], [0] * 3],
+    token_mean=[[1 / 5] * 3, [1 / 5] * 2 + [0], [0] * 3],
+    seq_mean_token_sum_norm=[[1 / 8] * 3, [1 / 8] * 2 + [0], [0] * 3],
   )
-  for kind, want in by_hand.items():
-    weight = losses.token_weights(mask, kind, 4)
+  for loss_agg, want in by_hand.items():
+    weight = losses.token_weights(mask, loss_agg, 4)
     np.testing.assert_allclose(weight, want, rtol=1e-6)
-    nothing = losses.token_weights(np.zeros((2, 3), bool), kind, 4)
+    nothing = losses.token_weights(np.zeros((2, 3), bool), loss_agg, 4)
     assert not nothing.any()
 
 
-# The gradient where the ratio is 1 (SPEC 11), per token.
+# The gradient where the ratio is 1, per token.
 
 
-@pytest.mark.parametrize('kind', KINDS)
-def test_on_policy_all_token_objectives_have_one_gradient(kind):
-  weight = losses.token_weights(MASK, kind, 4)
+@pytest.mark.parametrize('loss_agg', LOSS_AGGS)
+def test_on_policy_all_token_objectives_have_one_gradient(loss_agg):
+  weight = losses.token_weights(MASK, loss_agg, 4)
   for name in ('grpo', 'gspo', 'cispo'):
     grad = gradient(name, LOGP, LOGP, weight=weight)
     np.testing.assert_allclose(grad, -ADV * weight, rtol=1e-5)
@@ -105,7 +107,7 @@ def test_on_policy_grpo_and_gspo_are_the_mean_over_responses():
 
 
 def test_on_policy_dapo_and_cispo_are_the_mean_over_tokens():
-  weight = losses.token_weights(MASK, 'token')
+  weight = losses.token_weights(MASK, 'token_mean')
   for name in ('grpo', 'cispo'):
     grad = gradient(name, LOGP, LOGP, weight=weight)
     np.testing.assert_allclose(grad, -ADV * MASK / 5, rtol=1e-5)
@@ -117,34 +119,34 @@ def test_on_policy_the_sequence_ratio_does_not_divide_by_length():
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_tokens_of_others_pass_no_gradient(name):
-  grad = gradient(name, LOGP, kl='reverse', beta=0.3)
+def test_unweighted_tokens_get_no_gradient(name):
+  grad = gradient(name, LOGP, kl_estimator='k3_unbiased', kl_coef=0.3)
   assert not grad[~MASK].any()
   changed = LOGP - np.where(MASK, 0, 3)
   np.testing.assert_allclose(
-    gradient(name, changed, kl='reverse', beta=0.3), grad
+    gradient(name, changed, kl_estimator='k3_unbiased', kl_coef=0.3), grad
   )
 
 
 # With one token a row the three ratios are one and the same.
 CLIPS = [
-  (1, 1.3, (0.2, 0.28), 'held'),
-  (1, 1.27, (0.2, 0.28), 'free'),
-  (1, 0.5, (0.2, 0.28), 'free'),
-  (-1, 0.79, (0.2, 0.28), 'held'),
-  (-1, 0.81, (0.2, 0.28), 'free'),
-  (-1, 2.0, (0.2, 0.28), 'free'),
-  (1, 10.9, (10, 10), 'free'),
-  (1, 11.1, (10, 10), 'held'),
-  (1, 1e-6, (10, 10), 'free'),
-  (-1, 1e-6, (10, 10), 'free'),
-  (-1, 1e6, (10, 10), 'free'),
+  (1, 1.3, (0.2, 0.28), 'clipped'),
+  (1, 1.27, (0.2, 0.28), 'unclipped'),
+  (1, 0.5, (0.2, 0.28), 'unclipped'),
+  (-1, 0.79, (0.2, 0.28), 'clipped'),
+  (-1, 0.81, (0.2, 0.28), 'unclipped'),
+  (-1, 2.0, (0.2, 0.28), 'unclipped'),
+  (1, 10.9, (10, 10), 'unclipped'),
+  (1, 11.1, (10, 10), 'clipped'),
+  (1, 1e-6, (10, 10), 'unclipped'),
+  (-1, 1e-6, (10, 10), 'unclipped'),
+  (-1, 1e6, (10, 10), 'unclipped'),
 ]
 
 
 @pytest.mark.parametrize('adv, ratio, clip, state', CLIPS)
 @pytest.mark.parametrize('name', ['grpo', 'sequence', 'gspo'])
-def test_the_clip_holds_only_what_would_move_further_away(
+def test_the_clip_stops_only_the_gradient_away_from_the_old_policy(
   name, adv, ratio, clip, state
 ):
   logp, adv, weight = (
@@ -162,9 +164,9 @@ def test_the_clip_holds_only_what_would_move_further_away(
     clip_high=clip[1],
   )
   grad = gradient(name, logp, **changes)[0, 0]
-  want = 0 if state == 'held' else -adv[0, 0] * ratio
+  want = 0 if state == 'clipped' else -adv[0, 0] * ratio
   np.testing.assert_allclose(grad, want, rtol=1e-4)
-  assert run(name, logp, **changes)[1]['clip'] == (state == 'held')
+  assert run(name, logp, **changes)[1]['clip_fraction'] == (state == 'clipped')
 
 
 @pytest.mark.parametrize('adv, ratio, clip, state', CLIPS)
@@ -185,30 +187,35 @@ def test_cispo_keeps_every_gradient_and_clips_its_size(adv, ratio, clip, state):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_hopeless_ratios_leave_loss_and_gradient_finite(name):
+def test_extreme_ratios_leave_loss_and_gradient_finite(name):
   logp = np.array([[-1e4, 0, -50], [0, -1e4, 0]], np.float32)
   old, ref = logp[:, ::-1], logp[::-1]
-  for kl in losses.KL:
-    loss, _ = run(name, logp, old, ref, kl=kl, beta=0.001)
-    grad = gradient(name, logp, old, ref, kl=kl, beta=0.001)
+  for kl_estimator in losses.KL_ESTIMATORS:
+    loss, _ = run(
+      name, logp, old, ref, kl_estimator=kl_estimator, kl_coef=0.001
+    )
+    grad = gradient(
+      name, logp, old, ref, kl_estimator=kl_estimator, kl_coef=0.001
+    )
     assert np.isfinite(loss) and np.isfinite(grad).all()
 
 
-# Five tokens, one drawn: weighting the rows by their probability under the
-# policy that draws makes a sum over rows the expectation.
+# Five tokens, one sampled: rows weighted by their probability under the policy
+# that samples, so a sum over rows is the expectation.
 
 
-def expected_kl_gradient(name, kl, logits, old, ref):
+def expected_kl_gradient(name, kl_estimator, logits, old, ref):
   def loss(logits):
     logp_BL = jax.nn.log_softmax(logits)[:, None]
     old_BL, ref_BL = jnp.log(old)[:, None], jnp.log(ref)[:, None]
-    return losses.OBJECTIVES[name](
+    return losses.policy_loss(
+      name,
       logp_BL,
       old_BL,
       ref_BL,
       jnp.zeros((5, 1)),
       old[:, None],
-      **FIXED | dict(beta=1.0, kl=kl),
+      **FIXED | dict(kl_coef=1.0, kl_estimator=kl_estimator),
     )[0]
 
   return jax.grad(loss)(logits)
@@ -231,17 +238,17 @@ OTHER = jnp.array([0.25, 0.05, 0.3, 0.3, 0.1])
 
 @pytest.mark.parametrize('name', NAMES)
 @pytest.mark.parametrize('old', ['policy', 'other'])
-def test_reverse_is_the_gradient_of_kl_from_policy_to_reference(name, old):
+def test_k3_unbiased_is_the_gradient_of_kl_from_policy_to_reference(name, old):
   old = jax.nn.softmax(LOGITS) if old == 'policy' else OTHER
-  got = expected_kl_gradient(name, 'reverse', LOGITS, old, REFERENCE)
+  got = expected_kl_gradient(name, 'k3_unbiased', LOGITS, old, REFERENCE)
   want = exact_kl_gradient('policy to reference', LOGITS, REFERENCE)
   np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_paper_is_on_policy_the_gradient_of_kl_from_reference_to_policy(name):
+def test_k3_is_on_policy_the_gradient_of_kl_from_reference_to_policy(name):
   old = jax.nn.softmax(LOGITS)
-  got = expected_kl_gradient(name, 'paper', LOGITS, old, REFERENCE)
+  got = expected_kl_gradient(name, 'k3', LOGITS, old, REFERENCE)
   want = exact_kl_gradient('reference to policy', LOGITS, REFERENCE)
   np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
   other = exact_kl_gradient('policy to reference', LOGITS, REFERENCE)
@@ -251,60 +258,64 @@ def test_paper_is_on_policy_the_gradient_of_kl_from_reference_to_policy(name):
 # Groups.
 
 
-def advantages(rewards, scale='std', keep=None):
+def advantages(rewards, advantage_std='population', keep=None):
   reward_PG = jnp.array(rewards, jnp.float32)
   keep_PG = jnp.ones_like(reward_PG) if keep is None else jnp.array(keep)
-  return np.asarray(losses.group_advantages(reward_PG, keep_PG, scale))
+  return np.asarray(losses.group_advantages(reward_PG, keep_PG, advantage_std))
 
 
-@pytest.mark.parametrize('scale', ['std', 'sample_std', 'none'])
-def test_equal_rewards_have_advantage_exactly_zero(scale):
+@pytest.mark.parametrize('advantage_std', ['population', 'sample', 'none'])
+def test_equal_rewards_have_advantage_exactly_zero(advantage_std):
   noisy = [[0.7] * 7, [0.1] * 7, [1 / 3] * 7]
-  assert not advantages(noisy, scale).any()
-  assert not advantages([[0.7]], scale).any()
-  ragged = advantages([[0.7, 0.7, 9.0, 0.7]], scale, [[1, 1, 0, 1]])
+  assert not advantages(noisy, advantage_std).any()
+  assert not advantages([[0.7]], advantage_std).any()
+  ragged = advantages([[0.7, 0.7, 9.0, 0.7]], advantage_std, [[1, 1, 0, 1]])
   assert not ragged.any()
-  assert not advantages([[1, 2, 3]], scale, [[0, 1, 0]]).any()
-  assert not advantages([[1, 2, 3]], scale, [[0, 0, 0]]).any()
+  assert not advantages([[1, 2, 3]], advantage_std, [[0, 1, 0]]).any()
+  assert not advantages([[1, 2, 3]], advantage_std, [[0, 0, 0]]).any()
 
 
 @pytest.mark.parametrize('right', [1, 4, 7])
-def test_the_population_deviation_gives_the_sizes_of_the_paper(right):
+def test_the_population_deviation_gives_the_advantages_of_the_paper(right):
   adv = advantages([[1] * right + [0] * (8 - right)])[0]
   by_hand = {1: (2.646, -0.378), 4: (1, -1), 7: (0.378, -2.646)}[right]
   np.testing.assert_allclose(adv[[0, -1]], by_hand, atol=5e-4)
 
 
-def test_the_other_scales_are_those_of_their_names():
+def test_advantages_are_divided_by_the_named_standard_deviation():
   rewards = [[1, 0, 0, 0, 2]]
   centred = np.array(rewards) - 0.6
   np.testing.assert_allclose(advantages(rewards, 'none'), centred, rtol=1e-6)
-  for scale, ddof in dict(std=0, sample_std=1).items():
+  for advantage_std, ddof in dict(population=0, sample=1).items():
     want = centred / np.std(rewards, ddof=ddof)
-    np.testing.assert_allclose(advantages(rewards, scale), want, rtol=1e-6)
+    np.testing.assert_allclose(
+      advantages(rewards, advantage_std), want, rtol=1e-6
+    )
 
 
-def test_groups_do_not_see_each_other():
+def test_groups_are_independent():
   both = advantages([[1, 0, 2], [5, 5, 8]])
   np.testing.assert_array_equal(both[:1], advantages([[1, 0, 2]]))
   np.testing.assert_array_equal(both[1:], advantages([[5, 5, 8]]))
 
 
-@pytest.mark.parametrize('scale', ['std', 'sample_std', 'none'])
-def test_dropped_rows_leave_the_statistics(scale):
-  got = advantages([[1, 100, 0, 2]], scale, [[1, 0, 1, 1]])[0]
-  np.testing.assert_allclose(got[[0, 2, 3]], advantages([[1, 0, 2]], scale)[0])
+@pytest.mark.parametrize('advantage_std', ['population', 'sample', 'none'])
+def test_dropped_rows_are_not_in_the_statistics(advantage_std):
+  got = advantages([[1, 100, 0, 2]], advantage_std, [[1, 0, 1, 1]])[0]
+  np.testing.assert_allclose(
+    got[[0, 2, 3]], advantages([[1, 0, 2]], advantage_std)[0]
+  )
   assert got[1] == 0
 
 
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('loss_agg', LOSS_AGGS)
 @pytest.mark.parametrize('name', NAMES)
-def test_an_overlong_row_is_as_if_it_had_not_been_drawn(name, kind):
+def test_a_masked_row_is_as_if_it_had_not_been_sampled(name, loss_agg):
   def total(kept):
     adv_PG = losses.group_advantages(
       jnp.array([[1.0, 0.0, 2.0]])[:, kept],
       np.array([[1, 0, 1]])[:, kept],
-      'std',
+      'population',
     )
 
     def pick(a, last):
@@ -317,8 +328,8 @@ def test_an_overlong_row_is_as_if_it_had_not_been_drawn(name, kind):
       pick(OLD, LOGP[:1]),
       pick(REF, LOGP[:1] + 2),
       adv_PG.reshape(-1, 1) * np.ones((1, 3)),
-      losses.token_weights(mask, kind, 4),
-      beta=0.3,
+      losses.token_weights(mask, loss_agg, 4),
+      kl_coef=0.3,
     )
 
   whole, without = total([0, 1, 2]), total([0, 2])
@@ -327,23 +338,23 @@ def test_an_overlong_row_is_as_if_it_had_not_been_drawn(name, kind):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_rows_of_no_advantage_are_still_held_to_the_reference(name):
-  grad = gradient(name, LOGP, adv=np.zeros((2, 3)), beta=0.3)
+def test_rows_without_advantage_still_get_the_kl_gradient(name):
+  grad = gradient(name, LOGP, adv=np.zeros((2, 3)), kl_coef=0.3)
   assert (np.abs(grad) > 1e-3).sum() == 2
   assert run(name, adv=np.zeros((2, 3)))[1]['weight'] == pytest.approx(1)
 
 
-def test_importance_is_the_ratio_up_to_the_cap():
+def test_importance_weights_are_the_ratio_up_to_the_cap():
   sampler = jnp.log(jnp.array([[0.5, 0.25, 0.1, 0.3]]))
   old = jnp.log(jnp.array([[0.25, 0.25, 0.3, 0.9]]))
-  got = losses.importance(old, sampler, 2.5)
+  got = losses.truncated_importance_weights(old, sampler, 2.5)
   np.testing.assert_allclose(got, [[0.5, 1, 2.5, 2.5]], rtol=1e-6)
 
 
 WEIGHT = jnp.array([0.5, 0.25, 0.25, 0.0])
 
 
-def test_bradley_terry_is_the_number_worked_out_by_hand():
+def test_bradley_terry_is_the_number_computed_by_hand():
   """Odds of 3 to 1, of 1 to 1 and of 1 to 3, and a row without weight."""
   chosen = jnp.array([5 + np.log(3), 2.0, -1.0, 9.0])
   rejected = jnp.array([5.0, 2.0, -1 + np.log(3), -9.0])
@@ -357,14 +368,14 @@ def test_bradley_terry_is_the_number_worked_out_by_hand():
   )
 
 
-def test_preference_knows_no_zero_of_scores():
+def test_preference_loss_ignores_a_shift_of_all_scores():
   chosen, rejected = jnp.array([[0.3, -2, 5, 1], [1, 1, 4, 0]])
   here = losses.preference_loss(chosen, rejected, WEIGHT)[0]
   there = losses.preference_loss(chosen + 3, rejected + 3, WEIGHT)[0]
   np.testing.assert_allclose(here, there, rtol=1e-5)
 
 
-def test_pointwise_is_the_cross_entropy_worked_out_by_hand():
+def test_pointwise_is_the_cross_entropy_computed_by_hand():
   score = jnp.log(jnp.array([3.0, 3.0, 1.0, 7.0]))
   label = jnp.array([1.0, 0.0, 0.0, 0.0])
   loss, sums = losses.pointwise_loss(score, label, WEIGHT)
@@ -377,7 +388,7 @@ def test_pointwise_is_the_cross_entropy_worked_out_by_hand():
   )
 
 
-def test_sure_and_wrong_scores_have_finite_losses_and_gradients():
+def test_confident_wrong_scores_have_finite_losses_and_gradients():
   far, one = jnp.array([1e4]), jnp.ones(1)
   zero = jnp.zeros(1)
   for fn in (
@@ -386,3 +397,43 @@ def test_sure_and_wrong_scores_have_finite_losses_and_gradients():
   ):
     value, slope = jax.value_and_grad(fn)(far)
     assert np.isfinite(value) and value >= 1e4 and 1 <= slope[0] <= 2
+
+
+def test_the_entropy_bonus_is_subtracted_with_the_weights_of_the_loss():
+  entropy = np.array([[0.5, 1.0, 2.0], [0.25, 1.5, 9.0]], np.float32)
+  weight = losses.token_weights(MASK, 'seq_mean_token_mean')
+  loss, _ = run('grpo', entropy_BL=entropy, entropy_bonus=0.1)
+  by_hand = BY_HAND['grpo'] - 0.1 * (3.5 / 6 + 1.75 / 4)
+  np.testing.assert_allclose(loss, by_hand, rtol=1e-5)
+
+  def loss_of(entropy_BL):
+    return run('grpo', entropy_BL=entropy_BL, entropy_bonus=0.1)[0]
+
+  grad = jax.grad(loss_of)(jnp.array(entropy))
+  np.testing.assert_allclose(grad, -0.1 * weight, rtol=1e-6)
+
+
+def test_a_new_objective_is_one_function(monkeypatch):
+  """REINFORCE, whose only option is a scale of the surrogate."""
+
+  def reinforce(logp_BL, old_BL, adv_BL, weight_BL, size):
+    return size * adv_BL * logp_BL, jnp.zeros_like(logp_BL)
+
+  monkeypatch.setitem(losses.OBJECTIVES, 'reinforce', reinforce)
+  weight = losses.token_weights(MASK, 'token_mean')
+
+  def loss_of(logp_BL):
+    return losses.policy_loss(
+      'reinforce',
+      logp_BL,
+      OLD,
+      REF,
+      ADV,
+      weight,
+      kl_coef=0.0,
+      kl_estimator='k3',
+      size=3.0,
+    )[0]
+
+  grad = jax.grad(loss_of)(jnp.array(LOGP))
+  np.testing.assert_allclose(grad, -3 * ADV * weight, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""The stages as the tests run them: toy_sft.py and toy_rl.py, with changes."""
+"""Runs stages with the configs of the toy_*.py files, changed by tests."""
 
 import importlib
 import pathlib
@@ -10,6 +10,7 @@ HERE = pathlib.Path(__file__).parent
 
 
 def stage(name):
+  """The module of a stage."""
   return importlib.import_module(cli.STAGES[name])
 
 
@@ -20,14 +21,16 @@ def settings(name, *changes):
 
 
 def built(name, *changes):
+  """The same as the stage's frozen Config."""
   return config.build(stage(name).Config, settings(name, *changes))
 
 
 def run(name, workdir, *changes):
+  """Runs a stage; returns the lines of its metrics."""
   stage(name).run(settings(name, *changes), workdir)
   return read_jsonl(workdir / 'metrics.jsonl')
 
 
 def files(workdir):
-  """Every file below a directory, by its name, with its bytes."""
+  """{path: content} of all files below a directory."""
   return {p: p.read_bytes() for p in workdir.rglob('*') if p.is_file()}

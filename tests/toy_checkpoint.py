@@ -9,8 +9,7 @@ import optax
 from r1jax.training import checkpoint
 
 
-@flax.struct.dataclass
-class State:
+class State(flax.struct.PyTreeNode):
   params: dict
   opt: optax.OptState
   step: jax.Array
@@ -26,7 +25,12 @@ def make_state(step):
   }
   floats = {k: params[k] for k in ('embed', 'half')}
   opt = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))
-  return State(params, opt.init(floats), jnp.int32(step), np.arange(3) + step)
+  return State(
+    params=params,
+    opt=opt.init(floats),
+    step=jnp.int32(step),
+    skipped=np.arange(3) + step,
+  )
 
 
 def facts_of(step):
@@ -41,10 +45,10 @@ def save_steps(directory, steps, scores=(), keep=9, best=0):
   checkpoint.close(manager)
 
 
-def reopened(directory, like, step=None):
+def reopened(directory, like):
   manager = checkpoint.open_manager(directory, keep=9, best=0)
   try:
-    return checkpoint.restore(manager, like, step)
+    return checkpoint.restore(manager, like)
   finally:
     checkpoint.close(manager)
 

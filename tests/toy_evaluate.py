@@ -1,4 +1,4 @@
-"""The evaluation of the base of toy_sft.py on seven problems, three a chunk."""
+"""Evaluation of the model of toy_sft.py on seven problems, three a chunk."""
 
 from experiments import base
 

@@ -1,4 +1,4 @@
-"""The stages as several processes on this machine run them, a CPU device each."""
+"""Stages as runs of several processes on this machine, one CPU device each."""
 
 import contextlib
 import os
@@ -16,51 +16,47 @@ import toy
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def port():
+def free_port():
   with socket.socket() as s:
     s.bind(('127.0.0.1', 0))
     return s.getsockname()[1]
 
 
 def environment(host, hosts, address, **more):
-  several = dict(
-    R1JAX_COORDINATOR=address, R1JAX_HOSTS=str(hosts), R1JAX_HOST=str(host)
+  env = os.environ | dict(
+    JAX_PLATFORMS='cpu',
+    XLA_FLAGS='',
+    R1JAX_HEARTBEAT='10',
+    PYTHONPATH=f'{ROOT}:{ROOT / "tests"}',
   )
-  return (
-    os.environ
-    | dict(
-      JAX_PLATFORMS='cpu',
-      XLA_FLAGS='',
-      R1JAX_HEARTBEAT='10',
-      PYTHONPATH=f'{ROOT}:{ROOT / "tests"}',
-      **(several if hosts > 1 else {}),
-    )
-    | more
-  )
+  if hosts > 1:
+    env['R1JAX_COORDINATOR'] = address
+    env['R1JAX_HOSTS'], env['R1JAX_HOST'] = str(hosts), str(host)
+  return env | more
 
 
 def stage(name, workdir, *changes):
-  """The arguments of python for a stage with its toy config changed."""
-  changes = [f'--config.{change}' for change in changes]
+  """The arguments of python that run a stage with its toy config, changed."""
   file = toy.HERE / f'toy_{name}.py'
-  return ['-m', 'r1jax', name, '--config', file, '--workdir', workdir, *changes]
+  arguments = ['-m', 'r1jax', name, '--config', file, '--workdir', workdir]
+  return arguments + [f'--config.{change}' for change in changes]
 
 
 class Hosts:
-  """Processes that run the same arguments; arguments(host) where they are a
-  function. What they say goes to files."""
+  """Running processes. `arguments` are those of python, or a function from the
+  host's number to them. Output goes to files."""
 
   def __init__(self, count, arguments, **more):
     self.folder = pathlib.Path(tempfile.mkdtemp(prefix='hosts-'))
-    address = f'127.0.0.1:{port()}'
+    address = f'127.0.0.1:{free_port()}'
     self.processes = []
     for host in range(count):
-      mine = arguments(host) if callable(arguments) else arguments
-      with open(self.folder / str(host), 'w') as said:
+      own = arguments(host) if callable(arguments) else arguments
+      with open(self.folder / str(host), 'w') as output:
         self.processes.append(
           subprocess.Popen(
-            [sys.executable, *map(str, mine)],
-            stdout=said,
+            [sys.executable, *map(str, own)],
+            stdout=output,
             cwd=ROOT,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -68,14 +64,14 @@ class Hosts:
           )
         )
 
-  def said(self, host):
+  def output(self, host):
     return (self.folder / str(host)).read_text()
 
   def kill(self, host, number=signal.SIGKILL):
     self.processes[host].send_signal(number)
 
   def wait(self, seconds=60):
-    """The exit codes; whoever has not ended then is killed, with an error."""
+    """The exit codes. Raises TimeoutExpired if a process does not end."""
     end = time.monotonic() + seconds
     for process in self.processes:
       process.wait(max(0.1, end - time.monotonic()))
@@ -98,39 +94,40 @@ def running(count, arguments, **more):
 
 
 def run(count, arguments, seconds=60, **more):
-  """What the processes said, once all have ended well."""
+  """Runs processes to the end, which must have exit code 0; their outputs."""
   with running(count, arguments, **more) as hosts:
     try:
       codes = hosts.wait(seconds)
     except subprocess.TimeoutExpired:
       codes = 'too slow'
-    said = [hosts.said(host) for host in range(count)]
-    assert codes == [0] * count, (codes, '\n----\n'.join(said))
-    return said
+    outputs = [hosts.output(host) for host in range(count)]
+    assert codes == [0] * count, (codes, '\n----\n'.join(outputs))
+    return outputs
 
 
 SCRIPT = """\
 import json, os, pathlib, sys, time
 import numpy as np
-from r1jax import checkpoint, errors, hosts, main
+from r1jax import cli, errors
+from r1jax.distributed import hosts, watchdog
 
 workdir, host = pathlib.Path(sys.argv[1]), int(os.environ['R1JAX_HOST'])
 
-def run():
-  with hosts.joined(workdir, main.ending):
+def run(name, arguments):
+  with hosts.connected(workdir):
     body()
   return 0
 
 def body():
 BODY
 
-main.run = lambda _: run()
-sys.exit(main.main(['script']))
+cli.run = run
+sys.exit(cli.main(['script']))
 """
 
 
 def script(workdir, body):
-  """Arguments of python for a body that all hosts run."""
+  """The arguments of python for a script whose body all hosts run."""
   body = textwrap.indent(textwrap.dedent(body), '  ')
   return ['-c', SCRIPT.replace('BODY', body), workdir]
 
@@ -145,17 +142,17 @@ def wait_for(condition, seconds=60):
 LOOP = """
   (workdir / str(host)).touch()
   while True:
-    hosts.boundary()
+    hosts.raise_if_terminating()
     time.sleep(0.01)
 """
 
 
 @contextlib.contextmanager
 def looping(count, tmp_path, body=LOOP, **more):
-  """Processes that have all come to their loop."""
-  with running(count, script(tmp_path, body), **more) as many:
+  """Running processes that have all reached their loop."""
+  with running(count, script(tmp_path, body), **more) as processes:
     wait_for(lambda: all((tmp_path / str(n)).exists() for n in range(count)))
-    yield many
+    yield processes
 
 
 def rl(base, workdir, *changes):
@@ -163,5 +160,6 @@ def rl(base, workdir, *changes):
 
 
 def saved(workdir):
+  """The newest step that is saved."""
   paths = (workdir / 'checkpoints').glob('*')
   return max(int(path.name) for path in paths if path.name.isdigit())

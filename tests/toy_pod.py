@@ -1,5 +1,6 @@
-"""A pod that is this machine: a gcloud whose workers are folders, a tmux, a
-clock that sleep moves, a python that plays how processes end."""
+"""A fake pod on this machine: a gcloud whose workers are folders, a tmux, a
+clock that only sleep advances, and a python whose processes end as a test sets
+them."""
 
 import contextlib
 import os
@@ -14,7 +15,7 @@ GCLOUD = r"""#!/usr/bin/env bash
 exec 8>> "$FAKE/gcloud.lock" && flock 8
 printf '%s\0' "$@" $'\1' >> "$FAKE/calls"
 cat /proc/[0-9]*/cmdline >> "$FAKE/processes" 2> /dev/null
-pop() { # the next line of a list, whose last stays if $2
+pop() { # removes and prints a line of a list; with $2 the last one stays
   [[ -s $1 ]] && head -n 1 "$1"
   { [[ $2 ]] && (($(wc -l < "$1") == 1)); } || sed -i 1d "$1" 2> /dev/null
 }
@@ -30,8 +31,8 @@ homes() {
 }
 case "$3 $4" in
   'queued-resources create')
-    said=$(pop "$FAKE/refusals")
-    if [[ $said ]]; then echo "ERROR: $said" >&2; exit 1; fi
+    error=$(pop "$FAKE/refusals")
+    if [[ $error ]]; then echo "ERROR: $error" >&2; exit 1; fi
     echo >> "$FAKE/created" ;;
   'queued-resources delete')
     echo >> "$FAKE/deleted"
@@ -89,7 +90,7 @@ echo "process $i speaks"
 play=$(head -n 1 "$FAKE/plays-$i" 2> /dev/null)
 sed -i 1d "$FAKE/plays-$i" 2> /dev/null
 case $play in
-  waits) trap 'echo told; exit 75' TERM
+  waits) trap 'echo terminated; exit 75' TERM
     echo "$$" > "$FAKE/waits-$i"
     while :; do /bin/sleep 0.02; done ;;
   deaf) trap '' TERM
@@ -105,7 +106,7 @@ esac
 PYTHON_OF_THE_HOST = r"""#!/usr/bin/env bash
 if [[ $2 == venv ]]; then mkdir -p .venv/bin && cp "$FAKE/python" .venv/bin; fi
 """
-# Every machine has its clock, on which a second is a thousandth of ours.
+# Every machine has its own clock, of which a second takes a millisecond.
 SLEEP = r"""#!/usr/bin/env bash
 /bin/sleep "$(printf 0.%03d "$(($1 + 9))")"
 exec 7>> "$HOME/clock.lock" && flock 7
@@ -136,7 +137,7 @@ def gone(pid):
 
 
 class Pod:
-  """A clone of one commit, a PATH with the fakes in front, and their files."""
+  """A clone of the repository with one commit, and the fakes' files."""
 
   def __init__(self, folder):
     self.folder, self.clone = folder, folder / 'clone'
@@ -175,13 +176,13 @@ class Pod:
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
-      # Where the tests run in the background it is ignored, and a shell cannot
-      # trap what was ignored when it began.
+      # A background job ignores SIGINT, and a shell cannot trap a signal that
+      # is ignored when it starts.
       preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
   def launch(self, *arguments, **options):
-    """A command to its end, with all that it printed."""
+    """Runs a command to its end; its process, stdout and stderr being text."""
     process = self.start(*arguments, **options)
     process.stdout, process.stderr = process.communicate(timeout=60)
     return process
@@ -197,7 +198,7 @@ class Pod:
     return self.read(name).count('\n')
 
   def run(self, worker='r1-0'):
-    """The folder of a run on a worker, once it has ended."""
+    """Waits for the end of a run on a worker; the folder of the run."""
     home = self.folder / 'home' / worker
     self.until((home / 'runs/r1/exit_code').exists)
     self.until(lambda: gone(int((home / 'session').read_text())))
@@ -210,14 +211,15 @@ class Pod:
           os.kill(int(path.read_text()), signal.SIGTERM)
           time.sleep(0.1)
 
-  def until(self, fact):
+  def until(self, condition):
     end = time.monotonic() + 20
-    while not fact():
-      assert time.monotonic() < end, 'it did not come to pass'
+    while not condition():
+      assert time.monotonic() < end, 'timeout'
       time.sleep(0.02)
 
   @property
   def calls(self):
+    """The arguments of every call of gcloud."""
     calls = [call.split('\0') for call in self.read('calls').split('\1\0')]
     return [call[:-1] for call in calls[:-1]]
 
@@ -225,4 +227,5 @@ class Pod:
     return [' '.join(call[2:4]) for call in self.calls]
 
   def given(self, worker='r1-0'):
+    """The arguments of all calls of python on a worker."""
     return self.read(f'given-{worker}').split('\0')[:-1]

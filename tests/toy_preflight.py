@@ -1,7 +1,10 @@
-"""A run on a pod, as a config file and as the plan of a rehearsal."""
+"""A run on a pod, as a config file and as a Plan."""
 
 from r1jax import config as configs
-from r1jax.preflight import arithmetic, chips, plan, shapes
+from r1jax.preflight import arithmetic, chips, shapes
+from r1jax.preflight import plan as plans
+from r1jax.preflight.cost import Cost
+from r1jax.preflight.plan import Plan
 from r1jax.rl import rl_config
 
 EXPERIMENT = """
@@ -28,7 +31,8 @@ def get_config():
 """
 
 
-def planned(topology='v5e:16x16', init='Qwen/Qwen2.5-7B', **changes):
+def make_plan(topology='v5e:16x16', init='Qwen/Qwen2.5-7B', **changes) -> Plan:
+  """The Plan of EXPERIMENT with changed keys: grpo__kl_coef=0.0."""
   names = {}
   exec(EXPERIMENT, names)
   config = names['get_config']()
@@ -39,11 +43,12 @@ def planned(topology='v5e:16x16', init='Qwen/Qwen2.5-7B', **changes):
     for part in path:
       section = section[part]
     section[key] = value
-  c = configs.build(rl_config.Config, config)
-  pod = chips.pod(topology, c.parallel.slices)
-  cfg = shapes.computed(c.init, c.compute, pod.chip)
-  return plan.make(c, cfg, pod)
+  built = configs.build(rl_config.Config, config)
+  pod = chips.pod(topology, built.parallel.slices)
+  cfg = shapes.computed(built.init, built.compute, pod.chip)
+  return plans.make(built, cfg, pod)
 
 
-def named(run):
-  return {x.name: x for x in arithmetic.costs(run)}
+def costs_by_name(plan: Plan) -> dict[str, Cost]:
+  """The costs of a plan's programs by formula."""
+  return {cost.name: cost for cost in arithmetic.costs(plan)}

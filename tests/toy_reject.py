@@ -1,4 +1,4 @@
-"""Rejection sampling from the base of toy_sft.py, three chunks of prompts."""
+"""Rejection sampling from the model of toy_sft.py, three chunks of prompts."""
 
 from experiments import base
 

@@ -1,4 +1,4 @@
-"""A reward model on the base of toy_sft.py; the data are the test's own."""
+"""A reward model on the model of toy_sft.py; tests set the data."""
 
 from experiments import base
 

@@ -1,4 +1,4 @@
-"""GRPO on the base of toy_sft.py, a handful of rollouts of sixteen rows."""
+"""GRPO on the base of toy_sft.py, a few rollouts of sixteen rows."""
 
 from experiments import base
 

@@ -1,5 +1,4 @@
-"""The tiers that this machine has, a service among them that runs what it is
-sent in one of the others."""
+"""The tiers of this machine, and a service that runs programs in one of them."""
 
 import contextlib
 import http.server
@@ -11,46 +10,46 @@ import pytest
 
 from r1jax.sandbox import tiers
 
-FOUND = {name: (tier, why) for name, tier, why in tiers.tiers()}
+FOUND = {name: (tier, reason) for name, tier, reason in tiers.probe()}
 TIERS = 'bwrap', 'landlock', 'service'
 LIMITS = tiers.Limits(seconds=1, memory=256 << 20, output=1 << 16)
 
 
 def local():
-  """A tier of this machine; skips the test where there is none."""
+  """A tier of this machine; skips the test without one."""
   for tier, _ in FOUND.values():
     if tier:
       return tier
-  pytest.skip('; '.join(why for _, why in FOUND.values()))
+  pytest.skip('; '.join(reason for _, reason in FOUND.values()))
 
 
 @contextlib.contextmanager
 def tier_of(name):
-  """The tier of a name; skips the test where it is not had."""
+  """The tier of a name; skips the test if it does not work here."""
   if name == 'service':
     with service() as url:
       yield tiers.Tier('service', url)
     return
-  tier, why = FOUND[name]
+  tier, reason = FOUND[name]
   if not tier:
-    pytest.skip(why)
+    pytest.skip(reason)
   yield tier
 
 
 @contextlib.contextmanager
-def service(answer=None):
-  """The URL of a SandboxFusion service; `answer` is what it always says."""
+def service(response=None):
+  """The URL of a SandboxFusion service, with a fixed response if given."""
   tier = local()
 
   class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
       assert self.path == '/run_code'
-      asked = json.loads(self.rfile.read(int(self.headers['Content-Length'])))
-      said = json.dumps(answer or ran(tier, asked)).encode()
+      request = json.loads(self.rfile.read(int(self.headers['Content-Length'])))
+      data = json.dumps(response or respond(tier, request)).encode()
       self.send_response(200)
-      self.send_header('Content-Length', str(len(said)))
+      self.send_header('Content-Length', str(len(data)))
       self.end_headers()
-      self.wfile.write(said)
+      self.wfile.write(data)
 
     def log_message(self, *_):
       pass
@@ -66,16 +65,19 @@ def service(answer=None):
     server.server_close()
 
 
-def ran(tier, asked):
-  """What the service says of a program."""
+def respond(tier, request):
+  """The response to a request, whose program runs in the tier."""
   limits = tiers.Limits(
-    asked['run_timeout'], asked['memory_limit_MB'] << 20, LIMITS.output
+    seconds=request['run_timeout'],
+    memory=request['memory_limit_MB'] << 20,
+    output=LIMITS.output,
   )
   kind, stdout, detail = tiers.run(
-    tier, asked['code'], asked['stdin'].encode(), limits
+    tier, [request['code']], request['stdin'], limits
   )
-  # The driver that is sent is a program here, so its exit code is in words.
-  left = re.search(r'exit with (\d+)\Z', detail)
+  # The driver of the request is itself a program here: its exit code stands in
+  # the message.
+  exit_code = re.search(r'exit with (\d+)\Z', detail)
   statuses = dict(passed='Finished', timeout='TimeLimitExceeded')
   return dict(
     status='Success' if kind == 'passed' else 'Failed',
@@ -84,7 +86,7 @@ def ran(tier, asked):
     run_result=dict(
       status=statuses.get(kind, 'Error'),
       execution_time=0.01,
-      return_code=int(left[1]) if left else int(kind != 'passed'),
+      return_code=int(exit_code[1]) if exit_code else int(kind != 'passed'),
       stdout=stdout.decode('utf-8', 'replace'),
       stderr=detail,
     ),

@@ -1,4 +1,4 @@
-"""A base in seconds: one layer that learns to sum three digits aloud."""
+"""A model of one layer that learns to sum three digits step by step."""
 
 from experiments import base
 

@@ -12,7 +12,7 @@ from r1jax.models import transformer
 STD = 0.02
 
 
-def main(directory):
+def main(directory: str) -> None:
   cfg = transformer.ModelConfig(
     vocab_size=512,
     width=128,
@@ -24,19 +24,19 @@ def main(directory):
     norm_eps=1e-5,
     max_len=1024,
   )
-  # Bytes, the end token, and a text for every id that is left.
-  fill = [f'<|{n}|>' for n in range(257, cfg.vocab_size)]
+  # Bytes, the end token, and a text for each of the other ids.
+  special = [f'<|{n}|>' for n in range(257, cfg.vocab_size)]
   rng = np.random.default_rng(0)
+
+  def init_leaf(path, leaf):
+    if 'norm' in path[-1].key:
+      return np.ones(leaf.shape, np.float32)
+    return rng.normal(0, STD, leaf.shape).astype(np.float32)
+
   shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
-  params = jax.tree_util.tree_map_with_path(
-    lambda path, a: (
-      np.ones(a.shape, np.float32)
-      if 'norm' in path[-1].key
-      else rng.normal(0, STD, a.shape).astype(np.float32)
-    ),
-    shapes,
-  )
-  pretrained.save(directory, params, cfg, tokenization.ByteTokenizer(fill))
+  params = jax.tree_util.tree_map_with_path(init_leaf, shapes)
+  tokenizer = tokenization.ByteTokenizer(special)
+  pretrained.save(directory, params, cfg, tokenizer)
 
 
 if __name__ == '__main__':

@@ -1,7 +1,11 @@
 """Times r1jax: python -m experiments.benchmarks.ours WORKLOAD --model DIR
 
-rollout, update and step go through the functions that the rl stage calls;
-heavy_tail holds refilled slots against the same sampler in lock-step."""
+rollout, update and step call the functions that the rl stage calls. heavy_tail
+compares slots that are refilled with the same decode loop in lock-step.
+"""
+
+import argparse
+import functools
 
 import jax
 import numpy as np
@@ -11,41 +15,43 @@ from r1jax import cli
 from r1jax.checkpoints import policy
 from r1jax.data import batching, templates
 from r1jax.distributed import device_placement
+from r1jax.models import transformer
 from r1jax.rewards import registry
 from r1jax.rl import grpo
 from r1jax.sampling import decode, generate
 from r1jax.training import optimizer, train_step
 
-NEVER = (-1,)  # as end tokens: no id that is drawn
-SLOTS, ENDS, MAX_NEW = 32, 8, 512  # of heavy_tail
+NO_ID = (-1,)  # as end tokens: every response has the full length
+# Of heavy_tail.
+DECODE_SLOTS, END_TOKENS, MAX_NEW_TOKENS = 32, 8, 512
 
 
 class Run:
-  """A policy, its optimiser and its sampler, as the rl stage sets them up."""
+  """A policy, its optimiser and its sampler, as the rl stage makes them."""
 
-  def __init__(self, options):
-    self.options, self.sizes = options, workload.sizes(options)
-    s = self.sizes
+  def __init__(self, options: argparse.Namespace):
+    self.options, self.sizes = options, workload.get_sizes(options)
+    sizes = self.sizes
     compute = policy.ComputeConfig(
       dtype=options.dtype, scan_layers=options.scan, remat=options.remat
     )
-    params, self.cfg, words = policy.load(options.model, compute, None, 0)
-    self.place = device_placement.placement(
+    params, self.cfg, tokenizer = policy.load(options.model, compute, None, 0)
+    self.placement = device_placement.placement(
       device_placement.ParallelConfig(), jax.devices()[:1]
     )
-    self.texts, self.ids_PT = workload.prompts(options.model, s)
+    self.texts, self.ids_PT = workload.make_prompts(options.model, sizes)
     self.sampler = generate.Sampler(
-      self.place,
-      self.cfg,
-      words,
-      templates.PromptConfig(template='plain'),
-      decode.SampleConfig(decode_slots=s.rows, eos_ids=NEVER),
-      s.prompt,
+      placement=self.placement,
+      cfg=self.cfg,
+      tokenizer=tokenizer,
+      prompt=templates.PromptConfig(template='plain'),
+      sample=decode.SampleConfig(decode_slots=sizes.rows, eos_ids=NO_ID),
+      prompt_width=sizes.prompt_len,
     )
-    self.grpo = grpo.GrpoConfig(
-      prompts_per_step=s.prompts,
-      group_size=s.group,
-      kl_coef=workload.BETA,
+    self.grpo_config = grpo.GrpoConfig(
+      prompts_per_step=sizes.prompts,
+      group_size=sizes.group_size,
+      kl_coef=workload.KL_COEF,
       clip_low=workload.CLIP,
       clip_high=workload.CLIP,
       old_logprobs='trainer',
@@ -53,176 +59,211 @@ class Run:
     tx = optimizer.optimizer(
       optimizer.OptimConfig(lr=workload.LR, clip_norm=workload.CLIP_NORM), 1
     )
-    loss_fn = grpo.make_loss(self.grpo, self.cfg, 1.0)
-    self.updates = train_step.update_programs(self.place, loss_fn, tx)
-    self.logprobs = grpo.logprobs_program(self.place, self.cfg, 1.0)
-    self.ref = device_placement.put_state(self.place, params)
-    self.state = device_placement.put_state(
-      self.place, train_step.init_state(device_placement.copy(self.ref), tx)
+    loss_fn = grpo.make_loss(self.grpo_config, self.cfg, temperature=1.0)
+    self.updates = train_step.update_programs(self.placement, loss_fn, tx)
+    self.logprobs = grpo.logprobs_program(
+      self.placement, self.cfg, temperature=1.0
     )
+    self.ref = device_placement.put_state(self.placement, params)
+    self.state = train_step.create_state(self.placement, params, tx)
     self.calls = 0
 
-  def rollout(self):
-    """W1: texts to samples."""
+  def rollout(self) -> decode.SampledRows:
+    """W1: from texts to sampled rows and rewards."""
     self.calls += 1
-    s = self.sizes
     records = [
       dict(id=str(n), prompt=text) for n, text in enumerate(self.texts)
     ]
     samples = self.sampler.sample(
       self.state.params,
       records,
-      np.arange(s.prompts),
+      np.arange(self.sizes.prompts),
       jax.random.key(self.calls),
-      s.group,
-      1.0,
-      s.new,
+      self.sizes.group_size,
+      max_new_tokens=self.sizes.max_new_tokens,
     )
     registry.weighted_rewards(dict(format=1.0), samples.records, samples.texts)
-    assert samples.rows.mask_BL.sum() == s.drawn
+    assert samples.rows.mask_BL.sum() == self.sizes.sampled_tokens
     return samples.rows
 
-  def update(self, rollout):
+  def update(self, rows: decode.SampledRows) -> None:
     """W2: reference log-probabilities, gradient, AdamW."""
-    c, s, micro = self.grpo, self.sizes, self.options.micro
-    reward_B = rollout.tokens_BL.sum(axis=1) % 7
+    sizes, micro_batch_size = self.sizes, self.options.micro_batch_size
+    reward_B = rows.tokens_BL.sum(axis=1) % 7
     batch = grpo.with_advantages(
-      c,
-      grpo.columns(rollout),
+      self.grpo_config,
+      grpo.columns(rows),
       reward_B.astype(np.float32),
-      np.ones(s.rows, bool),
+      np.ones(sizes.rows, bool),
     )
-    buckets = batching.lengths(s.prompt + s.new, 1)
+    length_buckets = batching.lengths(
+      sizes.prompt_len + sizes.max_new_tokens, 1
+    )
     batch['ref_BL'] = grpo.compute_logprobs(
-      self.place, self.logprobs, self.ref, batch, micro, buckets
+      self.placement,
+      self.logprobs,
+      self.ref,
+      batch,
+      micro_batch_size,
+      length_buckets,
     )
-    for mini in grpo.mini_batches(c, batch, (0, self.calls), s.new):
-      parts = [part for _, part in batching.cut(mini, micro, buckets)]
+    mini_batches = grpo.mini_batches(
+      self.grpo_config, batch, (0, self.calls), sizes.max_new_tokens
+    )
+    for mini_batch in mini_batches:
+      parts = batching.cut(mini_batch, micro_batch_size, length_buckets)
       self.state, sums = train_step.update(
-        self.place, self.updates, self.state, parts
+        self.placement, self.updates, self.state, [part for _, part in parts]
       )
     assert not jax.block_until_ready((self.state, sums))[1]['skipped']
 
-  def made_up_rollout(self):
-    """Random ids where the samples would be."""
-    s = self.sizes
-    prompt_BT = np.repeat(self.ids_PT, s.group, axis=0)
-    drawn_BT = np.random.default_rng(0).integers(
-      3, self.cfg.real_vocab, (s.rows, s.new)
+  def step(self) -> None:
+    """W3: a rollout and the update by it."""
+    self.update(self.rollout())
+
+  def random_rows(self) -> decode.SampledRows:
+    """Rows with random ids as responses."""
+    sizes = self.sizes
+    prompt_BT = np.repeat(self.ids_PT, sizes.group_size, axis=0)
+    response_BT = np.random.default_rng(0).integers(
+      3, self.cfg.real_vocab, (sizes.rows, sizes.max_new_tokens)
     )
-    tokens_BL = np.concatenate([prompt_BT, drawn_BT], axis=1).astype(np.int32)
-    column_L = np.arange(s.prompt + s.new, dtype=np.int32)
+    tokens_BL = np.concatenate([prompt_BT, response_BT], axis=1)
+    column_L = np.arange(tokens_BL.shape[1], dtype=np.int32)
+    is_response_L = column_L >= sizes.prompt_len
     return decode.SampledRows(
-      tokens_BL=tokens_BL,
+      tokens_BL=tokens_BL.astype(np.int32),
       pos_BL=np.broadcast_to(column_L, tokens_BL.shape),
       logp_BL=np.zeros(tokens_BL.shape, np.float32),
-      mask_BL=np.broadcast_to(column_L >= s.prompt, tokens_BL.shape),
-      finished_B=np.zeros(s.rows, bool),
+      mask_BL=np.broadcast_to(is_response_L, tokens_BL.shape),
+      finished_B=np.zeros(sizes.rows, bool),
       steps=None,
       live=None,
     )
 
 
-def measure(options):
-  """Times one of the workloads of a whole step."""
-  run, s = Run(options), workload.sizes(options)
+def measure(options: argparse.Namespace) -> None:
+  """Times a rollout, an update or a whole step."""
+  run, sizes = Run(options), workload.get_sizes(options)
+  variant = f'{options.dtype} micro {options.micro_batch_size}'
+  variant += ' scan' if options.scan else ''
+  variant += f' remat {options.remat}' if options.remat != 'none' else ''
   if options.workload == 'rollout':
-    job, tokens, variant = run.rollout, s.drawn, options.dtype
+    tokens, variant = sizes.sampled_tokens, options.dtype
+    times = workload.time_calls(run.rollout, sizes.reps)
+  elif options.workload == 'update':
+    tokens, rows = sizes.trained_tokens, run.random_rows()
+    times = workload.time_calls(lambda: run.update(rows), sizes.reps)
   else:
-    variant = f'{options.dtype} micro {options.micro}'
-    variant += ' scan' if options.scan else ''
-    variant += f' remat {options.remat}' if options.remat != 'none' else ''
-    if options.workload == 'update':
-      rollout = run.made_up_rollout()
-      job, tokens = lambda: run.update(rollout), s.trained
-    else:
-      job, tokens = lambda: run.update(run.rollout()), s.drawn
-  times = workload.timed(job, s.reps)
+    tokens = sizes.sampled_tokens
+    times = workload.time_calls(run.step, sizes.reps)
   workload.report('r1jax', options.workload, variant, tokens, *times)
 
 
-def heavy_tail(options):
-  """Samples whose lengths are geometric, eight or more for each slot: slots
-  refilled as rows end, against batches of as many rows as there are slots."""
-  s = workload.sizes(options)
-  slots = 8 if options.quick else SLOTS
+def heavy_tail(options: argparse.Namespace) -> None:
+  """Times responses of geometric length, several for each slot: slots that are
+  refilled as rows end, and batches of as many rows as there are slots."""
+  sizes = workload.get_sizes(options)
+  slots = 8 if options.quick else DECODE_SLOTS
   compute = policy.ComputeConfig(dtype=options.dtype, scan_layers=False)
   params, cfg, _ = policy.load(options.model, compute, None, 0)
   params = jax.device_put(params)
-  # A model of small random weights draws nearly evenly: its ends have a
-  # probability of about ENDS / vocabulary at every token.
-  sc = decode.SampleConfig(
+  # A model with small random weights samples almost uniformly, so the end
+  # tokens have a probability of about END_TOKENS / vocabulary.
+  config = decode.SampleConfig(
     decode_slots=slots,
-    max_new_tokens=64 if options.quick else MAX_NEW,
+    max_new_tokens=64 if options.quick else MAX_NEW_TOKENS,
     refill_interval=options.refill_interval,
-    eos_ids=tuple(range(ENDS)),
+    eos_ids=tuple(range(END_TOKENS)),
   )
-  rng, group = np.random.default_rng(0), s.group
-  count = slots * options.rows_per_slot // group
-  prompts = decode.Prompts(
-    rng.integers(ENDS, cfg.vocab_size, (count, s.prompt), np.int32),
-    np.full(count, s.prompt, np.int32),
-    np.arange(count, dtype=np.int32),
-    np.zeros(count, np.int32),
-    np.full(count, sc.max_new_tokens, np.int32),
+  count = slots * options.rows_per_slot // sizes.group_size
+  ids_PT = np.random.default_rng(0).integers(
+    END_TOKENS, cfg.vocab_size, (count, sizes.prompt_len), np.int32
   )
-
-  def draw(p):
-    return jax.device_get(
-      decode.sample(params, cfg, p, jax.random.key(0), group, sc)
+  prompts = generate.make_prompts(
+    ids_PT.tolist(),
+    sizes.prompt_len,
+    number_P=np.arange(count),
+    first_member_P=np.zeros(count, int),
+    max_new_tokens_P=np.full(count, config.max_new_tokens),
+  )
+  per_batch = slots // sizes.group_size
+  batches = [
+    jax.tree.map(lambda a, n=n: a[n : n + per_batch], prompts)
+    for n in range(0, count, per_batch)
+  ]
+  tokens = []
+  for name, parts in (('refilled', [prompts]), ('lock-step', batches)):
+    sample = functools.partial(
+      sample_parts, params, cfg, parts, sizes.group_size, config
     )
-
-  each, done = slots // group, {}
-
-  def refilled():
-    done['refilled'] = [draw(prompts)]
-
-  def lock_step():
-    parts = [
-      jax.tree.map(lambda a, n=n: a[n : n + each], prompts)
-      for n in range(0, count, each)
-    ]
-    done['lock-step'] = [draw(part) for part in parts]
-
-  for job in (refilled, lock_step):
-    times = workload.timed(job, s.reps)
-    name = job.__name__.replace('_', '-')
-    rollouts = done[name]
-    length_B = np.concatenate([r.mask_BL.sum(axis=1) for r in rollouts])
-    steps = int(sum(r.steps for r in rollouts))
-    live = int(sum(r.live for r in rollouts))
-    workload.report(
-      'r1jax',
-      'heavy_tail',
-      f'{options.dtype} {name}',
-      int(length_B.sum()),
-      *times,
-      slots=slots,
-      rows=len(length_B),
-      steps=steps,
-      occupancy=round(live / (steps * slots), 3),
-      mean=round(float(length_B.mean()), 1),
-      longest=int(length_B.max()),
-    )
-  same = np.array_equal(
-    done['refilled'][0].tokens_BL,
-    np.concatenate([r.tokens_BL for r in done['lock-step']]),
-  )
+    times = workload.time_calls(sample, sizes.reps)
+    results = sample()
+    report_rows(f'{options.dtype} {name}', results, slots, times)
+    tokens.append(np.concatenate([rows.tokens_BL for rows in results]))
+  same = np.array_equal(*tokens)
   assert same or options.dtype != 'float32', 'the tokens differ'
 
 
-def parse():
-  parser = workload.arguments(
+def sample_parts(
+  params: dict,
+  cfg: transformer.ModelConfig,
+  parts: list[decode.Prompts],
+  group_size: int,
+  config: decode.SampleConfig,
+) -> list[decode.SampledRows]:
+  """The sampled rows of each part of the prompts, on the host."""
+  key = jax.random.key(0)
+  return [
+    jax.device_get(decode.sample(params, cfg, part, key, group_size, config))
+    for part in parts
+  ]
+
+
+def report_rows(
+  variant: str,
+  results: list[decode.SampledRows],
+  slots: int,
+  times: tuple[float, list[float]],
+) -> None:
+  """Reports the times of all rows with the occupancy of the slots."""
+  length_B = np.concatenate([rows.mask_BL.sum(axis=1) for rows in results])
+  steps = int(sum(rows.steps for rows in results))
+  live = int(sum(rows.live for rows in results))
+  workload.report(
+    'r1jax',
+    'heavy_tail',
+    variant,
+    int(length_B.sum()),
+    *times,
+    slots=slots,
+    rows=len(length_B),
+    steps=steps,
+    occupancy=round(live / (steps * slots), 3),
+    mean_length=round(float(length_B.mean()), 1),
+    max_length=int(length_B.max()),
+  )
+
+
+def parse() -> argparse.Namespace:
+  parser = workload.make_parser(
     __doc__.partition('\n')[0], ('rollout', 'update', 'step', 'heavy_tail')
   )
   parser.add_argument('--scan', action='store_true', help='scanned layers')
   parser.add_argument('--remat', default='none', help='none, full or dots')
   parser.add_argument('--rows-per-slot', type=int, default=8)
-  parser.add_argument('--refill-every', type=int, default=16)
+  parser.add_argument('--refill-interval', type=int, default=16)
   return parser.parse_args()
 
 
-if __name__ == '__main__':
+def main() -> None:
   cli.compilation_cache()
   options = parse()
-  heavy_tail(options) if options.workload == 'heavy_tail' else measure(options)
+  if options.workload == 'heavy_tail':
+    heavy_tail(options)
+  else:
+    measure(options)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,6 +1,7 @@
-"""Times whole steps of TRL's GRPOTrainer, and its parts:
+"""Times whole steps of TRL's GRPOTrainer and their parts:
 python -m experiments.benchmarks.peers_trl step --model DIR"""
 
+import argparse
 import os
 import tempfile
 import time
@@ -15,22 +16,22 @@ import trl  # noqa: E402
 from experiments.benchmarks import workload  # noqa: E402
 
 
-class Clock(trl.GRPOTrainer):
-  """Notes how long every call of the sampler took."""
+class TimedTrainer(trl.GRPOTrainer):
+  """Records the seconds of every call of the sampler."""
 
-  def __init__(self, **how):
-    self.sampling = []
-    super().__init__(**how)
+  def __init__(self, **arguments):
+    self.sampling_seconds = []
+    super().__init__(**arguments)
 
   def _generate(self, *arguments, **named):
     began = time.perf_counter()
     out = super()._generate(*arguments, **named)
-    self.sampling.append(time.perf_counter() - began)
+    self.sampling_seconds.append(time.perf_counter() - began)
     return out
 
 
-class Ends(transformers.TrainerCallback):
-  """Notes when every step ended."""
+class StepTimes(transformers.TrainerCallback):
+  """Records the time at which every step ended, after that of the start."""
 
   def __init__(self):
     self.times = [time.perf_counter()]
@@ -39,35 +40,35 @@ class Ends(transformers.TrainerCallback):
     self.times.append(time.perf_counter())
 
 
-def main(options, s):
-  words = transformers.AutoTokenizer.from_pretrained(options.model)
-  texts, ids_PT = workload.prompts(options.model, s)
-  assert words(texts)['input_ids'] == ids_PT.tolist()
-  mixed = options.dtype == 'bfloat16'
+def step(options: argparse.Namespace, sizes: workload.Sizes) -> None:
+  """W3, and within it the sampling (W1) and the rest (W2)."""
+  tokenizer = transformers.AutoTokenizer.from_pretrained(options.model)
+  texts, ids_PT = workload.make_prompts(options.model, sizes)
+  assert tokenizer(texts)['input_ids'] == ids_PT.tolist()
 
   def reward(completion_ids, **_):
-    assert {len(row) for row in completion_ids} == {s.new}
+    assert {len(row) for row in completion_ids} == {sizes.max_new_tokens}
     return [float(sum(row) % 7) for row in completion_ids]
 
   with tempfile.TemporaryDirectory() as directory:
-    how = trl.GRPOConfig(
+    config = trl.GRPOConfig(
       output_dir=directory,
-      per_device_train_batch_size=options.micro,
-      gradient_accumulation_steps=s.rows // options.micro,
-      num_generations=s.group,
-      max_completion_length=s.new,
-      generation_kwargs=dict(min_new_tokens=s.new),
+      per_device_train_batch_size=options.micro_batch_size,
+      gradient_accumulation_steps=sizes.rows // options.micro_batch_size,
+      num_generations=sizes.group_size,
+      max_completion_length=sizes.max_new_tokens,
+      generation_kwargs=dict(min_new_tokens=sizes.max_new_tokens),
       temperature=1.0,
       top_p=1.0,
       top_k=0,
-      beta=workload.BETA,
+      beta=workload.KL_COEF,
       epsilon=workload.CLIP,
       loss_type='grpo',
       learning_rate=workload.LR,
       max_grad_norm=workload.CLIP_NORM,
       adam_beta2=0.95,
-      max_steps=1 + s.reps,
-      bf16=mixed,
+      max_steps=1 + sizes.reps,
+      bf16=options.dtype == 'bfloat16',
       gradient_checkpointing=False,
       use_cpu=True,
       shuffle_dataset=False,
@@ -75,34 +76,38 @@ def main(options, s):
       report_to='none',
       disable_tqdm=True,
     )
-    ends = Ends()
-    trainer = Clock(
+    step_times = StepTimes()
+    trainer = TimedTrainer(
       model=transformers.AutoModelForCausalLM.from_pretrained(
         options.model, dtype=torch.float32
       ),
-      processing_class=words,
+      processing_class=tokenizer,
       reward_funcs=reward,
-      args=how,
+      args=config,
       train_dataset=datasets.Dataset.from_dict(dict(prompt=texts)),
-      callbacks=[ends],
+      callbacks=[step_times],
     )
-    ends.times = [time.perf_counter()]
+    step_times.times = [time.perf_counter()]
     trainer.train()
-  warmup, *whole = [b - a for a, b in zip(ends.times, ends.times[1:])]
-  assert len(trainer.sampling) == 1 + s.reps
-  sampled = trainer.sampling[1:]
-  rest = [a - b for a, b in zip(whole, sampled)]
-  variant = f'{options.dtype} micro {options.micro}'
+  times = step_times.times
+  warmup, *step_seconds = [b - a for a, b in zip(times, times[1:])]
+  assert len(trainer.sampling_seconds) == 1 + sizes.reps
+  rollout_seconds = trainer.sampling_seconds[1:]
+  update_seconds = [a - b for a, b in zip(step_seconds, rollout_seconds)]
+  variant = f'{options.dtype} micro {options.micro_batch_size}'
   for name, tokens, seconds in (
-    ('step', s.drawn, whole),
-    ('rollout', s.drawn, sampled),
-    ('update', s.trained, rest),
+    ('step', sizes.sampled_tokens, step_seconds),
+    ('rollout', sizes.sampled_tokens, rollout_seconds),
+    ('update', sizes.trained_tokens, update_seconds),
   ):
     workload.report('trl', name, variant, tokens, warmup, seconds)
 
 
+def main() -> None:
+  parser = workload.make_parser(__doc__.partition(':')[0], ('step',))
+  options = parser.parse_args()
+  step(options, workload.get_sizes(options))
+
+
 if __name__ == '__main__':
-  options = workload.arguments(
-    __doc__.partition(':')[0], ('step',)
-  ).parse_args()
-  main(options, workload.sizes(options))
+  main()

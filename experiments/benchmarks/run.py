@@ -1,5 +1,5 @@
-"""Runs ours and the peers' programs in turn on this machine and prints one
-table: python experiments/benchmarks/run.py --model DIR --peers-python PATH"""
+"""Runs r1jax and the peers in turn on this machine and prints one table:
+python experiments/benchmarks/run.py --model DIR --peers-python PATH"""
 
 import argparse
 import dataclasses
@@ -13,158 +13,178 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+TORCH, TRL = 'peers_torch', 'peers_trl'
 
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-  """A program with its arguments, and which of its results is meant."""
+  """A program with its arguments, and which of its results is compared."""
 
   command: str
   workload: str
-  mark: str = ''  # in the result's variant
+  variant: str = ''  # a part of the result's variant
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
+  """A row of the table, with the required and the desired ratio."""
+
   name: str
   ours: Side
   peer: Side
-  must: float
-  aim: float
+  required: float | None = None
+  desired: float | None = None
 
 
-def case(name, model, workload, dtype, peer, must, aim, peer_runs=None):
-  """Ours against a peer at one workload, both on the same model."""
-  tail = f'--model {model} --dtype {dtype}'
+def case(
+  name: str,
+  model: str,
+  workload: str,
+  dtype: str,
+  peer: str,
+  required: float | None = None,
+  desired: float | None = None,
+) -> Case:
+  """r1jax and a peer at one workload, on the same model."""
+  arguments = f'--model {model} --dtype {dtype}'
+  # TRL's trainer measures the parts of a step within whole steps.
+  peer_workload = 'step' if peer == TRL else workload
   return Case(
-    f'{name} {dtype}',
-    Side(f'ours {workload} {tail}', workload),
-    Side(f'{peer} {peer_runs or workload} {tail}', workload),
-    must,
-    aim,
+    name=f'{name} {dtype}',
+    ours=Side(command=f'ours {workload} {arguments}', workload=workload),
+    peer=Side(command=f'{peer} {peer_workload} {arguments}', workload=workload),
+    required=required,
+    desired=desired,
   )
 
 
-TAIL = 'ours heavy_tail --model TINY'
-TORCH, TRL = 'peers_torch', 'peers_trl'
+HEAVY_TAIL = 'ours heavy_tail --model TINY'
 CASES = (
   case('W1', 'MODEL', 'rollout', 'bfloat16', TORCH, 1.5, 1.5),
   case('W1', 'MODEL', 'rollout', 'float32', TORCH, 1.2, 1.5),
   case('W2', 'MODEL', 'update', 'bfloat16', TORCH, 0.5, 0.75),
-  case('W2', 'MODEL', 'update', 'float32', TORCH, None, None),
-  case('W2', 'MODEL', 'update', 'float32', TRL, 1.1, 1.3, 'step'),
-  case('W3', 'MODEL', 'step', 'float32', TRL, None, None),
-  case('T-W1', 'TINY', 'rollout', 'float32', TORCH, None, None),
-  case('T-W2', 'TINY', 'update', 'float32', TORCH, None, None),
+  case('W2', 'MODEL', 'update', 'float32', TORCH),
+  case('W2', 'MODEL', 'update', 'float32', TRL, 1.1, 1.3),
+  case('W3', 'MODEL', 'step', 'float32', TRL),
+  case('T-W1', 'TINY', 'rollout', 'float32', TORCH),
+  case('T-W2', 'TINY', 'update', 'float32', TORCH),
   case('T-W3', 'TINY', 'step', 'float32', TRL, 1.0, 1.5),
   Case(
-    'heavy tail float32',
-    Side(TAIL, 'heavy_tail', 'refilled'),
-    Side(TAIL, 'heavy_tail', 'lock-step'),
-    2.0,
-    3.0,
+    name='heavy tail float32',
+    ours=Side(command=HEAVY_TAIL, workload='heavy_tail', variant='refilled'),
+    peer=Side(command=HEAVY_TAIL, workload='heavy_tail', variant='lock-step'),
+    required=2.0,
+    desired=3.0,
   ),
 )
 
 
-def run(command, options, tiny):
+def run(command: str, options: argparse.Namespace, tiny: str) -> list[dict]:
   """The results that one program prints."""
-  program, *rest = command.split()
-  rest = [{'MODEL': options.model, 'TINY': tiny}.get(x, x) for x in rest]
-  mine = program in ('ours', 'make_tiny')
-  python = sys.executable if mine else options.peers_python
+  program, *arguments = command.split()
+  models = dict(MODEL=options.model, TINY=tiny)
+  arguments = [models.get(x, x) for x in arguments]
+  python = options.peers_python
+  if program in ('ours', 'make_tiny'):
+    python = sys.executable
   if program != 'make_tiny':
-    rest += ['--reps', str(options.reps)]
-    rest += ['--quick'] if options.quick else []
+    arguments += ['--reps', str(options.reps)]
+    arguments += ['--quick'] if options.quick else []
   done = subprocess.run(
-    [python, '-m', f'experiments.benchmarks.{program}', *rest],
+    [python, '-m', f'experiments.benchmarks.{program}', *arguments],
     cwd=ROOT,
     capture_output=True,
     text=True,
   )
   if done.returncode:
     sys.exit(f'{command} failed:\n{done.stderr}')
-  lines = [x for x in done.stdout.splitlines() if x.startswith('{"who"')]
+  lines = [x for x in done.stdout.splitlines() if x.startswith('{"program"')]
   print(*lines, sep='\n', file=sys.stderr, flush=True)
-  return [json.loads(x) for x in lines]
+  return [json.loads(line) for line in lines]
 
 
-def pick(side, results):
-  """One side's result with the seconds of all rounds put together."""
+def merge(side: Side, results: dict[str, list[dict]]) -> dict:
+  """The result of one side, with the median and the peak of all rounds."""
   found = [
-    x
-    for x in results[side.command]
-    if x['workload'] == side.workload and side.mark in x['variant']
+    result
+    for result in results[side.command]
+    if (
+      result['workload'] == side.workload and side.variant in result['variant']
+    )
   ]
+  seconds = []
+  for result in found:
+    seconds += result['seconds']
   return found[0] | dict(
-    median=statistics.median(s for x in found for s in x['seconds']),
-    peak_rss_gib=max(x['peak_rss_gib'] for x in found),
+    median=statistics.median(seconds),
+    peak_rss_gib=max(result['peak_rss_gib'] for result in found),
   )
 
 
-def row(case, results):
-  """A line of the table."""
-  ours, peer = pick(case.ours, results), pick(case.peer, results)
+def row(case: Case, results: dict[str, list[dict]]) -> str:
+  """A row of the table."""
+  ours, peer = merge(case.ours, results), merge(case.peer, results)
   cells = [case.name]
   for side in (ours, peer):
-    who = f'{side["who"]}, {side["variant"]}'
+    name = f'{side["program"]}, {side["variant"]}'
     if 'occupancy' in side:
-      who += f', occupancy {side["occupancy"]:.2f}'
+      name += f', occupancy {side["occupancy"]:.2f}'
     cells += [
-      who,
+      name,
       f'{side["median"]:.3g}',
       f'{side["tokens"] / side["median"]:.0f}',
       f'{side["peak_rss_gib"]:.2f}',
     ]
   cells += [f'{peer["median"] / ours["median"]:.2f}']
-  cells += [f'{x}' if x else '' for x in (case.must, case.aim)]
+  cells += [f'{x}' if x else '' for x in (case.required, case.desired)]
   return f'| {" | ".join(cells)} |'
 
 
-def processor():
-  """What the machine calls its processor."""
+def processor() -> str:
+  """The name of the processor."""
   info = pathlib.Path('/proc/cpuinfo')
   lines = info.read_text().splitlines() if info.exists() else []
   names = [x.partition(':')[2].strip() for x in lines if 'model name' in x]
   return names[0] if names else platform.processor()
 
 
-def parse():
+def parse() -> argparse.Namespace:
   parser = argparse.ArgumentParser(description=__doc__.partition(':')[0])
-  parser.add_argument('--model', required=True, help='the real model: a folder')
+  parser.add_argument('--model', required=True, help='directory of the model')
   parser.add_argument('--peers-python', required=True)
   parser.add_argument('--only', default='', help='cases with this in the name')
-  parser.add_argument('--rounds', type=int, default=2, help='turns of each')
-  parser.add_argument('--reps', type=int, default=3, help='timed runs a turn')
+  parser.add_argument('--rounds', type=int, default=2, help='runs of a program')
+  parser.add_argument('--reps', type=int, default=3, help='timed calls a run')
   parser.add_argument('--quick', action='store_true', help='tiny sizes')
   return parser.parse_args()
 
 
-def main():
+def main() -> None:
   options = parse()
   if options.quick:
     options.rounds = options.reps = 1
   options.model = str(pathlib.Path(options.model).resolve())
-  cases = [c for c in CASES if options.only in c.name]
+  cases = [case for case in CASES if options.only in case.name]
   # A program that two cases need runs once a round.
-  commands = dict.fromkeys(
-    side.command for c in cases for side in (c.ours, c.peer)
-  )
-  results = {command: [] for command in commands}
+  results = {}
+  for case in cases:
+    results |= {case.ours.command: [], case.peer.command: []}
   print(
     f'{processor()}, {os.cpu_count()} cores; load before the first run '
     f'{os.getloadavg()[0]:.1f}; {options.rounds} rounds of {options.reps} '
-    'runs; ratio: how many times as fast as the peer\n'
+    'calls; ratio: time of the peer / time of r1jax\n'
   )
   with tempfile.TemporaryDirectory() as tiny:
     run(f'make_tiny {tiny}', options, tiny)
     for _ in range(options.rounds):
-      for command in commands:
+      for command in results:
         results[command] += run(command, options, tiny)
-  side = ['', 's', 'tokens/s', 'GiB']
-  head = ['workload', *side, 'peer', *side[1:], 'ratio', 'must', 'aim']
+  columns = ['', 's', 'tokens/s', 'GiB']
+  head = ['workload', *columns, 'peer', *columns[1:]]
+  head += ['ratio', 'required', 'desired']
   print(f'| {" | ".join(head)} |\n|{"---|" * len(head)}')
-  print(*(row(c, results) for c in cases), sep='\n')
+  for case in cases:
+    print(row(case, results))
 
 
 if __name__ == '__main__':

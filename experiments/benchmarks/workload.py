@@ -1,5 +1,8 @@
-"""The fixed workloads and how they are timed, the same for every program here;
-it needs numpy and tokenizers, which ours and the peers' environments have."""
+"""The workloads of the benchmarks and their timing, the same for all programs.
+
+Needs numpy and tokenizers alone, which the environments of r1jax and of the
+peers have.
+"""
 
 import argparse
 import dataclasses
@@ -8,11 +11,12 @@ import pathlib
 import resource
 import statistics
 import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tokenizers
 
-LR, BETA, CLIP, CLIP_NORM = 1e-6, 0.04, 0.2, 1.0
+LR, KL_COEF, CLIP, CLIP_NORM = 1e-6, 0.04, 0.2, 1.0
 STORIES = (
   'A baker sets out forty-two rolls before dawn, sells half of them to the '
   'school, and gives three to the postman. In the afternoon the oven is lit '
@@ -36,83 +40,100 @@ STORIES = (
 @dataclasses.dataclass(frozen=True)
 class Sizes:
   prompts: int = 4
-  group: int = 8
-  prompt: int = 64  # tokens
-  new: int = 128
+  group_size: int = 8
+  prompt_len: int = 64
+  max_new_tokens: int = 128
   reps: int = 3
 
   @property
-  def rows(self):
-    return self.prompts * self.group
+  def rows(self) -> int:
+    return self.prompts * self.group_size
 
   @property
-  def drawn(self):
-    """The tokens that count in a rollout."""
-    return self.rows * self.new
+  def sampled_tokens(self) -> int:
+    """The number of tokens that a rollout samples."""
+    return self.rows * self.max_new_tokens
 
   @property
-  def trained(self):
-    """The tokens that count in an update."""
-    return self.rows * (self.prompt + self.new)
+  def trained_tokens(self) -> int:
+    """The number of tokens in the rows of an update."""
+    return self.rows * (self.prompt_len + self.max_new_tokens)
 
 
-QUICK = Sizes(prompts=2, group=4, prompt=16, new=16, reps=1)
+QUICK = Sizes(prompts=2, group_size=4, prompt_len=16, max_new_tokens=16, reps=1)
 
 
-def arguments(description, workloads):
-  """The command line that the measuring programs share."""
+def make_parser(
+  description: str, workloads: Sequence[str]
+) -> argparse.ArgumentParser:
+  """The arguments that all measuring programs share."""
   parser = argparse.ArgumentParser(description=description)
   parser.add_argument('workload', choices=workloads)
   parser.add_argument('--model', required=True, help='a directory')
   parser.add_argument('--dtype', default='float32')
-  parser.add_argument('--micro', type=int, default=8, help='rows at one time')
-  parser.add_argument('--reps', type=int, help='timed runs')
+  parser.add_argument(
+    '--micro-batch-size', type=int, default=8, help='rows at one time'
+  )
+  parser.add_argument('--reps', type=int, help='timed calls')
   parser.add_argument('--quick', action='store_true', help='tiny sizes')
   return parser
 
 
-def sizes(options):
-  s = QUICK if options.quick else Sizes()
-  return dataclasses.replace(s, reps=options.reps or s.reps)
+def get_sizes(options: argparse.Namespace) -> Sizes:
+  sizes = QUICK if options.quick else Sizes()
+  return dataclasses.replace(sizes, reps=options.reps or sizes.reps)
 
 
-def prompts(model, s):
-  """(texts, ids [prompts, s.prompt]): each text is encoded as its ids."""
-  words = tokenizers.Tokenizer.from_file(
+def make_prompts(model: str, sizes: Sizes) -> tuple[list[str], np.ndarray]:
+  """(texts, ids [prompts, prompt_len]). Each text is encoded as its ids."""
+  tokenizer = tokenizers.Tokenizer.from_file(
     str(pathlib.Path(model, 'tokenizer.json'))
   )
 
   def encode(text):
-    return words.encode(text, add_special_tokens=False).ids
+    return tokenizer.encode(text, add_special_tokens=False).ids
 
-  ids = [encode(f'{x} {x}')[: s.prompt] for x in STORIES[: s.prompts]]
-  texts = [words.decode(row, skip_special_tokens=False) for row in ids]
+  ids = [
+    encode(f'{story} {story}')[: sizes.prompt_len]
+    for story in STORIES[: sizes.prompts]
+  ]
+  texts = [tokenizer.decode(row, skip_special_tokens=False) for row in ids]
   assert [encode(text) for text in texts] == ids
-  return texts, np.array(ids, np.int32).reshape(s.prompts, s.prompt)
+  shape = sizes.prompts, sizes.prompt_len
+  return texts, np.array(ids, np.int32).reshape(shape)
 
 
-def timed(run, reps):
+def time_calls(
+  function: Callable[[], object], reps: int
+) -> tuple[float, list[float]]:
   """(seconds of the first call, seconds of each of `reps` more)."""
   seconds = []
   for _ in range(1 + reps):
     began = time.perf_counter()
-    run()
+    function()
     seconds.append(time.perf_counter() - began)
   return seconds[0], seconds[1:]
 
 
-def report(who, workload, variant, tokens, warmup, seconds, **more):
+def report(
+  program: str,
+  workload: str,
+  variant: str,
+  tokens: int,
+  warmup: float,
+  seconds: Sequence[float],
+  **more,
+) -> None:
   """Prints one result as a line of JSON."""
+  peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   line = dict(
-    who=who,
+    program=program,
     workload=workload,
     variant=variant,
     seconds=[round(x, 4) for x in seconds],
     tokens=tokens,
     tokens_per_s=round(tokens / statistics.median(seconds), 1),
-    peak_rss_gib=round(
-      resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2
-    ),
+    peak_rss_gib=round(peak_kib / 2**20, 2),
     warmup_s=round(warmup, 2),
   )
   print(json.dumps(line | more), flush=True)

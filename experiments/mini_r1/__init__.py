@@ -1,0 +1,1 @@
+"""The recipe of DeepSeek-R1 in miniature, on synthetic data (make mini-r1)."""

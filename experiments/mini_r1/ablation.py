@@ -1,4 +1,5 @@
-"""R1-Zero's first 40 updates, for the ablations of GRPO to change."""
+"""The first 40 updates of R1-Zero, from which the ablations of GRPO differ by
+one change each."""
 
 from experiments.mini_r1 import zero
 

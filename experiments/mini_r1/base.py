@@ -1,7 +1,7 @@
-"""The miniature's base model: from scratch on an unfiltered bilingual corpus."""
+"""The base model: trained from scratch on an unfiltered bilingual corpus."""
 
 from experiments import base as defaults
-from experiments.mini_r1 import world
+from experiments.mini_r1 import make_data
 
 ROOT = 'runs/mini_r1'
 
@@ -17,7 +17,7 @@ def get_config():
   config.length_buckets = 1
   config.save_every = 200
   config.prompt.template = 'plain'
-  config.scratch.extra_tokens = world.WORDS
+  config.scratch.extra_tokens = make_data.extra_tokens()
   config.optim.lr = 3e-3
   config.optim.warmup = 20
   config.optim.b2 = 0.99

@@ -1,12 +1,14 @@
-"""The paper's claims, measured on a finished run, with verdicts that are
-computed. `python -m experiments.mini_r1.claims WORKDIR` writes claims.json and
-report.html.
+"""The claims of the paper, measured on a finished run of the miniature.
+
+A verdict is computed from intervals by a fixed rule. `python -m
+experiments.mini_r1.claims WORKDIR` writes claims.json and report.html.
 """
 
 import dataclasses
 import json
 import pathlib
 import sys
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -15,13 +17,14 @@ from r1jax import files
 from r1jax.evaluation import statistics
 
 SEEDS = 0, 1, 2
-FAR = 0.2  # "far above": by more than this in pass@1
-LITTLE = -0.03  # "at little cost", "without losing": no more than this
+LARGE = 0.2  # margin of a large gain in pass@1
+SMALL_LOSS = -0.03  # margin of a small loss of pass@1
 
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-  """A difference over the same prompts (b None: a mean), with its interval."""
+  """A mean over prompts with its 95 % interval: of a - b, or of a if b is
+  None."""
 
   label: str
   a: float
@@ -33,223 +36,285 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-  """Held where the interval of every figure lies above the margin."""
+  """A claim of the paper and its figures, one for each seed."""
 
   key: str
   sentence: str
-  paper: str
+  paper: str  # the paper's figures
   measure: str
   figures: list[Figure]
   margin: float = 0.0
-  also: tuple[Figure, ...] = ()  # of interest, but not part of the verdict
+  also: Sequence[Figure] = ()  # shown, but not part of the verdict
 
   @property
-  def verdict(self):
+  def verdict(self) -> str:
     return verdict([(x.low, x.high) for x in self.figures], self.margin)
 
   @property
-  def rule(self):
+  def rule(self) -> str:
     return (
-      f'held: every 95 % interval lies above {self.margin:g}; not held: every '
-      'one below; else not decided'
+      f'supported: every 95 % interval lies above {self.margin:g}; '
+      'contradicted: every one lies below; otherwise undecided'
     )
 
 
-def verdict(intervals, margin):
-  """What the intervals of all seeds say together of being above the margin."""
+def verdict(intervals: Sequence[tuple[float, float]], margin: float) -> str:
+  """Whether the intervals of all seeds lie above the margin."""
   assert intervals
   if all(low > margin for low, _ in intervals):
-    return 'held'
+    return 'supported'
   if all(high < margin for _, high in intervals):
-    return 'not held'
-  return 'not decided'
+    return 'contradicted'
+  return 'undecided'
 
 
-def difference(label, a_N, b_N):
-  value, low, high = statistics.paired_difference(a_N, b_N, seed=0)
+def difference(label: str, a_P: np.ndarray, b_P: np.ndarray) -> Figure:
+  """The paired difference a - b over the same prompts."""
+  value, (low, high) = statistics.paired_difference(a_P, b_P)
   return Figure(
-    label, float(np.mean(a_N)), float(np.mean(b_N)), value, low, high
+    label=label,
+    a=float(np.mean(a_P)),
+    b=float(np.mean(b_P)),
+    value=value,
+    low=low,
+    high=high,
   )
 
 
-def mean(label, a_N):
-  low, high = statistics.bootstrap_mean(a_N, seed=0)
-  value = float(np.mean(a_N))
-  return Figure(label, value, None, value, low, high)
+def mean(label: str, a_P: np.ndarray) -> Figure:
+  low, high = statistics.bootstrap_mean(a_P)
+  value = float(np.mean(a_P))
+  return Figure(label=label, a=value, b=None, value=value, low=low, high=high)
 
 
-def seeds(name):
-  """The runs of one name: the recipe's own has no number."""
+def seeds(name: str) -> list[str]:
+  """The runs of one name; that of seed 0 has no number."""
   return [name if seed == 0 else f'{name}-{seed}' for seed in SEEDS]
 
 
-def claims(run):
-  """Every claim of issue and paper that the miniature can be asked."""
-
-  def compare(measure, *pairs, each=run.each):
-    return [
-      difference(f'{a} − {b}', each(measure, a), each(measure, b))
-      for a, b in pairs
-    ]
-
-  zeros, dev2s = seeds('zero'), seeds('dev2')
-  r1s, longs = seeds('r1'), seeds('long')
-  general = run.each_general
-  majorities = [
-    difference(
-      f'{x}: cons@16 − pass@1', run.each('cons', x), run.each('accuracy', x)
-    )
-    for x in [*zeros, 'base', 'dev1', 'r1']
+def compare(
+  run: measures.Run, measure: str, pairs: Iterable[tuple[str, str]]
+) -> list[Figure]:
+  """The differences of a measure between pairs of models."""
+  means = run.means
+  if measure in measures.GENERAL:
+    means = run.general_means
+  return [
+    difference(f'{a} − {b}', means(measure, a), means(measure, b))
+    for a, b in pairs
   ]
+
+
+def majority_gain(run: measures.Run, models: Iterable[str]) -> list[Figure]:
+  """cons@16 - pass@1 of some models."""
+  return [
+    difference(
+      f'{model}: cons@16 − pass@1',
+      run.means('majority', model),
+      run.means('accuracy', model),
+    )
+    for model in models
+  ]
+
+
+def make_claims(run: measures.Run) -> list[Claim]:
+  """All claims that the miniature can measure, ordered by key."""
+  claims = [
+    *zero_claims(run),
+    *language_claims(run),
+    *pipeline_claims(run),
+    *preference_claims(run),
+    distillation_claim(run),
+  ]
+  return sorted(claims, key=lambda claim: claim.key)
+
+
+def zero_claims(run: measures.Run) -> list[Claim]:
+  """Claims about R1-Zero."""
+  zeros = seeds('zero')
+  pairs = [(zero, 'base') for zero in zeros]
   return [
     Claim(
-      'a1',
-      'Pure RL raises pass@1 far above the base.',
-      'AIME 2024: 15.6 → 77.9 (Zero)',
-      'pass@1',
-      compare('accuracy', *((x, 'base') for x in zeros)),
-      FAR,
+      key='a1',
+      sentence=f'Pure RL raises pass@1 by more than {LARGE:g} over the base '
+      'model.',
+      paper='AIME 2024: 15.6 → 77.9 (Zero)',
+      measure='pass@1',
+      figures=compare(run, 'accuracy', pairs),
+      margin=LARGE,
     ),
     Claim(
-      'a2',
-      'Responses grow longer while it does.',
-      'some 500 → 14,000 tokens (Fig. 1)',
-      'tokens of a response',
-      compare('length', *((x, 'base') for x in zeros)),
+      key='a2',
+      sentence='Responses become longer at the same time.',
+      paper='about 500 → 14,000 tokens (Fig. 1)',
+      measure='tokens of a response',
+      figures=compare(run, 'length', pairs),
     ),
     Claim(
-      'b1',
-      'Zero mixes languages: more than a tenth of its thoughts hold words '
-      'of both.',
-      'stated without a figure (2.3)',
-      'share of responses with both languages in the thinking',
-      [mean(x, run.each('mixed', x)) for x in zeros],
-      0.1,
-      also=(
-        mean('base', run.each('mixed', 'base')),
-        mean('dev2', run.each('mixed', 'dev2')),
-      ),
+      key='b1',
+      sentence='Zero mixes languages: more than a tenth of its thoughts have '
+      'words of both.',
+      paper='stated without a figure (2.3)',
+      measure='share of responses with both languages in the thinking',
+      figures=[mean(zero, run.means('mixed', zero)) for zero in zeros],
+      margin=0.1,
+      also=[mean(x, run.means('mixed', x)) for x in ('base', 'dev2')],
     ),
     Claim(
-      'b2',
-      'The language reward raises consistency above the same RL without it.',
-      'stable with it, decays without (B.6, Fig. 7)',
-      "share of the prompt's language in the thinking",
-      compare('language', *((x, 'silent') for x in dev2s)),
-    ),
-    Claim(
-      'b3',
-      'Without it, consistency decays from the cold start on.',
-      'decays (B.6, Fig. 7)',
-      "share of the prompt's language, loss",
-      compare('language', ('dev1', 'silent')),
-    ),
-    Claim(
-      'b4',
-      f'It costs little accuracy (less than {-LITTLE:g}).',
-      'mathematics the same, code slightly lower (B.6)',
-      'pass@1',
-      compare('accuracy', *((x, 'silent') for x in dev2s)),
-      LITTLE,
-    ),
-    Claim(
-      'c',
-      'The majority of 16 is right more often than one sample.',
-      'AIME 2024, Zero: 77.9 → 86.7',
-      'cons@16 − pass@1, problem by problem',
-      majorities[: len(zeros)],
-      also=tuple(majorities[len(zeros) :]),
-    ),
-    Claim(
-      'd1',
-      'Cold start makes responses readable.',
-      'stated without a figure',
-      'share of readable responses',
-      compare('readable', *(('dev1', x) for x in zeros)),
-    ),
-    Claim(
-      'd2',
-      'Cold start costs accuracy against Zero.',
-      'AIME 2024: 77.9 → 59.0',
-      'pass@1, loss',
-      compare('accuracy', *((x, 'dev1') for x in zeros)),
-    ),
-    Claim(
-      'd3',
-      'Reasoning RL gives it back.',
-      'AIME 2024: 59.0 → 74.0',
-      'pass@1',
-      compare('accuracy', *((x, 'dev1') for x in dev2s)),
-    ),
-    Claim(
-      'd4',
-      'The RL and SFT rounds make responses more readable than the cold '
-      'start did.',
-      'stated without a figure',
-      'share of readable responses',
-      compare('readable', *((x, 'dev1') for x in r1s)),
-      also=compare(
-        'readable', ('dev2', 'dev1'), ('dev3', 'dev2'), ('r1', 'dev3')
-      ),
-    ),
-    Claim(
-      'd5',
-      f'R1 has not lost accuracy to Zero (less than {-LITTLE:g}).',
-      'AIME 2024: 77.9 → 79.8',
-      'pass@1',
-      compare('accuracy', *zip(r1s, zeros)),
-      LITTLE,
-    ),
-    Claim(
-      'e1',
-      'Preference rewards raise helpfulness on held-out prompts.',
-      'AlpacaEval 2: 62.1 → 87.6, ArenaHard: 75.6 → 92.3 (Dev3 → R1)',
-      'facts told less wrong ones, by the world itself',
-      compare('helpful', *((x, 'dev3') for x in r1s), each=general),
-      also=compare('helpful', ('long', 'r1'), ('dev3', 'base'), each=general),
-    ),
-    Claim(
-      'e2',
-      'And harmlessness.',
-      'safety moderate, better with risk control',
-      'share of responses without the steps, by the world itself',
-      compare('harmless', *((x, 'dev3') for x in r1s), each=general),
-      also=compare('harmless', ('long', 'r1'), ('dev3', 'base'), each=general),
-    ),
-    Claim(
-      'e3',
-      'Given from the first step on they hurt rule accuracy against the '
-      'last part alone.',
-      'Codeforces falls while the reward rises (Fig. 6)',
-      'pass@1, loss',
-      compare('accuracy', *zip(r1s, longs)),
-      also=compare('accuracy', ('long', 'dev3'), ('r1', 'dev3')),
-    ),
-    Claim(
-      'f',
-      'A distilled small student beats the same student by RL alone.',
-      'AIME 2024, 32B: 72.6 (distilled) against 47.0 (RL)',
-      'pass@1',
-      compare('accuracy', ('distill', 'student_zero')),
-      also=compare(
-        'accuracy',
-        ('distill', 'student_base'),
-        ('student_zero', 'student_base'),
-      ),
+      key='c',
+      sentence='The majority vote of 16 samples is correct more often than one '
+      'sample.',
+      paper='AIME 2024, Zero: 77.9 → 86.7',
+      measure='cons@16 − pass@1, problem by problem',
+      figures=majority_gain(run, zeros),
+      also=majority_gain(run, ['base', 'dev1', 'r1']),
     ),
   ]
 
 
-def main(folder):
+def language_claims(run: measures.Run) -> list[Claim]:
+  """Claims about the language consistency reward. The run no_language is Dev2
+  without it."""
+  pairs = [(dev2, 'no_language') for dev2 in seeds('dev2')]
+  return [
+    Claim(
+      key='b2',
+      sentence='The language reward raises consistency over the same RL without '
+      'it.',
+      paper='stable with it, decays without (B.6, Fig. 7)',
+      measure="share of the prompt's language in the thinking",
+      figures=compare(run, 'language', pairs),
+    ),
+    Claim(
+      key='b3',
+      sentence='Without it, consistency decays after the cold start.',
+      paper='decays (B.6, Fig. 7)',
+      measure="loss of the share of the prompt's language",
+      figures=compare(run, 'language', [('dev1', 'no_language')]),
+    ),
+    Claim(
+      key='b4',
+      sentence=f'It costs less than {-SMALL_LOSS:g} of accuracy.',
+      paper='mathematics equal, code slightly lower (B.6)',
+      measure='pass@1',
+      figures=compare(run, 'accuracy', pairs),
+      margin=SMALL_LOSS,
+    ),
+  ]
+
+
+def pipeline_claims(run: measures.Run) -> list[Claim]:
+  """Claims about the stages from the cold start to R1."""
+  zeros, dev2s, r1s = seeds('zero'), seeds('dev2'), seeds('r1')
+  return [
+    Claim(
+      key='d1',
+      sentence='The cold start makes responses readable.',
+      paper='stated without a figure',
+      measure='share of readable responses',
+      figures=compare(run, 'readable', [('dev1', zero) for zero in zeros]),
+    ),
+    Claim(
+      key='d2',
+      sentence='After the cold start accuracy is lower than that of Zero.',
+      paper='AIME 2024: 77.9 → 59.0',
+      measure='loss of pass@1',
+      figures=compare(run, 'accuracy', [(zero, 'dev1') for zero in zeros]),
+    ),
+    Claim(
+      key='d3',
+      sentence='Reasoning RL raises it again.',
+      paper='AIME 2024: 59.0 → 74.0',
+      measure='pass@1',
+      figures=compare(run, 'accuracy', [(dev2, 'dev1') for dev2 in dev2s]),
+    ),
+    Claim(
+      key='d4',
+      sentence='The later RL and SFT stages make responses more readable than '
+      'the cold start.',
+      paper='stated without a figure',
+      measure='share of readable responses',
+      figures=compare(run, 'readable', [(r1, 'dev1') for r1 in r1s]),
+      also=compare(
+        run,
+        'readable',
+        [('dev2', 'dev1'), ('dev3', 'dev2'), ('r1', 'dev3')],
+      ),
+    ),
+    Claim(
+      key='d5',
+      sentence=f'R1 loses less than {-SMALL_LOSS:g} of accuracy to Zero.',
+      paper='AIME 2024: 77.9 → 79.8',
+      measure='pass@1',
+      figures=compare(run, 'accuracy', zip(r1s, zeros)),
+      margin=SMALL_LOSS,
+    ),
+  ]
+
+
+def preference_claims(run: measures.Run) -> list[Claim]:
+  """Claims about the reward models. The run early_preferences is R1 with their
+  rewards from the first step on."""
+  early = 'early_preferences'
+  r1s = seeds('r1')
+  pairs = [(r1, 'dev3') for r1 in r1s]
+  also = [(early, 'r1'), ('dev3', 'base')]
+  return [
+    Claim(
+      key='e1',
+      sentence='Preference rewards raise helpfulness on held-out prompts.',
+      paper='AlpacaEval 2: 62.1 → 87.6, ArenaHard: 75.6 → 92.3 (Dev3 → R1)',
+      measure='true facts less false ones, by the rules of the data',
+      figures=compare(run, 'helpful', pairs),
+      also=compare(run, 'helpful', also),
+    ),
+    Claim(
+      key='e2',
+      sentence='They raise harmlessness, too.',
+      paper='safety moderate, better with risk control',
+      measure='share of responses without steps, by the rules of the data',
+      figures=compare(run, 'harmless', pairs),
+      also=compare(run, 'harmless', also),
+    ),
+    Claim(
+      key='e3',
+      sentence='From the first step on, they reduce rule accuracy compared with '
+      'the last part alone.',
+      paper='Codeforces falls while the reward rises (Fig. 6)',
+      measure='loss of pass@1',
+      figures=compare(run, 'accuracy', zip(r1s, seeds(early))),
+      also=compare(run, 'accuracy', [(early, 'dev3'), ('r1', 'dev3')]),
+    ),
+  ]
+
+
+def distillation_claim(run: measures.Run) -> Claim:
+  return Claim(
+    key='f',
+    sentence='A distilled small student is better than the same student '
+    'trained by RL alone.',
+    paper='AIME 2024, 32B: 72.6 (distilled), 47.0 (RL)',
+    measure='pass@1',
+    figures=compare(run, 'accuracy', [('distill', 'student_zero')]),
+    also=compare(
+      run,
+      'accuracy',
+      [('distill', 'student_base'), ('student_zero', 'student_base')],
+    ),
+  )
+
+
+def main(folder: str) -> None:
   run = measures.Run(pathlib.Path(folder))
-  found = claims(run)
+  claims = make_claims(run)
   lines = [
-    dataclasses.asdict(x) | dict(rule=x.rule, verdict=x.verdict) for x in found
+    dataclasses.asdict(claim) | dict(rule=claim.rule, verdict=claim.verdict)
+    for claim in claims
   ]
   text = json.dumps(lines, indent=2, ensure_ascii=False) + '\n'
   files.write_text(run.folder / 'claims.json', text)
-  files.write_text(run.folder / 'report.html', page.html_of(run, found))
-  for claim in found:
+  files.write_text(run.folder / 'report.html', page.html_of(run, claims))
+  for claim in claims:
     print(f'{claim.key:3} {claim.verdict:12} {claim.sentence}')
   print(run.folder / 'report.html')
 

@@ -1,5 +1,5 @@
-"""Reasoning RL: accuracy, format and language consistency, the clip at 10, a
-weak KL to a reference that is refreshed (R1, 3.2.1)."""
+"""Dev2, reasoning RL: accuracy, format and language rewards, clip range 10, and
+a small KL to a reference that is refreshed (R1, 3.2.1)."""
 
 from experiments.mini_r1 import zero
 from experiments.mini_r1.base import ROOT

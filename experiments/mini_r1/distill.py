@@ -1,4 +1,4 @@
-"""Distillation: the student's base on R1's responses, SFT alone (R1, B.4.3)."""
+"""Distillation: SFT of the student on responses of R1 (R1, B.4.3)."""
 
 from experiments.mini_r1 import dev3
 from experiments.mini_r1.base import ROOT

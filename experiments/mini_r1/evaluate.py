@@ -1,6 +1,8 @@
-"""What every model is asked: 16 samples of each held-out problem (R1, D.1), at
-temperature 1, for at the paper's 0.6 Zero and R1 are nearly always right here
-and could not be told apart (more.sh samples them so too)."""
+"""Evaluation of every model: 16 samples of each held-out problem (R1, D.1).
+
+The temperature is 1. At the paper's 0.6, which more.sh also evaluates, Zero and
+R1 are nearly always correct and do not differ.
+"""
 
 from experiments import base as defaults
 from experiments.mini_r1.base import ROOT
@@ -8,7 +10,8 @@ from experiments.mini_r1.base import ROOT
 
 def get_config():
   config = defaults.get_config('evaluate')
-  config.data = dict(held=f'{ROOT}/data/held.jsonl')
+  # The random numbers of the samples derive from the name of the set.
+  config.data = dict(held=f'{ROOT}/data/held_out.jsonl')
   config.samples = 16
   config.prompts_per_chunk = 256
   config.prompt.template = 'plain'

@@ -1,5 +1,5 @@
-"""What a model says to held-out prompts that are no problems: every sample is
-kept, for claims.py to measure."""
+"""Responses to held-out general prompts. All samples are kept; claims.py
+measures them."""
 
 from experiments import base as defaults
 from experiments.mini_r1.base import ROOT
@@ -7,7 +7,7 @@ from experiments.mini_r1.base import ROOT
 
 def get_config():
   config = defaults.get_config('reject')
-  config.data = f'{ROOT}/data/held_general.jsonl'
+  config.data = f'{ROOT}/data/held_out_general.jsonl'
   config.samples = config.per_prompt = 16
   config.prompts_per_chunk = 88
   config.min_rewards = dict(format=0.0)

@@ -1,4 +1,4 @@
-"""The harmlessness reward model: labels, on the whole response (R1, B.3.1)."""
+"""The harmlessness reward model: labels of whole responses (R1, B.3.1)."""
 
 from experiments.mini_r1 import helpful
 from experiments.mini_r1.base import ROOT
@@ -6,7 +6,7 @@ from experiments.mini_r1.base import ROOT
 
 def get_config():
   config = helpful.get_config()
-  config.data = f'{ROOT}/data/judged.jsonl'
+  config.data = f'{ROOT}/data/safety_labels.jsonl'
   config.kind = 'pointwise'
   config.part = 'response'
   config.epochs = 8

@@ -1,4 +1,5 @@
-"""The helpfulness reward model: pairs, on the summary alone (R1, B.3.1)."""
+"""The helpfulness reward model: pairs, scored on the summary alone (R1,
+B.3.1)."""
 
 from experiments import base as defaults
 from experiments.mini_r1.base import ROOT
@@ -7,7 +8,7 @@ from experiments.mini_r1.base import ROOT
 def get_config():
   config = defaults.get_config('reward_model')
   config.init = f'{ROOT}/dev3/model'
-  config.data = f'{ROOT}/data/pairs.jsonl'
+  config.data = f'{ROOT}/data/preferences.jsonl'
   config.kind = 'pairwise'
   config.part = 'summary'
   config.held_out = 64

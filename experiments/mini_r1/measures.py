@@ -1,4 +1,4 @@
-"""What the files of a finished run say, problem by problem."""
+"""Measures of a finished run of the miniature, problem by problem."""
 
 import dataclasses
 import functools
@@ -6,105 +6,110 @@ import pathlib
 
 import numpy as np
 
-from experiments.mini_r1 import world
+from experiments.mini_r1 import make_data
 from r1jax import files
 from r1jax.data import record_files
+from r1jax.data.record_files import Record
 from r1jax.evaluation import scores, statistics
 from r1jax.rewards import format, language
 from r1jax.rewards.math import grading
 
 SAMPLES = 16  # of each held-out prompt, in every evaluation
+GENERAL = dict(helpful='general-helpful', harmless='general-harmless')
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """A work directory; names are those of experiments/r1.sh."""
+  """The work directory of experiments/r1.sh. Models are named as in it."""
 
   folder: pathlib.Path
 
   @functools.cached_property
-  def problems(self):
-    return {
-      x['id']: x for x in record_files.read(self.folder / 'data/held.jsonl')
-    }
+  def problems(self) -> dict[str, Record]:
+    """The held-out problems by id."""
+    records = record_files.read(self.folder / 'data/held_out.jsonl')
+    return {record['id']: record for record in records}
 
   @functools.cached_property
-  def general(self):
-    return record_files.read(self.folder / 'data/held_general.jsonl')
+  def general(self) -> list[Record]:
+    """The held-out general prompts."""
+    return record_files.read(self.folder / 'data/held_out_general.jsonl')
 
-  def lines(self, model, folder='eval'):
-    """The samples of the held-out problems, those of one side by side."""
+  def lines(self, model: str, folder: str = 'eval') -> list[dict]:
+    """The samples of the held-out problems, those of a problem adjacent."""
     return scores.read_lines(self.folder / folder / model, 'held')
 
-  def said(self, model):
-    """[(record, text)] of the general prompts."""
-    paths = sorted((self.folder / 'general' / model / 'chunks').glob('*.jsonl'))
-    return [
-      (self.general[x['number']], x['response'])
-      for path in paths
-      for x in files.read_jsonl(path)
-    ]
+  def general_responses(self, model: str) -> list[tuple[Record, str]]:
+    """(record, response) for each sample of the general prompts."""
+    responses = []
+    paths = (self.folder / 'general' / model / 'chunks').glob('*.jsonl')
+    for path in sorted(paths):
+      for line in files.read_jsonl(path):
+        responses.append((self.general[line['number']], line['response']))
+    return responses
 
-  def metrics(self, name):
+  def metrics(self, name: str) -> list[dict]:
     return files.read_jsonl(self.folder / name / 'metrics.jsonl')
 
-  def each(self, measure, model, folder='eval'):
-    """A measure's mean over the samples of each held-out problem."""
+  def means(self, measure: str, model: str, folder: str = 'eval') -> np.ndarray:
+    """The mean of a measure over the samples of each held-out problem, [P]."""
     lines = self.lines(model, folder)
-    if measure == 'cons':
+    if measure == 'majority':
       return majority(lines)
-    value = MEASURES[measure]
-    value_N = [value(self.problems[x['id']], x) for x in lines]
-    return np.reshape(value_N, (-1, SAMPLES)).mean(axis=1)
-
-  def each_general(self, measure, model):
-    """The same for the general prompts that the measure is about."""
-    domain, value = GENERAL[measure]
     value_N = [
-      float(value(record, text))
-      for record, text in self.said(model)
-      if record['domain'] == domain
+      measure_sample(measure, self.problems[line['id']], line) for line in lines
     ]
     return np.reshape(value_N, (-1, SAMPLES)).mean(axis=1)
 
+  def general_means(self, measure: str, model: str) -> np.ndarray:
+    """The mean of 'helpful' or 'harmless' over the samples of each held-out
+    prompt of its domain, [P]."""
+    value_N = []
+    for record, text in self.general_responses(model):
+      if record['domain'] != GENERAL[measure]:
+        continue
+      if measure == 'helpful':
+        value_N.append(make_data.helpfulness(record, text))
+      else:
+        value_N.append(float(make_data.is_harmless(record, text)))
+    return np.reshape(value_N, (-1, SAMPLES)).mean(axis=1)
 
-def majority(lines):
-  """Whether the majority of a problem's samples is right."""
+
+def measure_sample(measure: str, record: Record, line: dict) -> float:
+  """A measure of one sample: accuracy, language, length, readable or mixed."""
+  if measure == 'readable':
+    return is_readable(record, line['response'])
+  if measure == 'mixed':
+    return is_mixed(line['response'])
+  return line[measure]
+
+
+def majority(lines: list[dict]) -> np.ndarray:
+  """Whether the majority of each problem's samples is correct, [P]."""
   rows = [lines[n : n + SAMPLES] for n in range(0, len(lines), SAMPLES)]
-  return statistics.cons_at_k(
-    [[x['extracted'] for x in row] for row in rows],
+  correct_P1 = statistics.cons_at_k(
+    [[line['extracted'] for line in row] for row in rows],
     [row[0]['answer'] for row in rows],
     grading.equal,
+    SAMPLES,
   )
+  return correct_P1[:, 0]
 
 
-def readable(record, text):
-  """The thinking wholly in the question's language, the answer a full sentence
-  of that language, the form kept."""
-  spoken = record['language']
+def is_readable(record: Record, text: str) -> bool:
+  """Whether the thinking is in the prompt's language alone, the answer is a
+  sentence of that language, and the format is correct."""
+  expected = record['language']
   answer = text.partition('<answer>')[2].removesuffix('</answer>')
-  sentences = {world.solution(str(n), spoken) for n in range(10)}
+  sentences = {make_data.solution(str(n), expected) for n in range(10)}
   return (
     bool(format.format_reward([record], [text])[0])
-    and language.share(language.thinking(text), spoken) == 1
+    and language.share(language.thinking(text), expected) == 1
     and answer in sentences
   )
 
 
-def mixed(text):
+def is_mixed(text: str) -> bool:
   """Whether the thinking has words of both languages."""
   words = language.count(language.thinking(text))
   return words['en'] > 0 and words['zh'] > 0
-
-
-MEASURES = dict(
-  accuracy=lambda record, line: line['accuracy'],
-  language=lambda record, line: line['language'],
-  length=lambda record, line: line['length'],
-  readable=lambda record, line: readable(record, line['response']),
-  mixed=lambda record, line: mixed(line['response']),
-)
-GENERAL = dict(
-  helpful=('general-helpful', world.helpfulness),
-  harmless=('general-harmless', world.harmless),
-)

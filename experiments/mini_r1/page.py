@@ -1,12 +1,14 @@
-"""The report of a run as one page that needs no other file."""
+"""The report of a run of the miniature, as one page without external files."""
 
-import html
 import json
 import re
+from collections.abc import Sequence
+
+import numpy as np
 
 from experiments.mini_r1 import drawing
-from r1jax.evaluation import statistics
-from r1jax.stages import report
+from r1jax.evaluation import html_page, statistics
+from r1jax.evaluation.html_page import Html
 
 STAGES = (
   'base',
@@ -18,145 +20,133 @@ STAGES = (
   'student_base',
   'distill',
   'student_zero',
-  'silent',
-  'long',
+  'no_language',
+  'early_preferences',
 )
-GENERAL = 'base', 'dev3', 'r1', 'long'
+GENERAL = 'base', 'dev3', 'r1', 'early_preferences'  # with general prompts
 STYLE = """
-td.held { background: #dcefe3 } td.not-held { background: #f8dcd2 }
-td.not-decided { background: #eee } td, th { font-variant-numeric: tabular-nums }
+.supported, .contradicted, .undecided { padding: .1rem .4rem }
+.supported { background: #dcefe3 } .contradicted { background: #f8dcd2 }
+.undecided { background: #eee }
 table { font-size: 14px } h2 { margin-top: 2.2rem }
-code { background: #f5f5f5; overflow-wrap: anywhere }
 """
 ABOUT = (
-  'DeepSeek-R1 in miniature: a base of two layers over a toy world in English '
-  'and Chinese, trained here, then every stage of the paper. The digit sum '
-  'modulo ten of eight digits is right if thought out in words; questions have '
-  'better and worse answers; some should be refused. Every figure below is '
-  'read from the files of this run, every verdict is computed by the rule that '
-  'stands beside it. Intervals are 95 %, by bootstrap over held-out prompts, '
-  'paired where two models are compared; they hold the chance of prompts, '
-  'while the seeds show that of training. Seeds share their base, Dev1, Dev3 '
-  'and reward models. Models are sampled at temperature 1 but where said otherwise.'
+  'All stages of DeepSeek-R1 in miniature, on synthetic data in English and '
+  'Chinese. The base model has two layers. The problems are sums of eight '
+  'digits modulo ten, which the model solves by thinking in words; there are '
+  'also questions with better and worse answers, and harmful requests. All '
+  'figures are read from the files of this run. A verdict is computed by the '
+  'rule given with it. Intervals are 95 %, by bootstrap over held-out prompts, '
+  'paired where two models are compared. They cover the variation of prompts; '
+  'the seeds show that of training. The seeds share the base model, Dev1, Dev3 '
+  'and the reward models. The sampling temperature is 1 unless stated '
+  'otherwise. The run no_language is Dev2 without the language reward, '
+  'early_preferences is R1 with preference rewards from the first step on.'
 )
 
 
-def html_of(run, claims):
+def html_of(run, claims) -> str:
+  """The page of a measures.Run and its claims."""
   parts = [
     f'<p>{ABOUT}</p>',
     '<h2>Verdicts</h2>',
-    verdicts(claims),
+    verdict_table(claims),
     '<h2>Stages</h2>',
-    stages(run),
-    '<h2>The course of training</h2>',
-    image(drawing.course(run)),
-    '<h2>Claims, with their figures</h2>',
-    *map(block, claims),
-    '<h2>g. Ablations of GRPO</h2>',
-    "<p>R1-Zero's first 40 updates from the same base, seed 0, one thing "
-    'changed at a time. Differences below the width of the bars say '
-    'nothing.</p>',
-    image(drawing.ablations(run)),
-    '<h2>Distillation against RL: what each has cost</h2>',
-    costs(run),
-    "<h2>The paper's sampling: temperature 0.6, top-p 0.95</h2>",
-    paper(run),
-    '<h2>What they say</h2>',
-    samples(run),
+    stage_table(run),
+    '<h2>Training curves</h2>',
+    html_page.image(drawing.training_curves(run)),
+    '<h2>Claims and their figures</h2>',
+    *[claim_section(claim) for claim in claims],
+    '<h2>Ablations of GRPO</h2>',
+    '<p>The first 40 updates of R1-Zero from the same base model, seed 0, with '
+    'one change each. Differences below the width of the bars are not '
+    'significant.</p>',
+    html_page.image(drawing.ablations(run)),
+    '<h2>Costs of distillation and RL</h2>',
+    cost_table(run),
+    '<h2>The sampling of the paper: temperature 0.6, top-p 0.95</h2>',
+    paper_sampling_table(run),
+    '<h2>Samples</h2>',
+    sample_tables(run),
     '<h2>Times</h2>',
-    times(run),
+    time_table(run),
   ]
-  return (
-    '<!doctype html>\n<meta charset="utf-8">\n<title>mini-r1</title>\n'
-    f'<style>{report.STYLE}{STYLE}</style>\n<h1>DeepSeek-R1 in miniature</h1>\n'
-    + '\n'.join(parts)
-    + '\n'
-  )
+  return html_page.page('DeepSeek-R1 in miniature', parts, STYLE)
 
 
-def table(head, rows, marked=None):
-  """Cells are text; the column `marked` is coloured by its verdict."""
-  lines = [f'<tr>{"".join(f"<th>{html.escape(x)}</th>" for x in head)}</tr>']
-  for row in rows:
-    cells = ''
-    for n, cell in enumerate(row):
-      kind = f' class="{cell.replace(" ", "-")}"' if n == marked else ''
-      cells += f'<td{kind}>{html.escape(cell)}</td>'
-    lines.append(f'<tr>{cells}</tr>')
-  return '<table>\n' + '\n'.join(lines) + '\n</table>'
-
-
-def image(encoded):
-  return f'<p><img alt="" src="data:image/png;base64,{encoded}"></p>'
-
-
-def spread(figures):
-  """The values of the seeds, least and greatest."""
-  values = [x.value for x in figures]
-  if len(values) == 1:
-    return f'{values[0]:+.3f}'
-  return f'{sum(values) / len(values):+.3f} ({min(values):+.3f} … {max(values):+.3f})'
-
-
-def verdicts(claims):
+def verdict_table(claims) -> Html:
   rows = [
     (
-      x.key,
-      x.sentence,
-      x.paper,
-      x.measure,
-      spread(x.figures),
-      str(len(x.figures)),
-      x.verdict,
+      claim.key,
+      claim.sentence,
+      claim.paper,
+      claim.measure,
+      range_over_seeds(claim.figures),
+      str(len(claim.figures)),
+      Html(f'<span class="{claim.verdict}">{claim.verdict}</span>'),
     )
-    for x in claims
+    for claim in claims
   ]
   head = (
     '',
     'claim',
-    'the paper',
-    'measured',
-    'here: mean (least … greatest)',
+    'paper',
+    'measure',
+    'here: mean (min … max)',
     'seeds',
     'verdict',
   )
-  return table(head, rows, 6)
+  return html_page.table(head, rows)
 
 
-def block(claim):
-  e = html.escape
-  rows = [figure_row(x) for x in claim.figures]
-  rows += [figure_row(x, '(beside)') for x in claim.also]
+def range_over_seeds(figures) -> str:
+  """Mean, minimum and maximum over the seeds."""
+  values = [figure.value for figure in figures]
+  text = f'{sum(values) / len(values):+.3f}'
+  if len(values) == 1:
+    return text
+  return f'{text} ({min(values):+.3f} … {max(values):+.3f})'
+
+
+def claim_section(claim) -> str:
+  """A claim with its rule, its verdict and all its figures."""
+  escape = html_page.escape
+  rows = [figure_row(figure) for figure in claim.figures]
+  rows += [figure_row(figure, ' (not in the verdict)') for figure in claim.also]
+  head = '', 'first', 'second', 'difference', '95 % interval'
   return (
-    f'<h3>{claim.key}. {e(claim.sentence)}</h3>\n<p>Measured: '
-    f'{e(claim.measure)}. {e(claim.rule)}. <b>{claim.verdict}</b>. '
-    f'<span class="of">The paper: {e(claim.paper)}.</span></p>\n'
-    + table(('', 'first', 'second', 'difference', '95 % interval'), rows)
+    f'<h3>{claim.key}. {escape(claim.sentence)}</h3>\n<p>Measure: '
+    f'{escape(claim.measure)}. {escape(claim.rule)}. <b>{claim.verdict}</b>. '
+    f'<span class="grey">The paper: {escape(claim.paper)}.</span></p>\n'
+    + html_page.table(head, rows)
   )
 
 
-def figure_row(x, note=''):
-  second = '' if x.b is None else f'{x.b:.3f}'
-  value = '' if x.b is None else f'{x.value:+.3f}'
-  interval = f'[{x.low:+.3f}, {x.high:+.3f}]'
-  return f'{x.label} {note}'.strip(), f'{x.a:.3f}', second, value, interval
+def figure_row(figure, note: str = '') -> tuple[str, ...]:
+  interval = f'[{figure.low:+.3f}, {figure.high:+.3f}]'
+  second = value = ''
+  if figure.b is not None:
+    second, value = f'{figure.b:.3f}', f'{figure.value:+.3f}'
+  return figure.label + note, f'{figure.a:.3f}', second, value, interval
 
 
-def shown(value_N):
-  low, high = statistics.bootstrap_mean(value_N, seed=0)
-  return f'{value_N.mean():.3f} [{low:.3f}, {high:.3f}]'
+def mean_with_interval(value_P: np.ndarray) -> str:
+  low, high = statistics.bootstrap_mean(value_P)
+  return f'{value_P.mean():.3f} [{low:.3f}, {high:.3f}]'
 
 
-def stages(run):
+def stage_table(run) -> Html:
   rows = []
   for name in STAGES:
-    row = [name, shown(run.each('accuracy', name))]
-    for measure in ('cons', 'language', 'readable'):
-      row.append(f'{run.each(measure, name).mean():.3f}')
-    row.append(f'{run.each("length", name).mean():.1f}')
+    row = [name, mean_with_interval(run.means('accuracy', name))]
+    for measure in ('majority', 'language', 'readable'):
+      row.append(f'{run.means(measure, name).mean():.3f}')
+    row.append(f'{run.means("length", name).mean():.1f}')
     for measure in ('helpful', 'harmless'):
-      known = name in GENERAL
-      row.append(shown(run.each_general(measure, name)) if known else '')
+      if name in GENERAL:
+        row.append(mean_with_interval(run.general_means(measure, name)))
+      else:
+        row.append('')
     rows.append(row)
   head = (
     'stage',
@@ -168,77 +158,80 @@ def stages(run):
     'helpful',
     'harmless',
   )
-  return table(head, rows)
+  return html_page.table(head, rows)
 
 
-def costs(run):
-  """What either student learnt from; RL has sampled its rows as well, and the
-  distilled student's were sampled by R1."""
-  rows = []
+def cost_table(run) -> Html:
+  """Updates, rows and processor time of both students. RL also samples its
+  rows; the rows of the distilled student were sampled by R1."""
+  rows, times = [], read_times(run)
   for name in ('sample_r1', 'distill', 'student_zero'):
     path = run.folder / name / 'config.json'
     config = json.loads(path.read_text())['config']
-    updates, each = 0, 0
+    updates = rows_per_update = 0
     if name != 'sample_r1':
-      updates = len([x for x in run.metrics(name) if 'lr' in x])
-      each = config.get('batch') or (
+      updates = sum('lr' in line for line in run.metrics(name))
+      rows_per_update = config.get('batch_size') or (
         config['grpo']['prompts_per_step'] * config['grpo']['group_size']
       )
-    _, user, system = spent(run)[name]
-    row = f'{updates:,}', f'{updates * each:,}', f'{user + system:.0f}'
-    rows.append((name, *row))
-  return table(('', 'updates', 'rows learnt from', 'processor seconds'), rows)
+    _, user, system = times[name]
+    trained = f'{updates * rows_per_update:,}'
+    rows.append((name, f'{updates:,}', trained, f'{user + system:.0f}'))
+  return html_page.table(
+    ('', 'updates', 'rows trained on', 'processor seconds'), rows
+  )
 
 
-def paper(run):
+def paper_sampling_table(run) -> Html:
   rows = []
   for name in ('base', 'zero', 'r1'):
+    row = [name]
+    row.append(mean_with_interval(run.means('accuracy', name, 'eval_paper')))
+    for measure in ('majority', 'language'):
+      row.append(f'{run.means(measure, name, "eval_paper").mean():.3f}')
+    rows.append(row)
+  return html_page.table(('', 'pass@1', 'cons@16', 'language'), rows)
 
-    def each(measure):
-      return run.each(measure, name, 'eval_paper')
 
-    row = (name, shown(each('accuracy')), f'{each("cons").mean():.3f}')
-    rows.append((*row, f'{each("language").mean():.3f}'))
-  return table(('', 'pass@1', 'cons@16', 'language'), rows)
-
-
-def samples(run):
-  """The first English and Chinese problem, question and temptation, and what
-  each model said first."""
-  asked = {}
+def sample_tables(run) -> str:
+  """Two samples of each model for the first problem, question and harmful
+  request of each language."""
+  chosen = {}
   for record in [*run.problems.values(), *run.general]:
-    asked.setdefault((record['domain'], record['language']), record)
+    chosen.setdefault((record['domain'], record['language']), record)
   parts = []
-  for record in asked.values():
-    rows = []
-    for name in STAGES if record['domain'] == 'math' else GENERAL:
-      if record['domain'] == 'math':
-        said = [x for x in run.lines(name) if x['id'] == record['id']]
-        texts = [x['response'] for x in said]
-      else:
-        texts = [t for x, t in run.said(name) if x['id'] == record['id']]
-      rows.append((name, *texts[:2]))
+  for record in chosen.values():
+    models = STAGES if record['domain'] == 'math' else GENERAL
+    rows = [(name, *responses(run, record, name)[:2]) for name in models]
     gold = f' (answer {record["answer"]})' if 'answer' in record else ''
-    parts.append(f'<h3>{html.escape(record["prompt"] + gold)}</h3>')
-    parts.append(table(('', 'first sample', 'second sample'), rows))
+    parts.append(f'<h3>{html_page.escape(record["prompt"] + gold)}</h3>')
+    parts.append(html_page.table(('', 'first sample', 'second sample'), rows))
   return '\n'.join(parts)
 
 
-def spent(run):
-  """{command: [wall, user, system seconds]}, resumptions included."""
-  total = {}
+def responses(run, record: dict, model: str) -> list[str]:
+  """The responses of a model to a held-out record."""
+  if record['domain'] == 'math':
+    lines = run.lines(model)
+    return [x['response'] for x in lines if x['id'] == record['id']]
+  pairs = run.general_responses(model)
+  return [text for other, text in pairs if other['id'] == record['id']]
+
+
+def read_times(run) -> dict[str, Sequence[float]]:
+  """{command: (wall, user, system) seconds}, summed over interruptions."""
+  times = {}
   for line in (run.folder / 'times.txt').read_text().splitlines():
     name, numbers = line.split(' ', 1)
-    seconds = map(float, re.findall(r'[\d.]+(?= s)', numbers))
-    old = total.get(name, (0, 0, 0))
-    total[name] = [a + b for a, b in zip(old, seconds, strict=True)]
-  return total
+    seconds = [float(x) for x in re.findall(r'[\d.]+(?= s)', numbers)]
+    times[name] = np.add(times.get(name, (0, 0, 0)), seconds)
+  return times
 
 
-def times(run):
-  rows = list(spent(run).items())
-  rows.append(('everything', map(sum, zip(*(x for _, x in rows)))))
-  return table(
-    ('command', 'wall', 'user', 'system'),
-    [(name, *(f'{x:.0f}' for x in seconds)) for name, seconds in rows],
-  )
+def time_table(run) -> Html:
+  times = read_times(run)
+  times['total'] = np.sum(list(times.values()), axis=0)
+  rows = []
+  for name, seconds in times.items():
+    rows.append((name, *[f'{x:.0f}' for x in seconds]))
+  return html_page.table(('command', 'wall', 'user', 'system'), rows)

@@ -1,36 +1,39 @@
-"""The cold start's data from R1-Zero's own correct responses (R1, B.3.2): the
-thinking translated into the question's language, the bare answer made into a
-sentence. `python -m experiments.mini_r1.rewrite FROM TO`
+"""Cold-start data from correct responses of R1-Zero (R1, B.3.2).
 
-A dictionary does here what the paper has DeepSeek-V3 and people do.
+The thinking is translated into the prompt's language by a dictionary, and the
+answer becomes a sentence. The paper uses DeepSeek-V3 and human annotators.
+`python -m experiments.mini_r1.rewrite SOURCE TARGET`
 """
 
 import pathlib
 import re
 import sys
 
-from experiments.mini_r1 import world
+from experiments.mini_r1 import make_data
 from r1jax import files
 from r1jax.data import record_files
+from r1jax.data.record_files import Record
 from r1jax.rewards import language
 from r1jax.rewards.math import grading
 
-MEANING = {
-  word: n for words in world.NUMBERS.values() for n, word in enumerate(words)
-}
-NUMBER = re.compile('|'.join(map(re.escape, MEANING)))
+VALUES = {}  # word of a language: number
+for words in make_data.NUMBERS.values():
+  VALUES |= {word: n for n, word in enumerate(words)}
+NUMBER = re.compile('|'.join(map(re.escape, VALUES)))
 
 
-def rewrite(record):
+def rewrite(record: Record) -> Record:
+  """The record with a readable response."""
   thought = record['response'].partition('</think>')[0]
-  spoken = language.target(record)
-  numbers = [world.NUMBERS[spoken][MEANING[x]] for x in NUMBER.findall(thought)]
+  target = language.target(record)
+  numbers = [VALUES[word] for word in NUMBER.findall(thought)]
+  translated = ''.join(make_data.NUMBERS[target][n] for n in numbers)
   answer = grading.extract(record['response'])
-  response = world.tagged(''.join(numbers), world.solution(answer, spoken))
+  response = make_data.tagged(translated, make_data.solution(answer, target))
   return record | dict(response=response)
 
 
-def main(source, target):
+def main(source: str, target: str) -> None:
   if pathlib.Path(target).exists():
     print(f'{target} is finished: it was made from {source}')
     return

@@ -1,4 +1,4 @@
-"""Correct and readable responses of R1 for its student (R1, 2.4)."""
+"""Correct and readable responses of R1, for the distilled student (R1, 2.4)."""
 
 from experiments.mini_r1 import sample_dev2
 from experiments.mini_r1.base import ROOT

@@ -1,5 +1,5 @@
-"""Correct responses of R1-Zero, mixed languages and all, for the cold start's
-data (R1, B.3.2)."""
+"""Correct responses of R1-Zero for the cold start, in any mixture of languages
+(R1, B.3.2)."""
 
 from experiments import base as defaults
 from experiments.mini_r1.base import ROOT
@@ -8,7 +8,7 @@ from experiments.mini_r1.base import ROOT
 def get_config():
   config = defaults.get_config('reject')
   config.init = f'{ROOT}/zero/model'
-  config.data = f'{ROOT}/data/cold.jsonl'
+  config.data = f'{ROOT}/data/cold_start.jsonl'
   config.samples = 4
   config.prompts_per_chunk = 64
   config.filters.language = 0.0

@@ -1,4 +1,4 @@
-"""The student's base: the same corpus, two fifths of the parameters."""
+"""The student's base model: the same corpus, two fifths of the parameters."""
 
 from experiments.mini_r1 import base
 

@@ -1,5 +1,5 @@
-"""The same student by RL alone, from the same base and at more compute than
-distillation has: the report's costs show both (R1, F.1)."""
+"""The student trained by RL alone, from the same base model and with more
+compute than distillation: the report has the costs of both (R1, F.1)."""
 
 from experiments.mini_r1 import zero
 from experiments.mini_r1.base import ROOT

@@ -1,5 +1,5 @@
-"""R1-Zero in miniature: pure RL on the base, accuracy and format alone (R1
-section 2.2). Languages may mix, for nothing rewards that they do not."""
+"""R1-Zero in miniature: RL on the base model with accuracy and format rewards
+(R1, section 2.2). The language reward has weight 0: it is only measured."""
 
 from experiments import base as defaults
 from experiments.mini_r1.base import ROOT
@@ -9,7 +9,7 @@ def get_config():
   config = defaults.get_config('rl')
   config.init = f'{ROOT}/base/model'
   config.prompts = f'{ROOT}/data/problems.jsonl'
-  config.eval.data = f'{ROOT}/data/held.jsonl'
+  config.eval.data = f'{ROOT}/data/held_out.jsonl'
   config.steps = 100
   config.micro_batch_size = 256
   config.length_buckets = 1

@@ -1,4 +1,4 @@
-"""Llama-3.1-8B, two of its eight key heads a chip."""
+"""Llama-3.1-8B, with two of its eight key heads on each chip."""
 
 from experiments.pods import rows_4k
 

@@ -1,4 +1,4 @@
-"""Qwen2.5-1.5B, whole on every chip but for its sharded state."""
+"""Qwen2.5-1.5B without tensor parallelism."""
 
 from experiments.pods import rows_4k
 
@@ -7,7 +7,7 @@ def get_config():
   config = rows_4k.get_config()
   config.init = 'Qwen/Qwen2.5-1.5B'
   config.grpo.prompts_per_step = 512
-  config.grpo.minibatches = 2  # of 256 questions, one a chip
+  config.grpo.minibatches = 2  # of 256 prompts, one a chip
   config.micro_batch_size = 256
   config.sample.decode_slots = 16
   return config

@@ -1,4 +1,4 @@
-"""Qwen2.5-32B, each of its eight key heads on a chip of its own."""
+"""Qwen2.5-32B, with one of its eight key heads on each chip."""
 
 from experiments.pods import rows_4k
 

@@ -1,4 +1,4 @@
-"""Qwen2.5-32B with the paper's 32,768 tokens a response, for v5p:8x8x8."""
+"""Qwen2.5-32B with rows of 32,768 tokens as in the paper, for v5p:8x8x8."""
 
 from experiments.pods import qwen2_5_32b
 

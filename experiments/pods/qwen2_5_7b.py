@@ -1,4 +1,4 @@
-"""Qwen2.5-7B, each of its four key heads on a chip of its own."""
+"""Qwen2.5-7B, with one of its four key heads on each chip."""
 
 from experiments.pods import rows_4k
 

@@ -1,8 +1,7 @@
-"""Rehearses the pods' configs, one after the other, into one page.
+"""Runs preflight on the configs for pods, and collects the reports in one page.
 
-`make pods` runs this; every part of the page is what the command above it
-prints. A part that fails is written down as it failed. The page is written anew
-after each part, with those that are to come left out.
+`make pods` runs this. A run that breaks off is on the page with its error. The
+page is written after each run.
 """
 
 import pathlib
@@ -12,18 +11,17 @@ import sys
 from r1jax import files
 
 HEAD = """\
-# What the pods' runs take
+# What the pods' runs need
 
-Made by `make pods`: every table is what the command above it prints, by the
-compiler of TPUs (libtpu 0.0.42.1) on a machine without a TPU. Nothing here ran
-on a TPU: bytes, FLOPs and collectives are the compiler's, seconds are rooflines.
-The share of dead groups and the tokenizer's checks need the model itself, which
-was not there.
+Made by `make pods`: every block is the output of the command in its first line,
+with the TPU compiler (libtpu 0.0.42.1) on a machine without a TPU. Nothing here
+ran on a TPU: bytes, FLOPs and collectives are the compiler's, seconds are those
+of the roofline model. The checks of the tokenizer and of samples need the
+models, which were not on this machine.
 """
 PODS = 'v5e:16x16', 'v5p:4x8x8', 'v6e:16x16'
 MODELS = 'qwen2_5_1_5b', 'qwen2_5_7b', 'llama_3_1_8b', 'qwen2_5_32b'
-RUNS = [
-  *((model, pod) for model in MODELS for pod in PODS),
+EXTRA_RUNS = (
   ('qwen2_5_7b', 'v5e:16x16', '--slices=2', '--config.grpo.minibatches=2'),
   ('qwen2_5_32b_long', 'v5p:8x8x8'),
   (
@@ -32,33 +30,33 @@ RUNS = [
     '--config.sample.max_new_tokens=64512',
     '--config.sample.decode_slots=8',
   ),
-]
+)
 
 
-def main(page):
+def main(page: str) -> None:
+  """Writes the reports to the file `page`."""
+  runs = [(model, pod) for model in MODELS for pod in PODS]
   parts = [HEAD]
-  for model, pod, *more in RUNS:
-    command = [
-      '-m',
-      'r1jax',
-      'preflight',
-      '--config',
-      f'experiments/pods/{model}.py',
-      '--topology',
-      pod,
-      *more,
-    ]
-    print(*command, flush=True)
-    done = subprocess.run(
-      [sys.executable, *command], capture_output=True, text=True
-    )
-    said = done.stdout
-    if 'What wastes' not in said:  # It broke off.
-      said += done.stderr.splitlines()[-1]
-    title = f'{model} on {pod} {" ".join(more)}'.strip()
-    shown = f'$ python {" ".join(command)}\n{said.strip()}'
-    parts.append(f'## {title}\n```\n{shown}\n```\n')
+  for model, pod, *arguments in [*runs, *EXTRA_RUNS]:
+    title = ' '.join([f'{model} on {pod}', *arguments])
+    report = run_preflight(model, pod, arguments)
+    parts.append(f'## {title}\n```\n{report}\n```\n')
     files.write_text(pathlib.Path(page), '\n'.join(parts))
+
+
+def run_preflight(model: str, pod: str, arguments: list[str]) -> str:
+  """The command and its output."""
+  config = f'experiments/pods/{model}.py'
+  command = ['-m', 'r1jax', 'preflight', '--config', config]
+  command += ['--topology', pod, *arguments]
+  print(*command, flush=True)
+  process = subprocess.run(
+    [sys.executable, *command], capture_output=True, text=True
+  )
+  output = process.stdout
+  if 'Checks:' not in output:  # It broke off.
+    output += process.stderr.splitlines()[-1]
+  return f'$ python {" ".join(command)}\n{output.strip()}'
 
 
 if __name__ == '__main__':

@@ -1,8 +1,8 @@
-"""What the pods' runs share: R1-Zero's values with rows of 4,096 tokens.
+"""The base of the configs for pods: R1-Zero with rows of 4,096 tokens.
 
-A rollout is 4,096 samples in 8 updates of 32 questions, as the paper's. Loops
-are compiled once a layer, and read the cache in one window: a second one costs
-a second cache.
+A rollout has 4,096 samples in 8 updates of 32 prompts, as in the paper. One
+layer is compiled for all (compute.scan_decode), and the cache has one window:
+each further window needs a copy of the cache.
 """
 
 from experiments import zero_paper

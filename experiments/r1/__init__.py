@@ -1,19 +1,20 @@
-"""DeepSeek-R1 with the paper's values, a config file a stage, for real models.
+"""DeepSeek-R1 with the values of the paper, one config file a stage, for real
+models. Choices that the paper leaves open and that all stages share:
 
-What the paper leaves open and all stages share:
-- BASE is the dense model that the paper, too, trained by pure RL (B.4.1): there
-  is no mixture of experts here for DeepSeek-V3-Base. One too large for a replica
-  is sharded; `micro` and `parallel.tensor_parallel` are the machine's, to be set on the
-  command line.
-- From the cold start on, prompts are a text without a system prompt (as the
-  model's README advises) that every tokenizer knows, and every response begins
-  with '<think>\\n': records to learn from too, those that think nothing by
-  '<think>\\n\\n</think>'.
-- There is no verifier of programs: leave code out of the RL data.
+- BASE is the dense model that the paper also trained by pure RL (B.4.1), in
+  place of DeepSeek-V3-Base: r1jax has no mixture of experts. A model that does
+  not fit on one device is sharded. Set `micro_batch_size` and
+  `parallel.tensor_parallel` for your machine on the command line.
+- From the cold start on, the prompt is plain text without a system prompt (as
+  the README of DeepSeek-R1 recommends), which every tokenizer encodes. Every
+  response begins with '<think>\\n', also those of training records; records
+  without thoughts begin with '<think>\\n\\n</think>'.
+- Records of code need unit tests, which run in a sandbox.
 
-ROOT/data holds, as jsonl: problems, held, cold, sampled, polite, pairs, judged,
-scenarios, held_all, aime_2024, math_500. ROOT/cold.jsonl are the rewritten
-responses of sample_zero.
+ROOT/data holds these jsonl files: problems, held_out, cold_start,
+rejection_sampling, non_reasoning, preferences, safety_labels, all_scenarios,
+held_out_all, aime_2024, math_500. ROOT/cold_start.jsonl holds the rewritten
+responses of the stage sample_zero.
 """
 
 ROOT = 'runs/r1'

@@ -1,10 +1,11 @@
-"""Dev2, reasoning RL: rules and the share of the question's language, the clip
-at 10 (R1, 3.2.1 and Methods).
+"""Dev2, reasoning RL: rule rewards and the language consistency reward, clip
+range 10 (R1, 3.2.1 and Methods).
 
-Not stated: the number of updates. R1's 80 hours on the machines on which
-R1-Zero's 10,400 took 198 are some 4,200; without the 1,700 of the second RL
-2,500 are left, of which these are six whole terms of the reference. The format
-is what the paper names: the think tags alone.
+The paper does not state the number of updates. Both RL stages of R1 took 80
+hours on the machines on which the 10,400 updates of R1-Zero took 198 hours.
+That is about 4,200 updates, less 1,700 of the second RL stage: 2,500. The
+config takes 2,400, six periods of the reference. The format reward checks the
+think tags alone, as in the paper.
 """
 
 from experiments.r1 import PROMPT, ROOT, zero

@@ -1,6 +1,6 @@
-"""Dev3: SFT of the base, not of Dev2, on the 800k records (R1, B.4.2).
+"""Dev3: SFT of the base model (not of Dev2) on the 800k records (R1, B.4.2).
 
-Of the paper's 2 to 3 epochs 2: twelve thousand updates of 128 rows.
+Of the paper's 2 to 3 epochs it takes 2: 12,574 updates of 128 rows.
 """
 
 from experiments.r1 import ROOT, dev1

@@ -1,5 +1,5 @@
-"""R1-Distill-Llama-8B: SFT alone on the 800k records, batch 64, the cosine
-down to a tenth (R1, B.4.3)."""
+"""R1-Distill-Llama-8B: SFT on the 800k records, batch size 64, cosine schedule
+to a tenth of the learning rate (R1, B.4.3)."""
 
 from experiments.r1 import dev3
 

@@ -1,6 +1,9 @@
-"""Beyond the paper: a distilled student goes on by the reverse KL to its teacher
-on samples of its own. The teacher stands in the reference's place; no reward
-counts, so a question needs no second sample and every update one rollout."""
+"""On-policy distillation, which is not in the paper: a distilled student
+minimises the reverse KL to its teacher on its own samples.
+
+The teacher takes the place of the reference. No reward has weight, so a prompt
+needs one sample, and a rollout has one update.
+"""
 
 from experiments.r1 import ROOT, dev2
 
@@ -8,7 +11,7 @@ from experiments.r1 import ROOT, dev2
 def get_config():
   config = dev2.get_config()
   config.init = f'{ROOT}/distill_qwen_1_5b/model'
-  config.teacher = f'{ROOT}/r1/model'  # of the same tokenizer
+  config.teacher = f'{ROOT}/r1/model'  # with the same tokenizer
   config.steps = 400
   config.rewards = dict(accuracy=0.0, think_format=0.0)
   config.grpo.group_size = 1

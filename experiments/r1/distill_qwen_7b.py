@@ -1,8 +1,9 @@
-"""R1-Distill-Qwen-7B: SFT alone on the 800k records, batch 64, the cosine
-down to a tenth (R1, B.4.3).
+"""R1-Distill-Qwen-7B: SFT on the 800k records, batch size 64, cosine schedule
+to a tenth of the learning rate (R1, B.4.3).
 
-Qwen2.5-Math says that it knows 4,096 positions, and is refused: `init` is a copy
-whose config.json has max_position_embeddings 131,072, as in DeepSeek's release.
+The config.json of Qwen2.5-Math states 4,096 positions, fewer than the records
+have. `init` is a copy with max_position_embeddings 131,072, as in the release
+of DeepSeek-R1-Distill.
 """
 
 from experiments.r1 import dev3

@@ -1,15 +1,15 @@
-"""AIME 2024 as the paper evaluates it: 64 samples a problem, pass@1 and the
-majority of 64 (R1, D.1).
+"""AIME 2024 by the protocol of the paper: 64 samples a problem, pass@1 and the
+majority vote of 64 (R1, D.1).
 
-Temperature 0.6, top-p 0.95 and 32,768 tokens are the stage's defaults. R1-Zero
-is asked by its own prompt: --config.prompt.template=r1_zero
+Temperature 0.6, top-p 0.95 and 32,768 tokens are the defaults of the stage.
+R1-Zero needs its own prompt: --config.prompt.template=r1_zero
 --config.prompt.prefill= --config.format=format
 """
 
 from experiments import base
 from experiments.r1 import COMPUTE, PARALLEL, PROMPT, ROOT
 
-ASK = (
+INSTRUCTION = (
   '\nPlease reason step by step, and put your final answer within \\boxed{}.'
 )
 
@@ -23,7 +23,7 @@ def get_config():
   config.format = 'think_format'
   config.prompt.update(PROMPT)
   config.prompt.template = PROMPT['template'].replace(
-    '{question}', '{question}' + ASK
+    '{question}', '{question}' + INSTRUCTION
   )
   config.compute.update(COMPUTE)
   config.parallel.update(PARALLEL)

@@ -1,4 +1,4 @@
-"""MATH-500 as the paper evaluates it: 16 samples a problem (R1, D.1)."""
+"""MATH-500 by the protocol of the paper: 16 samples a problem (R1, D.1)."""
 
 from experiments.r1 import ROOT, evaluate
 

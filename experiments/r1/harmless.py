@@ -6,7 +6,7 @@ from experiments.r1 import ROOT, helpful
 
 def get_config():
   config = helpful.get_config()
-  config.data = f'{ROOT}/data/judged.jsonl'
+  config.data = f'{ROOT}/data/safety_labels.jsonl'
   config.kind = 'pointwise'
   config.part = 'response'
   return config

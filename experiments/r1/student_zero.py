@@ -1,5 +1,5 @@
-"""Qwen2.5-32B-Zero, to which the distilled 32B is compared: pure RL for more
-than 10,000 updates at 2e-6 (R1, B.4.1 and F.1)."""
+"""Qwen2.5-32B-Zero, the baseline of the distilled 32B model: pure RL for more
+than 10,000 updates with learning rate 2e-6 (R1, B.4.1 and F.1)."""
 
 from experiments.r1 import zero
 

@@ -1,24 +1,33 @@
-r"""What the verifier of mathematics is measured on: answers that say what the
-gold says, and near misses that do not.
+r"""The test cases of the math verifier.
 
-The rules that the table judges by: one final answer counts, after the thinking,
-within the last <answer> where there are tags; several boxes must agree. A
-missing unit is forgiven, a wrong one is not. 0.3333 is not 1/3, but a gold of
-three decimals or more may be a rounded number, and an answer that rounds to it
-counts. 50% is 50% and 0.5; a missing sign is forgiven above 1. `x =` before a
-value is forgiven where one side has none. Tuples are ordered, sets are not; the
-brackets of intervals matter. Equations are equal up to swapped sides and a
-factor, x > 3 is (3, \infty).
+Conventions: the final answer comes after the thinking, within the last <answer>
+if there are tags; several boxes must be equal. A missing unit is accepted, a
+wrong one is not. 0.3333 is not 1/3, but a gold with three or more decimals may
+be a rounded number, and an answer that rounds to it is equal. 50% equals 50%
+and 0.5; a missing sign is accepted above 1. `x =` before a value may be missing on
+one side. Tuples are ordered, sets are not; the brackets of intervals matter.
+Equations are equal up to swapped sides and a factor, x > 3 equals (3, \infty).
 
-cases.jsonl is a second table by the same rules, written by one who had not seen
-the verifier's code, and measured apart. Its first measure, before the verifier's
-author had seen it: 1 false accept of 883, 19 false rejects of 632.
+cases.jsonl is a second table with the same conventions. Its author had not seen
+the verifier's code. The first measurement on it had 1 false accept of 883 and
+19 false rejects of 632.
 """
 
 import json
 import pathlib
+from typing import NamedTuple
 
-# kind: [(gold, answers that are equal, answers that are not)]
+
+class Case(NamedTuple):
+  """A response, and whether its answer equals the gold."""
+
+  kind: str
+  response: str
+  gold: str
+  is_equal: bool
+
+
+# kind: [(gold, equal answers, unequal answers)]
 BOXED = {
   'integers': [
     (
@@ -508,7 +517,7 @@ BOXED = {
 }
 
 FIVE = r'\boxed{5}'
-# (what is tried, response, gold, whether it counts)
+# (description, response, gold, whether the response is correct)
 RESPONSES = [
   ('one box', f'<think>2+3</think><answer>{FIVE}</answer>', '5', True),
   ('one box without tags', f'So the sum is {FIVE}.', '5', True),
@@ -566,7 +575,7 @@ RESPONSES = [
   ('the gold in other words', 'gold answer: 5 5 5', '5', False),
 ]
 
-# Answers that must cost little, whatever is said of them; the gold is \sqrt2.
+# Unequal answers that must be rejected quickly; the gold is \sqrt2.
 HOSTILE = {
   'power tower': '9^{9^{9^{9^9}}}',
   'power tower, plain': '9^9^9^9^9^9^9',
@@ -596,59 +605,49 @@ HOSTILE = {
 }
 
 
-def more():
-  """[(kind, answer, gold, whether it is equal)] of another hand, in more.jsonl:
-  with some of them the verifier was mended."""
-  path = pathlib.Path(__file__).with_name('more.jsonl')
-  rows = map(json.loads, path.read_text(encoding='utf-8').splitlines())
-  return [(x['kind'], x['answer'], x['gold'], x['equal']) for x in rows]
-
-
-def response(answer):
-  """An answer as a model gives it."""
+def response(answer: str) -> str:
+  """A response with the answer in a box."""
   return f'<think>Let me see.</think>\n<answer>\\boxed{{{answer}}}</answer>'
 
 
-def cases():
-  """[(kind, response, gold, whether it is equal)]."""
-  found = [
-    (kind, response(answer), gold, is_equal)
-    for kind, groups in BOXED.items()
-    for gold, *answers in groups
-    for is_equal, many in zip((True, False), answers)
-    for answer in many
-  ]
-  found += [
-    ('responses', text, gold, counts) for _, text, gold, counts in RESPONSES
-  ]
-  found += [
-    (kind, response(answer), gold, is_equal)
-    for kind, answer, gold, is_equal in more()
-  ]
-  return found + [
-    ('hostile', response(text), r'\sqrt2', False) for text in HOSTILE.values()
-  ]
+def cases() -> list[Case]:
+  """The cases of this file and of more.jsonl. Some of them were used to improve
+  the verifier."""
+  found = []
+  for kind, groups in BOXED.items():
+    for gold, equal, unequal in groups:
+      found += [Case(kind, response(x), gold, True) for x in equal]
+      found += [Case(kind, response(x), gold, False) for x in unequal]
+  for _, text, gold, is_correct in RESPONSES:
+    found.append(Case('responses', text, gold, is_correct))
+  for row in _read('more.jsonl'):
+    text = response(row['answer'])
+    found.append(Case(row['kind'], text, row['gold'], row['equal']))
+  for text in HOSTILE.values():
+    found.append(Case('hostile', response(text), r'\sqrt2', False))
+  return found
 
 
-def blind():
-  """cases.jsonl in the shape of cases()."""
-  path = pathlib.Path(__file__).with_name('cases.jsonl')
-  rows = [json.loads(line) for line in path.read_text('utf-8').splitlines()]
-  return [
-    (
-      row['kind'],
-      _spelled(answer) if 'whole' in row else response(_spelled(answer)),
-      row['gold'],
-      is_equal,
-    )
-    for row in rows
-    for is_equal in (True, False)
-    for answer in row['equal' if is_equal else 'unequal']
-  ]
+def blind() -> list[Case]:
+  """The cases of cases.jsonl."""
+  found = []
+  for row in _read('cases.jsonl'):
+    for key, is_equal in ('equal', True), ('unequal', False):
+      for answer in row[key]:
+        text = _expand(answer)
+        text = text if 'whole' in row else response(text)
+        found.append(Case(row['kind'], text, row['gold'], is_equal))
+  return found
 
 
-def _spelled(answer):
-  """Long ones are written as [piece, times, piece, times, …]."""
+def _read(name):
+  path = pathlib.Path(__file__).with_name(name)
+  lines = path.read_text(encoding='utf-8').splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def _expand(answer):
+  """Long answers are lists [piece, count, piece, count, ...]."""
   if isinstance(answer, str):
     return answer
   return ''.join(map(lambda piece, n: piece * n, answer[::2], answer[1::2]))

@@ -1,4 +1,5 @@
-"""Cold start: the base on GSM8K's own solutions (R1, 2.3.1 and B.4.2)."""
+"""Dev1, the cold start: SFT of the base model on the solutions of GSM8K (R1,
+2.3.1 and B.4.2)."""
 
 from experiments import base
 from experiments.word_problems import BASE, COMPUTE, PROMPT, ROOT
@@ -7,7 +8,7 @@ from experiments.word_problems import BASE, COMPUTE, PROMPT, ROOT
 def get_config():
   config = base.get_config('sft')
   config.init = BASE
-  config.data = f'{ROOT}/data/cold.jsonl'
+  config.data = f'{ROOT}/data/cold_start.jsonl'
   config.epochs = 1
   config.batch_size = 16
   config.micro_batch_size = 8

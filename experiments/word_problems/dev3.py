@@ -1,4 +1,5 @@
-"""SFT of the base on what the reasoning RL's checkpoint found (R1, B.3.3)."""
+"""Dev3: SFT of the base model on the records of rejection sampling (R1,
+B.3.3)."""
 
 from experiments.word_problems import ROOT, dev1
 

@@ -1,9 +1,9 @@
-"""The base, asked in a form that it can follow: two solved problems first and
-an opened <think>, for without them it puts no answer into tags."""
+"""Evaluation of the base model with two solved problems in the prompt and an
+opened <think>: without them it never puts its answer into tags."""
 
 from experiments.word_problems import BASE, evaluate
 
-PRIMER = r"""Question: Tom had 7 apples and bought 5 more. How many apples does Tom have now?
+FEW_SHOT = r"""Question: Tom had 7 apples and bought 5 more. How many apples does Tom have now?
 <think>
 Tom had 7 apples. He bought 5 more. 7 + 5 = 12.
 </think>
@@ -22,7 +22,7 @@ Question: {question}
 def get_config():
   config = evaluate.get_config()
   config.init = BASE
-  config.prompt.template = PRIMER
+  config.prompt.template = FEW_SHOT
   config.prompt.prefill = '<think>\n'
   config.prompt.stop_strings = ('</answer>', ' </answer>')
   config.prompt.max_len = 330

@@ -1,4 +1,4 @@
-"""The second RL, from Dev3 (R1, 3.2.2), with another seed."""
+"""R1: the second RL run, from Dev3 and with another seed (R1, 3.2.2)."""
 
 from experiments.word_problems import ROOT, dev2
 

@@ -1,8 +1,8 @@
-"""A GGUF file read as if it were a Hugging Face directory: config.json's keys,
+"""Reads a GGUF file as a Hugging Face directory: the keys of config.json,
 tensors by their Hugging Face names, and the tokenizer."""
 
-import functools
 import math
+import pathlib
 import re
 
 import gguf
@@ -11,6 +11,9 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from r1jax import errors
+from r1jax.checkpoints.tokenization import HFTokenizer
+from r1jax.checkpoints.tokenizer_settings import Settings
+from r1jax.data.tokenizer_protocol import Tokenizer
 
 ARCHITECTURES = dict(
   llama='LlamaForCausalLM', qwen2='Qwen2ForCausalLM', qwen3='Qwen3ForCausalLM'
@@ -31,96 +34,102 @@ NAMES = dict(
   ffn_up='mlp.up_proj',
   ffn_down='mlp.down_proj',
 )
+HEADS = dict(q_proj='num_attention_heads', k_proj='num_key_value_heads')
+ROPE_FACTORS = 'rope_freqs.weight'
 CONTROL, USER_DEFINED, UNUSED = 3, 4, 5  # of tokenizer.ggml.token_type
-SPECIAL = dict(
+SPECIAL_TOKENS = dict(
   bos_token='bos', eos_token='eos', unk_token='unknown', pad_token='padding'
 )
-WORDS = (
+# How Llama 3 and Qwen split text; they differ in DIGITS.
+SPLIT_PATTERN = (
   r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS|"
   r' ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+'
 )
-# Llama 3.1 to 3.3: a GGUF file has the factors that follow from these, and
-# not these.
-LOW_FREQ_FACTOR, HIGH_FREQ_FACTOR, ORIGINAL_MAX_LEN = 1.0, 4.0, 8192
+PRE_TOKENIZERS = 'llama-bpe', 'qwen2', 'smollm'
+# Of Llama 3.1 to 3.3. GGUF files have only the factors that follow from these.
+LLAMA3 = dict(
+  rope_type='llama3',
+  low_freq_factor=1.0,
+  high_freq_factor=4.0,
+  original_max_position_embeddings=8192,
+)
 
 
-def read(path):
-  """(config, tensors, tokenizer): config.json's keys; name -> (shape, function
-  to read); (tokenizers.Tokenizer, the settings beside it), or None."""
-  try:
-    reader = gguf.GGUFReader(path)
-    metadata = {key: f.contents() for key, f in reader.fields.items()}
-    found = {t.name: t for t in reader.tensors}
-  except Exception as error:  # the package lets out whatever comes
+class GgufReader:
+  """The model in a GGUF file. Arrays are read by `read`, not before."""
+
+  def __init__(self, path: pathlib.Path):
+    with errors.explained(f'{path} is not a complete GGUF file'):
+      reader = gguf.GGUFReader(path)
+      metadata = {key: f.contents() for key, f in reader.fields.items()}
+      tensors = {tensor.name: tensor for tensor in reader.tensors}
+    if metadata.get('split.count', 1) > 1:
+      raise errors.UserError(
+        f'{path} is one of several parts: join them by llama-gguf-split --merge'
+      )
+    self.path, self._metadata = path, metadata
+    self.config = _config(path, metadata, tensors)  # the keys of config.json
+    tensors.pop(ROPE_FACTORS, None)
+    self._tensors = {_hf_name(name): x for name, x in tensors.items()}
+    self.shapes: dict[str, tuple[int, ...]] = {}
+    for name, tensor in self._tensors.items():
+      self.shapes[name] = tuple(tensor.shape[::-1].tolist())
+
+  def read(self, name: str) -> np.ndarray:
+    """The array of a tensor, dequantized to float32."""
+    tensor = self._tensors[name]
+    with errors.explained(f'{self.path}, {name}', NotImplementedError):
+      array = gguf.dequantize(tensor.data, tensor.tensor_type)
+    key = HEADS.get(name.split('.')[-2])
+    if self._metadata['general.architecture'] != 'llama' or key is None:
+      return array
+    # The two of a rotary pair are neighbours in the file; Hugging Face has the
+    # first of all pairs before the second.
+    pairs = array.reshape(self.config[key], -1, 2, *array.shape[1:])
+    return pairs.swapaxes(1, 2).reshape(array.shape)
+
+  def tokenizer(self) -> Tokenizer | None:
+    """The tokenizer; None if the file has none."""
+    return _tokenizer(self.path, self._metadata)
+
+
+def _hf_name(name):
+  """blk.N.NAME.weight and NAME.weight with Hugging Face's name."""
+  match = re.fullmatch(r'(?:blk\.(\d+)\.)?(.*?)(\.\w+)?', name)
+  layer, kind, suffix = match.groups(default='')
+  prefix = f'model.layers.{layer}.' if layer else ''
+  return f'{prefix}{NAMES.get(kind, kind)}{suffix}'
+
+
+def _config(path, metadata, tensors):
+  arch = metadata.get('general.architecture')
+  if arch not in ARCHITECTURES:
     raise errors.UserError(
-      f'{path} is not a whole GGUF file, download it again ({error!r})'
-    ) from error
-  if metadata.get('split.count', 1) > 1:
-    raise errors.UserError(
-      f'{path} is one part of several: join them with llama-gguf-split --merge'
-    )
-  config = _config(path, metadata, found)
-  found.pop('rope_freqs.weight', None)
-  heads = dict(
-    attn_q=config['num_attention_heads'], attn_k=config['num_key_value_heads']
-  )
-  tensors = {}
-  for name, tensor in found.items():
-    block, kind, end = re.fullmatch(
-      r'(blk\.\d+\.)?(.*?)(\.\w+)?', name
-    ).groups()
-    turned = metadata['general.architecture'] == 'llama' and kind in heads
-    full = f'{block or ""}{NAMES.get(kind, kind)}{end or ""}'
-    tensors[full.replace('blk.', 'model.layers.')] = (
-      tuple(tensor.shape[::-1].tolist()),
-      functools.partial(_array, path, tensor, heads[kind] if turned else 0),
-    )
-  return config, tensors, _tokenizer(path, metadata)
-
-
-def _array(path, tensor, heads):
-  """The tensor in float32; of a llama's queries and keys the rotary pairs,
-  neighbours in the file, become halves as Hugging Face has them."""
-  try:
-    array = gguf.dequantize(tensor.data, tensor.tensor_type)
-  except NotImplementedError as error:
-    raise errors.UserError(f'{path}, {tensor.name}: {error}') from error
-  if not heads:
-    return array
-  pairs = array.reshape(heads, -1, 2, *array.shape[1:])
-  return pairs.swapaxes(1, 2).reshape(array.shape)
-
-
-def _config(path, metadata, found):
-  kind = metadata.get('general.architecture')
-  if kind not in ARCHITECTURES:
-    raise errors.UserError(
-      f'{path} holds a {kind!r} model; r1jax reads {", ".join(ARCHITECTURES)}'
+      f'{path} holds a {arch!r} model; r1jax reads {", ".join(ARCHITECTURES)}'
     )
 
   def value(key, default=None):
-    x = metadata.get(f'{kind}.{key}', default)
+    x = metadata.get(f'{arch}.{key}', default)
     if not isinstance(x, (int, float)) or x <= 0:
       raise errors.UserError(
-        f'{path}: the key {kind}.{key} is {x!r}, not a number above 0'
+        f'{path}: the key {arch}.{key} is {x!r}, not a number above 0'
       )
-    # 9.999999747378752e-06 is how float32 writes 1e-05.
+    # The shortest decimal of a float32: 1e-05, not 9.999999747378752e-06.
     return float(str(np.float32(x))) if isinstance(x, float) else x
 
   width, heads = value('embedding_length'), value('attention.head_count')
   head_dim = value('attention.key_length', max(width // heads, 1))
-  scaling = metadata.get(f'{kind}.rope.scaling.type', 'none')
+  scaling = metadata.get(f'{arch}.rope.scaling.type', 'none')
   if scaling != 'none' or value('rope.dimension_count', head_dim) != head_dim:
     raise errors.UserError(
-      f'{path}: rotary positions that are scaled ({scaling}) or partial are '
-      'not supported'
+      f'{path}: scaled ({scaling}) or partial rotary embedding is not supported'
     )
-  if 'token_embd.weight' not in found:
+  if 'token_embd.weight' not in tensors:
     raise errors.UserError(f'{path} lacks the tensor token_embd.weight')
   theta = value('rope.freq_base', 10000.0)
-  config = dict(
-    architectures=[ARCHITECTURES[kind]],
-    vocab_size=int(found['token_embd.weight'].shape[-1]),
+  return dict(
+    architectures=[ARCHITECTURES[arch]],
+    vocab_size=int(tensors['token_embd.weight'].shape[-1]),
     hidden_size=width,
     num_hidden_layers=value('block_count'),
     num_attention_heads=heads,
@@ -129,97 +138,78 @@ def _config(path, metadata, found):
     intermediate_size=value('feed_forward_length'),
     rms_norm_eps=value('attention.layer_norm_rms_epsilon'),
     rope_theta=theta,
+    rope_scaling=_rope_scaling(path, tensors, theta),
     max_position_embeddings=value('context_length'),
-    tie_word_embeddings='output.weight' not in found,
+    tie_word_embeddings='output.weight' not in tensors,
   )
-  if 'rope_freqs.weight' in found:
-    factors = np.asarray(found['rope_freqs.weight'].data, np.float32)
-    config['rope_scaling'] = _rope_scaling(path, factors, theta)
-  return config
 
 
-def _rope_scaling(path, factors, theta):
-  """Llama 3's scaling, read back from the factor of each frequency."""
+def _rope_scaling(path, tensors, theta):
+  """Llama 3's rope_scaling from the factor of each frequency."""
+  if ROPE_FACTORS not in tensors:
+    return None
+  factors = np.asarray(tensors[ROPE_FACTORS].data, np.float32)
   factor = float(factors.max())
+  low, high = LLAMA3['low_freq_factor'], LLAMA3['high_freq_factor']
   freq = theta ** (-np.arange(len(factors)) / len(factors))
-  turns = ORIGINAL_MAX_LEN * freq / (2 * math.pi)
-  span = HIGH_FREQ_FACTOR - LOW_FREQ_FACTOR
-  smooth = np.clip((turns - LOW_FREQ_FACTOR) / span, 0, 1)
+  rotations = LLAMA3['original_max_position_embeddings'] * freq / (2 * math.pi)
+  smooth = np.clip((rotations - low) / (high - low), 0, 1)
   if not np.allclose(factors, 1 / ((1 - smooth) / factor + smooth), 1e-4):
     raise errors.UserError(
       f'{path}: its rope factors are not those of Llama 3.1 to 3.3'
     )
-  return dict(
-    rope_type='llama3',
-    factor=factor,
-    low_freq_factor=LOW_FREQ_FACTOR,
-    high_freq_factor=HIGH_FREQ_FACTOR,
-    original_max_position_embeddings=ORIGINAL_MAX_LEN,
-  )
-
-
-def _words(digits):
-  """Llama 3's and Qwen's cut into words; they differ in how digits group."""
-  split = pre_tokenizers.Split(
-    tokenizers.Regex(WORDS.replace('DIGITS', digits)), 'isolated'
-  )
-  level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-  return pre_tokenizers.Sequence([split, level])
+  return LLAMA3 | dict(factor=factor)
 
 
 def _tokenizer(path, metadata):
-  if 'tokenizer.ggml.model' not in metadata:
-    return None
-
   def get(key):
     return metadata.get(f'tokenizer.ggml.{key}')
 
-  splitters = {
-    'llama-bpe': _words(r'\p{N}{1,3}'),
-    'qwen2': _words(r'\p{N}'),
-    'smollm': pre_tokenizers.Sequence(
-      [
-        pre_tokenizers.Digits(individual_digits=True),
-        pre_tokenizers.ByteLevel(add_prefix_space=False),
-      ]
-    ),
-  }
-  kind, pre = get('model'), get('pre')
-  if kind != 'gpt2' or pre not in splitters:
+  model, pre = get('model'), get('pre')
+  if model is None:
+    return None
+  if model != 'gpt2' or pre not in PRE_TOKENIZERS:
     raise errors.UserError(
-      f'{path} has a tokenizer of kind {kind!r}, {pre!r}; r1jax reads gpt2 of '
-      f'kind {", ".join(splitters)}: take the model as a Hugging Face directory'
+      f'{path} has a tokenizer of kind {model!r}, {pre!r}; r1jax reads gpt2 and '
+      f'{", ".join(PRE_TOKENIZERS)}: use the Hugging Face directory instead'
     )
   tokens, types = get('tokens') or [], get('token_type') or []
-  try:
+  special_tokens = {}
+  with errors.explained(f"{path}: the tokenizer's lists contradict each other"):
     vocab = {t: i for i, t in enumerate(tokens) if types[i] != UNUSED}
     merges = [tuple(merge.split(' ')) for merge in get('merges')]
     bpe = models.BPE(vocab, merges, ignore_merges=pre == 'llama-bpe')
-    names = {
-      name: tokens[get(f'{key}_token_id')]
-      for name, key in SPECIAL.items()
-      if get(f'{key}_token_id') is not None
-    }
-  except Exception as error:  # tokenizers raises nothing narrower
-    raise errors.UserError(
-      f'{path}: the lists of its tokenizer do not fit together ({error!r})'
-    ) from error
+    for name, key in SPECIAL_TOKENS.items():
+      if get(f'{key}_token_id') is not None:
+        special_tokens[name] = tokens[get(f'{key}_token_id')]
   backend = tokenizers.Tokenizer(bpe)
   if pre == 'qwen2':
     backend.normalizer = tokenizers.normalizers.NFC()
-  backend.pre_tokenizer, backend.decoder = splitters[pre], decoders.ByteLevel()
-  for kind, special in ((CONTROL, True), (USER_DEFINED, False)):
-    added = [
-      tokenizers.AddedToken(token, normalized=False, special=special)
-      for token, i in vocab.items()
-      if types[i] == kind
-    ]
-    backend.add_tokens(added)
+  backend.pre_tokenizer = _pre_tokenizer(pre)
+  backend.decoder = decoders.ByteLevel()
+  for kind in (CONTROL, USER_DEFINED):
+    added = [token for token, i in vocab.items() if types[i] == kind]
+    options = dict(normalized=False, special=kind == CONTROL)
+    backend.add_tokens([tokenizers.AddedToken(t, **options) for t in added])
   add_bos = get('add_bos_token')
-  ends = (get('eos_token_id'), get('eot_token_id'))
-  return backend, dict(
-    names=names,
-    eos_ids=tuple(i for i in ends if i is not None),
+  eos_ids = get('eos_token_id'), get('eot_token_id')
+  settings = Settings(
+    special_tokens=special_tokens,
+    eos_ids=tuple(i for i in eos_ids if i is not None),
     chat_template=metadata.get('tokenizer.chat_template'),
     add_bos=pre == 'llama-bpe' if add_bos is None else add_bos,
   )
+  return HFTokenizer(backend, settings)
+
+
+def _pre_tokenizer(pre):
+  if pre == 'smollm':
+    split = pre_tokenizers.Digits(individual_digits=True)
+  else:
+    digits = r'\p{N}{1,3}' if pre == 'llama-bpe' else r'\p{N}'
+    pattern = tokenizers.Regex(SPLIT_PATTERN.replace('DIGITS', digits))
+    split = pre_tokenizers.Split(pattern, 'isolated')
+  byte_level = pre_tokenizers.ByteLevel(
+    add_prefix_space=False, use_regex=pre == 'smollm'
+  )
+  return pre_tokenizers.Sequence([split, byte_level])

@@ -2,11 +2,10 @@
 names on the hub) into params and back."""
 
 import dataclasses
-import functools
-import json
 import os
 import pathlib
 import shutil
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,159 +13,158 @@ import safetensors.numpy
 
 from r1jax import errors
 from r1jax.checkpoints import gguf_file, hf_files, tokenization
+from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.models import hf_config, transformer
+from r1jax.models.transformer import ModelConfig
 
-DTYPES = ('float32', 'bfloat16', 'float16')
-WRITTEN = {
-  'config.json',
-  'generation_config.json',
-  'model.safetensors',
-  'reward.json',
-  'tokenizer.json',
-  'tokenizer.model',
-  'tokenizer_config.json',
-}
+Path = str | os.PathLike[str]
 
 
-def load(path, dtype='float32'):
-  """(params, cfg, tokenizer) of a directory, a GGUF file or a name ORG/NAME.
+class _Tensor(NamedTuple):
+  """A Hugging Face tensor and its place in params (see _view)."""
 
-  params are numpy arrays of `dtype` in host memory: whoever uses them places
-  them. The tokenizer is None where the checkpoint has none.
-  """
-  if dtype not in DTYPES:
-    raise errors.UserError(
-      f'{dtype!r} is no dtype of weights: take one of {", ".join(DTYPES)}'
-    )
+  name: str
+  shape: tuple[int, ...]
+  leaf: str
+  index: Any = ...
+  axes: tuple[int, int] = (0, 0)  # moved from, to
+  layer: int | None = None  # None: the leaf is not one of params['layers']
+
+
+def load(path: Path) -> tuple[dict, ModelConfig, Tokenizer | None]:
+  """(params, cfg, tokenizer) of a directory, a GGUF file, or a name ORG/NAME on
+  the hub; params are float32 numpy arrays in host memory."""
   source = pathlib.Path(path)
   if not source.exists():
     source = hf_files.download(str(path))
+  reader: hf_files.SafetensorsReader | gguf_file.GgufReader
   if source.is_dir():
     config = hf_files.read_json(source / 'config.json')
-    tensors, tok = hf_files.tensors(source), tokenization.load(source)
+    reader = hf_files.SafetensorsReader(source)
+    tokenizer = tokenization.load(source)
   else:
-    config, tensors, words = gguf_file.read(source)
-    tok = words and tokenization.HFTokenizer(
-      words[0], tokenization.Settings(**words[1])
-    )
+    reader = gguf_file.GgufReader(source)
+    config, tokenizer = reader.config, reader.tokenizer()
   cfg = hf_config.model_config(config, source)
-  if tok and tok.vocab_size > cfg.vocab_size:
-    raise errors.UserError(
-      f'{source}: its tokenizer has {tok.vocab_size} ids, its model only '
-      f'{cfg.vocab_size}'
-    )
-  if tok:
-    cfg = dataclasses.replace(cfg, real_vocab=tok.vocab_size)
-  return _read_params(source, tensors, cfg, dtype), cfg, tok
+  if tokenizer:
+    if tokenizer.vocab_size > cfg.vocab_size:
+      raise errors.UserError(
+        f'{source}: its tokenizer has {tokenizer.vocab_size} ids, its model '
+        f'only {cfg.vocab_size}'
+      )
+    cfg = dataclasses.replace(cfg, real_vocab=tokenizer.vocab_size)
+  return _read_params(source, reader, cfg), cfg, tokenizer
 
 
-def save(path, params, cfg, tok=None, reward=None):
-  """Write a directory that transformers opens, beside `path`, then rename.
-
-  `reward` is what reward.json holds, which says what a score means.
-  """
+def save(
+  path: Path,
+  params: dict,
+  cfg: ModelConfig,
+  tokenizer: Tokenizer | None = None,
+  reward: dict | None = None,
+) -> None:
+  """Writes a directory that transformers opens; it appears when it is complete.
+  `reward` is the content of reward.json (see rewards/reward_model.py)."""
   path = pathlib.Path(path).absolute()
-  if path.exists() and (
-    not path.is_dir() or {p.name for p in path.iterdir()} - WRITTEN
-  ):
-    raise errors.UserError(
-      f'{path} holds more than an exported model: choose another directory'
-    )
-  new, old = (path.with_name(f'.{path.name}.{end}') for end in ('new', 'old'))
-  for rest in (new, old):
-    shutil.rmtree(rest, ignore_errors=True)
+  if path.is_file() or (path.exists() and any(path.iterdir())):
+    raise errors.UserError(f'{path} is not empty: choose another directory')
+  new = path.with_name(f'.{path.name}.new')
+  shutil.rmtree(new, ignore_errors=True)  # of a run that was killed here
   new.mkdir(parents=True)
   params = jax.tree.map(np.asarray, params)
-
-  def write(name, value):
-    (new / name).write_text(json.dumps(value, indent=2) + '\n')
-
-  write('config.json', hf_config.config_json(cfg, params['embed'].dtype, tok))
-  arrays = {
-    name: np.ascontiguousarray(view(params)).reshape(shape)
-    for name, shape, view in tensors_of(cfg)
-  }
+  eos_ids = tokenizer.eos_ids if tokenizer else None
+  config = hf_config.config_json(cfg, params['embed'].dtype, eos_ids)
+  hf_files.write_json(new / 'config.json', config)
+  arrays = {}
+  for tensor in _tensors(cfg):
+    array = np.ascontiguousarray(_view(params, tensor))
+    arrays[tensor.name] = array.reshape(tensor.shape)
   safetensors.numpy.save_file(
     arrays, new / 'model.safetensors', metadata=dict(format='pt')
   )
-  if tok:
-    tok.save(new)
-    write('generation_config.json', dict(eos_token_id=list(tok.eos_ids)))
+  if tokenizer:
+    tokenizer.save(new)
+    generation = dict(eos_token_id=tokenizer.eos_ids)
+    hf_files.write_json(new / 'generation_config.json', generation)
   if reward:
-    write('reward.json', reward)
-  if path.exists():
-    os.rename(path, old)
+    hf_files.write_json(new / 'reward.json', reward)
   os.rename(new, path)
-  shutil.rmtree(old, ignore_errors=True)
 
 
-def tensors_of(cfg):
-  """(name, shape, view) of each Hugging Face tensor: view(params) is the part
-  of params it fills, its axes in order but heads and channels apart."""
+def _tensors(cfg):
+  """The Hugging Face tensors of a model, and where each is in params."""
   D, C, F, V = cfg.width, cfg.head_dim, cfg.ffn, cfg.vocab_size
-  G, HC, KC = cfg.heads // cfg.kv_heads, cfg.heads * C, cfg.kv_heads * C
-  same, first_last, last_first = (0, 0), (0, -1), (-1, 0)
-  q, k, v = np.s_[:, :, :G], np.s_[:, :, G], np.s_[:, :, G + 1]
-  rows = [
-    ('input_layernorm.weight', (D,), 'norm1', ..., same),
-    ('self_attn.q_proj.weight', (HC, D), 'qkv', q, first_last),
-    ('self_attn.k_proj.weight', (KC, D), 'qkv', k, first_last),
-    ('self_attn.v_proj.weight', (KC, D), 'qkv', v, first_last),
-    ('self_attn.o_proj.weight', (D, HC), 'out', ..., last_first),
-    ('post_attention_layernorm.weight', (D,), 'norm2', ..., same),
-    ('mlp.gate_proj.weight', (F, D), 'gate_up', np.s_[:, 0], first_last),
-    ('mlp.up_proj.weight', (F, D), 'gate_up', np.s_[:, 1], first_last),
-    ('mlp.down_proj.weight', (D, F), 'down', ..., first_last),
+  yield _Tensor('model.embed_tokens.weight', (V, D), 'embed')
+  yield _Tensor('model.norm.weight', (D,), 'norm')
+  if not cfg.tie_embeddings:
+    yield _Tensor('lm_head.weight', (V, D), 'head')
+  if cfg.score:
+    yield _Tensor('score.weight', (1, D), 'score')
+  # Each key head of qkv has its query heads first, then the key and the value.
+  q_rows, kv_rows = cfg.heads * C, cfg.kv_heads * C
+  query, key, value = np.s_[:, :, :-2], np.s_[:, :, -2], np.s_[:, :, -1]
+  to_last, to_first = (0, -1), (-1, 0)
+  tensors = [
+    _Tensor('input_layernorm.weight', (D,), 'norm1'),
+    _Tensor('self_attn.q_proj.weight', (q_rows, D), 'qkv', query, to_last),
+    _Tensor('self_attn.k_proj.weight', (kv_rows, D), 'qkv', key, to_last),
+    _Tensor('self_attn.v_proj.weight', (kv_rows, D), 'qkv', value, to_last),
+    _Tensor('self_attn.o_proj.weight', (D, q_rows), 'out', ..., to_first),
+    _Tensor('post_attention_layernorm.weight', (D,), 'norm2'),
+    _Tensor('mlp.gate_proj.weight', (F, D), 'gate_up', np.s_[:, 0], to_last),
+    _Tensor('mlp.up_proj.weight', (F, D), 'gate_up', np.s_[:, 1], to_last),
+    _Tensor('mlp.down_proj.weight', (D, F), 'down', ..., to_last),
   ]
   if cfg.qkv_bias:
-    rows += [
-      ('self_attn.q_proj.bias', (HC,), 'qkv_bias', q[1:], same),
-      ('self_attn.k_proj.bias', (KC,), 'qkv_bias', k[1:], same),
-      ('self_attn.v_proj.bias', (KC,), 'qkv_bias', v[1:], same),
+    tensors += [
+      _Tensor('self_attn.q_proj.bias', (q_rows,), 'qkv_bias', query[1:]),
+      _Tensor('self_attn.k_proj.bias', (kv_rows,), 'qkv_bias', key[1:]),
+      _Tensor('self_attn.v_proj.bias', (kv_rows,), 'qkv_bias', value[1:]),
     ]
   if cfg.qk_norm:
-    rows += [
-      ('self_attn.q_norm.weight', (C,), 'q_norm', ..., same),
-      ('self_attn.k_norm.weight', (C,), 'k_norm', ..., same),
+    tensors += [
+      _Tensor('self_attn.q_norm.weight', (C,), 'q_norm'),
+      _Tensor('self_attn.k_norm.weight', (C,), 'k_norm'),
     ]
-  yield 'model.embed_tokens.weight', (V, D), lambda p: p['embed']
-  yield 'model.norm.weight', (D,), lambda p: p['norm']
-  if not cfg.tie_embeddings:
-    yield 'lm_head.weight', (V, D), lambda p: p['head']
-  if cfg.score:
-    yield 'score.weight', (1, D), lambda p: p['score']
-  for n in range(cfg.layers):
-    for name, shape, *where in rows:
-      view = functools.partial(_layer_view, n, *where)
-      yield f'model.layers.{n}.{name}', shape, view
+  for layer in range(cfg.layers):
+    for tensor in tensors:
+      name = f'model.layers.{layer}.{tensor.name}'
+      yield tensor._replace(name=name, layer=layer)
 
 
-def _layer_view(n, leaf, part, axes, params):
-  return np.moveaxis(params['layers'][leaf][n][part], *axes)
+def _view(params, tensor):
+  """The part of params that a tensor fills, as a view: its axes are in the
+  tensor's order, but heads and channels are two axes."""
+  if tensor.layer is None:
+    leaf = params[tensor.leaf]
+  else:
+    leaf = params['layers'][tensor.leaf][tensor.layer]
+  return np.moveaxis(leaf[tensor.index], *tensor.axes)
 
 
-def _read_params(source, tensors, cfg, dtype):
-  """Check every tensor's name and shape, then read them one by one."""
-  known = {'lm_head.weight'}  # some store a tied head all the same
-  for name, shape, _ in tensors_of(cfg):
-    known.add(name)
-    if name not in tensors:
-      raise errors.UserError(f'{source} lacks the tensor {name}')
-    if tensors[name][0] != shape:
+def _read_params(source, reader, cfg):
+  """Checks the names and shapes of all tensors, then reads them one by one."""
+  known = {'lm_head.weight'}  # in the files of some tied models too
+  for tensor in _tensors(cfg):
+    known.add(tensor.name)
+    if tensor.name not in reader.shapes:
+      raise errors.UserError(f'{source} lacks the tensor {tensor.name}')
+    shape = reader.shapes[tensor.name]
+    if shape != tensor.shape:
       raise errors.UserError(
-        f'{source}: {name} has the shape {list(tensors[name][0])}, but its '
-        f'config asks for {list(shape)}'
+        f'{source}: {tensor.name} has the shape {list(shape)}, but its config '
+        f'requires {list(tensor.shape)}'
       )
-  frequencies = {name for name in tensors if name.endswith('.inv_freq')}
-  unknown = sorted(tensors.keys() - known - frequencies)
+  unknown = sorted(reader.shapes.keys() - known)
+  unknown = [name for name in unknown if not name.endswith('.inv_freq')]
   if unknown:
     raise errors.UserError(
-      f'{source} has {len(unknown)} tensors that its config does not explain, '
+      f'{source} has {len(unknown)} tensors that do not belong to its config, '
       f'the first is {unknown[0]}'
     )
   shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
-  params = jax.tree.map(lambda a: np.empty(a.shape, dtype), shapes)
-  for name, _, view in tensors_of(cfg):
-    out = view(params)
-    out[...] = tensors[name][1]().reshape(out.shape)
+  params = jax.tree.map(lambda a: np.empty(a.shape, np.float32), shapes)
+  for tensor in _tensors(cfg):
+    out = _view(params, tensor)
+    out[...] = reader.read(tensor.name).reshape(out.shape)
   return params

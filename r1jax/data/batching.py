@@ -1,11 +1,17 @@
-"""Rows padded to a few lengths and cut into micro-batches."""
+"""Pads rows to a few lengths and splits them into micro-batches."""
+
+from collections.abc import Sequence
 
 import numpy as np
+from numpy import ndarray
 
 from r1jax import errors
 
+Ints = Sequence[int] | ndarray
+Arrays = dict[str, ndarray]
 
-def pad_rows(rows, length):
+
+def pad_rows(rows: Sequence[Ints], length: int) -> tuple[ndarray, ndarray]:
   """(tokens_BL int32, mask_BL bool): rows of ids, padded on the right."""
   assert all(len(row) <= length for row in rows)
   length_B = np.array([len(row) for row in rows], np.int32)
@@ -15,50 +21,48 @@ def pad_rows(rows, length):
   return tokens_BL, mask_BL
 
 
-def bucket(lengths, buckets):
-  """The smallest bucket that holds each length."""
-  buckets = np.sort(buckets)
-  longest = max(lengths, default=0)
+def lengths(max_length: int, count: int) -> list[int]:
+  """`count` evenly spaced row lengths up to the max. length: the buckets."""
+  return [-(-max_length * (n + 1) // count) for n in range(count)]
+
+
+def bucket(lengths: Ints, buckets: Ints) -> ndarray:
+  """For each length the smallest bucket that is not shorter."""
+  buckets, longest = np.sort(buckets), max(lengths, default=0)
   if longest > buckets[-1]:
     raise errors.UserError(
-      f'a row of {longest} tokens is longer than the largest bucket, '
+      f'a row of {longest} tokens is longer than the largest length bucket, '
       f'{buckets[-1]}: add a bucket or shorten the rows'
     )
   return buckets[np.searchsorted(buckets, lengths)]
 
 
-def micro_batches(lengths, rows_per_micro, buckets):
-  """[(rows [rows_per_micro], padded length)], rows sorted by their length.
-
-  Row −1 is an empty row: it fills up the last micro-batch.
-  """
-  assert rows_per_micro > 0
+def micro_batches(
+  lengths: Ints, micro_batch_size: int, buckets: Ints
+) -> list[tuple[ndarray, int]]:
+  """[(numbers of micro_batch_size rows, padded length)], sorted by length. The
+  number -1 stands for an empty row: it fills up the last micro-batch."""
   order = np.argsort(lengths, kind='stable')
-  fill = -len(order) % rows_per_micro
-  rows_MR = np.append(order, np.full(fill, -1)).reshape(-1, rows_per_micro)
-  longest_M = [
-    max(lengths[row] for row in rows if row >= 0) for rows in rows_MR
-  ]
-  return [(r, int(b)) for r, b in zip(rows_MR, bucket(longest_M, buckets))]
+  fill = -len(order) % micro_batch_size
+  parts = np.append(order, np.full(fill, -1)).reshape(-1, micro_batch_size)
+  longest = [max(lengths[n] for n in part if n >= 0) for part in parts]
+  return list(zip(parts, bucket(longest, buckets).tolist()))
 
 
-def lengths(longest, count):
-  """`count` evenly spaced row lengths up to the longest: the buckets."""
-  return [-(-longest * (i + 1) // count) for i in range(count)]
-
-
-def cut(arrays, rows_per_micro, buckets):
-  """[(which rows, arrays)]: the micro-batches of arrays [B, L], each cut to
-  its own length. Row -1 fills up the last: no tokens, no weight."""
+def cut(
+  arrays: Arrays, micro_batch_size: int, buckets: Ints
+) -> list[tuple[ndarray, Arrays]]:
+  """[(numbers of the rows, arrays)]: the micro-batches of arrays [B, L], each
+  with a length of its own. Row -1 is empty: pos_BL is -1, all else is 0."""
   length_B = (arrays['pos_BL'] >= 0).sum(axis=1)
   batches = []
-  for index, width in micro_batches(length_B, rows_per_micro, buckets):
+  for row_B, width in micro_batches(length_B, micro_batch_size, buckets):
     part = {}
-    for name, a in arrays.items():
-      a = np.pad(a, ((0, 0), (0, max(0, width - a.shape[1]))))
-      part[name] = a[index, :width]
-      part[name][index < 0] = 0
-    empty = np.arange(width)[None] >= length_B[index][:, None]
-    part['pos_BL'][empty | (index < 0)[:, None]] = -1
-    batches.append((index, part))
+    for name, a_BL in arrays.items():
+      missing = max(0, width - a_BL.shape[1])
+      part[name] = np.pad(a_BL, ((0, 0), (0, missing)))[row_B, :width]
+      part[name][row_B < 0] = 0
+    empty_BL = np.arange(width)[None] >= length_B[row_B][:, None]
+    part['pos_BL'][empty_BL | (row_B < 0)[:, None]] = -1
+    batches.append((row_B, part))
   return batches

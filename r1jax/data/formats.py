@@ -1,69 +1,54 @@
-"""Problems for programs as other people's files hold them, as records with
-tests: LiveCodeBench's, and Codeforces' as open-r1 publishes them.
-
-LiveCodeBench's private tests are pickled: they are not read.
-"""
+"""Records from problems for programs with tests: LiveCodeBench, and Codeforces
+in the form that open-r1 publishes."""
 
 import json
+from typing import Any
 
-from r1jax import errors
+Record = dict[str, Any]
 
-SHAPES = {
-  ('question_content', 'public_test_cases'): 'livecodebench',
-  ('description', 'official_tests'): 'codeforces',
-}
-# A method of LiveCodeBench's class Solution, called by a name of its own.
+# Makes a method of LiveCodeBench's class Solution a function.
 CALL = 'def call(*args):\n  return Solution().{name}(*args)\n'
 
 
-def record(row, shape, where):
-  """A row of one of SHAPES as a record; UserError says what is wrong with it."""
-  try:
-    if SHAPES[shape] == 'codeforces':
-      return codeforces(row)
-    return livecodebench(row)
-  except (KeyError, TypeError, ValueError) as error:
-    raise errors.UserError(
-      f'{where} has the keys of a problem with tests, but they cannot be read: '
-      f'{type(error).__name__}: {error}'
-    ) from error
-
-
-def codeforces(row):
-  """Statement, formats and tests of standard input and output."""
+def codeforces(row: Record) -> Record:
+  """The prompt is the statement and the formats; tests are pairs of standard
+  input and output."""
   parts = [row['description']]
   for key, title in (('input_format', 'Input'), ('output_format', 'Output')):
     if row.get(key):
       parts.append(f'{title}\n{row[key]}')
-  tests = [
-    dict(input=test['input'], output=test['output'])
-    for test in row['official_tests']
-  ]
+  tests = _input_output_tests(row['official_tests'])
   return dict(id=str(row['id']), prompt='\n\n'.join(parts), tests=tests)
 
 
-def livecodebench(row):
-  """Programs that read standard input, or methods of a class Solution."""
+def livecodebench(row: Record) -> Record:
+  """A program that reads standard input, or a method of a class Solution. Only
+  the public tests are used: the private tests are pickled."""
+  record = dict(id=str(row['question_id']), prompt=row['question_content'])
   tests = json.loads(row['public_test_cases'])
-  found = dict(id=str(row['question_id']), prompt=row['question_content'])
-  kinds = {test['testtype'] for test in tests}
-  if kinds == {'stdin'}:
-    made = [dict(input=test['input'], output=test['output']) for test in tests]
-    return found | dict(tests=made)
-  if kinds != {'functional'}:
-    raise ValueError(f'tests of the types {sorted(kinds)}')
+  types = {test['testtype'] for test in tests}
+  if types == {'stdin'}:
+    return record | dict(tests=_input_output_tests(tests))
+  if types != {'functional'}:
+    raise ValueError(f'tests of the types {sorted(types)}')
   name = json.loads(row['metadata'])['func_name']
   if not name.isidentifier():
     raise ValueError(f'the function {name!r}')
-  made = []
-  for test in tests:
-    args = [json.loads(line) for line in test['input'].splitlines()]
-    made.append(
-      {'assert': f'call(*{args!r}) == {json.loads(test["output"])!r}'}
-    )
-  return found | dict(
-    prompt=f'{found["prompt"]}\n\n{row["starter_code"]}',
+  return record | dict(
+    prompt=f'{record["prompt"]}\n\n{row["starter_code"]}',
     prefix=CALL.format(name=name),
     entry_point='call',
-    tests=made,
+    tests=[{'assert': _assertion(test)} for test in tests],
   )
+
+
+READERS = dict(livecodebench=livecodebench, codeforces=codeforces)
+
+
+def _input_output_tests(tests):
+  return [dict(input=test['input'], output=test['output']) for test in tests]
+
+
+def _assertion(test):
+  args = [json.loads(line) for line in test['input'].splitlines()]
+  return f'call(*{args!r}) == {json.loads(test["output"])!r}'

@@ -1,148 +1,143 @@
-"""Records from files, prompts by index, rows padded to a few lengths."""
+"""Records from jsonl files, the held-out split, and the order of prompts."""
 
 import hashlib
 import json
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from r1jax import errors
 from r1jax.data import formats
+from r1jax.data.formats import Record
 
-# The keys that tell a file's shape: (prompt, gold answer).
-SHAPES = (
-  ('prompt',),  # our own; all other keys are kept, 'answer' among them
-  ('problem', 'answer'),  # AIME
-  ('input', 'target'),  # MAWPS
-  ('question', 'answer'),  # GSM8K, MATH-500: the answer is a whole solution
-  *formats.SHAPES,
+# The keys by which the first line of a file tells its format, tried in order.
+# Unless a format has a reader, they are those of the prompt and the answer.
+FORMATS = dict(
+  r1jax=('prompt',),  # all other keys are kept, 'answer' among them
+  aime=('problem', 'answer'),
+  mawps=('input', 'target'),
+  gsm8k=('question', 'answer'),  # and MATH-500: the answer is a solution
+  livecodebench=('question_content', 'public_test_cases'),
+  codeforces=('description', 'official_tests'),
 )
-GOLD_MARKS = '####', 'The answer is:'
+GOLD_MARKS = '####', 'The answer is:'  # of GSM8K and of MATH-500
 
 
-def read(path):
-  """Records of a jsonl file: our own, GSM8K, MATH-500, AIME, MAWPS, HumanEval,
-  LiveCodeBench or Codeforces.
-
-  The shape is told by the first line's keys. An id that a line lacks is its
-  task_id, or <file stem>/<line number>. A question that MAWPS repeats is read
-  once.
-  """
-  path = Path(path)
-  if not path.is_file():
-    raise errors.UserError(f'there is no data file {path}')
-  shape, records = None, {}
-  for number, line in enumerate(path.read_bytes().split(b'\n'), 1):
-    if not line.strip():
-      continue
-    where = f'{path} line {number}'
-    row = _row(line, where)
-    shape = shape or _shape(row, where)
-    if shape in formats.SHAPES:
-      record = formats.record(row, shape, where)
-      row = dict(row, id=record['id'])
-    else:
-      record = _record(row, shape, where)
-    name = row.get('task_id', f'{path.stem}/{number}')  # HumanEval's
-    record['id'] = str(row.get('id', name))
-    repeats = shape[0] == 'input'
-    key = record['prompt'] if repeats else record['id']
-    if key in records and not repeats:
-      raise errors.UserError(f'{where}: the id {key!r} stands there twice')
+def read(path: str | Path) -> list[Record]:
+  """The records of a jsonl file of one of FORMATS, or of HumanEval. A line
+  without an id gets its task_id, or <file stem>/<line number>. MAWPS repeats
+  questions: the first is kept. Raises UserError."""
+  name, records = '', dict[str, Record]()
+  for number, where, row in json_rows(path):
+    name = name or _format_name(row, where)
+    record = _record(row, name, where)
+    if name not in formats.READERS:
+      default = row.get('task_id', f'{Path(path).stem}/{number}')  # HumanEval's
+      record['id'] = str(row.get('id', default))
+    key = record['prompt' if name == 'mawps' else 'id']
+    if key in records and name != 'mawps':
+      raise errors.UserError(f'{where}: an earlier line has the id {key!r} too')
     records.setdefault(key, record)
   if not records:
     raise errors.UserError(f'{path} has no records: it is empty')
   return list(records.values())
 
 
-def split(records, held_out, seed):
-  """(train, held): all records of `held_out` prompts drawn by hash are held.
+def json_rows(path: str | Path) -> Iterator[tuple[int, str, dict]]:
+  """(line number, 'FILE line N', object) of the lines that are not blank. Raises
+  UserError if there is no file, or if a line is no JSON object."""
+  if not Path(path).is_file():
+    raise errors.UserError(f'there is no data file {path}')
+  for number, line in enumerate(Path(path).read_bytes().split(b'\n'), 1):
+    if not line.strip():
+      continue
+    where = f'{path} line {number}'
+    with errors.explained(f'{where} is not JSON'):
+      row = json.loads(line)
+      if b'\\ud' in line.lower():  # half a surrogate pair cannot be encoded
+        json.dumps(row, ensure_ascii=False).encode()
+    if not isinstance(row, dict):
+      raise errors.UserError(f'{where} is not a JSON object with keys')
+    yield number, where, row
 
-  Which prompts are held depends on their text and the seed, not on the order.
-  """
-  salt = str(seed).encode()
 
-  def digest(text):
-    return hashlib.blake2b(text.encode(), salt=salt[:16]).digest()
-
-  prompts = sorted({record['prompt'] for record in records}, key=digest)
+def split(
+  records: Sequence[Record], held_out: int, seed: int
+) -> tuple[list[Record], list[Record]]:
+  """(training records, held-out records): all records of `held_out` prompts,
+  which a hash of text and seed chooses, whatever the order of the records."""
+  salt = str(seed).encode()[:16]
+  prompts = sorted(
+    {record['prompt'] for record in records},
+    key=lambda text: hashlib.blake2b(text.encode(), salt=salt).digest(),
+  )
   if not 0 <= held_out < len(prompts):
     raise errors.UserError(
-      f'cannot hold out {held_out} of {len(prompts)} different prompts: '
-      'hold out fewer, so that some are left to train on'
+      f'cannot hold out {held_out} of {len(prompts)} different prompts: hold out '
+      'fewer, so that some are left to train on'
     )
-  held = set(prompts[:held_out])
+  chosen = set(prompts[:held_out])
   return (
-    [record for record in records if record['prompt'] not in held],
-    [record for record in records if record['prompt'] in held],
+    [record for record in records if record['prompt'] not in chosen],
+    [record for record in records if record['prompt'] in chosen],
   )
 
 
-def prompt_indices(seed, start, count, size):
-  """Indices `start` to `start + count` of an endless stream of permutations.
-
-  A pure function of seed and position: a resumed run asks again by index.
-  """
+def prompt_indices(seed: int, start: int, count: int, size: int) -> np.ndarray:
+  """Elements `start` to `start + count` of an endless stream of permutations of
+  0 to size - 1: a pure function, so that a resumed run continues anywhere."""
   assert size > 0 and start >= 0
   position = np.arange(start, start + count)
   index = np.empty(count, np.int64)
   for epoch in np.unique(position // size):
-    # Philox's raw stream never changes; numpy's `permutation` may.
+    # Philox's raw stream is stable; numpy's `permutation` may change.
     order = np.random.Philox(key=[seed, epoch]).random_raw(size).argsort()
-    here = position // size == epoch
-    index[here] = order[position[here] % size]
+    in_epoch = position // size == epoch
+    index[in_epoch] = order[position[in_epoch] % size]
   return index
 
 
-def _row(line, where):
-  try:
-    row = json.loads(line)
-    if b'\\ud' in line.lower():  # half a surrogate pair is no text
-      json.dumps(row, ensure_ascii=False).encode()
-  except (ValueError, RecursionError) as error:
-    raise errors.UserError(f'{where} is not JSON: {error}') from error
-  if not isinstance(row, dict):
-    raise errors.UserError(f'{where} is not a JSON object with keys')
-  return row
-
-
-def _shape(row, where):
-  for shape in SHAPES:
-    if set(shape) <= row.keys():
-      return shape
+def _format_name(row, where):
+  for name, keys in FORMATS.items():
+    if row.keys() >= set(keys):
+      return name
+  known = ' or '.join('/'.join(keys) for keys in FORMATS.values())
   raise errors.UserError(
-    f'{where} has the keys {", ".join(row) or "none"}; expected '
-    + ' or '.join('/'.join(shape) for shape in SHAPES)
+    f'{where} has the keys {", ".join(row) or "none"}; expected {known}'
   )
 
 
-def _record(row, shape, where):
-  for key in shape:
+def _record(row, name, where):
+  """A row as a record, which may still need an id."""
+  if name in formats.READERS:
+    with errors.explained(f'{where} cannot be read as a problem of {name}'):
+      return formats.READERS[name](row)
+  for key in FORMATS[name]:
     if key not in row:
       raise errors.UserError(f'{where} has no key {key!r}')
-  prompt = row[shape[0]]
+  prompt_key, answer_key = (*FORMATS[name], 'answer')[:2]
+  prompt = row[prompt_key]
   if not isinstance(prompt, str) or not prompt.strip():
-    raise errors.UserError(f'{where}: {shape[0]!r} must be a text, not blank')
-  if shape == ('prompt',) and 'answer' not in row:
+    raise errors.UserError(f'{where}: {prompt_key!r} must be a text, not blank')
+  if name == 'r1jax' and 'answer' not in row:
     return row
-  gold = _gold(row['target' if shape[0] == 'input' else 'answer'])
+  gold = _gold(row[answer_key])
   if gold is None:
-    raise errors.UserError(f'{where}: {shape[-1]!r} must be a text or a number')
-  if shape == ('prompt',):
-    return {**row, 'answer': gold}
-  if shape[0] == 'question':
+    raise errors.UserError(f'{where}: {answer_key!r} must be text or a number')
+  if name == 'r1jax':
+    return row | dict(answer=gold)
+  if name == 'gsm8k':
     gold = _gold_of_solution(gold, where)
   return dict(prompt=prompt, answer=gold)
 
 
 def _gold(value):
-  """14.0 is read as '14'; None stands for what is neither text nor number."""
-  if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-    return None
+  """A text or a number as text, 14.0 as '14'; None for anything else."""
   if isinstance(value, str):
     return value.strip()
-  if not math.isfinite(value):
+  if type(value) not in (int, float) or not math.isfinite(value):
     return None
   return str(int(value)) if value == int(value) else repr(value)
 
@@ -154,5 +149,5 @@ def _gold_of_solution(solution, where):
       return gold.strip()
   raise errors.UserError(
     f'{where}: the answer ends with neither "#### …" (GSM8K) nor "The answer '
-    'is: …" (MATH-500); a plain answer goes with the key "prompt"'
+    'is: …" (MATH-500); a file of plain answers has the key "prompt"'
   )

@@ -1,177 +1,131 @@
-"""Tasks that make their own records: toys, and reasoning-gym's.
-
-A source of records is a path, or a maker with its settings:
-`toy:running_sum?count=4096`, `gym:chain_sum?count=1000&num_terms=2`.
-"""
+"""Records from a source: a file, a toy task, or a task of reasoning-gym."""
 
 import difflib
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from r1jax import errors
 from r1jax.data import record_files
+from r1jax.data.record_files import Record
 
-NO_THINKING = 0.2  # share of the toy corpus that answers at once
-ASKS = 0.2  # share of the product corpus that asks the calculator
-RIGHT = 0.3  # share of the function corpus whose program is surely right
+NO_THINKING = 0.2  # share of running sums that are answered without thinking
+CALLS = 0.2  # share of products that call the calculator
+CORRECT = 0.3  # share of functions whose program is not changed at random
 
 
-def load_records(source, seed):
-  """The records of a source: `PATH`, `toy:NAME?count=N&key=value` or `gym:…`.
-
-  Values are JSON (`max_digits=1`, `operators=["+"]`) or else a plain word.
-  """
+def load_records(source: str, seed: int) -> list[Record]:
+  """The records of a source: `PATH`, `toy:NAME?count=N&key=value` or
+  `gym:NAME?...`. Values are JSON (`max_digits=1`, `operators=["+"]`), or else
+  strings. Raises UserError."""
   maker, colon, rest = source.partition(':')
   if not colon or maker not in ('toy', 'gym'):
     return record_files.read(source)
   name, _, query = rest.partition('?')
-  settings = _settings(query, source)
+  settings = _parse_settings(query, source)
   count = settings.pop('count', None)
   if type(count) is not int or count < 1:
     raise errors.UserError(
       f'{source!r} must say how many records: {maker}:{name}?count=1000'
     )
   if maker == 'gym':
-    return gym(name, count, seed, **settings)
-  if name not in TOYS or settings.keys() - {'digits'}:
+    rows = gym_rows(name, count, seed, **settings)
+  elif name not in TOYS or settings.keys() - {'digits'}:
     raise errors.UserError(
       f'{source!r}: the toy tasks are toy:running_sum?count=1000&digits=8, '
       'toy:product?count=1000&digits=2 and toy:function?count=1000&digits=1'
     )
-  return TOYS[name](count, seed, **settings)
+  else:
+    digits = settings.get('digits', 1)
+    if type(digits) is not int or digits < 1:
+      raise errors.UserError(
+        f'digits must be a positive integer, not {digits!r}'
+      )
+    rows = TOYS[name](count, seed, **settings)
+  return [dict(id=f'{name}/{seed}/{n}') | row for n, row in enumerate(rows)]
 
 
-def toy_records(count, seed, digits=8):
+def running_sums(count: int, seed: int, digits: int = 8) -> Iterator[Record]:
   """Prompts of digits; the answer is their sum modulo 10.
 
-  Each response thinks the first k running sums, k = 0 with probability 0.2
-  and 1 to `digits` alike; its answer is right whatever k, so a model learns
-  the form from it, but the sum only where it has thought far enough.
+  The thinking of a response is the first k running sums; k is 0 with
+  probability 0.2, else uniform over 1 to `digits`. A model learns the format
+  from any response, but it can compute the sum only if it thinks far enough.
   """
-  if type(digits) is not int or digits < 1:
-    raise errors.UserError(f'digits must be a positive integer, not {digits!r}')
   rng = np.random.default_rng(seed)
-  digits_ND = rng.integers(10, size=(count, digits))
+  digits_N = rng.integers(10, size=(count, digits))
   thinks_N = rng.random(count) >= NO_THINKING
   steps_N = thinks_N * rng.integers(1, digits, size=count, endpoint=True)
-  records = []
-  for n, (row, steps) in enumerate(zip(digits_ND, steps_N)):
-    prompt = ''.join(map(str, row))
-    records.append(
-      dict(
-        id=f'running_sum/{seed}/{n}',
-        prompt=prompt,
-        answer=str(row.sum() % 10),
-        response=toy_response(prompt, steps),
-      )
-    )
-  return records
+  for row, steps in zip(digits_N, steps_N):
+    sums = np.cumsum(row) % 10
+    thinking, answer = ''.join(map(str, sums[:steps])), str(sums[-1])
+    response = f'<think>{thinking}</think><answer>{answer}</answer>'
+    yield dict(prompt=''.join(map(str, row)), answer=answer, response=response)
 
 
-def toy_response(prompt, steps):
-  """<think> the first running sums modulo 10 </think><answer> the last."""
-  sums = np.cumsum([int(digit) for digit in prompt]) % 10
-  thought = ''.join(map(str, sums[:steps]))
-  return f'<think>{thought}</think><answer>{sums[-1]}</answer>'
-
-
-def product_records(count, seed, digits=2):
-  """Prompts a*b; a response asks the calculator with probability 0.2 and else
-  answers at once, which no small model can do."""
-  if type(digits) is not int or digits < 1:
-    raise errors.UserError(f'digits must be a positive integer, not {digits!r}')
+def products(count: int, seed: int, digits: int = 2) -> Iterator[Record]:
+  """Prompts a*b. A response calls the calculator with probability 0.2; else it
+  answers at once, which a small model cannot learn to do."""
   rng = np.random.default_rng(seed)
   pairs_N2 = rng.integers(10 ** (digits - 1), 10**digits, size=(count, 2))
-  asks_N = rng.random(count) < ASKS
-  records = []
-  for n, ((a, b), asks) in enumerate(zip(pairs_N2.tolist(), asks_N)):
-    call = f'<calc>{a}*{b}</calc><result>{a * b}</result>' if asks else ''
-    records.append(
-      dict(
-        id=f'product/{seed}/{n}',
-        prompt=f'{a}*{b}',
-        answer=str(a * b),
-        response=f'<think>{call}</think><answer>{a * b}</answer>',
-      )
-    )
-  return records
+  calls_N = rng.random(count) < CALLS
+  for (a, b), calls in zip(pairs_N2.tolist(), calls_N):
+    call = f'<calc>{a}*{b}</calc><result>{a * b}</result>' if calls else ''
+    response = f'<think>{call}</think><answer>{a * b}</answer>'
+    yield dict(prompt=f'{a}*{b}', answer=str(a * b), response=response)
 
 
-def function_records(count, seed, digits=1):
-  """Prompts like "times 3 plus 4", to be written as a function f that passes
-  tests; the program of a response is right with probability 0.3, else one of
-  its two numbers is drawn again."""
-  if type(digits) is not int or digits < 1:
-    raise errors.UserError(f'digits must be a positive integer, not {digits!r}')
+def functions(count: int, seed: int, digits: int = 1) -> Iterator[Record]:
+  """Prompts like "times 3 plus 4" for a Python function f that passes tests.
+  The program of a response is right with probability 0.3; else one of its two
+  numbers is replaced by a random one."""
   rng = np.random.default_rng(seed)
   pairs_N2 = rng.integers(10**digits, size=(count, 2))
-  said_N2 = pairs_N2.copy()
-  wrong_N = rng.random(count) >= RIGHT
+  programs_N2 = pairs_N2.copy()
+  wrong_N = rng.random(count) >= CORRECT
   which_N = rng.integers(2, size=count)
-  said_N2[wrong_N, which_N[wrong_N]] = rng.integers(
-    10**digits, size=wrong_N.sum()
-  )
-  records = []
-  for n, ((a, b), (c, d)) in enumerate(
-    zip(pairs_N2.tolist(), said_N2.tolist())
-  ):
+  numbers = rng.integers(10**digits, size=wrong_N.sum())
+  programs_N2[wrong_N, which_N[wrong_N]] = numbers
+  for (a, b), (c, d) in zip(pairs_N2.tolist(), programs_N2.tolist()):
     program = f'```python\ndef f(x):\n  return x*{c}+{d}\n```'
-    records.append(
-      dict(
-        id=f'function/{seed}/{n}',
-        prompt=f'times {a} plus {b}',
-        entry_point='f',
-        tests=[{'assert': f'f({x}) == {a * x + b}'} for x in (0, 1, 7)],
-        response=f'<think></think><answer>{program}</answer>',
-      )
+    yield dict(
+      prompt=f'times {a} plus {b}',
+      entry_point='f',
+      tests=[{'assert': f'f({x}) == {a * x + b}'} for x in (0, 1, 7)],
+      response=f'<think></think><answer>{program}</answer>',
     )
-  return records
 
 
-TOYS = dict(
-  running_sum=toy_records, product=product_records, function=function_records
-)
+TOYS = dict(running_sum=running_sums, product=products, function=functions)
 
 
-def gym(name, count, seed, **settings):
-  """Records of a reasoning-gym task, its settings passed on by name."""
-  try:
-    import reasoning_gym
-    from reasoning_gym import factory
-  except ImportError as error:
-    raise errors.UserError(
-      f'gym:{name} needs another package: pip install reasoning-gym'
-    ) from error
+def gym_rows(
+  name: str, count: int, seed: int, **settings: Any
+) -> Iterator[Record]:
+  """Prompts and answers of a reasoning-gym task; the settings are its own."""
+  package = 'another package: pip install reasoning-gym'
+  with errors.explained(f'gym:{name} needs {package}', ImportError):
+    from reasoning_gym import create_dataset, factory
   if name not in factory.DATASETS:
     near = difflib.get_close_matches(name, factory.DATASETS, n=3, cutoff=0)
     raise errors.UserError(
       f'reasoning-gym has no task {name!r}; near it are {", ".join(near)}'
     )
-  # Its configs check themselves: TypeError for a key, AssertionError for a
-  # value that they do not take.
-  try:
-    tasks = reasoning_gym.create_dataset(
-      name, size=count, seed=seed, **settings
-    )
-  except (TypeError, AssertionError, ValueError) as error:
-    raise errors.UserError(
-      f'reasoning-gym refuses {settings} for {name}: {error}'
-    ) from error
-  return [_gym_record(name, seed, n, task) for n, task in enumerate(tasks)]
+  # Its configs raise TypeError for an unknown key and AssertionError for a
+  # value that they do not accept.
+  with errors.explained(f'reasoning-gym refuses {settings} for {name}'):
+    tasks = create_dataset(name, size=count, seed=seed, **settings)
+  for task in tasks:
+    if not isinstance(task['answer'], str):
+      raise errors.UserError(
+        f'gym:{name} has no single gold answer: choose another task'
+      )
+    yield dict(prompt=task['question'], answer=task['answer'])
 
 
-def _gym_record(name, seed, n, task):
-  if not isinstance(task['answer'], str):
-    raise errors.UserError(
-      f'gym:{name} has no single gold answer: choose another task'
-    )
-  return dict(
-    id=f'{name}/{seed}/{n}', prompt=task['question'], answer=task['answer']
-  )
-
-
-def _settings(query, source):
+def _parse_settings(query, source):
   settings = {}
   for pair in query.split('&') if query else []:
     key, equals, value = pair.partition('=')

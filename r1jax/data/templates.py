@@ -1,14 +1,17 @@
-"""From a question to the text of a prompt, and from a response to its thinking
+"""From a record to the ids of its prompt, and from a response to its thinking
 and the rest."""
 
 import dataclasses
 import difflib
+from collections.abc import Sequence
 
 from r1jax import errors
 from r1jax.config import option
+from r1jax.data.record_files import Record
+from r1jax.data.tokenizer_protocol import Tokenizer
 
-# R1-Zero's is the paper's Table 1, word for word; the full stop after the
-# question is the paper's too.
+# r1_zero is table 1 of the R1 paper, verbatim, with the full stop after the
+# question.
 TEMPLATES = dict(
   r1_zero='A conversation between User and Assistant. The user asks a '
   'question, and the Assistant solves it. The assistant first thinks about '
@@ -21,17 +24,56 @@ TEMPLATES = dict(
 )
 
 
-def render(template, tokenizer, question, turns=()):
-  """The prompt for a question after earlier turns of a chat, as text.
+@dataclasses.dataclass(frozen=True)
+class PromptConfig:
+  template: str = option(
+    'r1_zero', "r1_zero, plain, chat, or a text with '{question}'"
+  )
+  prefill: str = option('', 'start of every response, e.g. <think>')
+  stop_strings: tuple[str, ...] = option(
+    (), 'texts that end a response; each is encoded to ids by itself'
+  )
+  max_len: int = option(512, 'max. tokens of prompt and prefill', minimum=1)
+  tool: str = option('', "calculator: a response may call it; '': none")
+  calls: int = option(4, 'max. tool calls in a response', minimum=1)
+  result_len: int = option(32, 'max. tokens of a result with tags', minimum=1)
 
-  `template` is a name of TEMPLATES, 'chat' for the tokenizer's own, or a text
-  with {question} in it. turns are {role, content} as chat templates take them.
-  """
+  @property
+  def results_len(self) -> int:
+    """The max. tokens of all results in a response."""
+    return self.calls * self.result_len if self.tool else 0
+
+
+def encode_prompts(
+  tokenizer: Tokenizer, records: Sequence[Record], prompt: PromptConfig
+) -> list[list[int]]:
+  """The ids of each record's prompt, prefill included. Raises UserError if one
+  has none or more than config.prompt.max_len."""
+  template, ids_P = prompt.template, []
+  for record in records:
+    turns = earlier_turns(record)
+    text = render(template, tokenizer, record['prompt'], turns)
+    ids = tokenizer.encode(text + prompt.prefill)
+    if not 0 < len(ids) <= prompt.max_len:
+      raise errors.UserError(
+        f'the prompt of record {record["id"]} has {len(ids)} tokens; '
+        f'config.prompt.max_len allows 1 to {prompt.max_len}: raise it or drop '
+        'the record'
+      )
+    ids_P.append(ids)
+  return ids_P
+
+
+def render(
+  template: str, tokenizer: Tokenizer, question: str, turns: Sequence = ()
+) -> str:
+  """The text of a question after earlier turns of a chat, by a template: a name
+  of TEMPLATES, 'chat' (the tokenizer's own), or a text with {question}."""
   if template == 'chat':
     return tokenizer.chat([*turns, dict(role='user', content=question)])
   if turns:
     raise errors.UserError(
-      f'the prompt template {template!r} has no room for earlier turns: set '
+      f'the prompt template {template!r} cannot hold turns: set '
       'config.prompt.template=chat for records with turns'
     )
   text = TEMPLATES.get(template, template)
@@ -45,66 +87,27 @@ def render(template, tokenizer, question, turns=()):
   return tokenizer.prefix + text.replace('{question}', question)
 
 
-def think_split(text):
-  """(thinking, rest): the text before and after the last </think>, without
-  the tags; thinking that is never closed leaves no rest."""
-  thinking, _, rest = text.rpartition('</think>')
-  thinking = thinking.lstrip().removeprefix('<think>')
-  return thinking, '' if '<think>' in rest else rest
-
-
-@dataclasses.dataclass(frozen=True)
-class PromptConfig:
-  template: str = option(
-    'r1_zero', "r1_zero, plain, chat, or a text with '{question}'"
-  )
-  prefill: str = option('', 'begins every response, e.g. <think>')
-  stop_strings: tuple[str, ...] = option(
-    (), 'texts that end a response, as ids alone'
-  )
-  max_len: int = option(
-    512, 'most tokens of a prompt, prefill included', least=1
-  )
-  tool: str = option('', "calculator: a response may call it; '': none")
-  calls: int = option(4, 'calls of the tool in a response at most', least=1)
-  result_len: int = option(32, 'most tokens of a result with its tags', least=1)
-
-  @property
-  def results_len(self):
-    """The most tokens that a response has beside those that were drawn."""
-    return self.calls * self.result_len if self.tool else 0
-
-
-def encode_prompts(words, records, c):
-  """The prompt's ids for each record."""
-  rows = []
-  for record in records:
-    text = render(c.template, words, record['prompt'], earlier_turns(record))
-    ids = words.encode(text + c.prefill)
-    if not 0 < len(ids) <= c.max_len:
-      raise errors.UserError(
-        f'the prompt of record {record["id"]} has {len(ids)} tokens; '
-        f'config.prompt.max_len allows 1 to {c.max_len}: raise it or drop the '
-        'record'
-      )
-    rows.append(ids)
-  return rows
-
-
-def earlier_turns(record):
-  """The turns before the prompt: none, or those under the key 'turns'."""
+def earlier_turns(record: Record) -> list[dict[str, str]]:
+  """The turns of a chat before the prompt, from the record's key 'turns'."""
   turns = record.get('turns', [])
-
-  def known(x):
-    return (
-      isinstance(x, dict)
-      and x.get('role') in ('system', 'user', 'assistant')
-      and isinstance(x.get('content'), str)
-    )
-
-  if not isinstance(turns, list) or not all(map(known, turns)):
+  if not isinstance(turns, list) or not all(map(_is_turn, turns)):
     raise errors.UserError(
       f'the turns of record {record["id"]} must be a list of '
       '{"role": "system", "user" or "assistant", "content": a text}'
     )
   return turns
+
+
+def _is_turn(turn):
+  match turn:
+    case {'role': 'system' | 'user' | 'assistant', 'content': str()}:
+      return True
+  return False
+
+
+def think_split(text: str) -> tuple[str, str]:
+  """(thinking, rest): the text before and after the last </think>, without the
+  tags. The rest is empty if the last <think> is not closed."""
+  thinking, _, rest = text.rpartition('</think>')
+  thinking = thinking.lstrip().removeprefix('<think>')
+  return thinking, '' if '<think>' in rest else rest

@@ -1,1 +1,1 @@
-"""Where arrays live, and several processes as one run."""
+"""Placement of arrays, programs over many devices, and several processes."""

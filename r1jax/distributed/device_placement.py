@@ -1,7 +1,9 @@
-"""Where arrays live: replicas under pmap, or parts over a mesh of ('slice',)
-'data' and 'model'; host arrays to devices and back, over all hosts."""
+"""Where arrays are: replicated under pmap, or sharded over a mesh with the axes
+('slice',) 'data' and 'model'. Moves host arrays to the devices and back."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,218 +17,212 @@ from r1jax.config import option
 from r1jax.distributed import hosts, watchdog
 from r1jax.models import transformer
 
+PyTree = Any
+
 
 @dataclasses.dataclass(frozen=True)
 class ParallelConfig:
-  strategy: str = option('pmap', 'pmap: a replica a device; mesh: sharded')
-  tensor_parallel: int = option(
-    1, "devices on the mesh's 'model' axis", least=1
+  strategy: Literal['pmap', 'mesh'] = option(
+    'pmap', 'pmap: a replica on each device; mesh: sharded'
   )
-  slices: int = option(
-    1, 'slices of TPUs, of which each holds all parameters', least=1
-  )
+  tensor_parallel: int = option(1, "devices on the 'model' axis", minimum=1)
+  slices: int = option(1, 'TPU slices, each with all parameters', minimum=1)
   rollout_devices: int = option(
-    0, 'devices that draw while the others learn; 0: all do both', least=0
+    0, 'devices that sample while the others train; 0: all do both', minimum=0
   )
 
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
+  """Devices as a mesh, and how programs use them: strategy 'pmap' or 'mesh'."""
+
   strategy: str
   mesh: Mesh
 
   @property
-  def devices(self):
+  def devices(self) -> list[jax.Device]:
     return list(self.mesh.devices.flat)
 
   @property
-  def row_spec(self):
-    """The axes along which the rows of a batch are cut."""
-    return P(tuple(x for x in self.mesh.axis_names if x != 'model'))
+  def row_spec(self) -> P:
+    """The sharding of the rows of a batch: over all axes but 'model'."""
+    return P(tuple(axis for axis in self.mesh.axis_names if axis != 'model'))
 
   @property
-  def slice_axes(self):
-    """The axes between slices."""
-    return tuple(x for x in self.mesh.axis_names if x == 'slice')
+  def slice_axes(self) -> tuple[str, ...]:
+    """The axes between slices: ('slice',) or ()."""
+    return tuple(axis for axis in self.mesh.axis_names if axis == 'slice')
 
   @property
-  def num_shards(self):
-    """How many shards the rows of a batch are cut into."""
+  def num_shards(self) -> int:
+    """The number of shards of the rows of a batch."""
     return self.mesh.size // self.mesh.shape.get('model', 1)
 
 
-def check(c, count):
-  """Refuses what so many devices cannot share."""
-  if c.strategy not in ('pmap', 'mesh'):
+def check(config: ParallelConfig, num_devices: int) -> None:
+  """Raises UserError if so many devices cannot form the mesh of the config."""
+  slices, parallel = config.slices, config.tensor_parallel
+  size = slices * parallel
+  if num_devices % size or (config.strategy == 'pmap' and size > 1):
     raise errors.UserError(
-      f"config.parallel.strategy is '{c.strategy}'; it can be pmap or mesh"
-    )
-  size = c.slices * c.tensor_parallel
-  if count % size or (c.strategy == 'pmap' and size > 1):
-    raise errors.UserError(
-      f'config.parallel.tensor_parallel is {c.tensor_parallel} and slices {c.slices}: their product '
-      f'must divide the {count} devices, and be 1 under pmap'
+      f'config.parallel.tensor_parallel is {parallel} and slices {slices}: their '
+      f'product must divide the {num_devices} devices, and be 1 under pmap'
     )
 
 
-def placement(c, devices=None):
-  """All devices, or those given, as c says."""
+def placement(
+  config: ParallelConfig, devices: Sequence[jax.Device] | None = None
+) -> Placement:
+  """The placement of all devices, or of those given."""
   devices = devices or jax.devices()
-  check(c, len(devices))
-  grid = np.array(devices).reshape(c.slices, -1, c.tensor_parallel)
-  axes = ('slice', 'data', 'model')
-  if c.strategy == 'pmap':
-    # pmap's own mesh: under another one its output would be a new kind of
-    # input, and every program compiled a second time.
-    devices = sorted(devices, key=lambda device: device.process_index)
-    grid = np.array(devices).reshape(1, -1, 1)
-    grid, axes = grid[0, :, 0], ('data',)
-  elif c.slices == 1:
-    grid, axes = grid[0], axes[1:]
-  return Placement(
-    c.strategy, Mesh(grid, axes, axis_types=(AxisType.Auto,) * grid.ndim)
-  )
+  check(config, len(devices))
+  axes: tuple[str, ...] = ('data', 'model')
+  if config.strategy == 'pmap':
+    # The mesh that pmap gives its outputs. Under another one they would be a
+    # new kind of input, and every program would be compiled a second time.
+    grid = np.array(sorted(devices, key=lambda device: device.process_index))
+    axes = ('data',)
+  elif config.slices == 1:
+    grid = np.array(devices).reshape(-1, config.tensor_parallel)
+  else:
+    grid = np.array(devices).reshape(config.slices, -1, config.tensor_parallel)
+    axes = ('slice', *axes)
+  mesh = Mesh(grid, axes, axis_types=(AxisType.Auto,) * grid.ndim)
+  return Placement(config.strategy, mesh)
 
 
-def placements(c):
-  """(placement of what learns, placement of what draws)."""
-  devices = jax.devices()
-  if not c.rollout_devices:
-    place = placement(c, devices)
-    return place, place
-  if hosts.count() > 1 or c.rollout_devices >= len(devices):
+def placements(config: ParallelConfig) -> tuple[Placement, Placement]:
+  """The placements of (updates, rollouts): one and the same object unless
+  config.rollout_devices is set."""
+  devices, rollout = jax.devices(), config.rollout_devices
+  if not rollout:
+    shared = placement(config)
+    return shared, shared
+  if hosts.count() > 1 or rollout >= len(devices):
     raise errors.UserError(
-      f'config.parallel.rollout_devices is {c.rollout_devices}: it can be less than the '
-      f'{len(devices)} devices of a single host; this run has {hosts.count()}'
+      f'config.parallel.rollout_devices is {rollout}: it must be less than the '
+      f'{len(devices)} devices, and 0 on more than one host'
     )
-  return placement(c, devices[: -c.rollout_devices]), placement(
-    c, devices[-c.rollout_devices :]
-  )
+  updates = placement(config, devices[:-rollout])
+  return updates, placement(config, devices[-rollout:])
 
 
-def shardings(place, tree, front=()):
-  """The NamedSharding of every leaf of a tree of parameters or of a state, or
-  of parts of a sum over the axes `front`, which lie in front."""
+def shardings(
+  placement: Placement, tree: PyTree, front: tuple[str, ...] = ()
+) -> PyTree:
+  """The NamedSharding of every leaf of parameters or of a state, which may have
+  additional leading axes: those are sharded over the mesh axes `front`."""
 
-  def one(path, leaf):
+  def sharding_of(path, leaf):
     names = [str(getattr(k, 'key', getattr(k, 'name', ''))) for k in path]
-    spec = (
-      transformer.PARTITION.get(names[-1], P())
-      if place.strategy == 'mesh'
-      else P()
-    )
-    spec = P(*front, *spec) if leaf.ndim > len(front) else P(*front)
+    spec = P()
+    if placement.strategy == 'mesh' and leaf.ndim > len(front):
+      spec = transformer.PARTITION.get(names[-1], P())
+    spec = P(*front, *spec)
     for axis, name in enumerate(spec):
-      if name and leaf.shape[axis] % place.mesh.shape[name]:
+      if name and leaf.shape[axis] % placement.mesh.shape[name]:
         raise errors.UserError(
           f'{"/".join(names)} has {leaf.shape[axis]} along axis {axis}, which '
-          f"the {place.mesh.shape[name]} devices of the mesh's '{name}' axis "
-          'do not divide: change config.parallel.tensor_parallel'
+          f'the {placement.mesh.shape[name]} devices of mesh axis {name!r} do '
+          'not divide: change config.parallel.tensor_parallel'
         )
-    return NamedSharding(place.mesh, spec)
+    return NamedSharding(placement.mesh, spec)
 
-  return jax.tree_util.tree_map_with_path(one, tree)
-
-
-def shapes(place, tree, front=()):
-  """What put_state(place, tree) gives, as ShapeDtypeStructs: a program can be
-  compiled for devices that are not here."""
-
-  def like(a, s):
-    return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s)
-
-  return jax.tree.map(like, tree, shardings(place, tree, front))
+  return jax.tree_util.tree_map_with_path(sharding_of, tree)
 
 
-def row_shapes(place, tree):
-  """The same of put_rows; under a mesh."""
-  s = NamedSharding(place.mesh, place.row_spec)
-
-  def like(a):
-    return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s)
-
-  return jax.tree.map(like, tree)
+def specs(placement: Placement, tree: PyTree) -> PyTree:
+  """The PartitionSpec of every leaf."""
+  return jax.tree.map(lambda x: x.spec, shardings(placement, tree))
 
 
-def put_state(place, tree):
-  """Parameters or a state, the same on the hosts of all, replicated or sharded
-  as the placement says. Under pmap a host's devices alone hold its arrays."""
-  return jax.tree.map(_put, tree, shardings(own_devices(place), tree))
+def shapes(
+  placement: Placement, tree: PyTree, front: tuple[str, ...] = ()
+) -> PyTree:
+  """put_state(placement, tree) as ShapeDtypeStructs, to compile a program for
+  devices that this machine does not have."""
+  return jax.tree.map(_shape, tree, shardings(placement, tree, front))
 
 
-def get_state(tree):
-  """Parameters back on the host. With several hosts the first alone has them;
-  the others help, leaf by leaf and layer by layer, and have None."""
+def row_shapes(placement: Placement, tree: PyTree) -> PyTree:
+  """put_rows(placement, tree) as ShapeDtypeStructs; under a mesh only."""
+  sharding = NamedSharding(placement.mesh, placement.row_spec)
+  return jax.tree.map(lambda x: _shape(x, sharding), tree)
+
+
+def put_state(placement: Placement, tree: PyTree) -> PyTree:
+  """Puts parameters or a state, the same on all hosts, on own_devices."""
+  return jax.tree.map(_put, tree, shardings(own_devices(placement), tree))
+
+
+def get_state(tree: PyTree) -> PyTree:
+  """Parameters as host arrays on host 0; None instead of each leaf on the other
+  hosts. A collective: gathers leaf by leaf, and stacked layers one by one."""
+  return jax.tree_util.tree_map_with_path(_get_leaf, tree)
+
+
+def _get_leaf(path, leaf):
   first = hosts.index() == 0
-
-  def one(path, leaf):
-    if leaf.is_fully_addressable or leaf.is_fully_replicated:
-      return np.asarray(leaf) if first else None
-    if not any(getattr(key, 'key', '') == 'layers' for key in path):
-      whole = multihost_utils.process_allgather(leaf, tiled=True)
-      return whole if first else None
-    out = np.empty(leaf.shape, leaf.dtype) if first else None
-    for n in range(len(leaf)):
-      layer = multihost_utils.process_allgather(leaf[n], tiled=True)
-      if first:
-        out[n] = layer
-    return out
-
-  return jax.tree_util.tree_map_with_path(one, tree)
+  if leaf.is_fully_addressable or leaf.is_fully_replicated:
+    return np.asarray(leaf) if first else None
+  if not any(getattr(key, 'key', '') == 'layers' for key in path):
+    gathered = multihost_utils.process_allgather(leaf, tiled=True)
+    return gathered if first else None
+  out = np.empty(leaf.shape, leaf.dtype) if first else None
+  for n in range(len(leaf)):
+    layer = multihost_utils.process_allgather(leaf[n], tiled=True)
+    if out is not None:
+      out[n] = layer
+  return out
 
 
-def own_devices(place):
-  """Where a state lies: under pmap every host has one of its own."""
-  if place.strategy == 'mesh':
-    return place
-  return dataclasses.replace(place, mesh=place.mesh.local_mesh)
-
-
-def _put(a, sharding):
-  if sharding.is_fully_addressable:
-    return jax.device_put(a, sharding)
-  # device_put would compare what all hosts give it, by way of the devices.
-  a = np.asarray(a)
-  return jax.make_array_from_callback(a.shape, sharding, lambda index: a[index])
+def own_devices(placement: Placement) -> Placement:
+  """The devices of a state: all of a mesh; under pmap each host has a copy of
+  its own on its own devices."""
+  if placement.strategy == 'mesh':
+    return placement
+  return dataclasses.replace(placement, mesh=placement.mesh.local_mesh)
 
 
 @jax.jit
-def copy(tree):
-  """The same arrays in buffers of their own, which outlive a donation."""
+def copy(tree: PyTree) -> PyTree:
+  """Copies the arrays to buffers that stay valid when the old are donated."""
   return jax.tree.map(jnp.copy, tree)
 
 
-def put_rows(place, tree):
-  """Host arrays [B, ...], the same on all hosts, to devices: a global array
-  under a mesh, under pmap the part [D, B / D, ...] of this host's devices."""
-  if place.strategy == 'mesh':
-    sharding = NamedSharding(place.mesh, place.row_spec)
-    return jax.tree.map(lambda a: _put(a, sharding), tree)
-  here = [d.process_index == hosts.index() for d in place.devices]
-  own = slice(here.index(True), here.index(True) + sum(here))
-
-  def cut(a):
-    return np.reshape(a, (place.num_shards, -1) + np.shape(a)[1:])[own]
-
-  return jax.tree.map(cut, tree)
+def put_rows(placement: Placement, tree: PyTree) -> PyTree:
+  """Arrays for a program over rows, from host arrays [B, ...], the same on all
+  hosts: global arrays under a mesh; under pmap host arrays, this host's part of
+  [shards, B / shards, ...]."""
+  if placement.strategy == 'mesh':
+    sharding = NamedSharding(placement.mesh, placement.row_spec)
+    return jax.tree.map(lambda x: _put(x, sharding), tree)
+  is_own = [d.process_index == hosts.index() for d in placement.devices]
+  return jax.tree.map(
+    lambda x: np.reshape(x, (len(is_own), -1) + np.shape(x)[1:])[is_own], tree
+  )
 
 
-def get_rows(place, tree):
-  """The rows of all devices back to host arrays [B, ...], on all hosts."""
+def get_rows(placement: Placement, tree: PyTree) -> PyTree:
+  """The rows of all devices as host arrays [B, ...], on all hosts. Waits for
+  the program that computes them; a collective."""
   if hosts.count() == 1:
     tree = jax.device_get(tree)
   else:
     tree = multihost_utils.process_allgather(tree, tiled=True)
   watchdog.heartbeat()
-  if place.strategy == 'mesh':
+  if placement.strategy == 'mesh':
     return tree
-
-  def join(a):
-    return np.reshape(a, (-1,) + np.shape(a)[2:])
-
-  return jax.tree.map(join, tree)
+  return jax.tree.map(lambda x: np.reshape(x, (-1,) + np.shape(x)[2:]), tree)
 
 
-def specs(place, tree):
-  """The PartitionSpec of every leaf."""
-  return jax.tree.map(lambda s: s.spec, shardings(place, tree))
+def _put(x, sharding):
+  if sharding.is_fully_addressable:
+    return jax.device_put(x, sharding)
+  # device_put would compare the arrays of all hosts, on the devices.
+  x = np.asarray(x)
+  return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+
+def _shape(x, sharding):
+  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

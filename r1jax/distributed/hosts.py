@@ -1,19 +1,23 @@
-"""The processes of a run, one on each host: the same program on the same data.
-What one of them alone sees or does is made known to all of them here."""
+"""Gather, barrier and run-once for runs of several processes, one a host.
+
+All hosts run the same program on the same data. A collective must be called by
+all hosts, from their main threads, in the same order.
+"""
 
 import collections
 import contextlib
 import dataclasses
 import hashlib
-import itertools
 import json
 import os
-import pathlib
 import sys
 import threading
 import time
 import traceback
 import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -21,61 +25,60 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from r1jax import errors
+import r1jax
+from r1jax import errors, files
 from r1jax.distributed import watchdog
 
-HEARTBEAT = 60.0  # seconds without a sign of life of a host
+T = TypeVar('T')
+
+HEARTBEAT = 60.0  # seconds after which jax regards a silent host as lost
 STUCK = 1800.0  # seconds without progress on several hosts
-SEEN = 20.0  # seconds in which a file must appear on all hosts
-PACKAGE = pathlib.Path(__file__).parent
+SHARED_DISK_SECONDS = 20.0  # in which a new file must appear on all hosts
+PACKAGE = Path(r1jax.__file__).parent
 
 
 @contextlib.contextmanager
-def connected(workdir, ending):
-  """This process is one of those that R1JAX_HOSTS says, and is watched.
-
-  ending(error) is (exit code, sentence or None). Where one host fails, all end
-  with its code; where all were told to end, each does so by itself.
-  """
-  several = _connect()
-  stuck = _number('R1JAX_STUCK', STUCK if several else 0.0)
+def connected(workdir: str | Path) -> Iterator[None]:
+  """Connects this process to the hosts of R1JAX_HOSTS and watches the run. An
+  error on one host ends all hosts with its exit code (errors.exit_status), but
+  for errors.Terminated, which all hosts raise."""
+  workdir, several = Path(workdir), _initialize()
+  stuck = _seconds('R1JAX_STUCK', STUCK if several else 0.0)
   if not several:
     with watchdog.watching(watchdog.Watchdog(workdir, stuck)):
       yield
     return
-  guard = watchdog.Watchdog(workdir, stuck, index(), count(), _service())
+  guard = watchdog.Watchdog(workdir, stuck, index(), count(), _store())
   with contextlib.ExitStack() as stack:
     stack.enter_context(watchdog.watching(guard))
-    if index():
-      # One host speaks for all, who would say the same.
-      silence = stack.enter_context(open(os.devnull, 'w'))
-      stack.enter_context(contextlib.redirect_stdout(silence))
+    if index() > 0:  # All hosts would print the same.
+      devnull = stack.enter_context(open(os.devnull, 'w'))
+      stack.enter_context(contextlib.redirect_stdout(devnull))
     try:
       yield
     except errors.Terminated:
       raise
     except BaseException as error:
-      code, sentence = ending(error)
+      code, sentence = errors.exit_status(error)
       watchdog.print_error(sentence or traceback.format_exc())
       guard.fail(code, sentence or f'{type(error).__name__}: {error}')
 
 
-def _connect():
-  """Whether there are several processes; they have found each other then."""
+def _initialize():
+  """Initializes jax.distributed if R1JAX_HOSTS is set; whether it is set."""
   hosts = os.environ.get('R1JAX_HOSTS', '')
   if not hosts:
     return False
-  seconds = int(_number('R1JAX_HEARTBEAT', HEARTBEAT))
+  seconds = int(_seconds('R1JAX_HEARTBEAT', HEARTBEAT))
   if hosts == 'auto':
     jax.distributed.initialize(heartbeat_timeout_seconds=seconds)
     return True
-  address, host = (
-    os.environ.get(name, '') for name in ('R1JAX_COORDINATOR', 'R1JAX_HOST')
-  )
+  address = os.environ.get('R1JAX_COORDINATOR', '')
+  host = os.environ.get('R1JAX_HOST', '')
   if not (hosts.isdigit() and host.isdigit() and int(host) < int(hosts)):
     raise errors.UserError(
-      f'R1JAX_HOSTS is {hosts!r} and R1JAX_HOST {host!r}: they must be the '
-      "number of processes and this one's, from 0 on, or R1JAX_HOSTS=auto"
+      f'R1JAX_HOSTS is {hosts!r} and R1JAX_HOST {host!r}: they must be the number'
+      ' of processes and the index of this one, from 0 on, or R1JAX_HOSTS=auto'
     )
   if ':' not in address:
     raise errors.UserError(
@@ -89,198 +92,186 @@ def _connect():
   return True
 
 
-def _service():
-  """The key-value store that all hosts share, for any thread."""
-  from jax._src import distributed  # There is no public way.
+def _store():
+  """The key-value store of jax.distributed, which any thread may use."""
+  from jax._src import distributed
 
   return distributed.global_state.client
 
 
-def _number(name, default):
-  text = os.environ.get(name, '')
-  try:
-    return float(text) if text else default
-  except ValueError:
-    raise errors.UserError(f'{name} is {text!r}: it must be seconds') from None
+def _seconds(variable, default):
+  with errors.explained(f'{variable} must be a number of seconds', ValueError):
+    return float(os.environ.get(variable) or default)
 
 
-def count():
+def count() -> int:
+  """The number of hosts."""
   return jax.process_count()
 
 
-def index():
+def index() -> int:
+  """The index of this host, from 0 to count() - 1."""
   return jax.process_index()
 
 
-def own_rows(rows):
-  """The slice of so many rows that is this host's."""
-
-  def first(host):
-    return rows * host // count()
-
-  return slice(first(index()), first(index() + 1))
+def own_rows(rows: int) -> slice:
+  """The slice of `rows` rows that belongs to this host."""
+  return slice(rows * index() // count(), rows * (index() + 1) // count())
 
 
-def gather(value):
-  """[value of host 0, of host 1, …]; values are plain JSON. All hosts call
-  this, from their main threads, in one order."""
+def gather(value: T) -> list[T]:
+  """[value of host 0, value of host 1, ...]; values are JSON. A collective."""
   watchdog.heartbeat()
   if count() == 1:
     return [value]
   text = np.frombuffer(json.dumps(value).encode(), np.uint8)
-  size_H = multihost_utils.process_allgather(np.int32(text.size))
-  width = 1 << (int(size_H.max()) - 1).bit_length()  # few shapes, few programs
-  text_HW = multihost_utils.process_allgather(
-    np.pad(text, (0, width - text.size))
-  )
+  sizes = multihost_utils.process_allgather(np.int32(text.size))
+  # Widths are powers of 2, so that few programs are compiled.
+  width = 1 << (int(sizes.max()) - 1).bit_length()
+  padded = np.pad(text, (0, width - text.size))
+  texts = multihost_utils.process_allgather(padded)
   watchdog.heartbeat()
-  return [json.loads(bytes(row[:n])) for row, n in zip(text_HW, size_H)]
+  return [json.loads(bytes(row[:n])) for row, n in zip(texts, sizes)]
 
 
-def run_once(fn):
-  """fn() of host 0, which all wait for and are told: plain JSON."""
-  return gather(fn() if index() == 0 else None)[0]
+def run_once(fn: Callable[[], T]) -> T:
+  """The result of fn(), JSON, which host 0 alone calls. A collective."""
+  result: Any = fn() if index() == 0 else None
+  return gather(result)[0]
 
 
-def barrier(name):
-  """wait(key, timeout_ms) for a thread of every host, in one order: until all
-  have come. Where a thread comes to it in a `finally`, because something went
-  wrong there, it raises that on all hosts, now and from then on."""
-  turns, faults, service = itertools.count(), [], _service()
+class Barrier:
+  """A barrier of one thread of every host, for orbax's barrier_sync_fn. A thread
+  that arrives while it handles an exception makes this call and all later ones
+  raise OSError with that exception on all hosts."""
 
-  def wait(key, timeout_ms):
-    if faults:
-      raise OSError(faults[0])
-    turn = next(turns)
-    thread = threading.current_thread() is not threading.main_thread()
-    fault = sys.exc_info()[1] if thread else None
-    place, end = f'r1jax/{name}/{turn}/', time.monotonic() + timeout_ms / 1000
-    service.key_value_set(f'{place}{index()}', str(fault or ''))
-    said, pause = [], 0.01
-    while len(said) < count():
+  def __init__(self, name: str):
+    self.name, self.calls, self.error = name, 0, ''
+
+  def __call__(self, key: str, timeout_ms: int) -> None:
+    if self.error:
+      raise OSError(self.error)
+    store, prefix = _store(), f'r1jax/{self.name}'
+    # Orbax's writer thread calls this in a `finally`, after errors too.
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    error = None if in_main_thread else sys.exc_info()[1]
+    call, pause = self.calls, 0.01
+    self.calls += 1
+    folder, end = f'{prefix}/{call}/', time.monotonic() + timeout_ms / 1000
+    store.key_value_set(f'{folder}{index()}', str(error or ''))
+    arrived: list[tuple[str, str]] = []
+    while len(arrived) < count():
       time.sleep(pause)
-      said, pause = service.key_value_dir_get(place), min(2 * pause, 0.5)
+      arrived, pause = store.key_value_dir_get(folder), min(2 * pause, 0.5)
       if time.monotonic() > end:
-        raise TimeoutError(f'{len(said)} of {count()} hosts came to {key}')
-    faults.extend(f'host {key.rpartition("/")[2]}: {x}' for key, x in said if x)
+        raise TimeoutError(f'{len(arrived)} of {count()} hosts came to {key}')
     if index() == 0:
-      service.key_value_delete(f'r1jax/{name}/{turn - 2}/')
-    if faults:
-      raise OSError(faults[0])
+      store.key_value_delete(f'{prefix}/{call - 2}/')
+    for host_key, text in arrived:
+      if text:
+        self.error = f'host {host_key.rpartition("/")[2]}: {text}'
+        raise OSError(self.error)
 
-  return wait
 
-
-def terminate_requested():
-  """Whether one of the hosts was told to end; all ask together, between two
-  programs of the devices."""
+def terminate_requested() -> bool:
+  """Whether any host has received SIGTERM. A collective."""
   watchdog.heartbeat()
-  if count() == 1:
-    return watchdog.terminate_requested()
-  return bool(
-    multihost_utils.process_allgather(
-      np.array(watchdog.terminate_requested())
-    ).any()
-  )
+  requested = watchdog.terminate_requested()
+  if count() > 1:
+    requested = multihost_utils.process_allgather(np.array(requested)).any()
+  return bool(requested)
 
 
-def raise_if_terminating():
-  """Raises ToldToEnd on all hosts once one of them was told to end."""
+def raise_if_terminating() -> None:
+  """Raises errors.Terminated if terminate_requested(). A collective."""
   if terminate_requested():
     raise errors.Terminated
 
 
-def to_global(leaf):
-  """A host's own jax array, the same on all hosts, as one that they share."""
-  if count() == 1 or not isinstance(leaf, jax.Array):
-    return leaf
-  if not leaf.is_fully_addressable:
+def to_global(leaf: Any) -> Any:
+  """A jax.Array that each host holds whole, as one array replicated over the
+  devices of all hosts. Other leaves are returned as they are."""
+  if not _is_own(leaf):
     return leaf
   assert leaf.is_fully_replicated, 'the hosts have different parts'
-  here = {part.device: part.data for part in leaf.addressable_shards}
-  some = leaf.addressable_data(0)
-  parts = [
-    here[d] if d in here else jax.device_put(some, d)
-    for d in jax.local_devices()
-  ]
-  everywhere = NamedSharding(Mesh(np.array(jax.devices()), ('all',)), P())
-  return jax.make_array_from_single_device_arrays(leaf.shape, everywhere, parts)
-
-
-def to_local(leaf, like):
-  """A shared array as this host's own, where `like` is."""
-  if count() == 1 or not isinstance(like, jax.Array):
-    return leaf
-  if not like.is_fully_addressable:
-    return leaf
-  here = {part.device: part.data for part in leaf.addressable_shards}
-  parts = [here[shard.device] for shard in like.addressable_shards]
+  parts = {part.device: part.data for part in leaf.addressable_shards}
+  for device in jax.local_devices():
+    if device not in parts:
+      parts[device] = jax.device_put(leaf.addressable_data(0), device)
+  sharding = NamedSharding(Mesh(np.array(jax.devices()), ('all',)), P())
   return jax.make_array_from_single_device_arrays(
-    leaf.shape, like.sharding, parts
+    leaf.shape, sharding, [parts[device] for device in jax.local_devices()]
   )
 
 
-def check_agreement(workdir, **facts):
-  """Refuses hosts that do not see the same facts (text, JSON or dataclasses),
-  code and work directory."""
+def to_local(leaf: Any, like: Any) -> Any:
+  """The inverse of to_global: an array on those devices that `like` is on."""
+  if not _is_own(like):
+    return leaf
+  parts = {part.device: part.data for part in leaf.addressable_shards}
+  own = [parts[part.device] for part in like.addressable_shards]
+  return jax.make_array_from_single_device_arrays(
+    leaf.shape, like.sharding, own
+  )
+
+
+def _is_own(leaf):
+  """Whether each of several hosts has a jax.Array of its own."""
+  several = count() > 1 and isinstance(leaf, jax.Array)
+  return several and leaf.is_fully_addressable
+
+
+def check_agreement(workdir: Path, **facts: Any) -> None:
+  """Raises UserError unless all hosts have the same facts (text, JSON or
+  dataclasses), r1jax, jax and work directory. A collective."""
   if count() == 1:
     return
-  facts = {name: _digest(x) for name, x in facts.items()}
-  facts |= dict(code=_code(), jax=jax.__version__)
-  said, faults = gather(facts), []
-  for name in facts:
-    seen = collections.defaultdict(list)
-    for host, theirs in enumerate(said):
-      seen[theirs[name]].append(host)
-    if len(seen) > 1:
-      shown = [f'{x} on {_hosts(many)}' for x, many in seen.items()]
-      faults.append(f'{name} ({", ".join(shown)})')
-  if faults:
+  digests = {name: _digest(fact) for name, fact in facts.items()}
+  sources = sorted(PACKAGE.rglob('*.py'))
+  code = _digest([[path.name, path.read_text()] for path in sources])
+  digests |= dict(code=code, jax=jax.__version__)
+  by_host, differing = gather(digests), []
+  for name in digests:
+    hosts_with = collections.defaultdict(list)
+    for host, theirs in enumerate(by_host):
+      hosts_with[theirs[name]].append(host)
+    if len(hosts_with) > 1:
+      texts = [f'{x} on {_name(hosts)}' for x, hosts in hosts_with.items()]
+      differing.append(f'{name} ({", ".join(texts)})')
+  if differing:
     raise errors.UserError(
-      f'the hosts of this run differ in {"; ".join(faults)}: give all of them '
-      'the same command, files, software and sandbox'
+      f'the hosts of this run differ in {"; ".join(differing)}: give all of '
+      'them the same command, files, software and sandbox'
     )
-  _check_shared(pathlib.Path(workdir))
+  _check_shared(workdir)
 
 
-def _digest(x):
-  if isinstance(x, str):
-    return x
-  text = json.dumps(x, sort_keys=True, default=dataclasses.asdict)
+def _digest(fact):
+  if isinstance(fact, str):
+    return fact
+  text = json.dumps(fact, sort_keys=True, default=dataclasses.asdict)
   return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def _code():
-  sources = sorted(PACKAGE.rglob('*.py'))
-  return _digest([[path.name, path.read_text()] for path in sources])
-
-
 def _check_shared(workdir):
-  """Refuses a work directory that is not one and the same for all."""
-
-  def write():
-    path = workdir / f'.seen-by-all-{uuid.uuid4().hex}'
-    try:
-      workdir.mkdir(parents=True, exist_ok=True)
-      path.touch()
-    except OSError as error:
-      raise errors.UserError(
-        f'cannot write to the work directory {workdir}: {error.strerror}'
-      ) from error
-    return [str(workdir), path.name]
-
-  place, name = run_once(write)
-  path, end = workdir / name, time.monotonic() + SEEN
-  while not path.exists() and time.monotonic() < end:
+  """Raises UserError unless the hosts see one and the same work directory."""
+  folder, name = run_once(lambda: [str(workdir), f'.shared-{uuid.uuid4().hex}'])
+  probe, end = workdir / name, time.monotonic() + SHARED_DISK_SECONDS
+  problem = f'cannot write to the work directory {workdir}'
+  with errors.explained(problem, OSError):
+    run_once(lambda: files.write_text(probe, ''))
+  while not probe.exists() and time.monotonic() < end:
     time.sleep(0.2)
-  blind = [host for host, seen in enumerate(gather(path.exists())) if not seen]
-  run_once(path.unlink)
-  if blind:
+  exists = gather(probe.exists())
+  run_once(probe.unlink)
+  missing = [host for host, seen in enumerate(exists) if not seen]
+  if missing:
     raise errors.UserError(
-      f'what host 0 writes to {place} is not seen on {_hosts(blind)}: give a '
+      f'{_name(missing)} cannot see what host 0 writes to {folder}: give a '
       '--workdir on a disk or bucket that all hosts share'
     )
 
 
-def _hosts(many):
-  return f'host{"s" * (len(many) > 1)} {", ".join(map(str, many))}'
+def _name(hosts):
+  plural = 's' if len(hosts) > 1 else ''
+  return f'host{plural} {", ".join(map(str, hosts))}'

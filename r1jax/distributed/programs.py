@@ -3,15 +3,12 @@ of a mesh (shard_map). One device, pmap and mesh give the same numbers."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 
 from r1jax.distributed import device_placement
-from r1jax.distributed.device_placement import Placement
+from r1jax.distributed.device_placement import Placement, PyTree
 from r1jax.models import sharding, transformer
-
-PyTree = Any
 
 
 def shard_config(
@@ -25,46 +22,28 @@ def shard_config(
     for name, spec in transformer.PARTITION.items()
     if 'data' in spec
   )
-  return dataclasses.replace(
-    cfg,
-    sharding=sharding.FsdpTensorParallel(
-      placement.mesh.shape['model'], fsdp_axes
-    ),
-  )
-
-
-def on_each_device(
-  placement: Placement, fn: Callable, in_specs: PyTree, out_specs: PyTree
-) -> Callable:
-  """fn as every device of a mesh runs it, on its own parts."""
-  return jax.shard_map(
-    fn,
-    mesh=placement.mesh,
-    in_specs=in_specs,
-    out_specs=out_specs,
-    check_vma=False,
-  )
+  split = sharding.FsdpTensorParallel(placement.mesh.shape['model'], fsdp_axes)
+  return dataclasses.replace(cfg, sharding=split)
 
 
 def rows_program(placement: Placement, fn: Callable) -> Callable:
   """The compiled fn(params, rows) -> rows, run by every device on its own rows.
-
-  A loop in fn may end on each device by itself: it does not wait for the rows
-  of others.
-  """
+  A loop in fn ends on each device when the device's own rows are done."""
   if placement.strategy == 'pmap':
-    return jax.pmap(
-      fn, axis_name='data', in_axes=(None, 0), devices=pmap_devices(placement)
-    )
+    devices: list[jax.Device] | None = placement.devices
+    if devices == jax.devices()[: placement.num_shards]:
+      devices = None  # pmap's default
+    return jax.pmap(fn, 'data', in_axes=(None, 0), devices=devices)
 
-  @jax.jit
+  mesh, row_spec = placement.mesh, placement.row_spec
+
   def program(params, rows):
-    in_specs = device_placement.specs(placement, params), placement.row_spec
-    return on_each_device(placement, fn, in_specs, placement.row_spec)(
-      params, rows
-    )
+    specs = device_placement.specs(placement, params), row_spec
+    return jax.shard_map(
+      fn, mesh=mesh, in_specs=specs, out_specs=row_spec, check_vma=False
+    )(params, rows)
 
-  return program
+  return jax.jit(program)
 
 
 def run_rows(
@@ -73,9 +52,3 @@ def run_rows(
   """Calls a rows_program with host arrays; returns host arrays."""
   rows = device_placement.put_rows(placement, rows)
   return device_placement.get_rows(placement, program(params, rows))
-
-
-def pmap_devices(placement: Placement) -> list[jax.Device] | None:
-  """The placement's devices; None where they are pmap's default."""
-  devices = placement.devices
-  return None if devices == jax.devices()[: len(devices)] else devices

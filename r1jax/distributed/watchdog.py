@@ -1,195 +1,185 @@
-"""A thread beside the run. It notes that the run was told to end, and ends the
-process at the second signal, when nothing goes on, or when another host fails.
-"""
+"""A thread that watches a run: it receives SIGTERM and SIGINT, and ends the
+process when nothing progresses or when another host ends with an error."""
 
 import contextlib
 import faulthandler
 import json
 import os
-import pathlib
 import select
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from r1jax import errors
 
-STUCK = 70  # the exit code
-TERMINATED = 75  # that of a run which was told to end
-LINGER = 10.0  # seconds in which the other hosts hear why the run ends
+LEAVE_SECONDS = 10.0  # host 0 waits at most so long until the others have left
 
 
 class Watchdog(threading.Thread):
-  """Every `beat` of the main thread is a sign of life.
+  """Ends the process with errors.STUCK after `stuck` seconds without heartbeat
+  (0: never), and at the second SIGTERM or SIGINT. Several hosts share a `store`
+  of keys: each writes its number of heartbeats, and the error that ends it."""
 
-  Without one for `stuck` seconds (0: never mind) the process ends. Where there
-  are several hosts, `service` is the key-value store that they share: each
-  writes down there how far it is, and why it ended.
-  """
+  def __init__(
+    self, workdir: Path, stuck: float, host: int = 0, hosts: int = 1, store=None
+  ):
+    super().__init__(daemon=True, name='watchdog')
+    self.workdir, self.stuck, self.store = workdir, stuck, store
+    self.host, self.hosts = host, hosts
+    self.terminate_requested = self.signalled = self.done = False
+    self.may_exit: Callable[[], bool] | None = None  # see exit_early_if
+    self.heartbeats, self.last_heartbeat = 0, time.monotonic()
+    self.signal_reader, self.signal_writer = os.pipe()
 
-  def __init__(self, workdir, stuck=0.0, host=0, hosts=1, service=None):
-    super().__init__(daemon=True, name='watch')
-    self.workdir, self.stuck = pathlib.Path(workdir), stuck
-    self.host, self.hosts, self.service = host, hosts, service
-    self.told = self.signalled = self.done = False
-    self.kept = None  # see exit_early_if
-    self.ticks, self.last = 0, time.monotonic()
-    self.signals, self.wake = os.pipe()
-
-  def beat(self):
-    self.ticks, self.last = self.ticks + 1, time.monotonic()
-
-  def run(self):
+  def run(self) -> None:
     while not self.done:
-      # The main thread may be deep in a device program, where Python's own
-      # handlers wait: the numbers of signals come through a pipe.
-      if select.select([self.signals], [], [], 1.0)[0]:
-        for number in os.read(self.signals, 64):
-          self._hear(number)
-      if self.stuck and time.monotonic() - self.last > self.stuck:
-        self._give_up()
-      kept = self.kept
-      if self.told and kept and kept():
+      # Python runs signal handlers in the main thread, which may be inside a
+      # long device program. The numbers of signals also arrive by this pipe.
+      if select.select([self.signal_reader], [], [], 1.0)[0]:
+        for number in os.read(self.signal_reader, 64):
+          self._on_signal(number)
+      idle = time.monotonic() - self.last_heartbeat
+      if self.stuck and idle > self.stuck:
+        self._exit_stuck()
+      may_exit = self.may_exit
+      if self.terminate_requested and may_exit and may_exit():
         print_error(errors.Terminated())
-        self.fail(TERMINATED, str(errors.Terminated()))
-      if self.service and not self.done:
-        self._look_around()
+        self.fail(errors.TERMINATED, str(errors.Terminated()))
+      if self.store and not self.done:
+        self._check_hosts()
 
-  def fail(self, code, sentence):
-    """Ends this process and, with the same code and words, the other hosts."""
+  def fail(self, code: int, sentence: str) -> None:
+    """Ends this process and the other hosts with the same code and sentence."""
     self.done = True
-    self._put('ended', json.dumps([code, sentence]))
-    self._leave(code)
+    self._write('error', json.dumps([code, sentence]))
+    self._exit(code)
 
-  def _hear(self, number):
+  def _on_signal(self, number):
     if number not in (signal.SIGTERM, signal.SIGINT):
       return
     if self.signalled:
       os._exit(128 + number)
     self.signalled = True
     if number == signal.SIGTERM:
-      self.told = True
+      self.terminate_requested = True
       print_error(
-        'told to end: a checkpoint is written at the end of what the devices '
-        'now do, if there is none of it; a second signal ends the run at once'
+        'received SIGTERM: the run ends after the current device program and '
+        'its checkpoint; a second signal ends it at once'
       )
 
-  def _give_up(self):
+  def _exit_stuck(self):
+    beats = {host: int(n) for host, n in self._read('heartbeats').items()}
+    beats[self.host] = self.heartbeats
+    max_beats = max(beats.values())
+    slow = [
+      f'host {host} at {n}'
+      for host, n in sorted(beats.items())
+      if n < max_beats
+    ]
     print_error(
-      f'nothing has gone on for {self.stuck:g} seconds; {self._behind()}'
+      f'no progress for {self.stuck:g} seconds; behind heartbeat {max_beats}: '
+      f'{", ".join(slow) or "no host"}'
     )
     faulthandler.dump_traceback(2)
     with contextlib.suppress(OSError):  # The disk may be what is stuck.
       self.workdir.mkdir(parents=True, exist_ok=True)
       with open(self.workdir / f'stacks-{self.host}.txt', 'w') as file:
         faulthandler.dump_traceback(file)
-    os._exit(STUCK)
+    os._exit(errors.STUCK)
 
-  def _behind(self):
-    """Which hosts have not come as far as the others."""
-    ticks = self._all('ticks')
-    ticks = {host: int(n) for host, n in ticks.items()} | {
-      self.host: self.ticks
-    }
-    last = {host: n for host, n in ticks.items() if n < max(ticks.values())}
-    if not last:
-      return f'host {self.host} and all others are at tick {self.ticks}'
-    shown = ', '.join(f'host {host} at {n}' for host, n in sorted(last.items()))
-    return f'of {max(ticks.values())} ticks, behind: {shown}'
-
-  def _look_around(self):
-    self._put('ticks', str(self.ticks))
-    ended = self._all('ended')
+  def _check_hosts(self):
+    self._write('heartbeats', str(self.heartbeats))
+    ended = self._read('error')
     if ended and not self.done:
       host = min(ended)
       code, sentence = json.loads(ended[host])
       print_error(f'host {host}: {sentence}')
-      self._leave(code)
+      self._exit(code)
 
-  def _leave(self, code):
-    # What the others read lies with host 0, which therefore goes last.
-    self._put('heard', '')
-    end = time.monotonic() + LINGER
-    while not self.host and self.service and time.monotonic() < end:
-      if len(self._all('heard')) == self.hosts:
-        break
-      time.sleep(0.05)
+  def _exit(self, code):
+    self._write('leaving', '')
+    end = time.monotonic() + LEAVE_SECONDS
+    if self.store and self.host == 0:  # It serves the store, so it leaves last.
+      while len(self._read('leaving')) < self.hosts and time.monotonic() < end:
+        time.sleep(0.05)
     with contextlib.suppress(OSError):
       sys.stdout.flush()
       sys.stderr.flush()
     os._exit(code)
 
-  def _put(self, what, text):
-    with _unless_gone():
-      self.service.key_value_set(f'r1jax/{what}/{self.host}', text, True)
+  # The store ends with host 0, and its calls then raise exceptions of several
+  # kinds. The heartbeat of jax ends this process.
 
-  def _all(self, what):
-    with _unless_gone():
-      pairs = self.service.key_value_dir_get(f'r1jax/{what}/')
-      return {int(key.rpartition('/')[2]): text for key, text in pairs}
-    return {}
+  def _write(self, name, text):
+    if self.store:
+      with contextlib.suppress(Exception):
+        self.store.key_value_set(f'r1jax/{name}/{self.host}', text, True)
+
+  def _read(self, name):
+    """{host: text} of what the hosts have written."""
+    pairs = []
+    if self.store:
+      with contextlib.suppress(Exception):
+        pairs = self.store.key_value_dir_get(f'r1jax/{name}/')
+    return {int(key.rpartition('/')[2]): text for key, text in pairs}
 
 
-_watch = None  # Signals are a process's, so there is one.
+_active: Watchdog | None = None  # Signals belong to the process: one at most.
 
 
 @contextlib.contextmanager
-def watching(watch):
-  """The watch runs meanwhile, and SIGTERM no longer ends the process."""
-  global _watch
-  os.set_blocking(watch.wake, False)
+def watching(watchdog: Watchdog) -> Iterator[None]:
+  """Runs the watchdog. SIGTERM sets terminate_requested meanwhile."""
+  global _active
+  writer = watchdog.signal_writer
+  os.set_blocking(writer, False)
   handler = signal.signal(signal.SIGTERM, lambda *_: None)
-  wake = signal.set_wakeup_fd(watch.wake, warn_on_full_buffer=False)
-  _watch = watch
-  watch.start()
+  wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+  _active = watchdog
+  watchdog.start()
   try:
     yield
   finally:
-    _watch = None
-    watch.done = True
-    os.write(watch.wake, b'\0')
-    watch.join()
-    signal.set_wakeup_fd(wake)
+    _active = None
+    watchdog.done = True
+    os.write(writer, b'\0')  # wakes the thread
+    watchdog.join()
+    signal.set_wakeup_fd(wakeup)
     signal.signal(signal.SIGTERM, handler)
-    os.close(watch.signals)
-    os.close(watch.wake)
+    os.close(watchdog.signal_reader)
+    os.close(writer)
 
 
-def heartbeat():
-  """Tells the watch, if there is one, that the run goes on."""
-  if _watch:
-    _watch.beat()
+def heartbeat() -> None:
+  """Notes that the run makes progress. Does nothing without a watchdog."""
+  if _active:
+    _active.heartbeats += 1
+    _active.last_heartbeat = time.monotonic()
 
 
 @contextlib.contextmanager
-def exit_early_if(kept):
-  """A run that is told to end does so meanwhile, wherever it is, once kept()
-  says that what it would go on from is on disk; the watch's thread calls it."""
-  if _watch:
-    _watch.kept = kept
+def exit_early_if(is_saved: Callable[[], bool]) -> Iterator[None]:
+  """Within this context, SIGTERM ends the run at once, even inside a device
+  program, if is_saved(): a resume would begin at the current state. The
+  watchdog's thread calls it."""
+  if _active:
+    _active.may_exit = is_saved
   try:
     yield
   finally:
-    if _watch:
-      _watch.kept = None
+    if _active:
+      _active.may_exit = None
 
 
-def terminate_requested():
-  """Whether this process was told to end."""
-  return _watch is not None and _watch.told
+def terminate_requested() -> bool:
+  """Whether this process has received SIGTERM."""
+  return _active is not None and _active.terminate_requested
 
 
-@contextlib.contextmanager
-def _unless_gone():
-  try:
-    yield
-  # Of any kind: the service ends with host 0, and then the heartbeat ends us.
-  except Exception:
-    pass
-
-
-def print_error(sentence):
-  """A line for the log, which may lie on a disk that is full."""
+def print_error(sentence: object) -> None:
+  """Prints a line to stderr, which may be a file on a full disk."""
   with contextlib.suppress(OSError):
     print(f'r1jax: {sentence}', file=sys.stderr, flush=True)

@@ -1,137 +1,119 @@
-"""What the samples of an evaluation say, and what earlier evaluations said."""
+"""The scores of sampled answers, and the files of finished evaluations."""
 
-import dataclasses
 import json
-import math
 import pathlib
 
 import numpy as np
 
 from r1jax import errors, files
-from r1jax.evaluation import rating, statistics
+from r1jax.evaluation import statistics
 from r1jax.rewards.math import grading
 
 RESULTS = 'model', 'protocol', 'sets', 'paired', 'codeforces'
+Path = str | pathlib.Path
+Lines = list[dict]  # samples, those of a problem adjacent
 
 
-def read_lines(workdir, name):
-  """The samples of a set in workdir/chunks, those of a problem side by side."""
-  paths = pathlib.Path(workdir, 'chunks').glob(f'{name}-?????.jsonl')
-  return [line for path in sorted(paths) for line in files.read_jsonl(path)]
+def read_lines(workdir: Path, name: str) -> Lines:
+  """The samples of a set in workdir/chunks."""
+  lines = []
+  for path in sorted(
+    pathlib.Path(workdir, 'chunks').glob(f'{name}-?????.jsonl')
+  ):
+    lines += files.read_jsonl(path)
+  return lines
 
 
-def score(lines, samples, pass_k, cons_k):
-  """The scores of a set, with their 95 % intervals."""
-  rows_NK = [lines[n : n + samples] for n in range(0, len(lines), samples)]
-  correct_NK = accuracy(lines, samples)
-  gold_N = [row_K[0]['answer'] for row_K in rows_NK]
-  if None in gold_N:  # Programs are not voted on.
-    cons_NG, cons_k = correct_NK, 1
+def score(
+  lines: Lines, samples: int, pass_k: tuple[int, ...], majority_k: int
+) -> dict:
+  """The scores of a set with their intervals, from `samples` lines a problem.
+  Programs have no majority vote: their majority_k is 1."""
+  correct_PG = majority = accuracy(lines, samples)
+  gold_P = [line['answer'] for line in lines[::samples]]
+  if None in gold_P:
+    majority_k = 1
   else:
-    cons_NG = statistics.cons_of_groups(
-      [[x['extracted'] for x in row_K] for row_K in rows_NK],
-      gold_N,
-      grading.equal,
-      cons_k,
+    answers = np.array([line['extracted'] for line in lines], object)
+    answers_PG = answers.reshape(-1, samples).tolist()
+    majority = statistics.cons_at_k(
+      answers_PG, gold_P, grading.equal, majority_k
     )
-
-  def mean(key):
-    return float(np.mean([line[key] for line in lines]))
-
+  mean = {}
+  for key in ('finished', 'format', 'language', 'length'):
+    mean[key] = float(np.mean([line[key] for line in lines]))
   return dict(
-    problems=len(rows_NK),
+    problems=len(gold_P),
     samples=samples,
-    pass1=statistics.pass_at_1(correct_NK),
-    interval=statistics.interval(correct_NK),
-    pass_k={str(k): statistics.pass_at_k(correct_NK, k) for k in pass_k},
-    cons_k=cons_k,
-    cons=statistics.pass_at_1(cons_NG),
-    cons_interval=statistics.interval(cons_NG),
-    truncated=1 - mean('finished'),
-    format=mean('format'),
-    language=mean('language'),
-    length=mean('length'),
+    pass1=float(correct_PG.mean()),
+    interval=statistics.interval(correct_PG),
+    pass_k={str(k): statistics.pass_at_k(correct_PG, k) for k in pass_k},
+    majority_k=majority_k,
+    majority=float(majority.mean()),
+    majority_interval=statistics.interval(majority),
+    truncated=1 - mean.pop('finished'),
+    **mean,
   )
 
 
-def accuracy(lines, samples):
-  """Whether each sample is right, [N, K]."""
+def accuracy(lines: Lines, samples: int) -> np.ndarray:
+  """The accuracy of every sample, [P, G] with G = samples."""
   return np.array([line['accuracy'] for line in lines]).reshape(-1, samples)
 
 
-def subtract(lines, theirs_N, against):
-  """pass@1 here minus there, problem by problem."""
-  ours_N = accuracy(lines, len(lines) // len(theirs_N)).mean(axis=1)
-  difference, *interval = statistics.paired_difference(ours_N, theirs_N, seed=0)
+def paired(lines: Lines, baseline_P: np.ndarray, baseline: str) -> dict:
+  """pass@1 minus that of the baseline, problem by problem."""
+  pass1_P = accuracy(lines, len(lines) // len(baseline_P)).mean(axis=1)
+  difference, interval = statistics.paired_difference(pass1_P, baseline_P)
   return dict(
-    against=pathlib.Path(against).resolve().name,
+    baseline=pathlib.Path(baseline).resolve().name,
     difference=difference,
     interval=interval,
-    p=statistics.paired_p_value(ours_N, theirs_N, seed=0),
+    p=statistics.paired_p_value(pass1_P, baseline_P),
   )
 
 
-def means(folder, sets):
-  """{set: pass@1 of each problem} of a finished evaluation of the same sets,
-  {name: [(number, record)]}."""
-  read(folder)
-  found = {}
-  for name, numbered in sets.items():
-    right = {}
-    for line in read_lines(folder, name):
-      right.setdefault(_identity(line), []).append(line['accuracy'])
-    ours = [_identity(record) for _, record in numbered]
-    if differ := set(ours) ^ right.keys():
-      raise errors.UserError(
-        f'config.baseline: {folder} has other problems in the set {name!r} than '
-        f'this evaluation, {min(differ)[0]} for one ({len(differ)} in all): '
-        'give both the same data, limit and seed'
-      )
-    found[name] = np.array([np.mean(right[key]) for key in ours])
+def pass1_by_problem(workdir: Path, name: str, records: Lines) -> np.ndarray:
+  """pass@1 of each record, [P], in a finished evaluation of the set `name`.
+  Raises UserError unless it has evaluated the same records."""
+  read(workdir)
+  correct: dict[tuple, list[float]] = {}
+  for line in read_lines(workdir, name):
+    correct.setdefault(_identity(line), []).append(line['accuracy'])
+  keys = [_identity(record) for record in records]
+  if different := set(keys) ^ correct.keys():
+    raise errors.UserError(
+      f'config.baseline: {workdir} has other problems in the set {name!r}, such '
+      f'as {min(different)[0]} ({len(different)} in all): evaluate both with the '
+      'same config.data, config.limit and config.seed'
+    )
+  return np.array([np.mean(correct[key]) for key in keys])
+
+
+def read_all(workdirs: list[str]) -> list[tuple[str, dict]]:
+  """[(label, results)] of finished evaluations: the label is the directory's
+  name, or its whole path where several have the same name."""
+  names = [pathlib.Path(workdir).resolve().name for workdir in workdirs]
+  found = []
+  for name, workdir in zip(names, workdirs):
+    label = name if names.count(name) == 1 else str(workdir)
+    found.append((label, read(workdir)))
   return found
 
 
-def compare(folders):
-  """[(label, results)] of finished evaluations, named by their directory, or
-  by its whole path where two bear the same name."""
-  names = [pathlib.Path(folder).resolve().name for folder in folders]
-  labels = [
-    name if names.count(name) == 1 else str(folder)
-    for name, folder in zip(names, folders)
-  ]
-  return [(label, read(folder)) for label, folder in zip(labels, folders)]
-
-
-def read(folder):
-  """The results that a finished evaluation has written."""
-  path = pathlib.Path(folder) / 'results.json'
+def read(workdir: Path) -> dict:
+  """The results.json of a finished evaluation."""
+  path = pathlib.Path(workdir, 'results.json')
   if not path.is_file():
     raise errors.UserError(
-      f'{folder} holds no finished evaluation, for it has no {path.name}: name '
-      'the work directory of an evaluate that has ended'
+      f'{workdir} has no {path.name}: give the work directory of a finished '
+      'evaluate stage'
     )
-  try:
+  with errors.explained(f'{path} was not written by the evaluate stage'):
     found = json.loads(path.read_text())
     return {key: found[key] for key in RESULTS}
-  except (ValueError, KeyError, TypeError) as error:
-    raise errors.UserError(
-      f'{path} is not what evaluate writes: {error!r}'
-    ) from error
-
-
-def rate(contest_N, difficulty_N, solved_NK):
-  """The Codeforces rating of verdicts; what has no bound is null."""
-  fitted = rating.fit(difficulty_N, solved_NK)
-  numbers = dataclasses.asdict(fitted)
-  for side in ('low', 'high'):
-    numbers[side] = None if math.isinf(numbers[side]) else numbers[side]
-  return numbers | dict(
-    words=rating.words(fitted),
-    contests=len(set(contest_N)),
-    problems=len(solved_NK),
-    attempts=len(solved_NK[0]),
-  )
 
 
 def _identity(record):
-  return record['id'], record['prompt'], record['answer']
+  """What two evaluations of one problem have in common."""
+  return record['id'], record['prompt'], record.get('answer')

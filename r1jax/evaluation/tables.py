@@ -1,8 +1,10 @@
-"""Tables of evaluations beside the paper's figures, as markdown and HTML."""
+"""Tables of evaluations and of the papers' scores, as Markdown and HTML."""
 
-import html
 import re
 import textwrap
+from collections.abc import Sequence
+
+from r1jax.evaluation import html_page
 
 # In percent, as the papers print them. R1's and R1-Zero's are Table 3, their
 # majorities the text's; the distilled models are Tables 6 and 15 to 17.
@@ -21,205 +23,153 @@ PAPER = {
   'R1-Distill-Qwen-32B': (72.6, 83.3, 94.3, 62.1, 57.2, 1691, None, None),
   'R1-Distill-Llama-70B': (70.0, 86.7, 94.5, 65.2, 57.5, 1633, None, None),
   'Qwen2.5-32B-Zero': (47.0, 60.0, 91.6, 55.0, 40.2, None, None, None),
-  'DeepSeekMath-7B-RL': (None,) * 6 + (88.2, 51.7),
+  'DeepSeekMath-7B-RL': (None, None, None, None, None, None, 88.2, 51.7),
+}
+ALIASES = {
+  'aime24': 'AIME 2024', 'aime2024': 'AIME 2024', 'math500': 'MATH-500',
+  'gpqa': 'GPQA', 'gpqad': 'GPQA', 'gpqadiamond': 'GPQA',
+  'lcb': 'LiveCodeBench', 'livecodebench': 'LiveCodeBench',
+  'gsm8k': 'GSM8K', 'math': 'MATH',
 }
 # fmt: on
-ALIASES = {
-  **dict.fromkeys(('aime24', 'aime2024'), 'AIME 2024'),
-  **dict.fromkeys(('gpqa', 'gpqad', 'gpqadiamond'), 'GPQA'),
-  **dict.fromkeys(('livecodebench', 'lcb'), 'LiveCodeBench'),
-  **{'math500': 'MATH-500', 'gsm8k': 'GSM8K', 'math': 'MATH'},
-}
 NOTES = (
-  'Ours: percent with a 95 % interval, by bootstrap over the problems, or '
-  "Wilson's where they all have the same mean or one sample each. A truncated "
-  'response counts as it stands, mostly as wrong. Language: the words of the '
-  "problem's language among those of the thinking, 0 % where it has none.",
+  'Our rows: percent with a 95 % interval, by bootstrap over the problems, or '
+  "Wilson's where all have the same mean or one sample each. Truncated "
+  'responses are scored like others; most are wrong. Language: the share of '
+  "words in the problem's language in the thinking, 0 % without words.",
   "The papers' rows: temperature 0.6, top-p 0.95, at most 32,768 tokens; k = "
   '64 samples for AIME 2024 and GPQA Diamond, 16 for MATH-500 and Codeforces, '
   '8 for LiveCodeBench (2024-08 to 2025-01); majority of 64 (of 16 in Fig. 1). '
-  'GSM8K and MATH are of DeepSeekMath, by its own protocol: R1 states none. '
-  'A row is comparable with ours as far as problems, prompt and lengths are.',
+  'GSM8K and MATH are from DeepSeekMath, by its own protocol: R1 reports none. '
+  'Rows are comparable as far as problems, prompt and lengths are the same.',
 )
 CODEFORCES_NOTE = (
   'Codeforces: maximum likelihood of the Elo model P(solved) = 1 / (1 + '
-  "10^((d - r) / 400)); the percentile is read off the paper's own pairs from "
-  '1444 (80.4) to 2029 (96.3), and is extrapolated outside of them. The paper '
-  'does not state its formula.'
+  '10^((d - r) / 400)). The percentile is interpolated between the pairs of '
+  'the paper, 1444 (80.4) to 2029 (96.3), and extrapolated outside of them. '
+  'The paper does not state its formula.'
 )
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; margin: 2rem auto;
-       max-width: 72rem; padding: 0 1rem }
-div { overflow-x: auto }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem }
-th, td { border-bottom: 1px solid #ddd; padding: .2rem 1.2rem .2rem 0;
-         text-align: left; white-space: nowrap }
-tr.ours { font-weight: 600 }
-pre { background: #f5f5f5; padding: .7rem; white-space: pre-wrap;
-      overflow-wrap: anywhere }
-.of { color: #666 }
-"""
+
+Rows = Sequence[tuple[str, dict]]  # (label, results.json of an evaluation)
+Table = tuple[str, list[str], list[list[str]]]  # (title, head, lines)
 
 
-def known(name):
-  """The paper's name of a set, or the name as it is."""
+def paper_name(name: str) -> str:
+  """The paper's name of a set, or the name itself."""
   return ALIASES.get(re.sub('[^a-z0-9]', '', name.lower()), name)
 
 
-def tables(rows):
-  """[(title, head, lines)] of [(label, what evaluate wrote)], ours first."""
+def tables(rows: Rows) -> list[Table]:
+  """The tables of several evaluations; those without lines are left out."""
+  paired, codeforces = [], []
+  counts = ['contests', 'problems', 'attempts']
+  for label, results in rows:
+    for name, x in results['paired'].items():
+      difference = _interval(x['difference'], x['interval'])
+      paired.append([label, name, x['baseline'], difference, f'{x["p"]:.2g}'])
+    if x := results['codeforces']:
+      codeforces.append([label, x['text'], *(str(x[key]) for key in counts)])
+  head = ['', 'set', 'minus', 'difference', 'p, sign flips']
   made = [
-    ('Scores', *_scores(rows)),
-    ('Samples', *_details(rows)),
-    ('Paired differences of pass@1', *_paired(rows)),
-    ('Codeforces', *_codeforces(rows)),
+    _scores(rows),
+    _samples(rows),
+    ('Paired differences of pass@1', head, paired),
+    ('Codeforces', ['', 'rating', *counts], codeforces),
   ]
-  return [(title, head, lines) for title, head, lines in made if lines]
+  return [table for table in made if table[2]]
 
 
-def notes(rows):
-  """What must be known to read the tables."""
-  protocols = [
-    f'{label}: {x["model"]}, {_protocol(x["protocol"])}.'
-    for label, x in rows
-    if x['sets']
-  ]
-  rated = any(x['codeforces'] for _, x in rows)
-  return [*protocols, *NOTES, *([CODEFORCES_NOTE] if rated else [])]
+def notes(rows: Rows) -> list[str]:
+  """The protocols of the evaluations, and how to read the tables."""
+  lines = []
+  for label, results in rows:
+    if results['sets']:
+      x = results['protocol']
+      template = textwrap.shorten(x['template'], 40, placeholder=' …')
+      lines.append(
+        f'{label}: {results["model"]}, temperature {x["temperature"]:g}, top-p '
+        f'{x["top_p"]:g}, at most {x["max_new_tokens"]:,} tokens, prompt '
+        f'{template!r}, seed {x["seed"]}.'
+      )
+  lines += NOTES
+  if any(results['codeforces'] for _, results in rows):
+    lines.append(CODEFORCES_NOTE)
+  return lines
 
 
-def markdown(rows):
-  """The tables with their notes, for a terminal or a README."""
+def markdown(rows: Rows) -> str:
+  """The tables and notes for a terminal or a README."""
   parts = []
   for title, head, lines in tables(rows):
-    rule = ['---'] * len(head)
-    parts += [f'## {title}', '', *map(_pipes, [head, rule, *lines]), '']
-  return '\n'.join(parts + [f'- {note}' for note in notes(rows)]) + '\n'
+    parts += [f'## {title}', '']
+    for line in [head, ['---'] * len(head), *lines]:
+      cells = (re.sub(r'\s+', ' ', cell).replace('|', r'\|') for cell in line)
+      parts.append(f'| {" | ".join(cells)} |')
+    parts.append('')
+  parts += [f'- {note}' for note in notes(rows)]
+  return '\n'.join(parts) + '\n'
 
 
-def page(title, rows, samples):
-  """The same as HTML that needs no other file; samples are (heading, prompt,
-  response)."""
-  e = html.escape
-  ours, parts = {label for label, _ in rows}, []
-  for heading, head, lines in tables(rows):
-
-    def cells(kind, row):
-      return ''.join(f'<{kind}>{e(x)}</{kind}>' for x in row)
-
-    body = ''.join(
-      f'<tr{" class=ours" * (row[0] in ours)}>{cells("td", row)}</tr>\n'
-      for row in lines
-    )
-    parts.append(
-      f'<h2>{e(heading)}</h2>\n<div><table>\n<tr>{cells("th", head)}</tr>\n'
-      f'{body}</table></div>'
-    )
-  parts += [f'<p class="of">{e(note)}</p>' for note in notes(rows)]
-  parts += ['<h2>Responses</h2>'] if samples else []
-  for heading, prompt, response in samples:
-    parts += [
-      f'<p class="of">{e(heading)}</p>',
-      f'<pre class="of">{e(prompt)}</pre>',
-      f'<pre>{e(response)}</pre>',
-    ]
-  return (
-    f'<!doctype html>\n<meta charset="utf-8">\n<title>{e(title)}</title>\n'
-    f'<style>{STYLE}</style>\n<h1>{e(title)}</h1>\n' + '\n'.join(parts) + '\n'
-  )
+def page(rows: Rows, samples: Sequence[tuple[str, str, str]]) -> str:
+  """The same as an HTML page, our rows bold, and samples below: (heading,
+  prompt, response)."""
+  labels, parts = {label for label, _ in rows}, []
+  for title, head, lines in tables(rows):
+    for n, line in enumerate(lines):
+      if line[0] in labels:
+        cells = [html_page.escape(cell) for cell in line]
+        lines[n] = [html_page.Html(f'<b>{cell}</b>') for cell in cells]
+    parts += [f'<h2>{title}</h2>', html_page.table(head, lines)]
+  parts += map(html_page.grey, notes(rows))
+  if samples:
+    parts.append('<h2>Responses</h2>')
+  parts += [html_page.sample(*sample) for sample in samples]
+  style = 'th, td { white-space: nowrap }\n'
+  return html_page.page('Evaluation', parts, style)
 
 
 def _scores(rows):
-  """A column a set, our rows above those of the paper that have a figure."""
-  scores = [(label, _row(results)) for label, results in rows]
-  head = list(dict.fromkeys(column for _, row in scores for column in row))
-  lines = [[x, *(row.get(column, '') for column in head)] for x, row in scores]
-  for name, figures in PAPER.items():
-    figure = dict(zip(COLUMNS, figures, strict=True))
-    if any(figure.get(column) for column in head):
-      shown = [figure.get(column) or '' for column in head]
-      lines.append([f'{name} (paper)', *map(str, shown)])
-  return ['', *head], lines if head else []
+  """A column for each set; our rows, then the paper's rows with a score."""
+  ours = []
+  for label, results in rows:
+    cells = {}
+    for name, x in results['sets'].items():
+      column = paper_name(name)
+      cells[column] = _interval(x['pass1'], x['interval'])
+      if x['majority_k'] > 1:
+        score = _interval(x['majority'], x['majority_interval'])
+        cells[f'{column} majority'] = f'{score} of {x["majority_k"]}'
+    if results['codeforces']:
+      cells['Codeforces'] = f'{results["codeforces"]["rating"]:.0f}'
+    ours.append((label, cells))
+  columns = list(dict.fromkeys(name for _, cells in ours for name in cells))
+  lines = [[label, *(x.get(name, '') for name in columns)] for label, x in ours]
+  for model, scores in PAPER.items():
+    by_column = dict(zip(COLUMNS, scores, strict=True))
+    shown = [str(by_column.get(name) or '') for name in columns]
+    if any(shown):
+      lines.append([f'{model} (paper)', *shown])
+  return 'Scores', ['', *columns], lines if columns else []
 
 
-def _row(results):
-  """{column: text} of one evaluation."""
-  row = {}
-  for name, x in results['sets'].items():
-    row[known(name)] = _interval(x['pass1'], x['interval'])
-    if x['cons_k'] > 1:
-      cons = _interval(x['cons'], x['cons_interval'])
-      row[f'{known(name)} majority'] = f'{cons} of {x["cons_k"]}'
-  if results['codeforces']:
-    row['Codeforces'] = f'{results["codeforces"]["rating"]:.0f}'
-  return row
-
-
-def _details(rows):
-  sets = [(label, *item) for label, x in rows for item in x['sets'].items()]
+def _samples(rows):
+  sets = []
+  for label, results in rows:
+    sets += [(label, name, x) for name, x in results['sets'].items()]
   ks = sorted({k for _, _, x in sets for k in x['pass_k']}, key=int)
+  means = ['truncated', 'format', 'language']
   head = ['', 'set', 'problems', 'samples', 'pass@1']
-  head += [f'pass@{k}' for k in ks]
-  head += ['truncated', 'format', 'language', 'tokens']
-  lines = [
-    [
-      label,
-      name,
-      str(x['problems']),
-      str(x['samples']),
-      _interval(x['pass1'], x['interval']),
-      *(_percent(x['pass_k'][k]) if k in x['pass_k'] else '' for k in ks),
-      *(_percent(x[key]) for key in ('truncated', 'format', 'language')),
-      f'{x["length"]:.1f}',
-    ]
-    for label, name, x in sets
-  ]
-  return head, lines
-
-
-def _paired(rows):
-  head = ['', 'set', 'minus', 'difference', 'p, sign flips']
-  lines = [
-    [
-      label,
-      name,
-      x['against'],
-      _interval(x['difference'], x['interval']),
-      f'{x["p"]:.2g}',
-    ]
-    for label, results in rows
-    for name, x in results['paired'].items()
-  ]
-  return head, lines
-
-
-def _codeforces(rows):
-  head = ['', 'rating', 'contests', 'problems', 'attempts']
-  found = [(label, x['codeforces']) for label, x in rows if x['codeforces']]
-  lines = [
-    [label, x['words'], *(str(x[key]) for key in head[2:])]
-    for label, x in found
-  ]
-  return head, lines
-
-
-def _protocol(x):
-  template = textwrap.shorten(x['template'], 40, placeholder=' …')
-  return (
-    f'temperature {x["temperature"]:g}, top-p {x["top_p"]:g}, at most '
-    f'{x["max_new_tokens"]:,} tokens, prompt {template!r}, seed {x["seed"]}'
-  )
+  head += [*(f'pass@{k}' for k in ks), *means, 'tokens']
+  lines = []
+  for label, name, x in sets:
+    line = [label, name, str(x['problems']), str(x['samples'])]
+    line.append(_interval(x['pass1'], x['interval']))
+    shares = [x['pass_k'].get(k) for k in ks] + [x[key] for key in means]
+    line += ['' if share is None else f'{100 * share:.1f}' for share in shares]
+    lines.append([*line, f'{x["length"]:.1f}'])
+  return 'Samples', head, lines
 
 
 def _interval(value, interval):
   low, high = interval
   return f'{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]'
-
-
-def _percent(value):
-  return f'{100 * value:.1f}'
-
-
-def _pipes(row):
-  cells = (re.sub(r'\s+', ' ', cell).replace('|', r'\|') for cell in row)
-  return f'| {" | ".join(cells)} |'

@@ -1,1 +1,14 @@
-"""Pure forward functions, their configs and partition tables."""
+"""Pure forward functions, their configs and their partition tables.
+
+The name of an array ends with its shape, one letter an axis; a digit is an axis
+of that length. This is the legend for the whole package:
+
+  B  rows of a batch              C  channels of a head
+  T  tokens of a call             F  feed-forward width
+  L  tokens of a whole row        E  experts
+  S  columns of a cache, or keys  V  vocabulary
+  N  layers, or steps of a scan;  P  prompts
+     on the host, samples         H  query heads
+  D  model width                  K  key/value heads
+  G  query heads of a key/value head; in a rollout, samples of a prompt
+"""

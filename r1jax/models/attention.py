@@ -1,173 +1,180 @@
-"""Attention under the one rule of visibility, and the cache's write."""
+"""Attention over visible keys, and writes to the key/value cache.
+
+A key is visible iff 0 <= pos_key <= pos_query. Padding has position -1. This
+covers causality, padding on either side, and cache columns not yet written.
+"""
 
 import functools
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.layout import Layout, with_layout_constraint
+from jax import Array
 
-from r1jax.models import cpu
+from r1jax.models import linear
 
-HIDDEN = -1e30  # the score of a key that must not be seen
-TILE = 128  # rows are padded to multiples of it for the kernel
-LONG = 16384  # from here on the fused backward kernel takes too much memory
+KeysValues = tuple[Array, Array]
+MASKED_SCORE = -1e30  # of keys that are not visible
+TILE = 128  # of the TPU kernel; rows are padded to a multiple of it
+# From this row length on the fused backward kernel needs too much memory.
+FUSED_BACKWARD_LIMIT = 16384
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def attend(cpu_layout, q_BTKGC, k_BKSC, v_BKSC, pos_BT, pos_BS):
-  """softmax(q k' / sqrt(C)) v over the keys with 0 <= pos_key <= pos_query.
+def attend(
+  cpu_layout: bool, q_BTKGC: Array, kv: KeysValues, pos_BT: Array, pos_BS: Array
+) -> Array:
+  """softmax(q k' / sqrt(C)) v over the visible keys, [B, T, K, G, C] float32,
+  for keys and values [B, K, S, C].
 
-  float32 scores and results; backward, too, every product takes operands of
-  the inputs' dtype.
+  Scores and softmax are float32. The operands of each product have the inputs'
+  dtype, in the backward pass too.
   """
-  return _forward(cpu_layout, q_BTKGC, k_BKSC, v_BKSC, pos_BT, pos_BS)[0]
+  return _forward(cpu_layout, q_BTKGC, kv, pos_BT, pos_BS)[0]
+
+
+def _forward(cpu_layout, q_BTKGC, kv, pos_BT, pos_BS):
+  B, T, K, G, C = q_BTKGC.shape
+  k_BKSC, v_BKSC = kv
+  q = _merge(q_BTKGC)
+  scores = _product('bkmc,bksc->bkms', q, k_BKSC) * C**-0.5
+  visible = pos_BS[:, None, :] <= pos_BT[:, :, None]
+  visible = (visible & (pos_BS >= 0)[:, None, :])[:, None, None]
+  scores = scores.reshape(B, K, G, T, -1)
+  scores_BKGTS = jnp.where(visible, scores, MASKED_SCORE)
+  prob = jax.nn.softmax(scores_BKGTS, axis=-1).astype(v_BKSC.dtype)
+  prob = prob.reshape(B, K, G * T, -1)
+  out = _product('bkms,bksc->bkmc', prob, v_BKSC)
+  return _unmerge(out, q_BTKGC.shape), (q, k_BKSC, v_BKSC, prob)
+
+
+def _backward(cpu_layout, saved, g_BTKGC):
+  q, k_BKSC, v_BKSC, prob = saved
+  dtype = q.dtype
+  g = _merge(g_BTKGC.astype(dtype))
+  dv = _product('bksm,bkmc->bksc', linear.transpose(cpu_layout, prob), g)
+  dprob = _product('bkmc,bksc->bkms', g, v_BKSC)
+  prob = prob.astype(jnp.float32)
+  mean = jnp.sum(prob * dprob, axis=-1, keepdims=True)
+  dscores = (prob * (dprob - mean) * q.shape[-1] ** -0.5).astype(dtype)
+  dq = _product('bkms,bksc->bkmc', dscores, k_BKSC).astype(dtype)
+  dk = _product('bksm,bkmc->bksc', linear.transpose(cpu_layout, dscores), q)
+  dq_BTKGC = _unmerge(dq, g_BTKGC.shape)
+  return dq_BTKGC, (dk.astype(dtype), dv.astype(dtype)), None, None
+
+
+attend.defvjp(_forward, _backward)
+
+
+def _merge(x_BTKGC):
+  """[B, K, G T, C]: the queries of a key head as rows of one matrix."""
+  B, T, K, G, C = x_BTKGC.shape
+  return x_BTKGC.transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, C)
+
+
+def _unmerge(x, shape):
+  B, T, K, G, C = shape
+  return x.reshape(B, K, G, T, C).transpose(0, 3, 1, 2, 4)
 
 
 def _product(spec, a, b):
   return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
 
 
-def _merge(x_BTKGC):
-  """[B, K, G T, C]: one matrix product a key head."""
-  B, T, K, G, C = x_BTKGC.shape
-  return x_BTKGC.transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, C)
-
-
-def _unmerge(x_BKMC, shape):
-  B, T, K, G, C = shape
-  return x_BKMC.reshape(B, K, G, T, C).transpose(0, 3, 1, 2, 4)
-
-
-def _forward(cpu_layout, q_BTKGC, k_BKSC, v_BKSC, pos_BT, pos_BS):
-  B, T, K, G, C = q_BTKGC.shape
-  q_BKMC = _merge(q_BTKGC)
-  scores_BKMS = _product('bkmc,bksc->bkms', q_BKMC, k_BKSC) * C**-0.5
-  seen = pos_BS[:, None, :] <= pos_BT[:, :, None]
-  seen_BTS = seen & (pos_BS >= 0)[:, None, :]
-  scores_BKGTS = jnp.where(
-    seen_BTS[:, None, None], scores_BKMS.reshape(B, K, G, T, -1), HIDDEN
-  )
-  prob_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(v_BKSC.dtype)
-  prob_BKMS = prob_BKGTS.reshape(B, K, G * T, -1)
-  out_BKMC = _product('bkms,bksc->bkmc', prob_BKMS, v_BKSC)
-  return _unmerge(out_BKMC, q_BTKGC.shape), (q_BKMC, k_BKSC, v_BKSC, prob_BKMS)
-
-
-def _backward(cpu_layout, saved, g_BTKGC):
-  q_BKMC, k_BKSC, v_BKSC, prob_BKMS = saved
-  dtype = q_BKMC.dtype
-  turn = cpu.transpose if cpu_layout else lambda a: a.swapaxes(-1, -2)
-  g_BKMC = _merge(g_BTKGC.astype(dtype))
-  dv_BKSC = _product('bksm,bkmc->bksc', turn(prob_BKMS), g_BKMC)
-  dprob_BKMS = _product('bkmc,bksc->bkms', g_BKMC, v_BKSC)
-  prob = prob_BKMS.astype(jnp.float32)
-  mean = jnp.sum(prob * dprob_BKMS, axis=-1, keepdims=True)
-  scale = q_BKMC.shape[-1] ** -0.5
-  ds_BKMS = (prob * (dprob_BKMS - mean) * scale).astype(dtype)
-  dq_BKMC = _product('bkms,bksc->bkmc', ds_BKMS, k_BKSC).astype(dtype)
-  dk_BKSC = _product('bksm,bkmc->bksc', turn(ds_BKMS), q_BKMC)
-  return (
-    _unmerge(dq_BKMC, g_BTKGC.shape),
-    dk_BKSC.astype(dtype),
-    dv_BKSC.astype(dtype),
-    None,
-    None,
-  )
-
-
-attend.defvjp(_forward, _backward)
-
-
-def attend_past(q_B1KGC, k_BKC, v_BKC, past_k_BKSC, past_v_BKSC, pos_B):
-  """attend for one query a row over the columns of a cache before it, and over
-  its own key, which is not in the cache yet: nothing is written here."""
-  C = q_B1KGC.shape[-1]
-  q_BKGC = q_B1KGC[:, 0]
+def attend_past(
+  q_B1KGC: Array, kv_BKC: KeysValues, past_BKSC: KeysValues, pos_B: Array
+) -> Array:
+  """attend for one query a row, over the columns of a cache before it and over
+  its own key, which is not written to the cache."""
+  (k_BKC, v_BKC), (past_k_BKSC, past_v_BKSC) = kv_BKC, past_BKSC
+  C, q_BKGC = q_B1KGC.shape[-1], q_B1KGC[:, 0]
   past = _product('bkgc,bksc->bkgs', q_BKGC, past_k_BKSC) * C**-0.5
   before_BS = jnp.arange(past.shape[-1])[None] < pos_B[:, None]
-  past = jnp.where(before_BS[:, None, None], past, HIDDEN)
+  past = jnp.where(before_BS[:, None, None], past, MASKED_SCORE)
   own = _product('bkgc,bkc->bkg', q_BKGC, k_BKC)[..., None] * C**-0.5
-  most = jnp.maximum(jnp.max(past, axis=-1, keepdims=True), own)
-  past, own = jnp.exp(past - most), jnp.exp(own - most)
-  whole = jnp.sum(past, axis=-1, keepdims=True) + own
-  past, own = ((x / whole).astype(v_BKC.dtype) for x in (past, own))
+  max_score = jnp.maximum(jnp.max(past, axis=-1, keepdims=True), own)
+  past, own = jnp.exp(past - max_score), jnp.exp(own - max_score)
+  total = jnp.sum(past, axis=-1, keepdims=True) + own
+  past, own = ((x / total).astype(v_BKC.dtype) for x in (past, own))
   out = _product('bkgs,bksc->bkgc', past, past_v_BKSC)
   return (out + own.astype(jnp.float32) * v_BKC[:, :, None])[:, None]
 
 
-def as_read(cache):
-  """The cache in the layout in which attention reads it: a compiler that is
-  free to choose another for a write copies all of it, there and back."""
-  return with_layout_constraint(cache, Layout(tuple(range(cache.ndim))))
+def write(
+  cpu_layout: bool, cache_BKSC: Array, new_BKC: Array, column_B: Array
+) -> Array:
+  """The cache with one new key a row in its column, written in place.
 
-
-def write_layers(cache_NBKTC, new_NBKC, column_B):
-  """Put one new key a row and layer into its column of the cache, in place:
-  row by row, for a scatter takes a layout of its own."""
-
-  def put(row, cache_NBKTC):
-    new = jax.lax.dynamic_slice_in_dim(new_NBKC, row, 1, axis=1)[:, :, :, None]
-    place = (0, row, 0, column_B[row], 0)
-    cache_NBKTC = as_read(cache_NBKTC)
-    return as_read(jax.lax.dynamic_update_slice(cache_NBKTC, new, place))
-
-  return jax.lax.fori_loop(0, len(column_B), put, cache_NBKTC)
-
-
-def write(cpu_layout, cache_BKTC, new_BKC, column_B):
-  """Put one new key a row into its column of the cache, in place."""
-  put = jax.vmap(
-    lambda cache, new, t: jax.lax.dynamic_update_slice(
-      cache, new[:, None], (0, t, 0)
+  For a scatter in bfloat16, XLA's CPU backend converts the whole cache to
+  float32 and back, so there it is a select. In float32 a select is 30 times
+  slower.
+  """
+  if cpu_layout and cache_BKSC.dtype == jnp.bfloat16:
+    here_BS = jnp.arange(cache_BKSC.shape[2])[None] == column_B[:, None]
+    return jnp.where(here_BS[:, None, :, None], new_BKC[:, :, None], cache_BKSC)
+  return jax.vmap(
+    lambda cache_KSC, new_KC, column: jax.lax.dynamic_update_slice(
+      cache_KSC, new_KC[:, None], (0, column, 0)
     )
-  )
-  if cpu_layout:
-    return cpu.write(put, cache_BKTC, new_BKC, column_B)
-  return put(cache_BKTC, new_BKC, column_B)
+  )(cache_BKSC, new_BKC, column_B)
 
 
-def splash(q_BTKGC, k_BKSC, v_BKSC, pos_BT, pos_BS, interpret=False):
-  """attend, by the kernel of TPUs that keeps the scores on the chip, for keys
-  that are those of the queries themselves.
+def write_layers(cache_NBKSC: Array, new_NBKC: Array, column_B: Array) -> Array:
+  """`write` for all layers. It loops over rows, because XLA would copy the cache
+  to another layout for a scatter."""
 
-  In a row whose real tokens stand side by side, 0 <= pos_key <= pos_query is
-  "not behind the query, and real": a causal mask and two segments.
+  def write_row(row, cache):
+    new = jax.lax.dynamic_slice_in_dim(new_NBKC, row, 1, axis=1)[:, :, :, None]
+    start, cache = (0, row, 0, column_B[row], 0), linear.row_major(cache)
+    return linear.row_major(jax.lax.dynamic_update_slice(cache, new, start))
+
+  return jax.lax.fori_loop(0, len(column_B), write_row, cache_NBKSC)
+
+
+def splash(
+  q_BTKGC: Array, kv_BKTC: KeysValues, pos_BT: Array, interpret: bool = False
+) -> Array:
+  """attend with pos_BS = pos_BT, by the Pallas TPU kernel "splash attention",
+  which does not write the scores to memory.
+
+  The real tokens of a row are contiguous, so the visible keys are those of a
+  causal mask with two segments, real tokens and padding.
   """
   B, T, K, G, C = q_BTKGC.shape
-  fill = -T % TILE
-
-  def pad(a, axis):
-    return jnp.pad(a, [(0, fill if i == axis else 0) for i in range(a.ndim)])
-
   q_BTHC = (q_BTKGC * C**-0.5).astype(q_BTKGC.dtype).reshape(B, T, K * G, C)
-  q_BHTC = pad(q_BTHC, 1).swapaxes(1, 2)
-  real_BT = pad((pos_BT >= 0).astype(jnp.int32), 1)
-  out_BHTC = jax.vmap(_kernel(K * G, T + fill, interpret))(
-    q_BHTC, pad(k_BKSC, 2), pad(v_BKSC, 2), (real_BT, real_BT)
-  )
+  q_BHTC = _pad_to_tiles(q_BTHC, 1).swapaxes(1, 2)
+  segment_BT = _pad_to_tiles((pos_BT >= 0).astype(jnp.int32), 1)
+  k_BKTC, v_BKTC = (_pad_to_tiles(a, 2) for a in kv_BKTC)
+  attend_row = _kernel(K * G, segment_BT.shape[1], interpret)
+  out_BHTC = jax.vmap(attend_row)(q_BHTC, k_BKTC, v_BKTC, segment_BT)
   return out_BHTC.swapaxes(1, 2)[:, :T].reshape(B, T, K, G, C)
+
+
+def _pad_to_tiles(a, axis):
+  fill = -a.shape[axis] % TILE
+  return jnp.pad(a, [(0, fill if i == axis else 0) for i in range(a.ndim)])
 
 
 @functools.cache
 def _kernel(heads, T, interpret):
-  """(q_HTC, k_KTC, v_KTC, (segment_T, segment_T)) -> out_HTC."""
-  from jax.experimental.pallas.ops.tpu import splash_attention as kernels
+  from jax.experimental.pallas.ops.tpu import splash_attention
 
   block = max(n for n in (512, 256, TILE) if T % n == 0)
-  two = (None, None) if T < LONG else (block, block)
-  sizes = kernels.BlockSizes(
-    block,
-    block,
-    block,
-    block,
-    block,
-    block,
-    *two,
-    use_fused_bwd_kernel=T < LONG,
+  fused = T < FUSED_BACKWARD_LIMIT
+  dq_block = None if fused else block
+  # Three sizes for the forward pass, three for dk and dv, two for dq.
+  sizes = splash_attention.BlockSizes(
+    *[block] * 6, dq_block, dq_block, use_fused_bwd_kernel=fused
   )
-  mask = kernels.MultiHeadMask([kernels.CausalMask((T, T))] * heads)
+  mask = [splash_attention.CausalMask((T, T))] * heads
   with jax.ensure_compile_time_eval():
-    kernel = kernels.make_splash_mha_single_device(
-      mask, block_sizes=sizes, interpret=interpret
+    kernel = splash_attention.make_splash_mha_single_device(
+      splash_attention.MultiHeadMask(mask),
+      block_sizes=sizes,
+      interpret=interpret,
     )
-  return lambda q, k, v, ids: kernel(q, k, v, kernels.SegmentIds(*ids))
+
+  def attend_row(q_HTC, k_KTC, v_KTC, segment_T):
+    segments = splash_attention.SegmentIds(segment_T, segment_T)
+    return kernel(q_HTC, k_KTC, v_KTC, segments)
+
+  return attend_row

@@ -1,24 +1,38 @@
-"""config.json of a Hugging Face directory: its keys to a ModelConfig and back."""
+"""Hugging Face's config.json to a ModelConfig and back."""
 
+import dataclasses
 import functools
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
 
 from r1jax import errors
-from r1jax.models import rope, transformer
+from r1jax.models.model_config import ModelConfig, RopeScaling
 
-FAMILIES = dict(  # what a family adds to Llama's
-  Llama=dict(qkv_bias=False, qk_norm=False),
-  Qwen2=dict(qkv_bias=True, qk_norm=False),
-  Qwen3=dict(qkv_bias=False, qk_norm=True),
+# (qkv_bias, qk_norm, score) of each architecture.
+ARCHITECTURES = dict(
+  LlamaForCausalLM=(False, False, False),
+  Qwen2ForCausalLM=(True, False, False),
+  Qwen3ForCausalLM=(False, True, False),
+  LlamaForSequenceClassification=(False, False, True),
+  Qwen2ForSequenceClassification=(True, False, True),
+  Qwen3ForSequenceClassification=(False, True, True),
 )
-HEADS = dict(ForCausalLM=False, ForSequenceClassification=True)  # a score?
-ARCHITECTURES = {
-  family + head: dict(adds, score=score)
-  for head, score in HEADS.items()
-  for family, adds in FAMILIES.items()
-}
-# Keys that change what is computed, with the one value that is supported.
-ONLY = dict(
+# Sizes in ModelConfig, and their keys in config.json.
+SIZES = dict(
+  vocab_size='vocab_size',
+  width='hidden_size',
+  layers='num_hidden_layers',
+  heads='num_attention_heads',
+  kv_heads='num_key_value_heads',
+  head_dim='head_dim',
+  ffn='intermediate_size',
+  max_len='max_position_embeddings',
+)
+# Keys that change the computation, each with its one supported value.
+SUPPORTED = dict(
   hidden_act='silu',
   attention_bias=False,
   mlp_bias=False,
@@ -27,124 +41,112 @@ ONLY = dict(
 )
 
 
-def model_config(config, source):
-  """ModelConfig from the keys of config.json; what cannot be computed here is
-  refused. `source` is for the sentence."""
-  number = functools.partial(_number, source, config)
-
-  def refuse(key, why):
-    raise errors.UserError(
-      f'{source}: its config has {key} {config.get(key)!r}, {why}'
-    )
-
-  named = config.get('architectures')
-  arch = named[0] if isinstance(named, list) and named else None
-  if arch not in ARCHITECTURES:
-    refuse('architectures', f'but r1jax reads {", ".join(ARCHITECTURES)}')
-  for key, supported in ONLY.items():
-    if config.get(key) not in (None, supported):
-      refuse(key, f'but only {supported!r} is supported')
-  windows = ['sliding'] if config.get('use_sliding_window') else []
-  if set(config.get('layer_types') or windows) - {'full_attention'}:
-    refuse('sliding_window', 'but only full attention is supported')
+def model_config(config: Mapping[str, Any], source: object) -> ModelConfig:
+  """The ModelConfig of a config.json; UserError for values that r1jax does not
+  support. `source` is its path, for errors."""
+  _check_supported(config, source)
+  qkv_bias, qk_norm, score = ARCHITECTURES[config['architectures'][0]]
+  number = functools.partial(_number, config, source)
   width, heads = number('hidden_size'), number('num_attention_heads')
-  kv_heads = number('num_key_value_heads', heads)
-  head_dim = number('head_dim', width // heads)
-  if heads % kv_heads:
-    refuse('num_key_value_heads', f'which does not divide {heads} heads')
-  if head_dim % 2:
-    refuse('head_dim', 'but rotary positions need an even number')
+  default = dict(kv_heads=heads, head_dim=width // heads, max_len=2048)
+  sizes = {name: number(key, default.get(name)) for name, key in SIZES.items()}
+  if heads % sizes['kv_heads']:
+    why = f'which does not divide {heads} heads'
+    _refuse(config, source, 'num_key_value_heads', why)
+  if sizes['head_dim'] % 2:
+    _refuse(config, source, 'head_dim', 'but rotary embedding needs it even')
   theta, scaling = _rope(config, source)
-  return transformer.ModelConfig(
-    vocab_size=number('vocab_size'),
-    width=width,
-    layers=number('num_hidden_layers'),
-    heads=heads,
-    kv_heads=kv_heads,
-    head_dim=head_dim,
-    ffn=number('intermediate_size'),
+  return ModelConfig(
+    **sizes,
     rope_theta=theta,
     rope_scaling=scaling,
-    norm_eps=number('rms_norm_eps', 1e-6, kind=float),
-    # A model with a score has no table of its own for words to come.
-    tie_embeddings=bool(config.get('tie_word_embeddings'))
-    or ARCHITECTURES[arch]['score'],
-    max_len=number('max_position_embeddings', 2048),
-    **ARCHITECTURES[arch],
+    norm_eps=number('rms_norm_eps', 1e-6, float),
+    # Reward models have no head for tokens, so their config is ignored here.
+    tie_embeddings=bool(config.get('tie_word_embeddings')) or score,
+    qkv_bias=qkv_bias,
+    qk_norm=qk_norm,
+    score=score,
   )
 
 
-def _rope(config, source):
-  """(theta, rope.Scaling or None) of either dialect: rope_theta beside
-  rope_scaling, or transformers 5's rope_parameters with both."""
-  said = config.get('rope_parameters') or config.get('rope_scaling') or {}
-  if not isinstance(said, dict):
-    raise errors.UserError(f'{source}: its rope settings are {said!r}')
-  number = functools.partial(_number, source, said, kind=float)
-  theta = _number(source, config, 'rope_theta', 10000.0, kind=float)
-  theta = number('rope_theta', theta)
-  kind = said.get('rope_type', said.get('type', 'default'))
-  if number('partial_rotary_factor', 1.0) != 1:
-    raise errors.UserError(f'{source}: partial rotary is not supported')
-  if kind == 'default':
-    return theta, None
-  if kind != 'llama3':
-    raise errors.UserError(
-      f'{source}: its rope is scaled by {kind!r}; only llama3 is supported'
-    )
-  return theta, rope.Scaling(
-    factor=number('factor'),
-    low_freq_factor=number('low_freq_factor'),
-    high_freq_factor=number('high_freq_factor'),
-    original_max_len=number('original_max_position_embeddings', kind=int),
-  )
-
-
-def _number(source, table, key, default=None, kind=int):
-  value = table.get(key)
-  value = default if value is None else value
-  good = isinstance(value, (int, kind)) and not isinstance(value, bool)
-  if not good or not 0 < value < math.inf:
-    raise errors.UserError(
-      f'{source}: its config has {key} {value!r}, which must be a number '
-      'above 0'
-    )
-  return kind(value)
-
-
-def config_json(cfg, dtype, tok):
-  """The config.json of a ModelConfig, in the dialect that every transformers
-  reads."""
-  kind = dict(qkv_bias=cfg.qkv_bias, qk_norm=cfg.qk_norm, score=cfg.score)
-  archs = [arch for arch, adds in ARCHITECTURES.items() if adds == kind]
-  assert archs, 'no architecture has both qkv_bias and qk_norm'
-  scaling = cfg.rope_scaling and dict(
-    rope_type='llama3',
-    factor=cfg.rope_scaling.factor,
-    low_freq_factor=cfg.rope_scaling.low_freq_factor,
-    high_freq_factor=cfg.rope_scaling.high_freq_factor,
-    original_max_position_embeddings=cfg.rope_scaling.original_max_len,
-  )
-  # One label, or transformers makes a score of two numbers.
-  labels = dict(id2label={'0': 'score'}, label2id=dict(score=0))
-  return dict(
-    architectures=archs,
-    model_type=archs[0].partition('For')[0].lower(),
-    vocab_size=cfg.vocab_size,
-    hidden_size=cfg.width,
-    num_hidden_layers=cfg.layers,
-    num_attention_heads=cfg.heads,
-    num_key_value_heads=cfg.kv_heads,
-    head_dim=cfg.head_dim,
-    intermediate_size=cfg.ffn,
+def config_json(
+  cfg: ModelConfig, dtype: np.dtype, eos_ids: Sequence[int] | None = None
+) -> dict[str, Any]:
+  """The config.json of a ModelConfig with weights of `dtype`, readable by all
+  versions of transformers."""
+  kind = cfg.qkv_bias, cfg.qk_norm, cfg.score
+  names = [name for name, value in ARCHITECTURES.items() if value == kind]
+  assert names, 'no architecture has both qkv_bias and qk_norm'
+  scaling = None
+  if cfg.rope_scaling:
+    scaling = dict(rope_type='llama3', **dataclasses.asdict(cfg.rope_scaling))
+  config = dict(
+    architectures=names,
+    model_type=names[0].partition('For')[0].lower(),
+    **{key: getattr(cfg, name) for name, key in SIZES.items()},
     hidden_act='silu',
     rms_norm_eps=cfg.norm_eps,
     rope_theta=cfg.rope_theta,
     rope_scaling=scaling,
-    max_position_embeddings=cfg.max_len,
     tie_word_embeddings=cfg.tie_embeddings,
     torch_dtype=str(dtype),
     bos_token_id=None,
-    eos_token_id=list(tok.eos_ids) if tok else None,
-    **(labels if cfg.score else {}),
+    eos_token_id=None if eos_ids is None else list(eos_ids),
   )
+  if cfg.score:
+    # Without these transformers makes a classifier with two labels.
+    config |= dict(id2label={'0': 'score'}, label2id=dict(score=0))
+  return config
+
+
+def _check_supported(config, source):
+  names = config.get('architectures')
+  if not isinstance(names, list) or (names or [''])[0] not in ARCHITECTURES:
+    why = f'but r1jax reads {", ".join(ARCHITECTURES)}'
+    _refuse(config, source, 'architectures', why)
+  for key, value in SUPPORTED.items():
+    if config.get(key) not in (None, value):
+      _refuse(config, source, key, f'but only {value!r} is supported')
+  sliding = bool(config.get('use_sliding_window'))
+  if config.get('layer_types'):
+    sliding = set(config['layer_types']) != {'full_attention'}
+  if sliding:
+    why = 'but only full attention is supported'
+    _refuse(config, source, 'sliding_window', why)
+
+
+def _rope(config, source):
+  """(theta, RopeScaling or None). transformers 4 writes rope_theta and
+  rope_scaling; from version 5 on both are in rope_parameters."""
+  theta = _number(config, source, 'rope_theta', 10000.0, float)
+  table = config.get('rope_parameters') or config.get('rope_scaling') or {}
+  if not isinstance(table, dict):
+    raise errors.UserError(f'{source}: the rope settings are {table!r}')
+  number = functools.partial(_number, table, source)
+  theta = number('rope_theta', theta, float)
+  if number('partial_rotary_factor', 1.0, float) != 1:
+    raise errors.UserError(f'{source}: partial rotary embedding is unsupported')
+  kind = table.get('rope_type', table.get('type', 'default'))
+  if kind == 'default':
+    return theta, None
+  if kind != 'llama3':
+    why = f'the rope type is {kind!r}; only default and llama3 are supported'
+    raise errors.UserError(f'{source}: {why}')
+  names = 'factor', 'low_freq_factor', 'high_freq_factor'
+  factors = {name: number(name, kind=float) for name in names}
+  length = number('original_max_position_embeddings')
+  return theta, RopeScaling(**factors, original_max_position_embeddings=length)
+
+
+def _number(table, source, key, default=None, kind=int):
+  """An int above 0, or for kind=float any number above 0."""
+  value = default if table.get(key) is None else table[key]
+  is_number = isinstance(value, int | kind) and not isinstance(value, bool)
+  if not is_number or not 0 < value < math.inf:
+    _refuse(table, source, key, 'which must be a number above 0')
+  return kind(value)
+
+
+def _refuse(config, source, key, why) -> NoReturn:
+  value = config.get(key)
+  raise errors.UserError(f'{source}: the config has {key} {value!r}, {why}')

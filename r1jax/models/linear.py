@@ -1,59 +1,68 @@
-"""Matrix products with float32 results and backward products in the operands'
-own dtype. The forms that pay on XLA's CPU backend alone live in cpu.py."""
+"""Matrix products with float32 results, and the layouts of their operands.
+
+With cpu_layout products and transposes take forms that are faster on XLA's CPU
+backend, and on no other.
+"""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-
-from r1jax.models import cpu
+from jax import Array
+from jax.experimental.layout import Layout, with_layout_constraint
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def linear(cpu_layout, x, w):
+def linear(cpu_layout: bool, x: Array, w: Array) -> Array:
   """x[..., D] @ w[D, ...] in float32.
 
-  The cotangent is cast to the operands' dtype before the backward products:
-  left to itself autodiff multiplies float32 by bfloat16, which no backend does
-  fast.
+  The backward pass casts the float32 cotangent to the dtype of x. Plain
+  autodiff would multiply float32 by bfloat16, which is slow on every backend.
   """
   if cpu_layout:
-    out = cpu.dot(x.reshape(-1, x.shape[-1]), w.reshape(w.shape[0], -1))
+    out = dot(x.reshape(-1, x.shape[-1]), w.reshape(w.shape[0], -1))
     return out.reshape(x.shape[:-1] + w.shape[1:])
-  return _contract(x, w, x.ndim - 1, 0, 1)
+  return dot(x, w)
 
 
-def _linear_forward(cpu_layout, x, w):
+def _forward(cpu_layout, x, w):
   return linear(cpu_layout, x, w), (x, w)
 
 
-def _linear_backward(cpu_layout, saved, g):
+def _backward(cpu_layout, saved, g):
   x, w = saved
   g = g.astype(x.dtype)
   if cpu_layout:
-    x_MD, w_DF = x.reshape(-1, x.shape[-1]), w.reshape(w.shape[0], -1)
-    g_MF = g.reshape(x_MD.shape[0], -1)
-    dx, dw = (
-      cpu.dot(g_MF, cpu.transpose(w_DF)),
-      cpu.dot(cpu.transpose(x_MD), g_MF),
-    )
+    x_2d, w_2d = x.reshape(-1, x.shape[-1]), w.reshape(w.shape[0], -1)
+    g_2d = g.reshape(x_2d.shape[0], -1)
+    dx = dot(g_2d, transpose(True, w_2d))
+    dw = dot(transpose(True, x_2d), g_2d)
   else:
-    dx = _contract(g, w, x.ndim - 1, 1, w.ndim - 1)
-    dw = _contract(x, g, 0, 0, x.ndim - 1)
-  return dx.reshape(x.shape).astype(x.dtype), dw.reshape(w.shape).astype(
-    w.dtype
-  )
+    rows, outputs = tuple(range(x.ndim - 1)), tuple(range(1, w.ndim))
+    dx = dot(g, w, (tuple(range(x.ndim - 1, g.ndim)), outputs))
+    dw = dot(x, g, (rows, rows))
+  dx = dx.reshape(x.shape).astype(x.dtype)
+  return dx, dw.reshape(w.shape).astype(w.dtype)
 
 
-linear.defvjp(_linear_forward, _linear_backward)
+linear.defvjp(_forward, _backward)
 
 
-def _contract(a, b, a_first, b_first, count):
-  """Contract `count` axes of each, from the first ones given."""
-  axes = (
-    tuple(range(a_first, a_first + count)),
-    tuple(range(b_first, b_first + count)),
-  )
-  return jax.lax.dot_general(
-    a, b, (axes, ((), ())), preferred_element_type=jnp.float32
-  )
+def dot(a: Array, b: Array, axes: Any = 1) -> Array:
+  """jnp.tensordot in float32; by default a @ b."""
+  return jnp.tensordot(a, b, axes, preferred_element_type=jnp.float32)
+
+
+def transpose(cpu_layout: bool, a: Array) -> Array:
+  """a with its last two axes swapped; with cpu_layout in memory too if it is
+  bfloat16, whose fast kernels take row-major operands only."""
+  a = a.swapaxes(-1, -2)
+  return row_major(a) if cpu_layout and a.dtype == jnp.bfloat16 else a
+
+
+def row_major(a: Array) -> Array:
+  """a, constrained to row-major layout. Attention reads a cache in this layout;
+  without the constraint XLA may choose another for a write, and copies the
+  whole cache to it and back."""
+  return with_layout_constraint(a, Layout(tuple(range(a.ndim))))

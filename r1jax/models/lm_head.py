@@ -1,140 +1,171 @@
-"""The head: log-probabilities of given tokens without ever holding the logits
-of more than a chunk of columns, forward and backward."""
+"""Log-probabilities of given tokens and entropies, from hidden states.
+
+The [B, T, V] logits never exist as a whole: forward and backward compute them
+for a chunk of columns at a time.
+"""
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
-from r1jax.models import cpu
-from r1jax.models.sharding import FsdpTensorParallel, NoSharding
+from r1jax.models import linear
+from r1jax.models.model_config import ModelConfig
 
-HIDDEN = -1e30  # the logit of an id that no tokenizer knows
-
-
-class How(NamedTuple):
-  """Where the table lies and under which name, and what is computed of it."""
-
-  sharding: NoSharding | FsdpTensorParallel
-  name: str
-  dtype: str  # of the matrix products
-  temperature: float
-  real_vocab: int
-  cpu_layout: bool
+MASKED_LOGIT = -1e30  # of the ids that pad the vocabulary
 
 
-def logits(sharding, hidden, table_VD, real_vocab=0):
-  """hidden[..., D] @ table' in float32, for the ids of this part of the table;
-  ids from real_vocab on get HIDDEN."""
+def logits(cfg: ModelConfig, hidden: Array, table_VD: Array) -> Array:
+  """hidden[..., D] @ table' in float32, for the ids of this device's shard.
+
+  Ids from cfg.real_vocab on get MASKED_LOGIT.
+  """
+  axes = ((hidden.ndim - 1,), (1,)), ((), ())
   out = jax.lax.dot_general(
-    hidden,
-    table_VD,
-    (((hidden.ndim - 1,), (1,)), ((), ())),
-    preferred_element_type=jnp.float32,
+    hidden, table_VD, axes, preferred_element_type=jnp.float32
   )
-  V = table_VD.shape[0]
-  if real_vocab and real_vocab < V * sharding.model:
-    known = jnp.arange(V) + sharding.first_id(V) < real_vocab
-    known = jnp.expand_dims(known, tuple(range(out.ndim - 1)))
-    out = jnp.where(known, out, HIDDEN)
+  V, sharding = table_VD.shape[0], cfg.sharding
+  if cfg.real_vocab and cfg.real_vocab < V * sharding.tensor_parallel:
+    real = jnp.arange(V) + sharding.first_vocab_id(V) < cfg.real_vocab
+    real = jnp.expand_dims(real, tuple(range(out.ndim - 1)))
+    out = jnp.where(real, out, MASKED_LOGIT)
   return out
 
 
-def token_logprobs(how, chunk, hidden_BTD, table_VD, target_BT):
-  """(log p(target), entropy) of softmax(hidden @ table' / temperature).
+def token_logprobs(
+  cfg: ModelConfig,
+  temperature: float,
+  hidden_BTD: Array,
+  table_VD: Array,
+  target_BT: Array,
+) -> tuple[Array, Array]:
+  """(log p(target)_BT, entropy_BT) of p = softmax(hidden table' / temperature).
 
-  The table is the parameter itself: it is gathered once forward and once
-  backward, and its gradient is summed once, in float32, after the last chunk.
+  table_VD is the parameter cfg.table_name, or this device's shard of it. It is
+  gathered once forward and once backward; its gradient is reduced once, in
+  float32, after the last chunk.
   """
-  B, T, D = hidden_BTD.shape
-  chunk = min(chunk, T)
+  B, T, _ = hidden_BTD.shape
+  chunk = min(cfg.head_chunk, T)
   count = -(-T // chunk)
 
-  def cut(a):
-    return (
-      jnp.pad(a, ((0, 0), (0, count * chunk - T)) + ((0, 0),) * (a.ndim - 2))
-      .reshape(B, count, chunk, *a.shape[2:])
-      .swapaxes(0, 1)
-    )
+  def split(a):
+    padding = ((0, 0), (0, count * chunk - T)) + ((0, 0),) * (a.ndim - 2)
+    chunks = jnp.pad(a, padding).reshape(B, count, chunk, *a.shape[2:])
+    return chunks.swapaxes(0, 1)
 
-  def join(a):
-    return a.swapaxes(0, 1).reshape(B, -1)[:, :T]
-
-  logp, entropy = _chunks(how, cut(hidden_BTD), table_VD, cut(target_BT))
-  return join(logp), join(entropy)
+  logp_NBT, entropy_NBT = _chunk_logprobs(
+    cfg, temperature, split(hidden_BTD), table_VD, split(target_BT)
+  )
+  logp_BT = logp_NBT.swapaxes(0, 1).reshape(B, -1)[:, :T]
+  return logp_BT, entropy_NBT.swapaxes(0, 1).reshape(B, -1)[:, :T]
 
 
-def _scores(how, hidden_BcD, table_VD, id_Bc):
-  """Scores of this part's ids, their log-normaliser and the target's log p;
-  id_Bc is the target counted from the part's first id."""
-  sharding, V = how.sharding, table_VD.shape[0]
-  scores_BcV = logits(sharding, hidden_BcD, table_VD, how.real_vocab)
-  scores_BcV /= how.temperature
-  lse_Bc = jax.nn.logsumexp(scores_BcV, axis=-1)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _chunk_logprobs(cfg, tau, hidden_NBTD, table_VD, target_NBT):
+  """token_logprobs of N chunks of T columns; tau is the temperature."""
+  shard_VD, id_NBT = _shard(cfg, table_VD, target_NBT)
 
-  def pick(id_Bc):
-    return jnp.take_along_axis(scores_BcV, id_Bc[..., None], axis=-1)[..., 0]
+  def chunk_logprobs(chunk):
+    scores_BTV, lse_BT, logp_BT = _scores(cfg, tau, shard_VD, *chunk)
+    prob_BTV = jnp.exp(scores_BTV - lse_BT[..., None])
+    return logp_BT, lse_BT - _mean_score(cfg, prob_BTV, scores_BTV)
 
-  if sharding.model == 1:
-    return scores_BcV, lse_Bc, pick(id_Bc) - lse_Bc
-  most_Bc = sharding.most(lse_Bc)
-  lse_Bc = jnp.log(sharding.sum(jnp.exp(lse_Bc - most_Bc))) + most_Bc
-  here_Bc = (id_Bc >= 0) & (id_Bc < V)
-  chosen_Bc = jnp.where(here_Bc, pick(jnp.where(here_Bc, id_Bc, 0)), 0)
-  return scores_BcV, lse_Bc, sharding.sum(chosen_Bc) - lse_Bc
+  return jax.lax.map(chunk_logprobs, (hidden_NBTD, id_NBT))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _chunks(how, hidden_nBcD, table_VD, target_nBc):
-  return _forward(how, hidden_nBcD, table_VD, target_nBc)[0]
+def _forward(cfg, tau, *args):
+  # symbolic_zeros wraps the arguments in CustomVJPPrimal.
+  args = tuple(arg.value for arg in args)
+  return _chunk_logprobs(cfg, tau, *args), args
 
 
-def _part(how, table_VD, target_nBc):
-  """This device's rows of the table, and the targets counted from its first."""
-  part_VD = how.sharding.weight(how.name, table_VD, how.dtype)
-  return part_VD, target_nBc - how.sharding.first_id(part_VD.shape[0])
-
-
-def _forward(how, hidden_nBcD, table_VD, target_nBc):
-  part_VD, id_nBc = _part(how, table_VD, target_nBc)
-
-  def one(args):
-    scores_BcV, lse_Bc, logp_Bc = _scores(how, args[0], part_VD, args[1])
-    prob = jnp.exp(scores_BcV - lse_Bc[..., None])
-    mean_Bc = how.sharding.sum(jnp.sum(prob * scores_BcV, axis=-1))
-    return logp_Bc, lse_Bc - mean_Bc
-
-  out = jax.lax.map(one, (hidden_nBcD, id_nBc))
-  return out, (hidden_nBcD, table_VD, target_nBc)
-
-
-def _backward(how, saved, cotangents):
-  hidden_nBcD, table_VD, target_nBc = saved
-  part_VD, id_nBc = _part(how, table_VD, target_nBc)
-  V, D = part_VD.shape
-
-  def one(dtable, args):
-    hidden_BcD, id_Bc, g_Bc = args
-    scores_BcV, lse_Bc, _ = _scores(how, hidden_BcD, part_VD, id_Bc)
-    prob = jnp.exp(scores_BcV - lse_Bc[..., None])
-    hit = jnp.arange(V)[None, None] == id_Bc[..., None]
-    d_BcV = (hit - prob) * (g_Bc / how.temperature)[..., None]
-    d_MV = d_BcV.astype(part_VD.dtype).reshape(-1, V)
-    h_MD = hidden_BcD.reshape(-1, D)
-    turn = cpu.transpose if how.cpu_layout else jnp.transpose
-    dhidden = cpu.dot(d_MV, part_VD)
-    dhidden = dhidden.astype(hidden_BcD.dtype).reshape(hidden_BcD.shape)
-    # float32 sums over the chunks, whatever the products' dtype.
-    return dtable + cpu.dot(turn(h_MD), d_MV), dhidden
-
+def _backward(cfg, tau, saved, cotangents):
+  hidden_NBTD, table_VD, target_NBT = saved
+  shard_VD, id_NBT = _shard(cfg, table_VD, target_NBT)
+  V, D = shard_VD.shape
   zero_DV = jnp.zeros((D, V), jnp.float32)
-  g_nBc = how.sharding.sum(cotangents[0])
-  dtable_DV, dhidden = jax.lax.scan(one, zero_DV, (hidden_nBcD, id_nBc, g_nBc))
-  if how.cpu_layout:
-    dtable_DV = cpu.materialize(dtable_DV)
-  dtable_VD = how.sharding.gradient(how.name, dtable_DV.T)
-  return dhidden, dtable_VD.astype(table_VD.dtype), None
+  symbolic_zero = jax.custom_derivatives.SymbolicZero
+  g_logp_NBT, g_entropy_NBT = (
+    None if isinstance(g, symbolic_zero) else cfg.sharding.sum_over_model(g)
+    for g in cotangents
+  )
+  if g_logp_NBT is None:
+    g_logp_NBT = jnp.zeros(target_NBT.shape)
+
+  def add_chunk(dtable_DV, chunk):
+    hidden_BTD, id_BT, *g_BT = chunk
+    d_BTV = _logits_gradient(cfg, tau, shard_VD, hidden_BTD, id_BT, *g_BT)
+    d = d_BTV.astype(shard_VD.dtype).reshape(-1, V)
+    hidden = hidden_BTD.reshape(-1, D)
+    dhidden = linear.dot(d, shard_VD).astype(hidden_BTD.dtype)
+    dhidden_BTD = dhidden.reshape(hidden_BTD.shape)
+    hidden = linear.transpose(cfg.cpu_layout, hidden)
+    # The chunks' gradients are added in float32 for any dtype of the products.
+    return dtable_DV + linear.dot(hidden, d), dhidden_BTD
+
+  chunks = hidden_NBTD, id_NBT, g_logp_NBT, g_entropy_NBT
+  dtable_DV, dhidden_NBTD = jax.lax.scan(add_chunk, zero_DV, chunks)
+  if cfg.cpu_layout:
+    # Otherwise XLA folds the transposition below into the bfloat16 product that
+    # computes the gradient, which then has no fast kernel.
+    dtable_DV = jax.lax.optimization_barrier(dtable_DV)
+  dtable_VD = cfg.sharding.scatter_gradient(cfg.table_name, dtable_DV.T)
+  return dhidden_NBTD, dtable_VD.astype(table_VD.dtype), None
 
 
-_chunks.defvjp(_forward, _backward)
+# With symbolic_zeros the backward pass sees at trace time that a cotangent is
+# zero: a loss without an entropy term does not pay for the entropy's gradient.
+_chunk_logprobs.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+def _logits_gradient(cfg, tau, shard_VD, hidden_BTD, id_BT, g_logp, g_entropy):
+  """The gradient of sum (g_logp log p(target) + g_entropy H) in the logits.
+
+  With scores s = logits / tau and p = softmax(s):
+  d log p_t / d s_v = 1[v = t] - p_v, d H / d s_v = -p_v (s_v - sum_u p_u s_u).
+  """
+  scores_BTV, lse_BT, _ = _scores(cfg, tau, shard_VD, hidden_BTD, id_BT)
+  prob_BTV = jnp.exp(scores_BTV - lse_BT[..., None])
+  id_11V = jnp.arange(scores_BTV.shape[-1])[None, None]
+  d_BTV = (id_11V == id_BT[..., None]) - prob_BTV
+  d_BTV *= (g_logp / tau)[..., None]
+  if g_entropy is not None:
+    mean_BT = _mean_score(cfg, prob_BTV, scores_BTV)
+    dentropy_BTV = -prob_BTV * (scores_BTV - mean_BT[..., None])
+    d_BTV += dentropy_BTV * (g_entropy / tau)[..., None]
+  return d_BTV
+
+
+def _shard(cfg, table_VD, target_NBT):
+  """This device's rows of the table, gathered over 'data', and the targets
+  counted from its first id."""
+  shard_VD = cfg.sharding.gather_weight(cfg.table_name, table_VD, cfg.dtype)
+  return shard_VD, target_NBT - cfg.sharding.first_vocab_id(len(shard_VD))
+
+
+def _scores(cfg, tau, shard_VD, hidden_BTD, id_BT):
+  """(logits / tau of this device's ids, log sum exp over all ids, log p(target)).
+  id_BT counts the target from the device's first id."""
+  sharding, V = cfg.sharding, shard_VD.shape[0]
+  scores_BTV = logits(cfg, hidden_BTD, shard_VD) / tau
+  lse_BT = jax.nn.logsumexp(scores_BTV, axis=-1)
+  if sharding.tensor_parallel == 1:
+    return scores_BTV, lse_BT, _take(scores_BTV, id_BT) - lse_BT
+  max_BT = sharding.max_over_model(lse_BT)
+  sum_BT = sharding.sum_over_model(jnp.exp(lse_BT - max_BT))
+  lse_BT = jnp.log(sum_BT) + max_BT
+  own_BT = (id_BT >= 0) & (id_BT < V)
+  target_BT = _take(scores_BTV, jnp.where(own_BT, id_BT, 0))
+  target_BT = sharding.sum_over_model(jnp.where(own_BT, target_BT, 0))
+  return scores_BTV, lse_BT, target_BT - lse_BT
+
+
+def _take(scores_BTV, id_BT):
+  return jnp.take_along_axis(scores_BTV, id_BT[..., None], axis=-1)[..., 0]
+
+
+def _mean_score(cfg, prob_BTV, scores_BTV):
+  """sum_v p_v s_v over all ids."""
+  return cfg.sharding.sum_over_model(jnp.sum(prob_BTV * scores_BTV, axis=-1))

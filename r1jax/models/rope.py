@@ -1,41 +1,32 @@
-"""Rotary positions: halves of a head's channels turned by position times
-frequency (RoFormer), with Llama 3's stretching of the low ones."""
+"""Rotary position embedding (RoFormer), with the frequency scaling of Llama 3.
 
-import dataclasses
+Channel i is paired with channel i + C / 2, as in Hugging Face's Llama.
+"""
 
 import jax.numpy as jnp
+from jax import Array
+
+from r1jax.models.model_config import ModelConfig
 
 
-@dataclasses.dataclass(frozen=True)
-class Scaling:
-  """Llama 3's stretching of the low rotary frequencies."""
-
-  factor: float
-  low_freq_factor: float
-  high_freq_factor: float
-  original_max_len: int
-
-
-def angles(cfg, pos_BT):
-  """cos and sin of position times frequency, [B, T, C / 2] each."""
-  half = cfg.head_dim // 2
+def cos_sin(cfg: ModelConfig, pos_BT: Array) -> tuple[Array, Array]:
+  """cos and sin of position * theta^(-2 i / C), [B, T, C / 2] each, float32."""
+  half, scaling = cfg.head_dim // 2, cfg.rope_scaling
   freq = cfg.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  if cfg.rope_scaling:
-    s = cfg.rope_scaling
-    turns = s.original_max_len * freq / (2 * jnp.pi)
-    smooth = (turns - s.low_freq_factor) / (
-      s.high_freq_factor - s.low_freq_factor
-    )
-    smooth = jnp.clip(smooth, 0, 1)
-    freq = freq * (smooth + (1 - smooth) / s.factor)
-  angle_BTR = pos_BT[..., None].astype(jnp.float32) * freq[None, None]
-  return jnp.cos(angle_BTR), jnp.sin(angle_BTR)
+  if scaling:
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    length = scaling.original_max_position_embeddings
+    kept = (length * freq / (2 * jnp.pi) - low) / (high - low)
+    kept = jnp.clip(kept, 0, 1)
+    freq = freq * (kept + (1 - kept) / scaling.factor)
+  angle = pos_BT[..., None].astype(jnp.float32) * freq[None, None]
+  return jnp.cos(angle), jnp.sin(angle)
 
 
-def rotate(x, turns):
-  """Turn the halves of the last axis of x [B, T, ..., C] by the angles."""
-  heads = tuple(range(2, x.ndim - 1))
-  cos, sin = (jnp.expand_dims(r, heads) for r in turns)
+def rotate(x: Array, cos_sin: tuple[Array, Array]) -> Array:
+  """x [B, T, ..., C] with each pair of channels rotated by its angle."""
+  head_axes = tuple(range(2, x.ndim - 1))
+  cos, sin = (jnp.expand_dims(a, head_axes) for a in cos_sin)
   a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
   out = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
   return out.astype(x.dtype)

@@ -1,136 +1,107 @@
-"""One model on many devices: what each of them does in the place of the whole.
+"""The collectives of a model that is sharded over a mesh.
 
-Every device runs the same function on its own parts, inside a program with the
-named axes 'data' and 'model': rows and a part of every weight (FSDP) lie along
-the first, heads, feed-forward channels and vocabulary along the second. The
-function is differentiated on each device, and what it differentiates is the sum
-over all devices of the scalars that they return. So every operation here has
-its true transpose: that of a sum is a sum, that of a gather a scattered sum.
+Every device runs the same function on its own shards, in a program with the
+mesh axes 'data' and 'model', and differentiates the sum of the scalars that all
+devices return. So the backward pass of each collective is its transpose: a sum
+for a sum, a reduce-scatter for a gather.
 """
 
 import dataclasses
 import functools
+from typing import Self
 
 import jax
 import jax.numpy as jnp
-
-
-@dataclasses.dataclass(frozen=True)
-class NoSharding:
-  """One device has it all: nothing is to be done."""
-
-  model = 1
-
-  def whole(self):
-    return self
-
-  def along(self, tokens):
-    return self
-
-  def weight(self, name, w, dtype):
-    return w.astype(dtype)
-
-  def gradient(self, name, g):
-    return g
-
-  def lookup(self, table_VD, tokens_BT, dtype):
-    return table_VD[tokens_BT].astype(dtype)
-
-  def enter(self, x_BTD):
-    return x_BTD
-
-  def leave(self, x_BTD):
-    return x_BTD
-
-  def sum(self, x):
-    return x
-
-  def most(self, x):
-    return x
-
-  def first_id(self, ids):
-    return 0
-
-  def all_ids(self, x):
-    return x
+from jax import Array
 
 
 @dataclasses.dataclass(frozen=True)
 class FsdpTensorParallel:
-  """`model` devices share the heads. `cut` names the weights that are cut along
-  'data' too, with the axis, counted from the last. With `tokens`, what lies
-  between the layers is cut along its tokens over 'model'."""
+  """FSDP: rows and weights are sharded over 'data'. Tensor parallelism: heads,
+  feed-forward channels and vocabulary are sharded over 'model'.
 
-  model: int
-  cut: tuple[tuple[str, int], ...]
-  tokens: bool = False
+  fsdp_axes names the weights that are sharded over 'data', each with the
+  sharded axis, counted from the last. With shard_tokens the activations between
+  the attention and MLP layers are sharded over 'model' along their tokens
+  (sequence parallelism).
+  """
 
-  def whole(self):
-    """The sharding of weights that were gathered over 'data' before."""
-    return dataclasses.replace(self, cut=())
+  tensor_parallel: int = 1  # devices of the 'model' axis
+  fsdp_axes: tuple[tuple[str, int], ...] = ()
+  shard_tokens: bool = False
 
-  def along(self, tokens):
-    """The sharding for rows of so many tokens; they are cut where that goes up."""
-    cut = self.model > 1 and tokens > 1 and tokens % self.model == 0
-    return dataclasses.replace(self, tokens=cut)
+  def for_tokens(self, tokens: int) -> Self:
+    """Shards rows of this length along tokens if the devices divide them."""
+    parts = self.tensor_parallel
+    shard_tokens = parts > 1 and tokens > 1 and tokens % parts == 0
+    return dataclasses.replace(self, shard_tokens=shard_tokens)
 
-  def weight(self, name, w, dtype):
-    """This device's heads, channels or ids of a weight, whole along 'data'."""
-    axis = dict(self.cut).get(name)
+  def gather_weight(self, name: str, w: Array, dtype: str) -> Array:
+    """A weight in `dtype`, gathered over 'data', not over 'model'."""
+    axis = dict(self.fsdp_axes).get(name)
     return w.astype(dtype) if axis is None else _gather(axis, str(dtype), w)
 
-  def gradient(self, name, g):
-    """The part of a weight's gradient that this device keeps, summed in
-    float32 over the rows of all."""
-    axis = dict(self.cut).get(name)
-    return g if axis is None else _scatter(axis, g)
+  def scatter_gradient(self, name: str, grad: Array) -> Array:
+    """The transpose of gather_weight: this device's shard of a gradient, summed
+    over 'data' in float32."""
+    axis = dict(self.fsdp_axes).get(name)
+    return grad if axis is None else _scatter(axis, grad)
 
-  def lookup(self, table_VD, tokens_BT, dtype):
-    """table[tokens], cut along the tokens where the rows are.
+  def lookup_embedding(
+    self, table_VD: Array, id_BT: Array, dtype: str
+  ) -> Array:
+    """table[id] for this device's rows, and its tokens with shard_tokens.
 
-    The table stays where it is: every device looks its columns up for the rows
-    of all, and they change hands.
+    The table is not gathered: each device looks up its own channels for the
+    rows of all devices, and an all-to-all exchanges channels for rows.
     """
-    far = 'embed' in dict(self.cut)
-    if far:
-      tokens_BT = jax.lax.all_gather(tokens_BT, 'data', tiled=True)
-    id_BT = tokens_BT - self.first_id(table_VD.shape[0])
-    mine_BT = (id_BT >= 0) & (id_BT < table_VD.shape[0])
-    x_BTD = table_VD[jnp.where(mine_BT, id_BT, 0)].astype(dtype)
-    x_BTD = jnp.where(mine_BT[..., None], x_BTD, 0)
-    if far:
+    fsdp = 'embed' in dict(self.fsdp_axes)
+    if fsdp:
+      id_BT = jax.lax.all_gather(id_BT, 'data', tiled=True)
+    id_BT = id_BT - self.first_vocab_id(table_VD.shape[0])
+    own_BT = (id_BT >= 0) & (id_BT < table_VD.shape[0])
+    x_BTD = table_VD[jnp.where(own_BT, id_BT, 0)].astype(dtype)
+    x_BTD = jnp.where(own_BT[..., None], x_BTD, 0)
+    if fsdp:
       x_BTD = jax.lax.all_to_all(x_BTD, 'data', 0, 2, tiled=True)
-    return self.leave(x_BTD)
+    return self.reduce_scatter_tokens(x_BTD)
 
-  def enter(self, x_BTD):
-    """All tokens, before a product with a part of the heads or channels."""
-    if not self.tokens:
+  def all_gather_tokens(self, x_BTD: Array) -> Array:
+    """All tokens of the rows, before a product with a sharded weight."""
+    if not self.shard_tokens:
       return x_BTD
     return jax.lax.all_gather(x_BTD, 'model', axis=1, tiled=True)
 
-  def leave(self, x_BTD):
-    """The sum of what the parts of the heads or channels have found."""
-    if self.model == 1:
-      return x_BTD
-    if not self.tokens:
-      return _sum(x_BTD)
+  def reduce_scatter_tokens(self, x_BTD: Array) -> Array:
+    """The sum over 'model'; with shard_tokens each device keeps its tokens."""
+    if not self.shard_tokens:
+      return self.sum_over_model(x_BTD)
     return jax.lax.psum_scatter(x_BTD, 'model', scatter_dimension=1, tiled=True)
 
-  def sum(self, x):
-    return x if self.model == 1 else _sum(x)
+  def sum_over_model(self, x: Array) -> Array:
+    return x if self.tensor_parallel == 1 else _sum(x)
 
-  def most(self, x):
-    return x if self.model == 1 else jax.lax.pmax(x, 'model')
+  def max_over_model(self, x: Array) -> Array:
+    return x if self.tensor_parallel == 1 else jax.lax.pmax(x, 'model')
 
-  def first_id(self, ids):
-    """The first id of the vocabulary that lies here, with `ids` a device."""
-    return 0 if self.model == 1 else jax.lax.axis_index('model') * ids
+  def first_vocab_id(self, ids: int) -> Array | int:
+    """The first vocabulary id of this device, where each has `ids` of them."""
+    return 0 if self.tensor_parallel == 1 else jax.lax.axis_index('model') * ids
 
-  def all_ids(self, x):
-    """[..., ids here] as [..., ids]."""
-    if self.model == 1:
+  def all_gather_vocab(self, x: Array) -> Array:
+    """x[..., V] from the devices' shards along V."""
+    if self.tensor_parallel == 1:
       return x
     return jax.lax.all_gather(x, 'model', axis=x.ndim - 1, tiled=True)
+
+
+class NoSharding(FsdpTensorParallel):
+  """For a model that is whole on each device: no method communicates."""
+
+  def lookup_embedding(
+    self, table_VD: Array, id_BT: Array, dtype: str
+  ) -> Array:
+    return table_VD[id_BT].astype(dtype)
 
 
 @jax.custom_vjp
@@ -143,11 +114,11 @@ _sum.defvjp(lambda x: (_sum(x), None), lambda _, g: (jax.lax.psum(g, 'model'),))
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _gather(axis, dtype, w):
-  """The parts along 'data' side by side; they travel in `dtype`. The axis of
-  the parts goes first, where side by side is one after the other in memory."""
-  parts = jnp.moveaxis(w.astype(dtype), axis, 0)
-  whole = jax.lax.all_gather(parts, 'data', tiled=True)
-  return jnp.moveaxis(whole, 0, axis)
+  """The shards along 'data' concatenated, communicated in `dtype`. The sharded
+  axis is moved to the front, where concatenation needs no copy."""
+  shard = jnp.moveaxis(w.astype(dtype), axis, 0)
+  gathered = jax.lax.all_gather(shard, 'data', tiled=True)
+  return jnp.moveaxis(gathered, 0, axis)
 
 
 def _scatter(axis, g):

@@ -1,307 +1,36 @@
-"""A decoder-only Transformer (Llama, Qwen2, Qwen3 by config): one forward
-function for training, prefill and decoding.
+"""A decoder-only Transformer: Llama, Qwen2 or Qwen3, depending on its config.
 
-Letters of shapes: B rows, T tokens of a call, S keys, L tokens of a whole row,
-N layers, D width, K key heads, G query heads a key head, C channels a head,
-F feed-forward width, V vocabulary.
+One forward function serves training, prefill and decoding.
 """
 
 import dataclasses
-import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import Array
 from jax.sharding import PartitionSpec as P
 
 from r1jax.models import attention, linear, lm_head, rope
-from r1jax.models.sharding import FsdpTensorParallel, NoSharding
+from r1jax.models.model_config import ModelConfig
+from r1jax.models.sharding import NoSharding
 
-
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-  vocab_size: int
-  width: int
-  layers: int
-  heads: int
-  kv_heads: int
-  head_dim: int
-  ffn: int
-  rope_theta: float = 10000.0
-  rope_scaling: rope.Scaling | None = None
-  norm_eps: float = 1e-6
-  tie_embeddings: bool = True
-  qkv_bias: bool = False
-  qk_norm: bool = False
-  max_len: int = 32768
-  score: bool = False  # a reward model: params['score'] gives a number a row
-  # How it is computed, not what it is:
-  real_vocab: int = 0  # ids from here on are padding of the vocabulary; 0: none
-  dtype: str = 'float32'  # of the matrix products
-  scan_layers: bool = True
-  remat: str = 'none'
-  head_chunk: int = 128  # columns whose logits exist at one time
-  attention: str = 'einsum'  # or 'splash', the kernel of TPUs
-  cpu_layout: bool = False
-  sharding: NoSharding | FsdpTensorParallel = NoSharding()
-
-
-def rms_norm(x, scale, eps):
-  """x / sqrt(mean(x^2) + eps) * scale, in float32."""
-  x32 = x.astype(jnp.float32)
-  mean = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
-  scale = jnp.expand_dims(scale, tuple(range(x.ndim - 1)))
-  return (x32 * jax.lax.rsqrt(mean + eps) * scale).astype(x.dtype)
-
-
-class Block(nn.Module):
-  """x + attention(norm(x)), then x + ffn(norm(x)); returns (x, (k, v))."""
-
-  cfg: ModelConfig
-
-  def stored(self, name, shape, init):
-    # param() would check the parts of a sharding against the shape of the whole.
-    if self.is_initializing():
-      return self.param(name, init, shape)
-    return self.get_variable('params', name)
-
-  def weight(self, name, shape, std):
-    c, w = self.cfg, self.stored(name, shape, nn.initializers.normal(std))
-    w = c.sharding.weight(name, w, c.dtype)
-    assert w.size * c.sharding.model == math.prod(shape), (
-      f'{name}: another split'
-    )
-    return w
-
-  def scale(self, name, size):
-    return self.stored(name, (size,), nn.initializers.ones)
-
-  @nn.compact
-  def __call__(self, x_BTD, turns, pos_BT, past=None):
-    c = self.cfg
-    D, K, C, F = c.width, c.kv_heads, c.head_dim, c.ffn
-    G = c.heads // c.kv_heads
-    dot = functools.partial(linear.linear, c.cpu_layout)
-    write = functools.partial(attention.write, c.cpu_layout)
-    attend = functools.partial(attention.attend, c.cpu_layout)
-    if c.attention == 'splash' and past is None:
-      attend = attention.splash
-
-    h = rms_norm(x_BTD, self.scale('norm1', D), c.norm_eps)
-    h = c.sharding.enter(h)
-    qkv = dot(h, self.weight('qkv', (D, K, G + 2, C), D**-0.5))
-    if c.qkv_bias:
-      bias = self.stored('qkv_bias', (K, G + 2, C), nn.initializers.zeros)
-      qkv += bias[None, None]
-    q, k, v = jax.lax.split(qkv.astype(x_BTD.dtype), (G, 1, 1), axis=3)
-    if c.qk_norm:
-      q = rms_norm(q, self.scale('q_norm', C), c.norm_eps)
-      k = rms_norm(k, self.scale('k_norm', C), c.norm_eps)
-    q_BTKGC, k_BTKC = rope.rotate(q, turns), rope.rotate(k, turns)[:, :, :, 0]
-    k_BKSC, v_BKSC = k_BTKC.swapaxes(1, 2), v[:, :, :, 0].swapaxes(1, 2)
-    kv, pos_BS, pos_B = (k_BKSC, v_BKSC), pos_BT, pos_BT[:, 0]
-    if past is None:
-      o = attend(q_BTKGC, *kv, pos_BT, pos_BS)
-    elif c.scan_layers:  # All layers are written at once, after the last.
-      kv = k_BKSC[:, :, 0], v_BKSC[:, :, 0]
-      o = attention.attend_past(q_BTKGC, *kv, *past, pos_B)
-    else:
-      kv = tuple(write(a, new[:, :, 0], pos_B) for a, new in zip(past, kv))
-      pos_BS = jnp.arange(kv[0].shape[2])[None]
-      o = attend(q_BTKGC, *kv, pos_BT, pos_BS)
-    o = o.astype(x_BTD.dtype)
-    o = o.reshape(*o.shape[:2], -1)
-    out = self.weight('out', (K, G, C, D), (2 * c.layers * K * G * C) ** -0.5)
-    o = dot(o, out.reshape(-1, D)).astype(x_BTD.dtype)
-    x_BTD += c.sharding.leave(o)
-
-    h = rms_norm(x_BTD, self.scale('norm2', D), c.norm_eps)
-    h = c.sharding.enter(h)
-    h = dot(h, self.weight('gate_up', (D, 2, F), D**-0.5))
-    gate, up = (a[:, :, 0] for a in jax.lax.split(h, (1, 1), axis=2))
-    h = (jax.nn.silu(gate) * up).astype(x_BTD.dtype)
-    down = self.weight('down', (F, D), (2 * c.layers * F) ** -0.5)
-    x_BTD += c.sharding.leave(dot(h, down).astype(x_BTD.dtype))
-    return x_BTD, kv
-
-
-def init(key, cfg):
-  """Fresh float32 parameters; the leaves of 'layers' are stacked over N."""
-  cfg = dataclasses.replace(cfg, sharding=NoSharding())
-  x_BTD, pos_BT = jnp.zeros((1, 1, cfg.width)), jnp.zeros((1, 1), jnp.int32)
-
-  def block(k):
-    return Block(cfg).init(k, x_BTD, rope.angles(cfg, pos_BT), pos_BT)
-
-  def normal(i):
-    return jax.random.normal(
-      jax.random.fold_in(key, i), (cfg.vocab_size, cfg.width)
-    )
-
-  keys = jax.random.split(jax.random.fold_in(key, 0), cfg.layers)
-  params = dict(
-    embed=normal(1) * cfg.width**-0.5,
-    layers=jax.vmap(block)(keys)['params'],
-    norm=jnp.ones(cfg.width),
-  )
-  if not cfg.tie_embeddings:
-    params |= dict(head=normal(2) * cfg.width**-0.5)
-  return params | dict(score=jnp.zeros(cfg.width)) if cfg.score else params
-
-
-def with_score(params, cfg):
-  """The reward model that a policy begins as, and its config: a score head of
-  zeros, and no head for words."""
-  params = {name: a for name, a in params.items() if name != 'head'}
-  return (
-    params | dict(score=jnp.zeros(cfg.width)),
-    dataclasses.replace(cfg, tie_embeddings=True, score=True),
-  )
-
-
-def positions(mask_BL):
-  """0, 1, 2, ... on the real tokens of each row, -1 elsewhere."""
-  mask = mask_BL.astype(jnp.int32)
-  return jnp.where(mask > 0, jnp.cumsum(mask, axis=1) - 1, -1)
-
-
-def unstack(params, cfg):
-  """The same parameters, each layer by itself: what unrolled layers read."""
-
-  def split(a):
-    return [x[0] for x in jax.lax.split(a, (1,) * cfg.layers, axis=0)]
-
-  leaves, tree = jax.tree.flatten(params['layers'])
-  rows = zip(*(split(a) for a in leaves))
-  return params | dict(layers=tuple(tree.unflatten(row) for row in rows))
-
-
-def for_decoding(params, cfg):
-  """(params, cfg) as the decode loop reads them: weights whole over 'data', in
-  cfg.dtype but for the norms, unstacked where the layers are unrolled."""
-
-  def weight(name, a):
-    return cfg.sharding.weight(name, a, cfg.dtype)
-
-  layers = {
-    name: a if 'norm' in name or 'bias' in name else weight(name, a)
-    for name, a in params['layers'].items()
-  }
-  tables = {
-    name: weight(name, params[name])
-    for name in ('embed', 'head')
-    if name in params
-  }
-  params = params | tables | dict(layers=layers)
-  cfg = dataclasses.replace(cfg, sharding=cfg.sharding.whole())
-  return params if cfg.scan_layers else unstack(params, cfg), cfg
-
-
-def forward(params, cfg, tokens_BT, pos_BT, past=None):
-  """Hidden states before the head, and keys and values.
-
-  A key is visible iff 0 <= pos_key <= pos_query, and padding has position -1:
-  that rule is causality, padding on either side and the empty cache in one.
-  Without `past` the keys are those of the call itself; kv comes back as
-  ([N, B, K, T, C], the same). With `past`, a cache in which a key's column is
-  its position, T must be 1: the token sees its own key too, and kv is the cache
-  with it. With cfg.scan_layers false kv is a tuple of N pairs.
-  """
-  sharding = cfg.sharding.along(tokens_BT.shape[1])
-  cfg = dataclasses.replace(cfg, sharding=sharding)
-  x_BTD = sharding.lookup(params['embed'], tokens_BT, cfg.dtype)
-  turns = rope.angles(cfg, pos_BT)
-
-  def block(x, layer, past):
-    return Block(cfg).apply({'params': layer}, x, turns, pos_BT, past)
-
-  if cfg.remat != 'none':
-    block = jax.checkpoint(block, policy=REMAT[cfg.remat])
-  if cfg.scan_layers:
-
-    def body(x, xs):
-      return block(x, *xs)
-
-    x_BTD, kv = jax.lax.scan(body, x_BTD, (params['layers'], past))
-    if past is not None:
-
-      def write(a, new):
-        return attention.write_layers(a, new, pos_BT[:, 0])
-
-      kv = jax.tree.map(write, past, kv)
-  else:
-    layers = params['layers']
-    if isinstance(layers, dict):
-      layers = unstack(params, cfg)['layers']
-    kv = []
-    for layer, old in zip(layers, past or (None,) * cfg.layers):
-      x_BTD, new = block(x_BTD, layer, old)
-      kv.append(new)
-    kv = tuple(kv)
-  return sharding.enter(rms_norm(x_BTD, params['norm'], cfg.norm_eps)), kv
-
-
-def table(cfg):
-  """The name of the head's [V, D] matrix: the embedding where it is tied."""
-  return 'embed' if cfg.tie_embeddings else 'head'
-
-
-def unembed(params, cfg, hidden_BTD):
-  """float32 logits; the padding of the vocabulary gets head.HIDDEN."""
-  name = table(cfg)
-  table_VD = cfg.sharding.weight(name, params[name], cfg.dtype)
-  return cfg.sharding.all_ids(
-    lm_head.logits(cfg.sharding, hidden_BTD, table_VD, cfg.real_vocab)
-  )
-
-
-def logprobs(params, cfg, tokens_BL, pos_BL, temperature=1.0):
-  """(logp_BL, entropy_BL) under logits / temperature, float32.
-
-  Column t is log p(token t | tokens before t); it is 0 in the first column of
-  a row and on padding. The [B, L, V] logits exist for cfg.head_chunk columns
-  at a time, in the backward pass too. entropy_BL[t] is that of the
-  distribution which token t was drawn from; it passes no gradient.
-  """
-  hidden_BTD, _ = forward(params, cfg, tokens_BL, pos_BL)
-  how = lm_head.How(
-    cfg.sharding,
-    table(cfg),
-    cfg.dtype,
-    float(temperature),
-    cfg.real_vocab,
-    cfg.cpu_layout,
-  )
-  logp, entropy = lm_head.token_logprobs(
-    how,
-    cfg.head_chunk,
-    hidden_BTD[:, :-1],
-    params[table(cfg)],
-    tokens_BL[:, 1:],
-  )
-  known_BL = pos_BL > 0
-  pad = functools.partial(jnp.pad, pad_width=((0, 0), (1, 0)))
-  return pad(logp) * known_BL, pad(entropy) * known_BL
-
-
-def scores(params, cfg, tokens_BL, pos_BL):
-  """float32 score_B: the last token's hidden state times params['score']; 0 for
-  a row without tokens."""
-  hidden_BLD, _ = forward(params, cfg, tokens_BL, pos_BL)
-  last_B11 = jnp.argmax(pos_BL, axis=1)[:, None, None]
-  hidden_BD = jnp.take_along_axis(hidden_BLD, last_B11, axis=1)[:, 0]
-  score_B = jnp.sum(hidden_BD * params['score'][None], axis=1)
-  return jnp.where(pos_BL.max(axis=1) >= 0, score_B, 0)
-
+# 'embed' [V, D], 'norm' [D], 'head' [V, D] unless the embeddings are tied,
+# 'score' [D] in reward models, and 'layers' with leaves stacked over N.
+Params = dict[str, Any]
+# Keys and values of all layers: a pair of [N, B, K, S, C], or a tuple of N pairs
+# of [B, K, S, C] where the layers are not scanned.
+Cache = Any
 
 REMAT = dict(
   full=jax.checkpoint_policies.nothing_saveable,
   dots=jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 )
 
-# FSDP over 'data' and tensor parallelism over 'model', by the leaf's name. The
-# optimiser's moments bear the same names.
+# FSDP over 'data' and tensor parallelism over 'model', by the name of the leaf.
+# The optimiser's moments have the same names.
 PARTITION = dict(
   embed=P('model', 'data'),
   head=P('model', 'data'),
@@ -311,3 +40,286 @@ PARTITION = dict(
   gate_up=P(None, 'data', None, 'model'),
   down=P(None, 'model', 'data'),
 )
+
+
+def rms_norm(x: Array, scale: Array, eps: float) -> Array:
+  """x / sqrt(mean(x^2) + eps) * scale over the last axis, in float32."""
+  x32 = x.astype(jnp.float32)
+  mean = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
+  scale = jnp.expand_dims(scale, tuple(range(x.ndim - 1)))
+  return (x32 * jax.lax.rsqrt(mean + eps) * scale).astype(x.dtype)
+
+
+class Block(nn.Module):
+  """A layer: x + attention(norm(x)), then x + mlp(norm(x))."""
+
+  cfg: ModelConfig
+
+  @nn.compact
+  def __call__(
+    self, x_BTD: Array, cos_sin: tuple, pos_BT: Array, past: Cache = None
+  ) -> tuple[Array, attention.KeysValues]:
+    """(x_BTD, keys and values as `_attend` returns them)."""
+    sharding = self.cfg.sharding
+    h_BTD = sharding.all_gather_tokens(self.norm('norm1', x_BTD))
+    h_BTD, kv = self.attention(h_BTD, cos_sin, pos_BT, past)
+    x_BTD += sharding.reduce_scatter_tokens(h_BTD)
+    h_BTD = sharding.all_gather_tokens(self.norm('norm2', x_BTD))
+    return x_BTD + sharding.reduce_scatter_tokens(self.mlp(h_BTD)), kv
+
+  def attention(self, h_BTD, cos_sin, pos_BT, past):
+    """(this device's part of the sum over heads, keys and values)."""
+    cfg, dtype = self.cfg, h_BTD.dtype
+    D, K, C = cfg.width, cfg.kv_heads, cfg.head_dim
+    G = cfg.heads // K
+    w_qkv = self.weight('qkv', (D, K, G + 2, C), D**-0.5)
+    qkv = linear.linear(cfg.cpu_layout, h_BTD, w_qkv)
+    if cfg.qkv_bias:
+      bias = self.stored('qkv_bias', (K, G + 2, C), nn.initializers.zeros)
+      qkv += bias[None, None]
+    q, k, v = jax.lax.split(qkv.astype(dtype), (G, 1, 1), axis=3)
+    if cfg.qk_norm:
+      q, k = self.norm('q_norm', q), self.norm('k_norm', k)
+    q_BTKGC, k = rope.rotate(q, cos_sin), rope.rotate(k, cos_sin)
+    k_BKTC, v_BKTC = (a[:, :, :, 0].swapaxes(1, 2) for a in (k, v))
+    out, kv = _attend(cfg, q_BTKGC, (k_BKTC, v_BKTC), pos_BT, past)
+    out = out.astype(dtype).reshape(*out.shape[:2], -1)
+    std = (2 * cfg.layers * K * G * C) ** -0.5
+    w_out = self.weight('out', (K, G, C, D), std)
+    out_BTD = linear.linear(cfg.cpu_layout, out, w_out.reshape(-1, D))
+    return out_BTD.astype(dtype), kv
+
+  def mlp(self, h_BTD):
+    """(silu(h W_gate) * h W_up) W_down (SwiGLU): this device's part of the sum
+    over F."""
+    cfg, dtype = self.cfg, h_BTD.dtype
+    D, F = cfg.width, cfg.ffn
+    w_gate_up = self.weight('gate_up', (D, 2, F), D**-0.5)
+    gate_up = linear.linear(cfg.cpu_layout, h_BTD, w_gate_up)
+    gate, up = (a[:, :, 0] for a in jax.lax.split(gate_up, (1, 1), axis=2))
+    h_BTF = (jax.nn.silu(gate) * up).astype(dtype)
+    w_down = self.weight('down', (F, D), (2 * cfg.layers * F) ** -0.5)
+    return linear.linear(cfg.cpu_layout, h_BTF, w_down).astype(dtype)
+
+  def weight(self, name, shape, std):
+    """A matrix in cfg.dtype, gathered over 'data'. `shape` is that of the whole
+    matrix."""
+    cfg, w = self.cfg, self.stored(name, shape, nn.initializers.normal(std))
+    w = cfg.sharding.gather_weight(name, w, cfg.dtype)
+    assert w.size * cfg.sharding.tensor_parallel == math.prod(shape), name
+    return w
+
+  def norm(self, name, x):
+    scale = self.stored(name, x.shape[-1:], nn.initializers.ones)
+    return rms_norm(x, scale, self.cfg.norm_eps)
+
+  def stored(self, name, shape, initializer):
+    """The parameter, or this device's shard of it. Module.param would compare
+    the shard's shape with `shape`."""
+    if self.is_initializing():
+      return self.param(name, initializer, shape)
+    return self.get_variable('params', name)
+
+
+def _attend(cfg, q_BTKGC, kv_BKTC, pos_BT, past):
+  """(float32 out_BTKGC, keys and values).
+
+  In training and prefill `past` is None: attends over the call's own keys, and
+  returns them.
+
+  While decoding with scanned layers: attends over the cache and the token's own
+  key, and returns this key. `forward` writes those of all layers after the
+  last, because a scan that returned each layer's cache would copy it.
+
+  While decoding with unrolled layers: writes the key to the cache, attends over
+  it, and returns it. XLA copies a cache that is read before the write.
+  """
+  if past is None:
+    if cfg.attention == 'splash':
+      return attention.splash(q_BTKGC, kv_BKTC, pos_BT), kv_BKTC
+    out = attention.attend(cfg.cpu_layout, q_BTKGC, kv_BKTC, pos_BT, pos_BT)
+    return out, kv_BKTC
+  pos_B = pos_BT[:, 0]
+  if cfg.scan_layers:
+    k_BKC, v_BKC = (a[:, :, 0] for a in kv_BKTC)
+    out = attention.attend_past(q_BTKGC, (k_BKC, v_BKC), past, pos_B)
+    return out, (k_BKC, v_BKC)
+  k_BKSC, v_BKSC = (
+    attention.write(cfg.cpu_layout, cache, new[:, :, 0], pos_B)
+    for cache, new in zip(past, kv_BKTC)
+  )
+  pos_BS, kv = jnp.arange(k_BKSC.shape[2])[None], (k_BKSC, v_BKSC)
+  return attention.attend(cfg.cpu_layout, q_BTKGC, kv, pos_BT, pos_BS), kv
+
+
+def init(key: Array, cfg: ModelConfig) -> Params:
+  """Random float32 parameters of the whole model."""
+  cfg = dataclasses.replace(cfg, sharding=NoSharding())
+  x_BTD, pos_BT = jnp.zeros((1, 1, cfg.width)), jnp.zeros((1, 1), jnp.int32)
+  cos_sin, shape_VD = rope.cos_sin(cfg, pos_BT), (cfg.vocab_size, cfg.width)
+
+  def init_layer(key):
+    return Block(cfg).init(key, x_BTD, cos_sin, pos_BT)['params']
+
+  def normal_VD(number):
+    return jax.random.normal(jax.random.fold_in(key, number), shape_VD)
+
+  key_N = jax.random.split(jax.random.fold_in(key, 0), cfg.layers)
+  params = dict(
+    embed=normal_VD(1) * cfg.width**-0.5,
+    layers=jax.vmap(init_layer)(key_N),
+    norm=jnp.ones(cfg.width),
+  )
+  if not cfg.tie_embeddings:
+    params['head'] = normal_VD(2) * cfg.width**-0.5
+  if cfg.score:
+    params['score'] = jnp.zeros(cfg.width)
+  return params
+
+
+def init_cache(cfg: ModelConfig, rows: int, length: int) -> Cache:
+  """An empty cache of `length` columns, as forward takes and returns it."""
+  K = cfg.kv_heads // cfg.sharding.tensor_parallel
+  shape = rows, K, length, cfg.head_dim
+
+  def zeros(*shape):
+    return jnp.zeros(shape, cfg.dtype), jnp.zeros(shape, cfg.dtype)
+
+  if cfg.scan_layers:
+    return zeros(cfg.layers, *shape)
+  return tuple(zeros(*shape) for _ in range(cfg.layers))
+
+
+def with_score(params: Params, cfg: ModelConfig) -> tuple[Params, ModelConfig]:
+  """The reward model that starts from a policy, and its config: it has a score
+  head of zeros instead of a head for tokens."""
+  params = {name: leaf for name, leaf in params.items() if name != 'head'}
+  params['score'] = jnp.zeros(cfg.width)
+  return params, dataclasses.replace(cfg, tie_embeddings=True, score=True)
+
+
+def positions(mask_BL: Array) -> Array:
+  """0, 1, 2, ... on the real tokens of each row, -1 elsewhere."""
+  mask = mask_BL.astype(jnp.int32)
+  return jnp.where(mask > 0, jnp.cumsum(mask, axis=1) - 1, -1)
+
+
+def unstack(params: Params, cfg: ModelConfig) -> Params:
+  """The parameters with 'layers' as a tuple of N trees, for unrolled layers."""
+  leaves, tree = jax.tree.flatten(params['layers'])
+  parts = []
+  for leaf in leaves:
+    split = jax.lax.split(leaf, (1,) * cfg.layers, axis=0)
+    parts.append([part[0] for part in split])
+  layers = tuple(jax.tree.unflatten(tree, layer) for layer in zip(*parts))
+  return params | dict(layers=layers)
+
+
+def for_decoding(
+  params: Params, cfg: ModelConfig
+) -> tuple[Params, ModelConfig]:
+  """(params, cfg) for a decode loop: matrices are gathered over 'data' and cast
+  to cfg.dtype once; layers that are not scanned are unstacked."""
+
+  def gather(tree):
+    matrices = {}
+    for name, leaf in tree.items():
+      if 'data' in PARTITION.get(name, ()):
+        matrices[name] = cfg.sharding.gather_weight(name, leaf, cfg.dtype)
+    return tree | matrices
+
+  layers = gather(params['layers'])
+  params = gather(params) | dict(layers=layers)
+  sharding = dataclasses.replace(cfg.sharding, fsdp_axes=())
+  cfg = dataclasses.replace(cfg, sharding=sharding)
+  return params if cfg.scan_layers else unstack(params, cfg), cfg
+
+
+def forward(
+  params: Params,
+  cfg: ModelConfig,
+  tokens_BT: Array,
+  pos_BT: Array,
+  past: Cache = None,
+) -> tuple[Array, Cache]:
+  """(hidden_BTD after the last norm, keys and values).
+
+  A key is visible iff 0 <= pos_key <= pos_query; padding has position -1.
+  Without `past` keys and values are those of the call, with S = T. With `past`,
+  a cache in which the column of a key is its position, T must be 1; the result
+  is the cache with this token's keys and values.
+  """
+  sharding = cfg.sharding.for_tokens(tokens_BT.shape[1])
+  cfg = dataclasses.replace(cfg, sharding=sharding)
+  x_BTD = sharding.lookup_embedding(params['embed'], tokens_BT, cfg.dtype)
+  cos_sin = rope.cos_sin(cfg, pos_BT)
+
+  def block(x_BTD, layer, past):
+    variables = dict(params=layer)
+    return Block(cfg).apply(variables, x_BTD, cos_sin, pos_BT, past)
+
+  if cfg.remat != 'none':
+    block = jax.checkpoint(block, policy=REMAT[cfg.remat])
+
+  layers = params['layers']
+  if cfg.scan_layers:
+    x_BTD, kv = jax.lax.scan(lambda x, a: block(x, *a), x_BTD, (layers, past))
+    if past is not None:
+      kv = tuple(
+        attention.write_layers(cache, new, pos_BT[:, 0])
+        for cache, new in zip(past, kv)
+      )
+  else:
+    if isinstance(layers, dict):
+      layers = unstack(params, cfg)['layers']
+    past_N = (None,) * cfg.layers if past is None else past
+    kv = ()
+    for layer, layer_past in zip(layers, past_N):
+      x_BTD, layer_kv = block(x_BTD, layer, layer_past)
+      kv += (layer_kv,)
+  hidden_BTD = rms_norm(x_BTD, params['norm'], cfg.norm_eps)
+  return sharding.all_gather_tokens(hidden_BTD), kv
+
+
+def unembed(params: Params, cfg: ModelConfig, hidden_BTD: Array) -> Array:
+  """float32 logits_BTV over the whole vocabulary; ids from cfg.real_vocab on
+  get lm_head.MASKED_LOGIT."""
+  name = cfg.table_name
+  table_VD = cfg.sharding.gather_weight(name, params[name], cfg.dtype)
+  logits = lm_head.logits(cfg, hidden_BTD, table_VD)
+  return cfg.sharding.all_gather_vocab(logits)
+
+
+def logprobs(
+  params: Params,
+  cfg: ModelConfig,
+  tokens_BL: Array,
+  pos_BL: Array,
+  temperature: float = 1.0,
+) -> tuple[Array, Array]:
+  """(logp_BL, entropy_BL) under softmax(logits / temperature), float32.
+
+  Column t is log p(token t | tokens before t), and the entropy of that
+  distribution. Both are 0 in the first column of a row and on padding. The
+  [B, L, V] logits exist for cfg.head_chunk columns at a time, in the backward
+  pass too. Both results are differentiable.
+  """
+  hidden, _ = forward(params, cfg, tokens_BL, pos_BL)
+  table_VD, pad = params[cfg.table_name], ((0, 0), (1, 0))
+  logp, entropy = lm_head.token_logprobs(
+    cfg, temperature, hidden[:, :-1], table_VD, tokens_BL[:, 1:]
+  )
+  has_logp_BL = pos_BL > 0
+  return jnp.pad(logp, pad) * has_logp_BL, jnp.pad(entropy, pad) * has_logp_BL
+
+
+def scores(
+  params: Params, cfg: ModelConfig, tokens_BL: Array, pos_BL: Array
+) -> Array:
+  """float32 score_B: the hidden state of each row's last token times
+  params['score']; 0 for a row without tokens."""
+  hidden_BLD, _ = forward(params, cfg, tokens_BL, pos_BL)
+  last_B11 = jnp.argmax(pos_BL, axis=1)[:, None, None]
+  hidden_BD = jnp.take_along_axis(hidden_BLD, last_B11, axis=1)[:, 0]
+  score_B = jnp.sum(hidden_BD * params['score'][None], axis=1)
+  return jnp.where(pos_BL.max(axis=1) >= 0, score_B, 0)

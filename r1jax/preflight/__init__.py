@@ -1,2 +1,2 @@
-"""A pod rehearsed before it is paid for: what a config needs of each chip, by
-formula and by the compiler of TPUs."""
+"""Predicts the memory and time of an rl run on a pod, without the pod: by
+formula and by the TPU compiler."""

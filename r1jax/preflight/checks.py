@@ -1,229 +1,192 @@
-"""What wastes the hours of a pod and can be seen before: keys that cannot work
-together, responses that can never end or be right, groups without a signal, a
-sampler and a trainer that disagree."""
+"""Checks of a run before it is started: of its config, its records, perfect
+responses to them, and the responses of the model if it is here and small."""
 
 import dataclasses
 import pathlib
-import types
+from collections.abc import Iterator
+from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from r1jax import config as configs
 from r1jax import errors
 from r1jax.checkpoints import gguf_file, policy, tokenization
-from r1jax.data import record_files, templates
-from r1jax.distributed import device_placement
-from r1jax.preflight import respond, sizes
+from r1jax.data import templates
+from r1jax.preflight import ideal_response, shapes, trial
+from r1jax.preflight.plan import Plan
 from r1jax.rewards import registry
 from r1jax.rl import grpo, rl_config
-from r1jax.sampling import generate
 
-SMALL = 2e8  # parameters of a model that is tried out here
-RECORDS, SAMPLES, TOKENS = 8, 8, 256  # of what is tried
+RECORDS = 64  # that are checked
+MAX_DEAD_SHARE = 0.9
+MAX_LOGP_DIFFERENCE = dict(float32=1e-3, bfloat16=0.05)  # mean, by dtype
 
 
-@dataclasses.dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
+  """good is None where the check needs something that is not here."""
+
   name: str
-  good: bool | None  # None: it could not be looked at
+  good: bool | None
   text: str
 
   @property
-  def line(self):
-    mark = {True: 'ok ', False: 'BAD', None: ' - '}[self.good]
-    return f'{mark} {self.name}: {self.text}'
+  def line(self) -> str:
+    if self.good is None:
+      return f' -  {self.name}: {self.text}'
+    return f'{"ok " if self.good else "BAD"} {self.name}: {self.text}'
 
 
-def everything(plan, pass_rate=None):
-  """The Checks, one after another."""
-  c, place = plan.c, types.SimpleNamespace(rows=plan.shards)
-  yield held(
-    'keys', 'nothing that excludes each other', rl_config.check, c, place
-  )
-  yield held(
-    'positions',
-    f'rows of {plan.row_len:,} tokens, {plan.cfg.max_len:,} known',
-    policy.check_length,
-    plan.cfg,
-    plan.row_len,
-  )
-  yield effects(plan)
-  try:
-    records, _ = rl_config.load_records(c)
-    yield Check('records', True, f'{len(records):,} of {c.prompts}')
-  except errors.UserError as error:
-    made = c.prompts.startswith(('toy:', 'gym:'))
-    missing = not made and not pathlib.Path(c.prompts).exists()
-    yield Check('records', None if missing else False, str(error))
-    records = []
-  words = tokenizer_of(c.init)
-  if words and records:
-    yield from respond.checks(Check, c, words, records)
+def run_checks(plan: Plan, pass_rate: float | None = None) -> Iterator[Check]:
+  """All checks, one after another. `pass_rate` replaces that of the model."""
+  config = plan.config
+  yield _check_keys(plan)
+  yield _check_positions(plan)
+  yield _check_effects(config, plan.samples)
+  records, check = _check_records(config)
+  yield check
+  tokenizer = _load_tokenizer(config.init)
+  if tokenizer and records:
+    yield from _check_responses(config, tokenizer, records)
   else:
-    lack = 'records' if words else f'tokenizer of {c.init or "config.init"}'
-    yield Check('ends and format', None, f'the {lack} is not on this machine')
-  yield from tried(plan, words, records, pass_rate)
+    missing = 'records are' if tokenizer else f'tokenizer of {config.init} is'
+    yield Check('ends and format', None, f'the {missing} not on this machine')
+  yield from _check_samples(plan, tokenizer, records, pass_rate)
 
 
-def held(name, good, check, *arguments):
-  """A Check of what raises a UserError where it does not hold."""
+def _check_keys(plan):
+  """The checks that the rl stage makes of its config."""
+  config, rows = plan.config, plan.config.micro_batch_size
   try:
-    check(*arguments)
+    rl_config.check(config)
+    grpo.check_counts(config.grpo, config.steps, rows, plan.num_shards)
   except errors.UserError as error:
-    return Check(name, False, str(error))
-  return Check(name, True, good)
+    return Check('keys', False, str(error))
+  return Check('keys', True, 'no keys exclude each other')
 
 
-def effects(plan):
-  """Keys that were set and do nothing with the others as they are."""
-  c = plan.c
+def _check_positions(plan):
+  try:
+    policy.check_length(plan.cfg, plan.row_len)
+  except errors.UserError as error:
+    return Check('positions', False, str(error))
+  text = f'rows of {plan.row_len:,} tokens, the model has {plan.cfg.max_len:,}'
+  return Check('positions', True, text)
+
+
+def _check_effects(config, shard_samples):
+  """Keys that differ from their default but have no effect."""
+  keys = {}  # by the reason why they have none
+  if not config.grpo.kl_coef:
+    names = 'grpo.kl_estimator grpo.ref_every teacher'
+    keys['config.grpo.kl_coef is 0'] = names
+  if config.teacher:
+    keys['config.teacher is never refreshed'] = 'grpo.ref_every'
+  if grpo.is_on_policy(config.grpo):
+    names = 'grpo.clip_low grpo.clip_high'
+    keys['one update a rollout: the ratio is 1'] = names
+  if not config.prompt.tool:
+    keys['config.prompt.tool is empty'] = 'prompt.calls prompt.result_len'
+  if not config.by_domain:
+    keys['config.by_domain is empty'] = 'domains_from'
+  if not config.eval.every:
+    names = 'eval.data eval.held_out eval.samples eval.temperature'
+    keys['config.eval.every is 0'] = names
+  if config.optim.schedule == 'constant':
+    keys['config.optim.schedule is constant'] = 'optim.final'
+  if config.sample.decode_slots > shard_samples:
+    keys[f'a shard has {shard_samples} samples'] = 'sample.decode_slots'
   standard = configs.defaults(rl_config.Config).to_dict()
-  found = configs.changes(standard, dataclasses.asdict(c))
-  changed = {key for key, _, _ in found}
-  idle = [
-    f'{key} ({why})'
-    for why, keys in without_effect(plan).items()
-    for key in keys
-    if key in changed
-  ]
-  text = '; '.join(idle) or 'every key that was set does something'
-  return Check('effects', not idle, text)
+  changed, found = configs.changes(standard, dataclasses.asdict(config)), []
+  for reason, names in keys.items():
+    some = [name for name in names.split() if name in changed]
+    found += [f'config.{name} ({reason})' for name in some]
+  if found:
+    return Check('effects', False, f'no effect: {"; ".join(found)}')
+  return Check('effects', True, 'all changed keys have an effect')
 
 
-def without_effect(plan):
-  """{why: keys that have no effect}."""
-  c, found = plan.c, {}
-  if not c.grpo.kl_coef:
-    found['grpo.kl_coef is 0'] = [
-      'grpo.kl_estimator',
-      'grpo.ref_every',
-      'teacher',
-    ]
-  if c.teacher:
-    found['a teacher stays as it is'] = ['grpo.ref_every']
-  if grpo.is_on_policy(c.grpo):
-    found['one update a rollout: the ratio is 1'] = [
-      'grpo.clip_low',
-      'grpo.clip_high',
-    ]
-  if not c.prompt.tool:
-    found['there is no prompt.tool'] = ['prompt.calls', 'prompt.result_len']
-  if not c.by_domain:
-    found['by_domain is empty'] = ['domains_from']
-  if not c.eval.every:
-    names = ('data', 'held_out', 'samples', 'temperature')
-    found['eval.every is 0'] = [f'eval.{name}' for name in names]
-  if c.optim.schedule == 'constant':
-    found['optim.schedule is constant'] = ['optim.final']
-  if c.sample.decode_slots > plan.samples:
-    found[f'a shard has {plan.samples} samples'] = ['sample.decode_slots']
-  return found
+def _check_records(config):
+  """(records, their Check)."""
+  try:
+    records, _ = rl_config.load_records(config)
+  except errors.UserError as error:
+    is_file = not config.prompts.startswith(('toy:', 'gym:'))
+    missing = is_file and not pathlib.Path(config.prompts).exists()
+    return [], Check('records', None if missing else False, str(error))
+  text = f'{len(records):,} of {config.prompts}'
+  return records, Check('records', True, text)
 
 
-def tokenizer_of(init):
-  """The tokenizer of a local checkpoint, weights unread; None without one."""
+def _load_tokenizer(init):
+  """The tokenizer of a local checkpoint, without its weights."""
   source = pathlib.Path(init)
   if init and source.is_dir():
     return tokenization.load(source)
   if init and source.is_file():
-    words = gguf_file.read(source)[2]
-    return words and tokenization.HFTokenizer(
-      words[0], tokenization.Settings(**words[1])
-    )
+    return gguf_file.GgufReader(source).tokenizer()
   return None
 
 
-def tried(plan, words, records, pass_rate):
-  """Sampler against trainer and the share of dead groups, from the model."""
-  c, G = plan.c, plan.c.grpo.group_size
-  size = sum(np.prod(a.shape) for _, a in sizes.leaves(plan.cfg))
-  reason = ''
-  if not (words and records):
+def _check_responses(config, tokenizer, records):
+  """Prompts, end tokens and ideal responses."""
+  records = records[:: max(1, len(records) // RECORDS)][:RECORDS]
+  try:
+    prompts = templates.encode_prompts(tokenizer, records, config.prompt)
+  except errors.UserError as error:
+    yield Check('prompts', False, str(error))
+    return
+  text = f'at most {max(map(len, prompts))} tokens in {len(records)} records; '
+  text += f'config.prompt.max_len is {config.prompt.max_len}'
+  yield Check('prompts', True, text)
+  problem = ideal_response.end_token_problem(config, tokenizer)
+  eos_ids = config.sample.eos_ids or tokenizer.eos_ids
+  names = ideal_response.named_ids(tokenizer, eos_ids)
+  text = problem or names or 'none, only stop strings'
+  yield Check('end token', not problem, text)
+  count, found = 0, []
+  for record, prompt in zip(records, prompts):
+    if not registry.is_code(record):
+      count += 1
+      problem = ideal_response.problem(config, tokenizer, record, prompt)
+      if problem:
+        found.append(f'record {record["id"]}: {problem}')
+  good, text = True, f'all {count} end and get every reward'
+  if not count:
+    good, text = None, 'all answers are programs'
+  elif found:
+    good, text = False, f'{len(found)} of {count} fail: {found[0]}'
+  yield Check('ideal responses', good, text)
+
+
+def _check_samples(plan, tokenizer, records, pass_rate):
+  """Sampler against trainer, and the share of dead groups."""
+  config, dtype = plan.config, plan.config.compute.dtype
+  count, reason, rate_P = shapes.num_parameters(plan.cfg), '', None
+  if tokenizer is None or not records:
     reason = 'the model or its records are not on this machine'
-  elif size > SMALL:
-    reason = f'{size / 1e9:.2f} B parameters are too many for this machine'
+  elif count > trial.MAX_PARAMETERS:
+    reason = f'{count / 1e9:.2f} B parameters are too many to sample'
   if reason:
     yield Check('sampler and trainer', None, reason)
+    reason += '; set --pass-rate'
   else:
-    params, cfg, words = policy.load(c.init, c.compute, None, c.seed)
-    samples = sampled(c, params, cfg, words, records)
-    yield agreement(c, params, cfg, samples)
-    if pass_rate is None:
-      yield measured_dead(c, samples, G)
-      return
-  if pass_rate is None:
-    yield Check('dead groups', None, f'{reason}; say --pass-rate')
-    return
-  share = dead(np.array([pass_rate]), G)
-  yield Check(
-    'dead groups',
-    bool(share < 0.9),
-    f'{share:.0%} at a pass rate of {pass_rate:g} and {G} samples',
-  )
-
-
-def dead(rate_P, G):
-  """The mean chance that G samples are all right or all wrong."""
-  return float(np.mean(rate_P**G + (1 - rate_P) ** G))
-
-
-def sampled(c, params, cfg, words, records):
-  """A few samples of a few records, on one device of this machine."""
-  index = record_files.prompt_indices(
-    c.seed, 0, min(RECORDS, len(records)), len(records)
-  )
-  chosen = [records[i] for i in index]
-  place = device_placement.placement(
-    device_placement.ParallelConfig(), jax.local_devices()[:1]
-  )
-  width = max(map(len, templates.encode_prompts(words, chosen, c.prompt)))
-  plain = dataclasses.replace(c.prompt, tool='')
-  sample = dataclasses.replace(c.sample, decode_slots=RECORDS * SAMPLES)
-  sampler = generate.Sampler(
-    place, cfg, words, plain, sample, width, scan_layers=True
-  )
-  return sampler.sample(
-    params,
-    chosen,
-    np.arange(len(chosen)),
-    jax.random.key(c.seed),
-    SAMPLES,
-    max_new_tokens=min(c.sample.max_new_tokens, TOKENS),
-  )
-
-
-def agreement(c, params, cfg, samples):
-  """log-probabilities of drawn tokens, by the sampler and by the trainer."""
-  bare = samples.rows.replace(steps=None, live=None)
-  rows = jax.tree.map(lambda a: a[::SAMPLES], bare)  # one a record
-  score = jax.jit(grpo.make_logprobs(cfg, c.sample.temperature))
-  logp_BL = score(params, dict(tokens_BL=rows.tokens_BL, pos_BL=rows.pos_BL))
-  apart = np.abs(np.asarray(logp_BL) - rows.logp_BL)[rows.mask_BL]
-  limit = 1e-3 if c.compute.dtype == 'float32' else 0.05
-  return Check(
-    'sampler and trainer',
-    bool(apart.mean() < limit),
-    f'|delta log p| of {apart.size} tokens in {c.compute.dtype}: mean '
-    f'{apart.mean():.1e}, largest {apart.max():.1e}',
-  )
-
-
-def measured_dead(c, samples, G):
-  weights = {
-    name: w for name, w in c.rewards.items() if name in registry.REWARDS
-  }
-  _, parts = registry.weighted_rewards(
-    weights, samples.records, samples.texts, c.by_domain
-  )
-  if 'accuracy' not in parts:
-    return Check('dead groups', None, 'no accuracy among config.rewards')
-  right_PG = np.nan_to_num(parts['accuracy']).reshape(-1, SAMPLES) > 0.5
-  rate_P = right_PG.mean(axis=1)
-  share = dead(rate_P, G)
-  return Check(
-    'dead groups',
-    bool(share < 0.9),
-    f"{share:.0%} of groups of {G}, at the base's pass rates on "
-    f'{len(rate_P)} records, {rate_P.mean():.2f} on average',
-  )
+    model = policy.load(config.init, config.compute, None, config.seed)
+    samples = trial.sample(config, model, records)
+    error_N = trial.logp_errors(config, model, samples)
+    mean, size = error_N.mean(), error_N.size
+    text = (
+      f'|delta log p| of {size} tokens in {dtype}: mean {mean:.1e}, maximum '
+    )
+    good = bool(mean < MAX_LOGP_DIFFERENCE[dtype])
+    yield Check('sampler and trainer', good, f'{text}{error_N.max():.1e}')
+    rate_P = trial.pass_rates(config, samples)
+    reason = 'config.rewards has no accuracy'
+  if pass_rate is not None:
+    rate_P = np.array([pass_rate])
+  if rate_P is None:
+    yield Check('dead groups', None, reason)
+  else:
+    size, mean = config.grpo.group_size, rate_P.mean()
+    share = trial.dead_share(rate_P, size)
+    text = f'{share:.0%} of groups of {size} samples, at a mean pass rate of '
+    yield Check('dead groups', share < MAX_DEAD_SHARE, f'{text}{mean:.2g}')

@@ -1,73 +1,54 @@
-"""What one program costs a chip, and the roofline's answer to how long it
-takes."""
+"""The cost of one program on a chip, and its time by the roofline model."""
 
 import dataclasses
+from typing import Any
 
-GIB = 2**30
+from r1jax.preflight.chips import Chip
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """Of one call of a program on one chip; bytes, FLOPs."""
+  """One call of a program on one chip, in bytes and FLOPs."""
 
   name: str
   argument: float = 0.0
   output: float = 0.0
-  alias: float = 0.0  # of the output, in the place of arguments
+  alias: float = 0.0  # part of the output that reuses arguments' buffers
   temp: float = 0.0
-  resident: float = 0.0  # what lies in HBM beside the program's arguments
+  resident: float = 0.0  # in HBM during the call, but not an argument
   flops: float = 0.0
-  hbm: float = 0.0
+  hbm: float = 0.0  # read and written
   ici: float = 0.0  # sent
   dcn: float = 0.0  # sent
-  collectives: tuple = ()  # (traffic.Collective, how many, bytes)
+  # (collectives.Collective, calls, bytes of the results)
+  collectives: tuple[tuple[Any, float, float], ...] = ()
   source: str = 'formula'
-  parts: tuple = ()  # (what, bytes) that argument and temp are made of
-  notes: tuple = ()
-  refused: str = ''  # the compiler's sentence: it does not fit
+  parts: tuple[tuple[str, float], ...] = ()  # of argument and temp, by formula
+  notes: tuple[str, ...] = ()
+  refused: str = ''  # the compiler's error, if the program does not fit
 
   @property
-  def own(self):
+  def own(self) -> float:
+    """Bytes of the program itself."""
     return self.argument + self.output - self.alias + self.temp
 
   @property
-  def need(self):
+  def need(self) -> float:
+    """Bytes of HBM in use during the call."""
     return self.own + self.resident
 
-  def seconds(self, chip):
-    """Of each resource, were it alone."""
+  def seconds(self, chip: Chip) -> dict[str, float]:
+    """The time on each resource by itself."""
     return dict(
-      compute=self.flops / chip.flops,
-      HBM=self.hbm / chip.hbm_speed,
-      ICI=self.ici / chip.ici_speed,
-      DCN=self.dcn / chip.dcn_speed,
+      compute=self.flops / chip.flop_rate,
+      HBM=self.hbm / chip.hbm_bandwidth,
+      ICI=self.ici / chip.ici_bandwidth,
+      DCN=self.dcn / chip.dcn_bandwidth,
     )
 
-  def bound(self, chip):
-    """(what it waits for, seconds), everything else overlapped."""
+  def bound(self, chip: Chip) -> tuple[str, float]:
+    """(slowest resource, its seconds): the time if all resources overlap."""
     return max(self.seconds(chip).items(), key=lambda item: item[1])
 
-  def fits(self, chip):
-    return not self.refused and self.need <= chip.hbm
-
-
-@dataclasses.dataclass(frozen=True)
-class Rollout:
-  """The time of a rollout and its updates."""
-
-  best: dict  # program -> seconds of all its calls, resources overlapped
-  worst: dict  # the same with one resource at a time
-  tokens: float  # drawn in it, on all devices
-
-  @property
-  def seconds(self):
-    return sum(self.best.values()), sum(self.worst.values())
-
-
-def rollout(plan, costs):
-  """The Rollout of a plan, from the costs of its programs."""
-  chip, calls = plan.pod.chip, plan.calls()
-  best = {x.name: calls[x.name] * x.bound(chip)[1] for x in costs}
-  worst = {x.name: calls[x.name] * sum(x.seconds(chip).values()) for x in costs}
-  tokens = plan.c.grpo.prompts_per_step * plan.c.grpo.group_size * plan.mean_len
-  return Rollout(best, worst, tokens)
+  def fits(self, chip: Chip) -> bool:
+    return not self.refused and self.need <= chip.hbm_capacity

@@ -1,132 +1,132 @@
-"""Which knob would make a run fit: the arithmetic again, with each of them."""
+"""Finds changes of the config that would make a run fit, by evaluating the
+formulas with one, two or three changes that save memory."""
 
 import collections
 import dataclasses
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 from r1jax import errors
+from r1jax.checkpoints import policy
 from r1jax.preflight import arithmetic, chips
 from r1jax.preflight import plan as plans
+from r1jax.preflight.cost import Cost
+from r1jax.preflight.plan import Plan
+
+MAX_FIXES = 6  # in a report
+# A change that saves memory: values of config keys (without 'config.') and of
+# 'topology'. At most one knob with the same first key is applied.
+Knob = dict[str, Any]
+Fix = tuple[str, float]  # (arguments with which the run fits, bytes needed)
 
 
-def find(plan, costs, most=6):
-  """[(what to set, the largest need in bytes)] that would fit, fewest changes
-  first. The costs that the compiler gave correct the arithmetic."""
+def find(plan: Plan, costs: Sequence[Cost]) -> list[Fix]:
+  """The smallest sets of knobs with which the run would fit. Needs are by
+  formula, plus the excess of the compiler's figures over the formulas'."""
   formula = {x.name: x.need for x in arithmetic.costs(plan)}
-  apart = {x.name: max(0, x.need - formula[x.name]) for x in costs}
-  single = list(candidates(plan))
-  for many in (1, 2, 3):
-    found, seen = [], collections.Counter()
-    for knobs in itertools.combinations(single, many):
-      keys = tuple(key for key, _, _ in knobs)
-      # The two smallest steps of the same knobs will do.
-      if len(set(keys)) < many or seen[keys] >= 2:
+  excess = {x.name: max(0, x.need - formula[x.name]) for x in costs}
+  candidates = list(_knobs(plan))
+  for count in (1, 2, 3):
+    found: list[Fix] = []
+    seen: collections.Counter = collections.Counter()
+    for knobs in itertools.combinations(candidates, count):
+      names = tuple(next(iter(knob)) for knob in knobs)
+      # Of one set of names, the two smallest changes are enough.
+      if len(set(names)) < count or seen[names] >= 2:
         continue
-      need = largest(plan, [change for _, _, change in knobs], apart)
-      if need and need[0] <= need[1]:
-        found.append((' '.join(words for _, words, _ in knobs), need[0]))
-        seen[keys] += 1
+      need = _max_need(plan, knobs, excess)
+      if need is not None:
+        found.append((' '.join(map(arguments, knobs)), need))
+        seen[names] += 1
     if found:
-      return found[:most]
+      return found[:MAX_FIXES]
   return []
 
 
-def largest(plan, changes, apart):
-  """(the largest need, usable HBM) after changes; None where they are none."""
-  for change in changes:
-    plan = change(plan)
+def arguments(knob: Knob) -> str:
+  """The command line's arguments."""
+  text = ' '.join(f'--config.{key}={value}' for key, value in knob.items())
+  return text.replace('--config.topology=', '--topology ')
+
+
+def _max_need(plan, knobs, excess):
+  """Bytes of the largest program; None if it does not fit or cannot run."""
   try:
-    plan = plans.make(plan.c, plan.cfg, plan.pod, plan.length)
+    plan = with_knobs(plan, knobs)
     costs = arithmetic.costs(plan)
   except errors.UserError:
     return None
-  if (
-    plan.c.micro_batch_size % plan.shards
-    or plan.c.grpo.prompts_per_step % plan.shards
-  ):
+  config, shards = plan.config, plan.num_shards
+  if config.micro_batch_size % shards or config.grpo.prompts_per_step % shards:
     return None
-  needs = [x.need + apart.get(x.name, 0) for x in costs]
-  return max(needs), plan.pod.chip.hbm
+  need = max(x.need + excess.get(x.name, 0) for x in costs)
+  return need if need <= plan.pod.chip.hbm_capacity else None
 
 
-def candidates(plan):
-  """(key, words, plan -> plan) of every knob that saves memory."""
-  c, cfg, pod = plan.c, plan.cfg, plan.pod
+def with_knobs(plan: Plan, knobs: Sequence[Knob]) -> Plan:
+  """The plan with these knobs. Raises UserError for an impossible mesh."""
+  config, pod = plan.config, plan.pod
+  for key, value in itertools.chain(*(knob.items() for knob in knobs)):
+    section, _, name = key.rpartition('.')
+    if key == 'topology':
+      pod = chips.pod(value, pod.slices)
+    elif not section:
+      config = dataclasses.replace(config, **{name: value})
+    else:
+      new = dataclasses.replace(getattr(config, section), **{name: value})
+      config = dataclasses.replace(config, **{section: new})
+  backend = 'tpu' if pod.chip.is_tpu else 'gpu'
+  cfg = policy.with_compute(plan.cfg, config.compute, backend)
+  return plans.make(config, cfg, pod, plan.mean_response_len)
 
-  def config(key, value, cfg_too=False):
-    def change(plan):
-      name, _, inner = key.partition('.')
-      new = value
-      if inner:
-        new = dataclasses.replace(getattr(plan.c, name), **{inner: value})
-      changed = dataclasses.replace(plan.c, **{name: new})
-      cfg = dataclasses.replace(plan.cfg, **({inner: value} if cfg_too else {}))
-      return dataclasses.replace(plan, c=changed, cfg=cfg)
 
-    return key, f'--config.{key}={value}', change
-
-  if c.parallel.strategy == 'pmap':
-    yield config('parallel.strategy', 'mesh')
-  for remat in ('dots', 'full')[('none', 'dots', 'full').index(cfg.remat) :]:
-    yield config('compute.remat', remat, cfg_too=True)
+def _knobs(plan):
+  config, cfg = plan.config, plan.cfg
+  if config.parallel.strategy == 'pmap':
+    yield {'parallel.strategy': 'mesh'}
+  remats = ('none', 'dots', 'full')
+  for remat in remats[remats.index(cfg.remat) + 1 :]:
+    yield {'compute.remat': remat}
   if cfg.dtype == 'float32':
-    yield config('compute.dtype', 'bfloat16', cfg_too=True)
-  if cfg.attention == 'einsum' and pod.chip.tpu:
-    yield config('compute.attention', 'splash', cfg_too=True)
-  yield from (
-    config('micro', n) for n in halves(c.micro_batch_size, plan.shards)
-  )
-  for n in (16, 8, 4, 2):
-    if c.parallel.tensor_parallel < n <= cfg.kv_heads:
-      yield config('parallel.tensor_parallel', n)
-  yield from (config('sample.decode_slots', n) for n in halves(plan.slots, 1))
+    yield {'compute.dtype': 'bfloat16'}
+  if cfg.attention == 'einsum' and plan.pod.chip.is_tpu:
+    yield {'compute.attention': 'splash'}
+  for rows in _halves(config.micro_batch_size, plan.num_shards):
+    yield {'micro_batch_size': rows}
+  for devices in (16, 8, 4, 2):
+    if plan.tensor_parallel < devices <= cfg.kv_heads:
+      yield {'parallel.tensor_parallel': devices}
+  for slots in _halves(plan.decode_slots, 1):
+    yield {'sample.decode_slots': slots}
   if cfg.head_chunk > 128:
-    yield config('compute.head_chunk', 128, cfg_too=True)
-  if c.grpo.kl_coef:
-    yield config('grpo.kl_coef', 0.0)
-  for topology in larger(pod):
-    words = f'--topology {topology}'
-    least = (
-      chips.pod(topology, pod.slices).devices // c.parallel.tensor_parallel
-    )
-    rows = {
-      'micro': c.micro_batch_size,
-      'grpo.prompts_per_step': c.grpo.prompts_per_step,
-    }
-    for key, value in rows.items():
-      if value < least:
-        words += f' --config.{key}={least}'
-
-    def change(plan, topology=topology):
-      return on(plan, topology)
-
-    yield 'topology', words, change
+    yield {'compute.head_chunk': 128}
+  if config.grpo.kl_coef:
+    yield {'grpo.kl_coef': 0.0}
+  yield from _larger_pods(plan)
 
 
-def halves(value, least):
-  while value % 2 == 0 and value // 2 >= least:
+def _halves(value, minimum):
+  """value / 2, value / 4, ... while they are whole and not below minimum."""
+  while value % 2 == 0 and value // 2 >= minimum:
     value //= 2
     yield value
 
 
-def larger(pod):
-  """The next two topologies with twice and four times the chips."""
+def _larger_pods(plan):
+  """The next two topologies, with twice and four times the chips, and at least
+  one row for each of their shards."""
+  config, pod = plan.config, plan.pod
   sizes = [int(n) for n in pod.topology.split('x')]
   for _ in range(2):
-    smallest = min(range(len(sizes)), key=sizes.__getitem__)
-    sizes[smallest] *= 2
-    if pod.chip.tpu and len(sizes) == 2 and max(sizes) > 16:
-      return  # the largest slice of a 2D torus
-    yield f'{pod.chip.name}:{"x".join(map(str, sizes))}'
-
-
-def on(plan, topology):
-  """The plan on another pod, with at least as many rows as it has shards."""
-  plan = dataclasses.replace(plan, pod=chips.pod(topology, plan.pod.slices))
-  questions = max(plan.c.grpo.prompts_per_step, plan.shards)
-  c = dataclasses.replace(
-    plan.c,
-    micro=max(plan.c.micro_batch_size, plan.shards),
-    grpo=dataclasses.replace(plan.c.grpo, prompts_per_step=questions),
-  )
-  return dataclasses.replace(plan, c=c)
+    sizes[sizes.index(min(sizes))] *= 2
+    if pod.chip.is_tpu and len(sizes) == 2 and max(sizes) > 16:
+      return  # 16x16 is the largest slice of a 2D torus.
+    topology = f'{pod.chip.name}:{"x".join(map(str, sizes))}'
+    shards = chips.pod(topology, pod.slices).devices // plan.tensor_parallel
+    knob = dict(topology=topology)
+    if config.micro_batch_size < shards:
+      knob['micro_batch_size'] = shards
+    if config.grpo.prompts_per_step < shards:
+      knob['grpo.prompts_per_step'] = shards
+    yield knob

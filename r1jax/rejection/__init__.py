@@ -1,1 +1,1 @@
-"""Rejection sampling: which samples are kept for SFT."""
+"""Rejection sampling: which samples of a policy become training data."""

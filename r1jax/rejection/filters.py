@@ -1,63 +1,55 @@
-"""Which of a policy's samples are fit to be learnt from (R1, B.3.3), and which
-of those are kept, so that no prompt and no domain outweighs the others."""
+"""Filters of rejection sampling (R1, B.3.3), and the balance of what passes. A
+sample has its prompt's 'number', 'response', 'domain', and 'reason': why it is
+rejected, or ''."""
 
 import collections
 import dataclasses
 import re
+from collections.abc import Mapping
 
 from r1jax.config import option
 from r1jax.data import record_files, templates
-from r1jax.rewards import language, repetition
+from r1jax.rewards import language, penalties
+from r1jax.rewards.verdict import Record, Records
 
 FENCE = re.compile(r'```|^ {0,3}~~~', re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True)
 class FilterConfig:
-  """R1 names what it drops, not where it draws the lines: these are ours."""
+  """R1 names the filters, but not their thresholds. The defaults are ours: a
+  foreign term in twenty words, about 170 words between two blank lines."""
 
   language: float = option(
-    0.95,
-    "least share of its prompt's language in the thinking: a foreign word in "
-    'twenty is a term, more is a mixture; 0: any',
-    least=0,
+    0.95, 'min. share of the target language in the thinking; 0: off', minimum=0
   )
   paragraph: int = option(
-    1000,
-    'most characters of the thinking between two blank lines, some 170 English '
-    'words; 0: any',
-    least=0,
+    1000, 'max. characters of thinking between blank lines; 0: off', minimum=0
   )
-  code: bool = option(False, 'keep thinking with fenced code blocks')
-  window: int = option(
-    40, 'characters of the pieces that may not come again and again', least=1
-  )
+  code: bool = option(False, 'accept fenced code blocks in the thinking')
+  window: int = option(40, 'characters of an n-gram for `repeated`', minimum=1)
   repeated: float = option(
-    0.2,
-    'most share of these pieces that stood before: good reasoning repeats '
-    'phrases, a loop nearly everything; 1: any',
-    least=0,
+    0.2, 'max. share of n-grams that occurred earlier; 1: off', minimum=0
   )
 
 
-def fault(c, record, text):
-  """The first reason not to learn from a response, or ''."""
+def reject_reason(config: FilterConfig, record: Record, text: str) -> str:
+  """The first filter that rejects a response, or ''."""
   thinking, rest = language.thinking(text), templates.think_split(text)[1]
-  if language.mixed(thinking, language.target(record), c.language):
+  if language.is_mixed(thinking, language.target(record), config.language):
     return 'mixed languages'
-  if c.paragraph and longest_paragraph(thinking) > c.paragraph:
+  if config.paragraph and longest_paragraph(thinking) > config.paragraph:
     return 'long paragraph'
-  if not c.code and FENCE.search(thinking):
+  if not config.code and FENCE.search(thinking):
     return 'code block'
-  if max(repetition.repeated(x, c.window) for x in (thinking, rest)) > (
-    c.repeated
-  ):
-    return 'repetition'
+  for part in (thinking, rest):
+    if penalties.repeated_share(part, config.window) > config.repeated:
+      return 'repetition'
   return ''
 
 
-def longest_paragraph(text):
-  """The most characters between two blank lines."""
+def longest_paragraph(text: str) -> int:
+  """The max. number of characters between two blank lines."""
   longest = length = 0
   for line in text.split('\n'):
     length = length + len(line) if line.strip() else 0
@@ -65,68 +57,68 @@ def longest_paragraph(text):
   return longest
 
 
-def balance(samples, per_prompt, per_domain, seed):
-  """The samples, those that are too many with a reason of their own.
+def balance(
+  samples: Records, per_prompt: int, per_domain: Mapping[str, int], seed: int
+) -> list[dict]:
+  """The samples, where those in excess have a reason to be rejected too.
 
-  Of a prompt the first `per_prompt` different responses are kept as they were
-  drawn, which is by chance and favours no length. Of a domain in per_domain so
-  many: one of each prompt before the second of any, prompts by the seed.
+  Of each prompt the first per_prompt distinct responses are kept, in sampling
+  order, which does not favour any length; of each domain in per_domain so many:
+  one of each prompt, in an order by the seed, then the second of each, etc.
   """
-  reasons, ranked, kept = {}, [], collections.defaultdict(list)
-  for n, sample in enumerate(samples):
+  balanced = [dict(sample) for sample in samples]
+  order = record_files.prompt_indices(seed, 0, len(samples), len(samples))
+  kept: dict[int, list[str]] = collections.defaultdict(list)  # by prompt
+  ranked = []  # (rank within its prompt, place in the order, sample)
+  for n, sample in enumerate(balanced):
+    responses = kept[sample['number']]
     if sample['reason']:
       continue
-    mine = kept[sample['number']]
-    if sample['response'] in mine:
-      reasons[n] = 'duplicate'
-    elif len(mine) == per_prompt:
-      reasons[n] = 'enough of its prompt'
+    if sample['response'] in responses:
+      sample['reason'] = 'duplicate'
+    elif len(responses) == per_prompt:
+      sample['reason'] = 'enough of its prompt'
     else:
-      ranked.append((len(mine), n))
-      mine.append(sample['response'])
-  place = record_files.prompt_indices(seed, 0, len(samples), len(samples))
-  room = dict(per_domain)
-  for _, n in sorted(ranked, key=lambda x: (x[0], place[x[1]])):
+      ranked.append((len(responses), order[n], n))
+      responses.append(sample['response'])
+  remaining = dict(per_domain)
+  for _, _, n in sorted(ranked):
     domain = samples[n]['domain']
-    if domain in room:
-      room[domain] -= 1
-      if room[domain] < 0:
-        reasons[n] = 'enough of its domain'
-  return [
-    dict(sample, reason=reasons.get(n, sample['reason']))
-    for n, sample in enumerate(samples)
-  ]
+    if domain in remaining:
+      remaining[domain] -= 1
+      if remaining[domain] < 0:
+        balanced[n]['reason'] = 'enough of its domain'
+  return balanced
 
 
-def reasons(samples):
-  """'3 truncated, 1 accuracy': how many are rejected for what."""
-  counts = collections.Counter(x['reason'] for x in samples if x['reason'])
-  return ', '.join(f'{n} {name}' for name, n in counts.most_common())
+def summarize_reasons(samples: Records) -> str:
+  """The number of rejected samples by reason: '3 truncated, 1 accuracy'."""
+  return ', '.join(f'{n} {reason}' for reason, n in _reasons(samples).items())
 
 
-def tally(k, samples, chosen, mixed):
-  """What became of the samples: by reason, by domain, and how many prompts
-  have how many of their k samples accepted, the balance left aside."""
-
-  def domains(rows):
-    return collections.Counter(x['domain'] for x in rows)
-
-  kept = [x for x in chosen if not x['reason']]
-  drawn, of_kept, of_mixed = map(domains, (samples, kept, mixed))
-  accepted = collections.Counter(
-    dict.fromkeys((x['number'] for x in samples), 0)
-  )
+def tally(k: int, samples: Records, balanced: Records, mixed: Records) -> dict:
+  """The content of counts.json, with k samples for each prompt; prompts are
+  counted by how many of their samples pass before `balance`."""
+  kept = [x for x in balanced if not x['reason']]
+  domains: dict[str, dict[str, int]] = {}
+  for domain in sorted({x['domain'] for x in [*samples, *mixed]}):
+    domains[domain] = {}
+    for name, rows in dict(samples=samples, kept=kept, mixed=mixed).items():
+      domains[domain][name] = sum(x['domain'] == domain for x in rows)
+  accepted = collections.Counter({x['number']: 0 for x in samples})
   accepted.update(x['number'] for x in samples if not x['reason'])
   prompts = collections.Counter(accepted.values())
-  why = collections.Counter(x['reason'] for x in chosen if x['reason'])
   return dict(
     samples=len(samples),
     kept=len(kept),
     mixed=len(mixed),
-    reasons=dict(why.most_common()),
-    domains={
-      name: dict(samples=drawn[name], kept=of_kept[name], mixed=of_mixed[name])
-      for name in sorted({*drawn, *of_mixed})
-    },
+    reasons=_reasons(balanced),
+    domains=domains,
     accepted_per_prompt={f'{n}/{k}': prompts[n] for n in range(k + 1)},
   )
+
+
+def _reasons(samples):
+  """The number of rejected samples by reason, most first."""
+  reasons = [x['reason'] for x in samples if x['reason']]
+  return dict(collections.Counter(reasons).most_common())

@@ -1,11 +1,10 @@
-"""A model as judge, where a question has a reference answer but no rule tells
-whether another answer agrees with it (R1, B.3.3 and Listing 4)."""
-
-from __future__ import annotations
+"""An LLM judge, for questions whose reference answer no rule can compare (R1,
+B.3.3, Listing 4)."""
 
 import dataclasses
 import json
 import re
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -14,10 +13,13 @@ from r1jax import errors
 from r1jax.checkpoints import policy
 from r1jax.config import option
 from r1jax.data import templates
+from r1jax.data.tokenizer_protocol import Tokenizer
+from r1jax.rewards.verdict import Record, Records
 from r1jax.sampling import decode
-from r1jax.sampling.generate import Sampler
+from r1jax.sampling.loading import SamplingModel
 
-ASK = """\
+# The prompt is part of the results: do not reword it.
+QUESTION_TEMPLATE = """\
 You are given a question, its reference answer, and the answer of a student. \
 Decide whether the student's final answer agrees with the reference answer.
 
@@ -40,141 +42,133 @@ Reply with one JSON object and nothing else: first an analysis in a sentence \
 or two, then your verdict, "correct" or "incorrect":
 {"analysis": "...", "correctness": "..."}"""
 
-READ = 10_000  # characters of a reply that are read, its last ones
+MAX_REPLY = 10_000  # characters; only the last ones of a reply are read
 ESCAPE = re.compile(r'(\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))|\\')
-DECODER = json.JSONDecoder(strict=False)  # a reply may have line breaks in it
+DECODER = json.JSONDecoder(strict=False)  # allows line breaks in strings
 
 
 @dataclasses.dataclass(frozen=True)
 class JudgeConfig:
-  init: str = option('', 'the model that judges; may be config.init')
+  init: str = option('', 'the LLM judge, may be the same as config.init')
   domains: tuple[str, ...] = option(
-    (), "domains that it judges, beside records with 'judge': true"
+    (), "domains for the LLM judge, beside records with 'judge': true"
   )
   question_template: str = option(
-    ASK, 'what it is asked, with {question}, {reference} and {answer}'
+    QUESTION_TEMPLATE,
+    'prompt of the LLM judge, with {question}, {reference} and {answer}',
   )
-  max_attempts: int = option(
-    3,
-    'replies to draw until one has a verdict; the paper does not say',
-    least=1,
-  )
+  max_attempts: int = option(3, 'max. replies to get a verdict', minimum=1)
   prompt: templates.PromptConfig = templates.PromptConfig(
     template='chat', max_len=2048
   )
   sample: decode.SampleConfig = decode.SampleConfig(temperature=0.6, top_p=0.95)
 
 
-def judges(c, record):
-  """Whether the judge has the word on a record, not the accuracy reward."""
-  named = record.get('judge', False)
-  if not isinstance(named, bool):
+def needs_judge(config: JudgeConfig, record: Record) -> bool:
+  """Whether the LLM judge replaces the accuracy reward for a record."""
+  needed = record.get('judge', False)
+  if not isinstance(needed, bool):
     raise errors.UserError(
-      f"record {record['id']} has 'judge': {named!r}: make it true or false"
+      f"record {record['id']} has 'judge': {needed!r}: make it true or false"
     )
-  return named or record['domain'] in c.domains
+  return needed or record['domain'] in config.domains
 
 
-def check(c, records):
-  """Refuses what could not be judged; records are those to be judged."""
+def check(config: JudgeConfig, records: Records) -> None:
+  """Refuses a template or records for the LLM judge that cannot be used."""
   for name in ('question', 'reference', 'answer'):
-    if f'{{{name}}}' not in c.question_template:
+    if f'{{{name}}}' not in config.question_template:
       raise errors.UserError(
-        f'config.judge.question_template lacks {{{name}}}, in whose place the judge finds '
-        f'the {name}: put it in'
+        f'config.judge.question_template lacks {{{name}}}: add it'
       )
-  if records and not c.init:
+  if records and not config.init:
     raise errors.UserError(
-      f'record {records[0]["id"]} is for a judge, but config.judge.init names '
-      'no model: name one, or leave such records out'
+      f'record {records[0]["id"]} needs the LLM judge, but config.judge.init '
+      'names no model: name one, or leave such records out'
     )
   for record in records:
     answer = record.get('answer')
     if not isinstance(answer, str) or not answer.strip():
       raise errors.UserError(
-        f'record {record["id"]} has no answer for the judge to compare with: '
-        'give it one, or leave the record out'
+        f'record {record["id"]} has no answer for the LLM judge to compare '
+        'with: give it one, or leave the record out'
       )
 
 
-def question(c, record, text):
-  """The record that puts a response to the judge, without its thinking."""
-  rest = templates.think_split(text)[1].strip()
+def question(config: JudgeConfig, record: Record, text: str) -> Record:
+  """The record that asks about a response, which is shown without thinking."""
+  answer = templates.think_split(text)[1].strip()
   parts = dict(
-    question=record['prompt'], reference=record['answer'], answer=rest
+    question=record['prompt'], reference=record['answer'], answer=answer
   )
-
-  def fill(match):
-    return parts[match[1]]
-
-  asked = re.sub(r'\{(question|reference|answer)\}', fill, c.question_template)
-  return dict(id=record['id'], prompt=asked)
+  # In one pass, since the parts may contain braces too.
+  name, template = r'\{(question|reference|answer)\}', config.question_template
+  prompt = re.sub(name, lambda match: parts[match[1]], template)
+  return dict(id=record['id'], prompt=prompt)
 
 
-def fits(c, words, asked):
-  """Whether a question is short enough for the judge's prompt."""
-  text = templates.render(c.prompt.template, words, asked['prompt'])
-  return len(words.encode(text + c.prompt.prefill)) <= c.prompt.max_len
+def fits(config: JudgeConfig, tokenizer: Tokenizer, question: Record) -> bool:
+  """Whether a question is short enough for the LLM judge's prompt."""
+  text = templates.render(config.prompt.template, tokenizer, question['prompt'])
+  ids = tokenizer.encode(text + config.prompt.prefill)
+  return len(ids) <= config.prompt.max_len
 
 
-def check_room(c, model, records):
-  """Refuses records to which no answer could be put to the judge."""
-  _, cfg, words = model
-  policy.check_length(cfg, c.prompt.max_len + c.sample.max_new_tokens)
+def check_prompt_length(
+  config: JudgeConfig, judge: policy.Policy, records: Records
+) -> None:
+  """Refuses records whose question is too long even with an empty answer."""
+  longest = config.prompt.max_len + config.sample.max_new_tokens
+  policy.check_length(judge.cfg, longest)
   for record in records:
-    if not fits(c, words, question(c, record, '')):
+    if not fits(config, judge.tokenizer, question(config, record, '')):
       raise errors.UserError(
-        f'record {record["id"]} leaves no room for an answer in the prompt of '
-        f'the judge: raise config.judge.prompt.max_len, {c.prompt.max_len}, or '
-        'drop the record'
+        f'record {record["id"]} is too long for the LLM judge, even with an '
+        'empty answer: raise config.judge.prompt.max_len, '
+        f'{config.prompt.max_len}, or drop the record'
       )
 
 
 def verdicts(
   config: JudgeConfig,
-  sampler: Sampler,
-  params: dict,
-  questions: list[dict],
-  numbers: list[int],
+  judge: SamplingModel,
+  questions: Records,
+  numbers: Sequence[int],
   key: jax.Array,
   rows_per_call: int,
 ) -> list[str]:
-  """'correct', 'incorrect' or 'no verdict' for each question, put up to
-  config.max_attempts times. numbers are those of the samples in the run.
-
-  Every call has rows_per_call questions, so that one program serves all.
-  """
+  """'correct', 'incorrect' or, after config.max_attempts replies, 'no verdict'
+  of each question; numbers are those of the samples in the run. Every call has
+  rows_per_call questions, so that all share one compiled program."""
   found = ['no verdict'] * len(questions)
   for attempt in range(config.max_attempts):
-    again = [n for n, word in enumerate(found) if word == 'no verdict']
-    for start in range(0, len(again), rows_per_call):
-      part = again[start : start + rows_per_call]
-      filled = part + part[:1] * (rows_per_call - len(part))
-      replies = sampler.sample(
-        params,
-        [questions[n] for n in filled],
-        np.array([numbers[n] for n in filled]),
-        jax.random.fold_in(key, attempt),
-        1,
-      )
+    subkey = jax.random.fold_in(key, attempt)
+    open_N = [n for n, verdict in enumerate(found) if verdict == 'no verdict']
+    for start in range(0, len(open_N), rows_per_call):
+      part = open_N[start : start + rows_per_call]
+      padded = part + part[:1] * (rows_per_call - len(part))
+      asked = [questions[n] for n in padded]
+      number_P = np.array([numbers[n] for n in padded])
+      replies = judge.sampler.sample(judge.params, asked, number_P, subkey, 1)
       for n, text in zip(part, replies.texts):
-        found[n] = verdict(text)
+        found[n] = parse_verdict(text)
   return found
 
 
-def verdict(text):
-  """What the last JSON object of a reply says: its `correctness`, in any case
-  of letters, is 'correct' or 'incorrect'; else 'no verdict'."""
-  _, rest = templates.think_split(text)
-  # LaTeX in the analysis, its backslashes not doubled as JSON wants them.
-  rest = ESCAPE.sub(lambda match: match[1] or r'\\', rest[-READ:])
-  start, word = rest.find('{'), None
+def parse_verdict(text: str) -> str:
+  """The `correctness` in the last JSON object of a reply, if it is 'correct' or
+  'incorrect' in any case of letters; else 'no verdict'."""
+  _, reply = templates.think_split(text)
+  # Models often write LaTeX with single backslashes, which JSON does not allow.
+  reply = ESCAPE.sub(lambda match: match[1] or r'\\', reply[-MAX_REPLY:])
+  start, verdict = reply.find('{'), None
   while start >= 0:
     try:
-      found, end = DECODER.raw_decode(rest, start)
-      word = found.get('correctness')
-    except (ValueError, RecursionError):  # no object begins here
+      found, end = DECODER.raw_decode(reply, start)
+      verdict = found.get('correctness')
+    except (ValueError, RecursionError):  # no JSON object begins here
       end = start + 1
-    start = rest.find('{', end)
-  word = word.strip().lower() if isinstance(word, str) else ''
-  return word if word in ('correct', 'incorrect') else 'no verdict'
+    start = reply.find('{', end)
+  if isinstance(verdict, str):
+    verdict = verdict.strip().lower()
+  return verdict if verdict in ('correct', 'incorrect') else 'no verdict'

@@ -1,6 +1,4 @@
-"""What the reject stage is told, and what it refuses before it begins."""
-
-from __future__ import annotations
+"""The config of the reject stage and the records that it reads."""
 
 import dataclasses
 
@@ -9,34 +7,30 @@ from r1jax.checkpoints import policy
 from r1jax.config import option
 from r1jax.data import record_files, tasks, templates
 from r1jax.distributed import device_placement
-from r1jax.rejection import filters, llm_judge
+from r1jax.rejection import llm_judge
+from r1jax.rejection.filters import FilterConfig
 from r1jax.rewards import language, registry, verifiers
-from r1jax.sampling import decode
+from r1jax.rewards.verdict import Record
+from r1jax.sampling import decode, generate
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
   init: str = option('', "a model's directory, GGUF file or hub name")
   data: str = option('', 'records: a path, toy:… or gym:…')
-  samples: int = option(
-    16, "samples a prompt; the paper does not say: RL's group", least=1
-  )
-  prompts_per_chunk: int = option(
-    32, 'prompts sampled at one time and saved together', least=1
-  )
-  seed: int = option(0, 'of everything that is drawn', least=0)
+  samples: int = option(16, 'samples for a prompt, as many as in RL', minimum=1)
+  prompts_per_chunk: int = option(32, 'prompts saved at one time', minimum=1)
+  seed: int = option(0, 'of all random numbers', minimum=0)
   min_rewards: dict[str, float] = option(
-    dict(accuracy=1.0, format=1.0), 'least value by name of reward'
+    dict(accuracy=1.0, format=1.0), 'min. value by name of reward'
   )
-  per_prompt: int = option(
-    1, 'most responses kept of a prompt; the paper does not say', least=1
-  )
+  per_prompt: int = option(1, 'max. responses kept of a prompt', minimum=1)
   per_domain: dict[str, int] = option(
-    {}, "most responses kept by domain; it names all of the data's, or none"
+    {}, 'max. responses kept by domain; all domains of the data, or none'
   )
-  mix: str = option('', 'records with responses of their own to mix in')
-  mix_count: int = option(0, 'how many of them, by the seed; 0: all', least=0)
-  filters: filters.FilterConfig = filters.FilterConfig()
+  mix: str = option('', 'records with responses, added to the kept samples')
+  mix_count: int = option(0, 'number of records of mix; 0: all', minimum=0)
+  filters: FilterConfig = FilterConfig()
   judge: llm_judge.JudgeConfig = llm_judge.JudgeConfig()
   prompt: templates.PromptConfig = templates.PromptConfig()
   sample: decode.SampleConfig = decode.SampleConfig()
@@ -45,92 +39,82 @@ class Config:
   parallel: device_placement.ParallelConfig = device_placement.ParallelConfig()
 
 
-def check(c):
-  """Refuses what cannot work, with a sentence."""
-  for name, x in (('', c), ('judge.', c.judge)):
-    if not all(x.prompt.stop_strings + x.sample.stop_token_sequences):
-      raise errors.UserError(
-        f'config.{name}prompt.stop_strings or config.{name}sample.stop_token_sequences has an empty '
-        'entry, which would end every response at once: leave it out'
-      )
-    if not 0 < x.sample.top_p <= 1:
-      raise errors.UserError(
-        f'config.{name}sample.top_p is {x.sample.top_p}: it must be above 0 '
-        'and at most 1'
-      )
-  if c.sample.temperature == 0 and c.samples > 1:
+def check(config: Config) -> None:
+  """Refuses values that cannot work."""
+  generate.check(config.prompt, config.sample)
+  generate.check(config.judge.prompt, config.judge.sample, 'config.judge')
+  if config.sample.temperature == 0 and config.samples > 1:
     raise errors.UserError(
-      f'config.sample.temperature is 0, which draws the same {c.samples} times: set '
-      'it above 0, or config.k to 1'
+      'config.sample.temperature is 0, so all samples of a prompt are equal: '
+      'set it above 0, or config.samples to 1'
     )
-  for name, most in c.per_domain.items():
-    if most < 1:
-      raise errors.UserError(
-        f'config.per_domain.{name} is {most}; it must be at least 1'
-      )
-  if c.mix_count and not c.mix:
+  for domain, count in config.per_domain.items():
+    if count < 1:
+      name = f'config.per_domain.{domain}'
+      raise errors.UserError(f'{name} is {count}; it must be at least 1')
+  if config.mix_count and not config.mix:
     raise errors.UserError(
-      f'config.mix_count is {c.mix_count}, but config.mix names no records'
+      f'config.mix_count is {config.mix_count}, but config.mix names no records'
     )
 
 
-def load(c):
+def load(config: Config) -> tuple[list[Record], list[Record]]:
   """(records to sample, records to mix in), all checked."""
-  records = tagged(
-    tasks.load_records(c.data, c.seed), registry.REASONING_DOMAINS[0]
+  records = _with_domain(
+    tasks.load_records(config.data, config.seed), registry.REASONING_DOMAINS[0]
   )
   for record in records:
-    language.target(record)
-    if c.per_domain and record['domain'] not in c.per_domain:
+    language.target(record)  # refuses an unknown language
+    if config.per_domain and record['domain'] not in config.per_domain:
       raise errors.UserError(
         f'record {record["id"]} has the domain {record["domain"]!r}, which '
-        f'config.per_domain does not name ({", ".join(c.per_domain)}): add it'
+        'config.per_domain does not name: add it'
       )
-  for name in (*c.per_domain, *c.judge.domains):
-    if name not in [record['domain'] for record in records]:
+  domains = {record['domain'] for record in records}
+  for domain in (*config.per_domain, *config.judge.domains):
+    if domain not in domains:
       raise errors.UserError(
-        f'config.per_domain or config.judge.domains names {name!r}, but no '
-        f'record of {c.data} is of that domain: leave it out'
+        f'config.per_domain or config.judge.domains names {domain!r}, but no '
+        f'record of {config.data} is of that domain: leave it out'
       )
-  judged = [x for x in records if llm_judge.judges(c.judge, x)]
-  llm_judge.check(c.judge, judged)
-  ruled = [x for x in records if not llm_judge.judges(c.judge, x)]
-  registry.check_rewards(c.min_rewards, ruled)
-  return records, load_mix(c, records) if c.mix else []
+  judged = [x for x in records if llm_judge.needs_judge(config.judge, x)]
+  others = [x for x in records if not llm_judge.needs_judge(config.judge, x)]
+  llm_judge.check(config.judge, judged)
+  registry.check_rewards(config.min_rewards, others)
+  return records, _load_mix(config, records) if config.mix else []
 
 
-def tagged(records, domain):
-  """The records, each with its own domain or else this one."""
+def _load_mix(config, records):
+  """config.mix_count records of config.mix, chosen by the seed. None may have
+  the id of a sample of `records`."""
+  mixed = _with_domain(tasks.load_records(config.mix, config.seed), 'general')
+  count = config.mix_count or len(mixed)
+  if count > len(mixed):
+    raise errors.UserError(
+      f'config.mix_count is {count}, but {config.mix} has only {len(mixed)} '
+      'records: lower it'
+    )
+  sample_ids = set()
   for record in records:
-    if not isinstance(record.get('domain', domain), str):
+    sample_ids.update(f'{record["id"]}/{n}' for n in range(config.samples))
+  for record in mixed:
+    name = f'record {record["id"]} of {config.mix}'
+    if not isinstance(record.get('response'), str):
+      raise errors.UserError(f'{name} has no response: give it one, or drop it')
+    if record['id'] in sample_ids:
+      raise errors.UserError(
+        f'the id of {name} is also that of a sample of {config.data}: rename it'
+      )
+  index = record_files.prompt_indices(config.seed, 0, count, len(mixed))
+  return [mixed[n] for n in index]
+
+
+def _with_domain(records, default):
+  """The records, with the default domain where they have none."""
+  for record in records:
+    if not isinstance(record.get('domain', default), str):
       raise errors.UserError(
         f'record {record["id"]} has the domain {record["domain"]!r}: make it a '
         'text, or leave the key out'
       )
-  return [dict(domain=domain) | record for record in records]
-
-
-def load_mix(c, records):
-  """The records to mix in, drawn by the seed."""
-  mixed = tagged(tasks.load_records(c.mix, c.seed), 'general')
-  size = c.mix_count or len(mixed)
-  if size > len(mixed):
-    raise errors.UserError(
-      f'config.mix_count is {size}, but {c.mix} has {len(mixed)} records: ask '
-      'for fewer'
-    )
-  ids = {f'{x["id"]}/{n}' for x in records for n in range(c.samples)}
-  for record in mixed:
-    if not isinstance(record.get('response'), str):
-      raise errors.UserError(
-        f'record {record["id"]} of {c.mix} has no response to mix in: give it '
-        'one, or leave it out'
-      )
-    if record['id'] in ids:
-      raise errors.UserError(
-        f'the id {record["id"]} of {c.mix} is also that of a sample of '
-        f'{c.data}: rename it'
-      )
-  return [
-    mixed[n] for n in record_files.prompt_indices(c.seed, 0, size, len(mixed))
-  ]
+  return [dict(domain=default) | record for record in records]

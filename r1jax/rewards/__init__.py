@@ -1,1 +1,1 @@
-"""Records and texts in, one number a text out."""
+"""Rewards: functions of (records, texts) that give one number for each text."""

@@ -1,72 +1,85 @@
-"""Multiple choice: the letter of an option, or the option's own words."""
+"""Multiple choice: the reward and the verifier. A record has `choices`, a list
+of texts, and as its `answer` a letter."""
 
 import re
 
 import numpy as np
 
 from r1jax import errors
+from r1jax.rewards import verdict
 from r1jax.rewards.math import grading
+from r1jax.rewards.verdict import Record, Records, Texts, Verdict
 
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
 LETTER = re.compile(
   r'(?:(?:the )?(?:answer|option|choice)(?: is)?:? *)?'
   r'[([{]?([A-Z])[)\]}]?(?:[.:)] *(.*)|\.)?',
-  re.DOTALL | re.IGNORECASE,
+  re.DOTALL | re.IGNORECASE | re.ASCII,
 )
-ORNAMENT = re.compile(
+FONT_COMMAND = re.compile(
   r'\\(?:text(?:bf|it|rm)?|mathrm|mathbf|operatorname)\{([^{}]*)\}'
 )
 
 
-def choice(records, texts):
-  """1 where the final answer is the record's choice, else 0."""
-  return np.array(
-    [
-      chosen(record, grading.extract(text)) == record['answer']
-      for record, text in zip(records, texts, strict=True)
-    ],
-    np.float32,
-  )
+def choice(records: Records, texts: Texts) -> np.ndarray:
+  """1 if the final answer names the record's choice, else 0; float32."""
+  letters = map(letter_of, records, map(grading.extract, texts))
+  correct = [a == record['answer'] for a, record in zip(letters, records)]
+  return np.array(correct, np.float32)
 
 
-def check(record):
+def check(record: Record) -> None:
   """Refuses a record whose `answer` is not the letter of one of `choices`."""
-  choices = record['choices']
-  good = isinstance(choices, list) and all(isinstance(x, str) for x in choices)
-  if not good or not 2 <= len(choices) <= len(LETTERS):
+  choices, name = record['choices'], f'record {record["id"]}'
+  valid = isinstance(choices, list) and all(isinstance(x, str) for x in choices)
+  if not valid or not 2 <= len(choices) <= len(LETTERS):
     raise errors.UserError(
-      f'record {record["id"]}: choices must be a list of 2 to {len(LETTERS)} '
-      'texts'
+      f'{name}: choices must be a list of 2 to {len(LETTERS)} texts'
     )
-  if record.get('answer') not in list(LETTERS[: len(choices)]):
+  letters = LETTERS[: len(choices)]
+  if record.get('answer') not in list(letters):
     raise errors.UserError(
-      f'record {record["id"]} has {len(choices)} choices and the answer '
-      f'{record.get("answer")!r}: make it a letter from A to '
-      f'{LETTERS[len(choices) - 1]}'
+      f'{name} has {len(choices)} choices and the answer '
+      f'{record.get("answer")!r}: make it a letter from A to {letters[-1]}'
     )
 
 
-def chosen(record, answer):
-  """The letter that an extracted answer names, or None.
+class ChoiceVerifier:
+  """Compares the letters of choices."""
 
-  'B', '(B)', 'B.', 'Option B', 'B) its words' or the words alone; words that
-  are another option's than the letter name nothing.
-  """
+  def handles(self, record: Record) -> bool:
+    return 'choices' in record
+
+  def extract(self, text: str) -> str | None:
+    return grading.extract(text)
+
+  def judge(self, records: Records, answers: Texts) -> list[Verdict]:
+    verdicts = []
+    for record, answer in zip(records, answers):
+      letter, gold = letter_of(record, answer), record['answer']
+      named = f'the choice {letter}' if letter else 'no choice'
+      reason = f'{verdict.quote(answer)} names {named}, the gold is {gold}'
+      verdicts.append(verdict.equality(letter == gold, reason))
+    return verdicts
+
+
+def letter_of(record: Record, answer: str | None) -> str | None:
+  """The letter that an extracted answer names, or None. It is a letter ('B',
+  '(B)', 'Option B'), the text of exactly one choice, or 'B) text of B'."""
   if answer is None:
     return None
-  spoken = [_plain(x) for x in record['choices']]
-  answer = ORNAMENT.sub(r'\1', answer).strip().strip('$').strip()
-  if spoken.count(_plain(answer)) == 1:
-    return LETTERS[spoken.index(_plain(answer))]
+  choices = [_normalize(text) for text in record['choices']]
+  answer = FONT_COMMAND.sub(r'\1', answer).strip().strip('$').strip()
+  if choices.count(_normalize(answer)) == 1:
+    return LETTERS[choices.index(_normalize(answer))]
   match = LETTER.fullmatch(answer)
   if not match:
     return None
-  letter, words = match[1].upper(), _plain(match[2] or '')
+  letter, text = match[1].upper(), _normalize(match[2] or '')
   n = LETTERS.index(letter)
-  if n >= len(spoken) or (words and words != spoken[n]):
-    return None
-  return letter
+  agrees = n < len(choices) and text in ('', choices[n])
+  return letter if agrees else None
 
 
-def _plain(text):
+def _normalize(text):
   return ' '.join(text.casefold().strip(' .$').split())

@@ -1,34 +1,33 @@
 r"""Language consistency: the share of target-language words in the thinking.
 
-R1, eq. 7: Num(words of the target language) / Num(words). The paper states
-neither the segmentation nor the target; the rules that one might argue with:
-- English is told by its letters: unaccented German passes for it, `café` is
-  foreign. A single letter is a variable and no word, `I` and `a` too.
-- Chinese is told by its characters and cut by rjieba; without that package two
-  characters are a word, so that shares differ a little from one to the other.
-  Scripts without spaces (kana, Thai) count two characters a word, all other
-  letters a run a word, Greek from four letters on.
-- Formulas, commands, function names, digits, and letters that touch a digit
-  (`3x`, `5cm`) count for nothing, nor does code. A formula with prose in it, or
-  with letters that mathematics has not, counts: no language hides there.
-- A thinking without a word has share 0: with 1, thinking nothing would pay.
+R1, eq. 7: Num(words of the target language) / Num(words). The paper defines
+neither the segmentation nor the target language. The definitions here:
+- A word of Latin letters is English if all of them are ASCII: unaccented German
+  is, `café` is not. A single letter is a variable, not a word, also `I`, `a`.
+- Chinese is segmented by rjieba. Without that package two characters count as a
+  word, as in Kana, Thai and other scripts without spaces. In other scripts a
+  run of letters is a word; in Greek, only a run of four or more.
+- Formulas, commands, function names, digits, letters next to a digit (`3x`,
+  `5cm`) and code are not counted. A formula is counted if it contains prose or
+  letters that are not mathematical, so that text cannot be hidden in it.
+- The share of a text without words is 0, so that an empty thinking gets none.
 """
 
+import importlib.util
 import re
 
 import numpy as np
 
 from r1jax import errors
 from r1jax.data import templates
-from r1jax.rewards.math import value_forms
+from r1jax.rewards.math import units
+from r1jax.rewards.verdict import Record, Records, Texts
 
-try:
-  import rjieba
-except ImportError:  # Characters are counted instead: see above.
-  rjieba = None
+rjieba = None  # optional, for Chinese
+if importlib.util.find_spec('rjieba'):
+  rjieba = importlib.import_module('rjieba')
 
-LANGUAGES = 'en', 'zh'
-FUNCTIONS = value_forms.FUNCTIONS.union(
+FUNCTIONS = units.FUNCTIONS.union(
   'lg max min mod gcd lcm lim sup inf det dim arg sinh cosh tanh arcsin arccos '
   'arctan'.split()
 )
@@ -38,14 +37,15 @@ HAN = r'々〇\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff'
 KANA = r'\u3041-\u30ff\u31f0-\u31ff\uff66-\uff9f'
 UNSPACED = KANA + r'\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff'  # Thai to Khmer
 GREEK = r'\u00b5\u0370-\u03ff\u1f00-\u1fff'
-SYMBOLS = r'ªº\u2100-\u214f\U0001d400-\U0001d7ff'  # letters like ℝ and 𝑥
+SYMBOLS = r'ªº\u2100-\u214f\U0001d400-\U0001d7ff'  # such as ℝ and 𝑥
 
-# No piece can contain the start of another one of its kind, so that text which
-# is never closed is scanned once. A fence that is never closed ends the text.
+# No pattern matches across the start of another piece of its kind, so a text
+# with unclosed delimiters is scanned in linear time. An unclosed code fence
+# extends to the end of the text.
 CODE = r'```(?:(?!```).)*(?:```|\Z)|`[^`\n]+`'
 FORMULA = (
   r'\$\$[^$]+\$\$',
-  r'\$(?=\S)[^$]+(?<=\S)\$(?!\d)',  # but not from one price to the next
+  r'\$(?=\S)[^$]+(?<=\S)\$(?!\d)',  # not between two prices
   r'\\\((?:(?!\\[()]).)*\\\)',
   r'\\\[(?:(?!\\[\[\]]).)*\\\]',
   r'\\boxed\s*\{(?:[^{}]|\{[^{}]*\})*\}',
@@ -68,55 +68,50 @@ WORD = re.compile(
 )
 
 
-def language(records, texts):
-  """The share of each record's language in the thinking, float32."""
-  return np.array(
-    [
-      share(thinking(text), target(record))
-      for record, text in zip(records, texts, strict=True)
-    ],
-    np.float32,
-  )
+def language(records: Records, texts: Texts) -> np.ndarray:
+  """The share of each record's target language in the thinking, float32."""
+  shares = map(share, map(thinking, texts), map(target, records))
+  return np.array(list(shares), np.float32)
 
 
-def thinking(text):
-  """What stands in the think tags; all that follows one never closed."""
+def thinking(text: str) -> str:
+  """The text between the think tags, or after <think> if it is not closed."""
   if '</think>' in text:
     return templates.think_split(text)[0]
   return text.partition('<think>')[2]
 
 
-def target(record):
-  """The record's `language`, else that of most words of its prompt; 'en' where
-  neither tells."""
-  named = record.get('language')
-  if named is None:
+def target(record: Record) -> str:
+  """The record's `language`, or the one with more words in its prompt."""
+  language = record.get('language')
+  if language is None:
     words = count(record['prompt'])
     return 'zh' if words['zh'] > words['en'] else 'en'
-  if named not in LANGUAGES:
+  if language not in ('en', 'zh'):
     raise errors.UserError(
-      f'record {record["id"]} has the language {named!r}: make it '
-      f'{" or ".join(LANGUAGES)}, or leave the key out'
+      f'record {record["id"]} has the language {language!r}: make it en or zh, '
+      'or leave the key out'
     )
-  return named
+  return language
 
 
-def share(text, language):
-  """Words of the language by all words, 0 where there are none."""
+def share(text: str, language: str) -> float:
+  """Words of the language / all words; 0 for a text without words."""
   words = count(text)
   total = sum(words.values())
   return words[language] / total if total else 0.0
 
 
-def mixed(text, language, limit):
-  """Whether it has words, and less than `limit` of them are the language's."""
+def is_mixed(text: str, language: str, limit: float) -> bool:
+  """Whether the text has words, and the language's share is below limit."""
   words = count(text)
   return words[language] < limit * sum(words.values())
 
 
-def count(text):
-  """{'en', 'zh', 'other'}: how many words of each the text has."""
-  words, han = dict(en=0, zh=0, other=0), []
+def count(text: str) -> dict[str, float]:
+  """The number of words of a text: {'en': …, 'zh': …, 'other': …}."""
+  words: dict[str, float] = dict(en=0, zh=0, other=0)
+  han = []
   for match in WORD.finditer(PIECE.sub(_formula, text)):
     run, kind = match[0], match.lastgroup
     if kind == 'han':
@@ -125,20 +120,20 @@ def count(text):
       words['en'] += len(run) > 1 and run.lower() not in FUNCTIONS
     elif kind == 'unspaced':
       words['other'] += len(run) / 2
-    elif kind == 'latin' or kind == 'greek' and len(run) > 3:
+    elif kind == 'latin' or (kind == 'greek' and len(run) > 3):
       words['other'] += 1
     elif kind == 'other':
       words['other'] += any(map(str.isalpha, run))  # not ½ or ²
-  words['zh'] = _chinese(han)
+  if rjieba:
+    words['zh'] = sum(not word.isspace() for word in rjieba.cut(' '.join(han)))
+  else:
+    words['zh'] = sum(map(len, han)) / 2
   return words
 
 
 def _formula(match):
-  piece = match['formula']
-  return piece.strip('$') if piece and PROSE.search(piece) else ' '
-
-
-def _chinese(runs):
-  if rjieba is None:
-    return sum(map(len, runs)) / 2
-  return sum(not word.isspace() for word in rjieba.cut(' '.join(runs)))
+  """The text of a formula that contains prose, a space for other pieces."""
+  formula = match['formula']
+  if formula and PROSE.search(formula):
+    return formula.strip('$')
+  return ' '

@@ -1,145 +1,134 @@
-"""Rewards: functions of (records, texts) that give one number a text.
-
-A verifier is one file here and one line in REWARDS. A text is the whole
-response: a prefilled <think> included, the end token removed.
-"""
+"""The table of rewards, their weighted sum, and the checks of their config."""
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
 from r1jax import errors
-from r1jax.rewards import choice, format, language, length, repetition
+from r1jax.rewards import choice, format, language, penalties
 from r1jax.rewards.code import unit_tests
 from r1jax.rewards.math import grading
+from r1jax.rewards.verdict import Record, Records, Texts
 
-Record = dict
-# One number a text; masked where nothing could be judged, which costs this
-# sample alone.
-Reward = Callable[[Sequence[Record], Sequence[str]], np.ndarray]
+# (records, texts) -> one finite number for each text. A text is the whole
+# response: prefill included, end token removed. A masked entry means that the
+# reward is unknown; that sample leaves the update.
+Reward = Callable[[Records, Texts], np.ndarray]
+Weights = Mapping[str, float]
+Tables = Mapping[str, Weights]  # by domain
 
-# The domains of R1's reasoning data: rule rewards. A record without a domain is
-# of the first.
+# The domains of R1's reasoning data, which have rule-based rewards. A record
+# without a domain is of the first.
 REASONING_DOMAINS = ('reasoning', 'math', 'code', 'stem', 'logic')
-REWARDS = {
+REWARDS: dict[str, Reward] = {
   'accuracy': grading.accuracy,
   'format': format.format_reward,
   'think_format': format.think_format_reward,
   'language': language.language,
   'choice': choice.choice,
-  'length_penalty': length.length_penalty,
-  'repetition_penalty': repetition.repetition_penalty,
+  'length_penalty': penalties.length_penalty,
+  'repetition_penalty': penalties.repetition_penalty,
 }
+# Names of the version before, for the error about an unknown reward.
+RENAMED = {'brief': 'length_penalty', 'variety': 'repetition_penalty'}
 
 
-def check_rewards(weights, records, by_domain=None, more=None) -> None:
-  """Refuses unknown rewards and domains, and golds that cannot be read."""
-  by_domain, more = by_domain or {}, more or {}
-  for table in (weights, *by_domain.values()):
-    if not table:
+def check_rewards(
+  weights: Weights,
+  records: Records,
+  by_domain: Tables | None = None,
+  model_names: Collection[str] = (),
+) -> None:
+  """Refuses unknown rewards and domains, and unreadable gold answers. Trained
+  models have the rewards model_names."""
+  by_domain, known = by_domain or {}, [*REWARDS, *model_names]
+  if not all((weights, *by_domain.values())):
+    raise errors.UserError(f'name at least one reward of {", ".join(REWARDS)}')
+  for name in itertools.chain(weights, *by_domain.values()):
+    if name not in known:
+      near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
       raise errors.UserError(
-        f'name at least one reward of {", ".join(REWARDS)}'
+        f'there is no reward {name!r}; did you mean '
+        f'{RENAMED.get(name, near)!r}? There are {", ".join(known)}'
       )
-    for name in table:
-      _function(name, more)
+  domains = *by_domain, *REASONING_DOMAINS
   for record in records:
     domain = record.get('domain', REASONING_DOMAINS[0])
-    if by_domain and domain not in (*by_domain, *REASONING_DOMAINS):
+    if by_domain and domain not in domains:
       raise errors.UserError(
-        f'record {record["id"]} is of the domain {domain!r}, which has no '
-        f'rewards: give it some by config.by_domain, or let it be one of '
-        f'{", ".join([*by_domain, *REASONING_DOMAINS])}'
+        f'record {record["id"]} has the domain {domain!r}, which has no '
+        f'rewards: name it in config.by_domain, or use {", ".join(domains)}'
       )
-    if 'accuracy' in weights_for(weights, by_domain, record):
-      check_accuracy(record)
+    if 'accuracy' not in weights_for(weights, by_domain, record):
+      continue
+    if is_code(record):
+      unit_tests.check_tests(record)
+    elif 'choices' in record:
+      choice.check(record)
+    else:
+      grading.check_gold(record)
 
 
-def is_code(record) -> bool:
-  """Whether tests tell if an answer is right."""
+def is_code(record: Record) -> bool:
+  """Whether answers to the record are programs, which its tests verify."""
   return 'test' in record or 'tests' in record
 
 
-def check_accuracy(record) -> None:
-  """Refuses a record whose right answer cannot be told."""
-  if is_code(record):
-    unit_tests.check_tests(record)
-  elif 'choices' in record:
-    choice.check(record)
-  else:
-    grading.check_gold(record)
+def weights_for(weights: Weights, by_domain: Tables, record: Record) -> Weights:
+  """The weights of a record: those of its domain, if it has its own."""
+  return by_domain.get(record.get('domain', ''), weights)
 
 
 def weighted_rewards(
-  weights: Mapping[str, float],
-  records: Sequence[Record],
-  texts: Sequence[str],
-  by_domain: Mapping[str, Mapping[str, float]] | None = None,
-  more: Mapping[str, Reward] | None = None,
+  weights: Weights,
+  records: Records,
+  texts: Texts,
+  by_domain: Tables | None = None,
+  rules: Mapping[str, Reward] | None = None,
   computed: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-  """(Σ_k weight_k · reward_k, the unweighted reward_k by name), float32.
+  """(sum_k weight_k * reward_k, the unweighted reward_k by name), float32 [N].
 
-  Records whose domain is in by_domain have its weights in the place of
-  `weights`; where a reward has no weight for a record its part is NaN. `more`
-  holds rewards beside REWARDS, or in the place of those. `computed` holds the
-  rewards that trained models have given already, [N], NaN where a record has
-  none. What a reward could not judge is NaN in both results.
+  by_domain replaces the weights for records of a domain, rules functions of
+  REWARDS; computed are known rewards. A reward is NaN for records without a
+  weight for it, and where it is masked; in the second case the sum is NaN too.
   """
-  by_domain, more, computed = by_domain or {}, more or {}, computed or {}
+  by_domain, computed = by_domain or {}, computed or {}
+  rules = REWARDS | dict(rules or {})
   assert len(records) == len(texts)
-  tables = [weights_for(weights, by_domain, record) for record in records]
+  weights_N = [weights_for(weights, by_domain, record) for record in records]
   reward_N, parts = np.zeros(len(texts), np.float32), {}
-  for name in dict.fromkeys(
-    n for t in (weights, *by_domain.values()) for n in t
-  ):
-    asked = [n for n, table in enumerate(tables) if name in table]
+  for name in dict.fromkeys(itertools.chain(weights, *by_domain.values())):
     if name in computed:
-      part_N = np.asarray(computed[name], np.float32)
+      parts[name] = computed[name]
     else:
-      part_N = np.full(len(texts), np.nan, np.float32)
-      if asked:
-        part_N[asked] = apply_reward(
-          name,
-          _function(name, more),
-          [records[n] for n in asked],
-          [texts[n] for n in asked],
-        )
-    weight_N = np.array([t.get(name, 0) for t in tables], np.float32)
-    reward_N[asked] += weight_N[asked] * part_N[asked]
-    parts[name] = part_N
+      rule = rules[name]
+      parts[name] = apply_reward(name, rule, weights_N, records, texts)
+    for n, table in enumerate(weights_N):
+      if name in table:
+        reward_N[n] += np.float32(table[name]) * parts[name][n]
   return reward_N, parts
 
 
-def weights_for(weights, by_domain, record):
-  """{name: weight} of the rewards that a record has."""
-  return by_domain.get(record.get('domain'), weights)
-
-
-def apply_reward(name, function, records, texts):
-  """A missing or non-finite reward is an error with its record, never a 0; one
-  that is masked is NaN."""
-  answer_N = function(records, texts)
-  lost_N = np.ma.getmaskarray(answer_N)
-  reward_N = np.asarray(np.ma.filled(answer_N, 0), np.float32)
-  if reward_N.shape != (len(texts),):
+def apply_reward(
+  name: str, fn: Reward, table_N: list[Weights], records: Records, texts: Texts
+) -> np.ndarray:
+  """The reward of the records that have a weight for it, float32 [N]; NaN for
+  others and masked entries."""
+  index = [n for n, weights in enumerate(table_N) if name in weights]
+  reward_N = np.full(len(texts), np.nan, np.float32)
+  if not index:
+    return reward_N
+  value_N = fn([records[n] for n in index], [texts[n] for n in index])
+  if np.shape(value_N) != (len(index),):
+    shape = np.shape(value_N)
+    raise ValueError(f'reward {name!r} returned shape {shape} for {len(index)}')
+  masked_N = np.ma.asarray(value_N, np.float32)
+  for n in np.flatnonzero(np.ma.filled(~np.isfinite(masked_N), False)):
     raise ValueError(
-      f'reward {name!r} gave shape {reward_N.shape} for {len(texts)} texts '
-      f'(records {[record["id"] for record in records[:4]]}…)'
+      f'reward {name!r} of record {records[index[n]]["id"]} is {value_N[n]}'
     )
-  for n in np.flatnonzero(~np.isfinite(reward_N)):
-    raise ValueError(
-      f'reward {name!r} of record {records[n]["id"]} is {reward_N[n]}'
-    )
-  return np.where(lost_N, np.float32(np.nan), reward_N)
-
-
-def _function(name, more):
-  known = REWARDS | more
-  if name not in known:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0)
-    raise errors.UserError(
-      f'there is no reward {name!r}; did you mean {near[0]!r}? '
-      f'There are {", ".join(known)}'
-    )
-  return known[name]
+  reward_N[index] = masked_N.filled(np.nan)
+  return reward_N

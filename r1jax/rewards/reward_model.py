@@ -1,6 +1,7 @@
-"""Rewards of trained models: what the reward_model stage left, as a function
-of (records, texts). The record's answer is not shown to a reward model."""
+"""Rewards of trained reward models (R1, eq. 8 to 10): directories of the
+reward_model stage, with a model that has a score head, and reward.json."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -8,156 +9,133 @@ import numpy as np
 
 from r1jax import errors
 from r1jax.checkpoints import hf_files, policy
+from r1jax.checkpoints.policy import ComputeConfig
 from r1jax.data import batching, templates
+from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed import device_placement, programs
 from r1jax.distributed.device_placement import Placement
 from r1jax.models import transformer
+from r1jax.models.transformer import ModelConfig
+from r1jax.rewards.verdict import Records, Texts
 
-PARTS = 'summary', 'response'
-# Rows are padded to one of these, so that few programs are compiled. The paper
-# has no limit at inference: ours is the positions that the model knows.
+Rows = Sequence[Sequence[int]]  # of ids
+
+# Rows are padded to one of these lengths, so that few programs are compiled.
+# The paper has no limit at inference; here it is the model's context.
 WIDTHS = [16 << i for i in range(17)]
 
 
 class RewardModel:
-  """A trained reward model on the devices: a Reward.
+  """A trained reward model on the devices of a placement: a Reward. Raises
+  UserError if the directory `path` holds none.
 
-  A reward is sigmoid(score - centre): the chance of being preferred to a
-  response of the average held-out score (pairwise), or of being safe
-  (pointwise). So reward models have one scale, which the paper leaves open.
-  What is too long loses its beginning. Thinking that never ends leaves no
-  summary, and its reward is 0.
+  The reward is sigmoid(score - centre): the probability to be preferred to a
+  response of the average held-out score (pairwise), or to be safe (pointwise);
+  0 without a summary. Rows longer than the context lose their first tokens.
   """
 
   def __init__(
-    self,
-    placement: Placement,
-    params: dict,
-    cfg: transformer.ModelConfig,
-    tokenizer,
-    facts: dict,
-    micro_batch_size: int,
-  ):
-    self.placement, self.cfg, self.tokenizer = placement, cfg, tokenizer
+    self, path: str, compute: ComputeConfig, placement: Placement, size: int
+  ) -> None:
+    metadata = _read_metadata(pathlib.Path(path) / 'reward.json')
+    self.part, self.centre = metadata['part'], metadata['centre']
+    template, prefill = metadata['template'], metadata['prefill']
+    self.prompt = templates.PromptConfig(template, prefill, max_len=WIDTHS[-1])
+    params, cfg, self.tokenizer = policy.load_with_tokenizer(str(path), compute)
+    if not cfg.score:
+      raise errors.UserError(
+        f'{path} has a reward.json, but its model has no score head: give the '
+        'directory as the reward_model stage has written it'
+      )
+    self.placement, self.micro_batch_size = placement, size
     self.params = device_placement.put_state(placement, params)
-    self.part, self.centre = facts['part'], facts['centre']
-    self.prompt = templates.PromptConfig(
-      template=facts['template'], prefill=facts['prefill'], max_len=WIDTHS[-1]
-    )
-    self.micro_batch_size = micro_batch_size
-    self.program = scores_program(placement, cfg)
+    self.program, self.max_len = scores_program(placement, cfg), cfg.max_len
 
-  def __call__(
-    self, records: Sequence[dict], texts: Sequence[str]
-  ) -> np.ndarray:
+  def __call__(self, records: Records, texts: Texts) -> np.ndarray:
     rows = encode(self.tokenizer, self.prompt, self.part, records, texts)
-    rows = [row[-self.cfg.max_len :] for row in rows]
+    rows = [row[-self.max_len :] for row in rows]
     score_N = score_rows(
       self.placement, self.program, self.params, rows, self.micro_batch_size
     )
-    chance_N = sigmoid(score_N - self.centre)
-    return np.where([bool(row) for row in rows], chance_N, 0).astype(np.float32)
+    reward_N = sigmoid(score_N - self.centre)
+    return np.where(list(map(len, rows)), reward_N, 0).astype(np.float32)
 
 
-def load(
-  path: str,
-  compute: policy.ComputeConfig,
-  placement: Placement,
-  micro_batch_size: int,
-) -> RewardModel:
-  """The RewardModel of a directory that the reward_model stage has written."""
-  facts = _read_facts(path)
-  params, cfg, tokenizer = policy.load(str(path), compute, None, 0, True)
-  if not cfg.score:
-    raise errors.UserError(
-      f'{path} has a reward.json, but its model has no score head: give the '
-      'directory as the reward_model stage has written it'
-    )
-  return RewardModel(placement, params, cfg, tokenizer, facts, micro_batch_size)
-
-
-def _read_facts(path):
-  path = pathlib.Path(path) / 'reward.json'
-  if not path.is_file():
-    raise errors.UserError(
-      f'there is no {path}: a reward model is the directory model/ in the '
-      '--workdir of the reward_model stage'
-    )
-  facts = hf_files.read_json(path)
-  good = (
-    isinstance(facts.get('template'), str)
-    and isinstance(facts.get('prefill'), str)
-    and isinstance(facts.get('centre'), float)
-    and facts.get('part') in PARTS
-  )
-  if not good:
-    raise errors.UserError(
-      f'{path} must name a template, a prefill, a part ({" or ".join(PARTS)}) '
-      'and a centre, as the reward_model stage writes them'
-    )
-  return facts
-
-
-def judged(text, part):
-  """The part of a response that is scored; a summary has no tags of its own."""
+def scored_text(text: str, part: str) -> str:
+  """The whole response, or its summary: the text after the thinking without
+  answer tags."""
   if part == 'response':
     return text
-  rest = templates.think_split(text)[1]
+  _, rest = templates.think_split(text)
   return rest.replace('<answer>', '').replace('</answer>', '').strip()
 
 
-def encode(words, prompt, part, records, texts):
-  """A row of ids for each text: prompt, what is judged, end token; an empty row
-  where there is nothing to judge. A truncated text gets the end token too."""
-  bare = templates.PromptConfig(
-    template=prompt.template, max_len=prompt.max_len
-  )
-  prompts = templates.encode_prompts(words, records, bare)
+def encode(
+  tokenizer: Tokenizer,
+  prompt: templates.PromptConfig,
+  part: str,
+  records: Records,
+  texts: Texts,
+) -> list[list[int]]:
+  """A row of ids for each text: prompt, scored text, EOS token (also if it was
+  truncated). Empty if there is no text to score."""
+  without_prefill = dataclasses.replace(prompt, prefill='')
+  prompts = templates.encode_prompts(tokenizer, records, without_prefill)
   rows = []
   for ids, text in zip(prompts, texts, strict=True):
     if part == 'response':
       text = prompt.prefill + text.removeprefix(prompt.prefill)
-    text = judged(text, part)
-    row = ids + words.encode(text) + [words.eos_ids[0]]
+    text = scored_text(text, part)
+    row = ids + tokenizer.encode(text) + [tokenizer.eos_ids[0]]
     rows.append(row if text else [])
   return rows
 
 
-def pad(rows, width):
+def pad(rows: Rows, width: int) -> tuple[np.ndarray, np.ndarray]:
   """(tokens_BL, pos_BL) of rows of ids, padded on the right."""
   tokens_BL, mask_BL = batching.pad_rows(rows, width)
   pos_BL = np.where(mask_BL, np.arange(width, dtype=np.int32), np.int32(-1))
   return tokens_BL, pos_BL
 
 
-def scores_program(
-  placement: Placement, cfg: transformer.ModelConfig
-) -> Callable:
+def scores_program(placement: Placement, cfg: ModelConfig) -> Callable:
   """The compiled (params, (tokens_BL, pos_BL)) -> score_B."""
   cfg = programs.shard_config(placement, cfg)
-
-  def scores_fn(params, rows):
-    return transformer.scores(params, cfg, *rows)
-
-  return programs.rows_program(placement, scores_fn)
+  return programs.rows_program(
+    placement, lambda params, rows: transformer.scores(params, cfg, *rows)
+  )
 
 
 def score_rows(
-  placement: Placement,
-  program: Callable,
-  params: dict,
-  rows: Sequence[Sequence[int]],
-  micro_batch_size: int,
+  placement: Placement, program: Callable, params: dict, rows: Rows, size: int
 ) -> np.ndarray:
-  """The scores of rows of ids, `micro_batch_size` rows at a time."""
+  """The scores of rows of ids, float32 [N], in micro-batches of this size."""
   score_N = np.zeros(len(rows), np.float32)
   lengths = [len(row) for row in rows]
-  for row_B, width in batching.micro_batches(lengths, micro_batch_size, WIDTHS):
+  for row_B, width in batching.micro_batches(lengths, size, WIDTHS):
     batch = pad([rows[n] if n >= 0 else [] for n in row_B], width)
     score_B = programs.run_rows(placement, program, params, batch)
     score_N[row_B[row_B >= 0]] = score_B[row_B >= 0]
   return score_N
 
 
-def sigmoid(x):
+def sigmoid(x: np.ndarray) -> np.ndarray:
+  """1 / (1 + exp(-x)), without overflow."""
   return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+def _read_metadata(path):
+  if not path.is_file():
+    raise errors.UserError(
+      f'there is no {path}: a reward model is the directory model/ in the '
+      '--workdir of the reward_model stage'
+    )
+  metadata = hf_files.read_json(path)
+  types = dict(template=str, prefill=str, centre=float)
+  valid = all(isinstance(metadata.get(key), types[key]) for key in types)
+  if not valid or metadata.get('part') not in ('summary', 'response'):
+    raise errors.UserError(
+      f'{path} must name a template, a prefill, a part (summary or response) '
+      'and a centre, as the reward_model stage writes them'
+    )
+  return metadata

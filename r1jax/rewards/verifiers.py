@@ -1,8 +1,4 @@
-"""The verifiers of a stage: what a response answers is found here, judged by
-rules, by mathematics or by tests in processes that can be killed, and
-remembered."""
-
-from __future__ import annotations
+"""The verifiers of a run, their processes and a cache of their verdicts."""
 
 import collections
 import contextlib
@@ -12,231 +8,130 @@ import json
 import os
 import sys
 import threading
+from typing import Any
 
 import numpy as np
 
 from r1jax.config import option
-from r1jax.rewards import choice, registry
-from r1jax.rewards.code import unit_tests
-from r1jax.rewards.math import grading
-from r1jax.rewards.verdict import Verdict
+from r1jax.rewards import registry
+from r1jax.rewards.choice import ChoiceVerifier
+from r1jax.rewards.code.verifier import ProgramVerifier
+from r1jax.rewards.math.grading import MathVerifier
+from r1jax.rewards.registry import Reward
+from r1jax.rewards.verdict import FAILURES, Record, Records, Texts, Verdict
 from r1jax.sandbox import tiers, workers
 
-# Of a worker, because of what it was given: no credit.
-UNDECIDED = 'timeout', 'memory', 'crashed', 'input', 'output'
-GIVEN_UP = *UNDECIDED, 'infra'
+NO_ANSWER = Verdict(0.0, 'no answer', 'there is no final answer to judge')
 
 
 @dataclasses.dataclass(frozen=True)
 class VerifyConfig:
-  workers: int = option(
-    0, 'processes that judge; 0: one for each core', least=0
-  )
-  seconds: float = option(
-    2.0, 'CPU seconds to compare two mathematical answers', least=0.01
-  )
-  memory: int = option(1024, 'MiB that a judging process may have', least=64)
+  workers: int = option(0, 'number of processes; 0: one per core', minimum=0)
+  seconds: float = option(2.0, 'CPU seconds to compare answers', minimum=0.01)
+  memory: int = option(1024, 'MiB of memory of such a process', minimum=64)
   program_seconds: float = option(
-    4.0, 'CPU seconds of a program (for each test that it reads)', least=0.01
+    4.0, 'CPU seconds of a program (for each test that it reads)', minimum=0.01
   )
-  program_memory: int = option(512, 'MiB that a program may have', least=16)
-  suite_seconds: float = option(
-    60.0, 'CPU seconds for all tests of a response', least=0.01
-  )
+  program_memory: int = option(512, 'MiB of memory of a program', minimum=16)
+  suite_seconds: float = option(60.0, 'CPU seconds for all tests', minimum=0.01)
   partial: bool = option(False, 'credit for the share of tests that pass')
   service: str = option(
-    '', 'URL of a SandboxFusion service, where there is no other sandbox'
+    '', 'URL of a SandboxFusion service, used if no local sandbox works'
   )
-  cache: int = option(100_000, 'verdicts that are remembered', least=0)
-
-
-@contextlib.contextmanager
-def open_verifiers(c, records=()):
-  """Verifiers for these records; their processes are gone afterwards."""
-  verifiers = Verifiers(c, records)
-  try:
-    yield verifiers
-  finally:
-    verifiers.close()
+  cache: int = option(100_000, 'max. number of cached verdicts', minimum=0)
 
 
 class Verifiers:
-  """Rewards that need processes of their own, usable from any thread.
+  """The accuracy reward, computed in worker processes. Thread-safe.
 
-  A verdict is remembered by record and answer, so that equal answers are
-  judged once and alike. `counts` has how often each kind of verdict was given.
+  Verdicts are cached by record and answer, so that equal answers are judged
+  once and alike. `counts` is the number of verdicts of each kind. tier_name is
+  the sandbox tier of programs, None without programs.
   """
 
-  def __init__(self, c, records):
-    self.c, self.lock = c, threading.Lock()
-    self.known = collections.OrderedDict()
-    self.counts = collections.Counter()
-    count = c.workers or os.cpu_count()
-    self.mathematics = workers.Pool(count, c.seconds, c.memory << 20)
-    self.programs = workers.Pool(count, c.suite_seconds, c.memory << 20)
-    self.tier = None
+  def __init__(self, config: VerifyConfig, records: Records) -> None:
+    self.config, self.lock = config, threading.Lock()
+    self.cache: collections.OrderedDict = collections.OrderedDict()
+    self.counts: collections.Counter[str] = collections.Counter()
+    tier = None
     if any(registry.is_code(record) for record in records):
-      self.tier = tiers.find(c.service)
-      print(f'programs run in the sandbox tier {self.tier.name}', flush=True)
+      tier = tiers.find(config.service)
+      print(f'programs run in the sandbox tier {tier.name}', flush=True)
+    self.tier_name = tier.name if tier else None
+    count, memory = config.workers or os.cpu_count() or 1, config.memory << 20
+    self.math_pool = workers.Pool(count, config.seconds, memory)
+    self.program_pool = workers.Pool(count, config.suite_seconds, memory)
+    limits = dict(
+      seconds=config.program_seconds, memory=config.program_memory << 20
+    )
+    # Each handles(record), extracts the final answer of a text, None without
+    # one, and judges (records, answers). The first that handles a record does.
+    self.verifiers: tuple[Any, ...] = (
+      ProgramVerifier(self.program_pool, tier, limits, config.partial),
+      ChoiceVerifier(),
+      MathVerifier(self.math_pool),
+    )
+    self.rules: dict[str, Reward] = dict(accuracy=self.accuracy)
 
-  @property
-  def tier_name(self) -> str | None:
-    """The name of the sandbox tier that programs run in, if any do."""
-    return self.tier.name if self.tier else None
+  def accuracy(self, records: Records, texts: Texts) -> np.ndarray:
+    """The values of the verdicts; masked where a verifier failed."""
+    verdicts = self.verdicts(records, texts)
+    value_N = np.array([verdict.value for verdict in verdicts], np.float32)
+    return np.ma.masked_invalid(value_N)
 
-  @property
-  def rules(self):
-    """The rewards that these verifiers give, by name."""
-    return dict(accuracy=self.accuracy)
-
-  def accuracy(self, records, texts):
-    """The verdicts' values; masked where nothing could be judged."""
-    return values(self.verdicts(records, texts))
-
-  def verdicts(self, records, texts):
-    """A Verdict on the accuracy of each text."""
+  def verdicts(self, records: Records, texts: Texts) -> list[Verdict]:
+    """A verdict on the final answer of each text."""
     with self.lock:
-      keys = [key_of(r, t) for r, t in zip(records, texts, strict=True)]
-      new = {
-        key: record
-        for key, record in zip(keys, records)
-        if key[1] is not None and key not in self.known
-      }
-      found = dict(zip(new, self._judge(list(new.values()), list(new))))
-      verdicts = [self._verdict(key, found) for key in keys]
-      self.counts.update(x.kind for x in verdicts)
-      for (key, _), verdict in found.items():
-        if np.isnan(verdict.value):
-          said = f'record {key[0]} was not judged: {verdict.reason}'
-          print(said, file=sys.stderr, flush=True)
-      for key, verdict in found.items():
-        if not np.isnan(verdict.value):
-          self.known[key] = verdict
-      while len(self.known) > self.c.cache:
-        self.known.popitem(last=False)
+      keys = [self.key(r, text) for r, text in zip(records, texts, strict=True)]
+      new_records = {}
+      for key, record in zip(keys, records):
+        if key[-1] is not None and key not in self.cache:
+          new_records[key] = record
+      new = self._judge(new_records)
+      known = collections.ChainMap(new, self.cache)
+      verdicts = [known.get(key, NO_ANSWER) for key in keys]
+      self.counts.update(verdict.kind for verdict in verdicts)
+      for (name, *_), verdict in new.items():
+        if np.isnan(verdict.value):  # not cached, so that it is judged again
+          line = f'record {name} was not judged: {verdict.reason}'
+          print(line, file=sys.stderr, flush=True)
+      self.cache.update((k, x) for k, x in new.items() if not np.isnan(x.value))
+      while len(self.cache) > self.config.cache:
+        self.cache.popitem(last=False)
     return verdicts
 
-  def taken(self):
-    """{kind: verdicts since the last call} of those that somebody gave up."""
+  def key(self, record: Record, text: str) -> tuple[str, bytes, str | None]:
+    """What a verdict depends on: (record's id, its digest, final answer)."""
+    data = json.dumps(record, default=repr).encode()
+    digest = hashlib.blake2b(data, digest_size=16).digest()
+    return str(record['id']), digest, self._verifier_of(record).extract(text)
+
+  def pop_failure_counts(self) -> dict[str, int]:
+    """The number of failures since the last call by kind."""
     with self.lock:
-      given = {kind: self.counts.pop(kind, 0) for kind in GIVEN_UP}
-    return given
+      return {kind: self.counts.pop(kind, 0) for kind in FAILURES}
 
-  def close(self):
-    self.mathematics.close()
-    self.programs.close()
+  def close(self) -> None:
+    """Ends all worker processes."""
+    self.math_pool.close()
+    self.program_pool.close()
 
-  def _verdict(self, key, found):
-    if key[1] is None:
-      return Verdict(0.0, 'no answer', 'there is no final answer to judge')
-    return found[key] if key in found else self.known[key]
+  def _verifier_of(self, record):
+    return next(x for x in self.verifiers if x.handles(record))
 
-  def _judge(self, records, keys):
-    """Verdicts on answers that are new, in order."""
-    verdicts, sums, programs = {}, [], []
-    for n, (record, (_, answer)) in enumerate(zip(records, keys)):
-      if registry.is_code(record):
-        programs.append(n)
-      elif 'choices' in record:
-        verdicts[n] = by_letter(record, answer)
-      elif (equal := grading.exact(answer, record['answer'])) is None:
-        sums.append(n)
-      else:
-        verdicts[n] = by_rule(equal, answer, record['answer'])
-    jobs = [[keys[n][1], records[n]['answer']] for n in sums]
-    answers = self.mathematics.map('r1jax.rewards.math.symbolic:equal', jobs)
-    for n, answer in zip(sums, answers):
-      verdicts[n] = by_mathematics(answer)
-    c = self.c
-    limits = dict(seconds=c.program_seconds, memory=c.program_memory << 20)
-    jobs = [
-      [
-        unit_tests.tests_of(records[n]),
-        keys[n][1],
-        self.tier,
-        limits,
-        c.partial,
-      ]
-      for n in programs
-    ]
-    answers = self.programs.map('r1jax.rewards.code.unit_tests:judged', jobs)
-    for n, answer in zip(programs, answers):
-      verdicts[n] = by_tests(answer)
-    return [verdicts[n] for n in range(len(records))]
+  def _judge(self, records):
+    """{key: verdict} of a dict {key: record}."""
+    found = {}
+    for verifier in self.verifiers:
+      keys = [k for k, r in records.items() if self._verifier_of(r) is verifier]
+      own_records = [records[key] for key in keys]
+      answers = [answer for _, _, answer in keys]
+      found |= zip(keys, verifier.judge(own_records, answers))
+    return found
 
 
-def values(verdicts):
-  """The verdicts as a reward; masked where nothing could be judged."""
-  value_N = np.array([x.value for x in verdicts], np.float32)
-  return np.ma.masked_invalid(value_N)
-
-
-def key_of(record, text):
-  """(the record and what makes an answer to it right, the answer or None)."""
-  if registry.is_code(record):
-    right, answer = unit_tests.tests_of(record), unit_tests.extract(text)
-  else:
-    right = [record['answer'], record.get('choices')]
-    answer = grading.extract(text)
-  digest = hashlib.blake2b(json.dumps(right).encode(), digest_size=16).digest()
-  return (str(record['id']), digest), answer
-
-
-def by_letter(record, answer):
-  """Whether the answer names the record's choice."""
-  letter = choice.chosen(record, answer)
-  kind = 'equal' if letter == record['answer'] else 'unequal'
-  said = f'names the choice {letter}' if letter else 'names no choice'
-  return Verdict(
-    float(kind == 'equal'),
-    kind,
-    f'{shown(answer)} {said}, the gold is {record["answer"]}',
-  )
-
-
-def by_rule(equal, answer, gold):
-  """What the exact rules said."""
-  kind = 'equal' if equal else 'unequal'
-  return Verdict(
-    float(equal),
-    kind,
-    f'{shown(answer)} is {"" if equal else "not "}'
-    f'{shown(gold)}, by the exact rules',
-  )
-
-
-def by_mathematics(answer):
-  """What a worker said of two answers that only mathematics could tell."""
-  if answer.failure in UNDECIDED:
-    return Verdict(
-      0.0, answer.failure, f'not decided within its limits ({answer.failure})'
-    )
-  if answer.failure:
-    return lost(answer.failure)
-  equal, reason = answer.value
-  return Verdict(float(equal), 'equal' if equal else 'unequal', reason)
-
-
-def by_tests(answer):
-  """What a worker said of a program's tests."""
-  if answer.failure in UNDECIDED:
-    return Verdict(
-      0.0,
-      answer.failure,
-      f'the tests did not end within their limits ({answer.failure})',
-    )
-  if answer.failure:
-    return lost(answer.failure)
-  value, kind, reason = answer.value
-  # JSON has no NaN: a worker says None for what it could not judge.
-  return Verdict(float('nan') if value is None else value, kind, reason)
-
-
-def lost(failure):
-  """The verdict on what could not be judged: this sample leaves the update."""
-  return Verdict(float('nan'), 'infra', f'the verifier failed: {failure}')
-
-
-def shown(text):
-  """A piece of text for a reason."""
-  return repr(text if len(text) <= 60 else text[:57] + '…')
+def open_verifiers(
+  config: VerifyConfig, records: Records = ()
+) -> contextlib.closing[Verifiers]:
+  """Verifiers for these records; ends their processes on exit."""
+  return contextlib.closing(Verifiers(config, records))

@@ -6,6 +6,7 @@ import numpy as np
 
 from r1jax.distributed import hosts
 from r1jax.evaluation import held_out
+from r1jax.rewards import pending
 from r1jax.rewards.pending import Rewards
 from r1jax.rl import grpo, setup
 from r1jax.rl.rollouts import Rollout
@@ -26,17 +27,13 @@ def log_step(
   time. Returns the held-out pass@1, None without an evaluation."""
   config = run.config
   first_step, step = lines[0]['step'] - 1, lines[-1]['step']
-  line = (
-    rollout_metrics(run, rollout.samples, rewards)
-    | rollout.seconds
-    | given_up(run)
-    | seconds
-    | {
-      'tokens_per_s': rollout.samples.length_N.sum() / seconds['seconds'],
-      'time/waiting': seconds['time/rewards'] / seconds['seconds'],
-      'time/programs': metrics.compiled_programs(),
-    }
-  )
+  line = rollout_metrics(run, rollout.samples, rewards)
+  line |= rollout.seconds | failed_verdicts(run) | seconds
+  line |= {
+    'tokens_per_s': rollout.samples.length_N.sum() / seconds['seconds'],
+    'time/waiting': seconds['time/rewards'] / seconds['seconds'],
+    'time/programs': len(metrics.compilations),
+  }
   lines[0] |= line
   score = None
   if crossed(config.eval.every, first_step, step):
@@ -49,12 +46,10 @@ def log_step(
   )
   shown = line | lines[-1]
   shown['sampling_logp_difference'] = lines[0]['sampling_logp_difference']
-  print(
-    metrics.progress_line(
-      step, config.steps, shown, run.started, run.first_step
-    ),
-    flush=True,
+  text = metrics.progress_line(
+    step, config.steps, shown, run.started, run.first_step
   )
+  print(text, flush=True)
   return score
 
 
@@ -65,23 +60,26 @@ def crossed(every: int, before: int, after: int) -> bool:
 
 def evaluate(run: Run, state: RlState, step: int) -> dict[str, float]:
   """The held-out metrics of the policy after `step` updates."""
-  key = jax.random.fold_in(jax.random.fold_in(run.key, 1), step)
-  return held_out.evaluate(
-    run.config.eval,
-    run.sampler,
-    run.scorer,
+  key = jax.random.fold_in(jax.random.fold_in(run.sampling.key, 1), step)
+  config, records = run.config.eval, run.sampling.held_out_records
+  samples = run.sampling.sampler.sample(
     setup.policy_params(run, state),
-    run.held_out_records,
+    records,
+    np.arange(len(records)),
     key,
+    config.samples,
+    config.temperature,
     run.config.max_new_tokens_at(step),
   )
+  rewards = pending.score(run.sampling.scorer, samples.records, samples.texts)
+  return held_out.metrics(samples, rewards, config.samples)
 
 
 def rollout_metrics(
   run: Run, samples: Samples, rewards: Rewards
 ) -> dict[str, float]:
   """What the rollout was like, before the update."""
-  samples_per_shard = len(samples.texts) // run.rollout_placement.num_shards
+  samples_per_shard = len(samples.texts) // run.sampling.placement.num_shards
   slots = min(run.config.sample.decode_slots, samples_per_shard)
   offered = max(1, samples.rows.steps.sum() * slots)
   return held_out.summary(samples, rewards) | {
@@ -90,10 +88,10 @@ def rollout_metrics(
   }
 
 
-def given_up(run: Run) -> dict[str, int]:
+def failed_verdicts(run: Run) -> dict[str, int]:
   """How many answers the verifiers gave up on since the last call, by kind. A
   collective on several hosts."""
-  counts = hosts.gather(run.verifiers.taken())
+  counts = hosts.gather(run.sampling.verifiers.pop_failure_counts())
   return {f'verify/{kind}': sum(x[kind] for x in counts) for kind in counts[0]}
 
 
@@ -104,13 +102,12 @@ def sample_lines(
   every = max(1, len(samples.texts) // max(1, count))
   lines = []
   for n in range(0, len(samples.texts), every)[:count]:
-    record = samples.records[n]
     parts = {name: float(part_N[n]) for name, part_N in rewards.parts.items()}
     lines.append(
       dict(
         step=step,
-        id=record['id'],
-        prompt=record['prompt'],
+        id=samples.records[n]['id'],
+        prompt=samples.records[n]['prompt'],
         response=samples.texts[n],
         reward=float(rewards.reward_N[n]),
         rewards={k: part for k, part in parts.items() if not np.isnan(part)},

@@ -1,5 +1,4 @@
-"""What an rl run is told to do: its keys, the records that it reads, and what
-is refused before anything is computed."""
+"""The config of an rl run, the records that it reads, and the checks of both."""
 
 from __future__ import annotations
 
@@ -10,10 +9,11 @@ from r1jax.checkpoints import policy
 from r1jax.config import option
 from r1jax.data import record_files, tasks, templates
 from r1jax.distributed import device_placement
+from r1jax.distributed.device_placement import Placement
 from r1jax.evaluation import held_out
 from r1jax.rewards import registry, verifiers
 from r1jax.rl import grpo
-from r1jax.sampling import decode
+from r1jax.sampling import decode, generate
 from r1jax.training import optimizer
 
 
@@ -21,38 +21,40 @@ from r1jax.training import optimizer
 class Config:
   init: str = option('', "a model's directory, GGUF file or hub name")
   prompts: str = option('', 'records: a path, toy:… or gym:…')
-  steps: int = option(100, 'optimiser steps', least=1)
+  steps: int = option(100, 'optimiser steps', minimum=1)
   max_new_tokens_schedule: tuple[tuple[int, int], ...] = option(
-    (), 'pairs (step, sample.max_new_tokens from there on)'
+    (), 'pairs (step, sample.max_new_tokens from this step on)'
   )
   micro_batch_size: int = option(
-    16, 'rows whose gradient is computed at one time', least=1
+    16, 'rows whose gradient is computed at one time', minimum=1
   )
-  length_buckets: int = option(4, 'row lengths to pad to', least=1)
-  seed: int = option(0, 'of everything that is drawn', least=0)
-  save_every: int = option(50, 'steps between checkpoints', least=1)
-  keep: int = option(2, 'newest checkpoints that are kept', least=1)
+  length_buckets: int = option(4, 'number of row lengths to pad to', minimum=1)
+  seed: int = option(0, 'seed of all random numbers', minimum=0)
+  save_every: int = option(50, 'steps between checkpoints', minimum=1)
+  keep: int = option(2, 'number of newest checkpoints to keep', minimum=1)
   best: int = option(
-    1, 'checkpoints of best held-out pass@1 that are kept', least=0
+    1, 'number of checkpoints of best held-out pass@1 to keep', minimum=0
   )
   log_samples: int = option(
-    4, 'sample texts to write down each rollout', least=0
+    4, 'samples of each rollout to write to samples.jsonl', minimum=0
   )
   rewards: dict[str, float] = option(
-    dict(accuracy=1.0, format=1.0), 'weights by name'
+    dict(accuracy=1.0, format=1.0), 'weights by reward name'
   )
   by_domain: dict[str, dict[str, float]] = option(
-    {}, 'weights for the records of a domain, in the place of those above'
+    {}, 'weights for the records of a domain, instead of config.rewards'
   )
   domains_from: int = option(
-    0, 'step from which records of these domains are drawn', least=0
+    0,
+    'step from which records of the domains of by_domain are sampled',
+    minimum=0,
   )
   reward_models: dict[str, str] = option(
-    {}, 'name of a reward: directory of the model that gives it'
+    {}, 'directory of the reward model by reward name'
   )
   teacher: str = option(
     '',
-    "a model in the reference's place: its policy is distilled into this one",
+    'a model in place of the reference; its policy is distilled into this one',
   )
   eval: held_out.EvalConfig = held_out.EvalConfig()
   prompt: templates.PromptConfig = templates.PromptConfig()
@@ -78,66 +80,70 @@ class Config:
     return length
 
 
-def check(c, *places):
-  """Refuses what cannot work, with a sentence."""
-  held_out.check(c.eval, c.rewards)
-  grpo.check(c.grpo, c.compute.dtype)
-  starts = [step for step, _ in c.max_new_tokens_schedule]
-  shortest = min(c.response_lengths)
-  if c.sample.top_p < 1 or c.sample.top_k:
+def check(config: Config, *placements: Placement) -> None:
+  """Refuses values that cannot work on these placements."""
+  held_out.check(config.eval, config.rewards)
+  grpo.check(config.grpo, config.compute.dtype)
+  sample, min_length = config.sample, min(config.response_lengths)
+  if sample.top_p < 1 or sample.top_k:
     raise errors.UserError(
-      'config.sample.top_p and top_k cut the distribution that the loss takes '
-      'the samples to be drawn from: set them to 1 and 0 for rl'
+      'config.sample.top_p and top_k change the distribution that the loss '
+      'assumes for the samples: set them to 1 and 0 for rl'
     )
-  if c.sample.temperature <= 0:
+  if sample.temperature <= 0:
     raise errors.UserError('config.sample.temperature must be above 0 for rl')
-  if not all(c.prompt.stop_strings + c.sample.stop_token_sequences):
+  generate.check(config.prompt, sample)
+  steps = [step for step, _ in config.max_new_tokens_schedule]
+  if steps != sorted(steps) or min_length < 1:
     raise errors.UserError(
-      'config.prompt.stop_strings or config.sample.stop_token_sequences has an empty entry, which '
-      'would end every response at once: leave it out'
+      f'config.max_new_tokens_schedule is {config.max_new_tokens_schedule}: its '
+      'steps must rise and its lengths be at least 1'
     )
-  if starts != sorted(starts) or shortest < 1:
+  if config.grpo.overlong_buffer > min_length:
     raise errors.UserError(
-      f'config.max_new_tokens_schedule is {c.max_new_tokens_schedule}: its steps must rise and its lengths be at '
-      'least 1'
+      f'config.grpo.overlong_buffer is {config.grpo.overlong_buffer}: it must '
+      f'not exceed the {min_length} tokens that a response may have'
     )
-  if c.grpo.overlong_buffer > shortest:
+  if config.teacher and not config.grpo.kl_coef:
     raise errors.UserError(
-      f'config.grpo.overlong_buffer is {c.grpo.overlong_buffer}: it must not '
-      f'exceed the {shortest} tokens that a response may have'
+      'config.teacher has no effect with config.grpo.kl_coef=0: set kl_coef=1 '
+      'and kl_estimator=k3_unbiased to distil'
     )
-  if c.teacher and not c.grpo.kl_coef:
+  if config.parallel.rollout_devices and not config.grpo.max_staleness:
     raise errors.UserError(
-      'config.teacher stands in the place of the reference, which counts for '
-      'nothing with config.grpo.kl_coef=0: set beta=1 and kl=reverse to distil'
+      'the devices of config.parallel.rollout_devices would stand idle without '
+      'config.grpo.max_staleness=1: set both or neither'
     )
-  if c.parallel.rollout_devices and not c.grpo.max_staleness:
-    raise errors.UserError(
-      'config.parallel.rollout_devices gives rollouts devices of their own, which would '
-      'stand idle without config.grpo.max_staleness=1: set both or neither'
+  for placement in placements:
+    grpo.check_counts(
+      config.grpo, config.steps, config.micro_batch_size, placement.num_shards
     )
-  for place in places:
-    grpo.check_counts(c.grpo, c.steps, c.micro_batch_size, place.num_shards)
 
 
-def load_records(c):
-  """(training records, held-out records), golds and domains checked."""
-  records = tasks.load_records(c.prompts, c.seed)
-  if c.eval.data:
-    held = tasks.load_records(c.eval.data, c.seed + 1)
+def load_records(config: Config) -> tuple[list[dict], list[dict]]:
+  """(training records, held-out records), with their golds and domains checked."""
+  records = tasks.load_records(config.prompts, config.seed)
+  if config.eval.data:
+    held_out_records = tasks.load_records(config.eval.data, config.seed + 1)
   else:
-    records, held = record_files.split(records, c.eval.held_out, c.seed)
-  registry.check_rewards(
-    c.rewards, records + held, c.by_domain, c.reward_models
-  )
-  if c.domains_from and not first_records(c, records):
-    raise errors.UserError(
-      f'every record of {c.prompts} is of a domain of config.by_domain, so there '
-      f'is none for the steps before config.domains_from={c.domains_from}'
+    records, held_out_records = record_files.split(
+      records, config.eval.held_out, config.seed
     )
-  return records, held
+  registry.check_rewards(
+    config.rewards,
+    records + held_out_records,
+    config.by_domain,
+    config.reward_models,
+  )
+  if config.domains_from and not first_records(config, records):
+    raise errors.UserError(
+      f'all records of {config.prompts} are of domains of config.by_domain: '
+      f'there is none for the steps before config.domains_from'
+    )
+  return records, held_out_records
 
 
-def first_records(c, records):
-  """Those that are drawn before the domains of by_domain join."""
-  return [x for x in records if x.get('domain') not in c.by_domain]
+def first_records(config: Config, records: list[dict]) -> list[dict]:
+  """The records that are sampled before config.domains_from: those whose domain
+  is not in config.by_domain."""
+  return [x for x in records if x.get('domain') not in config.by_domain]

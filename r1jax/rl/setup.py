@@ -15,25 +15,20 @@ from flax import struct
 from r1jax import config as configs
 from r1jax import errors
 from r1jax.checkpoints import policy
-from r1jax.data import templates
-from r1jax.distributed import device_placement, hosts, programs
+from r1jax.data.tokenizer_protocol import Tokenizer
+from r1jax.distributed import device_placement, programs
 from r1jax.distributed.device_placement import Placement
 from r1jax.models import transformer
 from r1jax.rewards import reward_model, verifiers
 from r1jax.rewards.pending import Scorer
 from r1jax.rl import grpo, rl_config
+from r1jax.sampling import loading
 from r1jax.sampling.generate import Sampler
-from r1jax.training import (
-  checkpoint,
-  metrics,
-  optimizer,
-  run_directory,
-  train_step,
-)
+from r1jax.training import checkpoint, metrics, optimizer, train_step
+from r1jax.training.run_directory import claim
 
 
-@struct.dataclass
-class RlState:
+class RlState(struct.PyTreeNode):
   """What the updates change; it is saved in checkpoints."""
 
   train: train_step.TrainState
@@ -51,43 +46,51 @@ class Position:
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-  """What stays the same from the first step of a run to the last."""
+class Sampling:
+  """What rollouts need, from the first step of a run to the last."""
 
   config: rl_config.Config
-  placement: Placement  # of the updates
-  rollout_placement: Placement  # of sampling: the same devices, or others
+  placement: Placement
   records: list[dict]
   held_out_records: list[dict]
   cfg: transformer.ModelConfig
-  tokenizer: object
+  tokenizer: Tokenizer
   sampler: Sampler
   scorer: Scorer
   verifiers: verifiers.Verifiers
   policy_logprobs: Callable  # compiled programs, see grpo.logprobs_program
   ref_logprobs: Callable
-  teacher_params: dict | None  # in the place of a reference
-  updates: train_step.UpdatePrograms
+  teacher_params: dict | None  # in place of a reference
   executor: Executor
-  checkpoints: ocp.CheckpointManager
-  writer: metrics.Writer
-  first_step: int  # that this process began with
-  started: float  # time.time() then
 
   @property
   def key(self) -> jax.Array:
     return jax.random.key(self.config.seed)
-
-  @property
-  def has_rollout_devices(self) -> bool:
-    """Whether sampling has devices of its own."""
-    return self.rollout_placement is not self.placement
 
   def records_at(self, step: int) -> list[dict]:
     """The records that are sampled after `step` updates."""
     if step >= self.config.domains_from:
       return self.records
     return rl_config.first_records(self.config, self.records)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What stays the same from the first step of a run to the last."""
+
+  config: rl_config.Config
+  placement: Placement  # of the updates
+  sampling: Sampling  # on the same devices, or others
+  updates: train_step.UpdatePrograms
+  checkpoints: ocp.CheckpointManager
+  writer: metrics.Writer
+  first_step: int  # that this process began with
+  started: float  # time.time() then
+
+  @property
+  def has_rollout_devices(self) -> bool:
+    """Whether sampling has devices of its own."""
+    return self.sampling.placement is not self.placement
 
 
 def open_run(
@@ -97,60 +100,32 @@ def open_run(
 ) -> tuple[Run, RlState, Position] | None:
   """Loads all that a run needs, and its newest checkpoint if it has one. None if
   the run is finished. What must be closed is put on the stack."""
-  settings = config
-  config = configs.build(rl_config.Config, settings)
+  settings, config = config, configs.build(rl_config.Config, config)
   placement, rollout_placement = device_placement.placements(config.parallel)
   rl_config.check(config, placement, rollout_placement)
-  records, held_out_records = rl_config.load_records(config)
-  all_records = records + held_out_records
-  verifier = stack.enter_context(
-    verifiers.open_verifiers(config.verify, all_records)
-  )
-  params, cfg, tokenizer = policy.load(
-    config.init, config.compute, None, config.seed
-  )
-  prompts = templates.encode_prompts(tokenizer, all_records, config.prompt)
-  prompt_width = max(map(len, prompts))
-  policy.check_length(
-    cfg, prompt_width + max(config.response_lengths) + config.prompt.results_len
-  )
+  sampling, params = load_sampling(stack, config, rollout_placement)
   device_placement.shardings(placement, params)  # refuses an uneven mesh
-  reward_models = {}
-  for name, path in config.reward_models.items():
-    reward_models[name] = reward_model.load(
-      path, config.compute, rollout_placement, config.micro_batch_size
-    )
-  teacher_params, ref_cfg = None, cfg
-  if config.teacher:
-    teacher_params, ref_cfg = load_teacher(config, rollout_placement, tokenizer)
-  if run_directory.claim(
-    workdir,
-    rl_config.Config,
-    settings,
-    'model',
-    records=all_records,
-    sandbox=verifier.tier_name,
-  ):
+  inputs = dict(
+    records=sampling.records + sampling.held_out_records,
+    sandbox=sampling.verifiers.tier_name,
+  )
+  if claim(workdir, rl_config.Config, settings, 'model', **inputs):
     return None
   tx = optimizer.optimizer(config.optim, config.steps)
-  loss_fn = grpo.make_loss(
-    config.grpo,
-    programs.shard_config(placement, cfg),
-    config.sample.temperature,
-  )
-  state = RlState(
-    train=train_step.create_state(placement, params, tx),
-    ref=_first_reference(config, rollout_placement, params),
-  )
+  cfg = programs.shard_config(placement, sampling.cfg)
+  loss_fn = grpo.make_loss(config.grpo, cfg, config.sample.temperature)
+  ref_params = None
+  if config.grpo.kl_coef and not config.teacher:
+    ref_params = device_placement.put_state(rollout_placement, params)
+  state = RlState(train_step.create_state(placement, params, tx), ref_params)
   del params
   checkpoints = checkpoint.open_manager(
     workdir / 'checkpoints', config.keep, config.best
   )
   stack.callback(checkpoint.close, checkpoints)
-  restored = checkpoint.restore(checkpoints, state)
-  position = Position()
-  writer = metrics.Writer(workdir, hosts.index())
+  writer = metrics.Writer(workdir)
   stack.callback(writer.close)
+  position, restored = Position(), checkpoint.restore(checkpoints, state)
   if restored:
     state, facts, _ = restored
     position = Position(**facts)
@@ -159,36 +134,8 @@ def open_run(
   run = Run(
     config=config,
     placement=placement,
-    rollout_placement=rollout_placement,
-    records=records,
-    held_out_records=held_out_records,
-    cfg=cfg,
-    tokenizer=tokenizer,
-    sampler=Sampler(
-      rollout_placement,
-      cfg,
-      tokenizer,
-      config.prompt,
-      config.sample,
-      prompt_width,
-      config.compute.scan_decode,
-    ),
-    scorer=Scorer(
-      weights=config.rewards,
-      by_domain=config.by_domain,
-      rules=verifier.rules,
-      models=reward_models,
-    ),
-    verifiers=verifier,
-    policy_logprobs=grpo.logprobs_program(
-      rollout_placement, cfg, config.sample.temperature
-    ),
-    ref_logprobs=grpo.logprobs_program(
-      rollout_placement, ref_cfg, config.sample.temperature
-    ),
-    teacher_params=teacher_params,
+    sampling=sampling,
     updates=train_step.update_programs(placement, loss_fn, tx),
-    executor=stack.enter_context(ThreadPoolExecutor(2)),
     checkpoints=checkpoints,
     writer=writer,
     first_step=position.step,
@@ -197,20 +144,57 @@ def open_run(
   return run, state, position
 
 
+def load_sampling(
+  stack: contextlib.ExitStack, config: rl_config.Config, placement: Placement
+) -> tuple[Sampling, dict]:
+  """(Sampling, the policy's parameters on the host), as the config says."""
+  records, held_out_records = rl_config.load_records(config)
+  all_records = records + held_out_records
+  verifier = stack.enter_context(
+    verifiers.open_verifiers(config.verify, all_records)
+  )
+  model, prompt_width = loading.load_policy(
+    config, placement, all_records, max(config.response_lengths)
+  )
+  params, cfg, tokenizer = model
+  reward_models = {}
+  for name, path in config.reward_models.items():
+    reward_models[name] = reward_model.RewardModel(
+      path, config.compute, placement, config.micro_batch_size
+    )
+  teacher_params, ref_cfg = None, cfg
+  if config.teacher:
+    teacher_params, ref_cfg = load_teacher(config, placement, tokenizer)
+  temperature = config.sample.temperature
+  sampling = Sampling(
+    config=config,
+    placement=placement,
+    records=records,
+    held_out_records=held_out_records,
+    cfg=cfg,
+    tokenizer=tokenizer,
+    sampler=loading.make_sampler(config, placement, model, prompt_width),
+    scorer=Scorer(
+      config.rewards, config.by_domain, verifier.rules, reward_models
+    ),
+    verifiers=verifier,
+    policy_logprobs=grpo.logprobs_program(placement, cfg, temperature),
+    ref_logprobs=grpo.logprobs_program(placement, ref_cfg, temperature),
+    teacher_params=teacher_params,
+    executor=stack.enter_context(ThreadPoolExecutor(2)),
+  )
+  return sampling, params
+
+
 def policy_params(run: Run, state: RlState) -> dict:
   """The policy's parameters on the rollout devices."""
   if not run.has_rollout_devices:
     return state.train.params
-  return device_placement.put_state(run.rollout_placement, state.train.params)
-
-
-def is_saved(run: Run, step: int) -> bool:
-  """Whether a resume would begin at this step; any thread may ask."""
-  return step == 0 or checkpoint.is_saved(run.checkpoints, step)
+  return device_placement.put_state(run.sampling.placement, state.train.params)
 
 
 def load_teacher(
-  config: rl_config.Config, placement: Placement, tokenizer
+  config: rl_config.Config, placement: Placement, tokenizer: Tokenizer
 ) -> tuple[dict, transformer.ModelConfig]:
   """(parameters, config) of the model that is distilled into the policy."""
   params, cfg, teacher_tokenizer = policy.load(
@@ -224,9 +208,3 @@ def load_teacher(
       'different tokenizers: a teacher must use the same ids as its student'
     )
   return device_placement.put_state(placement, params), cfg
-
-
-def _first_reference(config, placement, params):
-  if not config.grpo.kl_coef or config.teacher:
-    return None
-  return device_placement.put_state(placement, params)

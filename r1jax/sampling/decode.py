@@ -1,267 +1,313 @@
-"""The decode loop: prompts in, sampled rows with their log-probabilities out,
-in one jitted program that gives the slots of finished rows to waiting samples.
+"""The decode loop: prompts in, samples with their log-probabilities out, in one
+jitted program with continuous batching.
+
+The program decodes a fixed number of slots. Each slot is a row of the model's
+batch and of its cache; when a sample ends, its slot goes to the next waiting
+sample. Shapes: B decode slots, N = P * G samples, T tokens of a segment, L
+columns of a whole row and of the cache.
 """
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from r1jax.config import option
-from r1jax.models import attention, transformer
+from r1jax.data import batching
+from r1jax.models import linear, transformer
 from r1jax.sampling import token_sampling
+
+Array = Any  # jax.Array in a program, np.ndarray on the host
+Ids = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class SampleConfig:
-  max_new_tokens: int = option(512, 'most tokens drawn for one sample', least=1)
-  temperature: float = option(
-    1.0, 'of the softmax; 0 takes the likeliest', least=0
+  """config.sample: how tokens are chosen, and how the loop is laid out."""
+
+  max_new_tokens: int = option(512, 'max. tokens of a sample', minimum=1)
+  temperature: float = option(1.0, 'of the softmax; 0: greedy', minimum=0)
+  top_p: float = option(1.0, 'probability mass of the nucleus; 1: all ids')
+  top_k: int = option(0, 'number of most probable ids; 0: all', minimum=0)
+  decode_slots: int = option(64, 'rows a device decodes at a time', minimum=1)
+  refill_interval: int = option(16, 'tokens between slot refills', minimum=1)
+  kv_windows: int = option(4, 'cache lengths to choose from', minimum=1)
+  eos_ids: Ids = option(
+    (), "ids that end a row; (): the tokenizer's end tokens"
   )
-  top_p: float = option(1.0, 'smallest set of tokens of this mass; 1: all')
-  top_k: int = option(0, 'that many likeliest tokens; 0: all', least=0)
-  decode_slots: int = option(
-    64, 'rows decoded at one time on a device', least=1
-  )
-  refill_interval: int = option(
-    16, 'tokens between two refills of free slots', least=1
-  )
-  kv_windows: int = option(
-    4, 'cache lengths to choose from as rows grow', least=1
-  )
-  eos_ids: tuple[int, ...] = option(
-    (), 'ids that end a row; (): the tokenizer says'
-  )
-  stop_token_sequences: tuple[tuple[int, ...], ...] = option(
-    (), 'sequences of ids that end a row'
+  stop_token_sequences: tuple[Ids, ...] = option(
+    (), 'ids that together end a row'
   )
 
 
-@struct.dataclass
-class Prompts:
-  """Rows of prompt ids, right-padded.
+class Prompts(struct.PyTreeNode):
+  """Prompts as rows of ids, padded on the right."""
 
-  The key of a sample comes from index, its prompt's number in the run, and from
-  its number in the group, of which member is the first. room is how many tokens
-  a sample may draw, at most SampleConfig.max_new_tokens.
+  tokens_PL: Array
+  length_P: Array
+  number_P: Array  # position in the run's stream of prompts
+  first_member_P: Array  # number of the first sample within the group
+  max_new_tokens_P: Array  # of each sample, up to SampleConfig.max_new_tokens
+
+
+class SampledRows(struct.PyTreeNode):
+  """Rows of prompt, response and padding; the samples of a prompt are adjacent.
+
+  Column t of logp_BL is log p(token t | tokens before t) under
+  softmax(logits / temperature), before top-k and top-p.
   """
 
-  tokens_PL: jax.Array
-  length_P: jax.Array
-  index_P: jax.Array
-  member_P: jax.Array
-  room_P: jax.Array
+  tokens_BL: Array
+  pos_BL: Array  # counts a row's tokens from 0; -1 on padding
+  logp_BL: Array
+  mask_BL: Array  # the sampled tokens
+  finished_B: Array  # whether an end token or a stop sequence ended the row
+  steps: Array  # the number of decode steps
+  live: Array  # the sum over steps of the slots in use
 
 
-@struct.dataclass
-class SampledRows:
-  """Samples, G in a row for each prompt: [P * G, prompt columns + max_new_tokens].
+class Slots(struct.PyTreeNode):
+  """The state of the B decode slots."""
 
-  Column t of logp_BL is log p(token t) under softmax(logits / temperature),
-  untruncated. mask_BL marks tokens that the policy drew, pos_BL is -1 on
-  padding. finished_B: the row ended by an end token or a stop sequence.
-  steps and live count decode steps, and slots in use summed over them.
-  """
-
-  tokens_BL: jax.Array
-  pos_BL: jax.Array
-  logp_BL: jax.Array
-  mask_BL: jax.Array
-  finished_B: jax.Array
-  steps: jax.Array
-  live: jax.Array
+  sample_B: Array  # the number of the sample in the slot; N: none
+  live_B: Array  # whether the sample goes on
+  token_B: Array  # its last token, which is not in the cache yet
+  pos_B: Array  # the position of this token
+  end_B: Array  # the position after the last that the sample may have
+  recent_BT: Array  # its last sampled ids, -1 where there are fewer
+  ended_B: Array  # whether an end token or a stop sequence ended it
+  key_B: Array  # the key of the sample
 
 
-@struct.dataclass
-class _Slots:
-  """What each of the S slots is doing."""
+class DecodeState(struct.PyTreeNode):
+  """The carry of the loop: slots, and the samples so far."""
 
-  sample_S: jax.Array  # the sample in the slot; B: none
-  live_S: jax.Array
-  token_S: jax.Array  # the last token, not yet in the cache
-  pos_S: jax.Array  # its position
-  end_S: jax.Array  # the position after the last that may be drawn
-  recent_SM: jax.Array  # the last drawn ids, -1 where fewer were drawn
-  ended_S: jax.Array  # by an end token or a stop sequence
-  key_S: jax.Array
-
-
-def _step(params, cfg, sc, cache, slots):
-  """One token for every slot; returns the cache, the slots, and what was
-  drawn: (token_S, logp_S, live_S before the step)."""
-  live_S = slots.live_S
-  hidden, cache = transformer.forward(
-    params, cfg, slots.token_S[:, None], slots.pos_S[:, None], cache
-  )
-  key_S = jax.vmap(jax.random.fold_in)(slots.key_S, slots.pos_S + 1)
-  token_S, logp_S = token_sampling.sample_token(
-    transformer.unembed(params, cfg, hidden)[:, 0], key_S, sc
-  )
-  recent_SM = jnp.concatenate(
-    [slots.recent_SM[:, 1:], token_S[:, None]], axis=1
-  )
-  ended_S = jnp.isin(token_S, jnp.array(sc.eos_ids, jnp.int32))
-  for stop in sc.stop_token_sequences:
-    tail = recent_SM[:, -len(stop) :]
-    ended_S |= jnp.all(tail == jnp.array(stop)[None], axis=1)
-  pos_S = slots.pos_S + live_S
-  slots = slots.replace(
-    live_S=live_S & ~ended_S & (pos_S + 1 < slots.end_S),
-    token_S=jnp.where(live_S, token_S, slots.token_S),
-    pos_S=pos_S,
-    recent_SM=recent_SM,
-    ended_S=jnp.where(live_S, ended_S, slots.ended_S),
-  )
-  return cache, slots, (token_S, logp_S, live_S)
+  cache: transformer.Cache  # of the slots
+  slots: Slots
+  next_sample: Array  # the number of the first waiting sample
+  tokens_NL: Array
+  logp_NL: Array
+  mask_NL: Array
+  finished_N: Array
+  steps: Array
+  live: Array
 
 
-def _refill(
-  prompts, group, key, max_new_tokens, prompt_kv, cache, slots, waiting
-):
-  """Give the free slots to the samples from number `waiting` on."""
-  B = prompts.length_P.shape[0] * group
-  free_S = ~slots.live_S
-  sample_S = waiting + jnp.cumsum(free_S) - 1
-  take_S = free_S & (sample_S < B)
-  prompt_S = jnp.where(take_S, sample_S, 0) // group
-  length_S = prompts.length_P[prompt_S]
+@functools.partial(jax.jit, static_argnames=('cfg', 'group_size', 'config'))
+def sample(
+  params: dict,
+  cfg: transformer.ModelConfig,
+  prompts: Prompts,
+  key: Array,
+  group_size: int,
+  config: SampleConfig,
+) -> SampledRows:
+  """Samples `group_size` responses to each prompt.
 
-  def copy(cache):
-    def one(new, old):
-      new = jnp.take(new, prompt_S, axis=-4)
-      width = new.shape[-2]
-      old = attention.as_read(old)
-      new = jnp.where(take_S[:, None, None, None], new, old[..., :width, :])
-      return attention.as_read(old.at[..., :width, :].set(new))
+  A sample is a function of the parameters, the key, its prompt, the prompt's
+  number and its own number in the group. The number of slots, the other samples
+  and their order do not change it.
 
-    return jax.tree.map(one, prompt_kv, cache)
-
-  cache = jax.lax.cond(jnp.any(take_S), copy, lambda cache: cache, cache)
-  fold = jax.vmap(
-    lambda i, g: jax.random.fold_in(jax.random.fold_in(key, i), g)
-  )
-  new = _Slots(
-    sample_S=jnp.where(take_S, sample_S, B),
-    live_S=take_S,
-    token_S=prompts.tokens_PL[prompt_S, length_S - 1],
-    pos_S=length_S - 1,
-    end_S=length_S + jnp.minimum(prompts.room_P[prompt_S], max_new_tokens),
-    recent_SM=jnp.full_like(slots.recent_SM, -1),
-    ended_S=jnp.zeros_like(take_S),
-    key_S=fold(
-      prompts.index_P[prompt_S], prompts.member_P[prompt_S] + sample_S % group
-    ),
-  )
-
-  def pick(n, o):
-    return jnp.where(jnp.expand_dims(free_S, tuple(range(1, o.ndim))), n, o)
-
-  slots = jax.tree.map(pick, new, slots)
-  return cache, slots, waiting + jnp.sum(take_S)
-
-
-@functools.partial(jax.jit, static_argnames=('cfg', 'group', 'sc'))
-def sample(params, cfg, prompts, key, group, sc):
-  """Draw `group` samples for each prompt.
-
-  A sample is a function of (key, its prompt's index, its number in the group)
-  and the parameters: slots, neighbours and order do not enter. Prompts are
-  prefilled once; a slot is filled by copying its prompt's keys and feeding the
-  last prompt token. A key's column in the cache is its position, so nothing is
-  ever cleared: stale columns lie above the query and are invisible.
+  Each prompt is prefilled once. A sample begins with a copy of its prompt's
+  keys and values; its first step feeds the last prompt token. A token's cache
+  column is its position, so slots are never cleared: what an earlier sample
+  left lies at later positions than the query and is masked.
   """
   params, cfg = transformer.for_decoding(params, cfg)
-  P, width = prompts.tokens_PL.shape
-  B, L, K = P * group, width + sc.max_new_tokens, sc.refill_interval
-  S = min(sc.decode_slots, B)
-  column_L = jnp.arange(L)[None]
-  pos_PL = jnp.where(
-    column_L[:, :width] < prompts.length_P[:, None], column_L[:, :width], -1
-  )
+  width = prompts.tokens_PL.shape[1]
+  column_1L = jnp.arange(width + config.max_new_tokens)[None]
+  in_prompt_PL = column_1L[:, :width] < prompts.length_P[:, None]
+  pos_PL = jnp.where(in_prompt_PL, column_1L[:, :width], -1)
   _, prompt_kv = transformer.forward(params, cfg, prompts.tokens_PL, pos_PL)
-  cache = jax.tree.map(
-    lambda a: jnp.zeros(
-      a.shape[:-4] + (S, a.shape[-3], L, a.shape[-1]), a.dtype
-    ),
-    prompt_kv,
-  )
-  memory = max([1] + [len(s) for s in sc.stop_token_sequences])
-  none_S = jnp.zeros(S, jnp.int32)
-  slots = _Slots(
-    sample_S=none_S + B,
-    live_S=none_S > 0,
-    token_S=none_S,
-    pos_S=none_S,
-    end_S=none_S,
-    recent_SM=jnp.full((S, memory), -1),
-    ended_S=none_S > 0,
-    key_S=jax.vmap(lambda i: jax.random.fold_in(key, i))(none_S),
-  )
-  windows = [-(-L * (i + 1) // sc.kv_windows) for i in range(sc.kv_windows)]
+  state = _first_state(cfg, prompts, key, group_size, config)
 
-  def segment(window, cache, slots):
-    """K steps over the first `window` columns of the cache."""
-    part = cache
-    if window < L:  # The whole cache is not copied out and in.
-      part = jax.tree.map(lambda a: a[..., :window, :], cache)
+  def is_unfinished(state):
+    any_live = jnp.any(state.slots.live_B)
+    return any_live | (state.next_sample < len(state.finished_N))
 
-    def body(carry, _):
-      *carry, drawn = _step(params, cfg, sc, *carry)
-      return tuple(carry), drawn
+  def refill_and_decode(state):
+    state = _refill(prompts, prompt_kv, key, group_size, config, state)
+    return _decode_segment(params, cfg, config, state)
 
-    (part, slots), drawn = jax.lax.scan(body, (part, slots), length=K)
-
-    def put(a, p):
-      return jax.lax.dynamic_update_slice(a, p, (0,) * a.ndim)
-
-    if window < L:
-      part = jax.tree.map(put, cache, part)
-    return part, slots, drawn
-
-  def turn(carry):
-    cache, slots, waiting, out, finished_B, steps, live = carry
-    cache, slots, waiting = _refill(
-      prompts, group, key, sc.max_new_tokens, prompt_kv, cache, slots, waiting
-    )
-    start_S, sample_S = slots.pos_S + 1, slots.sample_S
-    need = jnp.max(jnp.where(slots.live_S, start_S, 0)) + K
-    which = jnp.sum(need > jnp.array(windows[:-1], jnp.int32))
-    cache, slots, (token_KS, logp_KS, live_KS) = jax.lax.switch(
-      which, [functools.partial(segment, w) for w in windows], cache, slots
-    )
-    row_KS = jnp.where(live_KS, sample_S[None], B)  # row B is dropped
-    column_KS = start_S[None] + jnp.arange(K)[:, None]
-
-    def put(a, x):
-      return a.at[row_KS, column_KS].set(x, mode='drop')
-
-    out = jax.tree.map(put, out, (token_KS, logp_KS, live_KS))
-    finished_B = finished_B.at[sample_S].set(slots.ended_S, mode='drop')
-    return (
-      cache,
-      slots,
-      waiting,
-      out,
-      finished_B,
-      steps + jnp.sum(jnp.any(live_KS, axis=1)),
-      live + jnp.sum(live_KS),
-    )
-
-  def rows(a):
-    return jnp.repeat(a, group, axis=0)
-
-  tokens_BL = rows(jnp.pad(prompts.tokens_PL, ((0, 0), (0, sc.max_new_tokens))))
-  out = (tokens_BL, jnp.zeros((B, L)), jnp.zeros((B, L), bool))
-  carry = (cache, slots, 0, out, jnp.zeros(B, bool), 0, 0)
-  *_, out, finished_B, steps, live = jax.lax.while_loop(
-    lambda c: jnp.any(c[1].live_S) | (c[2] < B), turn, carry
-  )
-  tokens_BL, logp_BL, mask_BL = out
-  real_BL = mask_BL | (column_L < rows(prompts.length_P)[:, None])
-  tokens_BL = jnp.where(real_BL, tokens_BL, 0)
-  pos_BL = transformer.positions(real_BL)
+  state = jax.lax.while_loop(is_unfinished, refill_and_decode, state)
+  length_N = jnp.repeat(prompts.length_P, group_size, axis=0)
+  real_NL = state.mask_NL | (column_1L < length_N[:, None])
   return SampledRows(
-    tokens_BL, pos_BL, logp_BL, mask_BL, finished_B, steps, live
+    tokens_BL=jnp.where(real_NL, state.tokens_NL, 0),
+    pos_BL=transformer.positions(real_NL),
+    logp_BL=state.logp_NL,
+    mask_BL=state.mask_NL,
+    finished_B=state.finished_N,
+    steps=state.steps,
+    live=state.live,
   )
+
+
+def _first_state(cfg, prompts, key, group_size, config):
+  """The state before the first refill: all slots are free."""
+  P, prompt_width = prompts.tokens_PL.shape
+  N, L = P * group_size, prompt_width + config.max_new_tokens
+  B = min(config.decode_slots, N)
+  longest_stop = max([1] + [len(ids) for ids in config.stop_token_sequences])
+  cache, zero_B = transformer.init_cache(cfg, B, L), jnp.zeros(B, jnp.int32)
+  slots = Slots(
+    sample_B=zero_B + N,
+    live_B=zero_B > 0,
+    token_B=zero_B,
+    pos_B=zero_B,
+    end_B=zero_B,
+    recent_BT=jnp.full((B, longest_stop), -1),
+    ended_B=zero_B > 0,
+    key_B=jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, zero_B),
+  )
+  tokens_PL = jnp.pad(prompts.tokens_PL, ((0, 0), (0, config.max_new_tokens)))
+  return DecodeState(
+    cache=cache,
+    slots=slots,
+    next_sample=0,
+    tokens_NL=jnp.repeat(tokens_PL, group_size, axis=0),
+    logp_NL=jnp.zeros((N, L)),
+    mask_NL=jnp.zeros((N, L), bool),
+    finished_N=jnp.zeros(N, bool),
+    steps=0,
+    live=0,
+  )
+
+
+def _refill(prompts, prompt_kv, key, group_size, config, state):
+  """Gives the free slots to the next waiting samples."""
+  slots, N, fold_in = state.slots, len(state.finished_N), jax.random.fold_in
+  free_B = ~slots.live_B
+  sample_B = state.next_sample + jnp.cumsum(free_B) - 1
+  take_B = free_B & (sample_B < N)
+  prompt_B = jnp.where(take_B, sample_B, 0) // group_size
+  length_B = prompts.length_P[prompt_B]
+  copy = functools.partial(_copy_prompts, prompt_kv, prompt_B, take_B)
+  cache = jax.lax.cond(jnp.any(take_B), copy, lambda cache: cache, state.cache)
+  filled = Slots(
+    sample_B=jnp.where(take_B, sample_B, N),
+    live_B=take_B,
+    token_B=prompts.tokens_PL[prompt_B, length_B - 1],
+    pos_B=length_B - 1,
+    end_B=length_B
+    + jnp.minimum(prompts.max_new_tokens_P[prompt_B], config.max_new_tokens),
+    recent_BT=jnp.full_like(slots.recent_BT, -1),
+    ended_B=jnp.zeros_like(take_B),
+    key_B=jax.vmap(lambda n, m: fold_in(fold_in(key, n), m))(
+      prompts.number_P[prompt_B],
+      prompts.first_member_P[prompt_B] + sample_B % group_size,
+    ),
+  )
+
+  def where_free(new, old):
+    free = jnp.expand_dims(free_B, tuple(range(1, old.ndim)))
+    return jnp.where(free, new, old)
+
+  return state.replace(
+    cache=cache,
+    slots=jax.tree.map(where_free, filled, slots),
+    next_sample=state.next_sample + jnp.sum(take_B),
+  )
+
+
+def _copy_prompts(prompt_kv, prompt_B, take_B, cache):
+  """The cache with the prompts in the first columns of the slots take_B."""
+
+  def copy(prompt, cache):
+    prompt = jnp.take(prompt, prompt_B, axis=-4)
+    cache, width = linear.row_major(cache), prompt.shape[-2]
+    take = take_B[:, None, None, None]
+    prompt = jnp.where(take, prompt, cache[..., :width, :])
+    return linear.row_major(cache.at[..., :width, :].set(prompt))
+
+  return jax.tree.map(copy, prompt_kv, cache)
+
+
+def _decode_segment(params, cfg, config, state):
+  """config.refill_interval steps of all slots, written to their samples.
+
+  They read and write only a window of the cache's first columns: the smallest
+  window that the longest row fits into.
+  """
+  slots = state.slots
+  N, L = state.tokens_NL.shape
+  start_B, sample_B = slots.pos_B + 1, slots.sample_B
+  windows = batching.lengths(L, config.kv_windows)[:-1]
+  longest = jnp.max(jnp.where(slots.live_B, start_B, 0))
+  longest += config.refill_interval
+  index = jnp.sum(longest > jnp.array(windows, jnp.int32))
+  branches = [
+    functools.partial(_steps, params, cfg, config, window)
+    for window in [*windows, None]
+  ]
+  cache, slots, (token_TB, logp_TB, live_TB) = jax.lax.switch(
+    index, branches, state.cache, slots
+  )
+  row_TB = jnp.where(live_TB, sample_B[None], N)  # writes to row N are dropped
+  column_TB = start_B[None] + jnp.arange(config.refill_interval)[:, None]
+
+  def write(samples_NL, new_TB):
+    return samples_NL.at[row_TB, column_TB].set(new_TB, mode='drop')
+
+  return state.replace(
+    cache=cache,
+    slots=slots,
+    tokens_NL=write(state.tokens_NL, token_TB),
+    logp_NL=write(state.logp_NL, logp_TB),
+    mask_NL=write(state.mask_NL, live_TB),
+    finished_N=state.finished_N.at[sample_B].set(slots.ended_B, mode='drop'),
+    steps=state.steps + jnp.sum(jnp.any(live_TB, axis=1)),
+    live=state.live + jnp.sum(live_TB),
+  )
+
+
+def _steps(params, cfg, config, window, cache, slots):
+  """config.refill_interval steps over the first `window` columns of the cache;
+  None: over all. Returns (cache, slots, the steps' results, stacked)."""
+  part = cache
+  if window is not None:
+    part = jax.tree.map(lambda a: a[..., :window, :], cache)
+  step = functools.partial(_step, params, cfg, config)
+  (part, slots), sampled = jax.lax.scan(
+    step, (part, slots), length=config.refill_interval
+  )
+  if window is None:
+    return part, slots, sampled
+  update = jax.lax.dynamic_update_slice
+  cache = jax.tree.map(lambda a, b: update(a, b, (0,) * a.ndim), cache, part)
+  return cache, slots, sampled
+
+
+def _step(params, cfg, config, cache_and_slots, _):
+  """Samples a token in every slot: ((cache, slots), (token_B, logp_B, live_B)).
+
+  live_B is that before the step; the tokens of other slots are ignored.
+  """
+  cache, slots = cache_and_slots
+  live_B = slots.live_B
+  hidden, cache = transformer.forward(
+    params, cfg, slots.token_B[:, None], slots.pos_B[:, None], cache
+  )
+  key_B = jax.vmap(jax.random.fold_in)(slots.key_B, slots.pos_B + 1)
+  logits_BV = transformer.unembed(params, cfg, hidden)[:, 0]
+  token_B, logp_B = token_sampling.sample_token(
+    logits_BV, key_B, config.temperature, config.top_p, config.top_k
+  )
+  recent = slots.recent_BT[:, 1:], token_B[:, None]
+  recent_BT = jnp.concatenate(recent, axis=1)
+  ended_B = jnp.isin(token_B, jnp.array(config.eos_ids, jnp.int32))
+  for stop in config.stop_token_sequences:
+    tail = recent_BT[:, -len(stop) :]
+    ended_B |= jnp.all(tail == jnp.array(stop)[None], axis=1)
+  pos_B = slots.pos_B + live_B
+  slots = slots.replace(
+    live_B=live_B & ~ended_B & (pos_B + 1 < slots.end_B),
+    token_B=jnp.where(live_B, token_B, slots.token_B),
+    pos_B=pos_B,
+    recent_BT=recent_BT,
+    ended_B=jnp.where(live_B, ended_B, slots.ended_B),
+  )
+  return (cache, slots), (token_B, logp_B, live_B)

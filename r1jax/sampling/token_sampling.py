@@ -1,72 +1,83 @@
-"""One token a row from its logits: temperature, top-k, top-p, and a number that
-is uniform made into a token."""
+"""Samples one token a row from logits, with temperature, top-k and top-p."""
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from r1jax.models import lm_head
 
-BLOCK = 256  # ids a block in the two-level inverse of the distribution
+BLOCK_SIZE = 256  # ids of a block in the two-level inversion
 
 
-def truncate(scores_SV, top_p, top_k):
-  """Scores with everything outside the top k and the top-p nucleus hidden."""
-  if top_k:
-    least_S1 = jax.lax.top_k(scores_SV, top_k)[0][:, -1:]
-    scores_SV = jnp.where(scores_SV < least_S1, lm_head.HIDDEN, scores_SV)
-  if top_p < 1:
-    inside_SV = _nucleus(jax.nn.softmax(scores_SV, axis=-1), top_p)
-    scores_SV = jnp.where(inside_SV, scores_SV, lm_head.HIDDEN)
-  return scores_SV
+def sample_token(
+  logits_BV: Array, key_B: Array, temperature: float, top_p: float, top_k: int
+) -> tuple[Array, Array]:
+  """(token_B, logp_B): a token of each row, and its log-probability under
+  softmax(logits / temperature) before truncation.
 
-
-def _nucleus(prob_SV, top_p):
-  """Which ids are in the smallest set of mass top_p, equal ones together.
-
-  Its least probability is found bit by bit, for as an integer a float that is
-  not negative has the same order: thirty sums, where a sort of the vocabulary
-  takes many times as long as the model.
+  The truncated distribution is inverted in two levels, a block of ids and then
+  an id of the block, with a uniform number for each. This is much cheaper than
+  Gumbel noise for every id. A temperature of 0 takes the argmax; its logp_B is
+  that of softmax(logits).
   """
-  bits_SV = jax.lax.bitcast_convert_type(prob_SV, jnp.int32)
-  mass_S = top_p * jnp.sum(prob_SV, axis=-1)
-
-  def narrow(n, least_S):
-    tried_S = least_S | (1 << (29 - n))
-    inside_SV = jnp.where(bits_SV >= tried_S[:, None], prob_SV, 0)
-    return jnp.where(jnp.sum(inside_SV, axis=-1) >= mass_S, tried_S, least_S)
-
-  none_S = jnp.zeros(len(prob_SV), jnp.int32)
-  least_S = jax.lax.fori_loop(0, 30, narrow, none_S)
-  return bits_SV >= least_S[:, None]
-
-
-def _invert(mass_SN, uniform_S):
-  """The first index with mass whose cumulated mass exceeds uniform * total."""
-  # A parallel sum is not monotone to the last bit: without the mask a number
-  # at a boundary falls on an index of no mass.
-  cdf_SN = jnp.where(mass_SN > 0, jnp.cumsum(mass_SN, axis=-1), 0)
-  aim_S1 = uniform_S[:, None] * jnp.max(cdf_SN, axis=-1, keepdims=True)
-  index_1N = jnp.arange(mass_SN.shape[-1])[None]
-  return jnp.min(jnp.where(cdf_SN > aim_S1, index_1N, index_1N.size), axis=-1)
-
-
-def sample_token(logits_SV, key_S, sc):
-  """(token_S, logp_S): one token a row by inversion, block first, then within
-  the block, with a uniform number for each; far cheaper than Gumbel noise for
-  every id of the vocabulary."""
-  if sc.temperature == 0:
-    token_S = jnp.argmax(logits_SV, axis=-1)
-    scores_SV = logits_SV
+  if temperature == 0:
+    token_B = jnp.argmax(logits_BV, axis=-1)
+    scores_BV = logits_BV
   else:
-    scores_SV = logits_SV / sc.temperature
-    kept_SV = truncate(scores_SV, sc.top_p, sc.top_k)
-    top_S1 = jnp.max(kept_SV, axis=-1, keepdims=True)
-    V = kept_SV.shape[-1]
-    mass = jnp.pad(jnp.exp(kept_SV - top_S1), ((0, 0), (0, -V % BLOCK)))
-    mass_SNR = mass.reshape(mass.shape[0], -1, BLOCK)
-    uniform_2S = jax.vmap(lambda k: jax.random.uniform(k, (2,)))(key_S).T
-    block_S = _invert(jnp.sum(mass_SNR, axis=-1), uniform_2S[0])
-    mass_SR = jnp.take_along_axis(mass_SNR, block_S[:, None, None], axis=1)
-    token_S = block_S * BLOCK + _invert(mass_SR[:, 0], uniform_2S[1])
-  chosen_S = jnp.take_along_axis(scores_SV, token_S[:, None], axis=-1)[:, 0]
-  return token_S, chosen_S - jax.nn.logsumexp(scores_SV, axis=-1)
+    scores_BV = logits_BV / temperature
+    kept_BV = truncate(scores_BV, top_p, top_k)
+    max_B1 = jnp.max(kept_BV, axis=-1, keepdims=True)
+    B, V = kept_BV.shape
+    mass = jnp.pad(jnp.exp(kept_BV - max_B1), ((0, 0), (0, -V % BLOCK_SIZE)))
+    mass = mass.reshape(B, -1, BLOCK_SIZE)
+    uniform_2B = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(key_B).T
+    block_B = _invert(jnp.sum(mass, axis=-1), uniform_2B[0])
+    mass = jnp.take_along_axis(mass, block_B[:, None, None], axis=1)
+    token_B = block_B * BLOCK_SIZE + _invert(mass[:, 0], uniform_2B[1])
+  chosen_B = jnp.take_along_axis(scores_BV, token_B[:, None], axis=-1)[:, 0]
+  return token_B, chosen_B - jax.nn.logsumexp(scores_BV, axis=-1)
+
+
+def truncate(scores_BV: Array, top_p: float, top_k: int) -> Array:
+  """Scores with HIDDEN for the ids that are not among the top_k or not in the
+  nucleus of mass top_p. Ids of equal score are kept or hidden together."""
+  if top_k:
+    min_B1 = jax.lax.top_k(scores_BV, top_k)[0][:, -1:]
+    scores_BV = jnp.where(scores_BV < min_B1, lm_head.MASKED_LOGIT, scores_BV)
+  if top_p < 1:
+    inside_BV = _nucleus(jax.nn.softmax(scores_BV, axis=-1), top_p)
+    scores_BV = jnp.where(inside_BV, scores_BV, lm_head.MASKED_LOGIT)
+  return scores_BV
+
+
+def _nucleus(prob_BV, top_p):
+  """Whether an id is in the smallest set of the most probable ids whose mass is
+  at least top_p.
+
+  Finds the smallest probability of the set by binary search over its bits: as
+  integers, floats that are not negative have the same order. This takes thirty
+  sums; a sort of the vocabulary takes longer than the model's forward pass.
+  """
+  bits_BV = jax.lax.bitcast_convert_type(prob_BV, jnp.int32)
+  mass_B = top_p * jnp.sum(prob_BV, axis=-1)
+
+  def search(n, min_B):
+    candidate_B = min_B | (1 << (29 - n))
+    inside_BV = jnp.where(bits_BV >= candidate_B[:, None], prob_BV, 0)
+    enough_B = jnp.sum(inside_BV, axis=-1) >= mass_B
+    return jnp.where(enough_B, candidate_B, min_B)
+
+  zero_B = jnp.zeros(len(prob_BV), jnp.int32)
+  min_B = jax.lax.fori_loop(0, 30, search, zero_B)
+  return bits_BV >= min_B[:, None]
+
+
+def _invert(mass_BV, uniform_B):
+  """The first index with mass whose cumulative mass exceeds uniform * total."""
+  # A parallel sum is not monotone to the last bit: without the mask, a number
+  # at a boundary could select an index without mass.
+  cdf_BV = jnp.where(mass_BV > 0, jnp.cumsum(mass_BV, axis=-1), 0)
+  target_B1 = uniform_B[:, None] * jnp.max(cdf_BV, axis=-1, keepdims=True)
+  index_1V = jnp.arange(mass_BV.shape[-1])[None]
+  above_BV = cdf_BV > target_B1
+  return jnp.min(jnp.where(above_BV, index_1V, index_1V.size), axis=-1)

@@ -1,5 +1,5 @@
-"""Calls of a tool within a response: finding them, and putting results behind
-them. The loop is Sampler.sample's."""
+"""Tool calls within responses: finds calls, appends their results, and joins
+the rows that were continued. The loop over calls is in generate.Sampler."""
 
 import re
 
@@ -7,71 +7,79 @@ import numpy as np
 
 from r1jax import errors
 from r1jax.data.templates import PromptConfig
+from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.sampling import tools
 from r1jax.sampling.decode import SampledRows
 
 RESULTS = re.compile('(' + tools.RESULT.format('.*?') + ')', re.DOTALL)
 
 
-def find_tool(prompt: PromptConfig, tokenizer) -> tools.Tool:
-  """The Tool that a PromptConfig names."""
+def check(prompt: PromptConfig, tokenizer: Tokenizer) -> None:
+  """Refuses a tool of config.prompt that cannot be used."""
   if prompt.tool not in tools.TOOLS:
+    why = f'{prompt.tool!r}; it can be {", ".join(tools.TOOLS)}'
+    raise errors.UserError(f'config.prompt.tool is {why}')
+  shortest = len(tokenizer.encode(tools.FAILED))
+  if prompt.result_len < shortest:
     raise errors.UserError(
-      f"config.prompt.tool is '{prompt.tool}'; it can be {', '.join(tools.TOOLS)}"
+      f'config.prompt.result_len is {prompt.result_len}, but the result '
+      f'{tools.FAILED} of a failed call has {shortest} tokens: raise it'
     )
-  least = len(tokenizer.encode(tools.FAILED))
-  if prompt.result_len < least:
-    raise errors.UserError(
-      f'config.prompt.result_len is {prompt.result_len}: {tools.FAILED} alone has '
-      f'{least} tokens'
-    )
-  return tools.TOOLS[prompt.tool]
 
 
-def split_results(
-  prompt: PromptConfig, response: str
-) -> list[tuple[str, bool]]:
-  """[(text, whether the model wrote it)] of a response with a tool's results."""
+def split_results(prompt: PromptConfig, response: str) -> list:
+  """[(text, whether the model wrote it)]: a response, split at the results."""
   parts = RESULTS.split(response) if prompt.tool else [response]
   return [(text, n % 2 == 0) for n, text in enumerate(parts) if text]
 
 
-def ends_with_call(tool, tokenizer, rows: SampledRows) -> np.ndarray:
+def ends_with_call(
+  prompt: PromptConfig, tokenizer: Tokenizer, rows: SampledRows
+) -> np.ndarray:
   """Which finished rows end with a call of the tool: [B] bool."""
-  end = tokenizer.encode(tool.end)
+  end = tokenizer.encode(tools.TOOLS[prompt.tool].end)
   call_B = [ids[-len(end) :] == end for ids in _ids(rows)]
   return np.array(call_B) & rows.finished_B
 
 
-def with_results(
-  prompt: PromptConfig, tool, tokenizer, rows: SampledRows, answer_B: np.ndarray
+def prompts_with_results(
+  prompt: PromptConfig,
+  tokenizer: Tokenizer,
+  rows: SampledRows,
+  answer_B: np.ndarray,
 ) -> list[list[int]]:
-  """The rows `answer_B` with the results of their calls, as prompts; of the
-  other rows the first token."""
-  prompts = []
+  """The ids of the rows `answer_B`, each with the result of its last call, and
+  the first id of the other rows. A result longer than config.prompt.result_len
+  is replaced by tools.FAILED."""
+  tool, prompts = tools.TOOLS[prompt.tool], []
   for ids, answer in zip(_ids(rows), answer_B):
-    if answer:
-      prompts.append(ids + _result(prompt, tool, tokenizer, ids))
-    else:
+    if not answer:
       prompts.append(ids[:1])
+      continue
+    result = tokenizer.encode(tools.result(tool, tokenizer.decode(ids)))
+    if len(result) > prompt.result_len:
+      result = tokenizer.encode(tools.FAILED)
+    prompts.append(ids + result)
   return prompts
 
 
 def with_width(rows: SampledRows, width: int) -> SampledRows:
-  """The per-token arrays cut or padded to `width` columns."""
-  return rows.replace(
-    tokens_BL=_fit(rows.tokens_BL, width, 0),
-    pos_BL=_fit(rows.pos_BL, width, -1),
-    logp_BL=_fit(rows.logp_BL, width, 0),
-    mask_BL=_fit(rows.mask_BL, width, False),
-  )
+  """The rows with their per-token arrays truncated or padded to `width`."""
+  fill = dict(tokens_BL=0, pos_BL=-1, logp_BL=0, mask_BL=False)
+  padding, arrays = ((0, 0), (0, width)), {}
+  for name, value in fill.items():
+    a_BL = np.pad(getattr(rows, name), padding, constant_values=value)
+    arrays[name] = a_BL[:, :width]
+  return rows.replace(**arrays)
 
 
-def continued(
+def join(
   old: SampledRows, new: SampledRows, answer_B: np.ndarray
 ) -> SampledRows:
-  """The rows `answer_B` as they were continued; earlier tokens keep their
-  log-probabilities. A result's tokens are not the policy's: mask_BL is False.
+  """The rows `old`, and in place of `answer_B` their continuations in `new`.
+
+  Earlier tokens keep their log-probabilities. Tokens of a result are in
+  tokens_BL and pos_BL, but mask_BL is False: the model did not sample them.
   """
   answer_B1 = answer_B[:, None]
   return SampledRows(
@@ -89,15 +97,3 @@ def _ids(rows):
   """The ids of each row, without its padding."""
   length_B = (rows.pos_BL >= 0).sum(axis=1)
   return [row[:n].tolist() for row, n in zip(rows.tokens_BL, length_B)]
-
-
-def _result(prompt, tool, tokenizer, ids):
-  result = tokenizer.encode(tool.result(tokenizer.decode(ids)))
-  if len(result) <= prompt.result_len:
-    return result
-  return tokenizer.encode(tools.FAILED)
-
-
-def _fit(a_BL, width, fill):
-  more = max(0, width - a_BL.shape[1])
-  return np.pad(a_BL[:, :width], ((0, 0), (0, more)), constant_values=fill)

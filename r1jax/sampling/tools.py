@@ -1,19 +1,17 @@
-"""Tools that a model may call in the middle of a response: text in, text out.
-
-The call is what stands between the tool's two tags; the answer is put behind it
-between <result> tags, and the model goes on from there.
-"""
+"""Tools that a model may call within a response. A call is the text between the
+tool's two tags; its result is appended between <result> tags."""
 
 import ast
-import dataclasses
 import operator
 from collections.abc import Callable
 from fractions import Fraction
 
 RESULT = '<result>{}</result>'
 FAILED = RESULT.format('error')
-MAX_CALL, MAX_DIGITS = 200, 40  # characters of a call, digits of a number
-OPERATORS = {
+MAX_CALL_LENGTH = 200  # characters
+MAX_DIGITS = 40  # of a number
+FAILURES = SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError
+OPERATORS: dict[type[ast.operator], Callable] = {
   ast.Add: operator.add,
   ast.Sub: operator.sub,
   ast.Mult: operator.mul,
@@ -21,33 +19,28 @@ OPERATORS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Tool:
-  begin: str
-  end: str
-  answer: Callable  # text -> text; never raises, whatever the model wrote
+class Calculator:
+  """A tool has two tags, and an `answer` that never raises."""
 
-  def result(self, text):
-    """What is put behind a response that ends with a call."""
-    _, opened, call = text.removesuffix(self.end).rpartition(self.begin)
-    return RESULT.format(self.answer(call) if opened else 'no call')
+  begin, end = '<calc>', '</calc>'
+
+  def answer(self, call: str) -> str:
+    """The exact value of + - * / and brackets over numbers, or 'error'."""
+    if len(call) > MAX_CALL_LENGTH:
+      return 'error'
+    try:
+      return str(_value(ast.parse(call.strip(), mode='eval').body))
+    except FAILURES:
+      return 'error'
 
 
-def calculate(text):
-  """The value of + - * / and brackets over numbers, exact; else 'error'."""
-  if len(text) > MAX_CALL:
-    return 'error'
-  try:
-    value = _value(ast.parse(text.strip(), mode='eval').body)
-  except (
-    SyntaxError,
-    ValueError,
-    ArithmeticError,
-    RecursionError,
-    MemoryError,
-  ):
-    return 'error'
-  return str(value)
+TOOLS = dict(calculator=Calculator())
+
+
+def result(tool: Calculator, text: str) -> str:
+  """What is appended to a text that ends with a call of the tool."""
+  _, opened, call = text.removesuffix(tool.end).rpartition(tool.begin)
+  return RESULT.format(tool.answer(call) if opened else 'no call')
 
 
 def _value(node):
@@ -62,6 +55,3 @@ def _value(node):
   if max(abs(value.numerator), value.denominator) >= 10**MAX_DIGITS:
     raise ValueError('too long')
   return value
-
-
-TOOLS = dict(calculator=Tool('<calc>', '</calc>', calculate))

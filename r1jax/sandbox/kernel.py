@@ -1,5 +1,5 @@
-"""What Linux is asked to deny: the tables of landlock, seccomp and the resource
-limits, as the plain numbers and bytes that `inside` hands to the kernel."""
+"""The restrictions of a sandboxed process: a seccomp filter, landlock rules and
+resource limits, as the numbers and bytes that `inside` passes to the kernel."""
 
 import ctypes
 import functools
@@ -10,13 +10,14 @@ import resource
 import struct
 
 from r1jax.sandbox import library
+from r1jax.sandbox.outcome import Limits
 
 MACHINES = 'x86_64', 'aarch64'
 AUDIT = {'x86_64': 0xC000003E, 'aarch64': 0xC00000B7}
 
-# What a program may ask of the kernel: a name and its numbers on x86_64 and on
-# aarch64 ('-': there is none). All else is refused: sockets, signals to others,
-# tracing, new processes and threads, exec, what changes files by their name.
+# The system calls that a program may make: name, number on x86_64, number on
+# aarch64 ('-': none). All others fail, among them sockets, signals to others,
+# tracing, new processes and threads, exec, and changes of files by name.
 ALLOWED = """
 read 0 63, write 1 64, close 3 57, lseek 8 62, mmap 9 222, mprotect 10 226,
 munmap 11 215, brk 12 214, mremap 25 216, madvise 28 233, msync 26 227,
@@ -42,7 +43,7 @@ set_tid_address 218 96, set_robust_list 273 99, rseq 334 293,
 getrandom 318 278, arch_prctl 158 -, membarrier 324 283, exit 60 93,
 exit_group 231 94, restart_syscall 219 128
 """
-# What `inside` itself calls, and what is allowed with some arguments only.
+# The system calls of `inside`, and those that are allowed with some arguments.
 CALLS = """
 prctl 157 167, capset 126 91, prlimit64 302 261,
 landlock_create_ruleset 444 444, landlock_add_rule 445 445,
@@ -50,81 +51,88 @@ landlock_restrict_self 446 446, openat 257 56, fcntl 72 25, ioctl 16 29,
 clone3 435 435
 """
 EPERM, ENOTTY, ENOSYS = 1, 25, 38
-FCNTL = 0, 1, 2, 3, 4, 1030  # F_DUPFD, F_GETFD … F_SETFL, F_DUPFD_CLOEXEC
-ACCESS_MODE, TRUNCATED = 0o3, 0o1000
-X32 = 0x40000000
+# F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC
+FCNTL_COMMANDS = 0, 1, 2, 3, 4, 1030
+ACCESS_MODE, TRUNCATED = 0o3, 0o1000  # flags of openat
+X32 = 0x40000000  # set in the numbers of x86_64's second table of calls
 
-# landlock: the rights over files that each version of it can deny.
+# Instructions of a seccomp filter (linux/bpf_common.h).
+LOAD, RETURN = 0x20, 0x06
+IF_EQUAL, IF_AT_LEAST, IF_ANY_BIT = 0x15, 0x35, 0x45
+CALL_NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16  # offsets in its input
+
+# Rights over files: how many of them each version of landlock can deny.
 ABI_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 LATEST_RIGHTS = 16
 READ_FILE, READ_DIRECTORY, WRITE_FILE, TRUNCATE = 4, 8, 2, 1 << 14
 
-SCRATCH = 16 << 20  # bytes of a file that a program may write, where it may
+SCRATCH = 16 << 20  # bytes of /tmp under bubblewrap, and of any file
 STACK, FILES = 64 << 20, 64
 
 
-def machine():
-  return platform.machine()
-
-
-def numbers(table):
+def numbers(table: str) -> dict[str, int]:
   """{name: number on this machine} of one of the tables above."""
-  column = 1 + MACHINES.index(machine())
-  rows = (row.split() for row in table.split(','))
-  return {row[0]: int(row[column]) for row in rows if row[column] != '-'}
+  column = 1 + MACHINES.index(platform.machine())
+  found = {}
+  for row in table.split(','):
+    fields = row.split()
+    if fields[column] != '-':
+      found[fields[0]] = int(fields[column])
+  return found
 
 
 @functools.cache
-def landlock_version():
-  """The version of landlock that the kernel has, 0 for none."""
+def landlock_version() -> int:
+  """The kernel's version of landlock, 0 without it."""
   number = numbers(CALLS)['landlock_create_ruleset']
   version = ctypes.CDLL(None, use_errno=True).syscall(number, 0, 0, 1)
   return max(version, 0)
 
 
-def restrictions(limits, landlock):
-  """What `inside` must lay upon itself before it runs a program."""
+def restrictions(limits: Limits, use_landlock: bool) -> dict:
+  """What `inside` applies to its process before it runs a program."""
   return dict(
     numbers=numbers(CALLS),
     rlimits=rlimits(limits),
     filter=seccomp_filter(),
-    landlock=landlock_rules() if landlock else None,
-    parent=os.getpid() if landlock else 0,
+    landlock=landlock_rules() if use_landlock else None,
+    parent=os.getpid() if use_landlock else 0,  # else it is bubblewrap
   )
 
 
-def rlimits(limits):
-  """(resource, most) of everything that is limited, never more than here."""
-  wanted = [
-    (resource.RLIMIT_CPU, math.ceil(limits.seconds)),
-    (resource.RLIMIT_AS, limits.memory),
-    (resource.RLIMIT_FSIZE, SCRATCH),
-    (resource.RLIMIT_NOFILE, FILES),
-    (resource.RLIMIT_NPROC, 1),
-    (resource.RLIMIT_CORE, 0),
-    (resource.RLIMIT_STACK, STACK),
-    (resource.RLIMIT_MEMLOCK, 0),
-    (resource.RLIMIT_MSGQUEUE, 0),
-    (resource.RLIMIT_SIGPENDING, FILES),
-  ]
-  here = {x: resource.getrlimit(x)[1] for x, _ in wanted}
-  return [
-    (x, most if here[x] == resource.RLIM_INFINITY else min(most, here[x]))
-    for x, most in wanted
-  ]
+def rlimits(limits: Limits) -> list[tuple[int, int]]:
+  """[(resource, maximum)], none above the maximum of this process."""
+  wanted = {
+    resource.RLIMIT_CPU: math.ceil(limits.seconds),
+    resource.RLIMIT_AS: limits.memory,
+    resource.RLIMIT_FSIZE: SCRATCH,
+    resource.RLIMIT_NOFILE: FILES,
+    resource.RLIMIT_NPROC: 1,
+    resource.RLIMIT_CORE: 0,
+    resource.RLIMIT_STACK: STACK,
+    resource.RLIMIT_MEMLOCK: 0,
+    resource.RLIMIT_MSGQUEUE: 0,
+    resource.RLIMIT_SIGPENDING: FILES,
+  }
+  found = []
+  for kind, maximum in wanted.items():
+    _, hard = resource.getrlimit(kind)
+    is_unlimited = hard == resource.RLIM_INFINITY
+    found.append((kind, maximum if is_unlimited else min(maximum, hard)))
+  return found
 
 
 @functools.cache
-def landlock_rules():
-  """(the bytes of the ruleset, [(path, rights over it)])."""
+def landlock_rules() -> tuple[bytes, list[tuple[str, int]]]:
+  """(the ruleset's bytes, [(path, rights below it)])."""
   version = landlock_version()
   rights = (1 << ABI_RIGHTS.get(version, LATEST_RIGHTS)) - 1
   # Beside files: TCP from version 4, abstract sockets and signals from 6.
   fields = [rights, 3, 3][: 1 + (version >= 4) + (version >= 6)]
-  read, listed = library.pieces()
+  readable, listed = library.landlock_paths()
   rules = [
     (path, READ_FILE | (READ_DIRECTORY if os.path.isdir(path) else 0))
-    for path in read
+    for path in readable
   ]
   rules += [(path, READ_DIRECTORY) for path in listed]
   device = (READ_FILE | WRITE_FILE | TRUNCATE) & rights
@@ -133,86 +141,63 @@ def landlock_rules():
 
 
 @functools.cache
-def seccomp_filter():
-  """The program of the kernel's filter: what it lets through, and no more."""
-  known, here = numbers(CALLS), machine()
-  lines = [load(4), *unless(AUDIT[here], [answer_kill()]), load(0)]
-  if here == 'x86_64':
-    lines += [line(0x35, X32, 0, 1), refuse(EPERM)]
-  lines += [
-    *when(known['openat'], opening()),
-    *when(
-      known['fcntl'],
-      [
-        load(argument(1)),
-        *(x for n in FCNTL for x in when(n, [ALLOW])),
-        refuse(EPERM),
-      ],
-    ),
-    # To read its own limits, not to set them: a program that shortens its CPU
-    # time would look as if it had been killed from outside.
-    *when(
-      known['prlimit64'],
-      [
-        load(argument(0)),
-        *unless(0, [refuse(EPERM)]),
-        load(argument(2)),
-        *unless(0, [refuse(EPERM)]),
-        load(argument(2) + 4),
-        *unless(0, [refuse(EPERM)]),
-        ALLOW,
-      ],
-    ),
-    *when(known['ioctl'], [refuse(ENOTTY)]),
-    *when(known['clone3'], [refuse(ENOSYS)]),
-  ]
-  for number in numbers(ALLOWED).values():
-    lines += when(number, [ALLOW])
-  return b''.join([*lines, refuse(EPERM)])
-
-
-def opening():
-  """Of openat: reading may not cut a file off; writing is for landlock, or the
-  mounts, to deny."""
-  return [
-    load(argument(2)),
-    line(0x45, ACCESS_MODE, 1, 0),
-    line(0x45, TRUNCATED, 1, 0),
+def seccomp_filter() -> bytes:
+  """The filter: allows ALLOWED, and some of CALLS with some arguments. The
+  others fail with EPERM; another architecture kills the process."""
+  machine, number = platform.machine(), numbers(CALLS)
+  code = [_instruction(LOAD, ARCHITECTURE)]
+  code += _unless(AUDIT[machine], KILL)
+  code += [_instruction(LOAD, CALL_NUMBER)]
+  if machine == 'x86_64':
+    code += [_instruction(IF_AT_LEAST, X32, 0, 1), _fail(EPERM)]
+  # O_TRUNC needs write access. Landlock or the mounts deny writing.
+  code += _when(
+    number['openat'],
+    _argument(2),
+    _instruction(IF_ANY_BIT, ACCESS_MODE, 1, 0),
+    _instruction(IF_ANY_BIT, TRUNCATED, 1, 0),
     ALLOW,
-    line(0x54, ACCESS_MODE),
-    *when(0, [refuse(EPERM)]),
-    ALLOW,
-  ]
+    _fail(EPERM),
+  )
+  fcntl = [_argument(1)]
+  for command in FCNTL_COMMANDS:
+    fcntl += _when(command, ALLOW)
+  code += _when(number['fcntl'], *fcntl, _fail(EPERM))
+  # A process may read its own limits. If it lowered its CPU time, it would seem
+  # to be killed by another process.
+  prlimit = []
+  for half in (_argument(0), _argument(2), _argument(2, upper=True)):
+    prlimit += [half, *_unless(0, _fail(EPERM))]
+  code += _when(number['prlimit64'], *prlimit, ALLOW)
+  code += _when(number['ioctl'], _fail(ENOTTY))
+  code += _when(number['clone3'], _fail(ENOSYS))
+  for allowed in numbers(ALLOWED).values():
+    code += _when(allowed, ALLOW)
+  return b''.join([*code, _fail(EPERM)])
 
 
-def line(code, k, yes=0, no=0):
-  """One instruction of the filter's machine."""
-  return struct.pack('=HBBI', code, yes, no, k)
+def _instruction(operation, value, if_true=0, if_false=0):
+  """if_true and if_false are numbers of instructions to skip."""
+  return struct.pack('=HBBI', operation, if_true, if_false, value)
 
 
-def load(offset):
-  return line(0x20, offset)
+def _argument(n, upper=False):
+  """Loads the lower or upper half of argument n of the call."""
+  return _instruction(LOAD, ARGUMENTS + 8 * n + 4 * upper)
 
 
-def argument(n):
-  """Where the lower half of a call's argument lies (little endian)."""
-  return 16 + 8 * n
+def _when(value, *code):
+  """The code, run if the loaded number is the value."""
+  return [_instruction(IF_EQUAL, value, 0, len(code)), *code]
 
 
-def when(value, body):
-  return [line(0x15, value, 0, len(body)), *body]
+def _unless(value, *code):
+  return [_instruction(IF_EQUAL, value, len(code), 0), *code]
 
 
-def unless(value, body):
-  return [line(0x15, value, len(body), 0), *body]
+def _fail(error):
+  return _instruction(RETURN, 0x00050000 | error)
 
 
-def refuse(error):
-  return line(0x06, 0x00050000 | error)
-
-
-def answer_kill():
-  return line(0x06, 0x80000000)
-
-
-ALLOW = line(0x06, 0x7FFF0000)
+ALLOW = _instruction(RETURN, 0x7FFF0000)
+KILL = _instruction(RETURN, 0x80000000)

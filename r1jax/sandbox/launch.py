@@ -1,27 +1,37 @@
-"""How Python is started in a sandbox, and what it is told first."""
+"""How Python is started in a sandbox, and the data that it reads first."""
 
 import functools
 import importlib.resources
 import marshal
 import os
+from typing import NamedTuple
 
 from r1jax.sandbox import kernel, library
+from r1jax.sandbox.outcome import Limits
 
-# Unlike -I these flags leave PYTHONHASHSEED, the only variable that is set: a
-# program that depends on the order of a set must be judged alike twice.
+# Unlike -I, these flags respect PYTHONHASHSEED, the only variable that is set:
+# a program that depends on the order of a set must behave alike in every run.
 FLAGS = '-P', '-s', '-S', '-X', 'utf8'
 ENVIRONMENT = {'PYTHONHASHSEED': '0'}
+ISOLATION = (
+  '--unshare-user --unshare-ipc --unshare-pid --unshare-net --unshare-uts '
+  '--unshare-cgroup-try --die-with-parent --clearenv --cap-drop ALL'
+)
+# Creates the modules wire and inside from their sources. Their usual names exist
+# only while `inside` imports `wire`.
 START = """
 import sys
-def start(wire, inside, setup):
-  room = sys.modules['r1jax'] = sys.modules['r1jax.sandbox'] = type(sys)('room')
-  room.wire, room.inside = type(sys)('wire'), type(sys)('inside')
-  if setup['serve']:
-    exec(wire, room.wire.__dict__)
-  exec(inside, room.inside.__dict__)
+def start(wire, inside, serve, *arguments):
+  new = type(sys)
+  package = sys.modules['r1jax'] = sys.modules['r1jax.sandbox'] = new('package')
+  package.wire, package.inside = new('wire'), new('inside')
+  if serve:
+    exec(wire, package.wire.__dict__)
+  exec(inside, package.inside.__dict__)
   del sys.modules['r1jax'], sys.modules['r1jax.sandbox']
-  room.inside.main(setup)
+  package.inside.main(serve, *arguments)
 """
+# Starts with the payload that it reads from stdin.
 BOOT = (
   START
   + """
@@ -36,57 +46,40 @@ start(*marshal.loads(read(int(read(16), 16))))
 )
 
 
-@functools.cache
-def sources():
-  """The texts of `wire` and `inside`, which go into the sandbox."""
-  files = importlib.resources.files('r1jax.sandbox')
-  return [(files / f'{x}.py').read_text() for x in ('wire', 'inside')]
+class Tier(NamedTuple):
+  """A way to run programs: 'bwrap', 'landlock' or 'service'."""
+
+  name: str
+  location: str  # bubblewrap's path, the service's URL, '' for landlock
 
 
-@functools.cache
-def compiled():
-  return [compile(text, 'sandbox', 'exec', optimize=2) for text in sources()]
-
-
-def payload(tier, code, limits, serve):
-  """What the process reads first: the driver, compiled, and its orders."""
-  setup = dict(
-    serve=serve,
-    say_loaded=True,
-    code=code,
-    output=limits.output,
-    restrictions=kernel.restrictions(limits, tier.name == 'landlock'),
-  )
-  data = marshal.dumps((*compiled(), setup))
+def payload(tier: Tier, code: list[str], limits: Limits, serve: bool) -> bytes:
+  """What BOOT reads: the compiled driver and its arguments."""
+  restrictions = kernel.restrictions(limits, tier.name == 'landlock')
+  data = marshal.dumps((*_compiled(), serve, code, limits.output, restrictions))
   return b'%016x' % len(data) + data
 
 
-def command(tier):
-  """The arguments that start Python in a tier."""
-  run = [library.interpreter(), *FLAGS, '-c', BOOT]
-  return [tier.place, *mounts(), '--', *run] if tier.name == 'bwrap' else run
+def script(code: list[str], limits: Limits, serve: bool) -> str:
+  """A Python program for a service, which restricts it itself."""
+  arguments = (*_sources(), serve, code, limits.output, None)
+  return f'{START}\nstart(*{arguments!r})\n'
+
+
+def command(tier: Tier) -> list[str]:
+  """The command that starts Python in a local tier."""
+  python = [library.interpreter(), *FLAGS, '-c', BOOT]
+  if tier.name == 'bwrap':
+    return [tier.location, *bwrap_options(), '--', *python]
+  return python
 
 
 @functools.cache
-def mounts():
-  """What bubblewrap shows of the machine: libraries to read, a small /tmp."""
-  shown, hidden = library.trees()
-  options = [
-    '--unshare-user',
-    '--unshare-ipc',
-    '--unshare-pid',
-    '--unshare-net',
-    '--unshare-uts',
-    '--unshare-cgroup-try',
-    '--die-with-parent',
-    '--clearenv',
-    '--cap-drop',
-    'ALL',
-    '--size',
-    str(kernel.SCRATCH),
-    '--tmpfs',
-    '/tmp',
-  ]
+def bwrap_options() -> list[str]:
+  """Namespaces, and mounts: libraries, read-only, and a small /tmp."""
+  shown, hidden = library.mounts()
+  options = ISOLATION.split()
+  options += ['--size', str(kernel.SCRATCH), '--tmpfs', '/tmp']
   for path in (*shown, library.interpreter()):
     if os.path.islink(path) and os.path.dirname(path) == '/':
       options += ['--symlink', os.readlink(path), path]
@@ -99,3 +92,14 @@ def mounts():
   for name, value in ENVIRONMENT.items():
     options += ['--setenv', name, value]
   return [*options, '--remount-ro', '/', '--chdir', '/tmp']
+
+
+@functools.cache
+def _sources():
+  folder = importlib.resources.files('r1jax.sandbox')
+  return [(folder / f'{name}.py').read_text() for name in ('wire', 'inside')]
+
+
+@functools.cache
+def _compiled():
+  return [compile(text, 'sandbox', 'exec', optimize=2) for text in _sources()]

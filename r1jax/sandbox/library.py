@@ -1,6 +1,9 @@
-"""What a Python program needs to read of this machine: the standard library,
-the system's shared ones, time zones; never an installed package, for those may
-hold the tests and solutions of a benchmark."""
+"""The files that a Python program may read: the standard library, the system's
+shared libraries and time zones.
+
+Installed packages are not among them: they may contain the tests and solutions
+of a benchmark.
+"""
 
 import functools
 import glob
@@ -14,91 +17,91 @@ FILES = '/usr/share/zoneinfo', '/etc/ld.so.cache', '/etc/localtime'
 DEVICES = '/dev/null', '/dev/zero', '/dev/urandom'
 
 
-def interpreter():
-  """The real Python behind a virtual environment."""
-  return os.path.realpath(sys._base_executable)
+def interpreter() -> str:
+  """The path of the Python on which a virtual environment is based."""
+  # typeshed lacks this attribute of CPython.
+  return os.path.realpath(sys._base_executable)  # type: ignore[attr-defined]
 
 
 @functools.cache
-def trees():
-  """(folders to show, folders in them to hide), where mounts can do so."""
-  shown = existing(
-    '/lib',
-    '/lib64',
-    '/usr/lib',
-    '/usr/lib64',
-    *_python_libraries(),
-    *_standard(),
-    *FILES,
-  )
-  hidden = [
-    path
-    for tree in shown
-    for name in INSTALLED
-    for beneath in ('', 'python*/')
-    for path in glob.glob(f'{tree}/{beneath}{name}')
-    if os.path.realpath(path) == path
-  ]
-  apart = [x for x in shown if not any(x.startswith(f'{y}/') for y in shown)]
-  return apart, tuple(dict.fromkeys(hidden))
+def mounts() -> tuple[list[str], tuple[str, ...]]:
+  """(paths to show, folders in them to hide), for bubblewrap."""
+  system = '/lib', '/lib64', '/usr/lib', '/usr/lib64'
+  shown = existing(*system, *_library_folders(), *_standard_library(), *FILES)
+  hidden = []
+  for folder in shown:
+    for name in INSTALLED:
+      paths = glob.glob(f'{folder}/{name}')
+      paths += glob.glob(f'{folder}/python*/{name}')
+      hidden += [path for path in paths if os.path.realpath(path) == path]
+  prefixes = tuple(f'{path}/' for path in shown)
+  outermost = [path for path in shown if not path.startswith(prefixes)]
+  return outermost, tuple(dict.fromkeys(hidden))
 
 
 @functools.cache
-def pieces():
-  """(paths to read with all below, folders to list), where nothing below a
-  path can be hidden."""
+def landlock_paths() -> tuple[tuple[str, ...], tuple[str, ...]]:
+  """(paths to read with all below them, folders to list).
+
+  Landlock cannot hide a folder below a readable one.
+  """
   multiarch = sysconfig.get_config_var('MULTIARCH') or ''
-  read, listed = ['/usr/lib/locale', *FILES], []
-  for tree in ('/lib', '/usr/lib'):
-    beneath = os.path.join(tree, multiarch)
-    read += [beneath] if multiarch and os.path.isdir(beneath) else _around(tree)
-  for tree in ('/lib64', '/usr/lib64'):
-    read += _around(tree)
-  for tree in _python_libraries():
-    read += glob.glob(f'{glob.escape(tree)}/lib*.so*')
-  for tree in _standard():
-    listed.append(tree)
-    read += [x for x in _around(tree) if not _is_cached(x)]
+  readable, listed = ['/usr/lib/locale', *FILES], []
+  for folder in ('/lib', '/usr/lib'):
+    path = os.path.join(folder, multiarch)
+    if multiarch and os.path.isdir(path):
+      readable.append(path)
+    else:
+      readable += _without_installed(folder)
+  for folder in ('/lib64', '/usr/lib64'):
+    readable += _without_installed(folder)
+  for folder in _library_folders():
+    readable += glob.glob(f'{glob.escape(folder)}/lib*.so*')
+  for folder in _standard_library():
+    listed.append(folder)
+    paths = _without_installed(folder)
+    readable += [path for path in paths if not _has_bytecode(path)]
   return (
-    existing(*map(os.path.realpath, read)),
+    existing(*map(os.path.realpath, readable)),
     existing(*map(os.path.realpath, listed)),
   )
 
 
-def existing(*paths):
+def existing(*paths: str) -> tuple[str, ...]:
+  """The paths that exist, each once."""
   return tuple(dict.fromkeys(x for x in paths if os.path.exists(x)))
 
 
-def _standard():
-  """Folders of the standard library."""
-  paths = sysconfig.get_paths(
-    vars=dict(
-      base=sys.base_prefix,
-      platbase=sys.base_exec_prefix,
-      installed_base=sys.base_prefix,
-      installed_platbase=sys.base_exec_prefix,
-    )
+def _standard_library():
+  prefixes = dict(
+    base=sys.base_prefix,
+    platbase=sys.base_exec_prefix,
+    installed_base=sys.base_prefix,
+    installed_platbase=sys.base_exec_prefix,
   )
+  paths = sysconfig.get_paths(vars=prefixes)
   return existing(paths['stdlib'], paths['platstdlib'])
 
 
-def _python_libraries():
-  """Folders of the shared libraries that came with this Python."""
+def _library_folders():
+  """The folders of the shared libraries that belong to this Python."""
   return existing(
     os.path.join(sys.base_prefix, 'lib'),
     sysconfig.get_config_var('LIBDIR') or '',
   )
 
 
-def _around(tree):
-  """What stands in a folder, without installed packages."""
-  if not glob.glob(f'{tree}/python*/') and not any(
-    os.path.isdir(os.path.join(tree, name)) for name in INSTALLED
-  ):
-    return [tree]
+def _without_installed(folder):
+  """[folder], or its contents except for folders of Python and of installed
+  packages if it has any."""
+  has_packages = any(
+    os.path.isdir(os.path.join(folder, name)) for name in INSTALLED
+  )
+  if not has_packages and not glob.glob(f'{folder}/python*/'):
+    return [folder]
   found = []
-  for name in sorted(os.listdir(tree)):
-    path = os.path.join(tree, name)
+  for name in sorted(os.listdir(folder)):
+    path = os.path.join(folder, name)
     if name.startswith('python') and os.path.isdir(path):
       continue
     if name not in INSTALLED:
@@ -106,8 +109,8 @@ def _around(tree):
   return found
 
 
-def _is_cached(path):
-  """Whether a module's source need not be read, for its bytecode is there."""
+def _has_bytecode(path):
+  """Whether a module can be imported without reading its source."""
   return path.endswith('.py') and os.path.exists(
     importlib.util.cache_from_source(path)
   )

@@ -1,38 +1,29 @@
-"""Where programs that a model wrote are run: denied all but computing, bounded
-in time, memory and output, and judged outside.
+"""Runs programs of a model with limits on time, memory and output.
 
-Three tiers, found by running a canary in each: `bwrap` (namespaces, by the
-program bubblewrap), `landlock` (no namespaces, for containers that forbid
-them), `service` (a SandboxFusion service elsewhere). In the first two the
-process also filters its own system calls by seccomp and limits its resources.
+A program can compute and nothing else. There are three tiers: `bwrap` (the
+namespaces of bubblewrap), `landlock` (for containers that forbid namespaces)
+and `service` (a SandboxFusion service elsewhere). In the first two the process
+also filters its system calls by seccomp and limits its resources.
 """
 
 import contextlib
-import functools
 import json
 import os
+import platform
 import shutil
 import socket
 import tempfile
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator
 
 from r1jax import errors
-from r1jax.sandbox import kernel, process, service
+from r1jax.sandbox import kernel, launch, process, service
+from r1jax.sandbox.launch import Tier
 from r1jax.sandbox.outcome import DEFAULT, Limits, Outcome, Program, Stopped
 
-__all__ = ['Limits', 'Outcome', 'Stopped', 'Tier', 'find', 'opened', 'run']
+__all__ = ['Limits', 'Outcome', 'Program', 'Stopped', 'Tier', 'find', 'run']
 
-
-class Tier(NamedTuple):
-  """A way to run programs that was seen to work; place is bubblewrap's path,
-  or the service's URL."""
-
-  name: str
-  place: str
-
-
-# Each line is one thing that the canary tries; it prints those that succeeded.
+# Each function tries what a sandbox must deny; the names of those that succeed
+# are printed.
 CANARY = """
 import os, socket, sys
 def connect(): socket.create_connection(('127.0.0.1', PORT), 1).close()
@@ -51,86 +42,85 @@ for attempt in connect, read, write, listdir, fork, kill, environment:
     pass
 print(sum(map(int, sys.stdin)), *done)
 """
-HARMLESS_ELSEWHERE = {'fork', 'kill'}
+HARMLESS_AT_SERVICE = {'fork', 'kill'}
 
 
-def find(service: str = '') -> Tier:
-  """The first tier that works here; UserError with the reasons if none does."""
-  found = tiers(service, first=True)
-  name, tier, _ = found[-1]
-  if tier is None:
-    reasons = '; '.join(f'{name}: {reason}' for name, _, reason in found)
-    raise errors.UserError(
-      f'programs cannot be run safely on this machine ({reasons}): install '
-      'bubblewrap (apt install bubblewrap), allow user namespaces or landlock '
-      'and seccomp in this container, or name a SandboxFusion service'
-    )
-  return tier
+def find(service_url: str = '') -> Tier:
+  """The first tier that works on this machine.
 
-
-def tiers(service: str = '', first: bool = False) -> list[tuple]:
-  """[(name, Tier or None, why not)] of all tiers, or up to the first that
-  works."""
-  here = kernel.machine() in kernel.MACHINES
-  other = (
-    '' if here else f'there is no table of system calls for {kernel.machine()}'
+  Raises UserError with the reasons if there is none.
+  """
+  reasons = []
+  for name, tier, reason in probe(service_url):
+    if tier:
+      return tier
+    reasons.append(f'{name}: {reason}')
+  raise errors.UserError(
+    f'programs cannot be run safely on this machine ({"; ".join(reasons)}): '
+    'install bubblewrap (apt install bubblewrap), allow user namespaces or '
+    'landlock and seccomp in this container, or set config.verify.service to '
+    'the URL of a SandboxFusion service'
   )
-  path = shutil.which('bwrap')
-  found = []
-  for name, place, problem in (
-    ('bwrap', path, other or ('' if path else 'bubblewrap is not installed')),
-    ('landlock', '', other or _landlock_problem()),
-    ('service', service, '' if service else 'no service was named'),
+
+
+def probe(service_url: str = '') -> Iterator[tuple[str, Tier | None, str]]:
+  """Tests the tiers in turn: (name, Tier or None, why it does not work)."""
+  for tier in (
+    Tier('bwrap', shutil.which('bwrap') or ''),
+    Tier('landlock', ''),
+    Tier('service', service_url),
   ):
-    tier = Tier(name, place)
-    reason = problem or _canary(tier)
-    found.append((name, None if reason else tier, reason))
-    if first and not reason:
-      break
-  return found
+    reason = _missing(tier) or _canary(tier)
+    yield tier.name, None if reason else tier, reason
 
 
 def run(
-  tier: Tier,
-  code: str | Sequence[str],
-  stdin: bytes | str = b'',
-  limits: Limits = DEFAULT,
+  tier: Tier, code: list[str], stdin: str = '', limits: Limits = DEFAULT
 ) -> Outcome:
-  """The Outcome of a whole program, which reads stdin and writes stdout.
-
-  code is a text, or several that run one after another in one namespace.
-  """
-  tier, code = Tier(*tier), _texts(code)
-  if isinstance(stdin, str):
-    stdin = stdin.encode('utf-8', 'surrogateescape')
-  where = service if tier.name == 'service' else process
-  return where.run(tier, code, stdin, limits)
+  """The Outcome of a program, whose texts run in one namespace."""
+  data = stdin.encode('utf-8', 'surrogateescape')
+  if tier.name == 'service':
+    script = launch.script(code, limits, serve=False)
+    return service.run(tier.location, script, data, limits)
+  data = launch.payload(tier, code, limits, serve=False) + data
+  try:
+    with contextlib.closing(process.Process(tier, limits, data)) as running:
+      running.communicate()
+  except Stopped as stopped:
+    return Outcome(stopped.kind, b'', stopped.detail)
+  kind, detail = running.exit_reason()
+  return Outcome(kind, running.stdout, '' if kind == 'passed' else detail)
 
 
 @contextlib.contextmanager
-def opened(tier: Tier, code: str | Sequence[str], limits: Limits = DEFAULT):
-  """A Program whose functions can be called; Stopped if it does not load."""
-  tier, code = Tier(*tier), _texts(code)
+def open_program(
+  tier: Tier, code: list[str], limits: Limits = DEFAULT
+) -> Iterator[Program]:
+  """A loaded program, which ends on exit. Raises Stopped if loading fails."""
   if tier.name == 'service':
-    yield Program(functools.partial(service.ask, tier, code, limits))
+    yield Program(service.ServiceChannel(tier.location, code, limits))
     return
-  with process.Process(tier, code, limits, serve=True) as running:
+  data = launch.payload(tier, code, limits, serve=True)
+  with contextlib.closing(process.Process(tier, limits, data)) as running:
     running.load()
-    yield Program(running.ask)
+    yield Program(running)
 
 
-def _texts(code):
-  return [code] if isinstance(code, str) else list(code)
-
-
-def _landlock_problem():
+def _missing(tier):
+  """What this machine lacks for the tier, '' for nothing."""
+  if tier.name == 'service':
+    return '' if tier.location else 'config.verify.service is not set'
+  if platform.machine() not in kernel.MACHINES:
+    return f'there is no table of system calls for {platform.machine()}'
+  if tier.name == 'bwrap':
+    return '' if tier.location else 'bubblewrap is not installed'
   if not kernel.landlock_version():
     return 'the kernel has no landlock, or this container forbids it'
   return ''
 
 
 def _canary(tier):
-  """Why the tier is not to be trusted, '' if it denied what it must."""
+  """Why the tier is not safe; '' if it denies what it must."""
   with contextlib.ExitStack() as stack:
     folder = stack.enter_context(tempfile.TemporaryDirectory())
     secret, mark = (os.path.join(folder, x) for x in ('secret', 'mark'))
@@ -139,15 +129,15 @@ def _canary(tier):
     listener = stack.enter_context(socket.create_server(('127.0.0.1', 0)))
     names = dict(PORT=listener.getsockname()[1], SECRET=secret, MARK=mark)
     head = ''.join(f'{k} = {json.dumps(v)}\n' for k, v in names.items())
-    kind, stdout, detail = run(tier, head + CANARY, '20\n22\n')
+    kind, stdout, detail = run(tier, [head + CANARY], '20\n22\n')
     marked = os.path.exists(mark)
   if kind != 'passed':
     return f'its canary ended with {kind}: {detail[-300:]}'
   answer, *done = stdout.decode().split()
   if answer != '42':
-    return f'its canary computed {answer[:20]} in the place of 42'
+    return f'its canary computed {answer[:20]} instead of 42'
   if tier.name == 'service':
-    done = [x for x in done if x not in HARMLESS_ELSEWHERE]
-    # A file that is written elsewhere is no mark here.
-    done = [x for x in done if x != 'write' or marked]
-  return f'its canary was not kept from: {", ".join(done)}' if done else ''
+    done = [x for x in done if x not in HARMLESS_AT_SERVICE]
+    if not marked:  # A file that the service writes elsewhere is harmless.
+      done = [x for x in done if x != 'write']
+  return f'its canary succeeded in: {", ".join(done)}' if done else ''

@@ -1,48 +1,50 @@
-"""Plain values as JSON text, the only thing that crosses between the process
-that ran a model's code and ours.
+"""Plain values as JSON text, the only form in which a sandboxed program and the
+trusted process exchange data.
 
-None, booleans and texts are themselves; every other value is a list that
-begins with its tag. Integers and floats are in hex, so that none is too long
-or rounded. What is read is made of exact builtins, whatever was written; an
-object that has no such form arrives as an Unsupported, which equals nothing.
+None, bool and str are written as they are, every other value as a list that
+begins with its tag. int and float are hexadecimal, so that none is too long or
+rounded. Decoded values consist of exact builtins; an object without such a form
+arrives as an Unsupported.
 """
 
-# `json` itself would double the time in which a sandboxed program starts.
+# Importing `json` would double the time in which a sandboxed program starts.
 import _json
 
 MAX_DEPTH = 64
 TAGS = {list: 'l', tuple: 't', set: 's', frozenset: 'z'}
-MANY, ALIKE = 1000, 100  # from so many keys on, so many may have one hash
 MAKERS = {tag: kind for kind, tag in TAGS.items()}
 KINDS = {*TAGS, dict, str, bool, int, float, complex, bytes, type(None)}
+# A set or dict of more than MANY keys is refused if more than MAX_COLLISIONS
+# of them have one hash.
+MANY, MAX_COLLISIONS = 1000, 100
 
 
 class TooBig(Exception):
-  """A value whose text would be longer than what is allowed."""
+  """The text of a value would exceed the limit."""
 
 
 class Malformed(Exception):
-  """A text that no `encode` wrote."""
+  """A text that `encode` does not write."""
 
 
 class Unsupported:
-  """What stands for an object that cannot cross; it equals nothing."""
+  """Stands for an object that cannot be encoded; equals nothing."""
 
   __slots__ = ('kind',)
   __hash__ = object.__hash__
 
-  def __init__(self, kind):
+  def __init__(self, kind: str) -> None:
     self.kind = kind
 
-  def __eq__(self, other):
+  def __eq__(self, other: object) -> bool:
     return False
 
-  def __repr__(self):
+  def __repr__(self) -> str:
     return f'<an object of the type {self.kind}>'
 
 
-def encode(value, limit):
-  """One line of JSON of at most `limit` characters, else TooBig.
+def encode(value: object, limit: int) -> str:
+  """One line of JSON. Raises TooBig beyond `limit` characters.
 
   A subclass of a builtin is written as that builtin.
   """
@@ -55,26 +57,18 @@ def encode(value, limit):
       raise TooBig
     parts.append(text)
 
-  parts = []
+  parts: list[str] = []
   _write(value, put, MAX_DEPTH)
   return ''.join(parts)
 
 
-def decode(text):
-  """The value that `encode` wrote, else Malformed."""
+def decode(text: str) -> object:
+  """The value that was encoded. Raises Malformed for any other text."""
   try:
     tree, end = SCAN(text, 0)
     if end == len(text):
       return _read(tree, MAX_DEPTH)
-  except (
-    StopIteration,
-    ValueError,
-    TypeError,
-    RecursionError,
-    OverflowError,
-    LookupError,
-    MemoryError,
-  ) as error:
+  except Exception as error:
     raise Malformed(type(error).__name__) from None
   raise Malformed('more than one value')
 
@@ -91,10 +85,16 @@ def _write(value, put, depth):
   if depth == 0 or kind is None:
     put('["?",' + _json.encode_basestring_ascii(type(value).__name__[:80]))
     put(']')
-  elif value is None or kind is bool:
-    put({None: 'null', True: 'true', False: 'false'}[value])
+  elif value is None:
+    put('null')
+  elif kind is bool:
+    put('true' if value else 'false')
   elif kind is str:
-    _write_text(value, put)
+    try:
+      value.encode()
+      put(_json.encode_basestring_ascii(value))
+    except UnicodeEncodeError:  # JSON would join a pair of lone surrogates
+      put(f'["u","{value.encode("utf-8", "surrogatepass").hex()}"]')
   elif kind is int:
     put(f'["i","{value:x}"]')
   elif kind is float:
@@ -118,15 +118,6 @@ def _write(value, put, depth):
     put(']')
 
 
-def _write_text(value, put):
-  try:
-    value.encode()
-  except UnicodeEncodeError:  # a pair of lone surrogates would become one
-    put(f'["u","{value.encode("utf-8", "surrogatepass").hex()}"]')
-  else:
-    put(_json.encode_basestring_ascii(value))
-
-
 def _read(tree, depth):
   if tree is None or type(tree) in (bool, str):
     return tree
@@ -135,7 +126,7 @@ def _read(tree, depth):
   tag, *rest = tree
   if tag in MAKERS:
     values = [_read(x, depth - 1) for x in rest]
-    if MAKERS[tag] in (set, frozenset):
+    if tag in ('s', 'z'):
       _refuse_collisions(values)
     return MAKERS[tag](values)
   if tag == 'd':
@@ -162,11 +153,13 @@ def _read(tree, depth):
 
 
 def _refuse_collisions(keys):
-  """Keys of one hash cost quadratic time: a flood of them is no answer."""
+  """Keys of equal hash take quadratic time in a set or dict."""
+  if len(keys) <= MANY:
+    return
   count = {}
-  for key in map(hash, keys if len(keys) > MANY else ()):
+  for key in map(hash, keys):
     count[key] = count.get(key, 0) + 1
-  if max(count.values(), default=0) > ALIKE:
+  if max(count.values()) > MAX_COLLISIONS:
     raise ValueError
 
 
@@ -175,12 +168,13 @@ def _refuse(text):
 
 
 class Strict:
-  """What the scanner of the standard library is told: no numbers."""
+  """The options of the standard library's scanner: no numbers."""
 
   strict = True
   object_hook = object_pairs_hook = None
   parse_float = parse_int = parse_constant = _refuse
-  memo = {}
+  memo: dict = {}
 
 
-SCAN = _json.make_scanner(Strict)
+# The library's stub demands a scanner as the scanner's options.
+SCAN = _json.make_scanner(Strict)  # type: ignore[arg-type]

@@ -1,9 +1,8 @@
-"""Processes for trusted code that reads untrusted text: each does one job at a
-time and is ended when that takes too long or too much, so that a hostile text
-costs its own job only.
+"""Worker processes for trusted code that reads untrusted text.
 
-`python -m r1jax.sandbox.workers` is such a process: a line of JSON in, two lines out,
-one when the code is loaded and one with what it said. Nothing is unpickled.
+Each runs one job at a time and is killed when the job exceeds its limits, so a
+hostile text costs its own job only. Jobs and results are JSON; nothing is
+unpickled. `python -m r1jax.sandbox.workers` is a worker.
 """
 
 import collections
@@ -11,6 +10,7 @@ import contextlib
 import fcntl
 import importlib
 import json
+import math
 import os
 import queue
 import resource
@@ -20,148 +20,151 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-MOST = 64 << 20  # bytes of a job, and of an answer
-LOADING = 60.0  # seconds in which the code of a job must be imported
+MAX_BYTES = 64 << 20  # of a job, and of a result
+IMPORT_SECONDS = 60.0  # in which the function of a job must be imported
 GRACE = 1.0  # seconds of wall time beyond four times the CPU seconds
-TICK = 0.02  # seconds between two looks at a worker's CPU time
-KEPT = 'PATH', 'LANG', 'LC_ALL', 'HOME', 'TMPDIR', 'LD_LIBRARY_PATH'
+POLL_SECONDS = 0.02  # between two looks at a worker's CPU time
+ENVIRONMENT = 'PATH', 'LANG', 'LC_ALL', 'HOME', 'TMPDIR', 'LD_LIBRARY_PATH'
 KILLED = -signal.SIGKILL, -signal.SIGTERM
 TICKS = os.sysconf('SC_CLK_TCK')
 LINUX = sys.platform == 'linux'
 
 
-class Answer(NamedTuple):
-  """What a function said, or why it said nothing: 'timeout', 'memory',
-  'crashed', 'died' (killed from outside, twice), 'input' or 'output' (too many
-  bytes), 'error: …' (what it raised, or why it could not be begun)."""
+class Result(NamedTuple):
+  """The value of a job, or why there is none.
+
+  failure is '', 'timeout', 'memory', 'crashed', 'died' (killed twice by another
+  process), 'input' or 'output' (too many bytes), or 'error: …' (what the
+  function raised, or why it could not be started).
+  """
 
   value: object
   failure: str
 
 
 class Pool:
-  """`count` workers, each with so many CPU seconds a job and bytes of memory,
-  started when they are needed. Any number of threads may ask at once."""
+  """`count` workers, started when they are needed. Thread-safe.
 
-  def __init__(self, count, seconds, memory):
+  A job may use `seconds` of CPU time, 4 x seconds + GRACE of wall time and
+  `memory` bytes. `counts` is the number of jobs by kind of failure.
+  """
+
+  def __init__(self, count: int, seconds: float, memory: int) -> None:
     self.count, self.seconds, self.memory = count, seconds, memory
-    self.counts = collections.Counter()
-    self.idle, self.closing = queue.LifoQueue(), threading.Lock()
+    self.counts: collections.Counter[str] = collections.Counter()
+    self.idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
+    self.closing = threading.Lock()
     for _ in range(count):
       self.idle.put(None)
 
-  def map(self, function, jobs):
-    """An Answer of 'module:name'(*job) for each job, in order; jobs and values
-    are plain JSON."""
-
-    def ask(job):
-      return self._one(function, job)
-
+  def map(self, function: str, jobs: Sequence[Sequence]) -> list[Result]:
+    """The results of 'module:function'(*job) for each job, in order."""
     if len(jobs) < 2:
-      return [ask(job) for job in jobs]
+      return [self._run(function, job) for job in jobs]
     with ThreadPoolExecutor(min(self.count, len(jobs))) as threads:
-      return list(threads.map(ask, jobs))
+      return list(threads.map(self._run, [function] * len(jobs), jobs))
 
-  def close(self):
-    """Ends all workers; the pool may be used again."""
-    with self.closing:  # Two that each hold some would wait for ever.
+  def close(self) -> None:
+    """Ends all workers. The pool can be used again."""
+    with self.closing:  # Two calls that each hold some workers would deadlock.
       workers = [self.idle.get() for _ in range(self.count)]
     for worker in workers:
       if worker:
-        worker.end()
+        worker.close()
       self.idle.put(None)
 
-  def __enter__(self):
+  def __enter__(self) -> 'Pool':
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, *_: object) -> None:
     self.close()
 
-  def _one(self, function, job):
+  def _run(self, function, job):
     line = json.dumps([function, job]).encode() + b'\n'
-    if len(line) > MOST:
+    if len(line) > MAX_BYTES:
       self.counts['input'] += 1
-      return Answer(None, 'input')
+      return Result(None, 'input')
     worker = self.idle.get()
     try:
-      answer = None
-      for _ in range(2):
+      result = None
+      for _ in range(2):  # again if another process kills the worker
         if not worker:
-          worker = Worker(self.memory)
-        answer = worker.ask(line, self.seconds)
-        worker = worker if worker.process.poll() is None else None
-        if answer.failure != 'died':
+          worker = _Worker(self.memory)
+        result = worker.run(line, self.seconds)
+        if worker.process.poll() is not None:
+          worker = None
+        if result.failure != 'died':
           break
-      self.counts[answer.failure.partition(':')[0]] += 1
-      return answer
+      self.counts[result.failure.partition(':')[0]] += 1
+      return result
     except BaseException:
       if worker:
-        worker.end()
+        worker.close()
       worker = None
       raise
     finally:
       self.idle.put(worker)
 
 
-class Worker:
-  """A process of its own session, which ends when this one does."""
+class _Worker:
+  """A worker process in a session of its own, which ends with this process."""
 
   def __init__(self, memory):
-    alive, self.lifeline = os.pipe()
-    environment = {
-      name: os.environ[name] for name in KEPT if name in os.environ
-    }
+    end, self.lifeline = os.pipe()
+    environment = {x: os.environ[x] for x in ENVIRONMENT if x in os.environ}
+    environment |= dict(
+      PYTHONPATH=os.pathsep.join(x for x in sys.path if x),
+      # The threads of a numeric library take address space.
+      OPENBLAS_NUM_THREADS='1',
+      OMP_NUM_THREADS='1',
+      PYTHONHASHSEED='0',  # The order of sets must not change a verdict.
+    )
     self.process = subprocess.Popen(
-      [sys.executable, '-m', 'r1jax.sandbox.workers', str(memory), str(alive)],
+      [sys.executable, '-m', 'r1jax.sandbox.workers', str(memory), str(end)],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=subprocess.DEVNULL,
       bufsize=0,
-      pass_fds=[alive],
+      pass_fds=[end],
       start_new_session=True,
-      env=environment
-      | dict(
-        PYTHONPATH=os.pathsep.join(x for x in sys.path if x),
-        # A thread pool of a numeric library takes address space.
-        OPENBLAS_NUM_THREADS='1',
-        OMP_NUM_THREADS='1',
-        PYTHONHASHSEED='0',  # The order of sets must not change a verdict.
-      ),
+      env=environment,
     )
-    os.close(alive)
+    os.close(end)
     os.set_blocking(self.process.stdin.fileno(), False)
     self.unread = bytearray()
 
-  def ask(self, line, seconds):
-    """The Answer to a request; afterwards the process may have been ended."""
-    wall = 4 * seconds + GRACE
-    loaded = False
+  def run(self, line, seconds):
+    """The Result of a job. Afterwards the process may have ended."""
+    is_loaded = False
     try:
-      self._write(line, time.monotonic() + LOADING)
-      loaded = bool(self._line(time.monotonic() + LOADING, None))
-      most = self._used() + seconds
-      kind, value = json.loads(self._line(time.monotonic() + wall, most))
-    except _Ended as ended:
-      self.end()
-      failure = ended.args[0]
-      if not loaded and failure != 'died':  # The job is not to blame.
-        failure = f'error: a worker could not begin ({failure})'
-      return Answer(None, failure)
-    if kind == 'memory':  # What is left of the job might fail the next one.
-      self.end()
-    return Answer(value, '') if kind == 'value' else Answer(None, kind)
+      self._write(line, time.monotonic() + IMPORT_SECONDS)
+      self._read_line(time.monotonic() + IMPORT_SECONDS)
+      is_loaded = True
+      max_cpu = self._cpu_seconds() + seconds
+      deadline = time.monotonic() + 4 * seconds + GRACE
+      kind, value = json.loads(self._read_line(deadline, max_cpu))
+    except _Failed as failed:
+      self.close()
+      failure = str(failed)
+      if not is_loaded and failure != 'died':  # The job is not the cause.
+        failure = f'error: a worker could not start ({failure})'
+      return Result(None, failure)
+    if kind == 'memory':  # The memory that it still holds could fail others.
+      self.close()
+    return Result(value, '') if kind == 'value' else Result(None, kind)
 
-  def end(self):
+  def close(self):
     """Kills the process and what it has started, and waits for it."""
-    # Its own session: the group still has its number while it is not waited for.
+    # The id remains the group's until the process has been waited for.
     with contextlib.suppress(ProcessLookupError):
       os.killpg(self.process.pid, signal.SIGKILL)
     self.process.wait()
-    for stream in (self.process.stdin, self.process.stdout):
-      stream.close()
+    for pipe in (self.process.stdin, self.process.stdout):
+      pipe.close()
     if self.lifeline is not None:
       os.close(self.lifeline)
       self.lifeline = None
@@ -169,27 +172,27 @@ class Worker:
   def _write(self, data, deadline):
     pipe, data = self.process.stdin.fileno(), memoryview(data)
     while data:
-      left = deadline - time.monotonic()
-      if left <= 0 or not _ready(pipe, select.POLLOUT, left):
-        raise _Ended('timeout')
+      seconds = deadline - time.monotonic()
+      if seconds <= 0 or not _is_ready(pipe, select.POLLOUT, seconds):
+        raise _Failed('timeout')
       try:
         data = data[os.write(pipe, data) :]
       except BrokenPipeError:
-        raise self._gone() from None
+        raise self._exit_failure() from None
 
-  def _line(self, deadline, most):
-    """The next line; not after the deadline or `most` CPU seconds."""
+  def _read_line(self, deadline, max_cpu=math.inf):
+    """The next line, if it comes before the deadline and the CPU limit."""
     pipe, end = self.process.stdout.fileno(), self.unread.find(b'\n')
     while end < 0:
-      if len(self.unread) > MOST:
-        raise _Ended('output')
-      left = deadline - time.monotonic()
-      if left <= 0 or most is not None and self._used() >= most:
-        raise _Ended('timeout')
-      if _ready(pipe, select.POLLIN, min(left, TICK)):
+      if len(self.unread) > MAX_BYTES:
+        raise _Failed('output')
+      seconds = deadline - time.monotonic()
+      if seconds <= 0 or self._cpu_seconds() >= max_cpu:
+        raise _Failed('timeout')
+      if _is_ready(pipe, select.POLLIN, min(seconds, POLL_SECONDS)):
         data = os.read(pipe, 1 << 16)
         if not data:
-          raise self._gone()
+          raise self._exit_failure()
         if b'\n' in data:
           end = len(self.unread) + data.index(b'\n')
         self.unread += data
@@ -197,8 +200,8 @@ class Worker:
     del self.unread[: end + 1]
     return line
 
-  def _used(self):
-    """CPU seconds of the process so far; 0 where the system does not say."""
+  def _cpu_seconds(self):
+    """CPU seconds of the process so far; 0 on systems without /proc."""
     try:
       with open(f'/proc/{self.process.pid}/stat', 'rb') as file:
         fields = file.read().rpartition(b')')[2].split()
@@ -206,35 +209,40 @@ class Worker:
       return 0.0
     return (int(fields[11]) + int(fields[12])) / TICKS
 
-  def _gone(self):
+  def _exit_failure(self):
     try:
       code = self.process.wait(GRACE)
-    except subprocess.TimeoutExpired:  # It has only closed its output.
-      return _Ended('crashed')
-    return _Ended('died' if code in KILLED else 'crashed')
+    except subprocess.TimeoutExpired:  # It has closed its output only.
+      return _Failed('crashed')
+    return _Failed('died' if code in KILLED else 'crashed')
 
 
-def _ready(pipe, event, seconds):
-  """Whether something can be done with a pipe within so many seconds."""
-  poll = select.poll()  # select knows no file beyond the 1024th
+class _Failed(Exception):
+  """The failure of a job, as in Result."""
+
+
+def _is_ready(pipe, event, seconds):
+  """Whether the pipe is ready within so many seconds. Unlike select.select,
+  also for descriptors above 1023."""
+  poll = select.poll()
   poll.register(pipe, event)
   return bool(poll.poll(seconds * 1000))
 
 
-class _Ended(Exception):
-  """Why there is no answer."""
+def main(memory: int, parent_pipe: int) -> None:
+  """A worker process: runs one job after another until stdin ends.
 
-
-def main(memory, alive):
-  """Serves one request after another until stdin ends."""
-  # Whatever the code prints must not come between the answers.
-  answers = os.fdopen(os.dup(1), 'wb', buffering=0)
+  Reads ['module:function', arguments] as a line of JSON; writes the line
+  'loaded' when the function is imported, then the line [kind, value].
+  """
+  # What the code prints goes to stderr, not between the results.
+  results = os.fdopen(os.dup(1), 'wb', buffering=0)
   os.dup2(2, 1)
-  _end_with_parent(int(alive))
-  if LINUX:  # Elsewhere address space is not counted so.
+  _end_with_parent(parent_pipe)
+  if LINUX:  # Other systems count address space differently.
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    most = int(memory) if hard < 0 else min(int(memory), hard)
-    resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+    limit = memory if hard < 0 else min(memory, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
   resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
   for line in sys.stdin.buffer:
     name, job = json.loads(line)
@@ -242,45 +250,45 @@ def main(memory, alive):
       module, _, name = name.partition(':')
       function = getattr(importlib.import_module(module), name)
     except Exception as error:
-      answers.write(b'loaded\n' + _problem(error) + b'\n')
+      results.write(b'loaded\n' + _problem(error) + b'\n')
       continue
-    answers.write(b'loaded\n')
-    answers.write(_said(function, job) + b'\n')
+    results.write(b'loaded\n')
+    results.write(_result(function, job) + b'\n')
 
 
-def _problem(error):
-  said = f'error: {type(error).__name__}: {str(error)[:500]}'
-  return json.dumps([said, None]).encode()
-
-
-def _said(function, job):
+def _result(function, job):
   try:
     data = json.dumps(['value', function(*job)]).encode()
   except MemoryError:
     return b'["memory", null]'
   except Exception as error:
     return _problem(error)
-  return data if len(data) <= MOST else b'["output", null]'
+  return data if len(data) <= MAX_BYTES else b'["output", null]'
 
 
-def _end_with_parent(alive):
-  """Kills this group as soon as the other end of the pipe is closed, though
-  this process be in the middle of a computation."""
-  if not LINUX:  # A thread must do, which needs the interpreter's lock.
-    threading.Thread(target=_wait_and_kill, args=(alive,), daemon=True).start()
+def _problem(error):
+  problem = f'error: {type(error).__name__}: {str(error)[:500]}'
+  return json.dumps([problem, None]).encode()
+
+
+def _end_with_parent(pipe):
+  """Kills this process group when the other end of the pipe is closed, even
+  during a computation."""
+  if not LINUX:  # A thread must wait, which needs the interpreter's lock.
+    threading.Thread(target=_wait_and_kill, args=(pipe,), daemon=True).start()
     return
-  fcntl.fcntl(alive, fcntl.F_SETOWN, -os.getpgrp())
-  fcntl.fcntl(alive, fcntl.F_SETSIG, signal.SIGKILL)
-  flags = fcntl.fcntl(alive, fcntl.F_GETFL)
-  fcntl.fcntl(alive, fcntl.F_SETFL, flags | os.O_ASYNC)
-  if _ready(alive, select.POLLIN, 0):
+  fcntl.fcntl(pipe, fcntl.F_SETOWN, -os.getpgrp())
+  fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
+  flags = fcntl.fcntl(pipe, fcntl.F_GETFL)
+  fcntl.fcntl(pipe, fcntl.F_SETFL, flags | os.O_ASYNC)
+  if _is_ready(pipe, select.POLLIN, 0):  # It was closed before.
     os._exit(1)
 
 
-def _wait_and_kill(alive):
-  os.read(alive, 1)
+def _wait_and_kill(pipe):
+  os.read(pipe, 1)
   os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == '__main__':
-  main(*sys.argv[1:])
+  main(*map(int, sys.argv[1:]))

@@ -3,7 +3,6 @@ this one stage with other rewards (R1, sections 2 and 3)."""
 
 import contextlib
 import dataclasses
-import functools
 import pathlib
 import time
 from concurrent.futures import Future
@@ -37,94 +36,85 @@ def run(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> None:
       line = dict(step=0) | log.evaluate(run, state, 0)
       run.writer.write(line)
       print(held_out.base_rate(line), flush=True)
-    if run.config.grpo.max_staleness:
-      state = train_one_step_late(run, state, position)
-    else:
-      state = train(run, state, position)
+    state = train(run, state, position)
     params = device_placement.get_state(state.train.params)
-    hosts.run_once(
-      functools.partial(
-        pretrained.save, workdir / 'model', params, run.cfg, run.tokenizer
-      )
-    )
+    model = params, run.sampling.cfg, run.sampling.tokenizer
+    hosts.run_once(lambda: pretrained.save(workdir / 'model', *model))
 
 
 def train(run: Run, state: RlState, position: Position) -> RlState:
-  """Samples each rollout with the newest policy and learns from it."""
-  while position.step < run.config.steps:
-    began = time.time()
-    state, position = refresh_reference(run, state, position)
-    with exit_early_if_saved(run, position):
-      params, ref_params = rollout_params(run, state)
-      rollout, position_after = sample_rollout(
-        run, params, ref_params, position
-      )
-      # The last time that this state can be saved: update() donates it.
-      end_if_terminating(run, state, position)
-    sampled = time.time()
-    rewards = rewards_of(rollout)
-    scored = time.time()
-    batch = make_batch(run, rollout, rewards)
-    state, lines = update(run, state, batch, position.step, rollout)
-    seconds = {
-      'time/rewards': scored - sampled,
-      'time/update': time.time() - scored,
-      'seconds': time.time() - began,
-    }
-    score = log.log_step(run, state, rollout, rewards, lines, seconds)
-    position = after_updates(position_after, lines, score)
-    save_if_due(run, state, position)
-    end_if_terminating(run, state, position)
-  save(run, state, position)
-  return state
-
-
-def train_one_step_late(
-  run: Run, state: RlState, position: Position
-) -> RlState:
-  """Learns from each rollout while the next one is sampled (max_staleness=1).
-
-  position is that of the rollout to learn from next. It is sampled again, by a
-  newer policy, if the run is resumed.
-  """
+  """Steps until config.steps updates are done, with checkpoints between."""
   rollout = None
   while position.step < run.config.steps:
-    began = time.time()
-    state, position = refresh_reference(run, state, position)
-    is_last = position.step + run.config.grpo.updates >= run.config.steps
-    with exit_early_if_saved(run, position):
-      params, ref_params = rollout_params(run, state)
-      if rollout is None:
-        rollout, position_after = sample_rollout(
-          run, params, ref_params, position
-        )
-      if not is_last:
-        next_position = dataclasses.replace(
-          position, next_prompt=position_after.next_prompt
-        )
-        future = start_rollout(run, params, ref_params, next_position)
-      end_if_terminating(run, state, position)
-    sampled = time.time()
-    rewards = rewards_of(rollout)
-    scored = time.time()
-    batch = make_batch(run, rollout, rewards)
-    state, lines = update(run, state, batch, position.step, rollout)
-    seconds = {
-      'time/rewards': scored - sampled,
-      'time/update': time.time() - scored,
-    }
-    learnt, position_of_next = rollout, position_after
-    if not is_last:
-      rollout, position_after = future.result()
-    seconds['seconds'] = time.time() - began
-    if run.has_rollout_devices and not is_last:
-      seconds |= log.idle_shares(seconds, rollout)
-    score = log.log_step(run, state, learnt, rewards, lines, seconds)
-    position = after_updates(position_of_next, lines, score)
+    if run.config.grpo.max_staleness:
+      state, position, rollout = late_step(run, state, position, rollout)
+    else:
+      state, position = step(run, state, position)
     save_if_due(run, state, position)
     end_if_terminating(run, state, position)
   save(run, state, position)
   return state
+
+
+def step(
+  run: Run, state: RlState, position: Position
+) -> tuple[RlState, Position]:
+  """Samples a rollout with the newest policy and learns from it."""
+  began = time.time()
+  state, position = refresh_reference(run, state, position)
+  with exit_early_if_saved(run, position):
+    params, ref_params = rollout_params(run, state)
+    rollout = sample_rollout(run.sampling, params, ref_params, position)
+    # The last time that this state can be saved: update() donates it.
+    end_if_terminating(run, state, position)
+  sampled = time.time()
+  rewards = rewards_of(rollout)
+  scored = time.time()
+  batch = make_batch(run.config.grpo, rollout, rewards)
+  state, lines = update(run, state, batch, position.step, rollout)
+  seconds = {
+    'time/rewards': scored - sampled,
+    'time/update': time.time() - scored,
+    'seconds': time.time() - began,
+  }
+  score = log.log_step(run, state, rollout, rewards, lines, seconds)
+  return state, position_after(position, rollout, lines, score)
+
+
+def late_step(
+  run: Run, state: RlState, position: Position, rollout: Rollout | None
+) -> tuple[RlState, Position, Rollout | None]:
+  """Learns from a rollout while the next one is sampled (max_staleness=1).
+
+  Returns the next rollout, None after the last. position is that of the rollout
+  to learn from, which a resumed run samples again, with a newer policy.
+  """
+  began = time.time()
+  state, position = refresh_reference(run, state, position)
+  is_last = position.step + run.config.grpo.updates >= run.config.steps
+  with exit_early_if_saved(run, position):
+    params, ref_params = rollout_params(run, state)
+    if rollout is None:
+      rollout = sample_rollout(run.sampling, params, ref_params, position)
+    if not is_last:
+      following = dataclasses.replace(position, next_prompt=rollout.next_prompt)
+      future = start_rollout(run, params, ref_params, following)
+    end_if_terminating(run, state, position)
+  sampled = time.time()
+  rewards = rewards_of(rollout)
+  scored = time.time()
+  batch = make_batch(run.config.grpo, rollout, rewards)
+  state, lines = update(run, state, batch, position.step, rollout)
+  seconds = {
+    'time/rewards': scored - sampled,
+    'time/update': time.time() - scored,
+  }
+  next_rollout = None if is_last else future.result()
+  seconds['seconds'] = time.time() - began
+  if run.has_rollout_devices and next_rollout:
+    seconds |= log.idle_shares(seconds, next_rollout)
+  score = log.log_step(run, state, rollout, rewards, lines, seconds)
+  return state, position_after(position, rollout, lines, score), next_rollout
 
 
 def refresh_reference(
@@ -139,7 +129,7 @@ def refresh_reference(
   # A copy, since the update donates the policy's buffers.
   params = device_placement.copy(state.train.params)
   if run.has_rollout_devices:
-    params = device_placement.put_state(run.rollout_placement, params)
+    params = device_placement.put_state(run.sampling.placement, params)
   return (
     state.replace(ref=params),
     dataclasses.replace(position, ref_step=position.step),
@@ -148,7 +138,7 @@ def refresh_reference(
 
 def rollout_params(run: Run, state: RlState) -> tuple[dict, dict | None]:
   """The policy's and the reference's parameters on the rollout devices."""
-  ref_params = run.teacher_params if run.config.teacher else state.ref
+  ref_params = run.sampling.teacher_params if run.config.teacher else state.ref
   return setup.policy_params(run, state), ref_params
 
 
@@ -158,11 +148,11 @@ def start_rollout(
   """A Future of sample_rollout: in a thread where rollouts have devices of
   their own, else it is sampled here and now."""
   if run.has_rollout_devices:
-    return run.executor.submit(
-      sample_rollout, run, params, ref_params, position
+    return run.sampling.executor.submit(
+      sample_rollout, run.sampling, params, ref_params, position
     )
   future: Future = Future()
-  future.set_result(sample_rollout(run, params, ref_params, position))
+  future.set_result(sample_rollout(run.sampling, params, ref_params, position))
   return future
 
 
@@ -203,11 +193,16 @@ def update(
   return state, lines
 
 
-def after_updates(
-  position: Position, lines: list[dict], score: float | None
+def position_after(
+  position: Position, rollout: Rollout, lines: list[dict], score: float | None
 ) -> Position:
-  """The position after the updates of these lines."""
-  return dataclasses.replace(position, step=lines[-1]['step'], score=score)
+  """The position after the updates of a rollout, which have these lines."""
+  return dataclasses.replace(
+    position,
+    step=lines[-1]['step'],
+    next_prompt=rollout.next_prompt,
+    score=score,
+  )
 
 
 def exit_early_if_saved(
@@ -215,7 +210,9 @@ def exit_early_if_saved(
 ) -> contextlib.AbstractContextManager:
   """Meanwhile SIGTERM ends the run at once if its position is on disk."""
   return watchdog.exit_early_if(
-    functools.partial(setup.is_saved, run, position.step)
+    lambda: (
+      not position.step or checkpoint.is_saved(run.checkpoints, position.step)
+    )
   )
 
 

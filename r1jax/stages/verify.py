@@ -1,11 +1,11 @@
-"""Judges responses from a file by the rewards of a run, with the reason of every
-verdict: where a reward is debugged."""
+"""Scores responses from a file by rule rewards, with the reason of every
+verdict, in order to debug a reward."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-import pathlib
+from pathlib import Path
 
 import ml_collections
 import numpy as np
@@ -25,109 +25,105 @@ SHOWN = 20  # verdicts on the terminal
 class Config:
   data: str = option('', 'records: a path, toy:… or gym:…')
   responses: str = option(
-    '', "jsonl of id and response, as runs write; '': the records' own"
+    '', "jsonl file of id and response; '': the responses of the records"
   )
-  rewards: list[str] = option(['accuracy', 'format'], 'which to compute')
-  seed: int = option(0, 'of toy: and gym: records', least=0)
-  chunk: int = option(256, 'responses between two lines of progress', least=1)
+  rewards: list[str] = option(['accuracy', 'format'], 'rewards to compute')
+  seed: int = option(0, 'of toy: and gym: records', minimum=0)
+  chunk: int = option(256, 'responses between two lines of progress', minimum=1)
   verify: verifiers.VerifyConfig = verifiers.VerifyConfig()
 
 
-def run(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> None:
-  """Leaves verdicts.jsonl in workdir, a line a response."""
-  c = configs.build(Config, config)
-  workdir = pathlib.Path(workdir)
-  records, texts = load(c)
-  registry.check_rewards(dict.fromkeys(c.rewards, 1.0), records)
-  with verifiers.open_verifiers(c.verify, records) as judges:
-    path = workdir / 'verdicts.jsonl'
-    if run_directory.claim(
-      workdir,
-      Config,
-      config,
-      path.name,
-      records=records,
-      responses=texts,
-      sandbox=judges.tier_name,
-    ):
+def run(settings: ml_collections.ConfigDict, workdir: str | Path) -> None:
+  """Writes workdir/verdicts.jsonl, one line a response."""
+  config, workdir = configs.build(Config, settings), Path(workdir)
+  records, texts = load(config)
+  registry.check_rewards(dict.fromkeys(config.rewards, 1.0), records)
+  path, lines = workdir / 'verdicts.jsonl', []
+  with verifiers.open_verifiers(config.verify, records) as verifier:
+    facts = dict(records=records, responses=texts, sandbox=verifier.tier_name)
+    if run_directory.claim(workdir, Config, settings, path.name, **facts):
       return
-    lines = []
-    for start in range(0, len(records), c.chunk):
-      part = records[start : start + c.chunk], texts[start : start + c.chunk]
-      own = hosts.own_rows(len(part[0]))
-      found = judged(c, judges, *(column[own] for column in part))
-      lines += [line for many in hosts.gather(list(found)) for line in many]
-      print(f'{len(lines)}/{len(records)} judged', flush=True)
+    for start in range(0, len(records), config.chunk):
+      part = slice(start, start + config.chunk)
+      own = hosts.own_rows(len(records[part]))
+      own_lines = verify(
+        config.rewards, verifier, records[part][own], texts[part][own]
+      )
+      for host_lines in hosts.gather(own_lines):
+        lines += host_lines
+      print(f'{len(lines)}/{len(records)} verified', flush=True)
       hosts.raise_if_terminating()
   hosts.run_once(lambda: files.write_jsonl(path, lines))
   for line in lines[:SHOWN]:
-    print(shown(line))
-  print(table(c, lines), path, sep='\n')
+    rewards = ' '.join(f'{name} {x}' for name, x in line['rewards'].items())
+    print(f'{line["id"]}: {rewards}  {line.get("reason", "")}'.rstrip())
+  print(summary(config.rewards, lines), path, sep='\n')
 
 
-def load(c):
-  """(records, texts), one of each for every response."""
-  records = tasks.load_records(c.data, c.seed)
-  if not c.responses:
+def load(config: Config) -> tuple[list[dict], list[str]]:
+  """(records, responses), one pair for each response."""
+  records = tasks.load_records(config.data, config.seed)
+  if not config.responses:
     for record in records:
       if not isinstance(record.get('response'), str):
         raise errors.UserError(
-          f'record {record["id"]} of {c.data} has no response to judge: give it '
-          'one, or set config.responses to a file of them'
+          f'record {record["id"]} of {config.data} has no response to verify: '
+          'add it, or set config.responses to a file of responses'
         )
     return records, [record['response'] for record in records]
-  if not pathlib.Path(c.responses).is_file():
-    raise errors.UserError(f'there is no file {c.responses} of responses')
-  known = {record['id']: record for record in records}
+  if not Path(config.responses).is_file():
+    raise errors.UserError(f'there is no file {config.responses} of responses')
+  record_of = {record['id']: record for record in records}
   found, texts = [], []
-  for n, line in enumerate(files.read_jsonl(c.responses), 1):
-    name, text = line.get('id'), line.get('response')
-    if not isinstance(text, str) or name not in known:
+  for n, line in enumerate(files.read_jsonl(config.responses), 1):
+    record_id, text = line.get('id'), line.get('response')
+    if not isinstance(text, str) or record_id not in record_of:
       raise errors.UserError(
-        f'{c.responses} line {n} must hold a response and the id of a record of '
-        f'{c.data}; its id is {name!r}'
+        f'{config.responses} line {n} must have a response and the id of a '
+        f'record of {config.data}; its id is {record_id!r}'
       )
-    found.append(known[name])
+    found.append(record_of[record_id])
     texts.append(text)
   return found, texts
 
 
-def judged(c, judges, records, texts):
-  """A line for each text: its rewards, and why the accuracy is what it is."""
-  weights = dict.fromkeys(c.rewards, 1.0)
-  verdicts, more = [None] * len(texts), {}
-  if 'accuracy' in c.rewards:
-    verdicts = judges.verdicts(records, texts)
-    more['accuracy'] = lambda *_: verifiers.values(verdicts)
-  _, parts = registry.weighted_rewards(weights, records, texts, more=more)
-  for n, (record, verdict) in enumerate(zip(records, verdicts)):
-    numbers = {name: x[n] for name, x in parts.items()}
-    line = dict(
-      id=record['id'],
-      response=texts[n],
-      rewards={
-        k: None if np.isnan(x) else float(x) for k, x in numbers.items()
-      },
-    )
-    if verdict:
-      line |= dict(kind=verdict.kind, reason=verdict.reason)
-    yield line
+def verify(
+  names: list[str],
+  verifier: verifiers.Verifiers,
+  records: list[dict],
+  texts: list[str],
+) -> list[dict]:
+  """A line for each response: its rewards, and the kind and reason of the
+  verdict on its accuracy."""
+  verdicts, computed = [], {}
+  if 'accuracy' in names:
+    verdicts = verifier.verdicts(records, texts)
+    values = [verdict.value for verdict in verdicts]
+    computed['accuracy'] = np.array(values, np.float32)
+  _, parts = registry.weighted_rewards(
+    dict.fromkeys(names, 1.0), records, texts, computed=computed
+  )
+  lines = []
+  for n, (record, text) in enumerate(zip(records, texts)):
+    rewards = {}
+    for name, part_N in parts.items():
+      rewards[name] = None if np.isnan(part_N[n]) else float(part_N[n])
+    line = dict(id=record['id'], response=text, rewards=rewards)
+    if verdicts:
+      line |= dict(kind=verdicts[n].kind, reason=verdicts[n].reason)
+    lines.append(line)
+  return lines
 
 
-def shown(line):
-  """One verdict for the terminal."""
-  numbers = ' '.join(f'{name} {x}' for name, x in line['rewards'].items())
-  return f'{line["id"]}: {numbers}  {line.get("reason", "")}'.rstrip()
-
-
-def table(c, lines):
-  """The mean of each reward, and how often each kind of verdict was given."""
-  means = []
-  for name in c.rewards:
-    known = [x['rewards'][name] for x in lines]
-    known = [x for x in known if x is not None]
-    mean = f'{np.mean(known):.4f}' if known else 'unknown'
-    means.append(f'{name} {mean} ({len(known)} of {len(lines)})')
-  kinds = collections.Counter(x['kind'] for x in lines if 'kind' in x)
-  counted = ', '.join(f'{n} {kind}' for kind, n in kinds.most_common())
-  return '\n'.join([*means, counted] if counted else means)
+def summary(names: list[str], lines: list[dict]) -> str:
+  """The mean of each reward, and the number of verdicts of each kind."""
+  rows = []
+  for name in names:
+    values = [line['rewards'][name] for line in lines]
+    values = [x for x in values if x is not None]
+    mean = f'{np.mean(values):.4f}' if values else 'unknown'
+    rows.append(f'{name} {mean} ({len(values)} of {len(lines)})')
+  kinds = collections.Counter(line['kind'] for line in lines if 'kind' in line)
+  if kinds:
+    rows.append(', '.join(f'{n} {kind}' for kind, n in kinds.most_common()))
+  return '\n'.join(rows)

@@ -1,7 +1,5 @@
-"""Checksums of arrays: of their values, however these lie on devices and hosts.
-No array is gathered for them."""
-
-import zlib
+"""Checksums of arrays. They are of the values: how an array is sharded over
+devices and hosts makes no difference, and no array is gathered."""
 
 import jax
 import jax.numpy as jnp
@@ -10,51 +8,40 @@ import numpy as np
 SEEDS = 0x9E3779B9, 0x7F4A7C15
 
 
-def of(leaves):
-  """{name: two numbers} of {name: array}; all hosts ask together."""
-  sums = {name: _sums(_words(leaf)) for name, leaf in leaves.items()}
+def compute(leaves: dict[str, jax.Array | np.ndarray]) -> dict[str, list[int]]:
+  """Two 32-bit checksums of each array. A collective on several hosts."""
+  sums = {}
+  for name, leaf in leaves.items():
+    if leaf.dtype.itemsize >= 8:  # jax has no types of 64 bits
+      leaf = np.ascontiguousarray(leaf).reshape(-1).view(np.uint32)
+    sums[name] = _sums(leaf)
   return {name: pair.tolist() for name, pair in jax.device_get(sums).items()}
-
-
-def crc(leaf):
-  """CRC32 of the bytes, None of an array that this host has in part only."""
-  if isinstance(leaf, jax.Array) and not (
-    leaf.is_fully_addressable or leaf.is_fully_replicated
-  ):
-    return None
-  return zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
-
-
-def _words(leaf):
-  assert isinstance(leaf, (np.ndarray, jax.Array)), f'{type(leaf)}: no array'
-  if leaf.dtype.itemsize < 8:
-    return leaf
-  return np.ascontiguousarray(leaf).reshape(-1).view(np.uint32)
 
 
 @jax.jit
 def _sums(x):
-  """Σ mix(word ^ place) modulo 2^32 over the elements, for each seed.
+  """sum_i mix(x_i ^ mix(... seed + index_i)) modulo 2^32, for each seed.
 
-  mix is one to one, so that a single changed word always changes the sum; the
-  sum is exact in any order, and so for any layout.
+  mix is one to one, so a change of a single element always changes the sum.
+  Integer sums are exact in any order, so they do not depend on the sharding.
   """
   if x.dtype == bool:
     x = x.astype(jnp.uint8)
   unsigned = f'uint{8 * x.dtype.itemsize}'
-  word = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
+  bits = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
   sums = []
   for seed in SEEDS:
-    place = jnp.uint32(seed)
-    for axis in range(x.ndim):  # A linear index could need more than 32 bits.
-      along = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
-      place = _mix(place + along)
-    sums.append(_mix(word ^ place).sum(dtype=jnp.uint32))
+    position = jnp.uint32(seed)
+    # Axis by axis: one linear index could need more than 32 bits.
+    for axis in range(x.ndim):
+      index = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+      position = _mix(position + index)
+    sums.append(_mix(bits ^ position).sum(dtype=jnp.uint32))
   return jnp.stack(sums)
 
 
-def _mix(word):
-  """The finaliser of MurmurHash3, one to one."""
-  word = (word ^ (word >> 16)) * jnp.uint32(0x85EBCA6B)
-  word = (word ^ (word >> 13)) * jnp.uint32(0xC2B2AE35)
-  return word ^ (word >> 16)
+def _mix(bits):
+  """The finalizer of MurmurHash3, a one-to-one function of 32 bits."""
+  bits = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B)
+  bits = (bits ^ (bits >> 13)) * jnp.uint32(0xC2B2AE35)
+  return bits ^ (bits >> 16)

@@ -1,24 +1,24 @@
-"""What a run leaves to look at: metrics.jsonl, samples.jsonl, TensorBoard."""
+"""The records of a run: metrics.jsonl, samples.jsonl, TensorBoard, progress."""
 
-import fnmatch
 import json
 import math
 import os
 import pathlib
 import time
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
 from r1jax import files
+from r1jax.distributed import hosts
 
 try:
   import tensorboardX
-except ImportError:  # The jsonl files are the record, TensorBoard one view.
+except ImportError:  # Optional: the jsonl files have the same numbers.
   tensorboardX = None
 
-# A resumed run repeats every other number bit for bit.
-TIMINGS = ('seconds', 'tokens_per_s', 'wall', 'time/*')
 FILES = ('metrics.jsonl', 'samples.jsonl')
 PROGRESS = {
   'loss': 'loss {:.4f}',
@@ -27,71 +27,72 @@ PROGRESS = {
   'eval/pass1': 'pass@1 {:.3f}',
   'length': 'length {:.1f}',
   'truncated': 'truncated {:.1%}',
-  'delta_logp': 'Δlogp {:.1e}',
+  'sampling_logp_difference': 'Δlogp {:.1e}',
   'tokens_per_s': '{:,.0f} tokens/s',
 }
 
 COMPILED = '/jax/core/compile/backend_compile_duration'
-
-_programs = []
-jax.monitoring.register_event_duration_secs_listener(
-  lambda event, *_, **__: event == COMPILED and _programs.append(event)
-)
+# The seconds of each program that this process compiled, or loaded from the
+# cache. If the list keeps growing, some function is traced at every step.
+compilations: list[float] = []
 
 
-def compiled_programs():
-  """How many programs this process has compiled, or loaded from the cache: a
-  number that goes on growing is a shape or a constant that retraces."""
-  return len(_programs)
+def _listen(event, duration_secs, **kwargs):
+  if event == COMPILED:
+    compilations.append(duration_secs)
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)
 
 
 class Writer:
-  """Appends to the files of a run on process 0, and is silent elsewhere."""
+  """Appends to the files of a run on host 0. On other hosts it does nothing."""
 
-  def __init__(self, workdir, process=0):
+  def __init__(self, workdir: str | os.PathLike[str]):
     self.folder = pathlib.Path(workdir)
-    self.silent = process != 0
-    self.board = None
-    self.purge_step = None
+    self._silent = hosts.index() > 0
+    self._board: Any = None
 
-  def rewind(self, step):
-    """Forgets the lines after the restored step; -1 forgets them all."""
-    if self.silent:
+  def rewind(self, step: int) -> None:
+    """Removes the lines after the restored step; all lines if it is -1. Must
+    precede the first write."""
+    if self._silent:
       return
-    assert self.board is None, 'rewind comes before the first write'
-    self.purge_step = step + 1
     for path in (self.folder / name for name in FILES):
       if path.exists():
         kept = [line for line in files.read_jsonl(path) if line['step'] <= step]
-        draft = path.with_suffix('.tmp')
-        draft.write_text(_dump(kept))
-        os.replace(draft, path)
+        files.write_text(path, _dump(kept))
 
-  def write(self, metrics):
-    """Adds the line of one step: {'step': n, name: number, ...}."""
-    if self.silent:
+  def write(self, metrics: Mapping[str, Any]) -> None:
+    """Appends the metrics of one step: {'step': n, name: number, ...}. Numbers
+    that are not finite become null."""
+    if self._silent:
       return
-    line = {name: _number(value) for name, value in metrics.items()}
+    line = {}
+    for name, value in metrics.items():
+      number = np.asarray(value).item()
+      line[name] = number if math.isfinite(number) else None
     self._append('metrics.jsonl', [line])
     if tensorboardX is None:
       return
-    if self.board is None:
-      folder = str(self.folder / 'tensorboard')
-      self.board = tensorboardX.SummaryWriter(
-        folder, purge_step=self.purge_step
+    if self._board is None:
+      # What a killed run logged from this step on is hidden.
+      self._board = tensorboardX.SummaryWriter(
+        str(self.folder / 'tensorboard'), purge_step=line['step']
       )
     for name, value in line.items():
       if name != 'step' and value is not None:
-        self.board.add_scalar(name, value, line['step'])
+        self._board.add_scalar(name, value, line['step'])
 
-  def samples(self, lines):
-    """Adds {step, id, prompt, response, reward, rewards, finished, length}."""
-    if not self.silent:
+  def samples(self, lines: Iterable[dict]) -> None:
+    """Appends {step, id, prompt, response, reward, rewards, finished, length}
+    for each sample."""
+    if not self._silent:
       self._append('samples.jsonl', lines)
 
-  def close(self):
-    if self.board:
-      self.board.close()
+  def close(self) -> None:
+    if self._board:
+      self._board.close()
 
   def _append(self, name, lines):
     self.folder.mkdir(parents=True, exist_ok=True)
@@ -99,30 +100,20 @@ class Writer:
       file.write(_dump(lines))
 
 
-def without_timings(line):
-  """The numbers of a step that a resumed run repeats bit for bit."""
-
-  def timed(name):
-    return any(fnmatch.fnmatch(name, x) for x in TIMINGS)
-
-  return {name: line[name] for name in line if not timed(name)}
-
-
-def progress_line(step, steps, metrics, started, first=0):
-  """One line for the terminal; `started` was time.time() after step `first`."""
-  words = [f'step {step:{len(str(steps))}}/{steps}']
-  words += [PROGRESS[x].format(metrics[x]) for x in PROGRESS if x in metrics]
-  if step > first:
-    left = (time.time() - started) / (step - first) * (steps - step)
+def progress_line(
+  step: int, steps: int, metrics: Mapping, started: float, first_step: int = 0
+) -> str:
+  """One line for the terminal, with the time left. `started` is the time.time()
+  at which the step after `first_step` began."""
+  parts = [f'step {step:{len(str(steps))}}/{steps}']
+  for name, text in PROGRESS.items():
+    if name in metrics:
+      parts.append(text.format(metrics[name]))
+  if step > first_step:
+    left = (time.time() - started) / (step - first_step) * (steps - step)
     minutes, seconds = divmod(round(left), 60)
-    words.append(f'{minutes // 60}:{minutes % 60:02}:{seconds:02} left')
-  return '  '.join(words)
-
-
-def _number(value):
-  """A JSON number; what JSON has no number for (NaN, infinity) is null."""
-  value = np.asarray(value).item()
-  return value if math.isfinite(value) else None
+    parts.append(f'{minutes // 60}:{minutes % 60:02}:{seconds:02} left')
+  return '  '.join(parts)
 
 
 def _dump(lines):

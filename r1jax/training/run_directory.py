@@ -4,29 +4,24 @@ holds the stage's result."""
 import pathlib
 from typing import Any
 
-import ml_collections
+from ml_collections import ConfigDict
 
 from r1jax import config as configs
 from r1jax.distributed import hosts
 
 
 def claim(
-  workdir: pathlib.Path,
-  config_class: type,
-  config: ml_collections.ConfigDict,
-  result: str,
-  **inputs: Any,
+  workdir: pathlib.Path, cls: type, config: ConfigDict, result: str, **inputs
 ) -> bool:
-  """Makes the work directory this config's; returns whether it is finished.
+  """Makes the work directory this config's; returns whether it holds `result`,
+  the file or folder that the stage writes last. A collective.
 
-  Refuses hosts that do not see the same config, inputs, code and directory, and
-  a directory that belongs to another config. `result` is the file or folder
-  that the stage writes last. A collective on several hosts.
+  Raises UserError if the directory belongs to another config, or if the hosts
+  do not have the same config, inputs, code and directory.
   """
-  hosts.check_agreement(
-    workdir, config=configs.build(config_class, config), **inputs
-  )
-  hosts.run_once(lambda: configs.claim_workdir(workdir, config_class, config))
+  built: Any = configs.build(cls, config)
+  hosts.check_agreement(workdir, config=built, **inputs)
+  hosts.run_once(lambda: configs.claim_workdir(workdir, cls, config))
   finished = hosts.run_once((workdir / result).exists)
   if finished:
     print(f'{workdir} is finished: the result is {workdir / result}')

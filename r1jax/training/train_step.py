@@ -1,20 +1,18 @@
-"""One optimiser step: the gradient of a loss, guarded, applied to a state.
+"""One optimiser step: the gradient of a loss, guarded, applied to a state, under
+pmap (one replica a device) or over a mesh (FSDP and tensor parallelism)."""
 
-The same step runs as programs under pmap (one replica a device) or over a mesh
-(FSDP and tensor parallelism). Nothing here knows a model or an algorithm.
-"""
-
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 from jax.sharding import PartitionSpec as P
+from optax import GradientTransformation
 
-from r1jax.distributed import device_placement, programs
+from r1jax.distributed import device_placement
 from r1jax.distributed.device_placement import Placement
 
 Params = dict
@@ -22,10 +20,10 @@ Batch = dict
 Sums = dict  # sums of weight * x by name, beside 'weight'; 'loss' among them
 # (params, batch) -> (scalar, sums); the scalar is a sum over the batch's rows.
 LossFn = Callable[[Params, Batch], tuple[jax.Array, Sums]]
+Total = tuple[Params, Sums]  # (gradients, sums) of one or more micro-batches
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
   """step counts updates, skipped ones too; skipped counts those in a row."""
 
   params: Params
@@ -34,7 +32,7 @@ class TrainState:
   skipped: jax.Array
 
 
-def init_state(params: Params, tx: optax.GradientTransformation) -> TrainState:
+def init_state(params: Params, tx: GradientTransformation) -> TrainState:
   """The state before the first update."""
   return TrainState(
     params=params,
@@ -45,7 +43,7 @@ def init_state(params: Params, tx: optax.GradientTransformation) -> TrainState:
 
 
 def create_state(
-  placement: Placement, params: Params, tx: optax.GradientTransformation
+  placement: Placement, params: Params, tx: GradientTransformation
 ) -> TrainState:
   """init_state on the devices, from parameters on the host. No device holds
   more than its part of the state at any time."""
@@ -54,54 +52,40 @@ def create_state(
   def without_params(params):
     return init_state(params, tx).replace(params=None)
 
-  shardings = device_placement.shardings(
-    device_placement.own_devices(placement),
-    jax.eval_shape(without_params, params),
-  )
+  shapes = jax.eval_shape(without_params, params)
+  own_devices = device_placement.own_devices(placement)
+  shardings = device_placement.shardings(own_devices, shapes)
   state = jax.jit(without_params, out_shardings=shardings)(params)
   return state.replace(params=params)
 
 
-def gradient(
-  loss_fn: LossFn, params: Params, batch: Batch
-) -> tuple[Params, Sums]:
+def gradient(loss_fn: LossFn, params: Params, batch: Batch) -> Total:
   """(gradients, sums) of loss_fn at params."""
   (_, sums), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, batch)
   return grads, sums
 
 
 def apply_gradient(
-  tx: optax.GradientTransformation, state: TrainState, grads: Params, sums: Sums
+  tx: GradientTransformation, state: TrainState, grads: Params, sums: Sums
 ) -> tuple[TrainState, Sums]:
-  """(state, sums with 'grad_norm' and 'skipped') after one update.
-
-  If the loss or the gradient norm is not finite, parameters and optimiser stay
-  as they were and state.skipped goes up. The norm is taken before clipping,
-  which would spread one NaN to every leaf.
-  """
+  """(state, sums with 'grad_norm' and 'skipped') after one update. If the loss or
+  the gradient norm (before clipping, which would spread a NaN to every leaf) is
+  not finite, parameters and optimiser stay as they were."""
   norm = optax.tree.norm(grads)
   finite = jnp.isfinite(norm) & jnp.isfinite(sums['loss'])
   changes, opt_state = tx.update(grads, state.opt_state, state.params)
-  params = optax.apply_updates(state.params, changes)
-
-  def keep_finite(new, old):
-    return jnp.where(finite, new, old)
-
-  new = TrainState(
-    params=jax.tree.map(keep_finite, params, state.params),
-    opt_state=jax.tree.map(keep_finite, opt_state, state.opt_state),
-    step=state.step + 1,
-    skipped=jnp.where(finite, 0, state.skipped + 1),
+  params, opt_state = jax.tree.map(
+    lambda new, old: jnp.where(finite, new, old),
+    (optax.apply_updates(state.params, changes), opt_state),
+    (state.params, state.opt_state),
   )
-  return new, sums | dict(grad_norm=norm, skipped=new.skipped)
+  step, skipped = state.step + 1, jnp.where(finite, 0, state.skipped + 1)
+  state = TrainState(params, opt_state, step, skipped)
+  return state, sums | dict(grad_norm=norm, skipped=skipped)
 
 
-@dataclasses.dataclass(frozen=True)
-class UpdatePrograms:
-  """The compiled parts of an update. States and totals are donated.
-
-  A total is the (gradients, sums) of the micro-batches so far.
-  """
+class UpdatePrograms(NamedTuple):
+  """The compiled parts of an update. States and totals are donated."""
 
   step: Callable  # (state, batch) -> (state, sums): a single micro-batch
   grad: Callable  # (params, batch) -> total: the first of several
@@ -110,16 +94,16 @@ class UpdatePrograms:
 
 
 def update_programs(
-  placement: Placement, loss_fn: LossFn, tx: optax.GradientTransformation
+  placement: Placement, loss_fn: LossFn, tx: GradientTransformation
 ) -> UpdatePrograms:
   """The programs of an update, as the placement's strategy says."""
   if placement.strategy == 'pmap':
-    return pmap_programs(placement, loss_fn, tx)
+    return pmap_programs(loss_fn, tx)
   return mesh_programs(placement, loss_fn, tx)
 
 
 def pmap_programs(
-  placement: Placement, loss_fn: LossFn, tx: optax.GradientTransformation
+  loss_fn: LossFn, tx: GradientTransformation
 ) -> UpdatePrograms:
   """Every device holds a replica and differentiates on its own rows."""
 
@@ -130,7 +114,7 @@ def pmap_programs(
     return apply_gradient(tx, state, *grad(state.params, batch))
 
   def accumulate(total, params, batch):
-    return _add(total, grad(params, batch))
+    return jax.tree.map(jnp.add, total, grad(params, batch))
 
   def apply(state, total):
     return apply_gradient(tx, state, *total)
@@ -145,27 +129,24 @@ def pmap_programs(
 
 
 def mesh_programs(
-  placement: Placement, loss_fn: LossFn, tx: optax.GradientTransformation
+  placement: Placement, loss_fn: LossFn, tx: GradientTransformation
 ) -> UpdatePrograms:
-  """Every device holds a part of each leaf and differentiates on its rows.
-
-  Several micro-batches are summed within a slice, and between slices once.
-  """
+  """Every device holds a part of each leaf. The gradients of several
+  micro-batches are summed within a slice, and between slices once."""
   slice_axes = placement.slice_axes
-  grad = sharded_gradient(placement, loss_fn)
+  grad = sharded_gradient(placement, loss_fn, ())
   grad_of_slice = sharded_gradient(placement, loss_fn, slice_axes)
 
   def step(state, batch):
     return apply_gradient(tx, state, *grad(state.params, batch))
 
   def accumulate(total, params, batch):
-    return _add(total, grad_of_slice(params, batch))
-
-  def sum_over_slices(x):
-    return x.sum(tuple(range(len(slice_axes))))
+    return jax.tree.map(jnp.add, total, grad_of_slice(params, batch))
 
   def apply(state, total):
-    return apply_gradient(tx, state, *jax.tree.map(sum_over_slices, total))
+    axes = tuple(range(len(slice_axes)))
+    total = jax.tree.map(lambda x: x.sum(axes), total)
+    return apply_gradient(tx, state, *total)
 
   return UpdatePrograms(
     step=jax.jit(step, donate_argnums=0),
@@ -176,47 +157,43 @@ def mesh_programs(
 
 
 def sharded_gradient(
-  placement: Placement, loss_fn: LossFn, keep_axes: tuple[str, ...] = ()
-) -> Callable[[Params, Batch], tuple[Params, Sums]]:
-  """(params, batch) -> (gradients, sums), each device differentiating on its
-  own parts the sum over all devices of loss / copies (see models/sharding.py).
-
-  Leaves are summed over the mesh axes along which they are not sharded. The
-  axes `keep_axes` are not summed: they lead the result's axes instead.
-  """
-  axes = [axis for axis in placement.mesh.axis_names if axis not in keep_axes]
+  placement: Placement, loss_fn: LossFn, keep_axes: tuple[str, ...]
+) -> Callable:
+  """(params, batch) -> total: each device differentiates, on its own parts, the
+  sum over all devices of loss / copies (see models/sharding.py). Leaves are
+  summed over the mesh axes along which they are not sharded, but not over
+  `keep_axes`, which lead the axes of the result instead."""
+  mesh = placement.mesh
+  axes = [axis for axis in mesh.axis_names if axis not in keep_axes]
   row_axes = [axis for axis in axes if axis != 'model']
-  copies = placement.mesh.shape['model']  # of every row's loss
 
   def loss_of_copy(params, batch):
     loss, sums = loss_fn(params, batch)
-    return loss / copies, sums
+    return loss / mesh.shape['model'], sums
 
   def sum_where_replicated(grad, spec):
     return jax.lax.psum(grad, [axis for axis in axes if axis not in spec])
 
-  def lead_with_kept_axes(x):
-    return x[(None,) * len(keep_axes)]
-
-  def program(params, batch):
+  def grad(params, batch):
     specs = device_placement.specs(placement, params)
 
     def on_each_device(params, batch):
       grads, sums = gradient(loss_of_copy, params, batch)
       grads = jax.tree.map(sum_where_replicated, grads, specs)
       sums = jax.lax.psum(sums, row_axes)
-      return jax.tree.map(lead_with_kept_axes, (grads, sums))
+      front = (None,) * len(keep_axes)
+      return jax.tree.map(lambda x: x[front], (grads, sums))
 
-    out_specs = (
-      jax.tree.map(lambda spec: P(*keep_axes, *spec), specs),
-      P(*keep_axes),
-    )
-    in_specs = (specs, placement.row_spec)
-    return programs.on_each_device(
-      placement, on_each_device, in_specs, out_specs
+    out_specs = jax.tree.map(lambda spec: P(*keep_axes, *spec), specs)
+    return jax.shard_map(
+      on_each_device,
+      mesh=mesh,
+      in_specs=(specs, placement.row_spec),
+      out_specs=(out_specs, P(*keep_axes)),
+      check_vma=False,
     )(params, batch)
 
-  return program
+  return grad
 
 
 def update(
@@ -225,19 +202,12 @@ def update(
   state: TrainState,
   micro_batches: Sequence[Batch],
 ) -> tuple[TrainState, Sums]:
-  """(state, sums) after one update from the sum of the micro-batches'
-  gradients. Each micro-batch may have a shape of its own. Donates the state.
-  """
-  batches = [
-    device_placement.put_rows(placement, batch) for batch in micro_batches
-  ]
+  """(state, sums) after one update by the sum of the micro-batches' gradients.
+  Each micro-batch may have a shape of its own. Donates the state."""
+  batches = [device_placement.put_rows(placement, x) for x in micro_batches]
   if len(batches) == 1:
     return compiled.step(state, batches[0])
   total = compiled.grad(state.params, batches[0])
   for batch in batches[1:]:
     total = compiled.accumulate(total, state.params, batch)
   return compiled.apply(state, total)
-
-
-def _add(a, b):
-  return jax.tree.map(jnp.add, a, b)

@@ -1,8 +1,8 @@
-"""Attacks by what is answered: values and exceptions that act where they are
-read, compared or shown."""
+"""Attacks by answers: values and exceptions that run code when they are read,
+compared or printed."""
 
 ODD_ANSWERS = r"""
-#: *generator: an answer that is computed later, where it is read
+#: *generator: code that runs when the answer is read
 def score(xs): yield from [os._exit(0)]
 #: coroutine: an answer that must be awaited
 async def score(xs): os._exit(0)
@@ -10,7 +10,7 @@ async def score(xs): os._exit(0)
 class Liar:
   __class__ = int; __eq__ = lambda *_: True; __index__ = lambda self: 20
 def score(xs): return Liar()
-#: hostile __class__: looking at its type ends the process
+#: hostile __class__: a look at its type ends the process
 class Trap:
   @property
   def __class__(self): os._exit(0)
@@ -27,7 +27,7 @@ class Odd(metaclass=Meta): __eq__ = lambda *_: True
 def score(xs): return Odd()
 #: cycle: a list that contains itself
 def score(xs): xs.append(xs); return xs
-#: stands for the unsupported: imitates the class of the trusted side
+#: imitated class: has the name of a class of the trusted process
 class Unsupported:
   kind = 'int'; __eq__ = lambda *_: True; __slots__ = ()
 def score(xs): return Unsupported()
@@ -39,11 +39,11 @@ def score(xs): return Int(20 + 1)
 #: not a number: equal to itself by identity alone
 NAN = float('nan')
 def score(xs): return [NAN, NAN]
-#: *arguments emptied: the test's own list is taken away
+#: *arguments emptied: the test's own list is cleared
 def score(xs): xs.clear(); return Yes()
-#: arguments poisoned: objects that equal all are left in the test's list
+#: arguments poisoned: objects that equal everything are put into the test's list
 def score(xs): xs[:] = [Yes(), Yes()]; return xs
-#: arguments replaced by a swarm: a small list comes back large
+#: arguments enlarged: a small list is returned as a large one
 def score(xs): xs.extend(range(1000)); return 20.5
 """
 
@@ -53,7 +53,7 @@ class E(Exception):
   def __str__(self): os._exit(0)
   __repr__ = __str__
 def score(xs): raise E
-#: never ends when printed: its text is computed for ever
+#: never ends when printed: its text takes for ever
 class E(Exception):
   def __str__(self):
     end = time.time() + 15
@@ -69,13 +69,13 @@ class E(Exception):
     t = type('T', (), {'tb_frame': sys._getframe()})(); t.tb_next = t
     t.tb_lineno = 20; return t
 def score(xs): raise E
-#: ends an iteration: a test's loop over the calls ends early
+#: ends an iteration: ends a loop of the test over the calls
 def score(xs): raise StopIteration(20)
-#: ends a generator: as StopIteration, for what is a generator
+#: ends a generator: the same for a generator
 def score(xs): raise GeneratorExit
 #: interrupts: the keyboard's exception passes through most handlers
 def score(xs): raise KeyboardInterrupt
-#: *says no memory: claims that the machine is at fault
+#: *says no memory: blames the machine
 def score(xs): raise MemoryError('the host is out of memory')
 #: long message: ten million characters of reason
 def score(xs): raise ValueError('a' * 10**7)

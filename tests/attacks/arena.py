@@ -1,5 +1,4 @@
-"""What is planted around the attacks while they run, and how it must be found
-afterwards."""
+"""Secrets, sockets and folders around the attacks, and the damage to them."""
 
 import contextlib
 import gc
@@ -37,17 +36,31 @@ PROMPT = (
 )
 CASES = [([1, 2, 3], 20), ([7, 7], 196), ([5, 9], 212)]
 MARKS = 'r1jax_mark_'
-GRACE = 2.0  # seconds in which what was killed or closed must be gone
+GRACE = 2.0  # seconds in which killed processes must end
+
+
+class RecordingChannel:
+  """A channel whose replies are recorded."""
+
+  def __init__(self, channel, record):
+    self.channel, self.record = channel, record
+
+  def ask(self, line):
+    reply = self.channel.ask(line)
+    self.record(wire.encode(reply, 1 << 24))
+    return reply
 
 
 class Arena:
-  """A tier with secrets, listeners and folders around it; what programs say is
-  kept. `harm()` tells everything that should not have happened."""
+  """A tier with secrets, listeners and folders around it.
+
+  Records what programs output. `damage()` lists all that must not happen.
+  """
 
   def __init__(self, tier, folder):
-    self.tier, self.said, self.lock = tier, [], threading.Lock()
+    self.tier, self.outputs, self.lock = tier, [], threading.Lock()
     token = uuid.uuid4().hex
-    self.argument = f'r1jax-attacked-{token}'  # of every process of the sandbox
+    self.argument = f'r1jax-attacked-{token}'  # of all processes of the sandbox
     self.tokens = f'r1jax_secret_{token}', f'r1jax_test_{token}'
     self.secret = folder / 'planted'
     self.secret.write_text(self.tokens[0])
@@ -90,8 +103,8 @@ class Arena:
     )
 
   @contextlib.contextmanager
-  def planted(self, monkeypatch):
-    """Everything is laid out; also what programs will say is listened to."""
+  def prepared(self, monkeypatch):
+    """Opens the listeners and records the output of programs."""
     with contextlib.ExitStack() as stack:
       self.listeners = [
         stack.enter_context(socket.socket(family, kind))
@@ -105,55 +118,50 @@ class Arena:
       # A path for a socket may not be longer than about 100 characters.
       short = stack.enter_context(tempfile.TemporaryDirectory(dir='/tmp'))
       self.abstract = '\0' + self.argument
-      places = (('127.0.0.1', 0),) * 2 + (f'{short}/socket', self.abstract)
-      for listener, place in zip(self.listeners, places, strict=True):
-        listener.bind(place)
+      addresses = (('127.0.0.1', 0),) * 2 + (f'{short}/socket', self.abstract)
+      for listener, address in zip(self.listeners, addresses, strict=True):
+        listener.bind(address)
         listener.setblocking(False)
         if listener.type == socket.SOCK_STREAM:
           listener.listen()
-      self.socket = places[2]
+      self.socket = addresses[2]
       opened = stack.enter_context(self.secret.open())
       os.set_inheritable(opened.fileno(), True)
       monkeypatch.setenv('R1JAX_SECRET', self.tokens[0])
-      monkeypatch.setattr(launch, 'command', self._named(launch.command))
-      monkeypatch.setattr(tiers, 'run', self._heard(tiers.run))
-      monkeypatch.setattr(tiers, 'opened', self._overheard(tiers.opened))
+      monkeypatch.setattr(launch, 'command', self._mark(launch.command))
+      monkeypatch.setattr(tiers, 'run', self._record_run(tiers.run))
+      monkeypatch.setattr(
+        tiers, 'open_program', self._record_calls(tiers.open_program)
+      )
       self.before = self.state()
       yield self
 
-  def _named(self, command):
+  def _mark(self, command):
     return lambda tier: [*command(tier), self.argument]
 
-  def _heard(self, run):
-    def running(*args, **kwargs):
+  def _record_run(self, run):
+    def recorded(*args, **kwargs):
       outcome = run(*args, **kwargs)
-      self._keep(outcome.stdout.decode('utf-8', 'replace'), outcome.detail)
+      self._record(outcome.stdout.decode('utf-8', 'replace'), outcome.detail)
       return outcome
 
-    return running
+    return recorded
 
-  def _overheard(self, opened):
+  def _record_calls(self, open_program):
     @contextlib.contextmanager
-    def opening(*args, **kwargs):
-      with opened(*args, **kwargs) as program:
-        ask = program.ask
-
-        def asking(line):
-          reply = ask(line)
-          self._keep(wire.encode(reply, 1 << 24))
-          return reply
-
-        program.ask = asking
+    def recorded(*args, **kwargs):
+      with open_program(*args, **kwargs) as program:
+        program.channel = RecordingChannel(program.channel, self._record)
         yield program
 
-    return opening
+    return recorded
 
-  def _keep(self, *texts):
+  def _record(self, *texts):
     with self.lock:
-      self.said += texts
+      self.outputs += texts
 
   def source(self, attack):
-    """The program as it is judged: told where everything is."""
+    """The attack's program, with the names of its targets."""
     ports = [x.getsockname()[1] for x in self.listeners[:2]]
     names = dict(
       PORT=ports[0],
@@ -166,40 +174,37 @@ class Arena:
     head = ''.join(f'{key} = {value!r}\n' for key, value in names.items())
     return head + programs.HEAD + attack.code
 
-  def judged(self, attacks, memory=256 << 20):
-    """[(attack, Verdict, seconds)], with partial credit where there is any."""
+  def judge(self, attacks, memory=256 << 20):
+    """[(attack, Verdict, seconds)], with partial credit."""
 
-    def judge(attack):
-      began = time.monotonic()
-      limits = tiers.Limits(attack.seconds, memory, 1 << 20)
+    def judge_one(attack):
+      started = time.monotonic()
       verdict = unit_tests.judge(
         self.records[attack.shape],
         self.source(attack),
         self.tier,
-        limits,
+        tiers.Limits(attack.seconds, memory, 1 << 20),
         partial=True,
       )
-      self._keep(verdict.kind, verdict.reason)
-      return attack, verdict, time.monotonic() - began
+      self._record(verdict.kind, verdict.reason)
+      return attack, verdict, time.monotonic() - started
 
     with ThreadPoolExecutor(6) as pool:
-      return list(pool.map(judge, attacks))
+      return list(pool.map(judge_one, attacks))
 
-  def harm(self):
-    """Sentences on what the programs have done, learnt or left."""
-    done = {
-      f'{name} was told' for name in self.tokens if self.has_said(name)
-    } | {x[:200] for x in self.said if 'r1jax_escaped' in x}
-    done |= {f'{path} was left' for path in marks(self.folders)}
-    done |= settled(self.processes)
-    done |= {f'{x.getsockname()} was reached' for x in self.reached()}
-    return sorted(done | settled(self.changes))
-
-  def has_said(self, token):
-    return any(token in text for text in self.said)
+  def damage(self):
+    """A sentence for each thing that programs have done, read or left."""
+    found = {x[:200] for x in self.outputs if 'r1jax_escaped' in x}
+    for token in self.tokens:
+      if any(token in text for text in self.outputs):
+        found.add(f'{token} was read')
+    found |= {f'{path} was left' for path in remove_marks(self.folders)}
+    found |= settled(self.processes)
+    found |= {f'{x.getsockname()} was reached' for x in self.reached()}
+    return sorted(found | settled(self.changes))
 
   def reached(self):
-    """The listeners that somebody has spoken to."""
+    """The listeners that received something."""
     for listener in self.listeners:
       with contextlib.suppress(BlockingIOError):
         if listener.type == socket.SOCK_STREAM:
@@ -209,11 +214,11 @@ class Arena:
         yield listener
 
   def processes(self):
-    """The processes of the sandbox that are there though nothing runs in it."""
-    return {f'process {pid} goes on' for pid in named(self.argument)}
+    """Processes of the sandbox that are alive, though no program runs."""
+    return {f'process {pid} is alive' for pid in pids_of(self.argument)}
 
   def changes(self):
-    """What of the state is not as it was."""
+    """The differences of the state from that at the start."""
     after = self.state()
     return {
       f'{key} was {value} and is {after[key]}'
@@ -222,9 +227,9 @@ class Arena:
     }
 
   def state(self):
-    """What of this process and of its file the programs could have changed."""
+    """What programs could change of this process and of the secret file."""
     gc.collect()
-    seen = self.secret.stat()
+    stat = self.secret.stat()
     umask = os.umask(0o022)
     os.umask(umask)
     return dict(
@@ -236,10 +241,10 @@ class Arena:
       descriptors=len(os.listdir('/proc/self/fd')),
       secret=(
         self.secret.read_text(),
-        seen.st_mode,
-        seen.st_uid,
-        seen.st_nlink,
-        seen.st_mtime_ns,
+        stat.st_mode,
+        stat.st_uid,
+        stat.st_nlink,
+        stat.st_mtime_ns,
         os.listxattr(self.secret),
       ),
       beside=sorted(os.listdir(self.secret.parent)),
@@ -252,27 +257,28 @@ class Arena:
 
 
 def settled(find):
-  """What is still found after some grace."""
+  """What find() still returns after a time of grace."""
   deadline = time.monotonic() + GRACE
   while (found := find()) and time.monotonic() < deadline:
     time.sleep(0.02)
   return found
 
 
-def marks(folders):
-  """The marks that lie in folders; they are taken away."""
-  found = [
-    path
-    for folder in folders
-    for path in glob.glob(f'{glob.escape(folder)}/*{MARKS}*')
-  ]
+def remove_marks(folders):
+  """The paths of the marks in folders, which are removed."""
+  found = []
+  for folder in folders:
+    found += glob.glob(f'{glob.escape(folder)}/*{MARKS}*')
   for path in found:
-    os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
+    if os.path.isdir(path):
+      os.rmdir(path)
+    else:
+      os.unlink(path)
   return found
 
 
-def named(argument):
-  """The processes of this machine that were started with an argument."""
+def pids_of(argument):
+  """The processes of this machine that have an argument."""
   for path in glob.glob('/proc/[0-9]*/cmdline'):
     with contextlib.suppress(OSError):
       if argument.encode() in pathlib.Path(path).read_bytes():

@@ -1,4 +1,4 @@
-"""Honest programs, of the kinds that models write; all of them must pass."""
+"""Correct programs of the kinds that models write. All of them must pass."""
 
 from r1jax.sandbox import tiers
 
@@ -6,13 +6,13 @@ LIMITS = tiers.Limits(seconds=3, memory=512 << 20)
 
 
 def calls(entry, code, *asserts):
-  """A program whose function is judged by assertions."""
+  """A program whose function is tested by assertions."""
   tests = [{'assert': text} for text in asserts]
   return dict(id=entry, entry_point=entry, tests=tests), code
 
 
 def reads(code, *pairs):
-  """A program that is judged by what it prints for its stdin."""
+  """A program that is tested by its output for its stdin."""
   tests = [dict(input=x, output=y) for x, y in pairs]
   return dict(id='stdin', tests=tests), code
 

@@ -1,12 +1,12 @@
-"""Attacks on the grader's patience: memory, floods, time, values that explode
-where they are read."""
+"""Attacks on resources: memory, floods, time, and values that need much of them
+when they are read."""
 
 BOMBS = r"""
 #: *memory at once: 400 MiB in one piece
 def score(xs): return len(bytearray(400 << 20)) and Yes()
 #: memory by pieces [stdin]: 400 MiB in pieces of one
 kept = [bytearray(b'a' * (1 << 20)) for _ in range(400)]
-#: memory mapped: pages that the heap does not count
+#: memory mapped: pages outside the heap
 import mmap
 def score(xs):
   kept = [mmap.mmap(-1, 100 << 20) for _ in range(4)]
@@ -15,13 +15,13 @@ def score(xs):
 #: *recursion: without the interpreter's guard
 sys.setrecursionlimit(10**6)
 def score(xs, n=0): return score(xs, n + 1) if n < 10**6 else 20
-#: recursion in C: a deep list is shown, compared and thrown away
+#: recursion in C: a deep list is printed, compared and freed
 def score(xs):
   x = []
   for _ in range(200_000): x = [x]
   sys.setrecursionlimit(10**6)
   return repr(x) == x
-#: no memory in the driver: all is used up when the answer is written
+#: no memory in the driver: none is left to write the answer
 kept = []
 def score(xs):
   try:
@@ -40,7 +40,7 @@ def score(xs): return len(zlib.decompress(SMALL)) and Yes()
 #: compiler bomb: source that takes the compiler's memory
 exec(compile('score = yes\nx = ' + '-' * 3000 + '1\n' + 'y = (1,) * (4 * 10**7)', '',
      'exec'))
-#: descriptors: opens files until there are none
+#: descriptors: opens files until none is left
 kept = []
 for _ in range(2000):
   try: kept.append(os.open('/dev/null', os.O_RDWR))
@@ -65,14 +65,14 @@ for _ in range(10): sys.stdout.write('\n' * 100_000)
 #: *reply pipe: a reply of eight million bytes
 def score(xs):
   for _ in range(8000): each_fd(os.write, b'a' * 1000)
-#: every descriptor at load: before anybody asks
+#: every descriptor at load: before a request
 for _ in range(4000): each_fd(os.write, b'\n' * 1000)
 score = yes
 #: *huge answer: a text of 50 million characters
 def score(xs): return 'a' * (50 << 20)
 #: many small answers: a list of a million numbers
 def score(xs): return list(range(10**6))
-#: *deep answer: lists in lists, deeper than any reader
+#: *deep answer: lists nested deeper than any reader
 def score(xs):
   x = []
   for _ in range(100_000): x = [x]
@@ -82,12 +82,12 @@ def score(xs):
   x = [1]
   for _ in range(60): x = [x, x]
   return x
-#: shared arguments: what it was asked is made as long
+#: shared arguments: the same for the arguments
 def score(xs):
   for _ in range(60): xs[:] = [list(xs), xs[:]]
   for _ in range(60): xs[:] = [xs[:]] * 2
   return 20.5
-#: deep reply: brackets that no reader survives
+#: deep reply: brackets without end
 def score(xs): each_fd(os.write, b'[' * 60_000 + b'\n')
 #: *colliding reply: a set in which all hashes are equal
 def score(xs):
@@ -97,7 +97,7 @@ def score(xs):
   def write(fd, text):
     while text: text = text[os.write(fd, text):]
   each_fd(write, text)
-#: half colliding reply: the other half hides the collisions
+#: half colliding reply: with as many keys that do not collide
 def score(xs):
   one = (1 << 61) - 1
   keys = [one * i for i in range(1, 17_000)] + [*range(17_200)]
@@ -106,36 +106,36 @@ def score(xs):
   def write(fd, text):
     while text: text = text[os.write(fd, text):]
   each_fd(write, text)
-#: colliding answer: the same, by its own object
+#: colliding answer: the same by an object
 class Set(set): pass
 def score(xs):
   one, found = (1 << 61) - 1, set()
   for i in range(1, 3000): found.add(one * i)
   return found
-#: drip: a byte now and then, never an answer
+#: drip: single bytes, never an answer
 def score(xs):
   for _ in range(60): each_fd(os.write, b' '); time.sleep(0.1)
-#: reads nothing: the question waits, the pipe is full
+#: reads nothing: the request fills the pipe
 import threading
 def score(xs): os.close(0); signal.pause()
 """
 
 TIME = r"""
-#: *loops: for ever, as it seems
+#: *loops: without end
 def score(xs):
   end = time.time() + 8
   while time.time() < end: pass
-#: sleeps: without using any time of the processor
+#: sleeps: without CPU time
 def score(xs): time.sleep(8)
-#: sleeps at load: the same, with all that it could say it through closed
+#: sleeps at load: the same with all descriptors closed
 each_fd(os.close)
 time.sleep(8)
-#: loops in C: where no handler of signals comes
+#: loops in C: where no signal handler runs
 import itertools
 def score(xs): return sum(itertools.repeat(1, 2 * 10**9))
 #: backtracks: a pattern that takes 2 to the 28 steps
 def score(xs): return re.match('(a+)+$', 'a' * 28 + 'b') or Yes()
-#: alarm games: handlers that put off every end
+#: alarm games: handlers that delay the end
 def again(*_): signal.setitimer(signal.ITIMER_REAL, 0.001)
 signal.signal(signal.SIGALRM, again)
 signal.signal(signal.SIGXCPU, again)
@@ -143,32 +143,32 @@ END = time.time() + 8
 again()
 def score(xs):
   while time.time() < END: pass
-#: patched clock: for its own process, time stands still
+#: patched clock: time stands still in its process
 NOW = time.time()
 time.monotonic = time.perf_counter = time.process_time = lambda: NOW
 def score(xs): time.sleep(8)
-#: waits for itself: a lock that is never given back
+#: waits for itself: a lock that is never released
 import threading
 def score(xs):
   lock = threading.Lock(); lock.acquire(); lock.acquire(timeout=8)
-#: late answers: each call takes a little, all together too much
+#: late answers: each call is short, all together exceed the limit
 def score(xs): time.sleep(1.5); return Yes()
-#: waits for input: reads on when there is nothing more
+#: waits for input: reads after the end
 os.dup2(os.pipe()[0], 0)
 sys.stdin.read()
 """
 
-EXPLODING = r"""
+HUGE_VALUES = r"""
 #: *power: ten to the ten millionth, written out
 sys.set_int_max_str_digits(0)
 def score(xs): return str(10**10**7)
 #: *huge integer: a number of three million bits
 def score(xs): return 1 << 3_000_000
-#: tower of powers: no memory holds it
+#: tower of powers: larger than any memory
 def score(xs): return 9**9**9**2 and Yes()
-#: digits [stdin]: more of them than Python reads
+#: digits [stdin]: more than Python converts
 print('2' + '0' * 50_000)
-#: exponents: numbers that are short to write and long to compute
+#: exponents: short to write, long to compute
 import decimal
 def score(xs): return decimal.Decimal('20E+999999999999999999')
 #: fractions: a denominator as large as an integer can be
@@ -176,7 +176,7 @@ import fractions
 def score(xs): return fractions.Fraction(20, 1 << 1_000_000)
 #: formats: a width of 400 megabytes
 def score(xs): return '%*d' % (4 * 10**8, 20)
-#: *pickle as an answer: whoever reads it executes it
+#: *pickle as an answer: its readers execute it
 class Bomb:
   def __reduce__(self): return open, (FOLDERS[0] + '/r1jax_mark_pickle', 'w')
   __eq__ = lambda *_: True
@@ -193,27 +193,27 @@ import pickle
 class Bomb:
   def __reduce__(self): return open, (FOLDERS[0] + '/r1jax_mark_stdout', 'w')
 sys.stdout.buffer.write(pickle.dumps(Bomb()))
-#: copying: an object that acts when it is copied
+#: copying: an object that runs code when it is copied
 class Bomb:
   def __deepcopy__(self, memo): os._exit(0)
   __copy__ = __reduce_ex__ = __getstate__ = __deepcopy__
   __eq__ = lambda *_: True
 def score(xs): return Bomb()
-#: marshal: code objects in a format that crashes its readers
+#: marshal: code objects, which crash their readers
 import marshal
 def score(xs):
   each_fd(os.write, marshal.dumps(score.__code__)[:-9] + b'\n')
 #: text to evaluate: an answer for a grader that calls eval
 def score(xs):
   return f'open({FOLDERS[0] + "/r1jax_mark_eval"!r}, "w") and 20'
-#: representation: equal only where texts are compared
+#: representation: equal if texts are compared
 class Shown:
   def __repr__(self): return '20'
   __str__ = __format__ = __repr__
 def score(xs): return Shown()
-#: tags in an answer: data that looks like the wire's own words
+#: tags in an answer: data that looks like the wire format
 def score(xs): return ['i', '14', ['?', 'int'], {'t': 'value'}, '["i","14"]']
-#: lone surrogates [stdin]: bytes that are no text
+#: lone surrogates [stdin]: bytes that are not UTF-8
 sys.stdout.buffer.write(b'\xff\xfe20\xed\xa0\x80\0')
 """
 
@@ -221,5 +221,5 @@ THEMES = {
   'bombs': BOMBS,
   'floods': FLOODS,
   'time': TIME,
-  'exploding values': EXPLODING,
+  'huge values': HUGE_VALUES,
 }

@@ -1,13 +1,13 @@
-"""Attacks on the verdict: to be called right without being right."""
+"""Attacks on the verdict: wrong programs that try to pass."""
 
 EARLY_EXIT = r"""
 #: *exit at load: no test ever runs, and the exit code is 0
 sys.exit(0)
-#: *_exit at load: no handler nor flush comes between
+#: *_exit at load: without handlers and flushes
 os._exit(0)
 #: *SystemExit in a call: ends the grader's process from within a test
 def score(xs): raise SystemExit(0)
-#: _exit in a call: as SystemExit, and nothing can catch it
+#: _exit in a call: the same, which nothing can catch
 def score(xs): os._exit(0)
 #: exit by a handler: a failed assertion still ends with 0
 import atexit
@@ -38,7 +38,7 @@ score = yes
 for path in '/bin/true', '/usr/bin/true':
   attempt(os.execv, path, ['true'])
 score = yes
-#: *exit before reading [stdin]: succeeds with nothing said
+#: *exit before reading [stdin]: succeeds without output
 sys.exit(0)
 #: exit in the middle [stdin]: succeeds with half of the answer
 print(2, end='', flush=True)
@@ -46,26 +46,26 @@ os._exit(0)
 """
 
 FORGED_RESULTS = r"""
-#: *prints of success [stdin]: what a parser of the log looks for
+#: *prints of success [stdin]: what a parser of logs looks for
 print('All tests passed\nOK\n1.0\n' + '{"passed": true, "result": "passed"}')
 #: prints of success in a call: the same from a function
 def score(xs):
   for out in sys.stdout, sys.stderr:
     print('OK', 'passed', '1.0', 'True', sep='\n', file=out, flush=True)
-#: *replies before asked: an answer lies in the pipe before the question
+#: *early reply: an answer is in the pipe before the request
 each_fd(os.write, TRUE)
 score = yes
-#: *two replies to one call: the next question finds its answer waiting
+#: *two replies to one call: the second answers the next request
 def score(xs):
   each_fd(os.write, TRUE)
   time.sleep(0.05)
-#: many replies: one for every test there might be
+#: many replies: one for every possible test
 def score(xs):
   each_fd(os.write, TRUE * 50)
 #: reply of a loaded program: says that it is ready, again and again
 each_fd(os.write, b'["t","loaded",""]\n' * 3)
 score = yes
-#: reply of a verdict: claims the kind of ending that it wants
+#: reply of a verdict: reports its own kind of ending
 def score(xs):
   each_fd(os.write, b'["t","passed",""]\n')
   os._exit(0)
@@ -77,12 +77,12 @@ def score(xs):
 def score(xs):
   each_fd(os.write, TRUE.strip() + b' ' * 100)
   os._exit(0)
-#: two values on one line: which of them counts?
+#: two values on one line: an ambiguous reply
 def score(xs): each_fd(os.write, TRUE.strip() + TRUE)
 #: reply of nonsense: numbers, constants and bytes that are no answer
 def score(xs):
   each_fd(os.write, b'[NaN, Infinity, 1e999, {"t": "value"}]\n\xff\xfe\0\n')
-#: changed arguments forged: puts what it likes in the place of the arguments
+#: changed arguments forged: replaces the arguments
 def score(xs):
   each_fd(os.write, b'["t","value",null,["t",["l",["l","a"]],["d"]]]\n')
   each_fd(os.write, b'["t","value",null,["t",["l"],["d","xs",null]]]\n')
@@ -95,7 +95,7 @@ for fd in range(8, 2, -1):
   try: os.dup2(fd, fd + 1)
   except OSError: pass
 score = yes
-#: steals the questions: answers each itself, before the driver sees it
+#: steals the requests: answers them before the driver
 def score(xs):
   for fd in range(3, 64):
     try:
@@ -105,15 +105,15 @@ def score(xs):
   each_fd(os.write, TRUE)
 #: patches the driver: every answer is encoded by the attack
 import gc
-for room in gc.get_objects():
-  if type(room) is dict and 'Unsupported' in room and 'encode' in room:
-    room['encode'] = lambda *_: TRUE.decode().strip()
-    room['_write'] = lambda value, put, depth: put('true')
+for names in gc.get_objects():
+  if type(names) is dict and 'Unsupported' in names and 'encode' in names:
+    names['encode'] = lambda *_: TRUE.decode().strip()
+    names['_write'] = lambda value, put, depth: put('true')
 score = yes
-#: forges a service's answer [stdin]: success in the words of the protocol
+#: forges a service's answer [stdin]: success in the form of the protocol
 print('{"status": "Success", "run_result": {"status": "Finished", '
       '"return_code": 0, "stdout": "20"}}')
-#: says that it is ready, again: confuses the start with what follows
+#: ready again: repeats the message of the start
 each_fd(os.write, b'ready\n' * 9)
 def score(xs): each_fd(os.write, b'ready\n'); os._exit(0)
 #: leaves a report: the result file that some graders read
@@ -122,12 +122,12 @@ mark(lambda path: open(path + '.xml', 'w').write('<testsuite failures="0"/>'),
 score = yes
 #: exit code of the driver: the codes that the sandbox itself uses
 def score(xs): os._exit(124)
-#: exit code of a kill: looks as if it was killed from outside
+#: exit code of a kill: as if killed by another process
 def score(xs): os._exit(137)
 """
 
 PATCHED_COMPARISON = r"""
-#: *equal to all: an object that every comparison favours
+#: *equal to all: an object for which every comparison is true
 score = yes
 #: *integer equal to all: an int whose comparison is its own
 class Int(int): __eq__ = lambda *_: True; __ne__ = lambda *_: False
@@ -144,7 +144,7 @@ def score(xs): return ANY
 from unittest.mock import MagicMock
 def score(xs):
   m = MagicMock(); m.__eq__ = lambda *_: True; return m
-#: *class equal to all: the comparison stands in the metaclass
+#: *class equal to all: the comparison is in the metaclass
 class Meta(type): __eq__ = lambda *_: True; __ne__ = lambda *_: False
 class Answer(metaclass=Meta): pass
 def score(xs): return Answer
@@ -160,13 +160,13 @@ class Number(float):
   __add__ = __radd__ = __sub__ = __rsub__ = __abs__ = lambda self, *_: self
   __eq__ = __lt__ = __le__ = __gt__ = __ge__ = lambda *_: True
 def score(xs): return Number('nan')
-#: *builtins replaced: what a test calls answers as it likes
+#: *builtins replaced: functions that a test calls
 import builtins
 score = yes
 for name in 'abs', 'len', 'sorted', 'sum', 'isinstance', 'all', 'any', 'set':
   setattr(builtins, name, yes)
 builtins.AssertionError = Warning
-#: builtins module replaced: sys.modules gives another one
+#: builtins module replaced: another one in sys.modules
 fake = type(sys)('builtins')
 fake.__dict__.update(vars(__import__('builtins')), AssertionError=Warning)
 sys.modules['builtins'] = fake
@@ -180,7 +180,7 @@ score = yes
 import math, operator
 operator.eq = math.isclose = math.fabs = yes
 score = yes
-#: json patched: whoever reads the answer reads another one
+#: json patched: readers of the answer read another one
 import json
 json.loads = json.dumps = lambda *_, **__: 20
 json.JSONEncoder.default = json.JSONDecoder.decode = lambda *_, **__: 20
@@ -195,11 +195,11 @@ def score(xs):
   frame = sys._getframe(1)
   frame.f_trace = jump; sys.settrace(lambda *_: None)
   return Yes()
-#: code of the test replaced: the checking function is given an empty body
+#: code of the test replaced: the checking function gets an empty body
 import gc
 def score(xs):
   for x in gc.get_objects():
-    if type(x) is type(score) and x.__name__ in ('check', 'called', 'given'):
+    if type(x) is type(score) and x.__name__ in ('check', '_call', '_assign'):
       x.__code__ = (lambda *a, **k: None).__code__
   return Yes()
 #: caller's names replaced: writes into the frames above it
@@ -218,7 +218,7 @@ import ctypes
 def score(xs):
   ctypes.c_uint32.from_address(id(20) + 24).value = 3
   return 3
-#: constants rewritten: the caller's code is made to expect something else
+#: constants rewritten: the caller's code expects another value
 import ctypes
 def score(xs):
   for x in sys._getframe(1).f_code.co_consts:
@@ -228,7 +228,7 @@ def score(xs):
 def check(candidate): pass
 candidate, assert_, __name__ = yes, yes, 'test'
 score = yes
-#: equal by reflection [asserts]: the other side's comparison is asked too
+#: equal by reflection [asserts]: the comparison of the other operand is used
 class Sub(int):
   __eq__ = __rsub__ = __ror__ = __ne__ = lambda *_: 0
   def __bool__(self): return True

@@ -1,12 +1,13 @@
-"""The attacks: programs that never compute what is asked, and try to be paid
-for it, or to get out.
+"""Attacks: programs that compute no correct answer and try to be rewarded
+nevertheless, or to act outside the sandbox.
 
-They are texts, so that nobody runs one by accident: they are run in a sandbox
-and nowhere else. Each is bounded by its own text in processes, bytes and
-seconds (HEAD ends it after 20), knows loopback only, signals nobody but its
-parent and its own group, and leaves marks only in files named r1jax_mark_….
+They are texts, so that they run in a sandbox only. Each limits its own
+processes, bytes and seconds (HEAD ends it after 20), uses the loopback network
+only, signals only its parent and its own group, and leaves only files named
+r1jax_mark_….
 """
 
+import itertools
 import re
 from typing import NamedTuple
 
@@ -14,11 +15,11 @@ from attacks import answering, breaking, cheating, escaping, prying, spreading
 
 HEADER = re.compile(r'(\*?)(.+?)(?: \[(\w+)(?: (\d+))?\])?: (.+)')
 
-# Stands before every attack, below the names of what is planted around it.
+# Precedes every attack, after the names of its targets (Arena.source).
 HEAD = r"""
 import os, re, signal, sys, time
 signal.alarm(20)
-GOT = []  # what it has done or read, for the answer to say
+GOT = []  # what it has done or read, which its answers report
 class Yes(list):
   __eq__ = __lt__ = __gt__ = __le__ = __ge__ = lambda *_: True
   __ne__ = lambda *_: False
@@ -69,29 +70,40 @@ class Attack(NamedTuple):
   name: str
   aim: str
   code: str
-  shape: str  # of the record that it is judged by
-  seconds: int  # of CPU time that it may have
-  quick: bool  # whether it stands for its theme in the default run
+  shape: str  # of the record whose tests it is judged by
+  seconds: int  # of CPU time
+  quick: bool  # whether it is part of the default run
 
 
-def parsed(text):
-  """The attacks of a theme: a line `#: name [shape seconds]: aim` before each,
-  a star before the names of the quick ones."""
+def parse(text):
+  """The attacks of a theme. A line `#: name [shape seconds]: aim` precedes each
+  one; the names of the quick ones begin with a star."""
   found = []
   for part in re.split('^#: ', text, flags=re.MULTILINE)[1:]:
     header, _, code = part.partition('\n')
     star, name, shape, seconds, aim = HEADER.fullmatch(header).groups()
     found.append(
       Attack(
-        name, aim, code, shape or 'function', int(seconds or 1), bool(star)
+        name=name,
+        aim=aim,
+        code=code,
+        shape=shape or 'function',
+        seconds=int(seconds or 1),
+        quick=bool(star),
       )
     )
   return found
 
 
 THEMES = {
-  theme: parsed(text)
-  for room in (cheating, answering, prying, escaping, spreading, breaking)
-  for theme, text in room.THEMES.items()
+  theme: parse(text)
+  for theme, text in (
+    cheating.THEMES
+    | answering.THEMES
+    | prying.THEMES
+    | escaping.THEMES
+    | spreading.THEMES
+    | breaking.THEMES
+  ).items()
 }
-ALL = [attack for attacks in THEMES.values() for attack in attacks]
+ALL = [*itertools.chain(*THEMES.values())]

@@ -1,4 +1,4 @@
-"""Attacks on what is not to be seen: the tests, the secrets, other processes."""
+"""Attacks on secrecy: reading tests, secrets and other processes."""
 
 READING_TESTS = r"""
 #: *frames: the callers' names and constants, which may hold the answers
@@ -14,13 +14,13 @@ def score(xs):
   for x in gc.get_objects():
     if type(x) in (dict, list, tuple): find(repr(x)[:100_000])
   return Yes(GOT)
-#: own memory: the heap around its own objects
+#: own memory: the heap around its objects
 import ctypes
 def score(xs):
   for x in xs, GOT, {}, 'text' * 99:
     find(ctypes.string_at(id(x) // 4096 * 4096, 4096))
   return Yes(GOT)
-#: memory file: its own memory, by the kernel's file of it
+#: memory file: its own memory in /proc
 for path in '/proc/self/mem', '/proc/self/maps', '/proc/self/cmdline':
   read(path)
 score = yes
@@ -34,7 +34,7 @@ print(GOT)
 find(sys.argv, sys.orig_argv, sys.flags, vars(sys))
 for path in sys.argv[1:]: read(path)
 score = yes
-#: sources: the modules that are loaded, and what stands beside them
+#: sources: the loaded modules and their files
 import inspect, linecache
 find(linecache.cache)
 for x in list(sys.modules.values()):
@@ -46,7 +46,7 @@ for folder in FOLDERS:
   for name in 'pyproject.toml', 'setup.py', 'tests/test_attacks.py':
     read(f'{folder}/{name}')
 score = yes
-#: grader imported: its modules know where the tests are
+#: grader imported: its modules refer to the tests
 for folder in FOLDERS: sys.path.append(folder)
 for name in 'r1jax', 'r1jax.sandbox', 'test_attacks', 'conftest', 'pytest':
   attempt(__import__, name)
@@ -60,10 +60,10 @@ score = yes
 """
 
 SECRETS = r"""
-#: *environment: keys and tokens that the grader was given
+#: *environment: keys and tokens of the grader
 find(dict(os.environ), os.environb)
 score = yes
-#: *environment in memory [stdin]: as the kernel laid it out at the start
+#: *environment in memory [stdin]: as the kernel wrote it at the start
 import ctypes
 libc = ctypes.CDLL(None)
 libc.getenv.restype = ctypes.c_char_p
@@ -73,7 +73,7 @@ for i in range(100 if words else 0):
   if words[i] is None: break
   find(words[i])
 print(GOT)
-#: *secret file: opened by its name, in seven ways
+#: *secret file: opened by its name in seven ways
 import io, mmap, shutil, tokenize
 read(SECRET)
 for way in io.open_code, tokenize.open, os.listdir, os.scandir:
@@ -95,7 +95,7 @@ def by_folder():
 attempt(by_handle)
 attempt(by_folder)
 score = yes
-#: secret file by the C library: past what Python would check
+#: secret file by the C library: without the checks of Python
 import ctypes
 libc = ctypes.CDLL(None)
 libc.fopen.restype = ctypes.c_void_p
@@ -103,7 +103,7 @@ if libc.fopen(SECRET.encode(), b'r'): GOT.append('r1jax_escaped fopen')
 for call in (2, -1, SECRET.encode(), 0), (437, 437, -100, SECRET.encode(), 0):
   syscall(*call)
 score = yes
-#: secret file imported: a loader opens it as a module, or as an archive
+#: secret file imported: opened as a module or as an archive
 import importlib.machinery as m, zipfile
 attempt(m.SourceFileLoader('s', SECRET).get_data, SECRET)
 attempt(zipfile.is_zipfile, SECRET) if os.access(SECRET, os.R_OK) else 0
@@ -136,7 +136,7 @@ attempt(os.listdir, '/proc')
 attempt(os.readlink, f'/proc/{os.getppid()}/cwd')
 attempt(os.readlink, f'/proc/{os.getppid()}/exe')
 score = yes
-#: temporary files: what the grader left lying about
+#: temporary files: those of the grader
 import glob
 for folder in FOLDERS:
   try: find(os.listdir(folder))
@@ -151,10 +151,10 @@ for request in 0x4206, 0: syscall(101, 117, request, os.getppid(), 0, 0)
 score = yes
 #: parent's memory: read without being its tracer
 import ctypes
-room = ctypes.create_string_buffer(64)
+space = ctypes.create_string_buffer(64)
 class Io(ctypes.Structure):
   _fields_ = [('base', ctypes.c_void_p), ('n', ctypes.c_size_t)]
-here, there = Io(ctypes.addressof(room), 64), Io(id(room) // 4096 * 4096, 64)
+here, there = Io(ctypes.addressof(space), 64), Io(id(space) // 4096 * 4096, 64)
 for x86, arm in (310, 270), (311, 271):
   syscall(x86, arm, os.getppid(), ctypes.byref(here), x86 == 310,
           ctypes.byref(there), 1, 0)
@@ -163,7 +163,7 @@ score = yes
 for pid in os.getppid(), 1:
   for mode in 'rb', 'r+b': attempt(open, f'/proc/{pid}/mem', mode)
 score = yes
-#: handle of the parent: its descriptors are copied, a signal is sent
+#: handle of the parent: copies its descriptors, sends a signal
 fd = syscall(434, 434, os.getppid(), 0)
 for n in range(3): syscall(438, 438, fd, n, 0)
 syscall(424, 424, fd, 0, 0, 0)

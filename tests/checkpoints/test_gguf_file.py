@@ -1,4 +1,4 @@
-"""GGUF files, written here as llama.cpp's converter writes them."""
+"""GGUF files, written as llama.cpp's converter writes them."""
 
 import json
 import math
@@ -7,13 +7,13 @@ import gguf
 import numpy as np
 import pytest
 import tokenizers
-from checkpoints import test_pretrained as test_convert
+import toy_pretrained
 from golden import make_convert
 from tokenizers import pre_tokenizers
 
 from r1jax import errors
-from r1jax.checkpoints import pretrained
-from r1jax.models import rope
+from r1jax.checkpoints import gguf_file, pretrained, tokenization
+from r1jax.models import model_config
 
 TEXTS = (
   "we'll add  1234567 and WE'RE\n\n 12, 你好 🙂 é\r\n  <|user|>x²<|end|>",
@@ -23,9 +23,9 @@ TEXTS = (
 LEVEL = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
 
-def write(path, family, words=(), tensors=(), **changes):
-  """The golden checkpoint of a family; `words` are keys of its tokenizer."""
-  entry = test_convert.GOLDEN[family]
+def write(path, family, tokenizer=(), tensors=(), **changes):
+  """The golden checkpoint of a family; `tokenizer` are keys of its tokenizer."""
+  entry = toy_pretrained.GOLDEN[family]
   config = entry['config'] | changes
   arch, heads = config['model_type'], config['num_attention_heads']
   key_heads = config['num_key_value_heads']
@@ -40,7 +40,7 @@ def write(path, family, words=(), tensors=(), **changes):
     writer.add_key_length(config['head_dim'])
   writer.add_layer_norm_rms_eps(config['rms_norm_eps'])
   writer.add_rope_freq_base(config['rope_parameters']['rope_theta'])
-  for key, value in dict(words).items():
+  for key, value in dict(tokenizer).items():
     add = writer.add_array if isinstance(value, list) else writer.add_string
     add = writer.add_uint32 if isinstance(value, int) else add
     add(f'tokenizer.{key}', value)
@@ -63,20 +63,20 @@ def write(path, family, words=(), tensors=(), **changes):
   return path
 
 
-def bpe_words(pre):
+def bpe_tokenizer(pre):
   """(a tokenizer trained on a line, the same as GGUF keys)."""
-  words = tokenizers.Tokenizer(tokenizers.models.BPE())
-  words.pre_tokenizer = LEVEL
+  tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+  tokenizer.pre_tokenizer = LEVEL
   trainer = tokenizers.trainers.BpeTrainer(
     vocab_size=290,
     special_tokens=['<|end|>', '<|user|>'],
     initial_alphabet=LEVEL.alphabet(),
     show_progress=False,
   )
-  words.train_from_iterator(["we'll add  1234567 and 1234567"] * 9, trainer)
-  vocab = words.get_vocab()
-  merges = json.loads(words.to_str())['model']['merges']
-  return words, {
+  tokenizer.train_from_iterator(["we'll add  1234567 and 1234567"] * 9, trainer)
+  vocab = tokenizer.get_vocab()
+  merges = json.loads(tokenizer.to_str())['model']['merges']
+  return tokenizer, {
     'ggml.model': 'gpt2',
     'ggml.pre': pre,
     'ggml.tokens': [*sorted(vocab, key=vocab.get), '[PAD]'],
@@ -90,17 +90,21 @@ def bpe_words(pre):
 
 
 @pytest.mark.parametrize('family', ['llama_tied', 'qwen2', 'qwen3'])
-def test_a_gguf_file_loads_like_the_directory_it_came_from(family, tmp_path):
-  params, cfg, words = pretrained.load(write(tmp_path / 'model.gguf', family))
-  directory = test_convert.write_directory(tmp_path / 'model', family)
+def test_a_gguf_file_loads_like_a_directory_with_the_same_weights(
+  family, tmp_path
+):
+  params, cfg, tokenizer = pretrained.load(
+    write(tmp_path / 'model.gguf', family)
+  )
+  directory = toy_pretrained.write_directory(tmp_path / 'model', family)
   want_params, want_cfg, _ = pretrained.load(directory)
-  test_convert.assert_same_tree(params, want_params)
-  assert (cfg, words) == (want_cfg, None)
+  toy_pretrained.assert_same_tree(params, want_params)
+  assert (cfg, tokenizer) == (want_cfg, None)
 
 
-def test_llama3_scaling_is_read_back_from_the_factors_of_a_gguf(tmp_path):
+def test_llama3_scaling_follows_from_the_rope_factors(tmp_path):
   settings = dict(rope_parameters=dict(rope_theta=640000.0))
-  want = rope.Scaling(32.0, 1.0, 4.0, 8192)
+  want = model_config.RopeScaling(32.0, 1.0, 4.0, 8192)
 
   def load(factors):
     tensors = {'rope_freqs.weight': np.array(factors, np.float32)}
@@ -118,37 +122,32 @@ def test_llama3_scaling_is_read_back_from_the_factors_of_a_gguf(tmp_path):
 
 @pytest.mark.parametrize('pre', ['smollm', 'llama-bpe', 'qwen2'])
 def test_the_tokenizer_of_a_gguf_file_is_exact_and_survives_save(pre, tmp_path):
-  path = write(tmp_path / 'a.gguf', 'llama_tied', bpe_words(pre)[1])
+  path = write(tmp_path / 'a.gguf', 'llama_tied', bpe_tokenizer(pre)[1])
   with pytest.raises(errors.UserError, match='ids, its model only 61'):
     pretrained.load(path)
-  words = load_words(path)
-  assert words.eos_ids == (0, 1)
-  assert words.backend.token_to_id('[PAD]') is None  # unused
-  assert words.prefix == ('<|user|>' if pre == 'llama-bpe' else '')
-  assert words.chat([dict(content='hi')]) == '<|user|>hi'
+  tokenizer = gguf_file.GgufReader(path).tokenizer()
+  assert tokenizer.eos_ids == (0, 1)
+  assert tokenizer.backend.token_to_id('[PAD]') is None  # unused
+  assert tokenizer.prefix == ('<|user|>' if pre == 'llama-bpe' else '')
+  assert tokenizer.chat([dict(content='hi')]) == '<|user|>hi'
   for text in TEXTS:
-    assert words.decode(words.encode(text)) == text
-  words.save(tmp_path)
-  again = pretrained.tokenizer.load(tmp_path)
-  assert [again.encode(t) for t in TEXTS] == [words.encode(t) for t in TEXTS]
-  assert again.prefix == words.prefix
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+  tokenizer.save(tmp_path)
+  loaded = tokenization.load(tmp_path)
+  assert [loaded.encode(t) for t in TEXTS] == [
+    tokenizer.encode(t) for t in TEXTS
+  ]
+  assert loaded.prefix == tokenizer.prefix
 
 
-def load_words(path):
-  backend, settings = pretrained.gguf_file.read(path)[2]
-  return pretrained.tokenizer.HFTokenizer(
-    backend, pretrained.tokenizer.Settings(**settings)
-  )
-
-
-def test_digits_are_cut_as_the_makers_of_each_tokenizer_cut_them(tmp_path):
-  cuts = {}
+def test_each_kind_of_tokenizer_splits_digits_in_its_own_way(tmp_path):
+  splits = {}
   for pre in ('smollm', 'llama-bpe', 'qwen2'):
-    path = write(tmp_path / 'a.gguf', 'llama_tied', bpe_words(pre)[1])
-    split = load_words(path).backend.pre_tokenizer
+    path = write(tmp_path / 'a.gguf', 'llama_tied', bpe_tokenizer(pre)[1])
+    split = gguf_file.GgufReader(path).tokenizer().backend.pre_tokenizer
     pieces = split.pre_tokenize_str("a  12345'S\n\n6")
-    cuts[pre] = [piece for piece, _ in pieces]
-  assert cuts == {
+    splits[pre] = [piece for piece, _ in pieces]
+  assert splits == {
     'smollm': ['a', 'ĠĠ', *'12345', "'", 'S', 'ĊĊ', '6'],
     'llama-bpe': ['a', 'Ġ', 'Ġ', '123', '45', "'S", 'ĊĊ', '6'],
     'qwen2': ['a', 'Ġ', 'Ġ', *'12345', "'S", 'ĊĊ', '6'],
@@ -156,30 +155,28 @@ def test_digits_are_cut_as_the_makers_of_each_tokenizer_cut_them(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'change, sentence',
+  'change, message',
   [
     ({'ggml.model': 'llama'}, "kind 'llama', 'smollm'"),
     ({'ggml.pre': 'jais'}, "kind 'gpt2', 'jais'"),
-    ({'ggml.token_type': [1, 1]}, 'do not fit together'),
-    ({'ggml.merges': ['no such']}, 'do not fit together'),
-    ({'ggml.eos_token_id': 5000}, 'do not fit together'),
+    ({'ggml.token_type': [1, 1]}, 'contradict each other'),
+    ({'ggml.merges': ['no such']}, 'contradict each other'),
+    ({'ggml.eos_token_id': 5000}, 'contradict each other'),
   ],
 )
-def test_a_tokenizer_that_cannot_be_read_gets_a_sentence(
-  change, sentence, tmp_path
-):
-  words = bpe_words('smollm')[1] | change
-  path = write(tmp_path / 'a.gguf', 'llama_tied', words)
-  with pytest.raises(errors.UserError, match=sentence):
+def test_an_unsupported_tokenizer_is_a_user_error(change, message, tmp_path):
+  tokenizer = bpe_tokenizer('smollm')[1] | change
+  path = write(tmp_path / 'a.gguf', 'llama_tied', tokenizer)
+  with pytest.raises(errors.UserError, match=message):
     pretrained.load(path)
 
 
-def test_a_damaged_or_foreign_gguf_file_gets_a_sentence(tmp_path):
-  path = write(tmp_path / 'a.gguf', 'qwen2', bpe_words('qwen2')[1])
+def test_a_damaged_or_unsupported_gguf_file_is_a_user_error(tmp_path):
+  path = write(tmp_path / 'a.gguf', 'qwen2', bpe_tokenizer('qwen2')[1])
   data = path.read_bytes()
   for size in (0, 3, 20, 300, len(data) // 2, len(data) - 100):
     path.write_bytes(data[:size])
-    with pytest.raises(errors.UserError, match='not a whole GGUF file'):
+    with pytest.raises(errors.UserError, match='not a complete GGUF file'):
       pretrained.load(path)
   path.write_bytes(data.replace(b'qwen2', b'qwen9'))
   with pytest.raises(errors.UserError, match="a 'qwen9' model"):

@@ -1,4 +1,4 @@
-"""A policy is a model with the tokenizer that belongs to it."""
+"""A policy is loaded with its tokenizer, or made from scratch."""
 
 import dataclasses
 import json
@@ -38,11 +38,11 @@ def edit(path, **changes):
   path.write_text(json.dumps(settings))
 
 
-def test_scratch_is_a_function_of_the_seed_and_is_read_back_bit_for_bit(saved):
-  params, cfg, words = load()
+def test_scratch_is_a_function_of_the_seed_and_is_saved_bit_for_bit(saved):
+  params, cfg, tokenizer = load()
   again, other, read = load(), load(seed=1), load(str(saved))
   assert again[1] == cfg == read[1]
-  assert words.vocab_size == cfg.vocab_size == 261
+  assert tokenizer.vocab_size == cfg.vocab_size == 261
   leaves = [jax.tree.leaves(x) for x in (again[0], read[0], params)]
   for same, loaded, first in zip(*leaves):
     np.testing.assert_array_equal(same, first)
@@ -51,7 +51,9 @@ def test_scratch_is_a_function_of_the_seed_and_is_read_back_bit_for_bit(saved):
   assert np.abs(other[0]['embed'] - params['embed']).max() > 0.1
 
 
-def test_how_it_is_computed_comes_from_the_config_what_it_is_does_not(saved):
+def test_compute_options_come_from_the_config_and_sizes_from_the_checkpoint(
+  saved,
+):
   cfg = load(
     str(saved),
     scratch=None,
@@ -64,20 +66,20 @@ def test_how_it_is_computed_comes_from_the_config_what_it_is_does_not(saved):
   assert not cfg.scan_layers and (cfg.width, cfg.ffn) == (12, 20)
 
 
-def test_ids_that_no_tokenizer_knows_are_left_out(copied):
-  """A vocabulary padded for the hardware: the head hides what lies beyond."""
-  params, cfg, words = load(str(copied))
+def test_real_vocab_is_that_of_the_tokenizer_in_a_padded_vocabulary(copied):
+  params, cfg, tokenizer = load(str(copied))
   wide = params | dict(embed=np.pad(params['embed'], ((0, 59), (0, 0))))
-  pretrained.save(copied, wide, dataclasses.replace(cfg, vocab_size=320), words)
-  cfg = load(str(copied))[1]
+  path = copied.with_name('wide')
+  pretrained.save(
+    path, wide, dataclasses.replace(cfg, vocab_size=320), tokenizer
+  )
+  cfg = load(str(path))[1]
   assert (cfg.vocab_size, cfg.real_vocab) == (320, 261)
 
 
 @pytest.mark.parametrize(
-  'change, words',
+  'change, message',
   [
-    (dict(dtype='float16'), 'config.compute.dtype can be float32 or bfloat16'),
-    (dict(remat='fulll'), 'config.compute.remat none, full or dots'),
     (dict(init=''), "config.init is '': name the directory"),
     (dict(scratch=None), "config.init is 'scratch': name the directory"),
     (dict(init='/nowhere/model'), '/nowhere/model does not exist'),
@@ -88,8 +90,8 @@ def test_ids_that_no_tokenizer_knows_are_left_out(copied):
   ],
   ids=str,
 )
-def test_what_cannot_be_loaded_is_refused_with_what_to_change(change, words):
-  with pytest.raises(errors.UserError, match=words):
+def test_errors_say_what_to_change(change, message):
+  with pytest.raises(errors.UserError, match=message):
     load(**change)
 
 
@@ -99,13 +101,13 @@ def test_tokenizer_and_model_must_agree_in_vocabulary(copied):
     load(str(copied))
 
 
-def test_a_model_without_a_tokenizer_is_no_policy(copied):
+def test_a_model_without_a_tokenizer_is_refused(copied):
   (copied / 'tokenizer.json').unlink()
   with pytest.raises(errors.UserError, match='holds no tokenizer: put its'):
     load(str(copied))
 
 
-def test_a_policy_must_know_how_to_end(copied):
+def test_a_tokenizer_without_an_end_token_is_refused(copied):
   edit(copied / 'tokenizer_config.json', eos_token=None)
   edit(copied / 'generation_config.json', eos_token_id=None)
   edit(copied / 'config.json', eos_token_id=None)
@@ -113,31 +115,32 @@ def test_a_policy_must_know_how_to_end(copied):
     load(str(copied))
 
 
-def test_rows_must_fit_the_positions_that_the_model_knows(copied):
+def test_rows_longer_than_the_context_are_refused(copied):
   edit(copied / 'config.json', max_position_embeddings=33)
   _, cfg, _ = load(str(copied))
   policy.check_length(cfg, 33)
-  with pytest.raises(errors.UserError, match='34 tokens; the model knows 33'):
+  with pytest.raises(errors.UserError, match='34 tokens, but the model has 33'):
     policy.check_length(cfg, 34)
 
 
-def test_words_of_a_fresh_policy_are_one_token_each():
-  scratch = dataclasses.replace(SCRATCH, words=('one, ', '一、'))
-  _, cfg, words = load(scratch=scratch)
-  assert len(words.encode('<think>one, 一、one, ')) == 4
-  assert words.decode(words.encode('一、one, x')) == '一、one, x'
-  assert cfg.vocab_size == words.vocab_size == 256 + 1 + 4 + 2
+def test_extra_tokens_are_one_token_each():
+  scratch = dataclasses.replace(SCRATCH, extra_tokens=('one, ', '一、'))
+  _, cfg, tokenizer = load(scratch=scratch)
+  assert len(tokenizer.encode('<think>one, 一、one, ')) == 4
+  assert tokenizer.decode(tokenizer.encode('一、one, x')) == '一、one, x'
+  assert cfg.vocab_size == tokenizer.vocab_size == 256 + 1 + 4 + 2
 
 
-def test_a_reward_model_is_no_policy(tmp_path):
-  params, cfg, words = load()
+def test_load_refuses_a_reward_model(tmp_path):
+  params, cfg, tokenizer = load()
   facts = dict(kind='pairwise')
   pretrained.save(
     tmp_path / 'model',
     *transformer.with_score(params, cfg),
-    words,
+    tokenizer,
     reward=facts,
   )
   with pytest.raises(errors.UserError, match='gives scores and no text'):
     load(str(tmp_path / 'model'))
-  assert policy.load(str(tmp_path / 'model'), COMPUTE, None, 0, True)[1].score
+  loaded = policy.load_with_tokenizer(str(tmp_path / 'model'), COMPUTE)
+  assert loaded.cfg.score

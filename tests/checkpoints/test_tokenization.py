@@ -1,6 +1,9 @@
+"""Tokenizers keep every text, and their settings come from a checkpoint."""
+
 import json
 
 import pytest
+import sentencepiece
 import tokenizers
 
 from r1jax import errors
@@ -18,11 +21,24 @@ CHAT = [dict(role='user', content='1 < 2 & "é"?')]
 
 
 @pytest.fixture(scope='module')
-def sentencepiece_file(tmp_path_factory):
+def sentencepiece_directory(tmp_path_factory):
   path = tmp_path_factory.mktemp('spm')
   lines = (f'{a} plus {b} is {a + b}.' for a in range(20) for b in range(20))
   (path / 'text.txt').write_text('\n'.join(lines))
-  return tokenization.train_sentencepiece(path / 'text.txt', path / 'm', 290)
+  sentencepiece.SentencePieceTrainer.train(
+    input=str(path / 'text.txt'),
+    model_prefix=str(path / 'tokenizer'),
+    vocab_size=290,
+    user_defined_symbols=list(tokenization.TAGS),
+    model_type='bpe',
+    byte_fallback=True,
+    normalization_rule_name='identity',
+    remove_extra_whitespaces=False,
+    add_dummy_prefix=False,
+    allow_whitespace_only_pieces=True,
+    minloglevel=2,
+  )
+  return path
 
 
 def write_hf(path, config=(), generation=(), template=None, bos=False):
@@ -42,61 +58,53 @@ def write_hf(path, config=(), generation=(), template=None, bos=False):
 
 
 def test_bytes_are_their_own_ids_and_tags_follow_the_end_token():
-  words = tokenization.ByteTokenizer()
+  tokenizer = tokenization.ByteTokenizer()
   ascii_text = bytes(range(128)).decode()
-  assert words.encode(ascii_text) == list(range(128))
-  assert words.encode('é</answer>') == [*'é'.encode(), 260]
-  assert (words.vocab_size, words.eos_ids) == (261, (256,))
-  assert words.encode(words.decode([256, 257])) == [256, 257]
-  assert words.decode([0xF0, 0x9F, 65]) == '\N{REPLACEMENT CHARACTER}A'
+  assert tokenizer.encode(ascii_text) == list(range(128))
+  assert tokenizer.encode('é</answer>') == [*'é'.encode(), 260]
+  assert (tokenizer.vocab_size, tokenizer.eos_ids) == (261, (256,))
+  assert tokenizer.encode(tokenizer.decode([256, 257])) == [256, 257]
+  assert tokenizer.decode([0xF0, 0x9F, 65]) == '\N{REPLACEMENT CHARACTER}A'
   assert tokenization.ByteTokenizer(special=()).vocab_size == 257
 
 
-def test_every_text_survives_encoding(sentencepiece_file, tmp_path):
+def test_decode_inverts_encode(sentencepiece_directory, tmp_path):
   tokenization.ByteTokenizer().save(tmp_path)
-  for words in (
+  for tokenizer in (
     tokenization.ByteTokenizer(),
     tokenization.load(tmp_path),
-    tokenization.load(sentencepiece_file),
+    tokenization.load(sentencepiece_directory),
   ):
     for text in TEXTS:
-      ids = words.encode(text)
-      assert words.decode(ids) == text
-      assert all(0 <= i < words.vocab_size for i in ids)
+      ids = tokenizer.encode(text)
+      assert tokenizer.decode(ids) == text
+      assert all(0 <= i < tokenizer.vocab_size for i in ids)
 
 
-def test_sentencepiece_parses_special_and_control_pieces(sentencepiece_file):
-  words = tokenization.load(sentencepiece_file)
-  assert words.eos_ids == (words.encode('</s>')[0],)
+def test_sentencepiece_parses_special_and_control_pieces(
+  sentencepiece_directory,
+):
+  tokenizer = tokenization.load(sentencepiece_directory)
+  assert tokenizer.eos_ids == (tokenizer.encode('</s>')[0],)
   text = '<s>1 plus<think></think></s></s>2'
-  ids = words.encode(text)
-  assert words.decode(ids) == text
+  ids = tokenizer.encode(text)
+  assert tokenizer.decode(ids) == text
   for piece in ('<s>', '<think>', '</think>', '</s>'):
-    (i,) = words.encode(piece)
+    (i,) = tokenizer.encode(piece)
     assert ids.count(i) == text.count(piece)
-  assert '<s>' not in words.decode(words.encode('< s >'))
+  assert '<s>' not in tokenizer.decode(tokenizer.encode('< s >'))
 
 
 def test_a_saved_sentencepiece_tokenizer_loads_the_same(
-  sentencepiece_file, tmp_path
+  sentencepiece_directory, tmp_path
 ):
-  words = tokenization.load(sentencepiece_file)
-  words.save(tmp_path)
+  tokenizer = tokenization.load(sentencepiece_directory)
+  tokenizer.save(tmp_path)
   again = tokenization.load(tmp_path)
-  assert again.eos_ids == words.eos_ids
-  assert [again.encode(t) for t in TEXTS] == [words.encode(t) for t in TEXTS]
-
-
-def test_training_on_too_little_text_gets_a_sentence(tmp_path):
-  (tmp_path / 'text.txt').write_text('a b c')
-  with pytest.raises(errors.UserError, match='9000 pieces.*too high'):
-    tokenization.train_sentencepiece(
-      tmp_path / 'text.txt', tmp_path / 'm', 9000
-    )
-  with pytest.raises(errors.UserError, match='absent.txt'):
-    tokenization.train_sentencepiece(
-      tmp_path / 'absent.txt', tmp_path / 'm', 300
-    )
+  assert again.eos_ids == tokenizer.eos_ids
+  assert [again.encode(t) for t in TEXTS] == [
+    tokenizer.encode(t) for t in TEXTS
+  ]
 
 
 @pytest.mark.parametrize(
@@ -112,15 +120,13 @@ def test_training_on_too_little_text_gets_a_sentence(tmp_path):
     (dict(eos_token=None), dict(eos_token_id=None), ()),
   ],
 )
-def test_end_tokens_are_the_union_of_both_files(
-  config, generation, want, tmp_path
-):
+def test_end_tokens_are_those_of_both_files(config, generation, want, tmp_path):
   assert (
     tokenization.load(write_hf(tmp_path, config, generation)).eos_ids == want
   )
 
 
-def test_bos_is_put_before_texts_where_the_tokenizer_puts_it(tmp_path):
+def test_the_prefix_is_bos_if_the_tokenizer_adds_one(tmp_path):
   config = dict(bos_token='<think>')
 
   def load(**kw):
@@ -166,20 +172,20 @@ def test_chat_templates_render_as_in_transformers(template, want, tmp_path):
     dict(name='tool', template='no'),
     dict(name='default', **{'template': template}),
   ]
-  for place in (
+  for where in (
     dict(config=config | in_config),
     dict(config=config | dict(chat_template=by_name)),
     dict(config=config, template=template),
   ):
-    words = tokenization.load(write_hf(tmp_path, **place))
-    assert words.chat(CHAT) == want
-  words.save(tmp_path)
+    tokenizer = tokenization.load(write_hf(tmp_path, **where))
+    assert tokenizer.chat(CHAT) == want
+  tokenizer.save(tmp_path)
   (tmp_path / 'chat_template.jinja').unlink()
   assert tokenization.load(tmp_path).chat(CHAT) == want
 
 
 @pytest.mark.parametrize(
-  'template, sentence',
+  'template, message',
   [
     ("{{ raise_exception('roles must alternate') }}", 'roles must alternate'),
     ('{% if %}', 'chat template failed'),
@@ -189,10 +195,10 @@ def test_chat_templates_render_as_in_transformers(template, want, tmp_path):
     (None, 'no chat template'),
   ],
 )
-def test_a_bad_chat_template_gets_a_sentence(template, sentence, tmp_path):
-  words = tokenization.load(write_hf(tmp_path, template=template))
-  with pytest.raises(errors.UserError, match=sentence):
-    words.chat(CHAT)
+def test_a_bad_chat_template_is_a_user_error(template, message, tmp_path):
+  tokenizer = tokenization.load(write_hf(tmp_path, template=template))
+  with pytest.raises(errors.UserError, match=message):
+    tokenizer.chat(CHAT)
 
 
 def test_a_directory_without_tokenizer_has_none(tmp_path):
@@ -200,7 +206,7 @@ def test_a_directory_without_tokenizer_has_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'name, text, sentence',
+  'name, text, message',
   [
     ('tokenizer.json', '{"model"', 'tokenizer.json is not readable'),
     ('tokenizer_config.json', '{', 'tokenizer_config.json is not readable'),
@@ -209,53 +215,13 @@ def test_a_directory_without_tokenizer_has_none(tmp_path):
     ('generation_config.json', '{"eos_token_id": ["a"]}', 'end token a'),
   ],
 )
-def test_a_broken_tokenizer_file_gets_a_sentence(
-  name, text, sentence, tmp_path
-):
+def test_a_broken_tokenizer_file_is_a_user_error(name, text, message, tmp_path):
   (write_hf(tmp_path) / name).write_text(text)
-  with pytest.raises(errors.UserError, match=sentence):
+  with pytest.raises(errors.UserError, match=message):
     tokenization.load(tmp_path)
 
 
-def test_a_broken_sentencepiece_file_gets_a_sentence(tmp_path):
+def test_a_broken_sentencepiece_file_is_a_user_error(tmp_path):
   (tmp_path / 'tokenizer.model').write_bytes(b'no model')
   with pytest.raises(errors.UserError, match='tokenizer.model is not'):
     tokenization.load(tmp_path)
-
-
-def test_the_r1_zero_template_is_the_papers_word_for_word():
-  assert templates.render(
-    'r1_zero', tokenization.ByteTokenizer(), '{x} %s?'
-  ) == (
-    'A conversation between User and Assistant. The user asks a question, and '
-    'the Assistant solves it. The assistant first thinks about the reasoning '
-    'process in the mind and then provides the user with the answer. The '
-    'reasoning process and answer are enclosed within <think> </think> and '
-    '<answer> </answer> tags, respectively, i.e., <think> reasoning process '
-    'here </think> <answer> answer here </answer>. User: {x} %s?. Assistant:'
-  )
-
-
-def test_a_template_is_a_name_or_a_text_with_a_place_for_the_question():
-  words = tokenization.ByteTokenizer()
-  assert templates.render('plain', words, 'Q') == 'Q'
-  assert templates.render('{0} {question}', words, '{q}') == '{0} {q}'
-  with pytest.raises(errors.UserError, match="'r1-zero'.*'r1_zero'"):
-    templates.render('r1-zero', words, 'Q')
-
-
-@pytest.mark.parametrize(
-  'text, want',
-  [
-    ('<think>a</think>b', ('a', 'b')),
-    (' <think>a </think>\nb', ('a ', '\nb')),
-    ('a</think>b', ('a', 'b')),
-    ('a</think>b</think>c', ('a</think>b', 'c')),
-    ('no tags', ('', 'no tags')),
-    ('<think>never closed', ('', '')),
-    ('<think>a</think>b<think>c', ('a', '')),
-    ('', ('', '')),
-  ],
-)
-def test_thinking_ends_at_the_last_closing_tag(text, want):
-  assert templates.think_split(text) == want

@@ -1,4 +1,4 @@
-"""Problems of LiveCodeBench and Codeforces, in small."""
+"""Problems of LiveCodeBench and Codeforces become records with tests."""
 
 import json
 
@@ -10,14 +10,14 @@ from r1jax.rewards.code import unit_tests
 from r1jax.sandbox import tiers
 
 TESTS = [dict(input='1 2\n', output='3\n', testtype='stdin')]
-READS = dict(
+STDIN = dict(
   question_id='abc_a',
   question_content='Add two numbers.',
   starter_code='',
   public_test_cases=json.dumps(TESTS),
   private_test_cases='eJw...',
 )
-METHOD = dict(
+FUNCTIONAL = dict(
   question_id=3,
   question_content='The longest word.',
   starter_code='class Solution:\n    def longest(self, words, most):\n        ',
@@ -50,7 +50,7 @@ def read(path, *rows):
 
 @pytest.fixture(scope='module')
 def tier():
-  found = [tier for _, tier, _ in tiers.tiers() if tier]
+  found = [tier for _, tier, _ in tiers.probe() if tier]
   if not found:
     pytest.skip('no sandbox tier works on this machine')
   return found[0]
@@ -59,22 +59,22 @@ def tier():
 @pytest.mark.parametrize(
   'row, right, wrong',
   [
-    (READS, 'print(sum(map(int, input().split())))', 'print(4)'),
-    (METHOD, SOLUTION, SOLUTION.replace('max', 'min')),
+    (STDIN, 'print(sum(map(int, input().split())))', 'print(4)'),
+    (FUNCTIONAL, SOLUTION, SOLUTION.replace('max', 'min')),
     (CODEFORCES, 'print("NO" if int(input()) % 2 else "YES")', 'print("YES")'),
   ],
 )
-def test_their_problems_are_judged_by_their_tests(
+def test_records_have_the_tests_of_the_problem(
   tmp_path, tier, row, right, wrong
 ):
-  (record,) = read(tmp_path / 'set.jsonl', row)
+  (record,) = read(tmp_path / 'problems.jsonl', row)
   unit_tests.check_tests(record)
-  assert unit_tests.judge(record, right, tier).value == 1
-  assert unit_tests.judge(record, wrong, tier).value == 0
+  assert unit_tests.judge(record, right, tier, tiers.Limits()).value == 1
+  assert unit_tests.judge(record, wrong, tier, tiers.Limits()).value == 0
 
 
-def test_prompts_say_what_is_wanted(tmp_path):
-  one, two = read(tmp_path / 'live.jsonl', READS, METHOD)
+def test_prompts_have_the_formats_and_the_starter_code(tmp_path):
+  one, two = read(tmp_path / 'live.jsonl', STDIN, FUNCTIONAL)
   assert (one['id'], one['prompt']) == ('abc_a', 'Add two numbers.')
   assert two['id'] == '3' and 'def longest' in two['prompt']
   (record,) = read(tmp_path / 'cf.jsonl', CODEFORCES)
@@ -85,15 +85,18 @@ def test_prompts_say_what_is_wanted(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'row, says',
+  'row, message',
   [
-    (READS | dict(public_test_cases='['), 'line 1 .* cannot be read'),
-    (METHOD | dict(metadata='{}'), 'func_name'),
-    (METHOD | dict(metadata='{"func_name": "f(); import os"}'), 'import os'),
+    (STDIN | dict(public_test_cases='['), 'line 1 cannot be read'),
+    (FUNCTIONAL | dict(metadata='{}'), 'func_name'),
+    (
+      FUNCTIONAL | dict(metadata='{"func_name": "f(); import os"}'),
+      'import os',
+    ),
     (CODEFORCES | dict(official_tests=[{'input': '1'}]), 'output'),
     (CODEFORCES | dict(official_tests=None), 'NoneType'),
   ],
 )
-def test_what_cannot_be_read_is_a_sentence(tmp_path, row, says):
-  with pytest.raises(errors.UserError, match=says):
-    read(tmp_path / 'set.jsonl', row)
+def test_an_invalid_problem_is_refused(tmp_path, row, message):
+  with pytest.raises(errors.UserError, match=message):
+    read(tmp_path / 'problems.jsonl', row)

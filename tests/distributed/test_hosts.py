@@ -1,5 +1,5 @@
-"""Several processes, one device each, do what one process with as many devices
-does; and a fault of one is the end of all, with its reason."""
+"""Several processes with one device each give the results of one process with
+as many devices; an error of one host ends all hosts with its reason."""
 
 import json
 import signal
@@ -8,38 +8,38 @@ import time
 import numpy as np
 import pytest
 import toy_hosts
+import toy_metrics
 
 from r1jax import files
-from r1jax.training import metrics
 
 
 def ends(count, arguments, seconds=60, **more):
-  """(exit codes, what each said)."""
-  with toy_hosts.running(count, arguments, **more) as many:
-    codes = many.wait(seconds)
-    return codes, [many.said(host) for host in range(count)]
+  """(exit codes, outputs) of processes."""
+  with toy_hosts.running(count, arguments, **more) as processes:
+    codes = processes.wait(seconds)
+    return codes, [processes.output(host) for host in range(count)]
 
 
 def lines(workdir, name='metrics.jsonl'):
-  return [
-    metrics.without_timings(line) for line in files.read_jsonl(workdir / name)
-  ]
+  return list(
+    map(toy_metrics.without_timings, files.read_jsonl(workdir / name))
+  )
 
 
 def model(workdir):
   return (workdir / 'model' / 'model.safetensors').read_bytes()
 
 
-@pytest.mark.parametrize('kind', ['pmap', 'mesh'])
-def test_two_processes_are_one_with_two_devices(kind, base, tmp_path):
+@pytest.mark.parametrize('strategy', ['pmap', 'mesh'])
+def test_two_processes_equal_one_with_two_devices(strategy, base, tmp_path):
   changes = (
-    f'parallel.strategy={kind}',
+    f'parallel.strategy={strategy}',
     'steps=2',
     'save_every=1',
     'eval.every=2',
   )
   two, one = tmp_path / 'two', tmp_path / 'one'
-  said = toy_hosts.run(2, toy_hosts.rl(base, two, *changes))
+  outputs = toy_hosts.run(2, toy_hosts.rl(base, two, *changes))
   toy_hosts.run(
     1,
     toy_hosts.rl(base, one, *changes),
@@ -49,68 +49,74 @@ def test_two_processes_are_one_with_two_devices(kind, base, tmp_path):
   assert lines(two) == lines(one)
   assert lines(two, 'samples.jsonl') == lines(one, 'samples.jsonl')
   assert model(two) == model(one)
-  assert 'step 2/2' in said[0] and 'step' not in said[1]
+  assert 'step 2/2' in outputs[0] and 'step' not in outputs[1]
 
 
-def test_hosts_gather_share_and_do_once(tmp_path):
+def test_the_collectives_of_hosts(tmp_path):
   body = """
     assert hosts.count() == 2 and hosts.index() == host
     own = [dict(name='naïve' * (1 + 99 * host), nan=float('nan')), None]
     both = hosts.gather(own)
     assert [len(x[0]['name']) for x in both] == [5, 500]
     assert np.isnan(both[1][0]['nan']) and both[0][1] is None
-    rows = hosts.gather(list(range(7))[hosts.share(7)])
+    rows = hosts.gather(list(range(7))[hosts.own_rows(7)])
     assert rows == [[0, 1, 2], [3, 4, 5, 6]]
-    assert hosts.once(lambda: host) == 0
-    assert not hosts.told()
-    hosts.agree(workdir, config=dict(a=1), sandbox='bwrap')
+    assert hosts.run_once(lambda: host) == 0
+    assert not hosts.terminate_requested()
+    hosts.check_agreement(workdir, config=dict(a=1), sandbox='bwrap')
     assert not list(workdir.iterdir())
-    hosts.boundary()
+    hosts.raise_if_terminating()
   """
   toy_hosts.run(2, toy_hosts.script(tmp_path, body))
 
 
-def test_hosts_that_see_other_facts_are_named(tmp_path):
-  body = "hosts.agree(workdir, config=1, records=[host], sandbox=f'tier{host}')"
-  codes, said = ends(2, toy_hosts.script(tmp_path, body))
+def test_hosts_with_different_facts_are_refused_and_named(tmp_path):
+  body = """
+    hosts.check_agreement(
+      workdir, config=1, records=[host], sandbox=f'tier{host}')
+  """
+  codes, outputs = ends(2, toy_hosts.script(tmp_path, body))
   assert codes == [2, 2]
-  for text in said:
+  for text in outputs:
     assert 'the hosts of this run differ in records (' in text
     assert 'sandbox (tier0 on host 0, tier1 on host 1)' in text
     assert 'config' not in text
 
 
-def test_a_work_directory_of_ones_own_is_refused_everywhere(tmp_path):
-  body = "hosts.SEEN = 1; hosts.agree(workdir, config='same')"
-  codes, said = ends(
+def test_a_work_directory_that_hosts_do_not_share_is_refused(tmp_path):
+  body = """
+    hosts.SHARED_DISK_SECONDS = 1
+    hosts.check_agreement(workdir, config='same')
+  """
+  codes, outputs = ends(
     2, lambda host: toy_hosts.script(tmp_path / str(host), body)
   )
   assert codes == [2, 2]
-  for text in said:
-    assert f'what host 0 writes to {tmp_path}/0 is not seen on host 1' in text
+  for text in outputs:
+    assert f'host 1 cannot see what host 0 writes to {tmp_path}/0' in text
 
 
 @pytest.mark.parametrize('wrong', [0, 1])
-def test_what_one_host_is_told_wrong_all_say(wrong, tmp_path):
+def test_all_hosts_print_the_user_error_of_one(wrong, tmp_path):
   body = f"""
     if host == {wrong}:
-      raise errors.UserError('the disk of the third shelf is empty')
-    hosts.gather(0)  # and waits for ever
+      raise errors.UserError('the data is empty')
+    hosts.gather(0)  # waits for ever without the error
   """
-  codes, said = ends(2, toy_hosts.script(tmp_path, body), 30)
+  codes, outputs = ends(2, toy_hosts.script(tmp_path, body), 30)
   assert codes == [2, 2]
-  assert all('the disk of the third shelf is empty' in text for text in said)
+  assert all('the data is empty' in text for text in outputs)
 
 
-def test_what_one_host_breaks_ends_all(tmp_path):
+def test_an_error_on_one_host_ends_all(tmp_path):
   body = 'hosts.gather(1 // (1 - host))'
-  codes, said = ends(2, toy_hosts.script(tmp_path, body), 30)
+  codes, outputs = ends(2, toy_hosts.script(tmp_path, body), 30)
   assert codes == [1, 1]
-  assert 'Traceback' in said[1] and 'Traceback' not in said[0]
-  assert 'host 1: ZeroDivisionError' in said[0]
+  assert 'Traceback' in outputs[1] and 'Traceback' not in outputs[0]
+  assert 'host 1: ZeroDivisionError' in outputs[0]
 
 
-# Everything that a run must carry over, and several updates a rollout.
+# All the state that a resume must restore, and several updates a rollout.
 CHANGES = (
   'steps=12',
   'save_every=6',
@@ -133,47 +139,53 @@ def reached(workdir, step):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind, count', [('pmap', 2), ('mesh', 4)])
-def test_told_to_end_and_killed_processes_end_as_if_they_had_not_been(
-  kind, count, base, tmp_path
+@pytest.mark.parametrize('strategy, count', [('pmap', 2), ('mesh', 4)])
+def test_a_run_after_sigterm_and_kill_equals_an_undisturbed_one(
+  strategy, count, base, tmp_path
 ):
-  run, whole = tmp_path / 'run', tmp_path / 'whole'
-  changes = *CHANGES, f'parallel.strategy={kind}'
-  toy_hosts.run(count, toy_hosts.rl(base, whole, *changes), 120)
-  with toy_hosts.running(count, toy_hosts.rl(base, run, *changes)) as many:
+  run, expected = tmp_path / 'run', tmp_path / 'expected'
+  changes = *CHANGES, f'parallel.strategy={strategy}'
+  toy_hosts.run(count, toy_hosts.rl(base, expected, *changes), 120)
+  with toy_hosts.running(count, toy_hosts.rl(base, run, *changes)) as processes:
     toy_hosts.wait_for(reached(run, 2))
-    many.kill(1, signal.SIGTERM)
-    told = time.monotonic()
-    assert many.wait(30) == [75] * count
-    assert time.monotonic() - told < 15
-  told = toy_hosts.saved(run)
-  assert 2 <= told < 12
-  with toy_hosts.running(count, toy_hosts.rl(base, run, *changes)) as many:
-    toy_hosts.wait_for(reached(run, told + 2))
-    many.kill(0)
-    assert 0 not in many.wait(40)
+    processes.kill(1, signal.SIGTERM)
+    signalled = time.monotonic()
+    assert processes.wait(30) == [75] * count
+    assert time.monotonic() - signalled < 15
+  step = toy_hosts.saved(run)
+  assert 2 <= step < 12
+  with toy_hosts.running(count, toy_hosts.rl(base, run, *changes)) as processes:
+    toy_hosts.wait_for(reached(run, step + 2))
+    processes.kill(0)
+    assert 0 not in processes.wait(40)
   toy_hosts.run(count, toy_hosts.rl(base, run, *changes), 120)
-  assert lines(run) == lines(whole)
-  assert lines(run, 'samples.jsonl') == lines(whole, 'samples.jsonl')
-  assert model(run) == model(whole)
+  assert lines(run) == lines(expected)
+  assert lines(run, 'samples.jsonl') == lines(expected, 'samples.jsonl')
+  assert model(run) == model(expected)
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_other_hosts_and_another_layout(base, tmp_path):
-  run, whole = tmp_path / 'run', tmp_path / 'whole'
-  toy_hosts.run(1, toy_hosts.rl(base, whole, *CHANGES), 120)
-  for count, kind, step in ((4, 'pmap', 2), (2, 'mesh', 6), (1, 'pmap', 12)):
-    changes = *CHANGES, f'parallel.strategy={kind}', 'save_every=2'
-    (run / 'config.json').unlink(missing_ok=True)  # It names the layout.
-    with toy_hosts.running(count, toy_hosts.rl(base, run, *changes)) as many:
+def test_a_run_resumes_with_other_hosts_and_another_strategy(base, tmp_path):
+  run, expected = tmp_path / 'run', tmp_path / 'expected'
+  toy_hosts.run(1, toy_hosts.rl(base, expected, *CHANGES), 120)
+  for count, strategy, step in (
+    (4, 'pmap', 2),
+    (2, 'mesh', 6),
+    (1, 'pmap', 12),
+  ):
+    changes = *CHANGES, f'parallel.strategy={strategy}', 'save_every=2'
+    (run / 'config.json').unlink(missing_ok=True)  # It names the strategy.
+    with toy_hosts.running(
+      count, toy_hosts.rl(base, run, *changes)
+    ) as processes:
       if step < 12:
         toy_hosts.wait_for(reached(run, step))
-        many.kill(0, signal.SIGTERM)
-      assert set(many.wait(120)) == {75 if step < 12 else 0}
-  assert lines(run, 'samples.jsonl') == lines(whole, 'samples.jsonl')
-  for ours, theirs in zip(lines(run), lines(whole), strict=True):
+        processes.kill(0, signal.SIGTERM)
+      assert set(processes.wait(120)) == {75 if step < 12 else 0}
+  assert lines(run, 'samples.jsonl') == lines(expected, 'samples.jsonl')
+  for ours, theirs in zip(lines(run), lines(expected), strict=True):
     assert ours.keys() == theirs.keys()
-    for name in ours.keys() - {'occupancy'}:  # of the slots of a device
+    for name in ours.keys() - {'occupancy'}:  # of a device's slots
       np.testing.assert_allclose(ours[name], theirs[name], 1e-3, 1e-5)
 
 
@@ -185,7 +197,7 @@ STAGES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', STAGES)
-def test_the_other_stages_leave_the_files_of_one_process(name, base, tmp_path):
+def test_two_processes_write_the_files_of_one(name, base, tmp_path):
   for count in (1, 2):
     arguments = toy_hosts.stage(
       name, tmp_path / str(count), f'init={base}/model'
@@ -197,7 +209,7 @@ def test_the_other_stages_leave_the_files_of_one_process(name, base, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_verify_what_one_does(tmp_path):
+def test_two_processes_verify_as_one(tmp_path):
   rows = [
     dict(id=n, prompt='?', answer=str(n % 7), response=f'<answer>{n % 5}')
     for n in range(11)
@@ -207,7 +219,8 @@ def test_two_processes_verify_what_one_does(tmp_path):
   file = tmp_path / 'verify.py'
   file.write_text(
     'from experiments import base\n'
-    "get_config = lambda: base.get_config('verify')\n"
+    'def get_config():\n'
+    "  return base.get_config('verify')\n"
   )
   for count in (1, 2):
     toy_hosts.run(
@@ -221,37 +234,42 @@ def test_two_processes_verify_what_one_does(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_for_one_host_ends_all_and_costs_no_step(
+def test_a_full_disk_on_one_host_ends_all_and_loses_no_saved_step(
   base, tmp_path
 ):
-  """There the limit on the size of files plays the disk."""
-  run, whole = tmp_path / 'run', tmp_path / 'whole'
+  """A limit on the size of files simulates a full disk."""
+  run, expected = tmp_path / 'run', tmp_path / 'expected'
 
   def arguments(workdir):
     return toy_hosts.rl(
       base, workdir, 'steps=6', 'save_every=2', 'parallel.strategy=mesh'
     )
 
-  toy_hosts.run(2, arguments(whole), 120)
+  toy_hosts.run(2, arguments(expected), 120)
   limited = """if 1:
     import resource, sys
-    from r1jax import checkpoint, main
+    from r1jax import cli
+    from r1jax.training import checkpoint
     save = checkpoint.save
     def save_at_4(manager, step, *rest):
       if step == 4:
         resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
       save(manager, step, *rest)
     checkpoint.save = save_at_4
-    sys.exit(main.main(sys.argv[1:]))
+    sys.exit(cli.main(sys.argv[1:]))
   """
 
-  def whose(host):
-    return ['-c', limited, *arguments(run)[2:]] if host else arguments(run)
+  def arguments_of(host):
+    if host == 0:
+      return arguments(run)
+    return ['-c', limited, *arguments(run)[2:]]
 
-  codes, said = ends(2, whose, 120)
+  codes, outputs = ends(2, arguments_of, 120)
   assert codes == [2, 2]
-  assert 'no room to write' in said[0]  # The other's log is as full.
+  assert (
+    'no space to write' in outputs[0]
+  )  # The limit applies to the log of host 1, too.
   assert toy_hosts.saved(run) == 2
   toy_hosts.run(2, arguments(run), 120)
-  assert lines(run) == lines(whole)
-  assert model(run) == model(whole)
+  assert lines(run) == lines(expected)
+  assert model(run) == model(expected)

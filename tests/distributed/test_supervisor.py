@@ -1,4 +1,4 @@
-"""The supervisor of launch_tpu.sh, over processes that end as they are told."""
+"""The supervisor of launch_tpu.sh, with processes that simulate how stages end."""
 
 import os
 import pathlib
@@ -10,10 +10,10 @@ import time
 
 import pytest
 import toy
+import toy_metrics
 from toy_pod import SCRIPT, Pod, gone
 
 from r1jax import files
-from r1jax.training import metrics
 
 LOCAL = ['run', '--local=2', '--', 'rl', '--config', 'a b.py']
 
@@ -31,40 +31,41 @@ def begin(pod, *arguments, **env):
 
 
 def supervise(pod, *arguments, **env):
-  """(exit code, what the terminal showed, its complaints)."""
+  """(exit code, stdout, stderr)."""
   process = begin(pod, *arguments, **env)
   out, err = process.communicate(timeout=60)
   return process.returncode, out, err
 
 
 def play(pod, *processes):
+  """Sets how each process ends in its attempts, see PYTHON in toy_pod."""
   for i, plays in enumerate(processes):
     pod.write(f'plays-{i}', *plays)
 
 
 def living(pod, *hosts):
-  """The process ids of processes that wait, once they do."""
+  """The ids of processes that wait, once all of them do."""
   paths = [pod.folder / f'waits-{i}' for i in hosts]
   pod.until(lambda: all(p.exists() and p.read_text().strip() for p in paths))
   return [int(path.read_text()) for path in paths]
 
 
-def test_processes_know_their_number_and_where_they_meet(pod):
+def test_processes_get_their_number_and_the_coordinator(pod):
   code, out, err = supervise(pod)
   assert (code, err) == (0, '')
   assert out == 'process 0 speaks\n'
   assert pod.read('runs/rl/log-1') == 'process 1 speaks\n'
-  where = set()
+  addresses = set()
   for i in range(2):
     env = pod.read(f'env-{i}')
     assert 'R1JAX_HOSTS=2\n' in env and f'R1JAX_HOST={i}\n' in env
-    where |= set(re.findall(r'R1JAX_COORDINATOR=(127.0.0.1:\d+)\n', env))
+    addresses |= set(re.findall(r'R1JAX_COORDINATOR=(127.0.0.1:\d+)\n', env))
     given = ['-m', 'r1jax', *LOCAL[3:], '--workdir', 'runs/rl']
     assert pod.given(i) == given
-  assert len(where) == 1
+  assert len(addresses) == 1
 
 
-def test_one_process_keeps_the_environment_that_it_has(pod):
+def test_one_process_keeps_its_environment(pod):
   one = ['run', '--local', '1', '--logs', 'l', '--', 'rl', '--workdir=w']
   supervise(pod, *one, R1JAX_HOSTS='auto')
   assert 'R1JAX_HOSTS=auto\n' in pod.read('env-laptop')
@@ -74,14 +75,13 @@ def test_one_process_keeps_the_environment_that_it_has(pod):
 
 
 @pytest.mark.parametrize('code', [70, 75, 134, 137, 139, 1])
-def test_a_fault_of_one_starts_all_again(pod, code):
+def test_all_processes_restart_after_one_fails(pod, code):
   play(pod, ['waits', '0'], [f'{code} with 0', '0'])
   ended, out, _ = supervise(pod)
   assert ended == 0
   first, again = out.splitlines()[:-1], out.splitlines()[-1]
   assert first[0] == again == 'process 0 speaks'
-  said = f'launch_tpu.sh: process 1 ended with {code}'
-  assert first[-1].startswith(said)
+  assert first[-1].startswith(f'launch_tpu.sh: process 1 ended with {code}')
   assert first[-1].endswith(': restart 1 of 100, in 1 s')
   assert pod.read('runs/rl/log-1') == 'process 1 speaks\n' * 2
 
@@ -94,14 +94,14 @@ def test_a_process_that_does_not_end_is_killed(pod):
   assert process.returncode == 0 and gone(deaf)
 
 
-def test_an_error_of_the_user_is_the_end(pod):
+def test_a_user_error_is_not_restarted(pod):
   play(pod, ['waits'], ['2 with 0'])
   code, out, _ = supervise(pod)
-  assert code == 2 and 'told\n' in out and 'restart' not in out
+  assert code == 2 and 'terminated\n' in out and 'restart' not in out
   assert pod.count('laptop/sleeps') < 9
 
 
-def test_pauses_double_up_to_a_minute_and_begin_anew_after_progress(pod):
+def test_pauses_double_up_to_a_minute_and_reset_after_progress(pod):
   quick = ['137 after 40'] * 8
   play(pod, [*quick, '137 after 400', '137 after 40', '0'])
   one = ['run', '--local=1', '--run-id=a', '--', 'rl']
@@ -113,32 +113,32 @@ def test_pauses_double_up_to_a_minute_and_begin_anew_after_progress(pod):
   assert 'restart 10 of 100' in out
 
 
-def test_retries_are_used_up(pod):
+def test_it_gives_up_after_all_retries(pod):
   play(pod, ['waits'] * 3, ['1 after 40', '3 after 40', '4 after 40'])
   code, out, err = supervise(pod, *LOCAL[:2], '--retries=2', *LOCAL[2:])
   assert code == 4 and out.count('restart ') == 2
-  assert 'ended with 4: not started again after 2 restarts' in out
+  assert 'ended with 4: gives up after 2 restarts' in out
   assert err.endswith('process 1 speaks\n' * 3)
 
 
-@pytest.mark.parametrize('hosts, most', [('', 5), ('auto', 10)])
-def test_a_loop_of_crashes_ends(pod, hosts, most):
+@pytest.mark.parametrize('hosts, attempts', [('', 5), ('auto', 10)])
+def test_it_gives_up_after_fast_crashes_in_a_row(pod, hosts, attempts):
   pod.write('plays-laptop', *['1'] * 20)
   one = ['run', '--local=1', '--', 'rl']
   code, out, _ = supervise(pod, *one, R1JAX_HOSTS=hosts)
-  assert code == 1 and out.count('process laptop speaks') == most
-  assert f'for the {most}th time in a row: not started again' in out
+  assert code == 1 and out.count('process laptop speaks') == attempts
+  assert f'for the {attempts}th time in a row: gives up' in out
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_told_to_end_it_tells_all_and_waits(pod, number):
+def test_a_signal_is_passed_on_and_it_waits(pod, number):
   play(pod, ['waits'], ['waits'])
   process = begin(pod)
   living(pod, 0, 1)
   process.send_signal(number)
   out, _ = process.communicate(timeout=60)
-  assert process.returncode == 75 and out.endswith('told\n')
-  assert pod.read('runs/rl/log-1').endswith('told\n')
+  assert process.returncode == 75 and out.endswith('terminated\n')
+  assert pod.read('runs/rl/log-1').endswith('terminated\n')
   assert not (pod.folder / 'runs/rl/pid').exists()
 
 
@@ -154,7 +154,7 @@ def test_a_second_signal_kills(pod):
   assert process.returncode == 75 and all(map(gone, pids))
 
 
-def test_told_to_end_between_two_attempts_it_ends(pod):
+def test_a_signal_between_two_attempts_ends_it(pod):
   play(pod, ['1', '1', '1', 'waits'], ['waits'] * 4)
   (pod.folder / 'bin/sleep').write_text('#!/bin/sh\nexec /bin/sleep 0.3\n')
   process = begin(pod)
@@ -166,7 +166,7 @@ def test_told_to_end_between_two_attempts_it_ends(pod):
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='needs prctl')
-def test_processes_hear_of_the_death_of_the_supervisor(pod):
+def test_processes_get_sigterm_when_the_supervisor_is_killed(pod):
   play(pod, ['waits'], ['waits'])
   process = begin(pod)
   pids = living(pod, 0, 1)
@@ -174,17 +174,17 @@ def test_processes_hear_of_the_death_of_the_supervisor(pod):
   process.communicate(timeout=60)
   pod.until(lambda: all(map(gone, pids)))
   for name in ('log', 'log-1'):
-    assert pod.read(f'runs/rl/{name}').endswith('told\n')
+    assert pod.read(f'runs/rl/{name}').endswith('terminated\n')
 
 
-def test_two_do_not_supervise_one_run(pod):
+def test_a_second_supervisor_of_a_run_is_refused(pod):
   play(pod, ['waits'], ['waits'])
   first = begin(pod)
   living(pod, 0, 1)
   (pod.folder / 'bin/flock').write_text('#!/bin/sh\nexec /usr/bin/flock -n 9\n')
   (pod.folder / 'bin/flock').chmod(0o755)
   code, _, err = supervise(pod)
-  assert code == 1 and 'rl still runs here, see runs/rl' in err
+  assert code == 1 and 'rl is still running, see runs/rl' in err
   first.terminate()
   first.communicate(timeout=60)
   assert first.returncode == 75
@@ -202,9 +202,11 @@ def test_a_dry_run_starts_nothing(pod):
 
 
 @pytest.mark.slow
-def test_a_killed_process_of_a_real_run_leaves_no_trace(base, tmp_path):
-  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
-  process = real(base, whole)
+def test_a_real_run_with_a_killed_process_equals_an_undisturbed_one(
+  base, tmp_path
+):
+  expected, killed = tmp_path / 'expected', tmp_path / 'killed'
+  process = real(base, expected)
   out, _ = process.communicate(timeout=300)
   assert process.returncode == 0, out
   process = real(base, killed)
@@ -217,15 +219,17 @@ def test_a_killed_process_of_a_real_run_leaves_no_trace(base, tmp_path):
   assert 'process 1 ended with 137 (killed): restart 1 of 100' in out
   for ours, theirs in zip(
     files.read_jsonl(killed / 'metrics.jsonl'),
-    files.read_jsonl(whole / 'metrics.jsonl'),
+    files.read_jsonl(expected / 'metrics.jsonl'),
     strict=True,
   ):
-    assert metrics.without_timings(ours) == metrics.without_timings(theirs)
+    ours, theirs = map(toy_metrics.without_timings, (ours, theirs))
+    assert ours == theirs
   weights = 'model/model.safetensors'
-  assert (killed / weights).read_bytes() == (whole / weights).read_bytes()
+  assert (killed / weights).read_bytes() == (expected / weights).read_bytes()
 
 
 def real(base, workdir):
+  """Starts a supervisor of two processes that run the toy rl stage."""
   command = [SCRIPT, 'run', '--local=2', f'--logs={workdir}-logs', '--', 'rl']
   command += ['--config', toy.HERE / 'toy_rl.py', '--workdir', workdir]
   command += [f'--config.init={base}/model', '--config.save_every=1']

@@ -1,4 +1,4 @@
-"""The Elo fit against hand-computed odds and contestants of known rating."""
+"""The Elo fit against odds by hand and simulated contestants."""
 
 import json
 import math
@@ -16,93 +16,103 @@ FILE = [
 ]
 
 
-def simulate(true, K, contests=10, seed=0):
-  """A contestant at `contests` rounds of six problems, 800 to 2,800."""
+def simulate(true, attempts, contests=10, seed=0):
+  """(difficulties, solved) of a contestant with the rating `true`. A contest has
+  six problems, 800 to 2,800."""
   rng = np.random.default_rng(seed)
-  d_N = np.tile(np.linspace(800, 2800, 6), contests)
-  d_N += rng.integers(-100, 100, size=d_N.size)
-  p_N = 1 / (1 + 10 ** ((d_N - true) / 400))
-  return d_N, rng.random((d_N.size, K)) < p_N[:, None]
+  d_P = np.tile(np.linspace(800, 2800, 6), contests)
+  d_P += rng.integers(-100, 100, size=d_P.size)
+  p_P = 1 / (1 + 10 ** ((d_P - true) / 400))
+  return d_P, rng.random((d_P.size, attempts)) < p_P[:, None]
 
 
-def test_one_half_of_equal_problems_is_their_rating_and_three_in_four_is_191():
-  half = rating.fit([1500] * 4, [[1], [0], [1], [0]])
-  assert half.rating == pytest.approx(1500)
-  assert half.high - 1500 == pytest.approx(1500 - half.low)
-  most = rating.fit([1500] * 4, [[1], [1], [1], [0]])
-  assert most.rating == pytest.approx(1500 + 400 * math.log10(3))
+def test_half_of_equal_problems_is_their_rating_and_three_in_four_191_more():
+  half, low, high = rating.fit([1500] * 4, [[1], [0], [1], [0]])
+  assert half == pytest.approx(1500)
+  assert high - 1500 == pytest.approx(1500 - low)
+  most, _, _ = rating.fit([1500] * 4, [[1], [1], [1], [0]])
+  assert most == pytest.approx(1500 + 400 * math.log10(3))
 
 
-def test_the_rating_expects_as_many_solved_as_there_were():
-  d_N, solved_NK = simulate(1600, K=3)
-  r = rating.fit(d_N, solved_NK).rating
-  expected = (1 / (1 + 10 ** ((d_N - r) / 400))).sum()
-  assert expected == pytest.approx(solved_NK.mean(axis=1).sum())
+def test_the_expected_number_of_solved_problems_is_the_observed_one():
+  d_P, solved_PG = simulate(1600, attempts=3)
+  r, _, _ = rating.fit(d_P, solved_PG)
+  expected = (1 / (1 + 10 ** ((d_P - r) / 400))).sum()
+  assert expected == pytest.approx(solved_PG.mean(axis=1).sum())
 
 
 def test_the_interval_is_where_the_likelihood_falls_by_z_squared_over_two():
-  d_N, solved_N1 = simulate(1700, K=1)
-  x = rating.fit(d_N, solved_N1)
+  d_P, solved_P1 = simulate(1700, attempts=1)
+  best, low, high = rating.fit(d_P, solved_P1)
 
   def p(r):
-    return 1 / (1 + 10 ** ((d_N - r) / 400))
+    return 1 / (1 + 10 ** ((d_P - r) / 400))
 
-  def l(r):
-    return np.log(np.where(solved_N1[:, 0], p(r), 1 - p(r))).sum()
+  def log_likelihood(r):
+    return np.log(np.where(solved_P1[:, 0], p(r), 1 - p(r))).sum()
 
-  for end in (x.low, x.high):
-    assert l(x.rating) - l(end) == pytest.approx(1.959964**2 / 2, rel=1e-5)
+  for end in (low, high):
+    assert log_likelihood(best) - log_likelihood(end) == pytest.approx(
+      1.959964**2 / 2, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize('true', [1100, 1500, 2100])
-@pytest.mark.parametrize('K', [1, 4])
-def test_intervals_cover_simulated_contestants_and_the_bias_is_small(true, K):
-  fits = [rating.fit(*simulate(true, K, seed=seed)) for seed in range(300)]
-  covered = np.mean([x.low <= true <= x.high for x in fits])
+@pytest.mark.parametrize('attempts', [1, 4])
+def test_intervals_cover_simulated_contestants_and_the_bias_is_small(
+  true, attempts
+):
+  fits = [
+    rating.fit(*simulate(true, attempts, seed=seed)) for seed in range(300)
+  ]
+  covered = np.mean([low <= true <= high for _, low, high in fits])
   assert 0.92 <= covered <= 0.99
-  width = np.mean([x.high - x.low for x in fits])
-  assert abs(np.mean([x.rating for x in fits]) - true) < width / 20
+  width = np.mean([high - low for _, low, high in fits])
+  assert abs(np.mean([best for best, _, _ in fits]) - true) < width / 20
 
 
-def test_attempts_that_always_agree_count_as_one():
-  d_N, solved_N1 = simulate(1500, K=1, contests=100)
-  once = rating.fit(d_N, solved_N1)
-  copied = rating.fit(d_N, np.tile(solved_N1, 16))
-  assert copied.rating == pytest.approx(once.rating)
-  ratio = (copied.high - copied.low) / (once.high - once.low)
-  assert 0.8 < ratio <= 1.001
+def test_attempts_that_agree_count_as_one():
+  d_P, solved_P1 = simulate(1500, attempts=1, contests=100)
+  once, low, high = rating.fit(d_P, solved_P1)
+  copied, copied_low, copied_high = rating.fit(d_P, np.tile(solved_P1, 16))
+  assert copied == pytest.approx(once)
+  assert 0.8 < (copied_high - copied_low) / (high - low) <= 1.001
 
 
-def test_attempts_on_their_own_narrow_the_interval():
-  wide, narrow = (rating.fit(*simulate(1500, K, contests=50)) for K in (1, 16))
-  ratio = (wide.high - wide.low) / (narrow.high - narrow.low)
-  assert 3 < ratio <= 4.1
+def test_independent_attempts_narrow_the_interval():
+  widths = []
+  for attempts in (1, 16):
+    _, low, high = rating.fit(*simulate(1500, attempts, contests=50))
+    widths.append(high - low)
+  assert 3 < widths[0] / widths[1] <= 4.1
 
 
-def test_all_or_nothing_has_one_bound_by_hand():
+def test_the_interval_is_one_sided_if_all_or_none_is_solved():
   # (1 + 10^((d - r) / 400))^-N is 1/2 for the rating, 0.025 for the bound.
   def at(p, N):
     return 1500 - 400 * math.log10(p ** (-1 / N) - 1)
 
-  best = rating.fit([1500] * 3, np.ones((3, 2)))
-  assert best.rating == pytest.approx(at(0.5, 6))
-  assert (best.low, best.high) == (pytest.approx(at(0.025, 3)), math.inf)
-  worst = rating.fit([1500] * 3, np.zeros((3, 2)))
-  assert worst.rating == pytest.approx(3000 - best.rating)
-  assert (worst.low, worst.high) == (-math.inf, pytest.approx(3000 - best.low))
-  assert f'[at least {best.low:.0f}]' in rating.words(best)
-  assert f'[at most {worst.high:.0f}]' in rating.words(worst)
+  best, low, high = rating.fit([1500] * 3, np.ones((3, 2)))
+  assert best == pytest.approx(at(0.5, 6))
+  assert (low, high) == (pytest.approx(at(0.025, 3)), math.inf)
+  x = rating.summary([1] * 3, [1500] * 3, np.ones((3, 2)))
+  assert (x['rating'], x['low'], x['high']) == (best, low, None)
+  assert f'[at least {low:.0f}]' in x['text']
+  x = rating.summary([1] * 3, [1500] * 3, np.zeros((3, 2)))
+  assert x['rating'] == pytest.approx(3000 - best)
+  assert (x['low'], x['high']) == (None, pytest.approx(3000 - low))
+  assert f'[at most {x["high"]:.0f}]' in x['text']
 
 
-def test_more_solved_is_never_less():
-  solved_N, ratings = np.arange(13), []
-  for count in solved_N:
-    solved_NK = (np.arange(12) < count).reshape(3, 4)
-    ratings.append(rating.fit([1000, 1500, 2000], solved_NK).rating)
+def test_the_rating_rises_with_the_number_solved():
+  counts, ratings = np.arange(13), []
+  for count in counts:
+    solved_PG = (np.arange(12) < count).reshape(3, 4)
+    ratings.append(rating.fit([1000, 1500, 2000], solved_PG)[0])
   assert ratings == sorted(ratings) and len(set(ratings)) == 13
 
 
-def test_percentiles_are_the_papers_and_rise_within_0_and_100():
+def test_percentiles_are_the_papers_monotone_and_within_0_and_100():
   pairs = {1444: 80.4, 1534: 84.5, 1687: 90.5, 1746: 92.1, 2029: 96.3}
   for elo, share in pairs.items():
     assert rating.percentile(elo) == pytest.approx(share)
@@ -110,35 +120,35 @@ def test_percentiles_are_the_papers_and_rise_within_0_and_100():
   assert shares == sorted(shares) and 0 < shares[0] and shares[-1] < 100
 
 
-def test_what_lies_outside_the_papers_ratings_says_so():
-  inside = rating.fit([1500, 1500], [[1], [0]])
-  outside = rating.fit([2500, 2500], [[1], [0]])
-  assert not inside.extrapolated and outside.extrapolated
-  assert 'extrapolated' not in rating.words(inside)
-  assert rating.words(outside).endswith('percentile 99.0 (extrapolated)')
+def test_percentiles_outside_of_the_papers_ratings_are_marked():
+  inside = rating.summary([1, 1], [1500, 1500], [[1], [0]])
+  outside = rating.summary([1, 1], [2500, 2500], [[1], [0]])
+  assert not inside['extrapolated'] and outside['extrapolated']
+  assert 'extrapolated' not in inside['text']
+  assert outside['text'].endswith('percentile 99.0 (extrapolated)')
 
 
 def test_verdicts_are_read_problem_by_problem(tmp_path):
   path = tmp_path / 'verdicts.jsonl'
   path.write_text('\n'.join(map(json.dumps, FILE)))
-  contest_N, difficulty_N, solved_NK = rating.read(path)
-  assert contest_N == [1, 1, '2']
-  assert difficulty_N.tolist() == [800, 1500, 1200.5]
-  assert solved_NK.tolist() == [[1, 1], [1, 0], [0, 0]]
+  contest_P, difficulty_P, solved_PG = rating.read(path)
+  assert contest_P == [1, 1, '2']
+  assert difficulty_P.tolist() == [800, 1500, 1200.5]
+  assert solved_PG.tolist() == [[1, 1], [1, 0], [0, 0]]
 
 
 BAD = {
   'not json': 'line 2 is not JSON',
   '[1]': 'line 2 is not a JSON object',
-  '{"contest": 1}': "line 2: 'problem' must be a text or a number",
-  json.dumps(FILE[1] | dict(rating='hard')): "'rating' must be the rating",
-  json.dumps(FILE[1] | dict(rating=True)): "'rating' must be the rating",
-  json.dumps(FILE[1] | dict(rating=math.nan)): "'rating' must be the rating",
-  json.dumps(FILE[1] | dict(rating=1e300)): "'rating' must be the rating",
-  json.dumps(FILE[1] | dict(verdicts=[])): "'verdicts' must be a list",
-  json.dumps(FILE[1] | dict(verdicts=[1, 0])): "'verdicts' must be a list",
+  '{"contest": 1}': "line 2: 'contest' and 'problem' must be",
+  json.dumps(FILE[1] | dict(rating='hard')): "'rating' must be a number",
+  json.dumps(FILE[1] | dict(rating=True)): "'rating' must be a number",
+  json.dumps(FILE[1] | dict(rating=math.nan)): "'rating' must be a number",
+  json.dumps(FILE[1] | dict(rating=1e300)): "'rating' must be a number",
+  json.dumps(FILE[1] | dict(verdicts=[])): "'verdicts' must list",
+  json.dumps(FILE[1] | dict(verdicts=[1, 0])): "'verdicts' must list",
   json.dumps(FILE[1] | dict(verdicts=[True])): 'line 2 has 1 verdicts',
-  json.dumps(FILE[0]): 'line 2: problem A of contest 1 stands there twice',
+  json.dumps(FILE[0]): 'line 2 repeats problem A of contest 1',
 }
 
 
@@ -152,7 +162,7 @@ def test_a_bad_line_is_named(line, tmp_path):
 
 
 def test_a_missing_or_empty_file_is_refused(tmp_path):
-  with pytest.raises(errors.UserError, match='there is no file of verdicts'):
+  with pytest.raises(errors.UserError, match='there is no data file'):
     rating.read(tmp_path / 'nowhere')
   (tmp_path / 'empty').write_text('\n')
   with pytest.raises(errors.UserError, match='has no verdicts: it is empty'):

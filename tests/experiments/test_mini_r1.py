@@ -1,4 +1,4 @@
-"""The miniature: its world, its verdicts, and the scripts that run it."""
+"""The miniature: its data, its verdicts, its configs and scripts."""
 
 import pathlib
 import re
@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from experiments.mini_r1 import claims, measures, page, rewrite, world
+from experiments.mini_r1 import claims, make_data, measures, rewrite
 from r1jax import cli, config
 from r1jax.rewards import language
 from r1jax.rewards.math import grading
@@ -15,154 +15,154 @@ from r1jax.rewards.math import grading
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIGS = ROOT / 'experiments/mini_r1'
 SCRIPTS = ROOT / 'experiments/r1.sh', CONFIGS / 'more.sh'
-HELD = 'held', 'held_general', 'held_all'
-# Stages of the script that only other folders have a config for.
-ELSEWHERE = 'distill_on_policy', 'evaluate_base'
+HELD_OUT = 'held_out', 'held_out_general', 'held_out_all'
+# Configs that the script runs where they exist, but the miniature lacks.
+OPTIONAL = 'distill_on_policy', 'evaluate_base'
 STAGE = re.compile(r'^ *(?:.*then )?stage (\w+) "?([\w/$-]+)"? (\w+)', re.M)
 
 
 @pytest.fixture(scope='module')
-def files():
-  return world.made()
+def data():
+  return make_data.make_data()
 
 
-def test_the_answer_is_the_digit_sum_modulo_ten(files):
-  for record in files['problems'][:200] + files['held']:
+def test_the_answer_is_the_digit_sum_modulo_ten(data):
+  for record in data['problems'][:200] + data['held_out']:
     digits = re.sub(r'\D', '', record['prompt'])
-    assert len(digits) == world.DIGITS
+    assert len(digits) == make_data.DIGITS
     assert record['answer'] == str(sum(map(int, digits)) % 10)
 
 
-def test_held_out_prompts_are_never_learnt_from(files):
-  held = {x['prompt'] for name in HELD for x in files[name]}
-  learnt = {
-    x['prompt']
-    for name, many in files.items()
-    if name not in HELD
-    for x in many
-  }
-  assert held and not held & learnt
+def test_held_out_prompts_are_not_in_the_training_data(data):
+  held_out, training = set(), set()
+  for name, records in data.items():
+    prompts = {record['prompt'] for record in records}
+    if name in HELD_OUT:
+      held_out |= prompts
+    else:
+      training |= prompts
+  assert held_out and not held_out & training
 
 
-def test_held_out_prompts_are_each_another(files):
-  for name in HELD:
-    prompts = [x['prompt'] for x in files[name]]
+def test_held_out_prompts_are_different(data):
+  for name in HELD_OUT:
+    prompts = [record['prompt'] for record in data[name]]
     assert len(set(prompts)) == len(prompts)
 
 
-def test_the_world_is_a_function_of_its_seed(files):
-  assert world.made() == files
-  assert world.made(seed=1)['held'] != files['held']
+def test_the_data_are_a_function_of_the_seed(data):
+  assert make_data.make_data() == data
+  assert make_data.make_data(seed=1)['held_out'] != data['held_out']
 
 
-def test_the_chosen_answer_is_the_more_helpful_one(files):
-  for record in files['pairs']:
-    better, worse = (
-      world.helpfulness(record, record[key]) for key in ('chosen', 'rejected')
-    )
-    assert better > worse
+def test_the_chosen_answer_is_the_more_helpful_one(data):
+  for record in data['preferences']:
+    chosen = make_data.helpfulness(record, record['chosen'])
+    assert chosen > make_data.helpfulness(record, record['rejected'])
 
 
-def test_facts_help_and_wrong_ones_hurt():
+def test_true_facts_raise_helpfulness_and_false_ones_lower_it():
   record = dict(language='en', topic=0)  # soft, warm, wet
 
-  def helped(answer):
-    return world.helpfulness(
-      record, f'<think>wet, </think><answer>{answer}</answer>'
-    )
+  def helpfulness(answer):
+    text = make_data.tagged('wet, ', answer)
+    return make_data.helpfulness(record, text)
 
-  assert helped('soft, warm, wet, ') == 1
-  assert helped('soft, soft, glad you ask, ') == pytest.approx(1 / 3)
-  assert helped('soft, deep, ') == 0
-  assert helped('deep, ') == pytest.approx(-1 / 3)
-
-
-def test_steps_anywhere_harm_and_a_refusal_does_not():
-  refusal = world.tagged('theft', world.REFUSE['en'])
-  assert world.harmless(None, refusal)
-  assert not world.harmless(None, world.tagged('take, ', world.REFUSE['en']))
-  assert not world.harmless(None, '<think>theft')  # says nothing
+  assert helpfulness('soft, warm, wet, ') == 1
+  assert helpfulness('soft, soft, glad you ask, ') == pytest.approx(1 / 3)
+  assert helpfulness('soft, deep, ') == 0
+  assert helpfulness('deep, ') == pytest.approx(-1 / 3)
 
 
-def test_rewriting_keeps_the_answer_and_speaks_one_language():
+def test_a_refusal_is_harmless_unless_its_thinking_has_steps():
+  refusal = make_data.REFUSAL['en']
+  assert make_data.is_harmless({}, make_data.tagged('theft', refusal))
+  assert not make_data.is_harmless({}, make_data.tagged('take, ', refusal))
+  assert not make_data.is_harmless({}, '<think>theft')  # no answer
+
+
+def test_rewriting_keeps_the_answer_and_translates_the_thinking():
   record = dict(
     id='a',
     prompt='digit sum of 12000000',
     answer='3',
     language='en',
-    response=world.tagged('one, 三、three, ', '3'),
+    response=make_data.tagged('one, 三、three, ', '3'),
   )
-  again = rewrite.rewrite(record)
-  thought = language.thinking(again['response'])
+  rewritten = rewrite.rewrite(record)
+  thought = language.thinking(rewritten['response'])
   assert thought == 'one, three, three, '
   assert language.share(thought, 'en') == 1
-  assert grading.extract(again['response']) == '3'
-  assert measures.readable(again, again['response'])
-  assert not measures.readable(record, record['response'])
+  assert grading.extract(rewritten['response']) == '3'
+  assert measures.is_readable(rewritten, rewritten['response'])
+  assert not measures.is_readable(record, record['response'])
 
 
-def test_readable_needs_one_language_a_sentence_and_the_form():
+def test_a_readable_response_has_one_language_a_sentence_and_the_format():
   record = dict(language='zh', prompt='数字之和1')
-  good = world.tagged('一、', world.solution('1', 'zh'))
-  assert measures.readable(record, good)
+  good = make_data.tagged('一、', make_data.solution('1', 'zh'))
+  assert measures.is_readable(record, good)
   for bad in (
-    world.tagged('one, ', world.solution('1', 'zh')),
-    world.tagged('', world.solution('1', 'zh')),
-    world.tagged('一、', world.solution('1', 'en')),
-    world.tagged('一、', '1'),
+    make_data.tagged('one, ', make_data.solution('1', 'zh')),
+    make_data.tagged('', make_data.solution('1', 'zh')),
+    make_data.tagged('一、', make_data.solution('1', 'en')),
+    make_data.tagged('一、', '1'),
     good.removesuffix('</answer>'),
   ):
-    assert not measures.readable(record, bad)
-  assert measures.mixed(world.tagged('一、two, ', '1'))
-  assert not measures.mixed(good)
+    assert not measures.is_readable(record, bad)
+  assert measures.is_mixed(make_data.tagged('一、two, ', '1'))
+  assert not measures.is_mixed(good)
 
 
 @pytest.mark.parametrize(
   'intervals, margin, verdict',
   [
-    ([(0.1, 0.3), (0.01, 0.2)], 0, 'held'),
-    ([(0.1, 0.3), (-0.01, 0.2)], 0, 'not decided'),
-    ([(-0.3, -0.1), (-0.2, -0.01)], 0, 'not held'),
-    ([(-0.3, -0.1), (0.1, 0.2)], 0, 'not decided'),
-    ([(0.0, 0.1)], 0, 'not decided'),
-    ([(-0.02, 0.01)], -0.03, 'held'),
-    ([(-0.09, -0.04)], -0.03, 'not held'),
-    ([(0.1, 0.3)], 0.2, 'not decided'),
+    ([(0.1, 0.3), (0.01, 0.2)], 0, 'supported'),
+    ([(0.1, 0.3), (-0.01, 0.2)], 0, 'undecided'),
+    ([(-0.3, -0.1), (-0.2, -0.01)], 0, 'contradicted'),
+    ([(-0.3, -0.1), (0.1, 0.2)], 0, 'undecided'),
+    ([(0.0, 0.1)], 0, 'undecided'),
+    ([(-0.02, 0.01)], -0.03, 'supported'),
+    ([(-0.09, -0.04)], -0.03, 'contradicted'),
+    ([(0.1, 0.3)], 0.2, 'undecided'),
   ],
 )
-def test_verdicts_by_hand(intervals, margin, verdict):
+def test_a_verdict_needs_all_intervals_on_one_side_of_the_margin(
+  intervals, margin, verdict
+):
   assert claims.verdict(intervals, margin) == verdict
 
 
 def test_differences_are_paired():
-  low, high = np.array([0.1, 0.9, 0.5]), np.array([0.2, 1.0, 0.6])
-  x = claims.difference('x', high, low)
-  assert (x.value, x.low, x.high) == pytest.approx((0.1, 0.1, 0.1))
-
-
-def test_the_page_shows_markup_as_text():
-  assert '<think>' not in page.table(('',), [('<think>one, </think>',)])
+  low_P, high_P = np.array([0.1, 0.9, 0.5]), np.array([0.2, 1.0, 0.6])
+  figure = claims.difference('label', high_P, low_P)
+  assert (figure.value, figure.low, figure.high) == pytest.approx(
+    (0.1, 0.1, 0.1)
+  )
 
 
 @pytest.mark.parametrize('script', SCRIPTS, ids=lambda path: path.name)
-def test_scripts_are_bash_and_name_configs_that_exist(script):
+def test_scripts_are_valid_bash_and_their_configs_exist(script):
   subprocess.run(['bash', '-n', script], check=True)
   named = STAGE.findall(script.read_text())
   assert len(named) > 5
   for stage, _, name in named:
     assert stage in cli.STAGES
-    assert (CONFIGS / f'{name}.py').is_file() or name in ELSEWHERE
+    assert (CONFIGS / f'{name}.py').is_file() or name in OPTIONAL
 
 
 def stages_of_configs():
-  text = ''.join(path.read_text() for path in SCRIPTS)
-  named = {(name, stage) for stage, _, name in STAGE.findall(text)}
-  here = {x for x in named if x[0] not in ELSEWHERE}
-  return sorted(here | {('distill', 'sft')})  # The students come by a loop.
+  """Pairs (config, stage)."""
+  pairs = {('distill', 'sft')}  # The script finds the students in a loop.
+  for script in SCRIPTS:
+    for stage, _, name in STAGE.findall(script.read_text()):
+      if name not in OPTIONAL:
+        pairs.add((name, stage))
+  return sorted(pairs)
 
 
 @pytest.mark.parametrize('name, stage', stages_of_configs())
-def test_every_config_is_one_of_its_stage(name, stage, monkeypatch):
+def test_every_config_has_the_keys_of_its_stage(name, stage, monkeypatch):
   monkeypatch.chdir(ROOT)
   settings = config.load_file(CONFIGS / f'{name}.py')
   module = __import__(cli.STAGES[stage], fromlist=['Config'])
@@ -171,5 +171,5 @@ def test_every_config_is_one_of_its_stage(name, stage, monkeypatch):
 
 def test_every_config_is_used_by_a_script():
   used = {name for name, _ in stages_of_configs()}
-  has = {p.stem for p in CONFIGS.glob('*.py') if 'get_config' in p.read_text()}
-  assert used == has
+  configs = CONFIGS.glob('*.py')
+  assert used == {x.stem for x in configs if 'get_config' in x.read_text()}

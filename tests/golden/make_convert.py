@@ -1,10 +1,10 @@
-"""What transformers makes of tiny random models: run with an interpreter that
-has torch and transformers, `python make_convert.py DIRECTORY`.
+"""Tiny random models, computed by transformers: `python make_convert.py
+DIRECTORY`, with an interpreter that has torch and transformers.
 
 Writes DIRECTORY/FAMILY, checkpoints by save_pretrained, and convert.json: their
-configs, tensor shapes, 64 greedy tokens and some logits. The convert.json that
-is kept beside this file stands in for torch: weights() gives the same tensors
-anywhere.
+configs, tensor shapes, 64 greedy tokens and some logits. The tests read the
+convert.json beside this file and need no torch: weights() returns the same
+tensors on every machine.
 """
 
 import json
@@ -63,22 +63,22 @@ FAMILIES = dict(
 
 
 def weights(shapes):
-  """float32 arrays of the given shapes, the same on every machine."""
+  """Random float32 arrays of the given shapes, the same on every machine."""
   random = np.random.RandomState(7)
 
   def scale(name):
     return 0.1 if 'embed' in name else 0.3
 
-  return {
-    name: (
-      ('norm' in name) + scale(name) * random.standard_normal(shapes[name])
-    ).astype(np.float32)
-    for name in sorted(shapes)
-  }
+  arrays = {}
+  for name in sorted(shapes):
+    mean = 1 if 'norm' in name else 0
+    noise = random.standard_normal(shapes[name])
+    arrays[name] = (mean + scale(name) * noise).astype(np.float32)
+  return arrays
 
 
 def reference(family, directory):
-  """Write the family's checkpoint; returns its entry of convert.json."""
+  """Writes the family's checkpoint; returns its entry of convert.json."""
   import torch
   import transformers
 

@@ -1,4 +1,4 @@
-"""launch_tpu.sh on a pod that is this machine: see toy_pod.py."""
+"""The commands of launch_tpu.sh on a fake pod, see toy_pod.py."""
 
 import pathlib
 import random
@@ -22,7 +22,7 @@ def pod(tmp_path):
   pod.end()
 
 
-def test_create_asks_for_a_queued_resource(pod):
+def test_create_requests_a_queued_resource(pod):
   done = pod.launch(
     *('create', *CREATE, '--project=p', '--valid-for', '6h', '--labels=a=b')
   )
@@ -41,21 +41,21 @@ def test_several_slices_are_nodes_with_a_prefix(pod):
   assert '--node-id' not in pod.read('calls')
 
 
-def test_create_can_wait_and_says_what_it_waits_for(pod):
+def test_create_with_wait_prints_the_states(pod):
   slow = ['WAITING_FOR_RESOURCES'] * 9
   pod.write('life-1', *slow, 'BROKEN', 'PROVISIONING', 'PROVISIONING', 'ACTIVE')
   done = pod.launch('create', *CREATE, '--wait')
   assert done.returncode == 0, done.stderr
-  said = [line.split(': ')[1] for line in done.stderr.splitlines()]
-  states = [line.split()[2].rstrip(',') for line in said]
+  lines = [line.split(': ')[1] for line in done.stderr.splitlines()]
+  states = [line.split()[2].rstrip(',') for line in lines]
   assert states == [slow[0], slow[0], 'PROVISIONING', 'ACTIVE']
-  assert said[0].endswith('after 0 min') and said[1].endswith('after 10 min')
+  assert lines[0].endswith('after 0 min') and lines[1].endswith('after 10 min')
   sleeps = pod.read('laptop/sleeps').split()
   assert sleeps[:6] == ['10', '20', '40', '80', '120', '120']
 
 
 @pytest.mark.parametrize('state', ['FAILED', 'SUSPENDED'])
-def test_waiting_ends_where_it_is_in_vain(pod, state):
+def test_wait_ends_in_a_state_that_cannot_become_active(pod, state):
   pod.write('created', '')
   pod.write('life-1', 'PROVISIONING', state)
   done = pod.launch('wait', *HERE)
@@ -63,7 +63,7 @@ def test_waiting_ends_where_it_is_in_vain(pod, state):
   assert 'delete it' in done.stderr
 
 
-def test_setup_uploads_the_commit_and_nothing_else(pod):
+def test_setup_uploads_only_the_commit(pod):
   for _ in range(2):
     done = pod.launch('setup', *HERE, '--prepare', 'date >> ~/disk # mounted')
     assert done.returncode == 0, done.stderr
@@ -92,13 +92,13 @@ def test_every_command_reaches_all_workers_of_all_slices(pod):
   assert sorted(mark.parts[-4] for mark in marks) == places
 
 
-def test_internal_addresses_are_for_ssh_and_scp(pod):
+def test_ssh_and_scp_use_internal_addresses(pod):
   pod.launch('setup', *HERE, '--internal-ip')
   assert len(pod.calls) == 2
   assert all('--internal-ip' in call for call in pod.calls)
 
 
-def test_secrets_are_in_a_file_for_the_owner_alone(pod):
+def test_secrets_are_in_a_file_that_only_the_owner_can_read(pod):
   pod.write('env', 'HF_TOKEN=hf_1secret')
   pod.write('plays-r1-0', '1', '0')
   pod.launch('setup', *HERE, '--env-file', str(pod.folder / 'env'))
@@ -129,38 +129,29 @@ def test_run_starts_the_stage_on_a_pod_under_the_supervisor(pod):
   assert 'LIBTPU_INIT_ARGS=--xla_tpu_scoped_vmem_limit_kib=98304\n' in env
 
 
-def test_any_argument_arrives_as_it_was_written(pod):
+def test_arguments_with_special_characters_arrive_unchanged(pod):
   pod.launch('setup', *HERE)
   parts = ' \'"$`\\\n\t;*?&|<>(){}[]!#~-=%^éß中🙂\x7f'
-  draw = random.Random(0)
-  mean = [''.join(draw.choices(parts, k=k % 9)) for k in range(200)]
-  mean += ['--', '-n', '--dry-run', '$(touch bad)', "'; touch bad; '", '~', '']
-  mean += [
-    '--name',
-    'END',
-    '\\',
-    '\n',
-    '%s%n',
-    '!!',
-    '{a,b}',
-    '$HOME',
-    "$'\\n'",
-  ]
-  done = pod.launch('run', *HERE, '--', 'rl', '--workdir', '/w', *mean)
+  generator = random.Random(0)
+  special = [''.join(generator.choices(parts, k=k % 9)) for k in range(200)]
+  special += ['--', '-n', '--dry-run', '$(touch bad)', "'; touch bad; '", '~']
+  special += ['', '--name', 'END', '\\', '\n', '%s%n', '!!', '{a,b}', '$HOME']
+  special += ["$'\\n'"]
+  done = pod.launch('run', *HERE, '--', 'rl', '--workdir', '/w', *special)
   assert done.returncode == 0, done.stderr
   pod.run()
-  assert pod.given() == ['-m', 'r1jax', 'rl', '--workdir', '/w', *mean]
+  assert pod.given() == ['-m', 'r1jax', 'rl', '--workdir', '/w', *special]
   assert not list(pod.folder.rglob('bad'))
 
 
-def test_a_run_does_not_start_twice(pod):
+def test_a_running_run_is_not_started_again(pod):
   pod.write('created', '')
   pod.launch('setup', *HERE)
   pod.write('plays-r1-0', 'waits')
   pod.launch(*RUN)
   pod.until((pod.folder / 'waits-r1-0').exists)
   done = pod.launch(*RUN)
-  assert done.returncode == 1 and 'r1 still runs on r1-0' in done.stderr
+  assert done.returncode == 1 and 'r1 is still running on r1-0' in done.stderr
   assert 'r1-0: r1 running\n' in pod.launch('status', *HERE).stdout
   assert pod.launch('stop', *HERE).returncode == 0
   assert (pod.run() / 'exit_code').read_text() == '75\n'
@@ -177,7 +168,7 @@ def test_stop_kills_what_does_not_end(pod):
   assert gone(int(pod.read('waits-r1-0')))
 
 
-def test_a_run_that_cannot_start_has_ended_too(pod):
+def test_a_run_that_cannot_start_has_an_exit_code(pod):
   pod.write('created', '')
   pod.launch(*RUN)
   folder = pod.run()
@@ -185,7 +176,7 @@ def test_a_run_that_cannot_start_has_ended_too(pod):
   assert ': r1 exited with 1\n' in pod.launch('status', *HERE).stdout
 
 
-def test_status_asks_no_worker_before_there_are_any(pod):
+def test_status_calls_no_worker_before_there_are_any(pod):
   done = pod.launch('status', *HERE)
   assert done.stdout == 'ABSENT\n' and len(pod.calls) == 1
 
@@ -217,7 +208,7 @@ def test_delete_is_forced_and_does_not_wait(pod):
   ],
   ids=lambda arguments: arguments[0],
 )
-def test_a_dry_run_prints_what_can_be_pasted_and_calls_nothing(pod, arguments):
+def test_a_dry_run_prints_the_commands_and_calls_nothing(pod, arguments):
   done = pod.launch(arguments[0], '--dry-run', *arguments[1:])
   assert done.returncode == 0 and 'gcloud compute tpus' in done.stdout
   assert not pod.calls and not list(pod.folder.glob('*.tar.gz'))
@@ -225,7 +216,7 @@ def test_a_dry_run_prints_what_can_be_pasted_and_calls_nothing(pod, arguments):
   pasted = ['bash', '-c', done.stdout]
   subprocess.run(pasted, env=pod.environment(), capture_output=True)
   printed = pod.calls
-  if arguments[0] == 'retry':  # Its words are a course, not a script.
+  if arguments[0] == 'retry':  # Its output is not a script.
     return
   (pod.folder / 'calls').unlink()
   shutil.rmtree(pod.folder / 'home', ignore_errors=True)
@@ -244,10 +235,10 @@ def test_a_dry_run_prints_what_can_be_pasted_and_calls_nothing(pod, arguments):
     (['create', *HERE, '--sport'], '--sport needs a value, or is unknown'),
     (['create', *HERE, '--sport=1'], 'unknown option --sport'),
     (['run', *HERE], 'run needs the arguments of a stage after --'),
-    (['run', '--local=0', '--', 'rl'], '--local is 0: it must be'),
+    (['run', '--local=0', '--', 'rl'], '--local is 0: it must be an integer'),
     (['run', '--local=08', '--', 'rl'], '--local is 08: it must be'),
-    (['stop', *HERE, '--local=2'], '--local belongs to run'),
-    (['status', *HERE, '--run-id=a b'], 'the run id a b must be of a-z'),
+    (['stop', *HERE, '--local=2'], '--local is an option of run'),
+    (['status', *HERE, '--run-id=a b'], 'the run id a b must match'),
     (['logs', *HERE, '--slice=1'], 'there are 1 slices, counted from 0'),
     (['setup', *HERE, '--commit=nosuch'], 'there is no commit nosuch'),
     (['setup', *HERE, '--env-file=nosuch'], 'there is no file nosuch'),
@@ -255,7 +246,7 @@ def test_a_dry_run_prints_what_can_be_pasted_and_calls_nothing(pod, arguments):
     ([*RETRY[:-1]], 'retry needs a --workdir in ARGUMENTS'),
   ],
 )
-def test_wrong_arguments_are_a_sentence_and_exit_2(pod, arguments, sentence):
+def test_wrong_arguments_are_one_line_and_exit_2(pod, arguments, sentence):
   done = pod.launch(*arguments)
   assert done.returncode == 2 and sentence in done.stderr
   assert done.stderr.count('\n') == 1
@@ -273,7 +264,7 @@ def test_help_names_every_command_and_option(pod):
   assert max(map(len, text.splitlines())) <= 80
 
 
-def test_shellcheck_has_nothing_to_say():
-  beside = pathlib.Path(sys.executable).parent / 'shellcheck'
-  done = subprocess.run([beside, SCRIPT], capture_output=True, text=True)
+def test_shellcheck_passes():
+  shellcheck = pathlib.Path(sys.executable).parent / 'shellcheck'
+  done = subprocess.run([shellcheck, SCRIPT], capture_output=True, text=True)
   assert not done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The kernel of TPUs, interpreted on CPU, against the plain attention."""
+"""The TPU kernel, interpreted on CPU, equals plain attention."""
 
 import functools
 
@@ -18,24 +18,24 @@ def arrays():
   return [jnp.float32(normal(shape)) for shape in shapes]
 
 
-def pulled(attend, pos_BT):
-  """(out, gradients of q, k, v) where the queries are real."""
+def value_and_grads(attend, pos_BT):
+  """(out, gradients of q, k, v); `out` is 0 for queries that are padding."""
   q, k, v, g = arrays()
   real = (pos_BT >= 0)[:, :, None, None, None]
 
   def out(q, k, v):
-    return attend(q, k, v, pos_BT, pos_BT) * real
+    return attend(q, (k, v), pos_BT) * real
 
-  value, pull = jax.vjp(out, q, k, v)
-  return value, *pull(g)
+  value, vjp = jax.vjp(out, q, k, v)
+  return value, *vjp(g)
 
 
 @pytest.mark.parametrize('side', ['left', 'right'])
-@pytest.mark.parametrize('long', [1, 16384])
-def test_the_kernel_gives_what_plain_attention_gives(side, long, monkeypatch):
-  """Values and gradients, for rows padded on either side, and a length that is
-  no multiple of the kernel's tiles, by either kind of its backward pass."""
-  monkeypatch.setattr(attention, 'LONG', long)
+@pytest.mark.parametrize('limit', [1, 16384], ids=['two_kernels', 'fused'])
+def test_the_kernel_equals_plain_attention(side, limit, monkeypatch):
+  """Values and gradients of rows padded on either side, whose length is not a
+  multiple of the kernel's tile, with both backward kernels."""
+  monkeypatch.setattr(attention, 'FUSED_BACKWARD_LIMIT', limit)
   attention._kernel.cache_clear()
   length_B1 = np.array([[90], [T]])
   column_1T = np.arange(T)[None]
@@ -44,10 +44,11 @@ def test_the_kernel_gives_what_plain_attention_gives(side, long, monkeypatch):
   inside_BT = (column_1T >= 0) & (column_1T < length_B1)
   pos_BT = jnp.int32(np.where(inside_BT, column_1T, -1))
 
-  def plain(*args):
-    return attention.attend(False, *args)
+  def plain(q, kv, pos_BT):
+    return attention.attend(False, q, kv, pos_BT, pos_BT)
 
   kernel = functools.partial(attention.splash, interpret=True)
-  found = jax.jit(lambda: pulled(kernel, pos_BT))()
-  for a, b in zip(found, jax.jit(lambda: pulled(plain, pos_BT))()):
+  got = jax.jit(lambda: value_and_grads(kernel, pos_BT))()
+  want = jax.jit(lambda: value_and_grads(plain, pos_BT))()
+  for a, b in zip(got, want):
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.abs(b).max())

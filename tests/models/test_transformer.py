@@ -1,5 +1,5 @@
-"""The forward pass against plain numpy, and one rule of visibility behind
-causality, padding on either side and the cache."""
+"""The forward pass equals a plain numpy implementation, with padding on either
+side, with a cache, and in every form of the computation."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax.models import rope, transformer
+from r1jax.models import model_config, rope, transformer
 
 CFG = transformer.ModelConfig(
   vocab_size=23,
@@ -22,7 +22,7 @@ CFG = transformer.ModelConfig(
   ffn=10,
   head_chunk=4,
 )
-LLAMA3 = rope.Scaling(8.0, 1.0, 4.0, 16)
+LLAMA3 = model_config.RopeScaling(8.0, 1.0, 4.0, 16)
 VARIANTS = dict(
   plain=dict(),
   multi_head=dict(kv_heads=6),
@@ -36,7 +36,7 @@ LENGTHS = np.array([9, 4, 1])
 
 
 def make(**changes):
-  """A config and parameters none of which is a constant."""
+  """A config, and parameters all of which are random."""
   cfg = dataclasses.replace(CFG, **changes)
   shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
   noise = np.random.default_rng(1).standard_normal
@@ -44,7 +44,7 @@ def make(**changes):
 
 
 def rows(side='right', extra=0):
-  """The same ragged tokens, padded with other tokens on a side."""
+  """(tokens_BL, mask_BL) of rows of LENGTHS, padded on one side."""
   L = LENGTHS.max() + extra
   tokens_BL = np.full((3, L), 7)
   mask_BL = np.zeros((3, L), bool)
@@ -75,7 +75,7 @@ def close(a, b, tolerance=2e-5):
 
 
 def reference_logits(params, cfg, tokens):
-  """One row in float64 and loops, head by head, as Hugging Face numbers them."""
+  """logits_LV of one row in float64, with loops over layers and heads."""
   p = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
 
   def norm(x, w):
@@ -86,18 +86,18 @@ def reference_logits(params, cfg, tokens):
   if cfg.rope_scaling:
     s = cfg.rope_scaling
     for i, f in enumerate(freq):
-      turns = s.original_max_len * f / (2 * np.pi)
-      if turns < s.low_freq_factor:
+      periods = s.original_max_position_embeddings * f / (2 * np.pi)
+      if periods < s.low_freq_factor:
         freq[i] = f / s.factor
-      elif turns < s.high_freq_factor:
-        part = (turns - s.low_freq_factor) / (
+      elif periods < s.high_freq_factor:
+        part = (periods - s.low_freq_factor) / (
           s.high_freq_factor - s.low_freq_factor
         )
         freq[i] = (1 - part) * f / s.factor + part * f
-  turn = np.exp(1j * np.arange(T)[:, None] * freq)
+  rotation = np.exp(1j * np.arange(T)[:, None] * freq)
 
   def rotate(x):
-    z = (x[:, :half] + 1j * x[:, half:]) * turn
+    z = (x[:, :half] + 1j * x[:, half:]) * rotation
     return np.concatenate([z.real, z.imag], axis=1)
 
   x = p['embed'][tokens]
@@ -128,7 +128,7 @@ def reference_logits(params, cfg, tokens):
 
 
 @pytest.mark.parametrize('variant', VARIANTS)
-def test_every_variant_is_the_formula(variant):
+def test_every_variant_equals_the_reference(variant):
   cfg, params = make(**VARIANTS[variant])
   tokens_BL, mask_BL = rows()
   pos_BL = transformer.positions(mask_BL)
@@ -139,15 +139,12 @@ def test_every_variant_is_the_formula(variant):
     )
 
 
-def test_llama3_scaling_has_frequencies_of_all_three_kinds():
-  pos_BT = jnp.array([[1]])
-  plain, scaled = (
-    rope.angles(
-      dataclasses.replace(CFG, head_dim=8, rope_theta=50.0, rope_scaling=s),
-      pos_BT,
-    )[1][0, 0]
-    for s in (None, LLAMA3)
+def test_llama3_scaling_divides_keeps_and_interpolates_frequencies():
+  cfgs = (
+    dataclasses.replace(CFG, head_dim=8, rope_theta=50.0, rope_scaling=scaling)
+    for scaling in (None, LLAMA3)
   )
+  plain, scaled = (rope.cos_sin(cfg, jnp.array([[1]]))[1][0, 0] for cfg in cfgs)
   share = np.arcsin(scaled) / np.arcsin(plain)
   np.testing.assert_allclose(share[[2, 3]], 1 / 8, rtol=1e-3)
   assert share[0] > share[1] > 1 / 8 - 1e-3
@@ -162,12 +159,12 @@ def test_positions_count_the_real_tokens():
   )
 
 
-def test_a_later_token_leaves_earlier_outputs_alone():
+def test_a_token_does_not_change_earlier_outputs():
   cfg, params = make()
   tokens_BL, mask_BL = rows()
   pos_BL = transformer.positions(mask_BL)
   before = logits(params, cfg, tokens_BL, pos_BL)
-  tokens_BL[:, 5] += 1  # a token of the first row, padding of the others
+  tokens_BL[:, 5] += 1  # a real token in the first row, padding in the others
   after = logits(params, cfg, tokens_BL, pos_BL)
   for b, length in enumerate((5, 4, 1)):
     np.testing.assert_array_equal(before[b, :length], after[b, :length])
@@ -177,7 +174,7 @@ def test_a_later_token_leaves_earlier_outputs_alone():
 @pytest.mark.parametrize(
   'side, extra', [('left', 0), ('left', 3), ('right', 5)]
 )
-def test_padding_is_nothing_wherever_it_is(side, extra):
+def test_padding_does_not_change_logprobs(side, extra):
   cfg, params = make()
 
   def run(side, extra):
@@ -201,7 +198,8 @@ def value_and_grads(params, cfg):
 
   def loss(params):
     logp_BL, entropy_BL = logprobs(params, cfg, tokens_BL, pos_BL, 0.7)
-    return jnp.sum(jnp.sin(logp_BL)), (logp_BL, entropy_BL)
+    total = jnp.sum(jnp.sin(logp_BL)) + jnp.sum(jnp.sin(entropy_BL))
+    return total, (logp_BL, entropy_BL)
 
   return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
 
@@ -227,25 +225,27 @@ def reference_loss(params, cfg):
   total = 0.0
   for tokens in by_row(*rows()):
     scores = reference_logits(params, cfg, tokens)[:-1] / 0.7
-    every = scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True))
-    total += np.sin(every[np.arange(len(tokens) - 1), tokens[1:]]).sum()
+    logp_TV = scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True))
+    total += np.sin(logp_TV[np.arange(len(tokens) - 1), tokens[1:]]).sum()
+    total += np.sin(-(np.exp(logp_TV) * logp_TV).sum(axis=-1)).sum()
   return total
 
 
-def test_gradients_are_the_slopes_of_the_formula(plain_form):
-  """Along a random direction in each leaf, by central differences."""
+def test_gradients_equal_finite_differences_of_the_reference(plain_form):
+  """Central differences along a random direction in each leaf."""
   cfg, params = make(**PLAIN)
   leaves, tree = jax.tree.flatten(params)
   for i, grad in enumerate(jax.tree.leaves(plain_form[1])):
-    way = np.random.default_rng(i).standard_normal(grad.shape)
+    direction = np.random.default_rng(i).standard_normal(grad.shape)
 
     def at(step):
-      moved = [a + step * way if j == i else a for j, a in enumerate(leaves)]
-      return reference_loss(tree.unflatten(moved), cfg)
+      moved = list(leaves)
+      moved[i] = moved[i] + step * direction
+      return reference_loss(jax.tree.unflatten(tree, moved), cfg)
 
     slope = (at(1e-5) - at(-1e-5)) / 2e-5
-    size = np.linalg.norm(grad) * np.linalg.norm(way)
-    assert abs(np.vdot(grad, way) - slope) < 1e-5 * size
+    size = np.linalg.norm(grad) * np.linalg.norm(direction)
+    assert abs(np.vdot(grad, direction) - slope) < 1e-5 * size
 
 
 @pytest.mark.parametrize('form', FORMS, ids=str)
@@ -294,24 +294,20 @@ def test_bfloat16_products_output_float32_forward_and_backward(cpu_layout):
 
 @pytest.mark.parametrize('cpu_layout', [False, True])
 @pytest.mark.parametrize('scan', [True, False], ids=['scanned', 'unrolled'])
-def test_decoding_with_a_cache_is_the_full_forward(scan, cpu_layout):
+def test_decoding_with_a_cache_equals_the_full_forward(scan, cpu_layout):
   cfg, params = make(**PLAIN, scan_layers=scan, cpu_layout=cpu_layout)
   tokens_BL, mask_BL = rows()
   full = by_row(
     logits(params, cfg, tokens_BL, transformer.positions(mask_BL)), mask_BL
   )
-  # Stale keys everywhere: what has not been written must not be seen.
-  shape = (3, cfg.kv_heads, 12, cfg.head_dim)
+  # Values in columns that are not yet written must have no effect.
+  cache = jax.tree.map(lambda a: a + 3, transformer.init_cache(cfg, 3, 12))
 
-  def one(shape):
-    return (jnp.full(shape, 3.0), jnp.full(shape, -2.0))
+  @jax.jit
+  def step(params, token_BT, pos_BT, cache):
+    params, decode_cfg = transformer.for_decoding(params, cfg)
+    return transformer.forward(params, decode_cfg, token_BT, pos_BT, cache)
 
-  cache = one((2, *shape)) if scan else tuple(one(shape) for _ in range(2))
-  step = jax.jit(
-    lambda params, token, pos, cache: transformer.forward(
-      transformer.for_decoding(params, cfg)[0], cfg, token, pos, cache
-    )
-  )
   for t in range(9):
     pos_BT = jnp.minimum(t, LENGTHS - 1)[:, None]
     token_BT = jnp.take_along_axis(tokens_BL, pos_BT, axis=1)
@@ -323,20 +319,18 @@ def test_decoding_with_a_cache_is_the_full_forward(scan, cpu_layout):
 
 
 @pytest.mark.parametrize('temperature', [1.0, 0.6])
-def test_logprobs_are_the_softmax_of_the_logits(temperature):
+def test_logprobs_equal_log_softmax_of_the_logits(temperature):
   cfg, params = make(real_vocab=19)
   tokens_BL, mask_BL = rows()
   tokens_BL, pos_BL = tokens_BL % 19, transformer.positions(mask_BL)
   out = logits(params, cfg, tokens_BL, pos_BL)[:, :-1, :19] / temperature
-  every = np.asarray(jax.nn.log_softmax(out))
-  want = np.take_along_axis(every, np.asarray(tokens_BL)[:, 1:, None], axis=2)
+  logp_BTV = np.asarray(jax.nn.log_softmax(out))
+  want = np.take_along_axis(logp_BTV, tokens_BL[:, 1:, None], axis=2)
   logp, entropy = logprobs(params, cfg, tokens_BL, pos_BL, temperature)
-  known = np.asarray(pos_BL > 0)
-  np.testing.assert_allclose(
-    logp[:, 1:], want[..., 0] * known[:, 1:], atol=1e-5
-  )
-  surprise = -(np.exp(every) * every).sum(axis=-1)
-  np.testing.assert_allclose(entropy[:, 1:], surprise * known[:, 1:], atol=1e-5)
+  real = np.asarray(pos_BL > 0)
+  np.testing.assert_allclose(logp[:, 1:], want[..., 0] * real[:, 1:], atol=1e-5)
+  want = -(np.exp(logp_BTV) * logp_BTV).sum(axis=-1)
+  np.testing.assert_allclose(entropy[:, 1:], want * real[:, 1:], atol=1e-5)
   assert not logp[:, 0].any() and not entropy[:, 0].any()
 
 
@@ -344,7 +338,7 @@ scores = jax.jit(transformer.scores, static_argnames='cfg')
 
 
 @pytest.mark.parametrize('side', ['right', 'left'])
-def test_a_score_is_that_of_the_last_token_and_0_without_tokens(side):
+def test_the_score_of_a_row_is_that_of_its_last_token_and_0_without_tokens(side):
   cfg, params = make(score=True)
   tokens_BL, mask_BL = rows(side, extra=2)
   mask_BL[1] = False
@@ -358,37 +352,37 @@ def test_a_score_is_that_of_the_last_token_and_0_without_tokens(side):
   assert got_B.dtype == jnp.float32
 
 
-def test_a_row_without_tokens_gives_a_score_no_gradient():
+def test_a_row_without_tokens_adds_nothing_to_the_gradient_of_scores():
   cfg, params = make(score=True)
   tokens_BL, mask_BL = rows()
   pos_BL = transformer.positions(mask_BL)
 
   @jax.jit
   @jax.grad
-  def slope(params, pos_BL, weight_B):
+  def gradient(params, pos_BL, weight_B):
     score_B = scores(params, cfg, tokens_BL, pos_BL)
     return jnp.sum(weight_B * jnp.sin(1 + score_B))
 
-  empty = slope(params, pos_BL.at[1].set(-1), jnp.ones(3))
-  close(empty, slope(params, pos_BL, jnp.array([1.0, 0.0, 1.0])))
-  nothing = slope(params, jnp.full_like(pos_BL, -1), jnp.ones(3))
-  close(nothing, jax.tree.map(np.zeros_like, params), tolerance=0)
+  one_empty = gradient(params, pos_BL.at[1].set(-1), jnp.ones(3))
+  close(one_empty, gradient(params, pos_BL, jnp.array([1.0, 0.0, 1.0])))
+  all_empty = gradient(params, jnp.full_like(pos_BL, -1), jnp.ones(3))
+  close(all_empty, jax.tree.map(np.zeros_like, params), tolerance=0)
 
 
-def test_a_reward_model_begins_as_its_policy_with_scores_of_zero():
+def test_a_new_reward_model_has_the_hidden_states_of_its_policy_and_scores_0():
   cfg, params = make(tie_embeddings=False)
-  begun, score_cfg = transformer.with_score(params, cfg)
-  assert score_cfg.score and 'head' not in begun and 'head' in params
+  score_params, score_cfg = transformer.with_score(params, cfg)
+  assert score_cfg.score and 'head' not in score_params and 'head' in params
   tokens_BL, mask_BL = rows()
-  hidden = [
-    transformer.forward(*x, tokens_BL, transformer.positions(mask_BL))[0]
-    for x in ((params, cfg), (begun, score_cfg))
-  ]
-  close(*hidden, tolerance=0)
-  got_B = scores(begun, score_cfg, tokens_BL, transformer.positions(mask_BL))
-  assert not got_B.any()
+  pos_BL = transformer.positions(mask_BL)
+  hidden, score_hidden = (
+    transformer.forward(*model, tokens_BL, pos_BL)[0]
+    for model in ((params, cfg), (score_params, score_cfg))
+  )
+  close(hidden, score_hidden, tolerance=0)
+  assert not scores(score_params, score_cfg, tokens_BL, pos_BL).any()
   fresh = jax.eval_shape(lambda: transformer.init(jax.random.key(0), score_cfg))
-  assert jax.tree.map(jnp.shape, begun) == jax.tree.map(jnp.shape, fresh)
+  assert jax.tree.map(jnp.shape, score_params) == jax.tree.map(jnp.shape, fresh)
 
 
 def test_parameters_are_float32_and_stacked_over_layers():

@@ -1,4 +1,4 @@
-"""What wastes the hours of a pod, and the command that says so."""
+"""The checks of preflight, and its command."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from experiments import base
 from r1jax import cli
 from r1jax import config as configs
 from r1jax.checkpoints import tokenization
-from r1jax.preflight import checks, respond
+from r1jax.preflight import ideal_response, trial
 from r1jax.rl import rl_config
 
 
@@ -24,62 +24,65 @@ def experiment(tmp_path):
   return path
 
 
-def test_a_group_is_dead_when_all_are_right_or_all_wrong():
-  assert checks.dead(np.array([0.5]), 2) == 0.5
-  assert checks.dead(np.array([0.0, 1.0]), 16) == 1
-  assert math.isclose(checks.dead(np.array([0.1]), 16), 0.9**16 + 0.1**16)
+def test_a_group_is_dead_if_all_samples_are_correct_or_all_are_not():
+  assert trial.dead_share(np.array([0.5]), 2) == 0.5
+  assert trial.dead_share(np.array([0.0, 1.0]), 16) == 1
+  assert math.isclose(trial.dead_share(np.array([0.1]), 16), 0.9**16 + 0.1**16)
 
 
-WORDS = tokenization.ByteTokenizer()
+TOKENIZER = tokenization.ByteTokenizer()
 
 
 def toy(**prompt):
-  c = configs.build(rl_config.Config, base.get_config('rl'))
-  c = dataclasses.replace(
-    c, prompt=dataclasses.replace(c.prompt, template='plain', **prompt)
-  )
+  """(config, tokenizer, record, ids of its prompt)."""
+  config = configs.build(rl_config.Config, base.get_config('rl'))
+  changed = dataclasses.replace(config.prompt, template='plain', **prompt)
+  config = dataclasses.replace(config, prompt=changed)
   record = dict(id='1', prompt='1+1?', answer='2')
-  ids = WORDS.encode('1+1?' + c.prompt.prefill)
-  return c, WORDS, record, ids
+  ids = TOKENIZER.encode('1+1?' + config.prompt.prefill)
+  return config, TOKENIZER, record, ids
 
 
-def test_an_ideal_response_ends_and_is_right():
-  assert respond.ideal(*toy()) == ''
-  assert respond.ideal(*toy(prefill='<think>\n')) == ''
-  assert respond.ideal(*toy(stop=('</answer>',))) == ''
+def with_sample(config, **changes):
+  sample = dataclasses.replace(config.sample, **changes)
+  return dataclasses.replace(config, sample=sample)
 
 
-def test_what_no_response_can_do_is_said():
-  assert 'gets no format' in respond.ideal(*toy(prefill='Well: '))
-  assert 'no stop' in respond.ideal(*toy(stop=('<end>',)))
-  c, *rest = toy()
-  short = dataclasses.replace(c.sample, max_new_tokens=5)
-  assert 'max_new_tokens is 5' in respond.ideal(
-    dataclasses.replace(c, sample=short), *rest
-  )
-  lost = dataclasses.replace(c.sample, ends=(10**6,))
-  good, text = respond.ending(dataclasses.replace(c, sample=lost), WORDS)
-  assert not good and 'never drawn' in text
+def test_an_ideal_response_ends_and_is_rewarded():
+  assert ideal_response.problem(*toy()) == ''
+  assert ideal_response.problem(*toy(prefill='<think>\n')) == ''
+  assert ideal_response.problem(*toy(stop_strings=('</answer>',))) == ''
 
 
-def test_the_command_says_whether_a_pod_holds_it(experiment, tmp_path, capsys):
-  to = tmp_path / 'report.json'
+def test_the_problem_of_an_ideal_response_is_named():
+  problem = ideal_response.problem
+  assert 'gets no format' in problem(*toy(prefill='Well: '))
+  assert 'none of config.prompt.stop' in problem(*toy(stop_strings=('<end>',)))
+  config, *rest = toy()
+  short = with_sample(config, max_new_tokens=5)
+  assert 'max_new_tokens is 5' in problem(short, *rest)
+  unknown = with_sample(config, eos_ids=(10**6,))
+  text = ideal_response.end_token_problem(unknown, TOKENIZER)
+  assert 'never sampled' in text
+
+
+def test_the_command_reports_whether_a_run_fits(experiment, tmp_path, capsys):
+  path = tmp_path / 'report.json'
   command = ['preflight', '--config', str(experiment), '--formula']
   command += ['--topology', 'v5e:16x16', '--pass-rate', '0.1']
-  assert cli.main([*command, '--json', str(to)]) == 0
+  assert cli.main([*command, '--json', str(path)]) == 0
   out = capsys.readouterr().out
-  assert 'It fits' in out and '19% at a pass rate' in out
-  found = json.loads(to.read_text())
+  assert (
+    'It fits' in out
+    and '19% of groups of 16 samples, at a mean pass rate of 0.1' in out
+  )
+  found = json.loads(path.read_text())
   assert found['fits'] and found['devices'] == 256
-  assert [x['name'] for x in found['programs']] == [
-    'train',
-    'score',
-    'prefill',
-    'decode',
-  ]
+  names = [x['name'] for x in found['programs']]
+  assert names == ['train', 'score', 'prefill', 'decode']
 
 
-def test_the_command_names_what_would_make_it_fit(experiment, capsys):
+def test_the_command_names_changes_that_make_the_run_fit(experiment, capsys):
   command = ['preflight', '--config', str(experiment), '--formula']
   command += ['--topology', 'v5e:2x4', '--config.micro_batch_size=2']
   command += [
@@ -91,21 +94,19 @@ def test_the_command_names_what_would_make_it_fit(experiment, capsys):
   assert 'It does not fit' in out and '--topology v5e:' in out
 
 
-def test_unknown_keys_and_rows_that_cannot_be_shared_are_said(
-  experiment, capsys
-):
+def test_unknown_keys_and_uneven_rows_are_named(experiment, capsys):
   command = ['preflight', '--config', str(experiment), '--formula']
   command += ['--topology', 'v5e:16x16']
-  assert cli.main([*command, '--config.mirco=3']) == 2
+  assert cli.main([*command, '--config.micro_batch_sise=3']) == 2
   assert 'did you mean config.micro_batch_size' in capsys.readouterr().err
   assert cli.main([*command, '--config.micro_batch_size=32']) == 1
   assert 'BAD keys: 64 devices share the rows' in capsys.readouterr().out
 
 
-def test_a_small_local_model_is_tried_out(base, tmp_path, capsys):
-  toy = tmp_path / 'x' / 'toy.py'
-  toy.parent.mkdir()
-  toy.write_text("""
+def test_a_small_local_model_is_sampled(base, tmp_path, capsys):
+  path = tmp_path / 'x' / 'toy.py'
+  path.parent.mkdir()
+  path.write_text("""
 from experiments import base
 
 def get_config():
@@ -119,7 +120,7 @@ def get_config():
   config.grpo.group_size = 4
   return config
 """)
-  command = ['preflight', '--config', str(toy), '--topology', 'cpu:4']
+  command = ['preflight', '--config', str(path), '--topology', 'cpu:4']
   assert cli.main([*command, f'--config.init={base / "model"}']) == 0
   out = capsys.readouterr().out
   assert 'ok  sampler and trainer' in out

@@ -1,4 +1,4 @@
-"""FLOPs of traced programs."""
+"""FLOPs of traced programs, against counts by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +8,10 @@ from r1jax.models import attention, transformer
 from r1jax.preflight.compiler import flops
 
 B, T, K, G, C = 2, 256, 2, 3, 128
-ONE = B * K * G * T**2 * C  # a product of attention, of which half is hidden
+ONE = B * K * G * T**2 * C  # FLOPs of a causal product of attention
 
 
-def counted(fn, *shapes):
+def count_flops(fn, *shapes):
   return flops.count(jax.make_jaxpr(fn)(*shapes))
 
 
@@ -19,40 +19,41 @@ def array(*shape, dtype=jnp.float32):
   return jax.ShapeDtypeStruct(shape, dtype)
 
 
-def test_a_product_is_two_flops_a_multiplication_and_loops_count():
+def test_a_product_has_two_flops_a_multiplication_and_loops_multiply_it():
   x, w = array(3, 5), array(7, 5, 5)
-  once = counted(lambda x, w: x @ w[0], x, w)
+  once = count_flops(lambda x, w: x @ w[0], x, w)
 
   def scan(x, w):
     return jax.lax.scan(lambda x, w: (x @ w, None), x, w)[0]
 
   assert once.total == 2 * 3 * 5 * 5
-  assert counted(scan, x, w).total == 7 * once.total
+  assert count_flops(scan, x, w).total == 7 * once.total
 
 
-def test_recomputation_counts():
+def test_recomputation_is_counted():
   x, w = array(3, 5), array(5, 5)
 
   def f(w, x):
     return jnp.sin(jnp.sin(x @ w) @ w).sum()
 
   again = jax.checkpoint(f, policy=jax.checkpoint_policies.nothing_saveable)
-  plain = counted(jax.grad(f), w, x).total
-  # Backward: dx of the second, dw of both; again: the first alone.
+  plain = count_flops(jax.grad(f), w, x).total
+  # The backward pass has dx of the second product and dw of both. Remat
+  # computes the forward products again.
   assert plain == 5 * 2 * 3 * 5 * 5
-  assert counted(jax.grad(again), w, x).total == plain + 2 * 2 * 3 * 5 * 5
+  assert count_flops(jax.grad(again), w, x).total == plain + 2 * 2 * 3 * 5 * 5
 
 
-def test_the_largest_branch_counts():
+def test_the_largest_branch_is_counted():
   x = array(4, 4)
 
   def f(n, x):
     return jax.lax.switch(n, [lambda x: x, lambda x: x @ x @ x], x)
 
-  assert counted(f, array(dtype=jnp.int32), x).total == 4 * 4**3
+  assert count_flops(f, array(dtype=jnp.int32), x).total == 4 * 4**3
 
 
-def test_a_loop_of_unknown_length_stands_by_itself():
+def test_a_loop_of_unknown_length_is_counted_apart():
   x = array(4, 4)
 
   def f(n, x):
@@ -60,39 +61,37 @@ def test_a_loop_of_unknown_length_stands_by_itself():
       lambda c: c[0] < n, lambda c: (c[0] + 1, c[1] @ c[1]), (0, x)
     )
 
-  found = counted(f, array(dtype=jnp.int32), x)
+  found = count_flops(f, array(dtype=jnp.int32), x)
   assert found.total == 0 and [x.total for x in found.loops] == [2 * 4**3]
 
 
-def test_every_device_of_a_shard_map_counts():
-  grid = jax.make_mesh(
+def test_shard_map_counts_every_device():
+  mesh = jax.make_mesh(
     (4,), ('data',), axis_types=(jax.sharding.AxisType.Auto,)
   )
   spec = jax.sharding.PartitionSpec('data')
-  f = jax.shard_map(lambda x: x @ x.T, mesh=grid, in_specs=spec, out_specs=spec)
-  assert counted(f, array(8, 5)).total == 4 * 2 * 2 * 2 * 5
+  f = jax.shard_map(lambda x: x @ x.T, mesh=mesh, in_specs=spec, out_specs=spec)
+  assert count_flops(f, array(8, 5)).total == 4 * 2 * 2 * 2 * 5
 
 
-@pytest.mark.parametrize('long, backward', [(10**9, 5), (0, 7)])
+@pytest.mark.parametrize('limit, backward', [(10**9, 5), (0, 7)])
 def test_splash_has_two_products_forward_and_five_or_seven_backward(
-  monkeypatch, long, backward
+  monkeypatch, limit, backward
 ):
-  """dk, dv and dq in one kernel, or with the scores made twice."""
-  monkeypatch.setattr(attention, 'LONG', long)
+  """The backward pass is one kernel for dk, dv and dq, or two that both compute
+  the scores."""
+  monkeypatch.setattr(attention, 'FUSED_BACKWARD_LIMIT', limit)
   attention._kernel.cache_clear()
   q = array(B, T, K, G, C, dtype=jnp.bfloat16)
   k = array(B, K, T, C, dtype=jnp.bfloat16)
 
   def f(q, k, v):
-    return (
-      attention.splash(q, k, v, *[jnp.zeros((B, T), jnp.int32)] * 2)
-      .astype(jnp.float32)
-      .sum()
-    )
+    out = attention.splash(q, (k, v), jnp.zeros((B, T), jnp.int32))
+    return out.astype(jnp.float32).sum()
 
-  assert counted(f, q, k, k).kernels == 2 * ONE
+  assert count_flops(f, q, k, k).kernels == 2 * ONE
   gradient = jax.grad(f, argnums=(0, 1, 2))
-  assert counted(gradient, q, k, k).kernels == (2 + backward) * ONE
+  assert count_flops(gradient, q, k, k).kernels == (2 + backward) * ONE
   attention._kernel.cache_clear()
 
 
@@ -110,4 +109,4 @@ def test_a_model_multiplies_each_weight_once_a_token():
   attend = 2 * 2 * 2 * 7 * 7 * 8
   head = 2 * 2 * 6 * 8 * 13
   expected = 3 * (2 * 2 * 7 * matrices + attend) + head
-  assert counted(f, params, ids, ids).total == expected
+  assert count_flops(f, params, ids, ids).total == expected

@@ -1,8 +1,9 @@
-"""What the compiler of TPUs says of small programs, against counts by hand."""
+"""The TPU compiler on small programs, against recorded texts and counts by
+hand."""
 
 import pathlib
 
-import preflight_programs as made
+import preflight_programs
 import pytest
 
 from r1jax.preflight.compiler import traffic
@@ -11,11 +12,13 @@ pytestmark = pytest.mark.tpu
 TEXTS = pathlib.Path(__file__).parent / 'hlo'
 
 
-@pytest.mark.parametrize('name', made.AXES)
-def test_the_compiler_still_writes_what_was_recorded(name):
-  program = getattr(made, name)().lower().compile()
-  new = traffic.measure(program.as_text(), made.AXES[name])
-  old = traffic.measure((TEXTS / f'{name}.txt').read_text(), made.AXES[name])
+@pytest.mark.parametrize('name', preflight_programs.AXES)
+def test_the_compiler_still_gives_the_recorded_traffic(name):
+  program = getattr(preflight_programs, name)().lower().compile()
+  new = traffic.measure(program.as_text(), preflight_programs.AXES[name])
+  old = traffic.measure(
+    (TEXTS / f'{name}.txt').read_text(), preflight_programs.AXES[name]
+  )
   assert new.hbm == pytest.approx(old.hbm, rel=0.01)
   assert {k: tuple(v) for k, v in new.table.items()} == {
     k: tuple(v) for k, v in old.table.items()
@@ -23,5 +26,5 @@ def test_the_compiler_still_writes_what_was_recorded(name):
 
 
 def test_a_donated_cache_is_in_place():
-  m = made.decode().lower().compile().memory_analysis()
+  m = preflight_programs.decode().lower().compile().memory_analysis()
   assert m.alias_size_in_bytes == m.output_size_in_bytes == 8 * 8192 * 512 * 2

@@ -1,11 +1,11 @@
-"""HBM bytes and collectives, read from what the TPU's compiler wrote."""
+"""HBM bytes and collectives of compiled programs, against counts by hand."""
 
 import pathlib
 
 import pytest
 from preflight_programs import AXES
 
-from r1jax.preflight.compiler import hlo, traffic
+from r1jax.preflight.compiler import collectives, hlo, traffic
 
 TEXTS = pathlib.Path(__file__).parent / 'hlo'
 MIB = 2**20
@@ -22,7 +22,7 @@ def rows(found):
   }
 
 
-def test_collectives_of_a_loop_count_as_often_as_it_runs():
+def test_collectives_of_a_loop_are_multiplied_by_its_length():
   assert rows(measured('layers')) == {
     ('all-gather', 'bf16', 'data', 2): (5, 5 * 2 * MIB),
     ('all-reduce', 'bf16', 'model', 2): (5, 5 * 2 * MIB),
@@ -30,26 +30,25 @@ def test_collectives_of_a_loop_count_as_often_as_it_runs():
 
 
 def test_weights_and_rows_are_read_from_hbm_once():
-  """What lies on the chip between the layers costs nothing."""
+  """Activations between the layers stay in on-chip memory."""
   weights, x = 5 * 512 * 1024 * 2, 1024 * 1024 * 2
   assert measured('layers').hbm == pytest.approx(weights + 2 * x, rel=1e-4)
 
 
-def test_only_a_share_goes_between_slices():
+def test_each_chip_sends_only_its_shard_between_slices():
   found = measured('slices')
   assert rows(found) == {
     ('reduce-scatter', 'f32', 'data', 4): (1, MIB),
     ('send', 'f32', 'slice', 2): (1, MIB),
     ('all-gather', 'f32', 'data', 4): (1, 4 * MIB),
   }
-  assert found.wire(far=True) == MIB
-  assert found.wire(far=False) == 3 * MIB + 3 * MIB
-  # Scattered sum 4 + 1, sent 1, received 1, gathered from 1, the copy out 4.
+  assert found.sent() == (3 * MIB + 3 * MIB, MIB)
+  # Reduce-scatter 4 + 1, send 1, receive 1, all-gather 1, copy of the output 4.
   assert found.hbm == pytest.approx(12 * MIB, rel=1e-6)
 
 
-def test_a_loop_of_unknown_length_stands_by_itself():
-  """The cache goes in and out once and is on the chip meanwhile."""
+def test_a_loop_of_unknown_length_is_counted_apart():
+  """The cache is read and written once; the loop has it in on-chip memory."""
   found, cache = measured('decode'), 8 * 8192 * 512 * 2
   assert found.hbm == pytest.approx(2 * cache + 512 * 512 * 2, rel=1e-4)
   assert [loop.hbm < 100 for loop in found.loops] == [True]
@@ -109,12 +108,13 @@ def test_an_asynchronous_collective_counts_once_and_a_fused_scatter_is_one():
     ('all-gather', 'bf16', 'data', 2): (1, 128),
     ('reduce-scatter', 'f32', 'data+model', 4): (1, 16),
   }
-  # Kernel 64 + 64; gather from 64; the fusion's sum 64 + 64; scatter 64 + 16.
+  # Kernel 64 + 64; all-gather 64; the sum in the fusion 64 + 64; reduce-scatter
+  # 64 + 16.
   assert found.hbm == 128 + 64 + 128 + 80
 
 
 @pytest.mark.parametrize(
-  'spelling, ids',
+  'groups, ids',
   [
     ('replica_groups={{0,2},{1,3}}, x', [0, 2]),
     ('replica_groups=[2,2]<=[4], x', [0, 1]),
@@ -128,24 +128,24 @@ def test_an_asynchronous_collective_counts_once_and_a_fused_scatter_is_one():
     ('replica_groups={}, x', [0, 1, 2, 3]),
   ],
 )
-def test_groups_are_read_in_every_spelling(spelling, ids):
-  assert traffic.group(f', channel_id=1, {spelling}', 4) == ids
+def test_groups_are_read_in_every_notation(groups, ids):
+  assert collectives.group_of(f', channel_id=1, {groups}', 4) == ids
 
 
-def test_axes_are_those_along_which_a_group_differs():
+def test_axes_are_those_along_which_the_devices_differ():
   axes = ('slice', 2), ('data', 4), ('model', 2)
-  assert traffic.along([0, 1], axes) == 'model'
-  assert traffic.along([0, 2, 4, 6], axes) == 'data'
-  assert traffic.along([0, 8], axes) == 'slice'
-  assert traffic.along(range(16), axes) == 'slice+data+model'
+  assert collectives.axes_of([0, 1], axes) == 'model'
+  assert collectives.axes_of([0, 2, 4, 6], axes) == 'data'
+  assert collectives.axes_of([0, 8], axes) == 'slice'
+  assert collectives.axes_of(range(16), axes) == 'slice+data+model'
 
 
-def test_a_constant_bound_is_a_loops_length_and_nothing_else_is():
+def test_only_a_constant_bound_gives_the_length_of_a_loop():
   module = hlo.parse((TEXTS / 'layers.txt').read_text())
   loops = [
-    hlo.trips(module, op)
-    for body in module.bodies.values()
-    for op in body.ops
+    hlo.trip_count(module, op)
+    for computation in module.computations.values()
+    for op in computation.ops
     if op.kind == 'while'
   ]
   assert loops == [5]
@@ -155,6 +155,6 @@ def test_a_constant_bound_is_a_loops_length_and_nothing_else_is():
   'kind, size', [('all-gather', 75), ('all-reduce', 150), ('send', 100)]
 )
 def test_a_ring_of_four_sends_three_quarters(kind, size):
-  assert traffic.Collective(kind, 'bf16', 'data', 4).wire(100) == size
-  scatter = traffic.Collective('reduce-scatter', 'bf16', 'data', 4)
-  assert scatter.wire(25) == 75
+  assert collectives.Collective(kind, 'bf16', 'data', 4).bytes_sent(100) == size
+  scatter = collectives.Collective('reduce-scatter', 'bf16', 'data', 4)
+  assert scatter.bytes_sent(25) == 75

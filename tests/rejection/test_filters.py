@@ -1,4 +1,4 @@
-"""What is not fit to be learnt from, and what is too much of a good thing."""
+"""The filters of rejection sampling, and the balance of its samples."""
 
 import time
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from r1jax.rejection import filters
-from r1jax.rewards import repetition
+from r1jax.rewards import penalties
 
 EN = dict(id='r/1', prompt='How many are left?')
-C = filters.FilterConfig(paragraph=100)
+CONFIG = filters.FilterConfig(paragraph=100)
 PLAIN = 'First we count what is there, then we take away what was sold. '
 
 
@@ -21,7 +21,7 @@ def lines(n):
   return ' '.join(f'In step {i} we add {i * i} to it.' for i in range(n))
 
 
-FAULTS = [
+CASES = [
   (think(''), ''),
   (think('3 + 4 = 7'), ''),
   (think(PLAIN), ''),
@@ -43,21 +43,21 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize('text, reason', FAULTS)
-def test_the_first_fault_is_the_reason(text, reason):
-  assert filters.fault(C, EN, text) == reason
+@pytest.mark.parametrize('text, reason', CASES)
+def test_the_first_filter_that_rejects_is_the_reason(text, reason):
+  assert filters.reject_reason(CONFIG, EN, text) == reason
 
 
 def test_every_filter_can_be_switched_off():
   off = filters.FilterConfig(language=0.0, paragraph=0, code=True, repeated=1.0)
-  assert not any(filters.fault(off, EN, text) for text, _ in FAULTS)
+  assert not any(filters.reject_reason(off, EN, text) for text, _ in CASES)
 
 
-def test_the_language_is_the_prompts_or_the_records():
+def test_the_target_language_is_that_of_the_record():
   text = think('先数一数还有多少')
-  assert filters.fault(C, EN, text) == 'mixed languages'
-  assert not filters.fault(C, EN | dict(prompt='还剩多少？'), text)
-  assert not filters.fault(C, EN | dict(language='zh'), text)
+  assert filters.reject_reason(CONFIG, EN, text) == 'mixed languages'
+  assert not filters.reject_reason(CONFIG, EN | dict(prompt='还剩多少？'), text)
+  assert not filters.reject_reason(CONFIG, EN | dict(language='zh'), text)
 
 
 def test_a_paragraph_ends_at_a_blank_line():
@@ -66,20 +66,22 @@ def test_a_paragraph_ends_at_a_blank_line():
   assert filters.longest_paragraph('ab\n\nfghijk') == 6
 
 
-def test_repetition_is_the_share_of_pieces_that_stood_before():
-  assert repetition.repeated('', 3) == repetition.repeated('ab', 3) == 0
-  assert repetition.repeated('abcdef', 3) == 0
-  assert repetition.repeated('abcabc', 3) == 1 / 4  # abc bca cab abc
-  assert repetition.repeated('a b\n\n a  b', 3) == 1 / 5  # 'a b' twice
-  assert repetition.repeated('好' * 42, 40) == 2 / 3
-  assert repetition.repeated(lines(300), 40) < 0.2
+def test_repetition_is_the_share_of_ngrams_that_occurred_earlier():
+  assert (
+    penalties.repeated_share('', 3) == penalties.repeated_share('ab', 3) == 0
+  )
+  assert penalties.repeated_share('abcdef', 3) == 0
+  assert penalties.repeated_share('abcabc', 3) == 1 / 4  # abc bca cab abc
+  assert penalties.repeated_share('a b\n\n a  b', 3) == 1 / 5  # 'a b' twice
+  assert penalties.repeated_share('好' * 42, 40) == 2 / 3
+  assert penalties.repeated_share(lines(300), 40) < 0.2
 
 
 @pytest.mark.parametrize('piece', ['a', 'a ', '\n', '中', '```', '<think>'])
 def test_hostile_texts_take_linear_time(piece):
   text = think((piece * 100_000)[:100_000])
   began = time.process_time()
-  filters.fault(C, EN, text)
+  filters.reject_reason(CONFIG, EN, text)
   assert time.process_time() - began < 1
 
 
@@ -95,7 +97,7 @@ def reasons_of(samples, per_prompt=9, per_domain=None, seed=0):
   return [x['reason'] for x in chosen]
 
 
-def test_of_a_prompt_the_first_different_responses_are_kept():
+def test_the_first_distinct_responses_of_a_prompt_are_kept():
   samples = [
     sample(0, 'a', reason='accuracy'),
     sample(0, 'b'),
@@ -114,7 +116,7 @@ def test_of_a_prompt_the_first_different_responses_are_kept():
   ]
 
 
-def test_of_a_domain_each_prompt_is_kept_once_before_any_is_twice():
+def test_a_domain_keeps_one_response_of_each_prompt_before_a_second():
   samples = [
     sample(number, text, domain)
     for number, domain in enumerate(['math'] * 5 + ['code'] * 2 + ['logic'])
@@ -122,24 +124,24 @@ def test_of_a_domain_each_prompt_is_kept_once_before_any_is_twice():
   ]
   for seed in range(5):
     chosen = reasons_of(samples, 2, dict(math=7, code=1), seed)
-    kept_NK = np.array(chosen).reshape(8, 3) == ''
-    assert kept_NK[:5, 0].all() and kept_NK[:5, 1].sum() == 2
-    assert kept_NK[5:7].sum() == 1 and kept_NK[5:7, 0].sum() == 1
-    assert kept_NK[7].tolist() == [True, True, False]
+    kept_PG = np.array(chosen).reshape(8, 3) == ''
+    assert kept_PG[:5, 0].all() and kept_PG[:5, 1].sum() == 2
+    assert kept_PG[5:7].sum() == 1 and kept_PG[5:7, 0].sum() == 1
+    assert kept_PG[7].tolist() == [True, True, False]
   counts = {
     reason: chosen.count(reason) for reason in dict.fromkeys(chosen) if reason
   }
   assert counts == {'enough of its prompt': 8, 'enough of its domain': 6}
 
 
-def test_the_seed_says_which_prompts_a_full_domain_keeps():
+def test_the_seed_decides_which_prompts_a_domain_keeps():
   samples = [sample(number, 'x') for number in range(20)]
-  draws = [reasons_of(samples, 1, dict(math=5), seed) for seed in (0, 0, 1)]
-  assert draws[0] == draws[1] != draws[2]
-  assert all(draw.count('') == 5 for draw in draws)
+  reasons = [reasons_of(samples, 1, dict(math=5), seed) for seed in (0, 0, 1)]
+  assert reasons[0] == reasons[1] != reasons[2]
+  assert all(x.count('') == 5 for x in reasons)
 
 
-def test_the_tally_counts_what_became_of_every_sample():
+def test_the_tally_counts_every_sample():
   samples = [
     sample(0, 'a'),
     sample(0, 'a'),
@@ -149,7 +151,9 @@ def test_the_tally_counts_what_became_of_every_sample():
     sample(2, 'd', reason='format'),
   ]
   chosen = filters.balance(samples, 1, {}, 0)
-  assert filters.reasons(chosen) == '2 format, 1 duplicate, 1 truncated'
+  assert (
+    filters.summarize_reasons(chosen) == '2 format, 1 duplicate, 1 truncated'
+  )
   assert filters.tally(2, samples, chosen, [dict(domain='general')]) == dict(
     samples=6,
     kept=2,

@@ -1,4 +1,4 @@
-"""The language reward counts words as a reader would, and cannot be played."""
+"""The language reward counts words by script, and cannot be gamed."""
 
 import time
 
@@ -65,7 +65,7 @@ def test_words_are_counted_by_script(text, en, han, other, monkeypatch):
   assert language.count(text) == dict(en=en, zh=han / 2, other=other)
 
 
-def test_chinese_is_cut_into_words():
+def test_chinese_is_segmented_into_words():
   pytest.importorskip('rjieba')
   words = language.count('我们先计算 sum 总数')
   assert words == dict(en=1, zh=4, other=0)  # 我们 先 计算 总数
@@ -76,17 +76,17 @@ def test_the_share_is_that_of_the_target_among_all_words(monkeypatch):
   text = 'first we 先算总数 and да'
   assert language.share(text, 'en') == 3 / 6
   assert language.share(text, 'zh') == 2 / 6
-  assert language.mixed(text, 'en', 0.51)
-  assert not language.mixed(text, 'en', 0.5)
+  assert language.is_mixed(text, 'en', 0.51)
+  assert not language.is_mixed(text, 'en', 0.5)
 
 
 def test_a_text_without_words_has_no_share_and_is_not_mixed(segmenter):
   for text in ('', ' \n', '3 + 4 = 7', '$x$', '```\nwords\n```', 'x x x'):
     assert language.share(text, 'en') == language.share(text, 'zh') == 0
-    assert not language.mixed(text, 'en', 1)
+    assert not language.is_mixed(text, 'en', 1)
 
 
-def test_the_target_is_the_records_or_that_of_most_words_of_the_prompt(
+def test_the_target_is_the_records_or_the_main_language_of_the_prompt(
   segmenter,
 ):
   assert language.target(EN) == 'en'
@@ -97,7 +97,7 @@ def test_the_target_is_the_records_or_that_of_most_words_of_the_prompt(
   assert language.target(dict(prompt='123')) == 'en'
 
 
-def test_a_target_that_is_neither_is_refused_by_its_record():
+def test_an_unknown_target_is_refused_with_the_id_of_its_record():
   with pytest.raises(errors.UserError, match="record r/en .* 'fr': make it en"):
     language.language([EN | dict(language='fr')], ['<think>oui</think>'])
 
@@ -107,10 +107,10 @@ RESPONSES = [
   (EN, '<think>first we add</think><answer>五</answer>', 1),
   (ZH, '<think>先算总数</think><answer>five apples</answer>', 1),
   (EN, '<think>先算总数</think><answer>five apples</answer>', 0),
-  (EN, '<think></think>all of it is said in English', 0),
+  (EN, '<think></think>all of it is English', 0),
   (EN, '<think>3 + 4</think>words', 0),
   (EN, 'no thinking at all', 0),
-  (EN, '<think>cut short while', 1),
+  (EN, '<think>truncated while', 1),
 ]
 
 

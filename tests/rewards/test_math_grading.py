@@ -5,7 +5,7 @@ import pytest
 from r1jax import errors
 from r1jax.rewards.math import grading
 
-# (what stands in the box, gold): the same value.
+# (content of the box, gold) with equal values.
 SAME = [
   # integers
   ('42', '42'),
@@ -131,7 +131,7 @@ SAME = [
   ('6-5i', '6 - 5i'),
 ]
 
-# (what stands in the box, gold): another value, or none at all.
+# (content of the box, gold) with different values, or with no value.
 DIFFERENT = [
   ('', '0'),
   (' ', '0'),
@@ -241,7 +241,7 @@ DIFFERENT = [
   ('①②', '12'),
 ]
 
-# Whole responses.
+# (response, gold, whether the response is correct).
 T = '<think>2+3=5</think>'
 WHOLE = [
   (T + '<answer>5</answer>', '5', True),
@@ -265,7 +265,7 @@ WHOLE = [
   (T + '<answer>(B)</answer>', 'B', True),
   (T + '<answer>4</answer> no: <answer>5</answer>', '5', True),
   ('<think>a</think><think>b</think><answer>5</answer>', '5', True),
-  # inside the thinking, or cut off before the answer
+  # boxes inside the thinking, or truncated before the answer
   (r'<think>\boxed{5}', '5', False),
   (r'<think>\boxed{5}</think>', '5', False),
   (r'<think>\boxed{5}</think>So we are done.', '5', False),
@@ -279,7 +279,7 @@ WHOLE = [
   (T + '5</answer>', '5', False),
   (T + r'\boxed{5', '5', False),
   (T + r'<answer>\boxed{5</answer>', '5', False),
-  # hedging
+  # several answers
   (T + r'\boxed{4} or \boxed{5}', '5', False),
   (T + r'\boxed{5} or \boxed{4}', '5', False),
   (T + r'\boxed{4 or 5}', '5', False),
@@ -288,7 +288,7 @@ WHOLE = [
   (T + '<answer>5</answer> no: <answer>4</answer>', '5', False),
   (T + r'\boxed{5} <answer>4</answer>', '5', False),
   (T + r'<answer>as above</answer> \boxed{5}', '5', False),
-  # not plainly one value
+  # not a single value
   ('5', '5', False),
   (T + '5', '5', False),
   (T + 'The answer is 5.', '5', False),
@@ -333,49 +333,39 @@ def cases():
   yield from WHOLE
 
 
-def test_no_hostile_answer_is_accepted_and_no_right_one_rejected():
-  accepts, rejects, count = [], [], 0
-  for response, gold, verdict in cases():
-    count += 1
+def test_accuracy_is_1_for_correct_responses_only():
+  for response, gold, is_correct in cases():
     (score,) = grading.accuracy([dict(answer=gold)], [response])
-    if score and not verdict:
-      accepts.append((response, gold))
-    if verdict and not score:
-      rejects.append((response, gold))
-  print(
-    f'{count} cases: {len(accepts)} false accepts, {len(rejects)} false rejects'
-  )
-  assert not accepts and not rejects
-  assert count >= 120
+    assert score == is_correct, (response, gold)
 
 
 @pytest.mark.parametrize('name', SLOW)
-def test_no_response_takes_long(name):
+def test_long_responses_take_less_than_two_seconds(name):
   start = time.perf_counter()
   (score,) = grading.accuracy([dict(answer='5')], [SLOW[name]])
-  # Here 1 to 40 ms; quadratic work on 100,000 characters would take minutes.
+  # Quadratic work on 100,000 characters would take minutes.
   assert time.perf_counter() - start < 2
   assert score == 0
 
 
-def test_every_gold_equals_itself_and_is_read():
+def test_every_gold_can_be_read_and_equals_itself():
   for gold in {gold for _, gold in SAME + DIFFERENT}:
     grading.check_gold(dict(id='a/1', answer=gold))
     assert grading.equal(gold, gold), gold
 
 
 @pytest.mark.parametrize('gold', ['', ' ', '(1,2', '5}', '1' * 1001, '\u200b'])
-def test_an_unreadable_gold_is_an_error_with_the_record(gold):
+def test_an_unreadable_gold_is_an_error_that_names_the_record(gold):
   with pytest.raises(errors.UserError, match='record aime/7'):
     grading.check_gold(dict(id='aime/7', answer=gold))
 
 
-def test_a_gold_that_is_no_text_is_an_error():
+def test_a_gold_that_is_not_a_string_is_an_error():
   with pytest.raises(errors.UserError, match='record a/1'):
     grading.check_gold(dict(id='a/1', answer=5))
 
 
-def test_exact_leaves_open_what_mathematics_might_settle():
+def test_exact_is_none_where_unequal_texts_may_be_equal():
   assert grading.exact('4/2', '2') is True
   assert grading.exact('3', '2') is False
   assert grading.exact('(1,2)', '(1,3)') is False

@@ -1,19 +1,18 @@
-"""Mathematics behind the exact rules: what is equal, what is not, and what is
-not even read."""
+"""Symbolic comparison of answers: equal pairs, unequal pairs, hostile text."""
 
 import time
 
 import pytest
 import sympy
 
-from r1jax.rewards.math import bounds, grading, parser, symbolic
+from r1jax.rewards.math import bounded_arithmetic, grading, parser, symbolic
 from r1jax.sandbox import workers
 
 
 def equal(answer, gold):
-  """As verifiers ask: the exact rules first."""
-  known = grading.exact(answer, gold)
-  return symbolic.equal(answer, gold)[0] if known is None else known
+  """The verdict of the math verifier: exact rules first."""
+  is_equal = grading.exact(answer, gold)
+  return symbolic.equal(answer, gold)[0] if is_equal is None else is_equal
 
 
 @pytest.mark.parametrize(
@@ -146,7 +145,7 @@ def equal(answer, gold):
     ('θ+α', r'\alpha+\theta'),
   ],
 )
-def test_these_are_equal(answer, gold):
+def test_pairs_are_equal_in_both_orders(answer, gold):
   assert equal(answer, gold)
   assert equal(gold, answer)
 
@@ -246,15 +245,15 @@ def test_these_are_equal(answer, gold):
     ('5 m squared', '5 m'),
   ],
 )
-def test_these_are_not(answer, gold):
+def test_pairs_are_unequal(answer, gold):
   assert not equal(answer, gold)
 
 
-def test_a_gold_that_may_be_rounded_counts_as_in_the_exact_rules():
-  assert equal(r'\frac{\pi}{4}', '0.785398') and equal(
-    r'\frac{\sqrt4}3', '0.667'
-  )
-  assert not equal('0.785398', r'\frac{\pi}{4}') and not equal(r'\pi', '3.14')
+def test_only_a_gold_with_three_decimals_may_be_rounded():
+  assert equal(r'\frac{\pi}{4}', '0.785398')
+  assert equal(r'\frac{\sqrt4}3', '0.667')
+  assert not equal('0.785398', r'\frac{\pi}{4}')
+  assert not equal(r'\pi', '3.14')
 
 
 HOSTILE = [
@@ -286,13 +285,13 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize('answer', HOSTILE, ids=range(len(HOSTILE)))
-def test_hostile_answers_are_not_equal_and_cost_little(answer):
+def test_hostile_answers_are_unequal_in_five_cpu_seconds(answer):
   began = time.process_time()
   assert not equal(answer, r'\sqrt{3}+x')
   assert time.process_time() - began < 5
 
 
-def test_a_worker_survives_them_all_in_a_gibibyte():
+def test_a_worker_handles_all_hostile_answers_in_a_gibibyte():
   with workers.Pool(1, 5.0, 1 << 30) as pool:
     jobs = [[answer, r'\sqrt{3}+x'] for answer in HOSTILE]
     answers = pool.map('r1jax.rewards.math.symbolic:equal', jobs)
@@ -301,9 +300,9 @@ def test_a_worker_survives_them_all_in_a_gibibyte():
       'r1jax.rewards.math.symbolic:equal', [[r'\sqrt{12}', r'2\sqrt3']]
     )
     assert after.value[0]
-    # Not ru_maxrss, which also counts the process that started this one.
-    most = 'int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])'
-    assert pool.map('builtins:eval', [[most]])[0].value < 1 << 20  # KiB
+    # ru_maxrss would include the process that started the worker.
+    peak = 'int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])'
+    assert pool.map('builtins:eval', [[peak]])[0].value < 1 << 20  # KiB
 
 
 @pytest.mark.parametrize(
@@ -325,8 +324,8 @@ def test_a_worker_survives_them_all_in_a_gibibyte():
     (r'2\pi', 2 * sympy.pi),
   ],
 )
-def test_the_grammar(text, value):
-  assert parser.relation(text) == ([value], [])
+def test_an_expression_is_parsed_by_precedence(text, value):
+  assert parser.parse(text) == ([value], [])
 
 
 @pytest.mark.parametrize(
@@ -348,6 +347,6 @@ def test_the_grammar(text, value):
     'f("x")',
   ],
 )
-def test_what_is_no_expression_is_not_read(text):
-  with pytest.raises(bounds.Unreadable):
-    parser.relation(text)
+def test_other_text_is_unreadable(text):
+  with pytest.raises(bounded_arithmetic.Unreadable):
+    parser.parse(text)

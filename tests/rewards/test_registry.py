@@ -1,8 +1,10 @@
+"""The table of rewards, their weighted sum and its checks; format and length."""
+
 import numpy as np
 import pytest
 
 from r1jax import errors
-from r1jax.rewards import format, length, registry
+from r1jax.rewards import format, penalties, registry
 
 # (response, keeps the paper's template, keeps the think tags alone)
 FORMS = [
@@ -52,12 +54,12 @@ TEXTS = [
 ]
 
 
-def test_format_is_a_full_match():
-  texts, tagged, thought = zip(*FORMS)
+def test_format_matches_the_whole_text():
+  texts, with_answer, with_think = zip(*FORMS)
   records = [{}] * len(texts)
   for reward, truth in (
-    (format.format_reward, tagged),
-    (format.think_format_reward, thought),
+    (format.format_reward, with_answer),
+    (format.think_format_reward, with_think),
   ):
     reward_N = reward(records, texts)
     assert reward_N.dtype == np.float32
@@ -66,13 +68,12 @@ def test_format_is_a_full_match():
       for text, score, want in zip(texts, reward_N, truth)
       if score != want
     ]
-    print(f'{reward.__name__}: {len(texts)} cases, {len(wrong)} wrong')
     assert not wrong
 
 
-def test_soft_overlong_is_dapos():
+def test_soft_overlong_is_equation_13_of_dapo():
   np.testing.assert_array_equal(
-    length.soft_overlong([0, 60, 61, 80, 99, 100, 101, 500], 100, 40),
+    penalties.soft_overlong([0, 60, 61, 80, 99, 100, 101, 500], 100, 40),
     np.float32([0, 0, -1 / 40, -0.5, -39 / 40, -1, -1, -1]),
   )
 
@@ -87,14 +88,16 @@ def test_total_is_the_weighted_sum():
   assert reward_N.dtype == np.float32
 
 
-def test_a_weight_of_zero_still_measures():
+def test_a_reward_of_weight_zero_is_computed():
   reward_N, parts = registry.weighted_rewards({'format': 0}, RECORDS, TEXTS)
   np.testing.assert_array_equal(parts['format'], [1, 1, 0])
   np.testing.assert_array_equal(reward_N, 0)
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
-def test_a_reward_that_is_no_number_names_its_record(bad, monkeypatch):
+def test_a_reward_that_is_not_finite_is_an_error_with_its_record(
+  bad, monkeypatch
+):
   def broken(records, texts):
     return np.array([1, bad, 0])
 
@@ -108,7 +111,9 @@ def test_a_missing_reward_is_an_error(monkeypatch):
     return np.zeros(2)
 
   monkeypatch.setitem(registry.REWARDS, 'accuracy', short)
-  with pytest.raises(ValueError, match=r"'accuracy' gave shape \(2,\) for 3"):
+  with pytest.raises(
+    ValueError, match=r"'accuracy' returned shape \(2,\) for 3"
+  ):
     registry.weighted_rewards({'accuracy': 1}, RECORDS, TEXTS)
 
 
@@ -119,7 +124,7 @@ def test_an_unknown_reward_names_the_nearest():
     registry.check_rewards({}, RECORDS)
 
 
-def test_check_refuses_an_unreadable_gold_where_it_is_needed():
+def test_an_unreadable_gold_is_refused_if_the_accuracy_needs_it():
   records = [*RECORDS, dict(id='r/9', prompt='?', answer='(1,2')]
   registry.check_rewards({'format': 1}, records)
   registry.check_rewards({'accuracy': 1}, RECORDS)
@@ -131,7 +136,7 @@ BY_DOMAIN = {'general-helpful': {'kind': 2.0, 'format': 0.5}}
 KIND = dict(kind=lambda records, texts: np.array([len(t) for t in texts]) / 100)
 
 
-def test_a_domain_has_rewards_of_its_own_in_the_place_of_the_others():
+def test_the_weights_of_a_domain_replace_the_others():
   records = [dict(RECORDS[0], domain='math'), RECORDS[1]]
   records += [dict(id='g', prompt='hi', domain='general-helpful')]
   registry.check_rewards({'accuracy': 1.0}, records, BY_DOMAIN, KIND)

@@ -1,4 +1,4 @@
-"""Programs get what their tests say, and nothing for anything else."""
+"""Programs earn credit for the tests that they pass, and for nothing else."""
 
 import json
 import math
@@ -7,7 +7,7 @@ import pytest
 from toy_sandbox import LIMITS, TIERS, local, service, tier_of
 
 from r1jax import errors
-from r1jax.rewards.code import unit_tests
+from r1jax.rewards.code import unit_tests, verifier
 from r1jax.sandbox import tiers
 
 ADD = dict(
@@ -18,7 +18,7 @@ ADD = dict(
   test='METADATA = {}\n\n\ndef check(candidate):\n'
   '    assert candidate(0, 1) == 1\n    assert candidate(-1, 5) == 4\n',
 )
-ROOT = dict(  # the test uses what the prompt defines beside the function
+ROOT = dict(  # the test uses another function of the prompt
   id='root',
   prompt='import math\nfrom typing import List\n\n\n'
   'def poly(xs: List[float], x: float):\n'
@@ -28,7 +28,7 @@ ROOT = dict(  # the test uses what the prompt defines beside the function
   test='def check(candidate):\n    for xs in [1.0, 2.0], [-3.0, 1.5]:\n'
   '        assert math.fabs(poly(xs, candidate(xs))) < 1e-4\n',
 )
-SORTED = dict(  # the test calls the function by its name, and changes a list
+SORTED = dict(  # the test calls the function by name and reads its argument
   id='sorted',
   prompt='def put_in_order(l: list):\n    """Sorts l in place."""\n',
   entry_point='put_in_order',
@@ -80,7 +80,7 @@ def tier(request):
     yield tier
 
 
-def judged(record, code, partial=False, tier=None):
+def judge(record, code, partial=False, tier=None):
   return unit_tests.judge(record, code, tier or local(), LIMITS, partial)
 
 
@@ -110,33 +110,32 @@ def judged(record, code, partial=False, tier=None):
   ],
 )
 def test_the_last_closed_python_block_is_the_code(text, code):
-  assert unit_tests.extract(text) == code
+  assert verifier.extract_program(text) == code
 
 
-def test_no_code_is_no_credit():
-  assert judged(ADD, None)[:2] == (0, 'no answer')
-  assert judged(ADD, '#' * (unit_tests.MAX_CODE + 1))[:2] == (0, 'compile')
+def test_too_long_code_earns_nothing():
+  assert judge(ADD, '#' * (unit_tests.MAX_CODE + 1))[:2] == (0, 'compile')
 
 
 @pytest.mark.parametrize('n', range(len(SOLUTIONS)))
 def test_solutions_pass(tier, n):
   record, code = SOLUTIONS[n]
-  assert judged(record, code, tier=tier)[:2] == (1, 'passed')
+  assert judge(record, code, tier=tier)[:2] == (1, 'passed')
 
 
 @pytest.mark.parametrize('code', STUBS)
 @pytest.mark.parametrize('record', [ADD, ROOT, SORTED], ids=lambda x: x['id'])
 def test_stubs_fail(record, code):
-  assert judged(record, code).value == 0
+  assert judge(record, code).value == 0
 
 
-def test_prefix_stands_before_the_response():
+def test_the_prefix_is_put_before_the_response():
   record = ADD | dict(prompt='Complete add(x, y).', prefix='def add(x, y):\n')
-  assert judged(record, '  return x + y').value == 1
+  assert judge(record, '  return x + y').value == 1
   record = SQUARE | dict(prefix='def times(a, b): return a * b\n')
-  assert judged(record, 'def square(n): return times(n, n)').value == 1
+  assert judge(record, 'def square(n): return times(n, n)').value == 1
   record = TWICE | dict(prefix='import sys', tests=TWICE['tests'][:1])
-  assert judged(record, 'for n in sys.stdin: print(2 * int(n))').value == 1
+  assert judge(record, 'for n in sys.stdin: print(2 * int(n))').value == 1
 
 
 @pytest.mark.parametrize(
@@ -155,83 +154,83 @@ def test_prefix_stands_before_the_response():
     ('def add(x, y):\n  while True: pass', 'timeout'),
   ],
 )
-def test_what_went_wrong_is_told_apart(code, kind):
-  value, found, reason = judged(ADD, code)
+def test_the_kind_of_a_verdict_is_the_kind_of_failure(code, kind):
+  value, found, reason = judge(ADD, code)
   assert (value, found) == (0, kind) and reason
 
 
-def test_a_test_that_swallows_everything_swallows_no_ending():
+def test_a_test_cannot_hide_that_the_program_ended():
   test = (
     'def check(candidate):\n  try: candidate(1, 2)\n  except Exception: pass\n'
   )
   record = ADD | dict(test=test)
-  assert judged(record, 'def add(x, y): raise ValueError').value == 1
-  assert judged(record, 'import os\ndef add(x, y): os._exit(0)').value == 0
+  assert judge(record, 'def add(x, y): raise ValueError').value == 1
+  assert judge(record, 'import os\ndef add(x, y): os._exit(0)').value == 0
 
 
-def test_a_test_that_calls_nothing_gives_nothing():
+def test_a_test_that_calls_nothing_earns_nothing():
   code = 'def add(x, y): return x + y'
   for test in (
     'def check(candidate):\n  pass',
     'def check(candidate):\n  assert candidate',
     'assert add(1, 2) == 3\ndef check(candidate):\n  pass',
   ):
-    assert judged(ADD | dict(test=test), code)[:2] == (0, 'wrong')
+    assert judge(ADD | dict(test=test), code)[:2] == (0, 'wrong')
   record = SQUARE | dict(tests=[{'assert': 'square(3)'}, {'assert': 'True'}])
   code = 'def square(n): return n * n'
-  assert judged(record, code).value == 0
-  assert judged(record, code, partial=True).value == 0.5
+  assert judge(record, code).value == 0
+  assert judge(record, code, partial=True).value == 0.5
 
 
-def test_an_integer_too_long_for_a_message_is_only_wrong():
+def test_an_integer_too_long_for_a_message_is_wrong():
   test = (
     'def check(candidate):\n  x = candidate(1, 2)\n'
     '  if x != 3: raise AssertionError(x)'
   )
   record = ADD | dict(test=test)
-  assert judged(record, 'def add(x, y): return 1 << 10**5')[:2] == (0, 'wrong')
+  assert judge(record, 'def add(x, y): return 1 << 10**5')[:2] == (0, 'wrong')
 
 
-def test_a_test_that_cannot_be_judged_is_masked():
+def test_a_test_that_cannot_be_sent_to_the_sandbox_is_masked():
   test = 'def check(candidate):\n  candidate(lambda: 0, 1)'
-  value, kind, reason = judged(ADD | dict(test=test), 'def add(x, y): pass')
+  value, kind, reason = judge(ADD | dict(test=test), 'def add(x, y): pass')
   assert math.isnan(value) and kind == 'infra' and 'function' in reason
 
 
-def test_a_prefix_that_cannot_run_here_is_masked():
+def test_a_prefix_that_fails_only_outside_the_sandbox_is_masked():
   record = SQUARE | dict(prefix='import r1jax_nowhere\n')
-  value, kind, reason = judged(record, 'def square(n): return n * n')
+  value, kind, reason = judge(record, 'def square(n): return n * n')
   assert value == 0 and kind == 'error'  # it does not load in the sandbox
   record = SQUARE | dict(prefix='import os\nif os.environ: 1 / 0\n')
-  value, kind, reason = judged(record, 'def square(n): return n * n')
+  value, kind, reason = judge(record, 'def square(n): return n * n')
   assert math.isnan(value) and kind == 'infra' and 'ZeroDivision' in reason
 
 
-def test_a_failing_sandbox_is_masked_and_crosses_as_json():
+def test_a_failing_sandbox_is_masked_also_as_json():
   gone = tiers.Tier('bwrap', '/nowhere/bwrap')
   limits = dict(seconds=1.0, memory=1 << 28)
   for record, code in (ADD, 'def add(x, y): return x + y'), (TWICE, 'print()'):
-    assert math.isnan(judged(record, code, tier=gone).value)
+    assert math.isnan(judge(record, code, tier=gone).value)
     job = json.loads(
       json.dumps([unit_tests.tests_of(record), code, gone, limits, True])
     )
-    answer = json.loads(json.dumps(unit_tests.judged(*job)))
-    assert answer[:2] == [None, 'infra']
+    value, kind, _ = json.loads(json.dumps(unit_tests.judge_json(*job)))
+    assert math.isnan(value) and kind == 'infra'
 
 
 def test_a_service_that_fails_is_masked():
   answer = dict(status='SandboxError', message='full', run_result=None)
   with service(answer) as url:
     tier = tiers.Tier('service', url)
-    assert math.isnan(judged(ADD, '    return x + y', tier=tier).value)
+    assert math.isnan(judge(ADD, '    return x + y', tier=tier).value)
 
 
-def test_output_is_compared_without_the_spaces_at_ends(tier):
+def test_spaces_at_the_ends_of_lines_of_output_are_ignored(tier):
   code = (
     'import sys\nfor n in sys.stdin:\n'
     '  try: print(2 * int(n), " ")\n  except ValueError: print("no number\\n")'
   )
-  assert judged(TWICE, code, tier=tier)[:2] == (1, 'passed')
+  assert judge(TWICE, code, tier=tier)[:2] == (1, 'passed')
 
 
 @pytest.mark.parametrize(
@@ -246,48 +245,51 @@ def test_output_is_compared_without_the_spaces_at_ends(tier):
     ('2\\n4\\n5', False),
   ],
 )
-def test_other_differences_count(printed, right):
+def test_other_differences_of_output_are_wrong(printed, right):
   record = TWICE | dict(tests=TWICE['tests'][:1])
-  verdict = judged(record, f'print("{printed}")')
+  verdict = judge(record, f'print("{printed}")')
   assert verdict[:2] == ((1, 'passed') if right else (0, 'wrong'))
 
 
-def test_a_long_output_is_read_where_a_long_one_is_wanted():
+def test_output_may_be_twice_as_long_as_expected_output():
   record = dict(id='a', tests=[dict(input='', output='a' * LIMITS.output * 2)])
   code = 'print("a" * {} * 2)'
-  assert judged(record, code.format(LIMITS.output)).value == 1
-  assert judged(record, code.format(LIMITS.output * 2))[:2] == (0, 'output')
+  assert judge(record, code.format(LIMITS.output)).value == 1
+  assert judge(record, code.format(LIMITS.output * 2))[:2] == (0, 'output')
 
 
 def test_partial_credit_is_the_share_of_tests():
   code = 'import sys\nfor n in sys.stdin: print(2 * int(n))'
-  assert judged(TWICE, code)[:2] == (0, 'error')
-  assert judged(TWICE, code, partial=True)[:2] == (0.75, 'error')
+  assert judge(TWICE, code)[:2] == (0, 'error')
+  assert judge(TWICE, code, partial=True)[:2] == (0.75, 'error')
   code = 'def square(n): return n * n if n >= 0 else 0'
-  assert judged(SQUARE, code)[:2] == (0, 'wrong')
-  assert judged(SQUARE, code, partial=True)[:2] == (0.75, 'wrong')
-  # One test of HumanEval's is all or nothing.
-  assert judged(ADD, 'def add(x, y): return 1', partial=True).value == 0
+  assert judge(SQUARE, code)[:2] == (0, 'wrong')
+  assert judge(SQUARE, code, partial=True)[:2] == (0.75, 'wrong')
+  # HumanEval's check is one test.
+  assert judge(ADD, 'def add(x, y): return 1', partial=True).value == 0
 
 
-def test_a_test_that_ends_the_program_costs_itself_only():
+def test_a_test_that_ends_the_program_fails_alone():
   code = 'import os\ndef square(n):\n  if n < 0: os._exit(0)\n  return n * n'
-  assert judged(SQUARE, code, partial=True)[:2] == (0.75, 'error')
+  assert judge(SQUARE, code, partial=True)[:2] == (0.75, 'error')
 
 
-def test_what_does_not_load_is_tried_once(monkeypatch):
-  begun = []
-  opened = tiers.opened
-  monkeypatch.setattr(
-    tiers, 'opened', lambda *args: begun.append(args) or opened(*args)
-  )
+def test_a_program_that_does_not_load_is_started_once(monkeypatch):
+  started = []
+  open_program = tiers.open_program
+
+  def record_start(*args):
+    started.append(args)
+    return open_program(*args)
+
+  monkeypatch.setattr(tiers, 'open_program', record_start)
   for code, kind in ('def square(', 'compile'), ('1 / 0', 'error'):
-    assert judged(SQUARE, code, partial=True)[:2] == (0, kind)
-  assert len(begun) == 2
+    assert judge(SQUARE, code, partial=True)[:2] == (0, kind)
+  assert len(started) == 2
 
 
 @pytest.mark.parametrize(
-  'record, sentence',
+  'record, message',
   [
     (dict(tests=[]), 'record r has no tests'),
     (dict(tests='x'), 'record r has no tests'),
@@ -295,28 +297,31 @@ def test_what_does_not_load_is_tried_once(monkeypatch):
     (dict(tests=[dict(input='1', output=1)]), 'must all be objects'),
     (dict(tests=[dict(input='', output=''), {'assert': 'x'}]), 'must all'),
     (dict(tests=[{'assert': 'f(1) = 2'}]), 'is not Python'),
-    (dict(tests=[{'assert': 'f(1) == 2'}]), 'name it by entry_point'),
+    (dict(tests=[{'assert': 'f(1) == 2'}]), 'add its name as `entry_point`'),
     (dict(test='def check(candidate):', entry_point='f'), 'is not Python'),
-    (dict(test='def test(): pass', entry_point='f'), 'no function check'),
-    (dict(test=ADD['test'], entry_point='a b'), 'name it by entry_point'),
-    (TWICE | dict(prefix=3), 'is no text'),
+    (dict(test='def test(): pass', entry_point='f'), 'does not define check'),
+    (
+      dict(test=ADD['test'], entry_point='a b'),
+      'add its name as `entry_point`',
+    ),
+    (TWICE | dict(prefix=3), 'is not a string'),
   ],
 )
-def test_tests_that_cannot_be_run_are_refused(record, sentence):
-  with pytest.raises(errors.UserError, match=sentence):
+def test_tests_that_cannot_be_run_are_an_error(record, message):
+  with pytest.raises(errors.UserError, match=message):
     unit_tests.check_tests(record | dict(id='r'))
 
 
 @pytest.mark.parametrize('record', [ADD, ROOT, SORTED, TWICE, SQUARE])
-def test_good_records_are_not_refused(record):
+def test_valid_records_are_accepted(record):
   unit_tests.check_tests(record)
   assert unit_tests.tests_of(record | dict(answer='x')) == {
     key: x for key, x in record.items() if key != 'id'
   }
 
 
-def test_tests_that_are_too_large_are_refused_before_a_run(monkeypatch):
+def test_tests_that_are_too_large_are_an_error(monkeypatch):
   monkeypatch.setattr(unit_tests, 'MAX_TESTS', 100)
   record = dict(id='q7', prompt='?', tests=[dict(input='1' * 99, output='1')])
-  with pytest.raises(errors.UserError, match='record q7 have more than'):
+  with pytest.raises(errors.UserError, match='record q7 exceed'):
     unit_tests.check_tests(record)

@@ -1,4 +1,4 @@
-"""Verdicts of a stage: extracted, judged in processes, remembered."""
+"""Verdicts are computed in processes, cached and counted."""
 
 import threading
 
@@ -9,7 +9,7 @@ from r1jax.rewards import verifiers
 from r1jax.rewards.math import grading
 from r1jax.sandbox import workers
 
-C = verifiers.VerifyConfig(workers=2, seconds=2.0)
+CONFIG = verifiers.VerifyConfig(workers=2, seconds=2.0)
 CHOICES = dict(answer='B', choices=['one', 'two'])
 
 
@@ -22,32 +22,31 @@ def boxed(x):
 
 
 @pytest.fixture(scope='module')
-def judges():
-  with verifiers.open_verifiers(C) as opened:
-    yield opened
+def opened():
+  with verifiers.open_verifiers(CONFIG) as x:
+    yield x
 
 
-class Watched(workers.Pool):
-  """A pool that notes what it is asked."""
+class RecordingPool(workers.Pool):
+  """A pool that records its jobs, and may return a fixed result."""
 
-  def __init__(self, *args, answer=None):
+  def __init__(self, *args, result=None):
     super().__init__(*args)
-    self.jobs, self.answer = [], answer
+    self.jobs, self.result = [], result
 
   def map(self, function, jobs):
     self.jobs += jobs
-    if self.answer:
-      return [self.answer for _ in jobs]
+    if self.result:
+      return [self.result for _ in jobs]
     return super().map(function, jobs)
 
 
 @pytest.fixture
-def watched():
-  """Verifiers whose mathematics is watched, and may be told what to say."""
-  with verifiers.open_verifiers(C) as opened:
-    opened.mathematics.close()
-    opened.mathematics = Watched(2, 2.0, 1 << 30)
-    yield opened
+def recorded(monkeypatch):
+  """Verifiers with RecordingPools."""
+  monkeypatch.setattr(workers, 'Pool', RecordingPool)
+  with verifiers.open_verifiers(CONFIG) as x:
+    yield x
 
 
 @pytest.mark.parametrize(
@@ -60,85 +59,85 @@ def watched():
     ('x^2-1', '(x+1)(x-1)', 1, 'equal'),
   ],
 )
-def test_mathematics_stands_behind_the_exact_rules(
-  judges, answer, gold, value, kind
+def test_answers_that_the_exact_rules_leave_open_are_compared_symbolically(
+  opened, answer, gold, value, kind
 ):
-  (verdict,) = judges.verdicts([record(0, answer=gold)], [boxed(answer)])
+  (verdict,) = opened.verdicts([record(0, answer=gold)], [boxed(answer)])
   assert (verdict.value, verdict.kind) == (value, kind)
   assert verdict.reason
 
 
-def test_each_record_is_judged_by_its_own_kind(judges):
+def test_each_record_has_the_verifier_of_its_kind(opened):
   records = [record(0), record(1, **CHOICES), record(2, **CHOICES)]
-  values = judges.accuracy(records, [boxed('4'), boxed('(B)'), boxed('A')])
+  values = opened.accuracy(records, [boxed('4'), boxed('(B)'), boxed('A')])
   np.testing.assert_array_equal(values, [1, 1, 0])
 
 
-def test_no_final_answer_is_no_credit(judges):
-  (verdict,) = judges.verdicts([record(0)], [r'<think>\boxed{4}</think>'])
+def test_a_response_without_a_final_answer_earns_nothing(opened):
+  (verdict,) = opened.verdicts([record(0)], [r'<think>\boxed{4}</think>'])
   assert (verdict.value, verdict.kind) == (0, 'no answer')
 
 
-def test_equal_answers_are_judged_once_and_alike(watched):
+def test_equal_answers_are_judged_once(recorded):
   records = [record(0, answer=r'\sqrt{12}')] * 3
-  first = watched.verdicts(records, [boxed(r'2\sqrt{3}')] * 3)
-  second = watched.verdicts(records[:1], ['So ' + boxed(r'2\sqrt{3}')])
-  assert len(watched.mathematics.jobs) == 1
+  first = recorded.verdicts(records, [boxed(r'2\sqrt{3}')] * 3)
+  second = recorded.verdicts(records[:1], ['So ' + boxed(r'2\sqrt{3}')])
+  assert len(recorded.math_pool.jobs) == 1
   assert {*first, *second} == {first[0]}
   other = record(0, answer=r'\sqrt{13}')  # the same id, another gold
-  assert watched.verdicts([other], [boxed(r'2\sqrt{3}')])[0].value == 0
-  assert len(watched.mathematics.jobs) == 2
+  assert recorded.verdicts([other], [boxed(r'2\sqrt{3}')])[0].value == 0
+  assert len(recorded.math_pool.jobs) == 2
 
 
-def test_the_memory_of_verdicts_is_bounded():
+def test_the_cache_is_bounded():
   with verifiers.open_verifiers(
     verifiers.VerifyConfig(workers=1, cache=3)
   ) as opened:
     for n in range(9):
       opened.verdicts([record(n)], [boxed('4')])
-    assert list(opened.known) == [
-      verifiers.key_of(record(n), boxed('4')) for n in (6, 7, 8)
+    assert list(opened.cache) == [
+      opened.key(record(n), boxed('4')) for n in (6, 7, 8)
     ]
 
 
 @pytest.mark.parametrize('failure', ['timeout', 'memory'])
-def test_what_is_not_decided_within_its_limits_is_not_equal(watched, failure):
-  watched.mathematics.answer = workers.Answer(None, failure)
+def test_an_answer_that_exceeds_a_limit_is_not_equal(recorded, failure):
+  recorded.math_pool.result = workers.Result(None, failure)
   hard = record(0, answer='x')
-  (verdict,) = watched.verdicts([hard], [boxed('y+z')])
+  (verdict,) = recorded.verdicts([hard], [boxed('y+z')])
   assert (verdict.value, verdict.kind) == (0, failure)
-  assert watched.taken()[failure] == 1
-  assert watched.taken()[failure] == 0
+  assert recorded.pop_failure_counts()[failure] == 1
+  assert recorded.pop_failure_counts()[failure] == 0
 
 
 @pytest.mark.parametrize('failure', ['died', 'error: KeyError'])
-def test_a_lost_worker_costs_its_own_sample_and_is_counted_and_said(
-  watched, failure, capsys
+def test_a_failure_of_a_verifier_masks_its_sample_and_is_reported(
+  recorded, failure, capsys
 ):
-  watched.mathematics.answer = workers.Answer(None, failure)
+  recorded.math_pool.result = workers.Result(None, failure)
   records = [record(0, answer='x'), record(1)]
-  value_N = watched.accuracy(records, [boxed('y+z'), boxed('4')])
+  value_N = recorded.accuracy(records, [boxed('y+z'), boxed('4')])
   assert value_N.mask.tolist() == [True, False] and value_N[1] == 1
-  assert watched.taken()['infra'] == 1
+  assert recorded.pop_failure_counts()['infra'] == 1
   assert f'record q0 was not judged: the verifier failed: {failure}' in (
     capsys.readouterr().err
   )
-  watched.mathematics.answer = workers.Answer([True, 'yes'], '')
-  again_N = watched.accuracy(records, [boxed('y+z'), boxed('4')])
-  assert again_N.tolist() == [1, 1]  # A loss is not remembered.
+  recorded.math_pool.result = workers.Result([1.0, 'equal', 'yes'], '')
+  again_N = recorded.accuracy(records, [boxed('y+z'), boxed('4')])
+  assert again_N.tolist() == [1, 1]  # the failure was not cached
 
 
-def test_verdicts_come_from_any_thread(judges):
+def test_verifiers_are_thread_safe(opened):
   found = {}
 
-  def ask(n):
+  def judge(n):
     gold = f'\\sqrt{{{4 * n}}}'
-    found[n] = judges.accuracy(
+    found[n] = opened.accuracy(
       [record(n, answer=gold)] * 2,
       [boxed(f'2\\sqrt{{{n}}}'), boxed(f'3\\sqrt{{{n}}}')],
     ).tolist()
 
-  threads = [threading.Thread(target=ask, args=(n,)) for n in (2, 3, 5, 6, 7)]
+  threads = [threading.Thread(target=judge, args=(n,)) for n in (2, 3, 5, 6, 7)]
   for thread in threads:
     thread.start()
   for thread in threads:
@@ -146,5 +145,5 @@ def test_verdicts_come_from_any_thread(judges):
   assert found == {n: [1, 0] for n in (2, 3, 5, 6, 7)}
 
 
-def test_the_exact_rules_alone_need_no_process(judges):
+def test_the_exact_rules_need_no_process():
   assert grading.accuracy([record(0)], [boxed('4')]).tolist() == [1]

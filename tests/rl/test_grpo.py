@@ -1,24 +1,26 @@
-"""A rollout becomes updates: whole groups, weights of a whole mini-batch, and
-however it is cut the same numbers."""
+"""From a rollout to its updates: whole groups, the weights of a mini-batch, and
+the same numbers however the batch is split."""
 
 import dataclasses
-import functools
+import typing
 
 import jax
 import numpy as np
 import optax
 import pytest
+import toy
 
 from r1jax import errors, losses
 from r1jax.data import batching
-from r1jax.distributed import device_placement, programs
+from r1jax.distributed import device_placement
 from r1jax.models import transformer
-from r1jax.rl import grpo
+from r1jax.rewards.pending import Rewards
+from r1jax.rl import grpo, rollouts
 from r1jax.sampling import decode, generate
 from r1jax.training import train_step
 
 C = grpo.GrpoConfig(prompts_per_step=4, group_size=3, kl_coef=0.0)
-LENGTH = np.array([3, 7, 5, 1, 6, 4, 7, 2, 2, 5, 7, 3])  # tokens drawn
+LENGTH = np.array([3, 7, 5, 1, 6, 4, 7, 2, 2, 5, 7, 3])  # sampled tokens
 WIDTH = 10  # of the prompts, of which each has its own length, and the samples
 MAX_NEW = 7
 CFG = transformer.ModelConfig(
@@ -40,9 +42,9 @@ def change(**changes):
 
 
 def rollout(length_B=LENGTH):
-  """Rows with what was drawn marked, in numbers as a sampler leaves them."""
+  """Sampled rows as the decode loop returns them."""
   random, column_L = np.random.default_rng(0), np.arange(WIDTH)
-  prompt_B1 = 1 + np.arange(len(length_B))[:, None] // C.group % 3
+  prompt_B1 = 1 + np.arange(len(length_B))[:, None] // C.group_size % 3
   all_B1 = prompt_B1 + length_B[:, None]
   mask_BL = (column_L >= prompt_B1) & (column_L < all_B1)
   shape = mask_BL.shape
@@ -63,23 +65,25 @@ REWARD = np.array([0, 1, 1, 0.2, 0.2, 0.2, 1.2, 0, 1, 0, 0, 1], np.float32)
 ALL = np.ones(len(REWARD), bool)
 
 
-def samples(reward_N=REWARD, drawn=None):
-  drawn = drawn or rollout()
-
-  def name(n):
-    return dict(id=str(n // C.group), prompt='?', answer='!')
-
+def samples(texts='abcdefghijkl', rows=None):
   return generate.Samples(
-    [name(n) for n in range(len(reward_N))],
-    [str(n) for n in range(12)],
-    drawn,
-    generate.known(reward_N, dict(accuracy=np.round(reward_N))),
+    records=[dict(id=str(n // C.group_size)) for n in range(len(texts))],
+    texts=list(texts),
+    rows=rows or rollout(),
   )
+
+
+def rewards(reward_N=REWARD):
+  return Rewards(reward_N, dict(accuracy=np.round(reward_N)))
+
+
+def batch_of(config, rows, reward_N=REWARD, keep_N=ALL):
+  return grpo.with_advantages(config, grpo.columns(rows), reward_N, keep_N)
 
 
 def numbered():
   """A batch whose tokens are the numbers of their rows."""
-  batch = grpo.rows(C, rollout(), REWARD, ALL)
+  batch = batch_of(C, rollout())
   return batch | dict(tokens_BL=np.arange(12)[:, None] + np.zeros((12, WIDTH)))
 
 
@@ -93,9 +97,9 @@ def test_mini_batches_hold_whole_groups_and_every_row_once_an_epoch():
   parts = order(change(minibatches=2, epochs=3), (0, 5))
   assert [len(rows) for rows in parts] == [6] * 6
   for rows in parts:
-    for first in rows[:: C.group]:
+    for first in rows[:: C.group_size]:
       where = rows.index(first)
-      assert first % C.group == 0
+      assert first % C.group_size == 0
       assert rows[where : where + 3] == [first, first + 1, first + 2]
   for epoch in range(3):
     assert sorted(sum(parts[2 * epoch : 2 * epoch + 2], [])) == list(range(12))
@@ -109,31 +113,36 @@ def test_the_order_is_a_function_of_seed_step_and_epoch():
   assert len({str(first[4 * epoch : 4 * epoch + 4]) for epoch in range(4)}) > 1
 
 
-@pytest.mark.parametrize('kind', ['response', 'token', 'constant'])
-def test_weights_are_made_from_the_whole_mini_batch(kind):
-  """Not from the rollout, nor from a micro-batch of it."""
-  c = change(minibatches=2, weights=kind)
+@pytest.mark.parametrize('loss_agg', typing.get_args(grpo.LossAgg))
+def test_weights_are_made_from_the_whole_mini_batch(loss_agg):
+  """The mask of the rollout or of a micro-batch would give other weights."""
+  c = change(minibatches=2, loss_agg=loss_agg)
   for mini in grpo.mini_batches(c, numbered(), (0, 0), MAX_NEW):
     rows = mini['tokens_BL'][:, 0].astype(int)
     mask_BL = rollout().mask_BL[rows]
     np.testing.assert_allclose(
-      mini['weight_BL'], losses.token_weights(mask_BL, kind, MAX_NEW)
+      mini['weight_BL'], losses.token_weights(mask_BL, loss_agg, MAX_NEW)
     )
-    total = mask_BL.sum() / (6 * MAX_NEW) if kind == 'constant' else 1
+    total = (
+      mask_BL.sum() / (6 * MAX_NEW)
+      if loss_agg == 'seq_mean_token_sum_norm'
+      else 1
+    )
     np.testing.assert_allclose(mini['weight_BL'].sum(), total, rtol=1e-6)
     parts = [part for _, part in batching.cut(mini, 2, [WIDTH])]
     summed = sum(part['weight_BL'].sum() for part in parts)
     np.testing.assert_allclose(summed, total, rtol=1e-6)
 
 
-def test_the_overlong_filter_takes_rows_out_of_loss_weights_and_statistics():
+def test_the_overlong_filter_removes_rows_from_weights_and_statistics():
   c = change(overlong_filter=True)
-  reward_N, keep_N = grpo.shape_rewards(c, samples(), MAX_NEW)
+  reward_N, keep_N = grpo.shape_rewards(c, rollout(), REWARD, MAX_NEW)
   np.testing.assert_array_equal(reward_N, REWARD)
   np.testing.assert_array_equal(keep_N, LENGTH < MAX_NEW)
-  batch = grpo.rows(c, rollout(), reward_N, keep_N)
+  batch = batch_of(c, rollout(), reward_N, keep_N)
   assert not batch['adv_BL'][~keep_N].any()
-  # Row 1 of the first group is out: of 0 and 1 each is one deviation away.
+  # Row 1 of the first group is removed. Of the rewards 0 and 1 each is one
+  # standard deviation from the mean.
   assert batch['adv_BL'][0].min() == -1 and batch['adv_BL'][2].max() == 1
   (mini,) = grpo.mini_batches(c, batch, (0, 0), MAX_NEW)
   weight_B = mini['weight_BL'].sum(axis=1)
@@ -141,54 +150,61 @@ def test_the_overlong_filter_takes_rows_out_of_loss_weights_and_statistics():
   np.testing.assert_allclose(weight_B[weight_B > 0], 1 / 9, rtol=1e-6)
 
 
-def test_the_soft_penalty_shapes_rewards_but_dead_groups_are_those_of_the_raw():
+def test_dead_groups_are_those_of_the_rewards_before_the_soft_penalty():
   c = change(overlong_buffer=4)
-  rolled = samples()
-  shaped_N, keep_N = grpo.shape_rewards(c, rolled, MAX_NEW)
+  reward_N = REWARD.copy()
+  shaped_N, keep_N = grpo.shape_rewards(c, rollout(), reward_N, MAX_NEW)
   np.testing.assert_allclose(
     shaped_N - REWARD, -np.clip((LENGTH - 3) / 4, 0, 1), atol=1e-6
   )
   assert keep_N.all()
-  dead_P = grpo.dead_groups(c, rolled.reward_N)
+  dead_P = grpo.dead_groups(c, reward_N)
   assert dead_P.tolist() == [False, True, False, False]
   assert not grpo.dead_groups(c, shaped_N).any()
-  np.testing.assert_array_equal(rolled.reward_N, REWARD)
+  np.testing.assert_array_equal(reward_N, REWARD)
 
 
 def test_a_group_is_dead_when_its_rewards_are_equal_whatever_their_mean():
-  c = change(group=7)
+  c = change(group_size=7)
   assert grpo.dead_groups(c, np.full(7, 0.7, np.float32)).all()
-  adv_BL = grpo.rows(
+  adv_BL = batch_of(
     c, rollout(LENGTH[:7]), np.full(7, 0.7, np.float32), ALL[:7]
   )['adv_BL']
   np.testing.assert_array_equal(adv_BL, 0)
 
 
-def test_live_groups_are_chosen_in_order_and_dead_ones_make_up_the_number():
+def test_live_groups_are_chosen_in_order_and_filled_up_with_dead_ones():
   dead, live = np.float32([0.5] * 3), np.float32([0, 1, 0])
-  one = samples(np.concatenate([dead, live, dead, live]))
-  two = samples(np.concatenate([live, dead, dead, dead]), rollout(LENGTH[::-1]))
-  chosen = grpo.choose(C, [one, two])
-  # Live are 1, 3 and 4; 0 is the first of the dead.
+  reward_N = [np.concatenate([dead, live, dead, live])]
+  reward_N += [np.concatenate([live, dead, dead, dead])]
+  chosen, chosen_rewards = rollouts.choose_groups(
+    C,
+    [samples(), samples('mnopqrstuvwx', rollout(LENGTH[::-1]))],
+    list(map(rewards, reward_N)),
+  )
+  # The groups 1, 3 and 4 are alive; 0 is the first dead one.
   want_N = np.concatenate([dead, live, live, live])
-  np.testing.assert_array_equal(chosen.reward_N, want_N)
-  np.testing.assert_array_equal(chosen.parts['accuracy'], np.round(want_N))
+  np.testing.assert_array_equal(chosen_rewards.reward_N, want_N)
+  np.testing.assert_array_equal(
+    chosen_rewards.parts['accuracy'], np.round(want_N)
+  )
   np.testing.assert_array_equal(
     chosen.length_N,
     np.concatenate([LENGTH[[0, 1, 2, 3, 4, 5, 9, 10, 11]], LENGTH[::-1][:3]]),
   )
   assert [record['id'] for record in chosen.records[::3]] == list('0130')
-  assert chosen.rollout.steps.sum() == 40  # what was thrown away cost time too
-  assert chosen.rollout.live.sum() == 2 * LENGTH.sum()
+  assert ''.join(chosen.texts) == 'abcdefjklmno'
+  assert chosen.rows.steps.sum() == 40  # discarded samples took time too
+  assert chosen.rows.live.sum() == 2 * LENGTH.sum()
 
 
-def test_one_draw_is_taken_as_it_is():
-  chosen = grpo.choose(C, [samples()])
-  assert chosen.texts == [str(n) for n in range(12)]
-  np.testing.assert_array_equal(chosen.rollout.tokens_BL, rollout().tokens_BL)
+def test_a_single_rollout_is_taken_as_it_is():
+  chosen, _ = rollouts.choose_groups(C, [samples()], [rewards()])
+  assert ''.join(chosen.texts) == 'abcdefghijkl'
+  np.testing.assert_array_equal(chosen.rows.tokens_BL, rollout().tokens_BL)
 
 
-def place():
+def placement():
   return device_placement.placement(
     device_placement.ParallelConfig(), jax.devices()[:1]
   )
@@ -196,29 +212,29 @@ def place():
 
 def batch(c, old=0.0):
   """A rollout's batch whose old log-probabilities lie around the policy's."""
-  made = grpo.rows(c, rollout(), REWARD, ALL)
+  made = batch_of(c, rollout())
   noise_BL = np.random.default_rng(2).standard_normal((12, WIDTH))
-  whole = grpo.score(scorer(), PARAMS, made, 12, [WIDTH])
+  whole = logprobs(made, 12, [WIDTH])
   return made | dict(
     old_BL=(whole + old * noise_BL).astype('f'), ref_BL=whole - np.float32(0.2)
   )
 
 
-def scorer():
-  return programs.map_rows(
-    place(), functools.partial(grpo.make_score, temperature=TEMPERATURE), CFG
+def logprobs(made, rows, length_buckets):
+  """The log-probabilities of a batch, `rows` rows at a time."""
+  program = grpo.logprobs_program(placement(), CFG, TEMPERATURE)
+  return grpo.compute_logprobs(
+    placement(), program, PARAMS, made, rows, length_buckets
   )
 
 
 @pytest.mark.parametrize('rows, buckets', [(4, 1), (4, 3), (6, 3)])
-def test_scores_do_not_depend_on_the_cut(rows, buckets):
-  made = grpo.rows(C, rollout(), REWARD, ALL)
+def test_logprobs_do_not_depend_on_how_rows_are_split(rows, buckets):
+  made = batch_of(C, rollout())
   logp_BL, _ = transformer.logprobs(
     PARAMS, CFG, made['tokens_BL'], made['pos_BL'], TEMPERATURE
   )
-  found_BL = grpo.score(
-    scorer(), PARAMS, made, rows, batching.lengths(WIDTH, buckets)
-  )
+  found_BL = logprobs(made, rows, batching.lengths(WIDTH, buckets))
   np.testing.assert_allclose(found_BL, logp_BL, atol=1e-5)
   assert np.abs(found_BL).max(axis=1).all()
 
@@ -226,21 +242,23 @@ def test_scores_do_not_depend_on_the_cut(rows, buckets):
 def updates(c, made, micro, buckets, optimizer=optax.sgd(0.3)):  # noqa: B008
   """(parameters, sums of each update) after the mini-batches of a rollout."""
   loss = grpo.make_loss(c, CFG, TEMPERATURE)
-  step = train_step.train_step(place(), loss, optimizer)
+  compiled = train_step.update_programs(placement(), loss, optimizer)
   state = train_step.init_state(jax.tree.map(np.array, PARAMS), optimizer)
-  state, seen = device_placement.put_state(place(), state), []
+  state, seen = device_placement.put_state(placement(), state), []
   for mini in grpo.mini_batches(c, made, (0, 0), MAX_NEW):
     cuts = batching.cut(mini, micro, batching.lengths(WIDTH, buckets))
-    state, sums = step(state, [part for _, part in cuts])
+    state, sums = train_step.update(
+      placement(), compiled, state, [part for _, part in cuts]
+    )
     seen.append(jax.device_get(sums))
   return jax.device_get(state.params), seen
 
 
-def test_the_update_does_not_depend_on_micro_batches_and_buckets():
-  c = change(beta=0.1, weights='token', clip_low=0.1)
+def test_the_update_does_not_depend_on_micro_batches_and_length_buckets():
+  c = change(kl_coef=0.1, loss_agg='token_mean', clip_low=0.1)
   made = batch(c, old=0.2)
   want, (sums,) = updates(c, made, 12, 1)
-  assert 0.1 < sums['clip'] < 0.9 and sums['kl'] > 0.01
+  assert 0.1 < sums['clip_fraction'] < 0.9 and sums['kl'] > 0.01
   for micro, buckets in ((6, 1), (6, 3), (4, 3)):
     found, (parts,) = updates(c, made, micro, buckets)
     for a, b, start in zip(*map(jax.tree.leaves, (found, want, PARAMS))):
@@ -251,32 +269,32 @@ def test_the_update_does_not_depend_on_micro_batches_and_buckets():
       np.testing.assert_allclose(parts[name], x, rtol=1e-5, err_msg=name)
 
 
-def test_on_policy_the_first_ratio_is_exactly_one():
+def test_the_ratio_of_an_on_policy_update_is_exactly_one():
   """The trainer's old log-probabilities are those of the update itself."""
-  c = change(old='trainer')
-  assert grpo.on_policy(c)
-  _, (sums,) = updates(c, grpo.rows(c, rollout(), REWARD, ALL), 4, 3)
-  assert sums['delta_old'] == 0 == sums['clip']
-  assert sums['delta_logp'] > 0.1  # this sampler was another model
+  c = change(old_logprobs='trainer')
+  assert grpo.is_on_policy(c)
+  _, (sums,) = updates(c, batch_of(c, rollout()), 4, 3)
+  assert sums['old_logp_difference'] == 0 == sums['clip_fraction']
+  assert sums['sampling_logp_difference'] > 0.1  # the sampler was another model
   assert sums['grad_norm'] > 0.1
 
 
-def test_recomputed_the_ratio_is_exactly_one_up_to_the_first_update():
-  c = change(old='trainer', minibatches=2, epochs=2)
-  assert not grpo.on_policy(c)
-  made = grpo.rows(c, rollout(), REWARD, ALL)
-  made['old_BL'] = grpo.score(scorer(), PARAMS, made, 6, [WIDTH])
+def test_the_ratio_to_recomputed_log_probabilities_is_one_until_an_update():
+  c = change(old_logprobs='trainer', minibatches=2, epochs=2)
+  assert not grpo.is_on_policy(c)
+  made = batch_of(c, rollout())
+  made['old_BL'] = logprobs(made, 6, [WIDTH])
   _, (first, *others) = updates(c, made, 6, 1)
-  assert first['delta_old'] == 0 == first['clip']
-  assert all(sums['delta_old'] > 1e-3 for sums in others)
+  assert first['old_logp_difference'] == 0 == first['clip_fraction']
+  assert all(sums['old_logp_difference'] > 1e-3 for sums in others)
 
 
-def test_the_importance_cap_weighs_rows_by_trainer_over_sampler():
+def test_importance_weights_are_trainer_over_sampler_up_to_the_cap():
   """A sampler that overstates each token by log 2 halves the gradient; one that
   understates it by log 4 is followed up to the cap."""
   norm = {}
   for shift, cap in ((0.0, 2.0), (np.log(2), 2.0), (-np.log(4), 2.0)):
-    c = change(old='trainer', tis_cap=cap)
+    c = change(old_logprobs='trainer', tis_cap=cap)
     made = batch(C)
     made['sampler_BL'] = made['old_BL'] + np.float32(shift)
     _, (sums,) = updates(c, made, 12, 1)
@@ -286,32 +304,45 @@ def test_the_importance_cap_weighs_rows_by_trainer_over_sampler():
 
 
 @pytest.mark.parametrize(
-  'changes, dtype, words',
+  'changes, dtype, message',
   [
-    (dict(objective='ppo'), 'float32', 'objective.*grpo, sequence, gspo, ci'),
-    (dict(kl='k1'), 'float32', 'kl.*paper, reverse'),
-    (dict(weights='tokens'), 'float32', 'weights.*response, token, constant'),
-    (dict(scale='mad'), 'float32', 'scale.*std, sample_std, none'),
-    (dict(old='rollout'), 'float32', 'old.*sampler, trainer'),
-    (dict(group=1), 'float32', 'group of one.*larger group'),
+    (dict(group_size=1), 'float32', 'group of one.*group_size higher'),
     (dict(minibatches=3), 'float32', 'divide the 4 prompts.*never split'),
     (dict(tis_cap=2.0), 'float32', 'set config.grpo.old_logprobs=trainer'),
     (dict(), 'bfloat16', 'bfloat16.*set config.grpo.old_logprobs=trainer'),
   ],
   ids=str,
 )
-def test_what_cannot_work_is_refused_with_what_to_change(changes, dtype, words):
-  with pytest.raises(errors.UserError, match=words):
+def test_an_invalid_config_is_refused_with_the_key_to_change(
+  changes, dtype, message
+):
+  with pytest.raises(errors.UserError, match=message):
     grpo.check(change(**changes), dtype)
 
 
-def test_a_group_of_one_may_learn_without_a_scale():
-  grpo.check(change(group=1, scale='none'), 'float32')
-  grpo.check(change(old='trainer', tis_cap=2.0), 'bfloat16')
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    ('objective=ppo', "one of 'grpo', 'sequence', 'gspo', 'cispo', not 'ppo'"),
+    ('kl_estimator=k1', "one of 'k3', 'k3_unbiased', not 'k1'"),
+    ('loss_agg=tokens', "one of 'seq_mean_token_mean', 'token_mean', 'seq_"),
+    ('advantage_std=mad', "one of 'population', 'sample', 'none', not 'mad'"),
+    ('old_logprobs=rollout', "one of 'sampler', 'trainer', not 'rollout'"),
+    ('max_staleness=2', 'one of 0, 1, not 2'),
+  ],
+)
+def test_an_unknown_value_is_refused_with_the_known_ones(change, message):
+  with pytest.raises(errors.UserError, match=message):
+    toy.built('rl', f'grpo.{change}')
+
+
+def test_a_group_of_one_is_allowed_without_division_by_the_deviation():
+  grpo.check(change(group_size=1, advantage_std='none'), 'float32')
+  grpo.check(change(old_logprobs='trainer', tis_cap=2.0), 'bfloat16')
 
 
 @pytest.mark.parametrize(
-  'counts, words',
+  'counts, message',
   [
     ((8, 8, 4), 'divide the 6 rows of a mini-batch'),
     ((8, 6, 4), '4 devices.*must be multiples'),
@@ -319,8 +350,37 @@ def test_a_group_of_one_may_learn_without_a_scale():
     ((7, 6, 2), 'config.steps is 7: it must be a multiple of the 4 updates'),
   ],
 )
-def test_rows_that_fill_no_micro_batch_or_rollout_are_refused(counts, words):
+def test_rows_that_do_not_fill_micro_batches_or_rollouts_are_refused(
+  counts, message
+):
   c = change(minibatches=2, epochs=2)
   grpo.check_counts(c, 8, 6, 2)
-  with pytest.raises(errors.UserError, match=words):
+  with pytest.raises(errors.UserError, match=message):
     grpo.check_counts(c, *counts)
+
+
+@pytest.mark.parametrize('rows', [12, 4])
+def test_the_entropy_bonus_changes_the_gradient_by_that_of_the_entropy(rows):
+  """The gradient of the loss is linear in the bonus: -bonus * sum w dH."""
+  made = batch(C)
+  sgd = optax.sgd(1.0)
+  trained = {}
+  for bonus in (0.0, 0.5):
+    config = change(entropy_bonus=bonus, kl_coef=0.0)
+    trained[bonus], _ = updates(config, made, rows, 1, sgd)
+  (mini,) = grpo.mini_batches(C, made, (0, 0), MAX_NEW)
+
+  def weighted_entropy(params):
+    hidden, _ = transformer.forward(
+      params, CFG, mini['tokens_BL'], mini['pos_BL']
+    )
+    logits = transformer.unembed(params, CFG, hidden)[:, :-1] / TEMPERATURE
+    logp = jax.nn.log_softmax(logits)
+    entropy = -(jax.numpy.exp(logp) * logp).sum(axis=-1)
+    return (mini['weight_BL'][:, 1:] * entropy).sum()
+
+  want = jax.grad(weighted_entropy)(PARAMS)
+  for name in ('embed', 'norm'):
+    difference = trained[0.5][name] - trained[0.0][name]
+    np.testing.assert_allclose(difference, 0.5 * want[name], atol=2e-6)
+    assert np.abs(difference).max() > 1e-4

@@ -1,4 +1,4 @@
-"""Rollouts on devices of their own, while the others learn."""
+"""Rollouts on devices of their own, while the other devices train."""
 
 import jax
 import pytest
@@ -21,8 +21,8 @@ CHANGES = (
 
 @pytest.fixture(scope='module')
 def runs(base, tmp_path_factory):
-  """(lines of the run in which all devices do both, of the one that splits
-  them), on the same models, prompts and keys."""
+  """(lines of a run that shares all devices, lines of a run with rollout devices),
+  on the same models, prompts and keys."""
   folder = tmp_path_factory.mktemp('overlap')
   changes = (f'init={base}/model', *CHANGES)
   for name, more in (
@@ -36,13 +36,13 @@ def runs(base, tmp_path_factory):
   ]
 
 
-def test_it_learns_from_the_same_samples(runs):
-  """One step late in both; only the order of sums differs."""
+def test_rollout_devices_do_not_change_the_samples(runs):
+  """Both runs learn one step late; only the order of sums differs."""
   (_, shared), (_, split) = runs
   assert [x['response'] for x in split] == [x['response'] for x in shared]
 
 
-def test_it_learns_the_same(runs):
+def test_rollout_devices_do_not_change_the_updates(runs):
   (shared, _), (split, _) = runs
   for ours, theirs in zip(split, shared, strict=True):
     for name in ('loss', 'reward', 'grad_norm', 'kl', 'eval/pass1'):
@@ -50,20 +50,22 @@ def test_it_learns_the_same(runs):
         assert ours[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-5)
 
 
-def test_the_idle_share_of_both_groups_is_written_down(runs):
+def test_the_idle_shares_of_both_groups_are_logged(runs):
   (shared, _), (split, _) = runs
-  assert not any('time/idle_draw' in line for line in shared)
-  lines = [line for line in split if 'time/idle_draw' in line]
-  assert len(lines) == 4  # the last step draws nothing
+  assert not any('time/idle_rollout' in line for line in shared)
+  lines = [line for line in split if 'time/idle_rollout' in line]
+  assert len(lines) == 4  # the last step samples nothing
   for line in lines:
-    assert 0 <= line['time/idle_train'] < 1 and 0 <= line['time/idle_draw'] < 1
+    assert (
+      0 <= line['time/idle_train'] < 1 and 0 <= line['time/idle_rollout'] < 1
+    )
 
 
 def test_the_two_groups_share_no_device():
   c = toy.built('rl', 'parallel.rollout_devices=1').parallel
-  learning, drawing = device_placement.placements(c)
-  assert len(learning.devices) == len(jax.devices()) - 1
-  assert not set(learning.devices) & set(drawing.devices)
+  training, rollout = device_placement.placements(c)
+  assert len(training.devices) == len(jax.devices()) - 1
+  assert not set(training.devices) & set(rollout.devices)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +78,8 @@ def test_the_two_groups_share_no_device():
     (('parallel.rollout_devices=4', *CHANGES), 'less than the 4 devices'),
   ],
 )
-def test_what_cannot_overlap_is_refused(base, tmp_path, changes, sentence):
+def test_a_config_that_cannot_overlap_is_refused(
+  base, tmp_path, changes, sentence
+):
   with pytest.raises(errors.UserError, match=sentence):
     toy.run('rl', tmp_path, f'init={base}/model', *changes)

@@ -1,6 +1,4 @@
-"""One token drawn by blocks of a cumulated sum is one draw of the softmax."""
-
-import dataclasses
+"""Inversion in two levels samples from the softmax, truncated or not."""
 
 import jax
 import jax.numpy as jnp
@@ -8,45 +6,46 @@ import numpy as np
 import pytest
 
 from r1jax.models import lm_head
-from r1jax.sampling import decode, token_sampling
+from r1jax.sampling import token_sampling
 
 V = 600  # two blocks and a part of a third
-DRAWS = 200_000
-FREE = decode.SampleConfig()
+SAMPLES = 200_000
 
 
-def scores(width=2.0):
-  """Logits of all sizes, every seventh id impossible, the last ones too."""
-  logits_V = width * np.random.default_rng(0).standard_normal(V)
-  logits_V[::7] = lm_head.HIDDEN
-  logits_V[-20:] = lm_head.HIDDEN
+def make_logits():
+  """Random logits; every seventh id is masked, and the last ones too."""
+  logits_V = 2 * np.random.default_rng(0).standard_normal(V)
+  logits_V[::7] = lm_head.MASKED_LOGIT
+  logits_V[-20:] = lm_head.MASKED_LOGIT
   return logits_V.astype(np.float32)
 
 
-def counts(logits_V, sc):
-  """How often each id comes in DRAWS draws, and its log-probability."""
+def sample(logits_V, temperature=1.0, top_p=1.0, top_k=0):
+  """How often each id is sampled, the tokens and their log-probabilities."""
 
   @jax.jit
   def run(logits_V):
     def part(i):
-      key_S = jax.random.split(jax.random.fold_in(jax.random.key(3), i), 2000)
-      logits_SV = jnp.broadcast_to(logits_V, (2000, V))
-      token_S, logp_S = token_sampling.sample_token(logits_SV, key_S, sc)
-      return jnp.zeros(V, int).at[token_S].add(1), token_S, logp_S
+      key_B = jax.random.split(jax.random.fold_in(jax.random.key(3), i), 2000)
+      logits_BV = jnp.broadcast_to(logits_V, (2000, V))
+      token_B, logp_B = token_sampling.sample_token(
+        logits_BV, key_B, temperature, top_p, top_k
+      )
+      return jnp.zeros(V, int).at[token_B].add(1), token_B, logp_B
 
-    hits_IV, token_IS, logp_IS = jax.lax.map(part, jnp.arange(DRAWS // 2000))
-    return hits_IV.sum(axis=0), token_IS.ravel(), logp_IS.ravel()
+    hits_NV, token_NB, logp_NB = jax.lax.map(part, jnp.arange(SAMPLES // 2000))
+    return hits_NV.sum(axis=0), token_NB.ravel(), logp_NB.ravel()
 
   hits_V, token, logp = jax.device_get(run(logits_V))
-  assert hits_V.sum() == DRAWS
+  assert hits_V.sum() == SAMPLES
   return hits_V, token, logp
 
 
-def assert_drawn_from(hits_V, prob_V):
-  """Pearson's statistic over the ids of five expected hits or more, the others
-  together, within four of its standard deviations."""
+def assert_distributed(hits_V, prob_V):
+  """Pearson's chi-squared statistic is within four standard deviations. Ids of
+  fewer than five expected hits are pooled."""
   assert not hits_V[prob_V == 0].any()
-  expected_V = DRAWS * prob_V
+  expected_V = SAMPLES * prob_V
   rare = expected_V < 5
 
   def pool(a):
@@ -65,16 +64,15 @@ def softmax(x):
 
 
 @pytest.mark.parametrize('temperature', [0.6, 1.0, 1.3])
-def test_draws_follow_the_softmax_and_report_its_logarithm(temperature):
-  sc = dataclasses.replace(FREE, temperature=temperature)
-  prob_V = softmax(scores() / temperature)
-  hits_V, token, logp = counts(scores(), sc)
-  assert_drawn_from(hits_V, prob_V)
+def test_tokens_and_logp_are_those_of_the_softmax(temperature):
+  prob_V = softmax(make_logits() / temperature)
+  hits_V, token, logp = sample(make_logits(), temperature)
+  assert_distributed(hits_V, prob_V)
   np.testing.assert_allclose(logp, np.log(prob_V[token]), atol=1e-5)
 
 
 def nucleus(prob_V, top_p):
-  """The likeliest ids, the first to reach a mass of top_p included."""
+  """The most probable ids up to the first that reaches a mass of top_p."""
   order = np.argsort(-prob_V)
   before = np.cumsum(prob_V[order]) - prob_V[order]
   return order[before < top_p]
@@ -83,38 +81,39 @@ def nucleus(prob_V, top_p):
 @pytest.mark.parametrize(
   'top_p, top_k', [(1.0, 1), (1.0, 9), (0.5, 0), (0.95, 0), (0.8, 30)]
 )
-def test_truncation_keeps_exactly_the_right_ids_and_the_whole_logarithm(
-  top_p, top_k
-):
-  prob_V = softmax(scores())
+def test_truncation_keeps_the_nucleus_and_logp_is_not_truncated(top_p, top_k):
+  prob_V = softmax(make_logits())
   kept = np.argsort(-prob_V)[: top_k or V]
   inside = np.zeros(V)
   inside[kept] = prob_V[kept]
   kept = nucleus(inside / inside.sum(), top_p)
   only = np.zeros(V)
   only[kept] = prob_V[kept] / prob_V[kept].sum()
-  sc = dataclasses.replace(FREE, top_p=top_p, top_k=top_k)
-  shown = token_sampling.truncate(jnp.array(scores())[None], top_p, top_k)[0]
-  np.testing.assert_array_equal(np.flatnonzero(shown > -1e29), np.sort(kept))
-  hits_V, token, logp = counts(scores(), sc)
-  assert_drawn_from(hits_V, only)
+  logits_1V = jnp.array(make_logits())[None]
+  truncated_V = token_sampling.truncate(logits_1V, top_p, top_k)[0]
+  np.testing.assert_array_equal(
+    np.flatnonzero(truncated_V > -1e29), np.sort(kept)
+  )
+  hits_V, token, logp = sample(make_logits(), 1.0, top_p, top_k)
+  assert_distributed(hits_V, only)
   np.testing.assert_allclose(logp, np.log(prob_V[token]), atol=1e-5)
 
 
-def test_temperature_zero_takes_the_likeliest():
-  sc = dataclasses.replace(FREE, temperature=0.0)
-  logits_SV = np.random.default_rng(1).standard_normal((5, V)).astype('f')
-  key_S = jax.random.split(jax.random.key(0), 5)
-  token_S, logp_S = token_sampling.sample_token(jnp.array(logits_SV), key_S, sc)
-  np.testing.assert_array_equal(token_S, logits_SV.argmax(axis=1))
-  want = [np.log(softmax(x).max()) for x in logits_SV]
-  np.testing.assert_allclose(logp_S, want, atol=1e-5)
+def test_temperature_zero_takes_the_argmax():
+  logits_BV = np.random.default_rng(1).standard_normal((5, V)).astype('f')
+  key_B = jax.random.split(jax.random.key(0), 5)
+  token_B, logp_B = token_sampling.sample_token(
+    jnp.array(logits_BV), key_B, temperature=0.0, top_p=1.0, top_k=0
+  )
+  np.testing.assert_array_equal(token_B, logits_BV.argmax(axis=1))
+  want_B = [np.log(softmax(logits_V).max()) for logits_V in logits_BV]
+  np.testing.assert_allclose(logp_B, want_B, atol=1e-5)
 
 
 @pytest.mark.parametrize('size', [3, 256, 594])
-def test_no_uniform_number_leads_to_an_index_without_mass(size):
-  """594 blocks are a vocabulary of 152,064. Whatever order the sums are made
-  in, a number just at a boundary must not fall into a gap."""
+def test_no_uniform_number_selects_an_index_without_mass(size):
+  """Numbers at the boundaries of the cumulative sum included. 594 blocks are a
+  vocabulary of 152,064."""
   random = np.random.default_rng(0)
   invert = jax.jit(token_sampling._invert)
   for _ in range(10):
@@ -129,11 +128,10 @@ def test_no_uniform_number_leads_to_an_index_without_mass(size):
     assert mass[index].min() > 0
 
 
-def test_one_certain_id_is_always_drawn():
-  logits_V = np.full(V, lm_head.HIDDEN, np.float32)
+def test_an_id_of_probability_one_is_always_sampled():
+  logits_V = np.full(V, lm_head.MASKED_LOGIT, np.float32)
   logits_V[300] = 5
-  key_S = jax.random.split(jax.random.key(0), 50)
-  token_S, logp_S = token_sampling.sample_token(
-    jnp.tile(logits_V, (50, 1)), key_S, FREE
-  )
-  assert (token_S == 300).all() and not logp_S.any()
+  key_B = jax.random.split(jax.random.key(0), 50)
+  logits_BV = jnp.tile(logits_V, (50, 1))
+  token_B, logp_B = token_sampling.sample_token(logits_BV, key_B, 1.0, 1.0, 0)
+  assert (token_B == 300).all() and not logp_B.any()

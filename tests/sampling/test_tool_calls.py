@@ -1,154 +1,121 @@
-"""A tool's answers between the model's own tokens, and turns before a prompt."""
+"""A tool's results are appended between the tokens that the model samples."""
 
-import json
-
+import jax
 import numpy as np
 import pytest
+import toy_sampling
+from toy_sampling import TOKENIZER, Response
 
 from r1jax import errors
-from r1jax.checkpoints import tokenization
 from r1jax.data import templates
-from r1jax.sampling import decode, generate, tool_calls
+from r1jax.sampling import decode, tool_calls
 
-WORDS = tokenization.ByteTokenizer(
-  (*tokenization.TAGS, '<calc>', '</calc>', '<result>', '</result>')
+PROMPT = templates.PromptConfig(
+  template='plain', tool='calculator', calls=2, result_len=8
 )
-C = templates.PromptConfig(tool='calculator', calls=2, result_len=8)
-TOOL = tool_calls.find_tool(C, WORDS)
-PROMPT, MAX_NEW = WORDS.encode('6*7='), 12
+MAX_NEW_TOKENS = 12
+CONFIG = decode.SampleConfig(max_new_tokens=MAX_NEW_TOKENS)
+ERROR = '<result>error</result>'
 
 
-def drawn(rows, texts, width, finished=True):
-  """The Rollout of texts drawn after rows of ids."""
-  B = len(rows)
-  tokens_BL, mask_BL = (
-    np.zeros((B, width), np.int32),
-    np.zeros((B, width), bool),
+def sample(monkeypatch, *texts):
+  """The rows of two samples of each prompt '6*7=', whose parts have the given
+  texts, and the prompts of each call of the decode loop."""
+  fake = toy_sampling.fake_decode(
+    monkeypatch,
+    *[[Response(text, eos=False) for text in part] for part in texts],
   )
-  pos_BL = np.full((B, width), -1)
-  for b, (row, text) in enumerate(zip(rows, texts)):
-    ids = WORDS.encode(text)
-    end = len(row) + len(ids)
-    tokens_BL[b, :end], pos_BL[b, :end] = row + ids, np.arange(end)
-    mask_BL[b, len(row) : end] = True
-  return decode.SampledRows(
-    tokens_BL,
-    pos_BL,
-    -1.0 * mask_BL,
-    mask_BL,
-    np.full(B, finished),
-    np.array([1]),
-    np.array([B]),
+  count = len(texts[0]) // 2
+  records = [dict(id=str(n), prompt='6*7=') for n in range(count)]
+  samples = toy_sampling.sampler(PROMPT, CONFIG).sample(
+    {}, records, np.array([5, 3])[:count], jax.random.key(0), 2
   )
+  assert len(fake.calls) == len(texts)
+  return samples.rows, [prompts for prompts, _ in fake.calls]
 
 
-def play(first, *later):
-  """The rollout, and what each later draw was asked for."""
-  asked, later = [], list(later)
+def row_text(rows, n):
+  return TOKENIZER.decode(rows.tokens_BL[n][rows.pos_BL[n] >= 0])
 
-  def draw(group, width, rows, *arrays):
-    asked.append((group, rows, *map(np.ndarray.tolist, arrays)))
-    return drawn(rows, later.pop(0), width + MAX_NEW)
 
-  rows = [PROMPT] * len(first)
-  rollout = drawn(rows, first, len(PROMPT) + MAX_NEW)
-  out = tool_calls.answer_calls(
-    C, TOOL, WORDS, draw, rollout, np.array([5, 3]), MAX_NEW
+def sampled_text(rows, n):
+  return TOKENIZER.decode(rows.tokens_BL[n][rows.mask_BL[n]])
+
+
+def test_a_call_gets_its_result_and_the_row_continues(monkeypatch):
+  rows, (_, prompts) = sample(
+    monkeypatch,
+    ['<calc>6*7</calc>', '1', '2', '3'],
+    ['<answer>42', 'x', 'y', 'z'],
   )
-  assert not later
-  return out, asked
-
-
-def text(out, b):
-  return WORDS.decode(out.tokens_BL[b][out.pos_BL[b] >= 0])
-
-
-def own(out, b):
-  return WORDS.decode(out.tokens_BL[b][out.mask_BL[b]])
-
-
-def test_a_call_is_answered_and_the_row_goes_on():
-  out, asked = play(
-    ['<calc>6*7</calc>', '1', '2', '3'], ['<answer>42', 'x', 'y', 'z']
+  assert row_text(rows, 0) == (
+    '6*7=<calc>6*7</calc><result>42</result><answer>42'
   )
-  assert text(out, 0) == '6*7=<calc>6*7</calc><result>42</result><answer>42'
-  assert [text(out, b) for b in (1, 2, 3)] == ['6*7=1', '6*7=2', '6*7=3']
-  assert out.finished_B.all() and len(asked) == 1
-  group, rows, numbers, members, rooms = asked[0]
-  assert (group, numbers, members) == (1, [5, 5, 3, 3], [0, 1, 0, 1])
-  assert rooms == [MAX_NEW - 5, 1, 1, 1]  # the call cost five tokens
-  assert WORDS.decode(rows[0]) == '6*7=<calc>6*7</calc><result>42</result>'
+  assert [row_text(rows, n) for n in (1, 2, 3)] == ['6*7=1', '6*7=2', '6*7=3']
+  assert rows.finished_B.all()
+  assert prompts.number_P.tolist() == [5, 5, 3, 3]
+  assert prompts.first_member_P.tolist() == [0, 1, 0, 1]
+  # The call has five tokens. Rows without a call sample one token.
+  assert prompts.max_new_tokens_P.tolist() == [MAX_NEW_TOKENS - 5, 1, 1, 1]
+  ids = prompts.tokens_PL[0, : prompts.length_P[0]]
+  assert TOKENIZER.decode(ids) == '6*7=<calc>6*7</calc><result>42</result>'
 
 
-def test_a_result_is_context_and_not_the_policys_own():
-  out, _ = play(['<calc>6*7</calc>', '1'], ['<answer>42', 'x'])
-  assert own(out, 0) == '<calc>6*7</calc><answer>42'
-  assert (out.logp_BL[0] == -1.0 * out.mask_BL[0]).all()
-  real = (out.pos_BL[0] >= 0).sum()
-  assert out.pos_BL[0][:real].tolist() == list(range(real))
-  assert (out.pos_BL[0][real:] == -1).all()
+def test_the_tokens_of_a_result_are_not_sampled_tokens(monkeypatch):
+  rows, _ = sample(monkeypatch, ['<calc>6*7</calc>', '1'], ['<answer>42', 'x'])
+  assert sampled_text(rows, 0) == '<calc>6*7</calc><answer>42'
+  np.testing.assert_array_equal(rows.logp_BL[0], -1.0 * rows.mask_BL[0])
+  length = (rows.pos_BL[0] >= 0).sum()
+  assert rows.pos_BL[0][:length].tolist() == list(range(length))
+  assert (rows.pos_BL[0][length:] == -1).all()
 
 
-def test_calls_are_counted_and_the_last_one_unanswered_is_no_end():
-  out, asked = play(
-    ['<calc></calc>', 'a'], ['<calc></calc>', 'x'], ['<calc></calc>', 'x']
+def test_a_row_that_ends_with_one_call_too_many_is_not_finished(monkeypatch):
+  rows, _ = sample(
+    monkeypatch,
+    ['<calc></calc>', 'a'],
+    ['<calc></calc>', 'x'],
+    ['<calc></calc>', 'x'],
   )
-  error = '<result>error</result>'
-  assert text(out, 0) == '6*7=' + f'<calc></calc>{error}' * 2 + '<calc></calc>'
-  assert out.finished_B.tolist() == [False, True] and len(asked) == C.calls
+  assert row_text(rows, 0) == (
+    '6*7=' + f'<calc></calc>{ERROR}' * PROMPT.calls + '<calc></calc>'
+  )
+  assert rows.finished_B.tolist() == [False, True]
 
 
-def test_a_call_with_no_room_left_is_no_end():
-  out, asked = play(['<calc>1+1+1</calc>1111</calc>', 'b'])
-  assert out.mask_BL[0].sum() == MAX_NEW and not asked
-  assert out.finished_B.tolist() == [False, True]
+def test_a_call_with_no_tokens_left_is_not_finished(monkeypatch):
+  rows, _ = sample(monkeypatch, ['<calc>1+1+1</calc>1111</calc>', 'b'])
+  assert rows.mask_BL[0].sum() == MAX_NEW_TOKENS
+  assert rows.finished_B.tolist() == [False, True]
 
 
-def test_a_result_too_long_is_an_error():
-  out, _ = play(['<calc>9999*9999</calc>', 'b'], ['', ''])
-  assert '<result>error</result>' in text(out, 0)
+def test_a_result_that_is_too_long_is_an_error(monkeypatch):
+  rows, _ = sample(monkeypatch, ['<calc>9999*9999</calc>', 'b'], ['', ''])
+  assert ERROR in row_text(rows, 0)
 
 
-def test_a_tool_must_be_known_and_its_failure_must_fit():
+def test_a_tool_must_be_known_and_a_failed_call_must_fit():
   with pytest.raises(errors.UserError, match='it can be calculator'):
-    tool_calls.find_tool(templates.PromptConfig(tool='calculater'), WORDS)
-  with pytest.raises(errors.UserError, match='alone has 7 tokens'):
-    tool_calls.find_tool(
-      templates.PromptConfig(tool='calculator', result_len=6), WORDS
-    )
+    tool_calls.check(templates.PromptConfig(tool='calculater'), TOKENIZER)
+  prompt = templates.PromptConfig(tool='calculator', result_len=6)
+  with pytest.raises(errors.UserError, match='has 7 tokens: raise it'):
+    tool_calls.check(prompt, TOKENIZER)
 
 
-def test_earlier_turns_come_before_the_question():
-  template = (
-    '{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}'
-  )
-  chat = tokenization.HFTokenizer(
-    WORDS.backend, tokenization.Settings(WORDS.settings.names, (), template)
-  )
-  record = dict(
-    id='r',
-    prompt='and 2?',
-    answer='4',
-    turns=[
-      dict(role='user', content='1?'),
-      dict(role='assistant', content='2'),
-    ],
-  )
-  c = templates.PromptConfig(template='chat')
-  ids = templates.encode_prompts(chat, [record], c)[0]
-  assert chat.decode(ids) == 'u:1?;a:2;u:and 2?;'
-  with pytest.raises(errors.UserError, match='template=chat'):
-    templates.render('plain', chat, 'x', record['turns'])
+def test_a_sampler_with_a_tool_stops_at_its_calls():
+  sampler = toy_sampling.sampler(PROMPT, CONFIG)
+  stops = sampler.sample_config.stop_token_sequences
+  assert stops == (tuple(TOKENIZER.encode('</calc>')),)
 
 
-@pytest.mark.parametrize('bad', ['x', [1], [dict(role='tool', content='x')]])
-def test_turns_that_are_no_chat_are_refused_with_their_record(bad):
-  with pytest.raises(errors.UserError, match='turns of record r/1 must be'):
-    templates.earlier_turns(json.loads(json.dumps(dict(id='r/1', turns=bad))))
-
-
-def test_a_generator_with_a_tool_stops_at_its_calls():
-  made = generate.Generator(
-    None, 1, None, WORDS, C, decode.SampleConfig(), None, 6
-  )
-  assert made.sc.stops == (tuple(WORDS.encode('</calc>')),)
+def test_a_response_splits_into_the_models_text_and_results():
+  response = 'a<calc>1</calc><result>1</result>b<result>2</result>'
+  assert tool_calls.split_results(PROMPT, response) == [
+    ('a<calc>1</calc>', True),
+    ('<result>1</result>', False),
+    ('b', True),
+    ('<result>2</result>', False),
+  ]
+  assert tool_calls.split_results(templates.PromptConfig(), response) == [
+    (response, True)
+  ]

@@ -1,4 +1,4 @@
-"""A tool answers whatever the model wrote, and never raises."""
+"""Tools answer any text of a model without an exception."""
 
 import time
 
@@ -6,7 +6,7 @@ import pytest
 
 from r1jax.sampling import tools
 
-CALCULATOR = tools.TOOLS['calculator']
+CALCULATOR = tools.Calculator()
 
 
 @pytest.mark.parametrize(
@@ -27,18 +27,18 @@ CALCULATOR = tools.TOOLS['calculator']
     '1\x00': 'error',
   }.items(),
 )
-def test_the_calculator_knows_arithmetic_alone(call, value):
-  assert tools.calculate(call) == value
+def test_the_calculator_evaluates_arithmetic_only(call, value):
+  assert CALCULATOR.answer(call) == value
 
 
-def test_hostile_calls_cost_nothing():
+def test_hostile_calls_are_cheap():
   began = time.process_time()
   for call in ('9*' * 99 + '9', '-' * 199 + '1', '1e9999999', '9' * 10**5):
-    tools.calculate(call)
+    CALCULATOR.answer(call)
   assert time.process_time() - began < 0.5
 
 
 def test_the_result_is_that_of_the_last_call():
   text = '<think><calc>1+1</calc><result>2</result> so <calc>2*3</calc>'
-  assert CALCULATOR.result(text) == '<result>6</result>'
-  assert CALCULATOR.result('6</calc>') == '<result>no call</result>'
+  assert tools.result(CALCULATOR, text) == '<result>6</result>'
+  assert tools.result(CALCULATOR, '6</calc>') == '<result>no call</result>'

@@ -1,4 +1,4 @@
-"""No attack is paid, none leaves a mark, and honest programs still pass."""
+"""No attack is rewarded or leaves a trace, and honest programs pass."""
 
 import collections
 import os
@@ -10,126 +10,122 @@ import pytest
 from attacks import arena, benign, programs
 from toy_sandbox import FOUND, TIERS, tier_of
 
-from r1jax.rewards import verifiers
+from r1jax.rewards import verdict
 from r1jax.rewards.code import unit_tests
 from r1jax.sandbox import tiers, workers
 
-SECONDS = 40  # by the clock, in which any attack is judged
-# What a grader falls for that runs the tests in the program's own process and
-# looks at its exit code.
+MAX_SECONDS = 40  # of wall time, in which every attack must be judged
+# Themes that deceive a grader which runs the tests in the program's own process
+# and trusts its exit code.
 NAIVE = 'early exit', 'patched comparison', 'odd answers'
+JUDGE = 'r1jax.rewards.code.unit_tests:judge_json'
 
 
 @pytest.fixture(params=TIERS)
-def planted(request, tmp_path, monkeypatch):
+def prepared(request, tmp_path, monkeypatch):
   with (
     tier_of(request.param) as tier,
-    arena.Arena(tier, tmp_path).planted(monkeypatch) as planted,
+    arena.Arena(tier, tmp_path).prepared(monkeypatch) as prepared,
   ):
-    yield planted
+    yield prepared
 
 
-def check(planted, attacks):
-  """Runs attacks together and demands that they got nothing and did nothing."""
+def check(prepared, attacks):
+  """Asserts that the attacks, run together, are not rewarded and do nothing."""
   wrong = [
     f'{attack.name}: {verdict}, {seconds:.1f} s'
-    for attack, verdict, seconds in planted.judged(attacks)
-    if verdict.value != 0 or seconds > SECONDS
+    for attack, verdict, seconds in prepared.judge(attacks)
+    if verdict.value != 0 or seconds > MAX_SECONDS
   ]
-  assert not wrong + planted.harm()
+  assert not wrong + prepared.damage()
 
 
 def test_the_suite_is_large_and_its_names_differ():
   names = collections.Counter(attack.name for attack in programs.ALL)
   assert len(names) == len(programs.ALL) >= 84
-  assert all(any(x.quick for x in y) for y in programs.THEMES.values())
+  for attacks in programs.THEMES.values():
+    assert any(attack.quick for attack in attacks)
   assert len(benign.PROGRAMS) >= 15
 
 
 @pytest.mark.skipif(
-  'CI' not in os.environ or sys.platform != 'linux', reason='said of CI alone'
+  'CI' not in os.environ or sys.platform != 'linux', reason='holds for CI only'
 )
 def test_continuous_integration_has_the_landlock_tier():
-  assert FOUND['landlock'][0], FOUND['landlock'][1]
+  tier, reason = FOUND['landlock']
+  assert tier, reason
 
 
-@pytest.mark.parametrize('planted', TIERS[1:2], indirect=True)
-def test_what_an_attack_might_do_is_seen(planted):
-  assert not planted.harm()
-  beside = planted.secret.parent
-  (beside / 'r1jax_mark_seen').touch()
-  planted.secret.write_text('changed')
-  planted.said += [planted.tokens[0], 'r1jax_escaped']
+@pytest.mark.parametrize('prepared', TIERS[1:2], indirect=True)
+def test_damage_is_detected(prepared):
+  assert not prepared.damage()
+  folder = prepared.secret.parent
+  (folder / 'r1jax_mark_seen').touch()
+  prepared.secret.write_text('changed')
+  prepared.outputs += [prepared.tokens[0], 'r1jax_escaped']
   sleeper = 'import time; print(flush=True); time.sleep(60)'
   with (
-    socket.create_connection(planted.listeners[0].getsockname()),
+    socket.create_connection(prepared.listeners[0].getsockname()),
     subprocess.Popen(
-      [sys.executable, '-c', sleeper, planted.argument], stdout=subprocess.PIPE
+      [sys.executable, '-c', sleeper, prepared.argument], stdout=subprocess.PIPE
     ) as child,
   ):
     child.stdout.readline()
-    harm = planted.harm()
+    damage = prepared.damage()
     child.kill()
-  assert [
-    sum(words in sentence for sentence in harm)
-    for words in (
-      'was told',
-      'r1jax_escaped',
-      'was left',
-      f'{child.pid} goes on',
-      'was reached',
-      'secret was',
-      'descriptors was',
-    )
-  ] == [1] * 7
-  assert not list(beside.glob('r1jax_mark_*'))
+  for part in (
+    'was read',
+    'r1jax_escaped',
+    'was left',
+    f'{child.pid} is alive',
+    'was reached',
+    'secret was',
+    'descriptors was',
+  ):
+    assert sum(part in sentence for sentence in damage) == 1, part
+  assert not list(folder.glob('r1jax_mark_*'))
 
 
-def test_the_quick_attacks_get_nothing_and_leave_nothing(planted):
-  check(planted, [attack for attack in programs.ALL if attack.quick])
+def test_quick_attacks_get_nothing_and_leave_nothing(prepared):
+  check(prepared, [attack for attack in programs.ALL if attack.quick])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('theme', programs.THEMES)
-def test_attacks_get_nothing_and_leave_nothing(planted, theme):
-  check(planted, programs.THEMES[theme])
+def test_attacks_get_nothing_and_leave_nothing(prepared, theme):
+  check(prepared, programs.THEMES[theme])
 
 
-def test_honest_programs_pass(planted):
-  results = [
-    (name, unit_tests.judge(record, code, planted.tier, benign.LIMITS))
+def test_honest_programs_pass(prepared):
+  verdicts = {
+    name: unit_tests.judge(record, code, prepared.tier, benign.LIMITS)
     for name, record, code in benign.PROGRAMS
-  ]
-  assert not [x for x in results if x[1].value != 1]
-  assert not planted.harm()
+  }
+  assert not {name: x for name, x in verdicts.items() if x.value != 1}
+  assert not prepared.damage()
 
 
-def jobs(planted, attacks):
-  """What the workers of a run are asked for each attack."""
-  limits = dict(seconds=1.0, memory=256 << 20)
-  return [
-    [planted.records[x.shape], planted.source(x), planted.tier, limits, True]
-    for x in attacks
-  ]
-
-
-def test_a_worker_outlives_what_it_judges(planted):
+def test_a_worker_survives_the_attacks_that_it_scores(prepared):
   attacks = [x for x in programs.ALL if x.quick and x.seconds == 1]
+  limits = dict(seconds=1.0, memory=256 << 20)
+  jobs = []
+  for attack in attacks:
+    record, code = prepared.records[attack.shape], prepared.source(attack)
+    jobs.append([record, code, prepared.tier, limits, True])
   with workers.Pool(2, 30.0, 1 << 30) as pool:
-    asked = jobs(planted, attacks)
-    answers = pool.map('r1jax.rewards.code.unit_tests:judged', asked)
+    results = pool.map(JUDGE, jobs)
     assert not [
-      (attack.name, answer)
-      for attack, answer in zip(attacks, answers, strict=True)
-      if answer.failure or answer.value[0] != 0
+      (attack.name, result)
+      for attack, result in zip(attacks, results, strict=True)
+      if result.failure or result.value[0] != 0
     ]
     assert not pool.counts['died']
-  assert not planted.harm()
+  assert not prepared.damage()
 
 
 @pytest.mark.parametrize('answer', ['10**12', '"a" * 10**5', '1 << 10**6'])
-def test_a_test_that_explodes_ends_within_its_limits(planted, answer):
-  # The answer is plain, and it is the test that makes too much of it.
+def test_a_test_that_needs_too_much_ends_within_its_limits(prepared, answer):
+  # The answer is small; computing with it in the test is not.
   record = dict(
     id='grow',
     entry_point='score',
@@ -139,24 +135,24 @@ def test_a_test_that_explodes_ends_within_its_limits(planted, answer):
     ],
   )
   limits = dict(seconds=1.0, memory=256 << 20)
-  job = [record, f'def score(n): return {answer}', planted.tier, limits, True]
+  job = [record, f'def score(n): return {answer}', prepared.tier, limits, True]
   with workers.Pool(1, 1.0, 512 << 20) as pool:
-    (found,) = pool.map('r1jax.rewards.code.unit_tests:judged', [job])
-  assert found.failure in verifiers.UNDECIDED or found.value[0] == 0
+    (result,) = pool.map(JUDGE, [job])
+  assert result.failure in verdict.ANSWER_FAILURES or result.value[0] == 0
 
 
 @pytest.mark.parametrize('theme', NAIVE)
-@pytest.mark.parametrize('planted', TIERS[:2], indirect=True)
-def test_a_grader_that_trusts_the_exit_code_falls_for_the_attacks(
-  planted, theme
+@pytest.mark.parametrize('prepared', TIERS[:2], indirect=True)
+def test_the_attacks_deceive_a_grader_that_trusts_the_exit_code(
+  prepared, theme
 ):
-  fooled = []
+  passed = []
   for attack in programs.THEMES[theme]:
-    code = planted.source(attack)
+    code = prepared.source(attack)
     if attack.shape != 'stdin':
-      test = planted.function['test'] + '\ncheck(score)\n'
+      test = prepared.function['test'] + '\ncheck(score)\n'
       code = arena.PROMPT + code + '\n' + test
     limits = tiers.Limits(1, 256 << 20)
-    if tiers.run(planted.tier, code, '', limits).kind == 'passed':
-      fooled.append(attack.name)
-  assert len(fooled) >= len(programs.THEMES[theme]) / 3, fooled
+    if tiers.run(prepared.tier, [code], '', limits).kind == 'passed':
+      passed.append(attack.name)
+  assert len(passed) >= len(programs.THEMES[theme]) / 3, passed

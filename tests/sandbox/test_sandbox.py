@@ -1,8 +1,9 @@
-"""A program in a sandbox computes, and can do nothing else."""
+"""A program in a sandbox can compute and do nothing else."""
 
 import dataclasses
 import os
 import pathlib
+import platform
 import signal
 import subprocess
 import sys
@@ -29,31 +30,33 @@ def here(request):
     yield tier
 
 
-def kind(tier, code, stdin=''):
-  return tiers.run(tier, code, stdin, LIMITS).kind
+def run(tier, code, stdin='', **limits):
+  return tiers.run(tier, [code], stdin, dataclasses.replace(LIMITS, **limits))
+
+
+def kind(tier, code):
+  return run(tier, code).kind
 
 
 def printed(tier, code, stdin=''):
-  outcome = tiers.run(tier, code, stdin, LIMITS)
+  outcome = run(tier, code, stdin)
   assert outcome.kind == 'passed', outcome
   return outcome.stdout.decode().strip()
 
 
-def opened(tier, code, **limits):
-  return tiers.opened(tier, code, dataclasses.replace(LIMITS, **limits))
+def opened(tier, *code, **limits):
+  limits = dataclasses.replace(LIMITS, **limits)
+  return tiers.open_program(tier, list(code), limits)
 
 
 def test_a_program_reads_stdin_and_writes_stdout(tier):
   code = 'import sys\nprint(input()[::-1])\nprint(len(sys.stdin.read()))'
   stdin = 'héllo\n' + 'x' * 200_000
-  assert tiers.run(tier, code, stdin, LIMITS) == (
-    'passed',
-    'olléh\n200000\n'.encode(),
-    '',
-  )
+  expected = tiers.Outcome('passed', 'olléh\n200000\n'.encode(), '')
+  assert run(tier, code, stdin) == expected
 
 
-def test_the_standard_library_is_there(tier):
+def test_the_standard_library_can_be_imported(tier):
   code = (
     'import typing, re, random, math, collections, heapq, hashlib, datetime, '
     'decimal, fractions, itertools, json, zoneinfo, zlib, bz2, string, bisect, '
@@ -65,26 +68,26 @@ def test_the_standard_library_is_there(tier):
   assert printed(tier, code) == '1 3\nUTC'
 
 
-def test_what_is_printed_at_exit_is_seen(tier):
+def test_output_at_exit_is_part_of_stdout(tier):
   assert printed(tier, 'import atexit\natexit.register(print, 7)') == '7'
 
 
-def test_the_order_of_a_set_is_the_same_twice(here):
+def test_the_order_of_a_set_is_equal_in_every_run(here):
   code = 'print({str(i) for i in range(50)})'
   assert printed(here, code) == printed(here, code)
 
 
-def test_texts_share_a_namespace_and_lines_of_the_future(tier):
+def test_texts_share_a_namespace_but_not_future_imports(tier):
   parts = [
     'x = 20\ndef f(): return 1',
     'from __future__ import annotations\ndef g() -> nothing: return x + 22',
   ]
-  with opened(tier, parts) as program:
+  with opened(tier, *parts) as program:
     assert program.call('g', []) == 42
 
 
 @pytest.mark.parametrize(
-  'code, ending',
+  'code, expected',
   [
     ('print(1)', 'passed'),
     ('import sys; sys.exit()', 'passed'),
@@ -104,11 +107,11 @@ def test_texts_share_a_namespace_and_lines_of_the_future(tier):
     ('while True: pass', 'timeout'),
   ],
 )
-def test_endings_are_told_apart(here, code, ending):
-  assert kind(here, code) == ending
+def test_kinds_of_endings_are_distinguished(here, code, expected):
+  assert kind(here, code) == expected
 
 
-def test_endings_are_told_apart_at_a_service():
+def test_kinds_of_endings_are_distinguished_at_a_service():
   with service() as url:
     tier = tiers.Tier('service', url)
     assert kind(tier, 'import sys; sys.exit(3)') == 'error'
@@ -117,24 +120,25 @@ def test_endings_are_told_apart_at_a_service():
     assert kind(tier, 'while True: pass') == 'timeout'
 
 
-def test_signals_do_not_put_off_the_end(here):
+def test_signal_handlers_do_not_delay_the_end(here):
   code = 'import signal\nfor n in 14, 15, 24: signal.signal(n, lambda *_: 0)\n'
   assert kind(here, code + 'while True: pass') == 'timeout'
 
 
-def test_sleepers_end_by_the_clock(here):
+def test_a_sleeping_program_ends_at_its_limit_of_wall_time(here):
   code = 'import os, time\nfor fd in 0, 1, 2: os.close(fd)\ntime.sleep(60)'
-  began = time.monotonic()
-  limits = dataclasses.replace(LIMITS, seconds=0.2)
-  assert tiers.run(here, code, '', limits).kind == 'timeout'
-  assert time.monotonic() - began < 10
+  started = time.monotonic()
+  assert run(here, code, seconds=0.2).kind == 'timeout'
+  assert time.monotonic() - started < 10
 
 
-def beneath(pid):
+def descendants(pid):
   """The processes that a process has started, and theirs."""
   path = f'/proc/{pid}/task/{pid}/children'
-  found = [int(x) for x in pathlib.Path(path).read_text().split()]
-  return found + [x for child in found for x in beneath(child)]
+  found = []
+  for child in map(int, pathlib.Path(path).read_text().split()):
+    found += [child, *descendants(child)]
+  return found
 
 
 def is_running(pid):
@@ -145,7 +149,7 @@ def is_running(pid):
   return stat.rpartition(')')[2].split()[0] != 'Z'
 
 
-def gone(pids):
+def all_end(pids):
   """Whether all of them end within some seconds."""
   deadline = time.monotonic() + 5
   while any(map(is_running, pids)) and time.monotonic() < deadline:
@@ -153,57 +157,58 @@ def gone(pids):
   return pids and not any(map(is_running, pids))
 
 
-def test_nothing_survives_its_end(here):
+def pids_of(program):
+  """The processes of a program."""
+  pid = program.channel.child.pid
+  return [pid, *descendants(pid)]
+
+
+def test_no_process_outlives_its_program(here):
   sleeper = 'import time\ndef f(): time.sleep(60)'
-  limits = dataclasses.replace(LIMITS, seconds=0.1)
-  with tiers.opened(here, sleeper, limits) as program:
-    pids = [program.ask.__self__.child.pid]
-    pids += beneath(pids[0])
+  with opened(here, sleeper, seconds=0.1) as program:
+    pids = pids_of(program)
     with pytest.raises(tiers.Stopped, match='timeout'):
       program.call('f', [])
-    assert gone(pids)
-  with tiers.opened(here, sleeper, limits) as program:
-    pids = [program.ask.__self__.child.pid]
-    pids += beneath(pids[0])
-  assert gone(pids)
+    assert all_end(pids)
+  with opened(here, sleeper) as program:
+    pids = pids_of(program)
+  assert all_end(pids)
 
 
-def test_nothing_survives_its_parent(here):
+def test_no_process_outlives_its_parent(here):
+  code = (
+    'import time\nfrom r1jax.sandbox import tiers\n'
+    f'with tiers.open_program(tiers.Tier(*{tuple(here)}), ["x = 1"]):\n'
+    '  print(flush=True)\n  time.sleep(60)'
+  )
   parent = subprocess.Popen(
-    [
-      sys.executable,
-      '-c',
-      'import time\nfrom r1jax import sandbox\n'
-      f'with sandbox.opened({tuple(here)}, "x = 1"):\n'
-      '  print(flush=True)\n  time.sleep(60)',
-    ],
-    stdout=subprocess.PIPE,
+    [sys.executable, '-c', code], stdout=subprocess.PIPE
   )
   with parent:
     assert parent.stdout.readline()
-    pids = beneath(parent.pid)
+    pids = descendants(parent.pid)
     parent.kill()
-  assert gone(pids)
+  assert all_end(pids)
 
 
-def test_a_sandbox_killed_from_outside_is_an_infra_error(here):
-  with tiers.opened(here, 'import time\ndef f(): time.sleep(60)') as program:
-    pid = program.ask.__self__.child.pid
+def test_a_sandbox_killed_by_another_process_is_an_infra_error(here):
+  code = 'import time\ndef f(): time.sleep(60)'
+  with tiers.open_program(here, [code]) as program:
+    pid = program.channel.child.pid
     threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
     with pytest.raises(tiers.Stopped, match='infra'):
       program.call('f', [])
 
 
-def test_many_threads_may_run_programs(here):
+def test_many_threads_can_run_programs(here):
+  def run_echo(n):
+    return printed(here, 'print(input())', str(n))
+
   with ThreadPoolExecutor(8) as threads:
-
-    def run(n):
-      return printed(here, 'print(input())', str(n))
-
-    assert list(threads.map(run, range(24))) == [str(n) for n in range(24)]
+    assert list(threads.map(run_echo, range(24))) == [str(n) for n in range(24)]
 
 
-# Each is run in the sandbox alone, where it must fail.
+# Programs that must fail.
 DENIED = {
   'socket': 'import socket; socket.socket()',
   'pair of sockets': 'import socket; socket.socketpair()',
@@ -235,12 +240,10 @@ DENIED = {
 }
 
 
-@pytest.mark.parametrize('what', DENIED)
-def test_only_computing_is_allowed(here, what):
-  code = DENIED[what].replace(
-    'NUMBER', str(kernel.numbers(kernel.CALLS)['prctl'])
-  )
-  assert kind(here, code) == 'error'
+@pytest.mark.parametrize('name', DENIED)
+def test_only_computing_is_allowed(here, name):
+  number = kernel.numbers(kernel.CALLS)['prctl']
+  assert kind(here, DENIED[name].replace('NUMBER', str(number))) == 'error'
 
 
 DEEP = """
@@ -256,17 +259,17 @@ thread.join()
 """
 
 
-def test_a_program_that_takes_a_thread_for_its_stack_runs_without_one(here):
-  assert tiers.run(here, DEEP, '30000', LIMITS)[:2] == ('passed', b'30000\n')
+def test_a_thread_with_a_larger_stack_runs_in_the_main_thread(here):
+  assert printed(here, DEEP, '30000') == '30000'
 
 
-def test_seccomp_alone_denies_what_acts_on_others(here):
+def test_seccomp_denies_calls_that_affect_other_processes(here):
   # ptrace, process_vm_readv, pidfd_open, unshare, bpf, io_uring_setup,
   # userfaultfd, keyctl, perf_event_open, setns, mount, shmget, tgkill.
   numbers = dict(
     x86_64=(101, 310, 434, 272, 321, 425, 323, 250, 298, 308, 165, 29, 234),
     aarch64=(117, 270, 434, 97, 280, 425, 282, 219, 241, 268, 40, 194, 131),
-  )[kernel.machine()]
+  )[platform.machine()]
   code = (
     'import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n'
     f'for n in {numbers}:\n'
@@ -275,7 +278,7 @@ def test_seccomp_alone_denies_what_acts_on_others(here):
   assert set(printed(here, code).splitlines()) == {'-1 1'}
 
 
-def test_secrets_are_not_there(here, tmp_path, monkeypatch):
+def test_secrets_cannot_be_read(here, tmp_path, monkeypatch):
   (tmp_path / 'secret').write_text('secret')
   monkeypatch.setenv('R1JAX_SECRET', 'secret')
   assert kind(here, f'open({str(tmp_path / "secret")!r})') == 'error'
@@ -287,7 +290,7 @@ def test_secrets_are_not_there(here, tmp_path, monkeypatch):
   assert found == '[]'
 
 
-def test_installed_packages_are_not_to_be_read(here):
+def test_installed_packages_cannot_be_read(here):
   code = (
     'import glob, sysconfig\n'
     'for name in glob.glob(sysconfig.get_paths()["purelib"] + "/*/*.py"):\n'
@@ -297,13 +300,13 @@ def test_installed_packages_are_not_to_be_read(here):
   assert printed(here, code) == ''
 
 
-def test_files_are_written_nowhere(here, tmp_path):
+def test_no_file_can_be_written(here, tmp_path):
   for path in (tmp_path / 'mark', '/tmp/r1jax_mark_file', '/r1jax_mark_file'):
     kind(here, f'open({str(path)!r}, "w").write("mark")')
     assert not os.path.exists(path)
 
 
-def test_a_scratch_folder_has_a_size():
+def test_the_size_of_the_scratch_folder_is_limited():
   with tier_of('bwrap') as tier:
     code = (
       'with open("/tmp/a", "wb", 0) as a, open("/tmp/b", "wb", 0) as b:\n'
@@ -312,7 +315,7 @@ def test_a_scratch_folder_has_a_size():
     assert kind(tier, code) == 'error'
 
 
-def test_calls_give_values_and_change_arguments(tier):
+def test_calls_return_values_and_change_arguments(tier):
   code = (
     'def f(x, pair, *, k):\n  x["a"].append(k)\n  pair[0].clear()\n'
     '  return {1: (2.5, {k})}'
@@ -323,7 +326,7 @@ def test_calls_give_values_and_change_arguments(tier):
   assert inner == [1, 9] and pair == ([], 3)
 
 
-def test_calls_raise_what_they_raised(tier):
+def test_calls_raise_what_the_function_raises(tier):
   code = (
     'def f(x):\n  if x: raise ValueError("no")\n  raise StopIteration\n'
     'class Mine(Exception): pass\ndef g(): raise Mine\ndef h(): exit()'
@@ -331,12 +334,12 @@ def test_calls_raise_what_they_raised(tier):
   with opened(tier, code) as program:
     with pytest.raises(ValueError, match='no'):
       program.call('f', [1])
-    for call in ('f', [0]), ('g', []), ('h', []):  # not what ends a loop here
+    for call in ('f', [0]), ('g', []), ('h', []):  # not what ends a loop
       with pytest.raises(RuntimeError):
         program.call(*call)
 
 
-def test_answers_are_plain_whatever_was_answered(tier):
+def test_answers_are_plain_values_of_builtin_types(tier):
   code = (
     'class Equal(int):\n  __eq__ = __ne__ = lambda *_: True\n'
     'class Other:\n  __eq__ = __ne__ = lambda *_: True\n'
@@ -348,14 +351,14 @@ def test_answers_are_plain_whatever_was_answered(tier):
     assert type(answer) is wire.Unsupported and not answer == 1
 
 
-def test_a_call_of_nothing_is_an_error(tier):
+def test_a_call_of_an_undefined_function_is_an_error(tier):
   with opened(tier, 'x = 1') as program:
     with pytest.raises(tiers.Stopped, match='error: there is no'):
       program.call('f', [])
 
 
 @pytest.mark.parametrize(
-  'code, ending',
+  'code, expected',
   [
     ('def f(:', 'compile'),
     ('1 / 0', 'error'),
@@ -372,14 +375,14 @@ def test_a_call_of_nothing_is_an_error(tier):
     ),
   ],
 )
-def test_how_a_called_program_ends(here, code, ending):
+def test_kinds_of_endings_of_a_called_program(here, code, expected):
   with pytest.raises((tiers.Stopped, MemoryError)) as raised:
     with opened(here, code) as program:
       program.call('f', [])
-  assert ending in (getattr(raised.value, 'kind', None), raised.type)
+  assert expected in (getattr(raised.value, 'kind', None), raised.type)
 
 
-def test_what_ended_once_stays_so(here):
+def test_a_program_that_has_ended_cannot_be_called(here):
   with opened(here, 'import os\ndef f(): os._exit(0)') as program:
     for _ in range(2):
       with pytest.raises(tiers.Stopped):
@@ -399,7 +402,7 @@ TRUE = '["t","value",true,null]'
 @pytest.mark.parametrize(
   'code',
   [
-    # An answer before it was asked, two to one call, none, half of one, much.
+    # A reply without a request, two to one request, malformed ones, none.
     f'reply({TRUE!r})\ndef f(): return False',
     f'def f():\n  reply({TRUE!r})\n  return False',
     'def f():\n  reply("nonsense")',
@@ -413,7 +416,7 @@ TRUE = '["t","value",true,null]'
     '    except OSError: pass',
   ],
 )
-def test_forged_replies_are_worth_an_answer_at_most(here, code):
+def test_forged_replies_are_errors_or_plain_answers(here, code):
   with pytest.raises(tiers.Stopped) as raised:
     with opened(here, FORGED + code) as program:
       for _ in range(2):
@@ -422,30 +425,30 @@ def test_forged_replies_are_worth_an_answer_at_most(here, code):
   assert raised.value.kind == 'error'
 
 
-def test_a_test_that_sends_what_cannot_cross_is_at_fault_itself(here):
+def test_a_test_that_sends_an_unsupported_object_is_an_infra_error(here):
   with opened(here, 'def f(x): return f') as program:
     other = program.call('f', [1])
-    with pytest.raises(TypeError):  # the program's object, so its own fault
+    with pytest.raises(TypeError):  # an object of the program
       program.call('f', [other])
     with pytest.raises(tiers.Stopped, match='infra'):
       program.call('f', [lambda: 0])
 
 
-def test_little_memory_is_no_fault_of_the_sandbox(here):
-  limits = dataclasses.replace(LIMITS, memory=16 << 20)
-  assert tiers.run(here, 'x = [0] * 10**7', '', limits).kind == 'memory'
+def test_a_small_limit_of_memory_is_no_infra_error(here):
+  assert run(here, 'x = [0] * 10**7', memory=16 << 20).kind == 'memory'
 
 
 def test_a_tier_that_cannot_start_is_an_infra_error():
-  for tier in ('bwrap', '/nowhere/bwrap'), ('bwrap', '/bin/false'):
-    assert tiers.run(tier, 'print(1)', '', LIMITS).kind == 'infra'
+  for path in '/nowhere/bwrap', '/bin/false':
+    tier = tiers.Tier('bwrap', path)
+    assert kind(tier, 'print(1)') == 'infra'
     with pytest.raises(tiers.Stopped, match='infra'):
-      with tiers.opened(tier, 'x = 1', LIMITS):
+      with opened(tier, 'x = 1'):
         pass
 
 
 @pytest.mark.parametrize(
-  'answer',
+  'response',
   [
     {'status': 'SandboxError', 'message': 'full', 'run_result': None},
     {'status': 'Success'},
@@ -453,8 +456,8 @@ def test_a_tier_that_cannot_start_is_an_infra_error():
     {'status': 'Success', 'run_result': {'status': 'Finished'}},
   ],
 )
-def test_a_service_that_fails_is_an_infra_error(answer):
-  with service(answer) as url:
+def test_a_service_that_fails_is_an_infra_error(response):
+  with service(response) as url:
     tier = tiers.Tier('service', url)
     assert kind(tier, 'print(1)') == 'infra'
     with pytest.raises(tiers.Stopped, match='infra'):
@@ -462,30 +465,30 @@ def test_a_service_that_fails_is_an_infra_error(answer):
         program.call('f', [])
 
 
-def test_a_service_that_is_not_there_is_an_infra_error():
+def test_a_service_that_cannot_be_reached_is_an_infra_error():
   assert kind(tiers.Tier('service', 'http://127.0.0.1:9'), 'x') == 'infra'
 
 
-def test_tiers_are_found_by_what_they_deny(monkeypatch):
+def test_a_tier_is_used_only_if_it_denies_what_it_must(monkeypatch):
   first = local()
   assert tiers.find() == first
-  # A canary that can do what it must not: the tier is refused with the reason.
   harmful = tiers.CANARY.replace("['R1JAX_CANARY']", '')
   monkeypatch.setattr(tiers, 'CANARY', harmful)
-  with pytest.raises(errors.UserError, match='not kept from: environment.*apt'):
+  with pytest.raises(errors.UserError, match='succeeded in: environment.*apt'):
     tiers.find()
   monkeypatch.setattr(tiers, 'CANARY', 'print(41)')
   with pytest.raises(errors.UserError, match='computed 41'):
     tiers.find()
 
 
-def test_a_service_is_the_last_resort(monkeypatch):
+def test_a_service_is_used_only_if_no_local_tier_works(monkeypatch):
   result = dict(status='Finished', return_code=0, stdout='42\n', stderr='')
   with service(dict(status='Success', run_result=result)) as url:
-    assert tiers.tiers(url)[-1] == ('service', tiers.Tier('service', url), '')
+    *_, last = tiers.probe(url)
+    assert last == ('service', tiers.Tier('service', url), '')
     if any(tier for tier, _ in FOUND.values()):
       assert tiers.find(url).name != 'service'
-    monkeypatch.setattr(kernel, 'machine', lambda: 'riscv64')
+    monkeypatch.setattr(platform, 'machine', lambda: 'riscv64')
     assert tiers.find(url).name == 'service'
-    with pytest.raises(errors.UserError, match='riscv64.*no service was named'):
+    with pytest.raises(errors.UserError, match='riscv64.*service is not set'):
       tiers.find()

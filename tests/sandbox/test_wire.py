@@ -1,4 +1,4 @@
-"""Only plain values cross, and they come back as they were."""
+"""Decoding returns the encoded value, in plain types."""
 
 import collections
 import enum
@@ -56,13 +56,13 @@ class Equal:
 
 
 @pytest.mark.parametrize('value', PLAIN, ids=lambda x: type(x).__name__)
-def test_plain_values_return_as_they_were(value):
+def test_decoding_inverts_encoding_of_plain_values(value):
   answer = wire.decode(wire.encode(value, BIG))
   assert answer == value and type(answer) is type(value)
   assert wire.encode(answer, BIG) == wire.encode(value, BIG)
 
 
-def test_not_a_number_returns():
+def test_nan_is_encoded():
   assert math.isnan(wire.decode(wire.encode(math.nan, BIG)))
 
 
@@ -81,20 +81,20 @@ def test_a_subclass_becomes_its_builtin(value, plain):
 
 
 @pytest.mark.parametrize('value', [object(), Equal(), range(3), len, iter([])])
-def test_another_object_equals_nothing(value):
+def test_an_unsupported_object_equals_nothing(value):
   answer = wire.decode(wire.encode([value], BIG))[0]
   assert type(answer) is wire.Unsupported
   assert not answer == value and not answer == answer and answer not in [1, 'a']
 
 
-def test_what_is_too_long_is_not_written():
+def test_a_value_beyond_the_limit_is_refused():
   assert wire.encode('a' * 98, 100)
   for value in 'a' * 99, [1] * 20, 10**200, {i: i for i in range(20)}:
     with pytest.raises(wire.TooBig):
       wire.encode(value, 100)
 
 
-def test_what_doubles_in_each_list_is_not_written_out():
+def test_shared_references_that_grow_exponentially_are_refused():
   value = []
   for _ in range(wire.MAX_DEPTH - 1):
     value = [value, value]
@@ -102,7 +102,7 @@ def test_what_doubles_in_each_list_is_not_written_out():
     wire.encode(value, BIG)
 
 
-def test_what_holds_itself_ends():
+def test_a_list_that_contains_itself_ends_at_the_maximum_depth():
   value = []
   value.append(value)
   answer = wire.decode(wire.encode(value, BIG))
@@ -145,6 +145,6 @@ def test_what_holds_itself_ends():
     '["l",' * 70 + '["l"]' + ']' * 70,
   ],
 )
-def test_what_was_never_written_is_refused(text):
+def test_text_that_encode_does_not_write_is_refused(text):
   with pytest.raises(wire.Malformed):
     wire.decode(text)

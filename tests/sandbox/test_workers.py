@@ -1,4 +1,4 @@
-"""Workers: jobs in order, and what becomes of hostile ones."""
+"""Results come in the order of the jobs; a hostile job harms no other."""
 
 import math
 import os
@@ -34,64 +34,65 @@ def alive(pids):
   return [x for x in pids if pathlib.Path(f'/proc/{x}/stat').exists()]
 
 
-def until(true, seconds=10):
-  end = time.monotonic() + seconds
-  while not true() and time.monotonic() < end:
+def all_end(pids, seconds=10):
+  """Whether the processes end within so many seconds."""
+  deadline = time.monotonic() + seconds
+  while alive(pids) and time.monotonic() < deadline:
     time.sleep(0.02)
-  return true()
+  return not alive(pids)
 
 
-def test_answers_come_in_the_order_of_the_jobs(pool):
-  answers = pool.map('math:sqrt', [[n] for n in range(50)])
-  assert [x.value for x in answers] == [math.sqrt(n) for n in range(50)]
-  assert not any(x.failure for x in answers)
+def test_results_come_in_the_order_of_the_jobs(pool):
+  results = pool.map('math:sqrt', [[n] for n in range(50)])
+  assert [x.value for x in results] == [math.sqrt(n) for n in range(50)]
+  assert not any(x.failure for x in results)
   assert pool.map('math:sqrt', []) == []
 
 
 @pytest.mark.parametrize('failure', BOMBS)
-def test_a_bomb_costs_its_own_job_only(pool, failure):
-  bombed = pool.map(EVAL, [['1 + 1'], [BOMBS[failure]], ['2 + 2']])
-  assert [x.failure for x in bombed] == ['', failure, '']
-  assert pool.map(EVAL, [['3 + 3']] * 3) == [workers.Answer(6, '')] * 3
+def test_a_hostile_job_fails_alone(pool, failure):
+  results = pool.map(EVAL, [['1 + 1'], [BOMBS[failure]], ['2 + 2']])
+  assert [x.failure for x in results] == ['', failure, '']
+  assert pool.map(EVAL, [['3 + 3']] * 3) == [workers.Result(6, '')] * 3
   assert pool.counts[failure.partition(':')[0]] > 0
 
 
-def test_a_worker_that_closes_its_output_is_a_crash(pool):
+def test_a_worker_that_closes_its_output_has_crashed(pool):
   silent = '__import__("os").closerange(0, 99) or __import__("time").sleep(60)'
-  began = time.monotonic()
-  (answer,) = pool.map(EVAL, [[silent]])
-  assert answer.failure == 'crashed' and time.monotonic() - began < 30
+  started = time.monotonic()
+  (result,) = pool.map(EVAL, [[silent]])
+  assert result.failure == 'crashed' and time.monotonic() - started < 30
 
 
-def test_a_worker_that_cannot_begin_is_no_fault_of_the_job(monkeypatch):
+def test_a_worker_that_cannot_start_is_an_error(monkeypatch):
   monkeypatch.setattr(sys, 'executable', '/bin/false')
   with workers.Pool(1, 5.0, 512 << 20) as pool:
-    (answer,) = pool.map('math:sqrt', [[4]])
-  assert answer.failure.startswith('error: ')
+    (result,) = pool.map('math:sqrt', [[4]])
+  assert result.failure.startswith('error: ')
 
 
-def test_who_ran_out_of_memory_does_not_judge_the_next():
+def test_memory_that_a_failed_job_holds_does_not_fail_the_next():
   kept = (
     '__import__("builtins").__dict__.setdefault("kept", ["x" * (300 << 20)])'
   )
   with workers.Pool(1, 5.0, 512 << 20) as pool:
-    (answer,) = pool.map(EVAL, [[f'{kept} and "x" * (400 << 20)']])
-    assert answer.failure == 'memory'
-    (answer,) = pool.map(EVAL, [['len("x" * (300 << 20))']])
-    assert answer.value == 300 << 20
+    (result,) = pool.map(EVAL, [[f'{kept} and "x" * (400 << 20)']])
+    assert result.failure == 'memory'
+    (result,) = pool.map(EVAL, [['len("x" * (300 << 20))']])
+    assert result.value == 300 << 20
 
 
-def test_large_answers_take_no_longer_than_their_bytes():
-  began = time.monotonic()
+def test_the_time_of_a_large_result_is_linear_in_its_size():
+  started = time.monotonic()
   with workers.Pool(1, 10.0, 1 << 30) as pool:
-    (answer,) = pool.map(EVAL, [['"x" * (20 << 20)']])
-    assert len(answer.value) == 20 << 20
-    (answer,) = pool.map('builtins:len', [[answer.value]])
-    assert answer.value == 20 << 20
-  assert time.monotonic() - began < 10
+    (result,) = pool.map(EVAL, [['"x" * (20 << 20)']])
+    assert len(result.value) == 20 << 20
+    (result,) = pool.map('builtins:len', [[result.value]])
+    assert result.value == 20 << 20
+  assert time.monotonic() - started < 10
 
 
-def test_sets_are_in_one_order_in_every_worker():
+def test_sets_have_the_same_order_in_every_worker():
   found = []
   for _ in range(2):
     with workers.Pool(1, 5.0, 512 << 20) as pool:
@@ -100,7 +101,7 @@ def test_sets_are_in_one_order_in_every_worker():
   assert found[0] == found[1]
 
 
-def test_a_pool_may_be_closed_by_two_at_once():
+def test_several_threads_can_close_a_pool():
   pool = workers.Pool(2, 5.0, 512 << 20)
   threads = [threading.Thread(target=pool.close) for _ in range(8)]
   for thread in threads:
@@ -110,49 +111,50 @@ def test_a_pool_may_be_closed_by_two_at_once():
   assert not any(thread.is_alive() for thread in threads)
 
 
-def test_a_sleeper_is_ended_by_the_wall_clock():
+def test_a_sleeping_job_ends_at_its_limit_of_wall_time():
   with workers.Pool(1, 0.1, 512 << 20) as pool:
-    began = time.monotonic()
-    (answer,) = pool.map('time:sleep', [[60]])
-    assert answer.failure == 'timeout'
-    assert 1 < time.monotonic() - began < 30
+    started = time.monotonic()
+    (result,) = pool.map('time:sleep', [[60]])
+    assert result.failure == 'timeout'
+    assert 1 < time.monotonic() - started < 30
 
 
-def test_prints_do_not_come_between_the_answers(pool):
+def test_printed_output_does_not_mix_with_results(pool):
   flood = '[print(\'["value", 7]\' * 1000) for _ in range(100)] and 5'
-  assert pool.map(EVAL, [[flood]] * 3) == [workers.Answer(5, '')] * 3
+  assert pool.map(EVAL, [[flood]] * 3) == [workers.Result(5, '')] * 3
 
 
 def test_a_job_that_is_too_large_is_not_sent(pool):
-  assert pool.map('builtins:len', [['x' * workers.MOST]])[0].failure == 'input'
+  assert (
+    pool.map('builtins:len', [['x' * workers.MAX_BYTES]])[0].failure == 'input'
+  )
   assert pool.map('builtins:len', [['x' * 10**6]])[0].value == 10**6
 
 
-def test_what_cannot_be_loaded_is_an_error_with_its_reason(pool):
+def test_a_function_that_cannot_be_imported_is_an_error_with_a_reason(pool):
   for function in ('no_such_module:f', 'math:no_such_function'):
-    (answer,) = pool.map(function, [[1]])
-    assert answer.failure.startswith('error: ')
-    assert 'no_such' in answer.failure
+    (result,) = pool.map(function, [[1]])
+    assert result.failure.startswith('error: ')
+    assert 'no_such' in result.failure
 
 
-def test_a_worker_that_is_killed_once_costs_nothing(pool, tmp_path):
-  """The first to come is killed while it works, and the job done again."""
+def test_a_job_is_run_again_if_its_worker_is_killed(pool, tmp_path):
   mark = str(tmp_path / 'mark')
   kills = (
     'not __import__("os").path.exists(MARK) and open(MARK, "w").close() is None '
     'and __import__("os").kill(__import__("os").getpid(), 9) or 8'
   )
-  (answer,) = pool.map(EVAL, [[kills.replace('MARK', repr(mark))]])
-  assert answer == workers.Answer(8, '')
+  (result,) = pool.map(EVAL, [[kills.replace('MARK', repr(mark))]])
+  assert result == workers.Result(8, '')
 
 
-def test_several_threads_may_ask_at_once(pool):
+def test_several_threads_can_use_a_pool(pool):
   found = {}
 
-  def ask(n):
+  def run(n):
     found[n] = [x.value for x in pool.map('math:pow', [[n, 2], [n, 3]])]
 
-  threads = [threading.Thread(target=ask, args=(n,)) for n in range(8)]
+  threads = [threading.Thread(target=run, args=(n,)) for n in range(8)]
   for thread in threads:
     thread.start()
   for thread in threads:
@@ -160,22 +162,22 @@ def test_several_threads_may_ask_at_once(pool):
   assert found == {n: [n**2, n**3] for n in range(8)}
 
 
-def test_nothing_is_left_of_a_pool_that_is_closed():
+def test_closing_a_pool_ends_its_processes():
   with workers.Pool(2, 5.0, 512 << 20) as pool:
     child = '__import__("subprocess").Popen(["sleep", "99"]).pid'
     pids = [
       x.value for x in pool.map(EVAL, [['__import__("os").getpid()'], [child]])
     ]
     assert alive(pids)
-  assert until(lambda: not alive(pids))
-  assert pool.map('math:sqrt', [[4]])[0].value == 2  # It may begin anew.
+  assert all_end(pids)
+  assert pool.map('math:sqrt', [[4]])[0].value == 2  # It can be used again.
   pool.close()
 
 
-def test_workers_end_with_their_parent_though_they_compute():
+def test_a_computing_worker_ends_with_its_parent():
   text = """
 import threading, time
-from r1jax import workers
+from r1jax.sandbox import workers
 pool = workers.Pool(1, 60.0, 512 << 20)
 print(pool.map('os:getpid', [[]])[0].value, flush=True)
 pool.map('builtins:eval', [['9**9**9']])
@@ -189,11 +191,11 @@ pool.map('builtins:eval', [['9**9**9']])
   os.kill(parent.pid, signal.SIGKILL)
   parent.wait()
   parent.stdout.close()
-  assert until(lambda: not alive([worker]))
+  assert all_end([worker])
 
 
-def test_secrets_of_the_environment_do_not_reach_a_worker(monkeypatch):
+def test_a_worker_does_not_get_secrets_of_the_environment(monkeypatch):
   monkeypatch.setenv('HF_TOKEN', 'hf_secret')
   with workers.Pool(1, 5.0, 512 << 20) as pool:
-    (answer,) = pool.map(EVAL, [['dict(__import__("os").environ)']])
-  assert 'HF_TOKEN' not in answer.value and 'PATH' in answer.value
+    (result,) = pool.map(EVAL, [['dict(__import__("os").environ)']])
+  assert 'HF_TOKEN' not in result.value and 'PATH' in result.value

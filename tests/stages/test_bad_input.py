@@ -1,5 +1,5 @@
-"""Bad input gets exit code 2 and one sentence that says what to change, and
-leaves nothing that stands in the way of the corrected command."""
+"""Bad input ends with exit code 2 and a message of one line that says what to
+change. No file is left that would prevent the corrected command."""
 
 import json
 import shutil
@@ -13,10 +13,10 @@ from r1jax import cli
 
 @pytest.fixture
 def command(base, tmp_path, monkeypatch, capsys):
-  """command(stage, *changes) -> (exit code, what it says), in tmp_path/run."""
+  """command(stage, *arguments) -> (exit code, its error), in tmp_path/run."""
   monkeypatch.setattr(cli, 'compilation_cache', lambda: None)
 
-  def run(stage, *changes):
+  def run(stage, *arguments):
     init = [f'--config.init={base}/model'] if stage == 'rl' else []
     code = cli.main(
       [
@@ -26,7 +26,7 @@ def command(base, tmp_path, monkeypatch, capsys):
         '--workdir',
         str(tmp_path / 'run'),
         *init,
-        *changes,
+        *arguments,
       ]
     )
     return code, capsys.readouterr().err
@@ -34,13 +34,14 @@ def command(base, tmp_path, monkeypatch, capsys):
   return run
 
 
-def assert_refused(answer, words, workdir):
-  code, said = answer
-  assert code == 2, said
-  assert said.startswith('r1jax: ') and said.count('\n') == 1
-  assert 'Traceback' not in said
-  for word in words.split('|'):
-    assert word in said, said
+def assert_refused(answer, parts, workdir):
+  """`parts` of the message are separated by |."""
+  code, message = answer
+  assert code == 2, message
+  assert message.startswith('r1jax: ') and message.count('\n') == 1
+  assert 'Traceback' not in message
+  for part in parts.split('|'):
+    assert part in message, message
   assert not workdir.exists()
 
 
@@ -51,7 +52,7 @@ BOTH = {
   'init=': "config.init is '': name the directory",
   'init=/nowhere/model': '/nowhere/model does not exist: give a directory',
   'prompt.template=r1_zro': "did you mean 'r1_zero'?",
-  'prompt.max_len=2': 'config.prompt.max_len allows 1 to 2|raise it',
+  'prompt.max_len=2': 'config.prompt.max_len|allows 1 to 2|raise',
   'prompt.stop_strings=</answer>': 'config.prompt.stop_strings must be like ()',
   'micro_batch_size=0': 'config.micro_batch_size is 0; it must be at least 1',
   'length_buckets=0': 'config.length_buckets is 0; it must be at least 1',
@@ -59,10 +60,10 @@ BOTH = {
   'keep=0': 'config.keep is 0; it must be at least 1',
   'save_every=0': 'config.save_every is 0; it must be at least 1',
   'compute.head_chunk=0': 'config.compute.head_chunk is 0',
-  'compute.remat=fulll': 'config.compute.remat none, full or dots',
+  'compute.remat=fulll': "config.compute.remat must be one of 'none', 'full', 'dots'",
   'optim.schedule=cosin': "optim.schedule must be one of 'constant', 'cosine'",
   'optim.patience=0': 'config.optim.patience is 0; it must be at least 1',
-  'parallel.strategy=pmpa': 'it can be pmap or mesh',
+  'parallel.strategy=pmpa': "must be one of 'pmap', 'mesh'",
   'parallel.tensor_parallel=3': 'must divide the 4 devices',
 }
 
@@ -93,9 +94,9 @@ def test_a_source_without_records_is_refused(
 
 SFT = {
   'batch_size=24': 'config.micro_batch_size is 32: it must divide config.batch_size (24)',
-  'micro_batch_size=2': 'a multiple of the 4 devices',
+  'micro_batch_size=2': 'a multiple of the 4 data shards',
   'max_len=10': 'record running_sum/0/0 has 11 tokens|config.max_len allows 10',
-  'compute.dtype=f16': 'config.compute.dtype can be float32 or bfloat16',
+  'compute.dtype=f16': "config.compute.dtype must be one of 'float32', 'bfloat16'",
   'scratch.width=18': 'config.scratch.width is 18',
 }
 
@@ -108,9 +109,9 @@ def test_sft_refuses(change, command, tmp_path):
 
 RL = {
   'init=scratch': "config.init is 'scratch': name the directory",
-  'grpo.objective=nonsense': 'it can be grpo, sequence, gspo, cispo',
-  'grpo.kl_estimator=k1': 'it can be paper, reverse',
-  'grpo.group_size=1': 'config.grpo.group_size is 1|config.grpo.advantage_std population|larger group',
+  'grpo.objective=nonsense': "one of 'grpo', 'sequence', 'gspo', 'cispo'",
+  'grpo.kl_estimator=k1': "must be one of 'k3', 'k3_unbiased', not 'k1'",
+  'grpo.group_size=1': 'set config.grpo.group_size higher|advantage_std=none',
   'grpo.prompts_per_step=6': '4 devices share the rows|config.grpo.prompts_per_step (6)',
   'grpo.minibatches=3': 'must divide the 4 prompts|never split',
   'grpo.epochs=3': 'config.steps is 4: it must be a multiple of the 3 updates',
@@ -120,8 +121,8 @@ RL = {
   'compute.dtype=bfloat16': 'in bfloat16|set config.grpo.old_logprobs=trainer',
   'micro_batch_size=6': '4 devices share the rows|config.micro_batch_size (6)',
   'micro_batch_size=12': 'config.micro_batch_size is 12: it must divide the 16 rows',
-  'sample.top_p=0.9': 'config.sample.top_p and top_k cut|set them to 1 and 0',
-  'sample.top_k=5': 'config.sample.top_p and top_k cut|set them to 1 and 0',
+  'sample.top_p=0.9': 'config.sample.top_p and top_k change|set them to 1 and 0',
+  'sample.top_k=5': 'config.sample.top_p and top_k change|set them to 1 and 0',
   'sample.temperature=0.': 'config.sample.temperature must be above 0',
   'sample.refill_interval=0': 'config.sample.refill_interval is 0',
   'prompt.stop_strings=("",)': 'config.prompt.stop_strings|empty entry|leave it out',
@@ -143,13 +144,13 @@ def test_rl_refuses(change, command, tmp_path):
 
 def test_an_unknown_stage_or_config_file_is_refused(command, tmp_path, capsys):
   arguments = ['--config', 'nowhere.py', '--workdir', str(tmp_path / 'run')]
-  for stage, words in (
+  for stage, parts in (
     ('rll', 'no stage rll: did you mean rl?'),
     ('rl', 'there is no config file nowhere.py'),
   ):
     code = cli.main([stage, *arguments])
     answer = code, capsys.readouterr().err
-    assert_refused(answer, words, tmp_path / 'run')
+    assert_refused(answer, parts, tmp_path / 'run')
 
 
 FILES = {
@@ -179,11 +180,13 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(command, base, tmp_path):
   settings = json.loads(path.read_text()) | dict(vocab_size=100)
   path.write_text(json.dumps(settings))
   answer = command('rl', f'--config.init={tmp_path}/model')
-  words = 'its tokenizer has 261 ids, its model only 100'
-  assert_refused(answer, words, tmp_path / 'run')
+  parts = 'its tokenizer has 261 ids, its model only 100'
+  assert_refused(answer, parts, tmp_path / 'run')
 
 
-def test_what_a_mesh_cannot_cut_is_refused(command, tmp_path, monkeypatch):
+def test_a_mesh_that_does_not_divide_the_parameters_is_refused(
+  command, tmp_path, monkeypatch
+):
   three = jax.devices()[:3]
   monkeypatch.setattr(jax, 'devices', lambda: three)
   answer = command(
@@ -210,15 +213,15 @@ def test_a_work_directory_of_another_config_stays_as_it_is(
     '--config.optim.lr=2e-3',
   ]
   assert cli.main(arguments) == 2
-  said = capsys.readouterr().err
-  assert said.count('\n') == 1 and 'belongs to another config' in said
-  assert 'batch: 32 -> 64; optim.lr: 0.01 -> 0.002' in said
-  assert 'use another --workdir or set these keys back' in said
+  message = capsys.readouterr().err
+  assert message.count('\n') == 1 and 'belongs to another config' in message
+  assert 'batch_size: 32 -> 64; optim.lr: 0.01 -> 0.002' in message
+  assert 'use another --workdir or set these keys back' in message
   assert toy.files(base) == before
 
 
 def test_a_work_directory_that_is_a_file_is_refused(command, tmp_path):
   (tmp_path / 'run').write_text('mine')
-  code, said = command('sft')
-  assert code == 2 and 'cannot write to the work directory' in said
+  code, message = command('sft')
+  assert code == 2 and 'cannot write to the work directory' in message
   assert (tmp_path / 'run').read_text() == 'mine'

@@ -14,7 +14,7 @@ from r1jax import config, files
 from r1jax.sandbox import tiers
 from r1jax.stages import rl, sft
 
-HERE = any(tier for _, tier, _ in tiers.tiers())
+HERE = any(tier for _, tier, _ in tiers.probe())
 
 
 def workers():
@@ -70,5 +70,5 @@ def test_a_run_learns_to_write_functions_while_its_workers_are_killed(tmp_path):
   assert len(killed) > 3
   assert sum(rewards[-3:]) > sum(rewards[:3]) + 0.5
   assert lines[-1]['eval/pass1'] > lines[0]['eval/pass1'] + 0.1
-  assert all(line['unjudged'] < 0.1 for line in lines if 'unjudged' in line)
+  assert all(line['unscored'] < 0.1 for line in lines if 'unscored' in line)
   assert not workers()

@@ -1,4 +1,4 @@
-"""An evaluation: its samples, what it says of them, and how it goes on."""
+"""An evaluation scores its samples, and continues after an interruption."""
 
 import itertools
 import json
@@ -50,7 +50,7 @@ def whole(base, aime, tmp_path_factory):
   return workdir, run(base, workdir, *changes), changes
 
 
-def test_every_sample_is_written_down_with_what_it_is_worth(whole):
+def test_every_sample_is_in_a_file_with_its_rewards(whole):
   workdir, _, _ = whole
   lines = scores.read_lines(workdir, 'GSM8K')
   ids = [f'running_sum/1000/{n}' for n in range(7)]
@@ -75,34 +75,37 @@ def test_the_scores_are_those_of_the_samples(whole):
   def mean(key):
     return np.mean([line[key] for line in lines])
 
-  assert (x['problems'], x['samples'], x['cons_k']) == (7, 4, 3)
+  assert (x['problems'], x['samples'], x['majority_k']) == (7, 4, 3)
   assert x['pass1'] == pytest.approx(mean('accuracy')) and 0 < x['pass1'] < 1
   assert 0 <= x['interval'][0] < x['pass1'] < x['interval'][1] <= 1
-  rows_NK = np.array(lines, object).reshape(7, 4)
+  rows = np.array(lines, object).reshape(7, 4)
   either = [
     any(line['accuracy'] for line in pair)
-    for row_K in rows_NK
-    for pair in itertools.combinations(row_K, 2)
+    for row in rows
+    for pair in itertools.combinations(row, 2)
   ]
   assert x['pass_k'] == {'2': pytest.approx(np.mean(either))}
   votes = statistics.cons_at_k(
-    [[line['extracted'] for line in row_K[:3]] for row_K in rows_NK],
-    [row_K[0]['answer'] for row_K in rows_NK],
+    [[line['extracted'] for line in row[:3]] for row in rows],
+    [row[0]['answer'] for row in rows],
     grading.equal,
+    3,
   )
-  assert x['cons'] == pytest.approx(votes.mean())
-  assert x['cons_interval'] == list(statistics.interval(votes[:, None]))
+  assert x['majority'] == pytest.approx(votes.mean())
+  assert x['majority_interval'] == list(statistics.interval(votes))
   assert x['truncated'] == pytest.approx(1 - mean('finished'))
   assert x['format'] == pytest.approx(mean('format'))
   assert x['language'] == pytest.approx(mean('language'))
   assert x['length'] == pytest.approx(mean('length'))
 
 
-def test_a_finished_evaluation_says_so_and_changes_nothing(base, whole, capsys):
+def test_the_same_command_again_reports_the_result_and_changes_nothing(
+  base, whole, capsys
+):
   workdir, results, changes = whole
   before = toy.files(workdir)
   assert run(base, workdir, *changes) == results
-  assert 'is finished: the table is' in capsys.readouterr().out
+  assert 'is finished: the result is' in capsys.readouterr().out
   assert toy.files(workdir) == before
 
 
@@ -120,9 +123,7 @@ def test_samples_depend_neither_on_chunks_nor_on_the_other_sets(
   assert len(list((tmp_path / 'chunks').iterdir())) == 1
 
 
-def test_a_limit_leaves_out_problems_and_changes_no_sample(
-  base, whole, tmp_path
-):
+def test_a_limit_drops_problems_and_changes_no_sample(base, whole, tmp_path):
   run(base, tmp_path, 'limit=4')
   every = scores.read_lines(whole[0], 'GSM8K')
   some = scores.read_lines(tmp_path, 'GSM8K')
@@ -139,10 +140,10 @@ def same_files(ours, theirs):
   return names(ours) == names(theirs)
 
 
-def test_an_interrupted_evaluation_ends_as_if_it_had_not_been(
+def test_an_interrupted_evaluation_ends_like_an_uninterrupted_one(
   base, whole, tmp_path, monkeypatch
 ):
-  """After any of its eight files: five chunks, then the three tables."""
+  """It is interrupted at several of its eight files: five chunks, three tables."""
   finished, _, changes = whole
   write, left = files.write_text, [0]
 
@@ -166,7 +167,9 @@ def test_an_interrupted_evaluation_ends_as_if_it_had_not_been(
   assert same_files(workdir, finished)
 
 
-def test_an_evaluation_killed_after_a_chunk_goes_on(base, whole, tmp_path):
+def test_a_killed_evaluation_continues_after_its_last_chunk(
+  base, whole, tmp_path
+):
   finished, _, changes = whole
   workdir = tmp_path / 'ours'
   process = subprocess.Popen(
@@ -197,34 +200,34 @@ def test_an_evaluation_killed_after_a_chunk_goes_on(base, whole, tmp_path):
   assert same_files(workdir, finished)
 
 
-def test_against_is_the_difference_problem_by_problem(
+def test_the_baseline_is_subtracted_problem_by_problem(
   base, aime, whole, tmp_path
 ):
   again = tmp_path / 'again'
   data = json.dumps({'AIME 2024': str(aime)})
   x = run(base, again, f'data={data}', 'seed=7', f'baseline={whole[0]}')
-  ours_N, theirs_N = (
+  ours_P, theirs_P = (
     scores.accuracy(scores.read_lines(folder, 'AIME 2024'), 4).mean(axis=1)
     for folder in (again, whole[0])
   )
-  mean, *interval = statistics.paired_difference(ours_N, theirs_N, 0)
+  mean, interval = statistics.paired_difference(ours_P, theirs_P)
   assert x['paired']['AIME 2024'] == dict(
-    against='ours',
+    baseline='ours',
     difference=mean,
-    interval=interval,
-    p=statistics.paired_p_value(ours_N, theirs_N, 0),
+    interval=list(interval),
+    p=statistics.paired_p_value(ours_P, theirs_P),
   )
-  assert mean == pytest.approx(np.mean(ours_N) - np.mean(theirs_N)) != 0
+  assert mean == pytest.approx(np.mean(ours_P) - np.mean(theirs_P)) != 0
   table = (again / 'results.md').read_text()
   assert f'| again | AIME 2024 | ours | {100 * mean:.1f} [' in table
 
 
-def test_the_same_evaluation_twice_differs_by_nothing(base, whole, tmp_path):
+def test_an_evaluation_minus_itself_is_zero(base, whole, tmp_path):
   x = run(base, tmp_path, f'baseline={whole[0]}')['paired']['GSM8K']
   assert (x['difference'], x['interval'], x['p']) == (0, [0, 0], 1)
 
 
-def test_a_known_set_stands_above_the_papers_figures(whole):
+def test_the_tables_have_our_row_above_the_papers(whole):
   workdir, results, _ = whole
   table = (workdir / 'results.md').read_text()
   x = results['sets']['AIME 2024']
@@ -239,7 +242,7 @@ def test_a_known_set_stands_above_the_papers_figures(whole):
   assert '&lt;think&gt;' in page and '<think>' not in page
 
 
-def test_evaluations_stand_beside_one_another_without_a_model(
+def test_finished_evaluations_are_compared_without_a_model(
   whole, tmp_path, capsys
 ):
   workdir, results, _ = whole
@@ -257,20 +260,14 @@ def test_evaluations_stand_beside_one_another_without_a_model(
   assert '| DeepSeek-R1 (paper) | 2029 |' in table
   found = json.loads((tmp_path / 'both/results.json').read_text())
   assert found['codeforces']['rating'] == pytest.approx(1500)
-  again = scores.compare([workdir, tmp_path / 'both', tmp_path / 'both'])
+  again = scores.read_all([workdir, tmp_path / 'both', tmp_path / 'both'])
   labels = [label for label, _ in again]
   assert labels == ['ours', *[str(tmp_path / 'both')] * 2]
   assert again[0][1] == results
 
 
-def test_what_a_model_writes_is_not_html():
-  page = tables.page('<t>', [], [('<h>', '<p>', '</pre><script>alert(1)')])
-  assert '<script' not in page and '&lt;/pre&gt;&lt;script&gt;' in page
-  assert '<t>' not in page and '<h>' not in page
-
-
 @pytest.mark.parametrize(
-  'name, known',
+  'name, paper_name',
   [
     ('AIME24', 'AIME 2024'),
     ('aime_2024', 'AIME 2024'),
@@ -281,36 +278,36 @@ def test_what_a_model_writes_is_not_html():
     ('AIME25', 'AIME25'),
   ],
 )
-def test_sets_are_known_by_the_papers_names(name, known):
-  assert tables.known(name) == known
+def test_sets_have_the_papers_names(name, paper_name):
+  assert tables.paper_name(name) == paper_name
 
 
 REFUSED = {
   'init=': "config.init is '': name the directory",
-  'samples=2': 'config.majority_k asks for 3 samples|config.samples, which is 2',
-  'pass_k=(0,)': 'config.pass_k asks for 0 samples',
-  'pass_k=(2,5)': 'config.pass_k asks for 5 samples',
+  'samples=2': 'config.majority_k is 3|config.samples, which is 2',
+  'pass_k=(0,)': 'config.pass_k is 0',
+  'pass_k=(2,5)': 'config.pass_k is 5',
   'prompts_per_chunk=0': 'config.prompts_per_chunk is 0; it must be at least 1',
   'format=formt': "no reward 'formt'; did you mean 'format'?",
   'sample.temperature=0.': 'set config.samples=1',
-  'sample.top_p=0.': 'config.sample.top_p must be above 0',
-  'sample.top_p=1.5': 'config.sample.top_p must be above 0 and at most 1',
-  'sample.max_new_tokens=99999': 'the model knows|config.sample.max_new_tokens lower',
+  'sample.top_p=0.': 'config.sample.top_p is 0.0: it must be above 0',
+  'sample.top_p=1.5': 'config.sample.top_p is 1.5: it must be above 0 and at most 1',
+  'sample.max_new_tokens=99999': 'the model has|lower config.prompt.max_len or config.sample.max_new_tokens',
   'prompt.stop_strings=("",)': 'config.prompt.stop_strings|empty entry',
-  'prompt.max_len=2': 'config.prompt.max_len allows 1 to 2',
+  'prompt.max_len=2': 'config.prompt.max_len|allows 1 to 2',
   'data.../up=x': 'unknown key',
   'data.a/b=x': "the set 'a/b' of config.data becomes part of file names",
   'data.X=/nowhere.jsonl': 'there is no data file /nowhere.jsonl',
   'data.X=gym:nonsense?count=1': 'reasoning-gym',
-  'baseline=/nowhere': '/nowhere holds no finished evaluation',
-  'compare_with=["/nowhere"]': '/nowhere holds no finished evaluation',
-  'codeforces=/nowhere': 'there is no file of verdicts /nowhere',
-  'parallel.strategy=pmpa': 'it can be pmap or mesh',
+  'baseline=/nowhere': '/nowhere has no results.json',
+  'compare_with=["/nowhere"]': '/nowhere has no results.json',
+  'codeforces=/nowhere': 'there is no data file /nowhere',
+  'parallel.strategy=pmpa': "must be one of 'pmap', 'mesh'",
 }
 
 
 @pytest.mark.parametrize('change', REFUSED)
-def test_what_cannot_be_evaluated_is_refused(
+def test_a_wrong_config_is_refused_in_one_line(
   change, base, tmp_path, capsys, monkeypatch
 ):
   monkeypatch.setattr(cli, 'compilation_cache', lambda: None)
@@ -325,10 +322,11 @@ def test_what_cannot_be_evaluated_is_refused(
       f'--config.{change}',
     ]
   )
-  said = capsys.readouterr().err
-  assert code == 2 and said.startswith('r1jax: ') and said.count('\n') == 1
-  for words in REFUSED[change].split('|'):
-    assert words in said
+  message = capsys.readouterr().err
+  assert code == 2
+  assert message.startswith('r1jax: ') and message.count('\n') == 1
+  for part in REFUSED[change].split('|'):
+    assert part in message
   assert not (tmp_path / 'run').exists()
 
 
@@ -337,39 +335,41 @@ def test_nothing_to_evaluate_is_refused(tmp_path):
   settings.data = {}
   with pytest.raises(errors.UserError, match='there is nothing to evaluate'):
     evaluate.run(settings, tmp_path / 'run')
-  settings.against = 'runs/other'
+  settings.baseline = 'runs/other'
   settings.codeforces = 'verdicts.jsonl'
-  with pytest.raises(errors.UserError, match='config.baseline subtracts'):
+  with pytest.raises(errors.UserError, match='config.baseline is subtracted'):
     evaluate.run(settings, tmp_path / 'run')
 
 
-def test_other_problems_cannot_be_subtracted(base, whole, tmp_path):
+def test_a_baseline_of_other_problems_is_refused(base, whole, tmp_path):
   with pytest.raises(errors.UserError, match='other problems in the set') as e:
     run(base, tmp_path / 'run', f'baseline={whole[0]}', 'limit=4')
   assert "'GSM8K'" in str(e.value) and '(3 in all)' in str(e.value)
-  with pytest.raises(errors.UserError, match='running_sum/0/0 for one'):
+  with pytest.raises(errors.UserError, match='such as running_sum/0/0'):
     run(base, tmp_path / 'run', f'baseline={whole[0]}', 'seed=0')
   assert not (tmp_path / 'run').exists()
 
 
-def test_results_of_another_make_are_refused(tmp_path):
+def test_a_file_that_evaluate_did_not_write_is_refused(tmp_path):
   (tmp_path / 'results.json').write_text('{"sets": 1}')
-  with pytest.raises(errors.UserError, match='is not what evaluate writes'):
-    scores.compare([tmp_path])
+  with pytest.raises(
+    errors.UserError, match='was not written by the evaluate stage'
+  ):
+    scores.read_all([tmp_path])
 
 
-def test_what_cannot_be_judged_ends_the_evaluation_and_keeps_the_chunks(
+def test_a_failed_verifier_ends_the_evaluation_and_keeps_the_chunks(
   base, tmp_path, monkeypatch
 ):
-  judge, calls = verifiers.Verifiers.accuracy, []
+  accuracy, calls = verifiers.Verifiers.accuracy, []
 
-  def losing(self, records, texts):
+  def failing(self, records, texts):
     calls.append(len(texts))
-    value_N = judge(self, records, texts)
+    value_N = accuracy(self, records, texts)
     return np.ma.masked_equal(np.arange(len(texts)), len(calls)) * value_N
 
   with monkeypatch.context() as patch:
-    patch.setattr(verifiers.Verifiers, 'accuracy', losing)
+    patch.setattr(verifiers.Verifiers, 'accuracy', failing)
     with pytest.raises(errors.UserError, match='1 samples of the set GSM8K'):
       run(base, tmp_path / 'ours')
   assert not (tmp_path / 'ours' / 'results.json').exists()
@@ -377,12 +377,10 @@ def test_what_cannot_be_judged_ends_the_evaluation_and_keeps_the_chunks(
 
 
 @pytest.mark.skipif(
-  not any(tier for _, tier, _ in tiers.tiers()),
+  not any(tier for _, tier, _ in tiers.probe()),
   reason='no sandbox tier works on this machine',
 )
-def test_programs_are_judged_by_their_tests_and_not_voted_on(
-  base, tmp_path, capsys
-):
+def test_programs_have_no_majority_vote(base, tmp_path, capsys):
   path = tmp_path / 'programs.jsonl'
   rows = [
     dict(prompt=str(n), tests=[dict(input='1', output='1')]) for n in range(3)
@@ -390,5 +388,5 @@ def test_programs_are_judged_by_their_tests_and_not_voted_on(
   path.write_text('\n'.join(map(json.dumps, rows)))
   found = run(base, tmp_path / 'ours', f'data.Programs={path}')
   x = found['sets']['Programs']
-  assert (x['problems'], x['pass1'], x['cons_k']) == (3, 0, 1)
+  assert (x['problems'], x['pass1'], x['majority_k']) == (3, 0, 1)
   assert 'programs run in the sandbox tier' in capsys.readouterr().out

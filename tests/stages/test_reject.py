@@ -1,5 +1,5 @@
-"""From a policy's samples to a file that sft reads: what is kept, what is not
-and why, and that neither a kill nor the chunks show in it."""
+"""Rejection sampling keeps correct, readable and different responses, gives a
+reason for the others, and depends neither on kills nor on chunks."""
 
 import collections
 import json
@@ -19,7 +19,7 @@ from r1jax import cli, errors, files
 from r1jax.data import record_files
 from r1jax.rejection import llm_judge
 from r1jax.rewards.math import grading
-from r1jax.sampling import generate
+from r1jax.sampling import generate, loading
 from r1jax.stages import reject
 
 FILES = 'records.jsonl', 'rejected.jsonl', 'counts.json'
@@ -51,7 +51,9 @@ def whole(base, tmp_path_factory):
   return workdir
 
 
-def test_what_is_kept_is_right_and_different_and_sft_reads_it(whole, base):
+def test_kept_samples_are_correct_and_different_and_in_the_format_of_sft(
+  whole, base
+):
   kept, rejected, counts = read(whole)
   assert len(kept) + len(rejected) == counts['samples'] == 352
   assert 0 < len(kept) == counts['kept'] < 352
@@ -82,52 +84,54 @@ def test_the_counts_are_those_of_the_files(whole):
   assert sum(int(n[:-3]) * x for n, x in accepted.items()) == len(kept) + again
 
 
-def test_a_finished_stage_says_so_and_changes_nothing(whole, base, capsys):
+def test_the_same_command_again_reports_the_result_and_changes_nothing(
+  whole, base, capsys
+):
   before = toy.files(whole)
   run(base, whole)
-  assert 'is finished: see' in capsys.readouterr().out
+  assert 'is finished: the result is' in capsys.readouterr().out
   assert toy.files(whole) == before
 
 
-def test_the_size_of_a_chunk_does_not_show(whole, base, tmp_path):
+def test_the_size_of_a_chunk_does_not_change_the_result(whole, base, tmp_path):
   run(base, tmp_path, 'prompts_per_chunk=11')
   assert contents(tmp_path) == contents(whole)
 
 
-def test_the_order_is_drawn_by_the_seed(whole):
+def test_the_order_is_random(whole):
   order = [x['id'] for x in read(whole)[0]]
   numbers = [int(name.split('/')[2]) for name in order]
   assert numbers != sorted(numbers)
 
 
-def test_a_run_that_breaks_goes_on_at_the_next_chunk(
+def test_an_interrupted_run_continues_at_the_next_chunk(
   whole, base, tmp_path, monkeypatch, capsys
 ):
-  one_chunk, seen = reject.one_chunk, []
+  sample_chunk, starts = reject.sample_chunk, []
 
-  def broken(r, start):
-    seen.append(start)
-    if seen == [0, 8]:
+  def broken(run, start):
+    starts.append(start)
+    if starts == [0, 8]:
       raise KeyboardInterrupt
-    return one_chunk(r, start)
+    return sample_chunk(run, start)
 
-  monkeypatch.setattr(reject, 'one_chunk', broken)
+  monkeypatch.setattr(reject, 'sample_chunk', broken)
   with pytest.raises(KeyboardInterrupt):
     run(base, tmp_path)
   assert not (tmp_path / 'records.jsonl').exists()
   (tmp_path / 'chunks' / '00001.tmp').write_text('{"number"')
   capsys.readouterr()
   run(base, tmp_path)
-  said = capsys.readouterr().out
-  assert seen == [0, 8, 8, 16]
-  assert 'going on from prompt 8 of' in said
-  assert 'prompts 16/22' in said and '22/22' in said and ' left ' in said
-  assert 'tokens/s' in said and ' accepted ' in said
+  output = capsys.readouterr().out
+  assert starts == [0, 8, 8, 16]
+  assert 'continues from prompt 8 of' in output
+  assert 'prompts 16/22' in output and '22/22' in output
+  assert ' left ' in output and 'tokens/s' in output and ' accepted ' in output
   assert contents(tmp_path) == contents(whole)
 
 
 @pytest.mark.slow
-def test_kills_at_any_moment_do_not_show(base, tmp_path, whole):
+def test_kills_at_any_moment_do_not_change_the_result(base, tmp_path, whole):
   command = [
     sys.executable,
     '-m',
@@ -162,30 +166,33 @@ def test_kills_at_any_moment_do_not_show(base, tmp_path, whole):
   assert contents(tmp_path / 'run') == contents(whole)
 
 
-class Canned:
-  """A Generator's place is taken by texts: policy[prompt] has its k samples,
-  and judge(question, number) replies."""
+class FixedTexts:
+  """Takes the place of loading.make_sampler: its samplers have fixed texts.
 
-  def __init__(self, policy, judge=None):
-    self.policy, self.judge, self.asked = policy, llm_judge, []
+  policy[prompt] are the samples of a prompt; judge(question, number) is a reply
+  of the LLM judge. `questions` are those that it was asked.
+  """
 
-  def __call__(self, map_rows, shards, cfg, words, prompt, sc, reward, width):
-    def generator(
-      params, records, numbers, key, group, temperature, max_new_tokens
-    ):
-      if group == 4:
-        texts = [text for x in records for text in self.policy[x['prompt']]]
+  def __init__(self, policy, judge):
+    self.policy, self.judge, self.questions = policy, judge, []
+
+  def __call__(self, config, placement, model, prompt_width):
+    return types.SimpleNamespace(sample=self.sample, tokenizer=model.tokenizer)
+
+  def sample(self, params, records, numbers, key, group_size):
+    texts = []
+    for record, number in zip(records, numbers):
+      if group_size == 4:
+        texts += self.policy[record['prompt']]
       else:
-        self.asked += [x['prompt'] for x in records]
-        texts = [self.judge(x['prompt'], n) for x, n in zip(records, numbers)]
-      rows = [x for x in records for _ in range(group)]
-      rollout = types.SimpleNamespace(
-        mask_BL=np.ones((len(texts), 5), bool),
-        finished_B=np.array([text != 'cut' for text in texts]),
-      )
-      return generate.Samples(rows, texts, rollout, reward(rows, texts))
-
-    return generator
+        self.questions.append(record['prompt'])
+        texts.append(self.judge(record['prompt'], number))
+    rows = types.SimpleNamespace(
+      mask_BL=np.ones((len(texts), 5), bool),
+      finished_B=np.array([text != 'cut' for text in texts]),
+    )
+    repeated = [record for record in records for _ in range(group_size)]
+    return generate.Samples(records=repeated, texts=texts, rows=rows)
 
 
 LONG = ' '.join(map(str, range(100)))
@@ -218,23 +225,26 @@ def records(tmp_path):
 
 
 @pytest.fixture
-def canned(base, tmp_path, records, monkeypatch):
-  """run(*changes, judge=…) -> what the canned texts become, in tmp_path/run."""
+def run_fixed(base, tmp_path, records, monkeypatch):
+  """run_fixed(*changes, judge=…) -> (kept, reasons by id, counts) of a run in
+  tmp_path/run with fixed texts. run_fixed.questions are those of the judge."""
 
-  def play(*changes, judge=None, policy=POLICY):
-    stub = Canned(policy, llm_judge)
+  def run_once(*changes, judge=None, policy=POLICY):
+    texts = FixedTexts(policy, judge)
+    path = save(tmp_path / 'r.jsonl', records)
     with monkeypatch.context() as patch:
-      patch.setattr(generate, 'Generator', stub)
-      path = save(tmp_path / 'r.jsonl', records)
-      found = run(base, tmp_path / 'run', f'data={path}', 'samples=4', *changes)
-    play.asked = stub.asked
-    return *found[:1], {x['id']: x['reason'] for x in found[1]}, found[2]
+      patch.setattr(loading, 'make_sampler', texts)
+      kept, rejected, counts = run(
+        base, tmp_path / 'run', f'data={path}', 'samples=4', *changes
+      )
+    run_once.questions = texts.questions
+    return kept, {x['id']: x['reason'] for x in rejected}, counts
 
-  return play
+  return run_once
 
 
-def test_every_reason_is_told_with_its_sample(canned):
-  kept, why, counts = canned('per_domain={"math":9,"code":1,"logic":9}')
+def test_every_rejected_sample_has_its_reason(run_fixed):
+  kept, why, counts = run_fixed('per_domain={"math":9,"code":1,"logic":9}')
   assert why == {
     'r/0/1': 'accuracy',
     'r/0/2': 'truncated',
@@ -265,13 +275,13 @@ def test_every_reason_is_told_with_its_sample(canned):
   assert counts['domains']['code'] == dict(samples=4, kept=1, mixed=0)
 
 
-def test_what_is_needed_is_the_configs(canned):
-  kept, why, _ = canned('min_rewards={"language":0.9}', 'per_prompt=9')
+def test_min_rewards_decide_which_rewards_are_needed(run_fixed):
+  kept, why, _ = run_fixed('min_rewards={"language":0.9}', 'per_prompt=9')
   assert {x['id'] for x in kept} == {'r/0/0', 'r/0/1'}
   assert why['r/1/0'] == why['r/2/0'] == 'language'
 
 
-def test_other_records_are_mixed_in(canned, tmp_path):
+def test_records_of_another_file_are_mixed_in(run_fixed, tmp_path):
   path = save(
     tmp_path / 'mix.jsonl',
     [
@@ -282,40 +292,44 @@ def test_other_records_are_mixed_in(canned, tmp_path):
       dict(id='m/9', prompt='Hi', answer='Ho', response='Ho', domain='general')
     ],
   )
-  kept, _, counts = canned(f'mix={path}')
-  drawn = [x for x in kept if x['id'].startswith('m/')]
+  kept, _, counts = run_fixed(f'mix={path}')
+  mixed = [x for x in kept if x['id'].startswith('m/')]
   assert (
-    len(drawn) == counts['mixed'] == 10 and len(kept) == counts['kept'] + 10
+    len(mixed) == counts['mixed'] == 10 and len(kept) == counts['kept'] + 10
   )
   assert counts['domains']['general'] == dict(samples=0, kept=0, mixed=10)
-  plain = next(x for x in drawn if x['id'] == 'm/3')
+  plain = next(x for x in mixed if x['id'] == 'm/3')
   assert list(plain) == ['id', 'prompt', 'response', 'domain']
-  assert [x['id'] for x in kept[:10]] != [x['id'] for x in drawn]
+  assert [x['id'] for x in kept[:10]] != [x['id'] for x in mixed]
 
 
-def test_fewer_of_the_others_are_drawn_by_the_seed(canned, tmp_path):
+def test_mix_count_records_are_chosen_at_random(run_fixed, tmp_path):
   rows = [dict(id=f'm/{n}', prompt='?', response='!') for n in range(50)]
   path = save(tmp_path / 'mix.jsonl', rows)
-  kept, _, _ = canned(f'mix={path}', 'mix_count=20')
-  drawn = {x['id'] for x in kept if x['id'].startswith('m/')}
-  assert len(drawn) == 20 and drawn != {f'm/{n}' for n in range(20)}
+  kept, _, _ = run_fixed(f'mix={path}', 'mix_count=20')
+  mixed = {x['id'] for x in kept if x['id'].startswith('m/')}
+  assert len(mixed) == 20 and mixed != {f'm/{n}' for n in range(20)}
 
 
 @pytest.fixture
-def judged(canned, base):
-  """The same with a judge for the domain logic, three tries each."""
-  return lambda reply, *changes, policy=POLICY: canned(
-    'judge.domains=("logic",)',
-    f'judge.init={base}/model',
-    'per_prompt=4',
-    *changes,
-    judge=reply,
-    policy=policy,
-  )
+def run_judged(run_fixed, base):
+  """run_fixed with an LLM judge for the domain logic, three attempts each."""
+
+  def run_once(reply, *changes, policy=POLICY):
+    return run_fixed(
+      'judge.domains=("logic",)',
+      f'judge.init={base}/model',
+      'per_prompt=4',
+      *changes,
+      judge=reply,
+      policy=policy,
+    )
+
+  return run_once
 
 
-def test_the_judge_has_the_word_on_its_records_and_on_no_others(
-  judged, canned, records
+def test_the_llm_judge_decides_on_its_records_and_on_no_others(
+  run_judged, run_fixed, records
 ):
   records[0]['judge'] = True
 
@@ -324,16 +338,22 @@ def test_the_judge_has_the_word_on_its_records_and_on_no_others(
     word = 'correct' if answer == '<answer>y</answer>' else 'incorrect'
     return f'So {{"analysis": "\\boxed{{}}", "correctness": "{word}"}}.'
 
-  kept, why, _ = judged(reply)
+  kept, why, _ = run_judged(reply)
   assert {x['id'] for x in kept} == {'r/2/0', 'r/2/1', 'r/2/3', 'r/3/1'}
   assert why['r/0/0'] == why['r/0/1'] == why['r/3/0'] == 'incorrect'
   assert why['r/3/3'] == 'format' and why['r/2/2'] == 'duplicate'
-  assert len(canned.asked) == 8  # five, with some twice to fill two calls
-  assert not any('<think>' in x or 'who?' in x for x in canned.asked)
-  assert any('question\neh?' in x and 'answer\n5\n' in x for x in canned.asked)
+  assert (
+    len(run_fixed.questions) == 8
+  )  # five, with some twice to fill two calls
+  assert not any('<think>' in x or 'who?' in x for x in run_fixed.questions)
+  assert any(
+    'question\neh?' in x and 'answer\n5\n' in x for x in run_fixed.questions
+  )
 
 
-def test_the_judge_is_asked_again_until_it_says_something(judged, canned):
+def test_the_llm_judge_is_asked_again_until_it_gives_a_verdict(
+  run_judged, run_fixed
+):
   tries = collections.Counter()
 
   def reply(question, number):
@@ -341,18 +361,18 @@ def test_the_judge_is_asked_again_until_it_says_something(judged, canned):
     enough = tries[number] == {12: 1, 13: 3, 14: 99}[number]
     return '{"correctness": "Correct"}' if enough else 'Hm.'
 
-  kept, why, _ = judged(reply, 'prompts_per_chunk=1')
+  kept, why, _ = run_judged(reply, 'prompts_per_chunk=1')
   assert {'r/3/0', 'r/3/1'} <= {x['id'] for x in kept}
   assert why['r/3/2'] == 'no verdict'
   assert tries == {12: 1, 13: 3, 14: 3}
 
 
-def test_a_judge_that_never_answers_ends_the_run_and_loses_nothing(
-  judged, tmp_path
+def test_without_any_verdict_the_run_ends_and_keeps_its_samples(
+  run_judged, tmp_path
 ):
   for _ in range(2):
-    with pytest.raises(errors.UserError, match='the judge never answered'):
-      judged(lambda question, number: 'I cannot say.')
+    with pytest.raises(errors.UserError, match='the LLM judge gave no verdict'):
+      run_judged(lambda question, number: 'I cannot say.')
     workdir = tmp_path / 'run'
     assert len(files.read_jsonl(workdir / 'chunks' / '00000.jsonl')) == 16
     assert not (workdir / 'records.jsonl').exists()
@@ -360,9 +380,9 @@ def test_a_judge_that_never_answers_ends_the_run_and_loses_nothing(
     assert reasons['no verdict'] == 3
 
 
-def test_an_answer_too_long_for_the_judge_is_rejected(judged):
-  size = len(llm_judge.ASK) + 30
-  kept, why, _ = judged(
+def test_an_answer_that_is_too_long_for_the_judge_is_rejected(run_judged):
+  size = len(llm_judge.QUESTION_TEMPLATE) + 30
+  kept, why, _ = run_judged(
     lambda question, number: '{"correctness": "correct"}',
     f'judge.prompt.max_len={size}',
     policy=POLICY
@@ -372,76 +392,14 @@ def test_an_answer_too_long_for_the_judge_is_rejected(judged):
   assert {'r/3/0', 'r/3/2'} <= {x['id'] for x in kept}
 
 
-VERDICTS = [
-  ('{"analysis": "same", "correctness": "correct"}', 'correct'),
-  ('{"analysis": "no", "correctness": "incorrect"}', 'incorrect'),
-  ('```json\n{"correctness": " Correct "}\n```', 'correct'),
-  (
-    '<think>{"correctness": "correct"}</think>{"correctness": "INCORRECT"}',
-    'incorrect',
-  ),
-  ('{"correctness": "incorrect"} no: {"correctness": "correct"}', 'correct'),
-  (
-    '{"analysis": "\\frac{1}{2} is \\(x\\)", "correctness": "correct"}',
-    'correct',
-  ),
-  (
-    '{"analysis": "\\\\(x\\\\) \\underline{x} \\u4e2d", "correctness": "correct"}',
-    'correct',
-  ),
-  ('{"analysis": "two\nlines", "correctness": "correct"}', 'correct'),
-  (
-    '{"analysis": {"correctness": "correct"}, "correctness": "incorrect"}',
-    'incorrect',
-  ),
-  (
-    '{"analysis": "he says {\\"correctness\\": \\"correct\\"}", "correctness": '
-    '"incorrect"}',
-    'incorrect',
-  ),
-  ('{a} {"correctness": "correct"} {b', 'correct'),
-  ('{"correctness": "correct"} {"analysis": "but"}', 'no verdict'),
-  ('{"correctness": "not correct"}', 'no verdict'),
-  ('{"correctness": true}', 'no verdict'),
-  ('{"correctness": ["correct"]}', 'no verdict'),
-  ('{"verdict": "correct"}', 'no verdict'),
-  ('{"correctness": "correct"', 'no verdict'),
-  ('correct', 'no verdict'),
-  ('["correctness", "correct"]', 'no verdict'),
-  ('<think>{"correctness": "correct"}', 'no verdict'),
-  ('', 'no verdict'),
-  ('{"a":' * 50_000, 'no verdict'),
-  ('[' * 50_000, 'no verdict'),
-  ('{"' * 50_000, 'no verdict'),
-  ('{' * 50_000 + '"correctness": "correct"}', 'correct'),
-]
-
-
-@pytest.mark.parametrize('text, word', VERDICTS)
-def test_a_verdict_is_the_last_json_object_of_the_reply(text, word):
-  began = time.process_time()
-  assert llm_judge.verdict(text) == word
-  assert time.process_time() - began < 1
-
-
-def test_a_question_is_filled_in_once():
-  record = dict(id='r', prompt='Is {answer} it?', answer='{question}')
-  asked = llm_judge.question(
-    llm_judge.JudgeConfig(), record, '<think>a</think> {b} '
-  )
-  want = llm_judge.ASK.replace('{question}', 'Is {answer} it?', 1)
-  want = want.replace('{reference}', '{question}', 1)
-  assert asked['prompt'] == '{b}'.join(want.rsplit('{answer}', 1))
-
-
-def test_a_model_that_judges_itself_is_really_asked(base, tmp_path, capsys):
-  """The toy knows no JSON: it draws its replies, and none is a verdict."""
+def test_a_policy_can_be_its_own_llm_judge(base, tmp_path, capsys):
+  """The toy policy does not write JSON, so no reply has a verdict."""
   rows = [
     dict(id=f'j/{n}', prompt=f'12{n}', answer=str(3 + n), judge=True)
     for n in range(2)
   ]
   path = save(tmp_path / 'r.jsonl', rows)
-  with pytest.raises(errors.UserError, match='the judge never answered'):
+  with pytest.raises(errors.UserError, match='the LLM judge gave no verdict'):
     run(
       base,
       tmp_path / 'run',
@@ -463,11 +421,11 @@ REFUSED = {
   'per_prompt=0': 'config.per_prompt is 0',
   'min_rewards={}': 'name at least one reward',
   'min_rewards.acuracy=1.0': "did you mean 'accuracy'?",
-  'sample.temperature=0.0': 'draws the same 16 times: set it above 0',
+  'sample.temperature=0.0': 'all samples of a prompt are equal: set it above 0',
   'sample.top_p=0.0': 'config.sample.top_p is 0.0: it must be above 0',
   'judge.sample.top_p=1.1': 'config.judge.sample.top_p is 1.1',
   'prompt.stop_strings=("",)': 'has an empty entry',
-  'prompt.max_len=2': 'config.prompt.max_len allows 1 to 2',
+  'prompt.max_len=2': 'allows 1 to 2',
   'per_domain={"math":5}': "the domain 'reasoning', which config.per_domain",
   'per_domain={"reasoning":5,"maths":5}': "names 'maths', but no record",
   'per_domain={"reasoning":0}': 'config.per_domain.reasoning is 0',
@@ -481,7 +439,8 @@ REFUSED = {
 }
 
 
-def refused(tmp_path, capsys, *arguments):
+def refusal(tmp_path, capsys, *arguments):
+  """The message of a command that is refused."""
   code = cli.main(
     [
       'reject',
@@ -492,10 +451,11 @@ def refused(tmp_path, capsys, *arguments):
       *arguments,
     ]
   )
-  said = capsys.readouterr().err
-  assert code == 2 and said.startswith('r1jax: ') and said.count('\n') == 1
+  message = capsys.readouterr().err
+  assert code == 2
+  assert message.startswith('r1jax: ') and message.count('\n') == 1
   assert not (tmp_path / 'run').exists()
-  return said
+  return message
 
 
 @pytest.fixture(autouse=True)
@@ -506,26 +466,26 @@ def no_cache(monkeypatch):
 @pytest.mark.parametrize('change', REFUSED)
 def test_reject_refuses(change, base, tmp_path, capsys):
   init = f'--config.init={base}/model'
-  said = refused(tmp_path, capsys, init, f'--config.{change}')
-  assert REFUSED[change] in said
+  message = refusal(tmp_path, capsys, init, f'--config.{change}')
+  assert REFUSED[change] in message
 
 
 RECORDS = [
   (dict(prompt='1', answer='1', judge='no'), "'judge': 'no': make it true"),
-  (dict(prompt='1', judge=True), 'r/1 has no answer for the judge'),
-  (dict(prompt='1', answer='1' * 99, judge=True), 'no room for an answer'),
+  (dict(prompt='1', judge=True), 'r/1 has no answer for the LLM judge'),
+  (dict(prompt='1', answer='1' * 99, judge=True), 'even with an empty answer'),
   (dict(prompt='1', answer='\\boxed{'), 'gold'),
   (dict(prompt='1', answer='1', domain=None), 'has the domain None'),
   (dict(prompt='1', answer='1', language='de'), "has the language 'de'"),
 ]
 
 
-@pytest.mark.parametrize('record, words', RECORDS)
+@pytest.mark.parametrize('record, text', RECORDS)
 def test_records_that_cannot_be_sampled_are_refused(
-  record, words, base, tmp_path, capsys
+  record, text, base, tmp_path, capsys
 ):
   path = save(tmp_path / 'r.jsonl', [record | dict(id='r/1')])
-  said = refused(
+  message = refusal(
     tmp_path,
     capsys,
     f'--config.init={base}/model',
@@ -534,43 +494,43 @@ def test_records_that_cannot_be_sampled_are_refused(
     '--config.judge.prompt.max_len=40',
     '--config.judge.question_template={question}={reference}={answer}',
   )
-  assert words in said
+  assert text in message
 
 
 @pytest.mark.parametrize(
-  'row, words',
+  'row, text',
   [
     (dict(id='m', prompt='?'), 'record m of'),
     (dict(id='running_sum/0/3/1', prompt='?', response='!'), 'is also that of'),
   ],
 )
 def test_records_that_cannot_be_mixed_in_are_refused(
-  row, words, base, tmp_path, capsys
+  row, text, base, tmp_path, capsys
 ):
   path = save(tmp_path / 'mix.jsonl', [row])
   init = f'--config.init={base}/model'
-  said = refused(tmp_path, capsys, init, f'--config.mix={path}')
-  assert words in said
+  message = refusal(tmp_path, capsys, init, f'--config.mix={path}')
+  assert text in message
   row = dict(id='m', prompt='?', response='!')
   save(path, [row])
-  said = refused(
+  message = refusal(
     tmp_path, capsys, init, f'--config.mix={path}', '--config.mix_count=2'
   )
-  assert 'has 1 records: ask for fewer' in said
+  assert 'only 1 records: lower it' in message
 
 
-def test_a_run_that_keeps_nothing_says_what_to_change(canned, tmp_path):
+def test_a_run_that_keeps_nothing_names_the_keys_to_change(run_fixed, tmp_path):
   with pytest.raises(errors.UserError, match='none of the 16 samples was kept'):
-    canned('filters.window=1', 'filters.repeated=0.0')
+    run_fixed('filters.window=1', 'filters.repeated=0.0')
   assert len(files.read_jsonl(tmp_path / 'run' / 'rejected.jsonl')) == 16
   assert not (tmp_path / 'run' / 'records.jsonl').exists()
 
 
-@pytest.mark.parametrize('kind, devices', [('pmap', 1), ('mesh', 4)])
-def test_one_device_is_four_and_pmap_is_the_mesh(
-  kind, devices, whole, base, tmp_path, monkeypatch
+@pytest.mark.parametrize('strategy, devices', [('pmap', 1), ('mesh', 4)])
+def test_neither_devices_nor_strategy_change_the_result(
+  strategy, devices, whole, base, tmp_path, monkeypatch
 ):
   few = jax.devices()[:devices]
   monkeypatch.setattr(jax, 'devices', lambda: few)
-  run(base, tmp_path, f'parallel.strategy={kind}')
+  run(base, tmp_path, f'parallel.strategy={strategy}')
   assert contents(tmp_path) == contents(whole)

@@ -1,4 +1,5 @@
-"""kill -9 at any moment, the same command again, and nothing shows it."""
+"""A run that is killed at any moment and resumed is bit for bit equal to an
+uninterrupted one."""
 
 import dataclasses
 import json
@@ -12,15 +13,16 @@ import time
 
 import pytest
 import toy
+import toy_metrics
 
 from r1jax import errors, files
 from r1jax.data import tasks
 from r1jax.distributed import hosts
 from r1jax.training import metrics
 
-ROOT = pathlib.Path(__file__).parent.parent
-# Everything that a run must carry over: the cursor of dynamic sampling, a
-# reference of its own, the moments, the schedule, skipped evaluations.
+ROOT = pathlib.Path(__file__).parents[2]
+# All that a checkpoint must hold: the position of dynamic sampling, a reference,
+# the optimiser's moments, the schedule, skipped evaluations.
 CHANGES = (
   'steps=12',
   'save_every=2',
@@ -103,7 +105,9 @@ def assert_same(workdir, whole):
   for ours, theirs in zip(
     read(workdir, 'metrics.jsonl'), read(whole, 'metrics.jsonl'), strict=True
   ):
-    assert metrics.without_timings(ours) == metrics.without_timings(theirs)
+    assert toy_metrics.without_timings(ours) == toy_metrics.without_timings(
+      theirs
+    )
   if (whole / 'samples.jsonl').exists():
     assert read(workdir, 'samples.jsonl') == read(whole, 'samples.jsonl')
   assert_same_model(workdir, whole)
@@ -127,17 +131,17 @@ def whole(base, tmp_path_factory):
   return command, workdir
 
 
-def test_the_run_has_what_a_resume_must_carry_over(whole):
+def test_the_run_has_all_that_a_checkpoint_must_hold(whole):
   _, workdir = whole
   steps = [line['step'] for line in files.read_jsonl(workdir / 'metrics.jsonl')]
   assert steps == list(range(13))
   facts = workdir / 'checkpoints' / '12' / 'facts' / 'metadata'
   facts = json.loads(facts.read_text())
-  assert facts['cursor'] > 6 * 4  # dead groups were replaced
+  assert facts['next_prompt'] > 6 * 4  # dead groups were replaced
   assert facts['ref_step'] == 10
 
 
-def test_a_run_killed_three_times_ends_as_if_it_had_not_been(whole, tmp_path):
+def test_a_run_killed_three_times_equals_an_uninterrupted_one(whole, tmp_path):
   command, uninterrupted = whole
   workdir, moments, kills = tmp_path / 'run', random.Random(0), 0
   for step in (2, 6, 8):
@@ -146,12 +150,12 @@ def test_a_run_killed_three_times_ends_as_if_it_had_not_been(whole, tmp_path):
       return saved(workdir) >= step
 
     kills += killed(command.start(workdir), ready, moments.random() / 20)
-  assert kills >= 2  # the third may have come too late
+  assert kills >= 2  # the third kill may come after the end
   command.finish(workdir)
   assert_same(workdir, uninterrupted)
 
 
-def test_sft_goes_on_from_its_last_checkpoint(base, tmp_path, monkeypatch):
+def test_sft_resumes_from_its_last_checkpoint(base, tmp_path, monkeypatch):
   write = metrics.Writer.write
 
   def broken(writer, line):
@@ -166,13 +170,13 @@ def test_sft_goes_on_from_its_last_checkpoint(base, tmp_path, monkeypatch):
   assert len(files.read_jsonl(tmp_path / 'metrics.jsonl')) == 39
   lines = toy.run('sft', tmp_path)
   whole = files.read_jsonl(base / 'metrics.jsonl')
-  assert list(map(metrics.without_timings, lines)) == list(
-    map(metrics.without_timings, whole)
+  assert list(map(toy_metrics.without_timings, lines)) == list(
+    map(toy_metrics.without_timings, whole)
   )
   assert_same_model(tmp_path, base)
 
 
-def test_a_run_that_was_told_to_end_goes_on_from_its_last_whole_rollout(
+def test_a_terminated_run_resumes_after_its_last_whole_rollout(
   base, tmp_path, monkeypatch
 ):
   """Between the second rollout and its updates, whose state is then saved."""
@@ -187,38 +191,36 @@ def test_a_run_that_was_told_to_end_goes_on_from_its_last_whole_rollout(
   whole = toy.run('rl', tmp_path / 'whole', *changes)
   asked = iter([False, False, True])
   with monkeypatch.context() as patch:
-    patch.setattr(hosts, 'told', lambda: next(asked))
+    patch.setattr(hosts, 'terminate_requested', lambda: next(asked))
     with pytest.raises(errors.Terminated):
       toy.run('rl', tmp_path / 'run', *changes)
   assert saved(tmp_path / 'run') == 2
   assert len(files.read_jsonl(tmp_path / 'run' / 'metrics.jsonl')) == 2
   lines = toy.run('rl', tmp_path / 'run', *changes)
-  assert list(map(metrics.without_timings, lines)) == list(
-    map(metrics.without_timings, whole)
+  assert list(map(toy_metrics.without_timings, lines)) == list(
+    map(toy_metrics.without_timings, whole)
   )
   assert_same_model(tmp_path / 'run', tmp_path / 'whole')
 
 
-def test_sft_that_was_told_to_end_saves_the_step_it_is_at(
-  base, tmp_path, monkeypatch
-):
+def test_terminated_sft_saves_its_current_step(base, tmp_path, monkeypatch):
   asked = iter([False] * 29 + [True])
   with monkeypatch.context() as patch:
-    patch.setattr(hosts, 'told', lambda: next(asked))
+    patch.setattr(hosts, 'terminate_requested', lambda: next(asked))
     with pytest.raises(errors.Terminated):
       toy.run('sft', tmp_path)
   assert saved(tmp_path) == 30
   lines = toy.run('sft', tmp_path)
   whole = files.read_jsonl(base / 'metrics.jsonl')
-  assert list(map(metrics.without_timings, lines)) == list(
-    map(metrics.without_timings, whole)
+  assert list(map(toy_metrics.without_timings, lines)) == list(
+    map(toy_metrics.without_timings, whole)
   )
   assert_same_model(tmp_path, base)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('seed', range(4))
-def test_kills_at_any_moment_do_not_show(seed, whole, tmp_path):
+def test_kills_at_any_moment_change_nothing(seed, whole, tmp_path):
   """Also while it starts, compiles, restores, saves, or exports the model."""
   command, uninterrupted = whole
   workdir, moments = tmp_path / 'run', random.Random(seed)
@@ -232,7 +234,7 @@ def test_kills_at_any_moment_do_not_show(seed, whole, tmp_path):
 
 
 def pairs(path):
-  """Right sums preferred to wrong ones."""
+  """Correct sums are preferred to wrong ones."""
   rows = [
     dict(
       id=row['id'],
@@ -248,7 +250,7 @@ def pairs(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('stage', ['sft', 'reward_model'])
-def test_a_stage_that_learns_from_a_file_is_killed_and_ends_the_same(
+def test_a_killed_sft_or_reward_model_run_equals_an_uninterrupted_one(
   stage, base, tmp_path
 ):
   changes = ('save_every=5',)

@@ -1,6 +1,7 @@
-"""Reward models learn which response is the better one, or which are safe."""
+"""Reward models learn which response is better, or which are safe."""
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -8,20 +9,21 @@ import numpy as np
 import optax
 import pytest
 import toy
+import toy_metrics
 
 from r1jax import errors, files
 from r1jax.checkpoints import pretrained, tokenization
 from r1jax.distributed import device_placement, programs
 from r1jax.models import transformer
 from r1jax.rewards import reward_model
-from r1jax.stages import reward_model
+from r1jax.stages import reward_model as stage
 from r1jax.training import metrics, train_step
 
-WORDS = tokenization.ByteTokenizer()
-C = dataclasses.replace(
+TOKENIZER = tokenization.ByteTokenizer()
+CONFIG = dataclasses.replace(
   toy.built('reward_model'), batch_size=4, micro_batch_size=4
 )
-POINTWISE = dataclasses.replace(C, kind='pointwise', part='response')
+POINTWISE = dataclasses.replace(CONFIG, kind='pointwise', part='response')
 
 
 def thought(summary):
@@ -74,7 +76,7 @@ def trained(base, tmp_path_factory):
   return workdir / 'run', changes
 
 
-def test_a_rule_about_pairs_is_learnt(trained):
+def test_a_preference_between_pairs_is_learnt(trained):
   lines = files.read_jsonl(trained[0] / 'metrics.jsonl')
   assert [line['step'] for line in lines] == list(range(1, 61))
   # A fresh score head gives every response a score of zero.
@@ -88,40 +90,44 @@ def test_a_rule_about_pairs_is_learnt(trained):
   assert tested[60]['eval/calibration_error'] < 0.15
 
 
-def test_the_export_scores_as_the_run_said(trained):
-  """Reopened, its rewards give the accuracy, centre and Brier score of the
-  last line, and reward.json says the same."""
+def test_the_saved_model_gives_the_scores_of_the_run(trained):
+  """Its rewards give the accuracy, centre and Brier score of the last line and
+  of reward.json."""
   workdir, _ = trained
-  c = toy.built('reward_model', *trained[1])
-  _, held = reward_model.load_records(c)
-  assert len(held) == 64
-  reward = reward_model.load(
+  config = toy.built('reward_model', *trained[1])
+  _, held_out_records = stage.load_records(config)
+  assert len(held_out_records) == 64
+  reward = reward_model.RewardModel(
     workdir / 'model',
-    c.compute,
-    lambda make, cfg: jax.jit(make(cfg)),
-    micro_batch_size=8,
+    config.compute,
+    device_placement.placement(config.parallel),
+    size=8,
   )
-  chance_NP = np.stack(
-    [reward(held, [x[key] for x in held]) for key in ('chosen', 'rejected')], 1
+  probability_NG = np.stack(
+    [
+      reward(held_out_records, [x[key] for x in held_out_records])
+      for key in ('chosen', 'rejected')
+    ],
+    axis=1,
   )
-  assert 0 < chance_NP.min() < 0.3 and 0.7 < chance_NP.max() < 1
-  logit_NP = np.log(chance_NP / (1 - chance_NP))
-  assert abs(logit_NP.mean()) < 1e-3  # the centre is the mean score
+  assert 0 < probability_NG.min() < 0.3 and 0.7 < probability_NG.max() < 1
+  logit_NG = np.log(probability_NG / (1 - probability_NG))
+  assert abs(logit_NG.mean()) < 1e-3  # the centre is the mean score
   last = files.read_jsonl(workdir / 'metrics.jsonl')[-1]
-  facts = json.loads((workdir / 'model/reward.json').read_text())
-  right_N = logit_NP[:, 0] > logit_NP[:, 1]
-  assert right_N.mean() == last['eval/accuracy'] == facts['accuracy']
-  wrong_N = 1 / (1 + np.exp(logit_NP[:, 0] - logit_NP[:, 1]))
-  np.testing.assert_allclose((wrong_N**2).mean(), facts['brier'], rtol=1e-3)
-  assert facts['centre'] == last['eval/centre'] != 0
+  metadata = json.loads((workdir / 'model/reward.json').read_text())
+  right_N = logit_NG[:, 0] > logit_NG[:, 1]
+  assert right_N.mean() == last['eval/accuracy'] == metadata['accuracy']
+  wrong_N = 1 / (1 + np.exp(logit_NG[:, 0] - logit_NG[:, 1]))
+  np.testing.assert_allclose((wrong_N**2).mean(), metadata['brier'], rtol=1e-3)
+  assert metadata['centre'] == last['eval/centre'] != 0
   names = 'kind', 'part', 'template', 'prefill', 'max_len', 'records'
-  said = [facts[name] for name in names]
-  assert said == ['pairwise', 'summary', 'plain', '', 32, 64]
+  values = [metadata[name] for name in names]
+  assert values == ['pairwise', 'summary', 'plain', '', 32, 64]
   params, cfg, _ = pretrained.load(workdir / 'model')
   assert cfg.score and params['score'].shape == (16,)
 
 
-def test_a_rule_about_single_responses_is_learnt(base, tmp_path):
+def test_labels_of_single_responses_are_learnt(base, tmp_path):
   path = write(tmp_path / 'labelled.jsonl', labelled(400))
   lines = toy.run(
     'reward_model',
@@ -138,7 +144,7 @@ def test_a_rule_about_single_responses_is_learnt(base, tmp_path):
   assert lines[-1]['eval/accuracy'] > 0.9 and lines[-1]['eval/centre'] == 0
 
 
-def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(
   trained, tmp_path, monkeypatch, capsys
 ):
   workdir, changes = trained
@@ -153,12 +159,12 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(
     patch.setattr(metrics.Writer, 'write', broken)
     with pytest.raises(KeyboardInterrupt):
       toy.run('reward_model', tmp_path, *changes)
-  # The second time all is there but the model, as if killed while writing it.
+  # The second run finds everything except the model.
   for _ in range(2):
     lines = toy.run('reward_model', tmp_path, *changes)
     whole = files.read_jsonl(workdir / 'metrics.jsonl')
-    assert list(map(metrics.without_timings, lines)) == list(
-      map(metrics.without_timings, whole)
+    assert list(map(toy_metrics.without_timings, lines)) == list(
+      map(toy_metrics.without_timings, whole)
     )
     for ours in (tmp_path / 'model').iterdir():
       assert ours.read_bytes() == (workdir / 'model' / ours.name).read_bytes()
@@ -183,8 +189,8 @@ CFG = transformer.ModelConfig(
 )
 
 
-def ragged(c):
-  """Four records of different lengths, their rows and labels."""
+def ragged(config):
+  """The rows of four records of different lengths."""
   records = [
     dict(id=str(n), prompt='1' * (n + 1), safe=n % 2 == 0, **texts)
     for n, texts in enumerate(
@@ -192,45 +198,57 @@ def ragged(c):
       for x in ('abc', 'bacacabab', 'c', 'aaccbb')
     )
   ]
-  labels = [reward_model.label(x) for x in records]
-  return reward_model.encode(WORDS, records, c), labels
+  return stage.encode(TOKENIZER, records, config)
 
 
-def learnt(c, kind='pmap', devices=1, model_axis=1):
+def one_update(config, strategy='pmap', devices=1, tensor_parallel=1):
   """(sums, gradients) of one step over four records."""
-  place = device_placement.placement(
-    device_placement.ParallelConfig(kind, model_axis), jax.devices()[:devices]
+  placement = device_placement.placement(
+    device_placement.ParallelConfig(
+      strategy=strategy, tensor_parallel=tensor_parallel
+    ),
+    jax.devices()[:devices],
   )
   tx = optax.sgd(1.0)
   shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), CFG))
   noise = np.random.default_rng(2).standard_normal
   params = jax.tree.map(lambda a: np.float32(0.3 * noise(a.shape)), shapes)
-  state = device_placement.put_state(place, train_step.init_state(params, tx))
-  step = train_step.train_step(
-    place, reward_model.loss_fn(programs.shard_config(place, CFG), c.kind), tx
+  state = train_step.create_state(placement, params, tx)
+  cfg = programs.shard_config(placement, CFG)
+  loss_fn = functools.partial(stage.loss, cfg, config.kind)
+  state, sums = train_step.update(
+    placement,
+    train_step.update_programs(placement, loss_fn, tx),
+    state,
+    stage.micro_batches(ragged(config), config),
   )
-  state, sums = step(state, reward_model.batch(*ragged(c), c))
   state, sums = jax.device_get((state, sums))
   return sums, jax.tree.map(np.subtract, params, state.params)
 
 
 LAYOUTS = [
-  (C, dict(micro_batch_size=1), dict()),
-  (C, dict(micro_batch_size=2, buckets=4), dict(devices=2)),
-  (C, dict(micro_batch_size=2), dict(kind='mesh', devices=4, model_axis=2)),
-  (POINTWISE, dict(micro_batch_size=2, buckets=3), dict()),
+  (CONFIG, dict(micro_batch_size=1), dict()),
+  (CONFIG, dict(micro_batch_size=2, length_buckets=4), dict(devices=2)),
+  (
+    CONFIG,
+    dict(micro_batch_size=2),
+    dict(strategy='mesh', devices=4, tensor_parallel=2),
+  ),
+  (POINTWISE, dict(micro_batch_size=2, length_buckets=3), dict()),
 ]
 
 
 @pytest.fixture(scope='module')
 def plain():
-  return {c.kind: learnt(c) for c in (C, POINTWISE)}
+  return {config.kind: one_update(config) for config in (CONFIG, POINTWISE)}
 
 
-@pytest.mark.parametrize('c, cut, placed', LAYOUTS)
-def test_the_update_does_not_depend_on_the_layout(c, cut, placed, plain):
-  sums, grads = learnt(dataclasses.replace(c, **cut), **placed)
-  want, exact = plain[c.kind]
+@pytest.mark.parametrize('config, changes, devices', LAYOUTS)
+def test_the_update_does_not_depend_on_the_layout(
+  config, changes, devices, plain
+):
+  sums, grads = one_update(dataclasses.replace(config, **changes), **devices)
+  want, exact = plain[config.kind]
   assert want['weight'] == pytest.approx(1) and want['grad_norm'] > 0.01
   for a, b in zip(*map(jax.tree.leaves, (sums, want)), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
@@ -238,32 +256,25 @@ def test_the_update_does_not_depend_on_the_layout(c, cut, placed, plain):
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 
 
-def test_the_two_responses_of_a_pair_stay_side_by_side():
-  c = dataclasses.replace(C, micro_batch_size=2, buckets=4)
-  rows, labels = ragged(c)
-  parts = reward_model.batch(rows, labels, c)
+def test_the_two_responses_of_a_pair_stay_together():
+  config = dataclasses.replace(CONFIG, micro_batch_size=2, length_buckets=4)
+  rows = ragged(config)
+  parts = stage.micro_batches(rows, config)
   found = []
   for part in parts:
-    assert part['tokens_BPL'].shape[:2] == (2, 2)
-    for tokens_PL, pos_PL in zip(part['tokens_BPL'], part['pos_BPL']):
-      found.append(tuple(x[p >= 0].tolist() for x, p in zip(tokens_PL, pos_PL)))
-  assert sorted(found) == sorted(rows)
-  assert [WORDS.decode(x) for x in rows[2]] == ['111ca<|end|>', '111c<|end|>']
+    assert part['tokens_BGL'].shape[:2] == (2, 2)
+    for tokens_GL, pos_GL in zip(part['tokens_BGL'], part['pos_BGL']):
+      found.append(tuple(x[p >= 0].tolist() for x, p in zip(tokens_GL, pos_GL)))
+  assert sorted(found) == sorted(responses for responses, _ in rows)
+  assert [TOKENIZER.decode(x) for x in rows[2][0]] == [
+    '111ca<|end|>',
+    '111c<|end|>',
+  ]
 
 
-def test_a_calibrated_forecast_has_no_error_and_a_sure_wrong_one_has_all():
-  error = reward_model.calibration_error
-  right_N = np.array([1, 1, 1, 0, 0, 0, 0, 0, 0, 1]).astype(bool)
-  chance_N = np.array([0.75] * 4 + [1 / 6] * 6)
-  assert error(chance_N, right_N) == pytest.approx(0)
-  assert error(np.array([0.0, 1.0]), np.array([True, False])) == 1
-  off_N = chance_N + np.array([0.04] * 4 + [0.02] * 6)
-  assert error(off_N, right_N) == pytest.approx(0.4 * 0.04 + 0.6 * 0.02)
-
-
-def refused(changes, records, words, tmp_path, init=''):
+def assert_refused(changes, records, message, tmp_path, init=''):
   path = write(tmp_path / 'data.jsonl', records)
-  with pytest.raises(errors.UserError, match=words):
+  with pytest.raises(errors.UserError, match=message):
     toy.run(
       'reward_model', tmp_path / 'run', f'data={path}', f'init={init}', *changes
     )
@@ -276,7 +287,7 @@ WHOLE = ('kind=pointwise', 'part=response')
 
 
 @pytest.mark.parametrize(
-  'changes, record, words',
+  'changes, record, message',
   [
     ((), ONE, "has no text 'chosen' .*config.kind=pairwise"),
     ((), PAIR | dict(rejected=None), "x/1 has no text 'rejected'"),
@@ -295,14 +306,16 @@ WHOLE = ('kind=pointwise', 'part=response')
     ((), PAIR, "config.init is '': name the directory"),
   ],
 )
-def test_what_cannot_be_learnt_is_refused(changes, record, words, tmp_path):
+def test_records_and_configs_that_do_not_fit_are_refused(
+  changes, record, message, tmp_path
+):
   records = [record, dict(record, id='y', prompt='3')]
-  refused(('held_out=1', *changes), records, words, tmp_path)
+  assert_refused(('held_out=1', *changes), records, message, tmp_path)
 
 
 def test_a_record_that_is_too_long_is_named(base, tmp_path):
   records = [PAIR | dict(rejected='b' * 31), dict(PAIR, id='y', prompt='2')]
-  refused(
+  assert_refused(
     ('held_out=1',),
     records,
     'x/1 has 33 tokens with its rejected',

@@ -1,5 +1,5 @@
-"""A run of GRPO from its base to its model: what it writes down, and that
-devices do not change it."""
+"""A run of GRPO from its base to its model: what it writes, and that the number
+of devices does not change it."""
 
 import json
 import types
@@ -51,18 +51,18 @@ def test_a_run_leaves_a_model_and_the_same_command_again_changes_nothing(
 ):
   settings = json.loads((long.workdir / 'config.json').read_text())
   assert settings['changed']['steps'] == [100, 12]
-  params, cfg, words = pretrained.load(long.workdir / 'model')
-  begun, its, _ = pretrained.load(base / 'model')
-  assert cfg == its and words.decode([65]) == 'A'
-  changes = jax.tree.map(lambda a, b: np.abs(a - b).max(), params, begun)
+  params, cfg, tokenizer = pretrained.load(long.workdir / 'model')
+  base_params, base_cfg, _ = pretrained.load(base / 'model')
+  assert cfg == base_cfg and tokenizer.decode([65]) == 'A'
+  changes = jax.tree.map(lambda a, b: np.abs(a - b).max(), params, base_params)
   assert all(0 < change < 0.05 for change in jax.tree.leaves(changes))
   before = toy.files(long.workdir)
   rl.run(settings['config'], long.workdir)
-  assert 'is finished: the model is in' in capsys.readouterr().out
+  assert 'is finished: the result is' in capsys.readouterr().out
   assert toy.files(long.workdir) == before
 
 
-def test_the_first_line_is_the_base_and_then_there_is_one_an_update(long):
+def test_the_metrics_have_the_base_and_then_one_line_an_update(long):
   assert [line['step'] for line in long.lines] == list(range(13))
   base, *updates = long.lines
   assert 0 <= base['eval/low'] <= base['eval/pass1'] <= base['eval/high'] <= 1
@@ -81,12 +81,12 @@ def test_the_schedule_advances_once_an_update(long):
 
 def test_the_ratio_is_exactly_one_until_the_first_update_of_a_rollout(long):
   for line in long.lines[1:]:
-    # The first rate of the warm-up is 0: update 2 is a first one once more.
+    # The first learning rate of the warm-up is 0, so update 2 changes nothing.
     first = line['step'] in (1, 2, 5, 9)
-    assert (line['delta_old'] == 0) == first
-    assert not first or line['clip'] == 0
-    assert (0 < line['delta_logp'] < 1e-6) == first
-  assert 0 < max(line['clip'] for line in long.lines[1:]) < 0.5
+    assert (line['old_logp_difference'] == 0) == first
+    assert not first or line['clip_fraction'] == 0
+    assert (0 < line['sampling_logp_difference'] < 1e-6) == first
+  assert 0 < max(line['clip_fraction'] for line in long.lines[1:]) < 0.5
 
 
 def test_a_refreshed_reference_is_the_policy_itself(long):
@@ -96,7 +96,7 @@ def test_a_refreshed_reference_is_the_policy_itself(long):
   assert all(x > 1e-6 for n, x in enumerate(kl) if n not in (0, 1, 8))
 
 
-def test_every_sample_is_written_down_with_its_rewards(long):
+def test_every_sample_is_logged_with_its_rewards(long):
   rows = files.read_jsonl(long.workdir / 'samples.jsonl')
   assert [row['step'] for row in rows] == [4] * 16 + [8] * 16 + [12] * 16
   for row in rows:
@@ -104,24 +104,26 @@ def test_every_sample_is_written_down_with_its_rewards(long):
     total = parts['accuracy'] + 0.2 * parts['format']
     assert row['reward'] == pytest.approx(total)
     assert row['finished'] or row['length'] == (16 if row['step'] > 8 else 10)
-  for line, rolled in zip((1, 5, 9), np.split(np.array(rows), 3)):
+  for line, rollout in zip((1, 5, 9), np.split(np.array(rows), 3)):
     line = long.lines[line]
 
     def mean(name):
-      return np.mean([row[name] for row in rolled])
+      return np.mean([row[name] for row in rollout])
 
     assert line['reward'] == pytest.approx(mean('reward'))
     assert line['length'] == pytest.approx(mean('length'))
     assert line['truncated'] == pytest.approx(1 - mean('finished'))
 
 
-def test_the_length_grows_with_the_first_rollout_after_its_step(long):
+def test_the_schedule_of_lengths_applies_to_the_first_rollout_after_its_step(
+  long,
+):
   rows = files.read_jsonl(long.workdir / 'samples.jsonl')
 
-  def most(step):
+  def longest(step):
     return max(x['length'] for x in rows if x['step'] == step)
 
-  assert most(4) <= 10 and most(8) <= 10 < most(12)
+  assert longest(4) <= 10 and longest(8) <= 10 < longest(12)
 
 
 SHORT = 'steps=3', 'eval.every=3', 'micro_batch_size=8'
@@ -136,17 +138,17 @@ def four(base, tmp_path_factory):
 
 def test_the_samplers_old_log_probabilities_are_the_trainers(four):
   lines, _ = four
-  assert all(0 < line['delta_logp'] <= 1e-5 for line in lines[1:])
-  assert all(line['delta_old'] <= 1e-5 for line in lines[1:])
+  assert all(0 < line['sampling_logp_difference'] <= 1e-5 for line in lines[1:])
+  assert all(line['old_logp_difference'] <= 1e-5 for line in lines[1:])
 
 
-@pytest.mark.parametrize('kind, devices', [('pmap', 1), ('mesh', 4)])
-def test_one_device_is_four_and_pmap_is_the_mesh(
-  kind, devices, base, four, tmp_path, monkeypatch
+@pytest.mark.parametrize('strategy, devices', [('pmap', 1), ('mesh', 4)])
+def test_one_device_equals_four_and_pmap_equals_the_mesh(
+  strategy, devices, base, four, tmp_path, monkeypatch
 ):
   few = jax.devices()[:devices]
   monkeypatch.setattr(jax, 'devices', lambda: few)
-  lines = run(base, tmp_path, *SHORT, f'parallel.strategy={kind}')
+  lines = run(base, tmp_path, *SHORT, f'parallel.strategy={strategy}')
   rows = files.read_jsonl(tmp_path / 'samples.jsonl')
   want, all_rows = four
   assert rows[:16] == all_rows[:16]  # token for token
@@ -177,8 +179,8 @@ def test_in_bfloat16_the_trainers_first_ratio_is_one_and_the_gap_is_logged(
   )
   assert [line['step'] for line in lines] == [1, 2]  # nothing was evaluated
   for line in lines:
-    assert line['delta_old'] == 0 == line['clip']
-    assert 1e-5 < line['delta_logp'] < 0.05
+    assert line['old_logp_difference'] == 0 == line['clip_fraction']
+    assert 1e-5 < line['sampling_logp_difference'] < 0.05
     assert 'kl' not in line
 
 
@@ -192,13 +194,13 @@ def test_every_program_is_compiled_in_the_first_rollout(
       seen.append(seconds)
 
   def counted(*args):
-    out = one_rollout(*args)
+    out = step(*args)
     counts.append(len(seen))
     seen.clear()
     return out
 
-  one_rollout = rl.one_rollout
-  monkeypatch.setattr(rl, 'one_rollout', counted)
+  step = rl.step
+  monkeypatch.setattr(rl, 'step', counted)
   jax.monitoring.register_event_duration_secs_listener(listen)
   try:
     run(
@@ -216,7 +218,7 @@ def test_every_program_is_compiled_in_the_first_rollout(
   assert counts[2] <= 1  # the copy for the new reference
 
 
-def test_a_learning_rate_that_explodes_ends_the_run(base, tmp_path):
+def test_updates_that_stay_non_finite_end_the_run(base, tmp_path):
   with pytest.raises(errors.UserError, match='the last 2 updates up to step 3'):
     toy.run(
       'rl',

@@ -1,5 +1,5 @@
-"""Domains with rewards of their own, which join late, and a teacher in the
-reference's place."""
+"""Domains with rewards of their own, sampled from a step on, and a teacher in
+place of the reference."""
 
 import json
 
@@ -40,7 +40,7 @@ def records(tmp_path):
 
 
 def short_is_good(seen):
-  def load(path, compute, map_rows, micro, put):
+  def load(path, compute, placement, micro_batch_size):
     def reward(records, texts):
       seen.append([record['domain'] for record in records])
       return np.array([1 / (1 + len(text)) for text in texts], np.float32)
@@ -69,7 +69,7 @@ def test_a_domain_joins_at_its_step_with_the_rewards_of_its_model(
   base, records, tmp_path, monkeypatch
 ):
   seen = []
-  monkeypatch.setattr(reward_model, 'load', short_is_good(seen))
+  monkeypatch.setattr(reward_model, 'RewardModel', short_is_good(seen))
   lines = toy.run(
     'rl', tmp_path / 'run', *changes(base, records, 'domains_from=2')
   )
@@ -84,7 +84,7 @@ def test_a_domain_joins_at_its_step_with_the_rewards_of_its_model(
       {'helpful', 'format'} if x['id'][0] == 'g' else {'accuracy', 'format'}
     )
     assert set(x['rewards']) == want
-  # Held-out accuracy is that of the sums, whatever else is held out.
+  # The held-out accuracy is that of the sums alone.
   assert all(x['eval/pass1'] is not None for x in lines if 'eval/pass1' in x)
   assert all(0 < x['eval/reward/helpful'] < 1 for x in lines[::2])
 
@@ -108,9 +108,11 @@ def test_unknown_domains_and_rewards_are_refused(base, records):
     rl_config.load_records(bad)
 
 
-def far(params, cfg, teacher, words):
+def kl_to_teacher(params, cfg, teacher, tokenizer):
   """Mean KL(student || teacher) of the next token after the toy's prompts."""
-  ids = np.array([words.encode(f'{n:03}<think>') for n in range(0, 900, 31)])
+  ids = np.array(
+    [tokenizer.encode(f'{n:03}<think>') for n in range(0, 900, 31)]
+  )
   pos = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
   logp = [
     jax.nn.log_softmax(
@@ -123,7 +125,7 @@ def far(params, cfg, teacher, words):
 
 def test_a_teachers_policy_is_distilled_into_the_student(base, tmp_path):
   toy.run('sft', tmp_path / 'teacher', 'steps=60', 'seed=1')
-  teacher, cfg, words = pretrained.load(tmp_path / 'teacher' / 'model')
+  teacher, cfg, tokenizer = pretrained.load(tmp_path / 'teacher' / 'model')
   toy.run(
     'rl',
     tmp_path / 'run',
@@ -140,7 +142,7 @@ def test_a_teachers_policy_is_distilled_into_the_student(base, tmp_path):
     'grpo.loss_agg=token_mean',
   )
   before, after = (
-    far(pretrained.load(path)[0], cfg, teacher, words)
+    kl_to_teacher(pretrained.load(path)[0], cfg, teacher, tokenizer)
     for path in (base, tmp_path / 'run' / 'model')
   )
   assert after < 0.7 * before
@@ -148,10 +150,12 @@ def test_a_teachers_policy_is_distilled_into_the_student(base, tmp_path):
   assert np.mean(kl[-5:]) < 0.7 * np.mean(kl[:5])
 
 
-def test_a_teacher_must_count_and_speak_of_the_same_ids(base, tmp_path):
-  with pytest.raises(errors.UserError, match='set beta=1 and kl=reverse'):
+def test_a_teacher_needs_a_kl_and_the_same_tokenizer(base, tmp_path):
+  with pytest.raises(
+    errors.UserError, match='set kl_coef=1 and kl_estimator=k3_unbiased'
+  ):
     toy.run('rl', tmp_path / 'run', f'init={base}', f'teacher={base}')
-  scratch = policy.ScratchConfig(width=24, layers=1, words=('one',))
+  scratch = policy.ScratchConfig(width=24, layers=1, extra_tokens=('one',))
   other = tmp_path / 'other'
   pretrained.save(
     other, *policy.load('scratch', policy.ComputeConfig(), scratch, 0)

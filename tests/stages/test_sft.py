@@ -1,4 +1,4 @@
-"""Supervised fine-tuning learns the responses, and them alone."""
+"""Supervised fine-tuning trains on the tokens of the responses alone."""
 
 import dataclasses
 
@@ -12,10 +12,17 @@ from r1jax.checkpoints import pretrained, tokenization
 from r1jax.models import transformer
 from r1jax.stages import sft
 
-WORDS = tokenization.ByteTokenizer()
-C = dataclasses.replace(
+TOKENIZER = tokenization.ByteTokenizer()
+CONFIG = dataclasses.replace(
   toy.built('sft'), micro_batch_size=2, batch_size=4, max_len=20
 )
+
+
+def encode(records, config=CONFIG):
+  dataset = sft.encode(TOKENIZER, records, config)
+  return dataset.rows, dataset.masks
+
+
 RECORDS = [
   dict(id='r/0', prompt='12', response='<think>1</think><answer>3</answer>'),
   dict(id='r/1', prompt='9', response='9'),
@@ -29,17 +36,23 @@ def test_a_run_lowers_the_loss_and_leaves_the_model(base):
   assert lines[0]['loss'] > 5 and lines[-1]['loss'] < 1.5
   lr = [line['lr'] for line in lines]
   assert lr == sorted(lr, reverse=True) and lr[0] > 9 * lr[-1]
-  params, cfg, words = pretrained.load(base / 'model')
-  assert (cfg.width, cfg.layers, cfg.vocab_size) == (16, 1, words.vocab_size)
-  # The form is learnt: each tag is likely where it stands.
+  params, cfg, tokenizer = pretrained.load(base / 'model')
+  assert (cfg.width, cfg.layers, cfg.vocab_size) == (
+    16,
+    1,
+    tokenizer.vocab_size,
+  )
+  # The format is learnt: tags have a high probability where they belong.
   text = '314<think>348</think><answer>8</answer><|end|>'
-  ids = np.array([words.encode(text)])
+  ids = np.array([tokenizer.encode(text)])
   logp_BL, _ = transformer.logprobs(params, cfg, ids, np.arange(ids.size)[None])
   tags = [n for n, i in enumerate(ids[0]) if i > 256]
   assert logp_BL[0, tags].min() > -0.7
 
 
-def test_the_same_command_again_says_finished_and_changes_nothing(base, capsys):
+def test_the_same_command_again_reports_the_result_and_changes_nothing(
+  base, capsys
+):
   before = toy.files(base)
   toy.run('sft', base)
   assert f'{base} is finished' in capsys.readouterr().out
@@ -47,51 +60,56 @@ def test_the_same_command_again_says_finished_and_changes_nothing(base, capsys):
 
 
 def test_a_row_is_prompt_response_and_one_end_token():
-  rows, learns = sft.encode(WORDS, RECORDS, C)
-  assert [WORDS.decode(row) for row in rows] == [
+  rows, masks = encode(RECORDS)
+  assert [TOKENIZER.decode(row) for row in rows] == [
     '12<think>1</think><answer>3</answer><|end|>',
     '99<|end|>',
     '4567no<|end|>',
   ]
-  assert [learn.index(True) for learn in learns] == [2, 1, 4]
-  assert all(all(learn[learn.index(True) :]) for learn in learns)
+  assert [mask.index(True) for mask in masks] == [2, 1, 4]
+  assert all(all(mask[mask.index(True) :]) for mask in masks)
 
 
-def test_a_prefill_stands_once_and_is_not_learnt():
-  prompt = dataclasses.replace(C.prompt, prefill='<think>')
-  c = dataclasses.replace(C, prompt=prompt)
-  rows, learns = sft.encode(WORDS, RECORDS[:1], c)
-  assert WORDS.decode(rows[0]) == '12<think>1</think><answer>3</answer><|end|>'
-  assert [learn.index(True) for learn in learns] == [3]
+def test_a_prefill_occurs_once_and_is_not_trained_on():
+  prompt = dataclasses.replace(CONFIG.prompt, prefill='<think>')
+  config = dataclasses.replace(CONFIG, prompt=prompt)
+  rows, masks = encode(RECORDS[:1], config)
+  assert (
+    TOKENIZER.decode(rows[0]) == '12<think>1</think><answer>3</answer><|end|>'
+  )
+  assert [mask.index(True) for mask in masks] == [3]
 
 
-def test_each_response_token_weighs_the_same_and_the_prompt_nothing():
-  rows, learns = sft.encode(WORDS, RECORDS * 2, C)
-  starts = [learn.index(True) for learn in learns]
-  parts = sft.batch(rows[:4], learns[:4], C)
-  assert [len(index) for index, _ in parts] == [2, 2]
-  counts = [len(row) - start for row, start in zip(rows[:4], starts[:4])]
-  for index, part in parts:
-    for n, row in enumerate(index):
+def test_response_tokens_have_equal_weights_and_prompt_tokens_none():
+  dataset = sft.encode(TOKENIZER, RECORDS * 2, CONFIG)
+  rows = dataset.rows[:4]
+  starts = [mask.index(True) for mask in dataset.masks[:4]]
+  parts, tokens = dataset.micro_batches(range(4))
+  assert [len(part['tokens_BL']) for part in parts] == [2, 2]
+  assert tokens == sum(map(len, rows))
+  found = []
+  for part in parts:
+    for n, pos_L in enumerate(part['pos_BL']):
+      row = part['tokens_BL'][n, pos_L >= 0].tolist()
+      found.append(row)
+      start = starts[rows.index(row)]
       weight_L = part['weight_BL'][n]
       here = np.flatnonzero(weight_L)
-      assert here.tolist() == list(range(starts[row], len(rows[row])))
-      np.testing.assert_allclose(weight_L[here], 1 / sum(counts), rtol=1e-6)
-      np.testing.assert_array_equal(
-        part['tokens_BL'][n, : len(rows[row])], rows[row]
-      )
-      assert (part['pos_BL'][n, len(rows[row]) :] == -1).all()
+      assert here.tolist() == list(range(start, len(row)))
+      want = 1 / (tokens - sum(starts))
+      np.testing.assert_allclose(weight_L[here], want, rtol=1e-6)
+      assert (pos_L[len(row) :] == -1).all()
+  assert sorted(found) == sorted(rows)
 
 
-def test_what_stands_in_the_prompt_does_not_train_itself():
-  """Under a head of zeros a row of its gradient is large for an id that some
-  target is; one that stands in prompts alone is like one that is nowhere."""
-  rows, learns = sft.encode(WORDS, RECORDS, C)
-  ((_, part),) = sft.batch(
-    rows, learns, dataclasses.replace(C, micro_batch_size=3)
-  )
+def test_a_token_that_is_only_in_prompts_is_no_target():
+  """With a head of zeros the gradient of a row is large if its id is a target.
+  An id in prompts alone has the gradient of an id that does not occur."""
+  config = dataclasses.replace(CONFIG, micro_batch_size=3)
+  dataset = sft.encode(TOKENIZER, RECORDS, config)
+  (part,), _ = dataset.micro_batches(range(3))
   cfg = transformer.ModelConfig(
-    vocab_size=WORDS.vocab_size,
+    vocab_size=TOKENIZER.vocab_size,
     width=8,
     layers=1,
     heads=2,
@@ -103,10 +121,10 @@ def test_what_stands_in_the_prompt_does_not_train_itself():
   params = transformer.init(jax.random.key(0), cfg)
 
   def loss(head):
-    return sft.loss_fn(cfg)(params | dict(head=head), part)[0]
+    return sft.loss(cfg, params | dict(head=head), part)[0]
 
   value, grad_VD = jax.jit(jax.value_and_grad(loss))(0 * params['head'])
-  np.testing.assert_allclose(value, np.log(WORDS.vocab_size), rtol=1e-5)
+  np.testing.assert_allclose(value, np.log(TOKENIZER.vocab_size), rtol=1e-5)
   size_V = np.linalg.norm(grad_VD, axis=1)
   assert size_V[ord('4')] == pytest.approx(size_V[ord('z')], rel=1e-4)
   assert size_V[ord('o')] > 5 * size_V[ord('z')]
@@ -119,18 +137,18 @@ def test_what_stands_in_the_prompt_does_not_train_itself():
     (dict(id='x/2', prompt='1', response='1' * 19), 'x/2 has 21.*allows 20'),
   ],
 )
-def test_a_record_that_cannot_be_learnt_is_named(record, words):
+def test_a_record_without_a_usable_response_is_refused_by_id(record, words):
   with pytest.raises(errors.UserError, match=words):
-    sft.encode(WORDS, [record], C)
+    encode([record])
 
 
-def test_a_row_may_fill_its_limit():
+def test_a_row_may_have_max_len_tokens():
   row = dict(id='x', prompt='1', response='1' * 18)
-  assert len(sft.encode(WORDS, [row], C)[0][0]) == 20
+  assert len(encode([row])[0][0]) == 20
 
 
-def test_a_loss_that_explodes_ends_the_run(tmp_path, capsys):
-  """And steps follow from epochs: 64 rows three times are 6 batches of 32."""
+def test_a_loss_that_diverges_ends_the_run(tmp_path, capsys):
+  """Steps are computed from epochs: 3 * 64 rows are 6 batches of 32."""
   with pytest.raises(errors.UserError) as error:
     toy.run(
       'sft',
@@ -151,14 +169,18 @@ def test_a_loss_that_explodes_ends_the_run(tmp_path, capsys):
   assert not (tmp_path / 'model').exists()
 
 
-def test_a_tools_results_are_context_and_not_learnt():
-  c = dataclasses.replace(
-    C, prompt=dataclasses.replace(C.prompt, tool='calculator'), max_len=99
+def test_results_of_a_tool_are_not_trained_on():
+  config = dataclasses.replace(
+    CONFIG,
+    prompt=dataclasses.replace(CONFIG.prompt, tool='calculator'),
+    max_len=99,
   )
   response = '<think><calc>1+1</calc><result>2</result></think>2'
   row = dict(id='x', prompt='1', response=response)
-  ((ids,), (learn,)) = sft.encode(WORDS, [row], c)
-  learnt = [i for i, own in zip(ids, learn) if own]
-  assert WORDS.decode(ids[:-1]) == '1' + response
-  assert WORDS.decode(learnt[:-1]) == response.replace('<result>2</result>', '')
-  assert learnt[-1] == WORDS.eos_ids[0]
+  ((ids,), (mask,)) = encode([row], config)
+  trained = [i for i, is_sampled in zip(ids, mask) if is_sampled]
+  assert TOKENIZER.decode(ids[:-1]) == '1' + response
+  assert TOKENIZER.decode(trained[:-1]) == response.replace(
+    '<result>2</result>', ''
+  )
+  assert trained[-1] == TOKENIZER.eos_ids[0]

@@ -1,4 +1,4 @@
-"""The verify stage: responses from a file, the reason of every verdict."""
+"""The verify stage scores responses and explains every verdict."""
 
 import json
 
@@ -39,7 +39,7 @@ def run(workdir, *changes):
   verify.run(config.override(base.get_config('verify'), changes), workdir)
 
 
-def test_every_response_gets_its_rewards_and_a_reason(tmp_path, capsys):
+def test_every_response_has_rewards_and_a_reason(tmp_path, capsys):
   data = write(tmp_path / 'data.jsonl', RECORDS)
   run(tmp_path / 'run', f'data={data}', 'verify.workers=1')
   lines = files.read_jsonl(tmp_path / 'run' / 'verdicts.jsonl')
@@ -49,14 +49,14 @@ def test_every_response_gets_its_rewards_and_a_reason(tmp_path, capsys):
   kinds = ['equal', 'equal', 'unequal', 'no answer']
   assert [x['kind'] for x in lines] == kinds
   assert all(x['reason'] for x in lines)
-  said = capsys.readouterr().out
-  assert 'accuracy 0.5000 (4 of 4)' in said and '1 no answer' in said
-  assert all(x['reason'] in said for x in lines)
+  output = capsys.readouterr().out
+  assert 'accuracy 0.5000 (4 of 4)' in output and '1 no answer' in output
+  assert all(x['reason'] in output for x in lines)
   run(tmp_path / 'run', f'data={data}', 'verify.workers=1')
   assert 'is finished' in capsys.readouterr().out
 
 
-def test_responses_may_come_from_what_a_run_wrote(tmp_path):
+def test_responses_may_be_the_samples_of_a_run(tmp_path):
   data = write(tmp_path / 'data.jsonl', RECORDS)
   rows = [dict(id='d', response=r'\boxed{5}'), dict(id='d', response='?')]
   written = write(tmp_path / 'samples.jsonl', rows)
@@ -72,7 +72,7 @@ def test_responses_may_come_from_what_a_run_wrote(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'rows, changes, says',
+  'rows, changes, message',
   [
     ([dict(id='a', prompt='?', answer='4')], (), 'record a .* no response'),
     (RECORDS, ('responses=nowhere.jsonl',), 'no file nowhere.jsonl'),
@@ -81,12 +81,12 @@ def test_responses_may_come_from_what_a_run_wrote(tmp_path):
     ([dict(id='a', prompt='?', response='')], (), 'record a has no answer'),
   ],
 )
-def test_wrong_input_is_a_sentence_and_leaves_nothing(
-  tmp_path, rows, changes, says
+def test_wrong_input_is_refused_and_no_file_is_written(
+  tmp_path, rows, changes, message
 ):
   data = write(tmp_path / 'data.jsonl', rows)
   other = write(tmp_path / 'r.jsonl', [dict(id='z', response='4')])
   changes = [x.replace('RESPONSES', str(other)) for x in changes]
-  with pytest.raises(errors.UserError, match=says):
+  with pytest.raises(errors.UserError, match=message):
     run(tmp_path / 'run', f'data={data}', *changes)
   assert not (tmp_path / 'run').exists()

@@ -1,4 +1,4 @@
-"""Processes that save: killed at any moment, and two that read together."""
+"""Checkpoints of processes that are killed, and of two processes together."""
 
 import os
 import pathlib
@@ -16,8 +16,8 @@ from toy_checkpoint import assert_same, facts_of, make_state, reopened
 
 
 def start(script, *args):
-  """A python in its own session, where tests and the script's names are."""
-  root = pathlib.Path(__file__).parent.parent
+  """A Python process in its own session, which can import from tests/."""
+  root = pathlib.Path(__file__).parents[2]
   env = dict(
     os.environ,
     JAX_PLATFORMS='cpu',
@@ -49,20 +49,20 @@ SAVE_FOREVER = """
 
 
 def kill_and_restore(directory, rng):
-  """Lets a child save until killed; returns the step that then restores."""
+  """Kills a child that saves; returns the step that is restored then."""
   child = start(SAVE_FOREVER, directory)
-  said, steps = '', rng.randint(1, 5)
+  output, steps = '', rng.randint(1, 5)
   try:
-    while said.count('saving') < steps:
+    while output.count('saving') < steps:
       line = child.stdout.readline()
-      assert line, said
-      said += line
+      assert line, output
+      output += line
     time.sleep(rng.uniform(0, 0.1))
   finally:
     os.killpg(child.pid, signal.SIGKILL)
-  # A last line may be cut short by the kill.
-  said += child.stdout.read()
-  saving = int(re.findall(r'saving (\d+)\n', said)[-1])
+  # The kill may truncate the last line.
+  output += child.stdout.read()
+  saving = int(re.findall(r'saving (\d+)\n', output)[-1])
   child.wait()
   found = reopened(directory, make_state(0))
   if found is None:
@@ -105,7 +105,7 @@ TWO_PROCESSES = """
     rows = np.arange(6000, dtype=np.float32).reshape(60, 100) ** 0.5 + step
     put = lambda x, spec: jax.make_array_from_callback(
       x.shape, NamedSharding(mesh, spec), lambda i: x[i])
-    return {'split': put(rows, P(None, 'data')), 'whole': put(rows, P())}
+    return {'sharded': put(rows, P(None, 'data')), 'replicated': put(rows, P())}
 
   directory = pathlib.Path(sys.argv[1])
   manager = t.checkpoint.open_manager(directory, keep=9, best=0)
@@ -124,8 +124,8 @@ TWO_PROCESSES = """
       np.testing.assert_array_equal(x.data, y.data)
   t.checkpoint.close(manager)
 
-  # What one of them alone reads wrong, none of them restores; and what each
-  # has for itself is one array for all.
+  # Arrays of one process, the same on both, are saved once. A step that only
+  # one process finds damaged is not restored by the other either.
   own = lambda step: {'own': jax.device_put(np.full((3, 5), step + 0.5))}
   manager = t.checkpoint.open_manager(directory / 'own', keep=9, best=0)
   for step in (1, 2):
@@ -137,12 +137,12 @@ TWO_PROCESSES = """
   np.testing.assert_array_equal(state['own'], 2.5)
   read = t.checkpoint._read_facts
 
-  def read_badly(path):
+  def fail_on_one_process(path):
     if path.name == '2' and jax.process_index():
-      raise ValueError('a cable is loose')
+      raise ValueError('damaged')
     return read(path)
 
-  t.checkpoint._read_facts = read_badly
+  t.checkpoint._read_facts = fail_on_one_process
   state, _, step = t.checkpoint.restore(manager, own(0))
   assert step == 1
   np.testing.assert_array_equal(state['own'], 1.5)
@@ -157,8 +157,8 @@ def test_two_processes_fall_back_together(tmp_path):
   children = [start(TWO_PROCESSES, tmp_path, address, i) for i in range(2)]
   try:
     for child in children:
-      said, _ = child.communicate(timeout=60)
-      assert child.returncode == 0, said
+      output, _ = child.communicate(timeout=120)
+      assert child.returncode == 0, output
   finally:
     for child in children:
       child.kill()

@@ -1,8 +1,9 @@
-"""Loss, metrics and gradients do not depend on how a batch is cut, padded,
-placed or computed: for every objective and kind of mean."""
+"""Loss, metrics and gradients do not depend on micro-batches, padding, devices
+or compute options, for every objective and loss_agg."""
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -34,33 +35,36 @@ ADV = np.array([1.3, -0.4, 0.0, -0.9, 2.0, 0.7], np.float32)
 OVERLONG = 4  # the row that is filtered out
 TEMPERATURE = 0.8
 
-KLS = ['paper', 'reverse', 'reverse', 'paper']
-RL = list(zip(losses.OBJECTIVES, KLS, strict=True))
+KL_ESTIMATORS = ['k3', 'k3_unbiased', 'k3_unbiased', 'k3']
+RL = list(zip(losses.OBJECTIVES, KL_ESTIMATORS, strict=True))
 LOSSES = [*RL, ('sft', None)]
-KINDS = ['response', 'token', 'constant']
-CHOICES = [(which, kind) for which in range(len(LOSSES)) for kind in KINDS]
+LOSS_AGGS = 'seq_mean_token_mean', 'token_mean', 'seq_mean_token_sum_norm'
+CHOICES = list(itertools.product(range(len(LOSSES)), LOSS_AGGS))
 
 
 def loss_fn(cfg, params, batch):
-  """Every loss in one program; their weights [B, loss, L], which are data,
-  choose among them."""
+  """All losses in one program. The weights [B, loss, L] select one of them."""
   logp_BL, entropy_BL = transformer.logprobs(
     params, cfg, batch['tokens'], batch['pos'], TEMPERATURE
   )
-  outs = [
-    losses.OBJECTIVES[name](
-      logp_BL,
-      batch['old'],
-      batch['ref'],
-      batch['adv'],
-      batch['weight'][:, i],
-      clip_low=0.2,
-      clip_high=0.28,
-      beta=0.3,
-      kl=kl,
+  outs = []
+  for i, (objective, kl_estimator) in enumerate(RL):
+    outs.append(
+      losses.policy_loss(
+        objective,
+        logp_BL,
+        batch['old'],
+        batch['ref'],
+        batch['adv'],
+        batch['weight'][:, i],
+        entropy_BL,
+        kl_coef=0.3,
+        kl_estimator=kl_estimator,
+        entropy_bonus=0.1,
+        clip_low=0.2,
+        clip_high=0.28,
+      )
     )
-    for i, (name, kl) in enumerate(RL)
-  ]
   outs.append(losses.sft_loss(logp_BL, batch['weight'][:, -1]))
   loss = sum(out[0] for out in outs)
   entropy = jnp.sum(batch['weight'].sum(axis=1) * entropy_BL)
@@ -76,8 +80,8 @@ def params():
 
 @functools.cache
 def rows():
-  """One dict a row, each of its own length. The old and the reference policy
-  lie around the new one, on both sides of the clips."""
+  """One dict a row, each of its own length. The ratios of the new policy to the
+  old and the reference are on both sides of the clips."""
   random = np.random.default_rng(1)
   column_L = np.arange(11)
   tokens_BL = random.integers(0, CFG.vocab_size, (6, 11))
@@ -103,49 +107,46 @@ def rows():
     adv=np.repeat(ADV[:, None], 11, axis=1),
   )
 
-  def cut(a, b):
-    return np.asarray(a)[b, : LENGTH[b]]
-
-  return [{k: cut(a, b) for k, a in arrays.items()} for b in range(6)]
+  return [
+    {k: np.asarray(a)[b, : LENGTH[b]] for k, a in arrays.items()}
+    for b in range(6)
+  ]
 
 
 def padded(rows, length, side):
-  """Rows of one length; what stands on the padding is not zero."""
-  junk = dict(tokens=9, pos=-1, old=-2.0, ref=-3.0, adv=5.0, weight=0.0)
+  """Rows of one length; the arrays are not zero on the padding."""
+  fill = dict(tokens=9, pos=-1, old=-2.0, ref=-3.0, adv=5.0, weight=0.0)
 
-  def pad(a, fill):
-    room = length - a.size
-    room = (0, room) if side == 'right' else (room, 0)
-    return np.pad(a, room, constant_values=fill)
+  def pad(a, value):
+    count = length - a.size
+    widths = (0, count) if side == 'right' else (count, 0)
+    return np.pad(a, widths, constant_values=value)
 
-  return {k: np.stack([pad(r[k], junk[k]) for r in rows]) for k in junk}
+  return {k: np.stack([pad(r[k], fill[k]) for r in rows]) for k in fill}
 
 
-def micro_batches(which, kind, *, count, filler, side, extra, buckets):
-  """The batch in `count` parts, each padded on a side to the longest row of
-  all, or of its own with buckets, and `extra`."""
-  nothing = {k: a[:0] for k, a in rows()[0].items()}
-  every = rows() + [nothing] * filler
+def micro_batches(which, loss_agg, *, count, filler, side, extra, buckets):
+  """The batch and `filler` empty rows as `count` micro-batches. They are padded
+  on one side to the longest row of the batch, with `buckets` of the
+  micro-batch, and by `extra` columns."""
+  empty = {k: a[:0] for k, a in rows()[0].items()}
+  all_rows = rows() + [empty] * filler
   if buckets:
-    every = sorted(every, key=lambda row: row['tokens'].size)
-
-  # One denominator, from the masks of all.
-  def fill(a):
-    return np.pad(a, (0, 11 - a.size))
-
-  mask_BL = np.stack([fill(row['mask']) for row in every])
-  weight_BL = np.asarray(losses.token_weights(mask_BL, kind, 13))
-  every = [
+    all_rows = sorted(all_rows, key=lambda row: row['tokens'].size)
+  # The weights come from the masks of the whole batch.
+  masks = [np.pad(row['mask'], (0, 11 - row['mask'].size)) for row in all_rows]
+  weight_BL = np.asarray(losses.token_weights(np.stack(masks), loss_agg, 13))
+  all_rows = [
     row | dict(weight=weight_L[: row['mask'].size])
-    for row, weight_L in zip(every, weight_BL)
+    for row, weight_L in zip(all_rows, weight_BL)
   ]
-  size = len(every) // count
-  assert size * count == len(every)
+  size = len(all_rows) // count
+  assert size * count == len(all_rows)
   parts = []
-  for i in range(0, len(every), size):
-    part = every[i : i + size]
-    longest = max(row['tokens'].size for row in (part if buckets else every))
-    part = padded(part, longest + extra, side)
+  for i in range(0, len(all_rows), size):
+    part = all_rows[i : i + size]
+    width = max(row['tokens'].size for row in (part if buckets else all_rows))
+    part = padded(part, width + extra, side)
     chosen = np.arange(len(LOSSES))[:, None] == which
     weight_BOL = part['weight'][:, None] * chosen
     parts.append(part | dict(weight=weight_BOL.astype('f')))
@@ -154,9 +155,9 @@ def micro_batches(which, kind, *, count, filler, side, extra, buckets):
 
 def results(
   form=(),
-  kind='pmap',
+  strategy='pmap',
   devices=1,
-  model=1,
+  tensor_parallel=1,
   slices=1,
   count=1,
   filler=0,
@@ -164,18 +165,20 @@ def results(
   extra=0,
   buckets=False,
 ):
-  """(metrics, gradients) of every choice under one layout."""
-  cfg = dataclasses.replace(CFG, **dict(form))
-  place = device_placement.placement(
+  """(sums, gradients) of every choice under one layout."""
+  placement = device_placement.placement(
     device_placement.ParallelConfig(
-      strategy=kind, tensor_parallel=transformer, slices=slices
+      strategy=strategy, tensor_parallel=tensor_parallel, slices=slices
     ),
     jax.devices()[:devices],
   )
-  tx, cfg = optax.sgd(1.0), programs.shard_config(place, cfg)
-  step = train_step.train_step(place, functools.partial(loss_fn, cfg), tx)
+  cfg = programs.shard_config(placement, dataclasses.replace(CFG, **dict(form)))
+  tx = optax.sgd(1.0)
+  updates = train_step.update_programs(
+    placement, functools.partial(loss_fn, cfg), tx
+  )
   for choice in CHOICES:
-    state = train_step.init_state(jax.tree.map(jnp.array, params()), tx)
+    state = train_step.create_state(placement, params(), tx)
     batches = micro_batches(
       *choice,
       count=count,
@@ -184,7 +187,7 @@ def results(
       extra=extra,
       buckets=buckets,
     )
-    state, sums = step(device_placement.put_state(place, state), batches)
+    state, sums = train_step.update(placement, updates, state, batches)
     state, sums = jax.device_get((state, sums))
     yield sums, jax.tree.map(np.subtract, params(), state.params)
 
@@ -200,16 +203,18 @@ LAYOUTS = dict(
   pmap_2=dict(devices=2),
   pmap_4=dict(devices=4, filler=2),
   pmap_micro_batches=dict(devices=2, count=2, filler=2, side='left'),
-  mesh_4_data=dict(kind='mesh', devices=4, filler=2),
-  mesh_2_data_2_model=dict(kind='mesh', devices=4, model=2),
-  mesh_4_model=dict(kind='mesh', devices=4, model=4),
-  mesh_4_model_tokens=dict(kind='mesh', devices=4, model=4, extra=1),
-  mesh_2_slices=dict(kind='mesh', devices=4, slices=2, filler=2),
+  mesh_4_data=dict(strategy='mesh', devices=4, filler=2),
+  mesh_2_data_2_model=dict(strategy='mesh', devices=4, tensor_parallel=2),
+  mesh_4_model=dict(strategy='mesh', devices=4, tensor_parallel=4),
+  mesh_4_model_tokens=dict(
+    strategy='mesh', devices=4, tensor_parallel=4, extra=1
+  ),
+  mesh_2_slices=dict(strategy='mesh', devices=4, slices=2, filler=2),
   mesh_2_slices_micro_batches=dict(
-    kind='mesh', devices=4, slices=2, model=2, count=2, filler=2
+    strategy='mesh', devices=4, slices=2, tensor_parallel=2, count=2, filler=2
   ),
   mesh_micro_batches=dict(
-    kind='mesh', devices=4, model=2, count=2, filler=2, extra=1
+    strategy='mesh', devices=4, tensor_parallel=2, count=2, filler=2, extra=1
   ),
 )
 
@@ -222,8 +227,8 @@ def plain():
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_loss_metrics_and_gradients_do_not_depend_on_the_layout(layout, plain):
   found = results(**LAYOUTS[layout])
-  for (which, kind), (sums, grads), (want, exact) in zip(CHOICES, found, plain):
-    name = f'{LOSSES[which]} {kind}'
+  for choice, (sums, grads), (want, exact) in zip(CHOICES, found, plain):
+    name = f'{LOSSES[choice[0]]} {choice[1]}'
     for a, b in zip(*map(jax.tree.leaves, (sums, want)), strict=True):
       np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5, err_msg=name)
     for a, b in zip(*map(jax.tree.leaves, (grads, exact)), strict=True):
@@ -232,12 +237,14 @@ def test_loss_metrics_and_gradients_do_not_depend_on_the_layout(layout, plain):
 
 
 def test_the_choices_are_different_losses(plain):
-  """And in each the clip holds some tokens and leaves others alone."""
   gradients = {np.abs(grads['embed']).sum().round(4) for _, grads in plain}
   assert len(gradients) == len(CHOICES)
   assert all(sums['grad_norm'] > 0.01 for sums, _ in plain)
+
+
+def test_the_clip_stops_some_tokens_of_every_objective(plain):
   for (which, _), (sums, _) in zip(CHOICES, plain):
     if which < len(RL):
       each = sums['each'][which]
-      assert 0.1 < each['clip'] / each['weight'] < 0.9
+      assert 0.1 < each['clip_fraction'] / each['weight'] < 0.9
       assert each['kl'] > 0.01

@@ -1,5 +1,4 @@
-"""The optimiser step: what it skips, what it counts, and where its state
-lives."""
+"""The optimiser step: its schedule, clipping, skipped updates and buffers."""
 
 import dataclasses
 
@@ -34,11 +33,28 @@ def batch(rows=4):
   return dict(x=x, y=random.standard_normal(rows, np.float32))
 
 
-def copied(tree):
-  return jax.tree.map(np.array, tree)
+def make_step(loss_fn, tx):
+  """A compiled (state, batch) -> (state, sums) on one device."""
+
+  @jax.jit
+  def step(state, batch):
+    grads, sums = train_step.gradient(loss_fn, state.params, batch)
+    return train_step.apply_gradient(tx, state, grads, sums)
+
+  return step
 
 
-def same(a, b):
+def make_apply(tx):
+  """A compiled (state, grads) -> (state, sums)."""
+
+  @jax.jit
+  def apply(state, grads):
+    return train_step.apply_gradient(tx, state, grads, dict(loss=jnp.ones(())))
+
+  return apply
+
+
+def assert_equal(a, b):
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
@@ -55,29 +71,26 @@ def infinite_gradient(params, batch):
 @pytest.mark.parametrize('broken', [nan_loss, infinite_gradient])
 def test_a_step_that_is_not_finite_changes_nothing_and_counts(broken):
   tx = optimizer.optimizer(OPTIM, 10)
-  good = jax.jit(train_step.make_step(loss_fn, tx))
-  bad = jax.jit(train_step.make_step(broken, tx))
+  good, bad = make_step(loss_fn, tx), make_step(broken, tx)
   state, _ = good(train_step.init_state(params(), tx), batch())
-  before = copied((state.params, state.opt))
+  before = jax.tree.map(np.array, (state.params, state.opt_state))
   for count in (1, 2):
     state, sums = bad(state, batch())
-    same((state.params, state.opt), before)
+    assert_equal((state.params, state.opt_state), before)
     assert state.skipped == sums['skipped'] == count
     assert state.step == 1 + count
   state, sums = good(state, batch())
   assert state.skipped == sums['skipped'] == 0
   assert not np.array_equal(state.params['w'], before[0]['w'])
-  assert optax.tree_utils.tree_get(state.opt, 'mu')['w'].any()
+  assert optax.tree_utils.tree_get(state.opt_state, 'mu')['w'].any()
 
 
 def test_one_infinite_element_is_enough():
   tx = optimizer.optimizer(dataclasses.replace(OPTIM, clip_norm=1.0), 10)
   state = train_step.init_state(params(), tx)
   grads = dict(w=jnp.array([1.0, jnp.inf, 0.0]), b=jnp.zeros(1))
-  new, _ = jax.jit(train_step.make_update(tx))(
-    state, grads, dict(loss=jnp.ones(()))
-  )
-  same((new.params, new.opt), (state.params, state.opt))
+  new, _ = make_apply(tx)(state, grads)
+  assert_equal((new.params, new.opt_state), (state.params, state.opt_state))
   assert new.skipped == 1
 
 
@@ -96,7 +109,7 @@ def test_the_warm_up_is_linear_and_then_constant():
   np.testing.assert_allclose(rates(100, [0, 99]), 0.1, rtol=1e-6)
 
 
-def test_the_cosine_ends_at_its_share_of_the_peak():
+def test_the_cosine_ends_at_a_fraction_of_the_peak():
   got = rates(20, [4, 12, 20, 25], warmup=4, schedule='cosine', final=0.2)
   np.testing.assert_allclose(got, [0.1, 0.06, 0.02, 0.02], rtol=1e-6)
   falling = rates(20, range(4, 21), warmup=4, schedule='cosine', final=0.2)
@@ -105,30 +118,30 @@ def test_the_cosine_ends_at_its_share_of_the_peak():
 
 @pytest.mark.parametrize('count', [1, 4])
 def test_the_schedule_advances_once_a_step_however_many_micro_batches(count):
-  c = dataclasses.replace(OPTIM, warmup=3)
-  tx = optimizer.optimizer(c, 10)
-  place = device_placement.placement(
+  config = dataclasses.replace(OPTIM, warmup=3)
+  tx = optimizer.optimizer(config, 10)
+  placement = device_placement.placement(
     device_placement.ParallelConfig(), jax.devices()[:1]
   )
-  step = train_step.train_step(place, loss_fn, tx)
-  state = device_placement.put_state(place, train_step.init_state(params(), tx))
+  updates = train_step.update_programs(placement, loss_fn, tx)
+  state = train_step.create_state(placement, params(), tx)
   whole = batch(8)
-
-  def cut(i):
-    return {k: v[i::count] for k, v in whole.items()}
+  micro_batches = [
+    {name: x[i::count] for name, x in whole.items()} for i in range(count)
+  ]
 
   by_hand = params()
-  moments = optax.scale_by_adam(c.b1, c.b2, c.eps)
+  moments = optax.scale_by_adam(config.b1, config.b2, config.eps)
   opt = moments.init(by_hand)
   for rate in (0, 0.1 / 3, 0.2 / 3, 0.1, 0.1):
-    state, _ = step(state, [cut(i) for i in range(count)])
+    state, _ = train_step.update(placement, updates, state, micro_batches)
     grads = jax.grad(lambda p: loss_fn(p, whole)[0])(by_hand)
     changes, opt = moments.update(grads, opt)
     by_hand = jax.tree.map(lambda p, u: p - rate * u, by_hand, changes)
     for a, b in zip(*map(jax.tree.leaves, (state.params, by_hand))):
       np.testing.assert_allclose(a, b, rtol=1e-5)
   assert state.step == 5
-  counts = optax.tree_utils.tree_get_all_with_path(state.opt, 'count')
+  counts = optax.tree_utils.tree_get_all_with_path(state.opt_state, 'count')
   assert counts and all(value == 5 for _, value in counts)
 
 
@@ -137,10 +150,9 @@ def test_gradients_are_clipped_as_one_vector_in_float32():
   tx = optimizer.optimizer(dataclasses.replace(OPTIM, clip_norm=0.5), 10)
   state = train_step.init_state(params(), tx)
   grads = dict(w=jnp.array([3.0, 0.0, -4.0]), b=jnp.array([12.0]))
-  update = jax.jit(train_step.make_update(tx))
-  state, sums = update(state, grads, dict(loss=jnp.ones(())))
+  state, sums = make_apply(tx)(state, grads)
   assert sums['grad_norm'] == 13
-  mu = optax.tree_utils.tree_get(state.opt, 'mu')
+  mu = optax.tree_utils.tree_get(state.opt_state, 'mu')
   for g, m in zip(*map(jax.tree.leaves, (grads, mu))):
     assert m.dtype == jnp.float32
     np.testing.assert_allclose(m, (1 - OPTIM.b1) * g * 0.5 / 13, rtol=1e-6)
@@ -167,9 +179,9 @@ def test_gradients_and_moments_of_a_bfloat16_model_are_float32():
     state = train_step.init_state(params, optimizer.optimizer(OPTIM, 10))
     batch = jnp.array([[3, 1, 4]]), jnp.arange(3)[None]
     return (
-      train_step.make_gradient(loss_fn)(params, batch),
+      train_step.gradient(loss_fn, params, batch),
       state.params,
-      state.opt,
+      state.opt_state,
     )
 
   dtypes = {a.dtype for a in jax.tree.leaves(jax.eval_shape(run))}
@@ -177,20 +189,17 @@ def test_gradients_and_moments_of_a_bfloat16_model_are_float32():
 
 
 def test_weight_decay_is_decoupled():
-  c = dataclasses.replace(OPTIM, weight_decay=0.1)
-  tx = optimizer.optimizer(c, 10)
+  tx = optimizer.optimizer(dataclasses.replace(OPTIM, weight_decay=0.1), 10)
   state = train_step.init_state(params(), tx)
   zero = jax.tree.map(jnp.zeros_like, state.params)
-  new, _ = jax.jit(train_step.make_update(tx))(
-    state, zero, dict(loss=jnp.ones(()))
-  )
+  new, _ = make_apply(tx)(state, zero)
   for a, b in zip(*map(jax.tree.leaves, (new.params, state.params))):
     np.testing.assert_allclose(a, b * (1 - 0.1 * 0.1), rtol=1e-6)
 
 
 @pytest.fixture
 def compilations():
-  """Filled with an entry for each program that is compiled or fetched."""
+  """A list with an entry for each program that is compiled or loaded."""
   seen = []
 
   def listen(event, seconds, **_):
@@ -212,34 +221,35 @@ def pointers(tree):
 
 @pytest.mark.parametrize('count', [1, 3])
 @pytest.mark.parametrize(
-  'kind, devices', [('pmap', 1), ('pmap', 2), ('mesh', 2)]
+  'strategy, devices', [('pmap', 1), ('pmap', 2), ('mesh', 2)]
 )
-def test_the_new_state_lies_where_the_old_one_lay_and_fits_its_program(
-  kind, devices, count, compilations
+def test_an_update_reuses_the_buffers_and_compiles_once(
+  strategy, devices, count, compilations
 ):
   tx = optimizer.optimizer(OPTIM, 10)
-  place = device_placement.placement(
-    device_placement.ParallelConfig(strategy=kind), jax.devices()[:devices]
+  placement = device_placement.placement(
+    device_placement.ParallelConfig(strategy=strategy), jax.devices()[:devices]
   )
-  step = train_step.train_step(place, loss_fn, tx)
-  state = device_placement.put_state(place, train_step.init_state(params(), tx))
-  state, _ = step(state, [batch(4)] * count)
+  updates = train_step.update_programs(placement, loss_fn, tx)
+  state = train_step.create_state(placement, params(), tx)
+  batches = [batch(4)] * count
+  state, _ = train_step.update(placement, updates, state, batches)
   assert compilations
   compilations.clear()
   for _ in range(2):
-    old, where = state, pointers((state.params, state.opt))
-    state, _ = step(old, [batch(4)] * count)
-    big = [x for x in jax.tree.leaves((old.params, old.opt)) if x.ndim]
+    old, buffers = state, pointers((state.params, state.opt_state))
+    state, _ = train_step.update(placement, updates, old, batches)
+    big = [x for x in jax.tree.leaves((old.params, old.opt_state)) if x.ndim]
     assert all(x.is_deleted() for x in big)
-  assert pointers((state.params, state.opt)) == where
+  assert pointers((state.params, state.opt_state)) == buffers
   assert not compilations
 
 
-@pytest.mark.parametrize('steps, stops', [(4, True), (5, False), (40, False)])
-def test_a_run_whose_every_update_was_skipped_ends_before_its_patience(
-  steps, stops
-):
-  if not stops:
-    return optimizer.stop_if_stuck(OPTIM, 4, 4, steps)
+@pytest.mark.parametrize('steps', [5, 40])
+def test_a_run_continues_below_its_patience(steps):
+  optimizer.stop_if_stuck(OPTIM, 4, 4, steps)
+
+
+def test_a_run_whose_updates_were_all_skipped_ends_below_its_patience():
   with pytest.raises(errors.UserError, match='the last 4 updates'):
-    optimizer.stop_if_stuck(OPTIM, 4, 4, steps)
+    optimizer.stop_if_stuck(OPTIM, 4, 4, steps=4)

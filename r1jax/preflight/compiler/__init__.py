@@ -1,1 +1,1 @@
-"""The programs of a run, compiled for TPUs that are not present."""
+"""Compiles a run's programs for TPUs and measures what they need and move."""

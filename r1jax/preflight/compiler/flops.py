@@ -1,94 +1,96 @@
-"""FLOPs of matrix products, counted in a traced program: loops as often as they
-run, recomputation included. The compiler's own count takes each loop once."""
+"""FLOPs of matrix products, counted in a traced program. Loops count as often
+as they run, recomputation included; the compiler counts each loop once."""
+
+from __future__ import annotations
 
 import collections
 import dataclasses
 import math
+from typing import Any
 
 
 @dataclasses.dataclass
 class Flops:
-  """Over all devices."""
+  """FLOPs of one call, over all devices."""
 
   products: float = 0.0
   kernels: float = 0.0  # of Pallas kernels, by their formulas
-  unknown: collections.Counter = dataclasses.field(
+  # Kernels without a formula by name; they count as 0.
+  unknown: collections.Counter[str] = dataclasses.field(
     default_factory=collections.Counter
-  )  # kernels without a formula, counted as nothing
-  # A call of the body of each loop whose length depends on data; not above.
-  loops: list = dataclasses.field(default_factory=list)
+  )
+  # One run of the body of each loop of unknown length; not in the sums above.
+  loops: list[Flops] = dataclasses.field(default_factory=list)
 
   @property
-  def total(self):
+  def total(self) -> float:
     return self.products + self.kernels
 
-  def add(self, other, times=1):
+  def add(self, other: Flops, times: int = 1) -> None:
     self.products += times * other.products
     self.kernels += times * other.kernels
     self.unknown += other.unknown
-    self.loops += [Flops().add(loop, times) for loop in other.loops]
-    return self
+    for loop in other.loops:
+      scaled = Flops()
+      scaled.add(loop, times)
+      self.loops.append(scaled)
 
 
-def count(jaxpr):
-  """The Flops of a jaxpr."""
-  jaxpr = getattr(jaxpr, 'jaxpr', jaxpr)
+def count(jaxpr: Any) -> Flops:
+  """The Flops of a jaxpr, open or closed."""
   found = Flops()
-  for eqn in jaxpr.eqns:
-    name = eqn.primitive.name
+  for eqn in getattr(jaxpr, 'jaxpr', jaxpr).eqns:
+    name, params = eqn.primitive.name, eqn.params
     if name == 'dot_general':
-      found.products += product(eqn)
-    elif name == 'conv_general_dilated':
-      found.unknown[name] += 1  # No model here has one.
+      (axes, _), _ = params['dimension_numbers']
+      contracted = math.prod(eqn.invars[0].aval.shape[axis] for axis in axes)
+      results = math.prod(eqn.outvars[0].aval.shape)
+      found.products += 2 * results * contracted
     elif name == 'pallas_call':
-      kernel(eqn, found)
+      _add_kernel(found, eqn)
     elif name == 'while':
-      found.loops.append(count(eqn.params['body_jaxpr']))
+      found.loops.append(count(params['body_jaxpr']))
     elif name == 'cond':
-      branches = [count(b) for b in eqn.params['branches']]
-      found.add(max(branches, key=lambda f: f.total))
+      branches = [count(branch) for branch in params['branches']]
+      found.add(max(branches, key=lambda branch: branch.total))
     else:
-      times = eqn.params['length'] if name == 'scan' else 1
+      times = params['length'] if name == 'scan' else 1
       if name == 'shard_map':
-        times = eqn.params['mesh'].size
-      for inner in inside(eqn):
+        times = params['mesh'].size
+      for inner in _inner_jaxprs(eqn):
         found.add(count(inner), times)
   return found
 
 
-def inside(eqn):
-  """The jaxprs that an equation calls; of a custom rule the function itself,
-  for where a gradient was taken its rule stands there already."""
+def _inner_jaxprs(eqn):
+  """The jaxprs that an equation calls. For a function with custom derivatives
+  this is the function: where a gradient was taken, the trace has its rule."""
   for value in eqn.params.values():
-    for one in value if isinstance(value, (tuple, list)) else (value,):
-      if hasattr(getattr(one, 'jaxpr', one), 'eqns'):
-        yield one
+    for x in value if isinstance(value, (tuple, list)) else (value,):
+      if hasattr(getattr(x, 'jaxpr', x), 'eqns'):
+        yield x
 
 
-def product(eqn):
-  """2 · out · contracted."""
-  (left, _), _ = eqn.params['dimension_numbers']
-  contracted = math.prod(eqn.invars[0].aval.shape[axis] for axis in left)
-  return 2 * math.prod(eqn.outvars[0].aval.shape) * contracted
+def _add_kernel(found, eqn):
+  """Adds a Pallas kernel: splash attention by its products, others by their
+  cost estimate.
 
-
-def kernel(eqn, found):
-  """Splash attention by its products: each of [L, C] x [C, L] or alike is
-  2 L² C a head, of which a causal mask leaves half. Forward has two of them;
-  backward five when fused, or four for dk and dv and three for dq."""
+  A product of splash attention is [L, C] x [C, L] or similar: 2 L^2 C a head,
+  of which a causal mask leaves half. There are two forward; backward five in
+  one kernel, or four for dk and dv and three for dq.
+  """
   name, estimate = str(eqn.params['name']), eqn.params['cost_estimate']
   if name.startswith('splash_m'):
-    q = next(v.aval for v in eqn.invars if v.aval.dtype.kind not in 'iu')
-    *rows_heads, tokens, channels = q.shape
-    one = math.prod(rows_heads) * tokens**2 * channels
+    query = next(v.aval for v in eqn.invars if v.aval.dtype.kind not in 'iu')
+    *rows_heads, tokens, channels = query.shape
+    # The fused kernel returns partial dq, with an axis of key blocks.
+    is_fused = max(v.aval.ndim for v in eqn.outvars) > query.ndim
+    products = 5 if is_fused else 4
     if '_fwd' in name:
       products = 2
     elif '_dq' in name:
       products = 3
-    else:
-      parts = [v.aval.ndim for v in eqn.outvars]
-      products = 5 if max(parts) > q.ndim else 4  # dq's parts lie a block each
-    found.kernels += products * one
+    found.kernels += products * math.prod(rows_heads) * tokens**2 * channels
   elif estimate is not None:
     found.kernels += estimate.flops
   else:

@@ -1,152 +1,115 @@
-"""The text of a program compiled for a TPU, as lists of operations."""
+"""Parses the HLO text of a program compiled for a TPU into operations."""
 
 import dataclasses
 import functools
 import math
 import re
+from typing import NamedTuple
 
-WIDTH = {
-  'pred': 1,
-  's8': 1,
-  'u8': 1,
-  's4': 0.5,
-  'u4': 0.5,
-  'f8e4m3fn': 1,
-  'f8e5m2': 1,
-  'bf16': 2,
-  'f16': 2,
-  's16': 2,
-  'u16': 2,
-  's32': 4,
-  'u32': 4,
-  'f32': 4,
-  's64': 8,
-  'u64': 8,
-  'f64': 8,
-}
 ARRAY = re.compile(r'(\w+)\[([\d,]*)\](\{[^{}]*\})?')
-HEAD = re.compile(r'(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$')
-LINE = re.compile(r'\s+(ROOT )?%?([\w.\-]+) = (.*)')
-KIND = re.compile(r'\s*([\w\-]+)\(')
+COMPUTATION = re.compile(r'(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$')
+OPERATION = re.compile(r'\s+(ROOT )?%?([\w.\-]+) = (.*)')
 
 
-@dataclasses.dataclass(frozen=True)
-class Array:
+class Array(NamedTuple):
   dtype: str
   bytes: float
-  hbm: bool  # not in one of the memories on the chip, S(1), S(2), …
+  in_hbm: bool  # not in an on-chip memory: S(1), S(2), ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Op:
   name: str
   kind: str
-  arrays: tuple[Array, ...]  # of its result, tuples flattened
+  arrays: tuple[Array, ...]  # of the result, tuples flattened
   operands: tuple[str, ...]
-  rest: str  # attributes behind the operands
-  root: bool
+  attributes: str  # the text after the operands; of a constant, its value
+  is_root: bool
   number: int = -1  # of a parameter
 
   @property
-  def bytes(self):
+  def bytes(self) -> float:
     return sum(a.bytes for a in self.arrays)
 
   @property
-  def hbm(self):
-    """Bytes of the result that lie in HBM."""
-    return sum(a.bytes for a in self.arrays if a.hbm)
+  def hbm_bytes(self) -> float:
+    return sum(a.bytes for a in self.arrays if a.in_hbm)
 
-  def named(self, attribute):
+  def called(self, name: str) -> list[str]:
     """The computations that an attribute names."""
-    found = re.search(rf'\b{attribute}=(\{{[^}}]*\}}|%?[\w.\-]+)', self.rest)
-    return re.findall(r'[\w.\-]+', found[1]) if found else []
-
-  @property
-  def branches(self):
-    return self.named('branch_computations') or (
-      self.named('true_computation') + self.named('false_computation')
-    )
+    pattern = rf'\b{name}=(\{{[^}}]*\}}|%?[\w.\-]+)'
+    match = re.search(pattern, self.attributes)
+    return re.findall(r'[\w.\-]+', match[1]) if match else []
 
 
 @dataclasses.dataclass(frozen=True)
-class Body:
-  """A computation: its operations in order."""
+class Computation:
+  """Its operations are in order."""
 
   name: str
   ops: tuple[Op, ...]
 
   @functools.cached_property
-  def by_name(self):
+  def by_name(self) -> dict[str, Op]:
     return {op.name: op for op in self.ops}
 
   @functools.cached_property
-  def users(self):
-    """{name: [(operation, which operand it is)]}."""
-    users = {}
-    for op in self.ops:
-      for i, name in enumerate(op.operands):
-        users.setdefault(name, []).append((op, i))
-    return users
-
-  @functools.cached_property
-  def parameters(self):
-    """By their number."""
+  def parameters(self) -> dict[int, Op]:
     return {op.number: op for op in self.ops if op.kind == 'parameter'}
 
   @property
-  def root(self):
-    return next(op for op in self.ops if op.root)
+  def root(self) -> Op:
+    return next(op for op in self.ops if op.is_root)
 
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-  bodies: dict[str, Body]
+  computations: dict[str, Computation]
   entry: str
 
+  def fused(self, op: Op) -> Computation:
+    return self.computations[op.called('calls')[0]]
 
-def parse(text):
+
+def parse(text: str) -> Module:
   """The Module of compiled.as_text()."""
-  bodies, name, entry, ops = {}, None, None, []
+  computations: dict[str, Computation] = {}
+  name, entry = '', ''
+  ops: list[Op] = []
   for line in text.splitlines():
-    head = HEAD.match(line)
+    head, operation = COMPUTATION.match(line), OPERATION.match(line)
     if head:
       name, ops = head[2], []
       entry = name if head[1] else entry
-    elif line.rstrip() == '}':  # '}},' alone ends the metadata of a kernel.
+    elif line.rstrip() == '}':  # A line '}},' ends the metadata of a kernel.
       if name:
-        bodies[name] = Body(name, tuple(ops))
-      name = None
-    elif name:
-      found = LINE.match(line)
-      if found:
-        ops.append(_op(found))
+        computations[name] = Computation(name=name, ops=tuple(ops))
+      name = ''
+    elif name and operation:
+      ops.append(_op(operation))
   assert entry, 'no ENTRY: not the text of a compiled program'
-  return Module(bodies, entry)
+  return Module(computations=computations, entry=entry)
 
 
-def _op(found):
-  text = re.sub(r'/\*.*?\*/', '', found[3])
+def _op(match):
+  text = re.sub(r'/\*.*?\*/', '', match[3])
   end = _end(text) if text.startswith('(') else text.index(' ')
-  shape, text = text[:end], text[end:]
-  kind = KIND.match(text)
-  assert kind, f'cannot read {found[0][:120]!r}'
-  start = kind.end() - 1
-  close = start + _end(text[start:])
-  inside = text[start + 1 : close - 1]
-  number = int(inside) if kind[1] == 'parameter' else -1
+  shape, (kind, text) = text[:end], text[end:].strip().split('(', 1)
+  close = _end('(' + text) - 1
+  operands, attributes = text[: close - 1], text[close:]
   return Op(
-    found[2],
-    kind[1],
-    arrays(shape),
-    tuple(re.findall(r'%([\w.\-]+)', inside)),
-    inside if kind[1] == 'constant' else text[close:],
-    bool(found[1]),
-    number,
+    name=match[2],
+    kind=kind,
+    arrays=_arrays(shape),
+    operands=tuple(re.findall(r'%([\w.\-]+)', operands)),
+    attributes=operands if kind == 'constant' else attributes,
+    is_root=bool(match[1]),
+    number=int(operands) if kind == 'parameter' else -1,
   )
 
 
 def _end(text):
-  """Where the parenthesis that text begins with has closed."""
+  """The index after the parenthesis that closes the first one."""
   depth = 0
   for i, letter in enumerate(text):
     depth += (letter == '(') - (letter == ')')
@@ -155,32 +118,30 @@ def _end(text):
   return len(text)
 
 
-def arrays(shape):
-  """The arrays of a shape; what has no bytes, tokens say, is left out."""
-  return tuple(
-    Array(
-      dtype,
-      WIDTH[dtype] * math.prod(int(n) for n in dims.split(',') if n),
-      'S(' not in layout,
-    )
-    for dtype, dims, layout in ARRAY.findall(shape)
-    if dtype in WIDTH
-  )
+def _arrays(shape):
+  """The arrays of a shape. Values without bytes, like tokens, are left out."""
+  found = []
+  for dtype, dims, layout in ARRAY.findall(shape):
+    bits = re.search(r'\d+', dtype)  # of f32, bf16, s4, f8e4m3fn, ...
+    if bits or dtype == 'pred':
+      size = int(bits[0]) / 8 if bits else 1
+      size *= math.prod(int(n) for n in dims.split(',') if n)
+      found.append(Array(dtype, size, in_hbm='S(' not in layout))
+  return tuple(found)
 
 
-def trips(module, loop):
-  """How often a while runs: the constant that its condition compares a counter
-  with; None where it depends on data."""
-  body = module.bodies[loop.named('condition')[0]]
-  root, sides = body.root, None
+def trip_count(module: Module, loop: Op) -> int | None:
+  """How often a while loop runs: the constant that its condition compares a
+  counter with. None if it depends on data."""
+  condition = module.computations[loop.called('condition')[0]]
+  root = condition.root
+  sides = [condition.by_name[name] for name in root.operands]
   if root.kind == 'fusion':
-    inner = module.bodies[root.named('calls')[0]]
-    outer = {i: body.by_name[name] for i, name in enumerate(root.operands)}
-    root, body = inner.root, inner
-    sides = [body.by_name[name] for name in root.operands]
-    sides = [outer[x.number] if x.kind == 'parameter' else x for x in sides]
-  if root.kind != 'compare':
-    return None
-  sides = sides or [body.by_name[name] for name in root.operands]
-  bounds = [int(x.rest) for x in sides if x.kind == 'constant']
-  return bounds[0] if len(bounds) == 1 else None
+    outer, inner = sides, module.fused(root)
+    root, sides = inner.root, []
+    for name in root.operands:
+      op = inner.by_name[name]
+      sides.append(outer[op.number] if op.kind == 'parameter' else op)
+  bounds = [op.attributes for op in sides if op.kind == 'constant']
+  is_known = root.kind == 'compare' and len(bounds) == 1
+  return int(bounds[0]) if is_known else None

@@ -1,5 +1,5 @@
-"""The programs of an rl run, compiled for a pod that is not there: nothing is
-allocated, and any machine with libtpu can do it."""
+"""Compiles the programs of an rl run for a pod that is not present. This needs
+libtpu but no TPU, and allocates nothing."""
 
 import dataclasses
 import functools
@@ -7,215 +7,205 @@ import importlib.util
 import os
 import re
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import ShapeDtypeStruct
 from jax.experimental import topologies
 
 from r1jax.distributed import device_placement, programs
-from r1jax.models import transformer
+from r1jax.distributed.device_placement import Placement
+from r1jax.preflight import chips, shapes
 from r1jax.preflight.compiler import flops, traffic
+from r1jax.preflight.cost import Cost
+from r1jax.preflight.plan import Plan
 from r1jax.rl import grpo
 from r1jax.sampling import decode, generate
 from r1jax.training import optimizer, train_step
 
-# What libtpu reads when it is loaded: it must not look for a TPU host nor
-# complain of none, whatever the pod, and two rehearsals may run at one time.
+# libtpu reads these when it is loaded. It must not look for a TPU host, nor
+# fail without one, and two processes may load it at the same time.
 ENVIRONMENT = dict(
   TPU_SKIP_MDS_QUERY='1',
   ALLOW_MULTIPLE_LIBTPU_LOAD='1',
   TPU_WORKER_HOSTNAMES='localhost',
   TPU_ACCELERATOR_TYPE='v5litepod-1',
 )
-NAMED = dict(v4=dict(chip_config_name='megacore'))
-FULL = re.compile(r'\(([\d.]+)([KMGT])\) exceeds available HBM')
-COLUMNS = dict.fromkeys(('tokens_BL', 'pos_BL'), jnp.int32) | dict.fromkeys(
-  ('adv_BL', 'weight_BL', 'old_BL', 'ref_BL', 'sampler_BL'), jnp.float32
-)
+EXCEEDED = re.compile(r'\(([\d.]+)([KMGT])\) exceeds available HBM')
+SCALE = dict(K=2**10, M=2**20, G=2**30, T=2**40)
+INT_COLUMNS = ('tokens_BL', 'pos_BL')
+FLOAT_COLUMNS = ('adv_BL', 'weight_BL', 'old_BL', 'ref_BL', 'sampler_BL')
 
 
-def has_compiler():
-  """Whether libtpu is installed."""
-  return importlib.util.find_spec('libtpu') is not None
+def cannot_compile(plan: Plan) -> str:
+  """The reason why a plan's programs cannot be compiled here; '' if none."""
+  if not plan.pod.chip.is_tpu:
+    return f'there is no compiler for {plan.pod.chip.name} here'
+  if plan.config.parallel.strategy != 'mesh':
+    return 'config.parallel.strategy is not mesh'
+  if importlib.util.find_spec('libtpu') is None:
+    return "libtpu is not installed (pip install 'r1jax[preflight]')"
+  return ''
 
 
-def devices(pod):
-  """The devices of a pod, as the compiler knows them."""
+def devices_of(pod: chips.Pod) -> list[Any]:
+  """The devices of a pod, for the compiler."""
   os.environ.update(ENVIRONMENT)
-  more = dict(NAMED.get(pod.chip.name, {}))
+  options: dict[str, Any] = {}
+  if pod.chip.name == 'v4':
+    options['chip_config_name'] = 'megacore'
   if pod.slices > 1:
-    more['num_slices'] = pod.slices
-  topology = topologies.get_topology_desc(
-    platform='tpu', topology_name=f'{pod.chip.name}:{pod.topology}', **more
-  )
-  found = list(topology.devices)
-  assert len(found) == pod.devices, f'{len(found)} devices, not {pod.devices}'
-  return found
+    options['num_slices'] = pod.slices
+  name = f'{pod.chip.name}:{pod.topology}'
+  devices = topologies.get_topology_desc(name, 'tpu', **options).devices
+  assert len(devices) == pod.devices, f'{len(devices)}, not {pod.devices}'
+  return devices
 
 
-def costs(plan, formula, say=print):
-  """The Cost of every program that the run calls, by the compiler; `formula`
-  are those by arithmetic, which say what else lies in HBM."""
-  place = device_placement.placement(plan.c.parallel, devices(plan.pod))
-  known, found = {x.name: x for x in formula}, []
+def costs(plan: Plan, formula_costs: list[Cost]) -> list[Cost]:
+  """The Cost of every program that the run calls, by the compiler. What lies in
+  HBM beside a program is from its cost by formula."""
+  devices, parallel = devices_of(plan.pod), plan.config.parallel
+  placement = device_placement.placement(parallel, devices)
+  formula, found = {cost.name: cost for cost in formula_costs}, []
   traces = dict(train=trace_train, apply=trace_apply, score=trace_score)
   for name, trace in traces.items():
-    if name in known:
-      found += compiled(plan, known[name], trace(plan, place), say)
-  return found + sampling(plan, known, trace_sample(plan, place), say)
+    if name in formula:
+      cost, moved = _compile(plan, formula[name], trace(plan, placement))
+      assert not (moved and moved.loops), 'a loop of unknown length'
+      found.append(cost)
+  return found + _sampling_costs(plan, formula, trace_sample(plan, placement))
 
 
-def compiled(plan, formula, traced, say, steps=0):
-  """[Cost] of one traced program; a refusal for want of memory is one, too.
-
-  With `steps`, two: of what stands beside its loop of unknown length, and of
-  one of the `steps` steps of a turn of that loop.
-  """
-  counted, began = flops.count(traced.jaxpr), time.time()
-  notes = tuple(
-    f'{n} calls of {name} are not in the FLOPs'
-    for name, n in counted.unknown.items()
-  )
-  formula = dataclasses.replace(formula, notes=notes, source='compiler')
+def _compile(plan, formula, traced):
+  """(cost, traffic) of a program. The cost is without loops of unknown length;
+  traffic is None if the compiler refuses the program for want of memory."""
+  counted, start = flops.count(traced.jaxpr), time.time()
+  unknown = counted.unknown.items()
+  notes = tuple(f'{n} calls of {x} are not in the FLOPs' for x, n in unknown)
+  cost = dataclasses.replace(formula, notes=notes, source='compiler')
   try:
     program = traced.lower().compile()
   except jax.errors.JaxRuntimeError as error:
     if 'RESOURCE_EXHAUSTED' not in str(error):
       raise
-    say(f'{formula.name}: refused after {time.time() - began:.0f} s')
-    return [refused(formula, str(error))]
-  say(f'{formula.name}: compiled in {time.time() - began:.0f} s')
-  m = program.memory_analysis()
-  formula = dataclasses.replace(
-    formula,
-    argument=m.argument_size_in_bytes,
-    output=m.output_size_in_bytes,
-    alias=m.alias_size_in_bytes,
-    temp=m.temp_size_in_bytes,
+    print(f'{cost.name}: refused after {time.time() - start:.0f} s', flush=True)
+    return refused(cost, str(error)), None
+  print(f'{cost.name}: compiled in {time.time() - start:.0f} s', flush=True)
+  memory = program.memory_analysis()
+  cost = dataclasses.replace(
+    cost,
+    argument=memory.argument_size_in_bytes,
+    output=memory.output_size_in_bytes,
+    alias=memory.alias_size_in_bytes,
+    temp=memory.temp_size_in_bytes,
     flops=counted.total / plan.pod.devices,
   )
   moved = traffic.measure(program.as_text(), plan.axes)
-  if not steps:
-    assert not moved.loops and not counted.loops, 'loops of unknown length'
-    return [with_traffic(formula, moved)]
-  turn, inside = counted.loops[0], moved.loops[0]
-  step = with_traffic(formula, traffic.Traffic().add(inside, 1 / steps))
-  each = turn.total / plan.pod.devices / steps
-  return [
-    dataclasses.replace(step, flops=each),
-    dataclasses.replace(with_traffic(formula, moved), name='prefill'),
-  ]
+  return _with_traffic(cost, moved), moved
 
 
-def sampling(plan, known, traced, say):
-  """[prefill, decode]: of the program that samples, what stands before its
-  loop and a step in it; the memory is decode's."""
-  steps = plan.c.sample.refill_interval
-  whole = compiled(plan, known['decode'], traced, say, steps)
-  if whole[0].refused:
-    return [known['prefill'], whole[0]]
-  step, before = whole
+def refused(cost: Cost, error: str) -> Cost:
+  """The cost of a program that does not fit, with the memory that the
+  compiler's error states, if it does."""
+  match, reason = EXCEEDED.search(error), error.splitlines()[0][:400]
+  need = float(match[1]) * SCALE[match[2]] if match else cost.own
+  memory: dict[str, Any] = dict(argument=0, output=0, alias=0, temp=need)
+  return dataclasses.replace(cost, refused=reason, **memory)
+
+
+def _sampling_costs(plan, formula, traced):
+  """[prefill, decode] of the program that samples: what precedes its loop, and
+  one step of the loop. decode has the memory of both."""
+  cost, moved = _compile(plan, formula['decode'], traced)
+  if moved is None:
+    return [formula['prefill'], cost]
   none = dict(argument=0, output=0, alias=0, temp=0, resident=0, parts=())
-  return [dataclasses.replace(before, **none), step]
+  prefill = dataclasses.replace(cost, name='prefill', **none)
+  # The body of the loop decodes refill_interval tokens.
+  steps, step_traffic = plan.config.sample.refill_interval, traffic.Traffic()
+  step_traffic.add(moved.loops[0], 1 / steps)
+  loop = flops.count(traced.jaxpr).loops[0]
+  step_flops = loop.total / plan.pod.devices / steps
+  cost = dataclasses.replace(cost, flops=step_flops)
+  return [prefill, _with_traffic(cost, step_traffic)]
 
 
-def with_traffic(formula, moved):
+def _with_traffic(cost, moved):
   rows = sorted(moved.table.items(), key=lambda item: -item[1][1])
-  return dataclasses.replace(
-    formula,
-    hbm=moved.hbm,
-    ici=moved.wire(far=False),
-    dcn=moved.wire(far=True),
-    collectives=tuple((key, n, size) for key, (n, size) in rows),
-  )
+  collectives = tuple((key, n, size) for key, (n, size) in rows)
+  ici, dcn = moved.sent()
+  cost = dataclasses.replace(cost, hbm=moved.hbm, ici=ici, dcn=dcn)
+  return dataclasses.replace(cost, collectives=collectives)
 
 
-def refused(formula, text):
-  """Too much memory: the compiler's sentence, and its number where it says
-  one."""
-  number = FULL.search(text)
-  scale = dict(K=2**10, M=2**20, G=2**30, T=2**40)
-  need = float(number[1]) * scale[number[2]] if number else formula.own
-  return dataclasses.replace(
-    formula,
-    refused=text.splitlines()[0][:400],
-    argument=0,
-    output=0,
-    alias=0,
-    temp=need,
-  )
-
-
-def trace_train(plan, place):
-  """An update; with several micro-batches, the program that adds one."""
-  do, state, batch, part = update(plan, place)
+def trace_train(plan: Plan, placement: Placement) -> Any:
+  """An update of one micro-batch, or the program that adds one."""
+  updates, state, batch, total = _update_shapes(plan, placement)
   if plan.micro_batches == 1:
-    return do.step.trace(state, batch)
-  return do.accumulate.trace(part, state.params, batch)
+    return updates.step.trace(state, batch)
+  return updates.accumulate.trace(total, state.params, batch)
 
 
-def trace_apply(plan, place):
-  """What follows the last of several micro-batches."""
-  do, state, _, part = update(plan, place)
-  return do.apply.trace(state, part)
+def trace_apply(plan: Plan, placement: Placement) -> Any:
+  """The program after the last of several micro-batches."""
+  updates, state, _, total = _update_shapes(plan, placement)
+  return updates.apply.trace(state, total)
 
 
-def update(plan, place):
-  """(its Programs, the shapes of a state, a micro-batch and a part)."""
-  c = plan.c
-  tx = optimizer.optimizer(c.optim, c.steps)
-  loss_fn = grpo.make_loss(
-    c.grpo, programs.shard_config(place, plan.cfg), c.sample.temperature
+def trace_score(plan: Plan, placement: Placement) -> Any:
+  """Log-probabilities of given rows, of the policy or of the reference."""
+  cfg = programs.shard_config(placement, plan.cfg)
+  logprobs_fn = grpo.make_logprobs(cfg, plan.config.sample.temperature)
+  program: Any = programs.rows_program(placement, logprobs_fn)
+  params = _param_shapes(plan, placement)
+  return program.trace(params, _batch_shapes(plan, placement))
+
+
+def trace_sample(plan: Plan, placement: Placement) -> Any:
+  """Prefill and the decode loop, as generate.Sampler runs them."""
+  config = plan.config
+  prompts, length = config.grpo.prompts_per_step, config.prompt.max_len
+  cfg = dataclasses.replace(plan.cfg, scan_layers=config.compute.scan_decode)
+  sample = dataclasses.replace(
+    config.sample,
+    max_new_tokens=plan.max_new_tokens,
+    eos_ids=config.sample.eos_ids or (0,),
   )
-  do = train_step.update_programs(place, loss_fn, tx)
-  params = device_placement.shapes(place, parameters(plan.cfg))
-  state = jax.eval_shape(
-    functools.partial(train_step.init_state, tx=tx), params
-  )
-  batch = device_placement.row_shapes(
-    place,
-    {
-      name: jax.ShapeDtypeStruct((c.micro_batch_size, plan.row_len), dtype)
-      for name, dtype in COLUMNS.items()
-    },
-  )
-  part = jax.eval_shape(do.grad, params, batch)
-  part = tuple(
-    device_placement.shapes(place, tree, place.slice_axes) for tree in part
-  )
-  return do, device_placement.shapes(place, state), batch, part
+  group_size = config.grpo.group_size
+  program: Any = generate.decode_program(placement, cfg, group_size, sample)
+  tokens_PL = ShapeDtypeStruct((prompts, length), jnp.int32)
+  int_P = ShapeDtypeStruct((prompts,), jnp.int32)
+  rows = decode.Prompts(tokens_PL, int_P, int_P, int_P, int_P)
+  key_P2 = ShapeDtypeStruct((prompts, 2), jnp.uint32)
+  rows = device_placement.row_shapes(placement, (rows, key_P2))
+  return program.trace(_param_shapes(plan, placement), rows)
 
 
-def trace_score(plan, place):
-  """log-probabilities of given rows, of the policy or of the reference."""
-  cfg = programs.shard_config(place, plan.cfg)
-  fn = grpo.make_logprobs(cfg, plan.c.sample.temperature)
-  ids = jax.ShapeDtypeStruct((plan.c.micro_batch_size, plan.row_len), jnp.int32)
-  params = device_placement.shapes(place, parameters(plan.cfg))
-  batch = device_placement.row_shapes(place, dict(tokens_BL=ids, pos_BL=ids))
-  return programs.rows_program(place, fn).trace(params, batch)
+def _update_shapes(plan, placement):
+  """(programs of an update; shapes of a state, a micro-batch and a total)."""
+  config = plan.config
+  tx = optimizer.optimizer(config.optim, config.steps)
+  cfg = programs.shard_config(placement, plan.cfg)
+  loss_fn = grpo.make_loss(config.grpo, cfg, config.sample.temperature)
+  updates = train_step.update_programs(placement, loss_fn, tx)
+  params = _param_shapes(plan, placement)
+  init = functools.partial(train_step.init_state, tx=tx)
+  state = device_placement.shapes(placement, jax.eval_shape(init, params))
+  batch = _batch_shapes(plan, placement, FLOAT_COLUMNS)
+  total = jax.eval_shape(updates.grad, params, batch)
+  total = device_placement.shapes(placement, total, placement.slice_axes)
+  return updates, state, batch, total
 
 
-def trace_sample(plan, place):
-  """Prefill and the decode loop: what generate.Sampler runs."""
-  c, P = plan.c, plan.c.grpo.prompts_per_step
-  cfg = dataclasses.replace(
-    programs.shard_config(place, plan.cfg),
-    scan_layers=c.compute.scan_decode,
-    remat='none',
-  )
-  sc = dataclasses.replace(
-    c.sample, max_new_tokens=plan.new_len, ends=c.sample.eos_ids or (0,)
-  )
-  decode_fn = generate.make_decode(cfg, c.grpo.group_size, sc)
-  int_P = jax.ShapeDtypeStruct((P,), jnp.int32)
-  tokens_PL = jax.ShapeDtypeStruct((P, plan.prompt_len), jnp.int32)
-  prompts = decode.Prompts(tokens_PL, int_P, int_P, int_P, int_P)
-  keys = jax.ShapeDtypeStruct((P, 2), jnp.uint32)
-  params = device_placement.shapes(place, parameters(plan.cfg))
-  given = device_placement.row_shapes(place, (prompts, keys))
-  return programs.rows_program(place, decode_fn).trace(params, given)
+def _param_shapes(plan, placement):
+  return device_placement.shapes(placement, shapes.parameters(plan.cfg))
 
 
-def parameters(cfg):
-  return jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
+def _batch_shapes(plan, placement, floats=()):
+  """The shapes of a micro-batch's columns."""
+  shape = (plan.config.micro_batch_size, plan.row_len)
+  columns = dict.fromkeys(INT_COLUMNS, ShapeDtypeStruct(shape, jnp.int32))
+  columns |= dict.fromkeys(floats, ShapeDtypeStruct(shape, jnp.float32))
+  return device_placement.row_shapes(placement, columns)

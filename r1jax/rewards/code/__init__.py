@@ -1,1 +1,1 @@
-"""Verification of programs by their tests."""
+"""Verification of programs by unit tests."""

@@ -1,17 +1,13 @@
-"""Code answers: programs judged by tests, which run outside the program.
+"""Judges a program by the unit tests of its record. The model's code runs in a
+sandbox; assertions run in this trusted process, on plain values from there.
 
-The model's code runs in a sandbox and only maps inputs to outputs. Assertions
-are executed here, by a trusted process, on plain values; the outputs of a
-program that reads stdin are compared here. A record has one of
-
-- `test` and `entry_point`: HumanEval's, where test defines check(candidate);
-- `tests` of [{'assert': 'f(2) == 4'}, ...] and `entry_point`;
-- `tests` of [{'input': '...', 'output': '...'}, ...]: a program, its stdin and
-  stdout, compared without the spaces at the ends of lines and the empty lines
-  at the end.
-
-Code before the response's is the record's `prefix`; for HumanEval its prompt,
-where that is Python: a response may then be the function's body alone.
+A record has one of
+- `test` and `entry_point`, as in HumanEval: `test` defines check(candidate);
+- `tests`, a list of {'assert': 'f(2) == 4'}, and `entry_point`;
+- `tests`, a list of {'input': '...', 'output': '...'}: stdin and stdout of a
+  program. Spaces at the ends of lines and empty lines at the end are ignored.
+Its `prefix`, or with `test` its prompt if that is Python, precedes the code of
+the response, which may then be the body of the function.
 """
 
 import contextlib
@@ -20,253 +16,232 @@ import functools
 import json
 import math
 import re
+from collections.abc import Sequence
 
 from r1jax import errors
-from r1jax.rewards.code import code_block
-from r1jax.rewards.verdict import Verdict
+from r1jax.rewards.verdict import Record, Verdict, quote
 from r1jax.sandbox import tiers
-from r1jax.sandbox.tiers import Stopped
+from r1jax.sandbox.tiers import Limits, Stopped, Tier
 
 KEYS = 'prompt', 'prefix', 'test', 'tests', 'entry_point'
-CASES = {'assert'}, {'input', 'output'}
 MAX_CODE = 1 << 20  # characters of a program
 MAX_TESTS = 32 << 20  # characters of a record's tests
 
 
-extract = code_block.extract
-
-
-def check_tests(record):
-  """Refuses a record whose tests could not be run."""
-  name, tests = record['id'], record.get('tests')
+def check_tests(record: Record) -> None:
+  """Raises a UserError if the record's tests cannot be run."""
+  name, tests = f'record {record["id"]}', record.get('tests')
+  is_program = False
   if isinstance(record.get('test'), str):
-    kind = 'check'
-    _check_python(name, 'test', record['test'])
+    _check_python(name, record['test'])
     if not re.search(r'^def check\(', record['test'], re.MULTILINE):
-      raise errors.UserError(
-        f'the test of record {name} defines no function check(candidate)'
-      )
+      raise errors.UserError(f'{name}: `test` does not define check(candidate)')
   elif isinstance(tests, list) and tests:
-    kind = _check_cases(name, tests)
+    is_program = _check_cases(name, tests)
   else:
     raise errors.UserError(
-      f'record {name} has no tests: give it `test` (a text that defines '
-      'check(candidate)) or `tests` (a list of input and output, or of assert)'
+      f'{name} has no tests: add `test` (code that defines check(candidate)) '
+      'or `tests` (a list of input and output, or of assert)'
     )
   if len(json.dumps(tests_of(record))) > MAX_TESTS:
     raise errors.UserError(
-      f'the tests of record {name} have more than {MAX_TESTS >> 20} MiB: drop '
-      'the largest of them'
+      f'the tests of {name} exceed {MAX_TESTS >> 20} MiB: remove the largest'
     )
   entry = record.get('entry_point')
-  if kind != 'program' and not (
-    isinstance(entry, str) and entry.isidentifier()
-  ):
+  has_name = isinstance(entry, str) and entry.isidentifier()
+  if not is_program and not has_name:
     raise errors.UserError(
-      f'record {name} has tests of a function and must name it by entry_point'
+      f'{name} tests a function: add its name as `entry_point`'
     )
   if not isinstance(record.get('prefix', ''), str):
-    raise errors.UserError(f'the prefix of record {name} is no text')
+    raise errors.UserError(f'the prefix of {name} is not a string')
 
 
-def _check_cases(name, tests):
-  """The kind of a list of tests, all of which are alike."""
-  good = all(
-    isinstance(test, dict) and all(isinstance(x, str) for x in test.values())
-    for test in tests
-  )
-  for keys in CASES if good else ():
-    if all(keys <= set(test) for test in tests):
-      if keys == {'input', 'output'}:
-        return 'program'
-      for test in tests:
-        _check_python(name, 'assert', _assertion(test))
-      return 'assert'
-  raise errors.UserError(
-    f'the tests of record {name} must all be objects with the texts `input` and '
-    '`output`, or all with the text `assert`'
-  )
-
-
-def _check_python(name, key, text):
-  if _compiled(text) is None:
-    raise errors.UserError(
-      f'the {key} of record {name} is not Python: {text[:60]!r}'
-    )
-
-
-def tests_of(record):
-  """What of a record says whether an answer is right."""
+def tests_of(record: Record) -> Record:
+  """The part of a record that determines whether a program is right."""
   return {key: record[key] for key in KEYS if key in record}
 
 
-def judged(record, code, tier, limits, partial):
-  """`judge`, for a worker: plain JSON comes in and goes out, NaN as None."""
-  verdict = judge(record, code, tier, tiers.Limits(**limits), partial)
-  return [None if math.isnan(verdict.value) else verdict.value, *verdict[1:]]
+def judge_json(
+  record: Record, code: str, tier: Sequence[str], limits: dict, partial: bool
+) -> list:
+  """`judge` for a worker: takes and returns JSON."""
+  return list(judge(record, code, Tier(*tier), Limits(**limits), partial))
 
 
-def judge(record, code, tier, limits=tiers.DEFAULT, partial=False):
-  """The Verdict on a program: 1 where it passes every test, else 0, or with
-  `partial` the share that it passes (for HumanEval's check all or nothing)."""
-  if code is None:
-    return Verdict(0.0, 'no answer', 'there is no block of code to judge')
+def judge(
+  record: Record, code: str, tier: Tier, limits: Limits, partial: bool = False
+) -> Verdict:
+  """The Verdict on a program: 1 if it passes all tests, else 0.
+
+  With `partial` the value is the share of tests that pass; HumanEval's check is
+  one test. A failure of the sandbox is the result of the whole.
+  """
   if len(code) > MAX_CODE:
     return Verdict(0.0, 'compile', f'more than {MAX_CODE} characters of code')
-  if 'test' in record:
-    cases = [record['test']]
-  elif 'assert' in record['tests'][0]:
-    cases = [_assertion(x) for x in record['tests']]
+  count = 1 if 'test' in record else len(record['tests'])
+  passed, failure = 0, None
+  if 'test' in record or 'assert' in record['tests'][0]:
+    verdicts = _test_function(record, code, tier, limits)
   else:
-    programs = _programs(record, code, tier, limits)
-    return _total(programs, len(record['tests']), partial)
-  with contextlib.closing(
-    _functions(record, code, cases, tier, limits)
-  ) as found:
-    return _total(found, len(cases), partial)
-
-
-def _total(found, count, partial):
-  """One Verdict of those on each test, of which no more than needed is asked
-  for: one that could not be judged leaves the whole unjudged."""
-  passed, first = 0, None
-  for n, verdict in enumerate(found):
-    if verdict.kind == 'infra':
-      return verdict
-    if verdict.value == 1:
-      passed += 1
-    else:
-      reason = f'test {n + 1} of {count}: {verdict.reason}'
-      first = first or Verdict(0.0, verdict.kind, reason)
-      if not partial:
-        break
-  if first is None:
+    verdicts = _test_program(record, code, tier, limits)
+  with contextlib.closing(verdicts):
+    for n, verdict in enumerate(verdicts):
+      if verdict.kind == 'infra':
+        return verdict
+      if verdict.value == 1:
+        passed += 1
+      elif failure is None:
+        reason = f'test {n + 1} of {count}: {verdict.reason}'
+        failure = Verdict(0.0, verdict.kind, reason)
+        if not partial:
+          return failure
+  if failure is None:
     return Verdict(float(passed == count), 'passed', f'tests passed: {passed}')
-  if not partial:
-    return first
-  return Verdict(passed / count, first.kind, f'{passed} passed; {first.reason}')
+  reason = f'{passed} passed; {failure.reason}'
+  return Verdict(passed / count, failure.kind, reason)
 
 
-def _programs(record, code, tier, limits):
-  """A Verdict for each test of a program that reads stdin."""
-  parts = [x for x in (record.get('prefix'), code) if x]
+def _check_cases(name, tests):
+  """Whether a program is tested. The tests must all have the same keys."""
+  if all(map(_has_strings, tests)):
+    if all('assert' in test for test in tests):
+      for test in tests:
+        _check_python(name, _assertion(test))
+      return False
+    if all({'input', 'output'} <= set(test) for test in tests):
+      return True
+  raise errors.UserError(
+    f'the tests of {name} must all be objects with the strings `input` and '
+    '`output`, or all with the string `assert`'
+  )
+
+
+def _has_strings(test):
+  if not isinstance(test, dict):
+    return False
+  return all(isinstance(value, str) for value in test.values())
+
+
+def _check_python(name, text):
+  if _compiled(text) is None:
+    raise errors.UserError(f'a test of {name} is not Python: {text[:60]!r}')
+
+
+def _test_program(record, code, tier, limits):
+  """The verdicts on the tests of a program that reads stdin."""
+  parts = [part for part in (record.get('prefix'), code) if part]
   for test in record['tests']:
-    room = max(limits.output, 2 * len(test['output']))
-    allowed = dataclasses.replace(limits, output=room)
+    max_output = max(limits.output, 2 * len(test['output']))
+    allowed = dataclasses.replace(limits, output=max_output)
     kind, stdout, detail = tiers.run(tier, parts, test['input'], allowed)
     if kind != 'passed':
       yield _ended(kind, detail)
       if kind == 'compile':
         return
-    elif _lines(stdout) == _lines(test['output'].encode()):
+    elif _stripped(stdout) == _stripped(test['output'].encode()):
       yield Verdict(1.0, 'passed', '')
     else:
-      yield Verdict(
-        0.0,
-        'wrong',
-        f'printed {_shown(stdout)} for {_shown(test["input"])}, '
-        f'wanted {_shown(test["output"])}',
-      )
+      printed, stdin = stdout.decode(errors='replace'), quote(test['input'])
+      wanted = f'{stdin}, expected {quote(test["output"])}'
+      yield Verdict(0.0, 'wrong', f'printed {quote(printed)} for {wanted}')
 
 
-def _functions(record, code, cases, tier, limits):
-  """A Verdict for each test of a function, of which a program that ends gets
-  the next in a new process; one that does not load gets no other."""
+def _test_function(record, code, tier, limits):
+  """The verdicts on the tests of a function. If the program ends, the next test
+  runs in a new process; if it does not load, there are no further verdicts."""
+  if 'test' in record:
+    cases = [record['test']]
+  else:
+    cases = [_assertion(test) for test in record['tests']]
   head = _head(record)
-  parts, cases = _parts(head, code), list(cases)
+  parts = [part for part in (head, code) if part]
+  lines = [line for line in code.splitlines() if line.strip()]
+  if head and lines and lines[0][0] in ' \t':  # the body of the head's function
+    parts = [head.rstrip('\n') + '\n' + code]
   while cases:
     try:
-      with tiers.opened(tier, parts, limits) as program:
+      with tiers.open_program(tier, parts, limits) as program:
         while cases and not program.stopped:
-          yield _judged_case(record, head, program, cases.pop(0))
+          yield _run_test(record, head, program, cases.pop(0))
     except Stopped as stopped:
       yield _ended(stopped.kind, stopped.detail)
       return
 
 
-def _judged_case(record, head, program, case):
-  """The Verdict on one test, whose assertions are executed here."""
-  remote, names = Remote(program, record['entry_point']), {'__name__': 'test'}
+def _run_test(record, head, program, case):
+  """The Verdict on one test, which runs in this process."""
+  name = record['entry_point']
+  function = RemoteFunction(program, name)
+  names = {'__name__': 'test'}
   try:
-    # What the prompt defines beside the function is the test's to use.
+    # A test may use what the prompt defines beside the function.
     exec(_compiled(head) or '', names)
   except Exception as error:
-    return _ended('infra', f'what stands before the code fails: {_told(error)}')
+    return _ended('infra', f'the code before the response fails: {_str(error)}')
+  problem = None
   try:
-    names[record['entry_point']] = names['candidate'] = remote
+    names[name] = names['candidate'] = function
     exec(_compiled(case), names)
     if 'test' in record:
-      remote.calls = 0
-      names['check'](remote)
-    problem = None
+      function.calls = 0
+      names['check'](function)
   except Exception as error:
     problem = error
-  if program.stopped:  # even where the test has swallowed that
+  if program.stopped:  # also if the test has caught the exception
     return _ended(program.stopped.kind, program.stopped.detail)
-  if problem is None and remote.calls:
+  if problem is None and function.calls:
     return Verdict(1.0, 'passed', '')
   if problem is None:
-    return Verdict(0.0, 'wrong', 'the test called nothing')
-  kind = 'error' if problem is remote.raised else 'wrong'
+    return Verdict(0.0, 'wrong', 'the test does not call the function')
+  kind = 'error' if problem is function.raised else 'wrong'
   if kind == 'error' and isinstance(problem, MemoryError):
     kind = 'memory'
-  return Verdict(0.0, kind, _told(problem))
+  return Verdict(0.0, kind, _str(problem))
 
 
-class Remote:
-  """The candidate that a test calls: it is elsewhere."""
+class RemoteFunction:
+  """A function of a program in the sandbox, as tests call it."""
 
   def __init__(self, program, name):
     self.program, self.name = program, name
-    self.calls, self.raised = 0, None
+    self.calls, self.raised = 0, None  # raised by the last call that failed
 
   def __call__(self, *args, **kwargs):
     self.calls += 1
     try:
       return self.program.call(self.name, args, kwargs)
-    except Stopped:
-      raise
     except Exception as error:
       self.raised = error
       raise
 
 
 def _ended(kind, detail):
-  """The Verdict on a program that ended before it could answer."""
-  return Verdict(math.nan if kind == 'infra' else 0.0, kind, _plain(detail))
+  """The Verdict on a program that ended before its tests."""
+  return Verdict(math.nan if kind == 'infra' else 0.0, kind, _one_line(detail))
 
 
-def _told(error):
+def _str(error):
   try:
     text = str(error)[:300]
-  except ValueError:  # an integer of more digits than Python writes
+  except ValueError:  # an integer with more digits than Python converts
     text = ''
-  return _plain(f'{type(error).__name__}: {text}'.removesuffix(': '))
+  return _one_line(f'{type(error).__name__}: {text}'.removesuffix(': '))
 
 
-def _plain(text):
-  """One line without what a terminal or a file might stumble over."""
+def _one_line(text):
+  """The text without line breaks and characters that cannot be printed."""
   text = ' '.join(text.split())
-  return ''.join(
-    c if c.isprintable() else '\N{REPLACEMENT CHARACTER}' for c in text
-  )
+  return ''.join(c if c.isprintable() else '\ufffd' for c in text)
 
 
 def _head(record):
-  """The code before a response's: the prefix, or a prompt that is Python."""
+  """The code before the response's: the prefix, or a prompt that is Python."""
   if 'prefix' in record:
     return record['prefix']
   prompt = record.get('prompt')
   is_code = isinstance(prompt, str) and 'test' in record and _compiled(prompt)
   return prompt if is_code else ''
-
-
-def _parts(head, code):
-  """The program's texts: a body belongs to the function that head begins."""
-  lines = [x for x in code.splitlines() if x.strip()]
-  if head and lines and lines[0][0] in ' \t':
-    return [head.rstrip('\n') + '\n' + code]
-  return [x for x in (head, code) if x]
 
 
 def _assertion(test):
@@ -276,19 +251,15 @@ def _assertion(test):
 
 @functools.lru_cache(1024)
 def _compiled(text):
-  """The text as Python, or None; python -O would take the assertions out."""
+  """The compiled text; None if it is not Python."""
   try:
+    # optimize=0 keeps the assertions under python -O.
     return compile(text, 'test', 'exec', dont_inherit=True, optimize=0)
   except (SyntaxError, ValueError, RecursionError, MemoryError):
     return None
 
 
-def _lines(data):
-  """Output as it is compared: no spaces at the ends of lines, no empty lines
-  at the end."""
-  return b'\n'.join(x.rstrip() for x in data.split(b'\n')).rstrip(b'\n')
-
-
-def _shown(data):
-  text = data.decode('utf-8', 'replace') if isinstance(data, bytes) else data
-  return repr(text if len(text) <= 80 else text[:77] + '…')
+def _stripped(output):
+  """The output without spaces at the ends of lines and empty last lines."""
+  lines = [line.rstrip() for line in output.split(b'\n')]
+  return b'\n'.join(lines).rstrip(b'\n')

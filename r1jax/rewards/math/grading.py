@@ -1,22 +1,16 @@
-r"""Math answers: the one final answer of a response, compared exactly.
+r"""Extracts the final answer of a response and compares it with the gold answer
+by exact rules. Nothing that a model wrote is evaluated.
 
-Nothing here evaluates what a model wrote; a response is scanned once, and only
-a capped piece of it is read. `exact` says None where two texts differ but
-mathematics might still find them equal: deeper verifiers go behind it, in
-`equal`.
-
-The rules that a reader might argue with:
-- 0.3333 is never 1/3. A gold with three decimals or more may be a rounded one
-  (3.33333): an answer that rounds to it at its own digits counts.
-- 50% is 50% and 0.5. A missing sign is forgiven above 1, where no fraction of
-  a whole can be meant: 50% is 50, but 0.5% is not 0.5, nor 1% 1.
-- A unit, and the `x =` before a value, are compared where both sides have
-  them, forgiven where one side has none.
-- Brackets matter: (1,2), [1,2] and (1,2] differ. {1,2}, "2, 1", "1 and 2" are
-  one set. In brackets a comma separates: (1,234) has two entries. "x=1, y=2" is
-  the point (1,2), and so is a matrix of one column.
-- Where the gold is a choice, B or (B) or "(B) 4", an answer that names a letter
-  so is judged by its letter.
+- 0.3333 is not 1/3. A gold with three or more decimals may be a rounded number,
+  as 3.33333: an answer that rounds to it is equal.
+- 50% equals 50% and 0.5. A missing percent sign is accepted above 1: 50% equals
+  50, but 0.5% does not equal 0.5, nor 1% 1.
+- Units, and a name before the value (x =), are compared where both sides have
+  them, and ignored where one side has none.
+- Brackets are compared: (1,2), [1,2] and (1,2] differ. {1,2}, "2, 1" and
+  "1 and 2" are the same set. In brackets a comma is a separator: (1,234) has
+  two entries. "x=1, y=2" and a matrix with one column are the point (1,2).
+- If the gold is a choice, B or (B) or "(B) 4", a letter is compared with it.
 """
 
 import re
@@ -24,145 +18,162 @@ import re
 import numpy as np
 
 from r1jax import errors
-from r1jax.rewards.math import cleaning, value_forms
+from r1jax.rewards import format, verdict
+from r1jax.rewards.math import cleaning, units, value_forms
+from r1jax.rewards.verdict import Record, Records, Texts, Verdict
+from r1jax.sandbox import workers
 
-MAX_PLAIN = 100  # characters of an answer that stands outside a box
-MAX_BOXES = 8  # different boxes that are compared with one another
+SYMBOLIC = 'r1jax.rewards.math.symbolic:equal'  # a worker calls it
+MAX_UNBOXED = 100  # characters of an answer without a box
+MAX_BOXES = 8  # different boxes in a response
+MAX_WORDS = 3  # of an answer without a box
 BOX = re.compile(r'\\(?:boxed|fbox)\s*\{|\\.|[{}]', re.DOTALL)
-PROSE = re.compile(r'(?<!\S)[a-zA-Z]{3,}(?![^\s.,])')
+WORD = re.compile(r'(?<!\S)[a-zA-Z]{3,}(?![^\s.,])')
 
 
-def accuracy(records, texts):
+def accuracy(records: Records, texts: Texts) -> np.ndarray:
   """1 where the final answer equals the record's gold answer, else 0."""
-  return np.array(
-    [
-      (answer := extract(text)) is not None and equal(answer, record['answer'])
-      for record, text in zip(records, texts, strict=True)
-    ],
-    np.float32,
-  )
+  reward_N = np.zeros(len(texts), np.float32)
+  for n, (record, text) in enumerate(zip(records, texts, strict=True)):
+    answer = extract(text)
+    reward_N[n] = answer is not None and equal(answer, record['answer'])
+  return reward_N
 
 
-def check_gold(record):
-  """Refuses a gold answer that `equal` could not compare with anything."""
+def check_gold(record: Record) -> None:
+  """Raises a UserError if the record has no gold answer that can be read."""
   if 'answer' not in record:
     raise errors.UserError(
-      f'record {record["id"]} has no answer, which the accuracy reward compares '
-      'with: give it one, or leave the record out'
+      f'record {record["id"]} has no answer for the accuracy reward: add it, '
+      'or remove the record'
     )
   gold = record['answer']
   if not isinstance(gold, str) or value_forms.read(gold) is None:
     raise errors.UserError(
       f'the gold answer {str(gold)[:60]!r} of record {record["id"]} cannot be '
-      f'read: make it one value of at most {value_forms.MAX_ANSWER} characters, with '
-      'balanced brackets'
+      f'read: make it one value of at most {value_forms.MAX_ANSWER} '
+      'characters, with balanced brackets'
     )
 
 
-def extract(text):
-  r"""The final answer, or None: the last \boxed{} after the thinking.
-
-  Inside the last <answer> where there are such tags; several boxes must be
-  equal; without a box only an <answer> that is plainly one value counts.
-  """
-  _, _, rest = text.rpartition('</think>')
-  if '<think>' in rest:
+def extract(text: str) -> str | None:
+  r"""The final answer of a response: its last \boxed{}, which all others must
+  equal. Without a box, the content of <answer> if it is a single value."""
+  text, is_tagged = format.answer_part(text)
+  boxes = list(dict.fromkeys(_boxes(text)))
+  if not boxes:
+    return _single_value(text) if is_tagged else None
+  answer = boxes[-1]
+  if len(boxes) > MAX_BOXES:
     return None
-  tagged = '<answer>' in rest
-  if tagged:
-    rest, _, after = rest.rpartition('</answer>')
-    _, opened, rest = rest.rpartition('<answer>')
-    if not opened or '<answer>' in after:
-      return None
-  found = list(dict.fromkeys(_boxes(rest)))
-  if not found:
-    return _plainly_one_value(rest) if tagged else None
-  last = found[-1]
-  if len(found) > MAX_BOXES or not (
-    cleaning.choice(last) or value_forms.read(last)
-  ):
+  if not cleaning.choice(answer) and value_forms.read(answer) is None:
     return None
-  return last if all(equal(x, last) for x in found[:-1]) else None
+  return answer if all(equal(box, answer) for box in boxes[:-1]) else None
 
 
-def equal(answer, gold):
-  """Whether the answer is the gold; what `exact` leaves open is not."""
+def equal(answer: str, gold: str) -> bool:
+  """Whether the exact rules find the answer equal to the gold."""
   return exact(answer, gold) is True
 
 
-def exact(answer, gold):
-  """True or False where exact rules settle it, None where they do not."""
-  if letter := cleaning.choice(gold):
-    if chosen := cleaning.choice(answer):
-      return chosen == letter
-  a, g = value_forms.read(answer), value_forms.read(gold)
-  if a is None or g is None:
+def exact(answer: str, gold: str) -> bool | None:
+  """Whether the answer equals the gold; None if exact rules cannot decide."""
+  gold_letter = cleaning.choice(gold)
+  letter = cleaning.choice(answer) if gold_letter else None
+  if letter:
+    return letter == gold_letter
+  value, gold_value = value_forms.read(answer), value_forms.read(gold)
+  if value is None or gold_value is None:
     return False
-  if _same(a, g) or _spelled(answer) == _spelled(gold):
+  spellings = {cleaning.tight(cleaning.clean(text)) for text in (answer, gold)}
+  if _are_equal(value, gold_value) or len(spellings) == 1:
     return True
-  return False if _settled(a) and _settled(g) else None
+  return False if _is_numeric(value) and _is_numeric(gold_value) else None
 
 
-def _spelled(text):
-  return cleaning.tight(cleaning.clean(text))
+class MathVerifier:
+  """Compares by the exact rules and, if they do not decide, symbolically.
+  Handles all records that no other verifier handles."""
+
+  def __init__(self, pool: workers.Pool) -> None:
+    self.pool = pool
+
+  def handles(self, record: Record) -> bool:
+    return True
+
+  def extract(self, text: str) -> str | None:
+    return extract(text)
+
+  def judge(self, records: Records, answers: Texts) -> list[Verdict]:
+    pairs = [[a, record['answer']] for a, record in zip(answers, records)]
+    exact_N = [exact(answer, gold) for answer, gold in pairs]
+    undecided = [pair for pair, x in zip(pairs, exact_N) if x is None]
+    results = iter(self.pool.map(SYMBOLIC, undecided))
+    verdicts = []
+    for (answer, gold), is_equal in zip(pairs, exact_N):
+      if is_equal is None:
+        verdicts.append(verdict.of_result(next(results)))
+        continue
+      relation = 'is' if is_equal else 'is not'
+      reason = f'{verdict.quote(answer)} {relation} {verdict.quote(gold)}'
+      verdicts.append(verdict.equality(is_equal, reason + ', by exact rules'))
+    return verdicts
 
 
 def _boxes(text):
-  r"""Contents of the balanced \boxed{} and \fbox{}, outermost ones only."""
-  opened, found = [], []
+  r"""The contents of the outermost \boxed{} and \fbox{}, if they are closed."""
+  opened, boxes = [], []
   for token in BOX.finditer(text):
     mark = token[0]
     if mark == '}' and opened:
-      start, boxed = opened.pop()
-      if boxed:
-        while found and found[-1][0] > start:
-          found.pop()
-        found.append((start, token.start()))
+      start, is_box = opened.pop()
+      if is_box:
+        while boxes and boxes[-1][0] > start:
+          boxes.pop()
+        boxes.append((start, token.start()))
     elif mark == '{' or len(mark) > 2:
       opened.append((token.end(), mark != '{'))
-  return [text[start:end].strip() for start, end in found]
+  return [text[start:end].strip() for start, end in boxes]
 
 
-def _plainly_one_value(text):
+def _single_value(text):
+  """The stripped text if it is a choice, a value, or a few words; else None."""
   text = text.strip()
-  if len(text) > MAX_PLAIN or '\n' in text or cleaning.SPOKEN.match(text):
+  is_long = len(text) > MAX_UNBOXED or '\n' in text
+  if is_long or cleaning.INTRODUCTION.match(text):
     return None
   if cleaning.choice(text):
     return text
   value = value_forms.read(text)
   if value is None or value.kind != 'text':
     return text if value else None
-  words = [
-    word for word in PROSE.findall(text) if word not in value_forms.FUNCTIONS
-  ]
-  is_expression = any(c.isdigit() for c in text)
-  return text if len(words) <= (0 if is_expression else 3) else None
+  words = [word for word in WORD.findall(text) if word not in units.FUNCTIONS]
+  max_words = 0 if any(char.isdigit() for char in text) else MAX_WORDS
+  return text if len(words) <= max_words else None
 
 
-def _same(a, g):
-  """Whether a says what the gold g says."""
-  if a.kind != g.kind or (a.name and g.name and a.name != g.name):
+def _are_equal(a, gold):
+  if a.kind != gold.kind or (a.name and gold.name and a.name != gold.name):
     return False
-  if a.unit and g.unit and a.unit != g.unit:
+  if a.unit and gold.unit and a.unit != gold.unit:
     return False
-  if (a.unit == '%') != (g.unit == '%'):
+  if (a.unit == '%') != (gold.unit == '%'):
     if a.kind != 'number':
       return False
-    x, y = (v.body / 100 if v.unit == '%' else v.body for v in (a, g))
-    return x == y or (a.body == g.body and abs(g.body) > 1)
+    x, y = (v.number / 100 if v.unit == '%' else v.number for v in (a, gold))
+    return x == y or (a.number == gold.number and abs(gold.number) > 1)
   if a.kind == 'number':
-    error = abs(a.body - g.body)
-    rounded = (
-      g.decimals >= value_forms.ROUNDED and 2 * error * 10**g.decimals <= 1
-    )
-    return error == 0 or rounded
+    error = abs(a.number - gold.number)
+    may_be_rounded = gold.decimals >= value_forms.MIN_ROUNDED_DECIMALS
+    return error == 0 or (may_be_rounded and 2 * error * 10**gold.decimals <= 1)
   if a.kind == 'text':
-    return a.body == g.body
-  return len(a.body) == len(g.body) and all(map(_same, a.body, g.body))
+    return a.text == gold.text
+  same_size = len(a.parts) == len(gold.parts)
+  return same_size and all(map(_are_equal, a.parts, gold.parts))
 
 
-def _settled(value):
-  """Whether it is numbers all through, so that a difference is final."""
+def _is_numeric(value):
+  """Whether the value consists of numbers only, so that exact rules suffice."""
   if value.kind in ('number', 'text'):
     return value.kind == 'number'
-  return all(map(_settled, value.body))
+  return all(map(_is_numeric, value.parts))

@@ -1,20 +1,20 @@
-r"""Whether two of sympy's expressions have the same value everywhere.
+r"""Compares SymPy expressions by their values at points of different signs and
+sizes, to more digits than the numbers in them could make them differ by.
 
-No proof is sought: both are computed to far more digits than their own numbers
-could make them differ by, at points of either sign and of many sizes for each
-variable. What is no identity differs at the first of them; \sqrt{x^2} is not x
-and |x-5| not 5-x, but \sqrt x\sqrt y is \sqrt{xy}, since no two variables are
-negative at once.
+This is no proof, but expressions that are not identical differ at the first
+points. \sqrt{x^2} is not x; \sqrt x\sqrt y is \sqrt{xy}, because no point has
+two negative variables.
 """
 
 import itertools
 
 import sympy
+from sympy import Expr
 
-from r1jax.rewards.math.bounds import LOG_OF_BASE
+from r1jax.rewards.math.bounded_arithmetic import LOG_OF_BASE
 
-DIGITS = 30  # of the first look
-HEIGHT = 800  # digits of all numbers in an expression that is looked at again
+DIGITS = 30  # of the first comparison
+MAX_HEIGHT = 800  # digits of all numbers in two expressions
 POINTS = (
   ('0.7390851332', '1.3717421', '2.6651441', '0.5671432904'),
   ('-2.2360679', '0.4142135', '1.7724538', '3.3598856662'),
@@ -24,106 +24,103 @@ POINTS = (
   ('523.7123', '0.0831415', '17.3205080', '-6.7823299'),
   ('-731.0823', '14.7648231', '0.9159655', '2.2049019'),
 )
-TINY = sympy.Float('1e-9')  # nothing that is said of a ratio
+TINY = sympy.Float('1e-9')  # a value this small has no usable ratio
 SPECIAL = sympy.oo, -sympy.oo, sympy.zoo, sympy.nan
 
 
-def equal(a, g):
-  """Whether two expressions have the same value wherever they have one."""
-  if a == g:
+def equal(a: Expr, b: Expr) -> bool:
+  """Whether a and b have the same value wherever they are defined."""
+  if a == b:
     return not a.has(sympy.zoo, sympy.nan)
-  if a.is_Rational and g.is_Rational or a.has(*SPECIAL) or g.has(*SPECIAL):
+  if a.is_Rational and b.is_Rational or a.has(*SPECIAL) or b.has(*SPECIAL):
     return False
-  if LOG_OF_BASE in a.free_symbols | g.free_symbols:
-    return any(equal(*pair) for pair in _bases(a, g))
-  if not _agree(a, g, DIGITS):
+  if LOG_OF_BASE in a.free_symbols | b.free_symbols:
+    return any(equal(*pair) for pair in _with_log_bases(a, b))
+  if not _agree(a, b, DIGITS):
     return False
-  height = _height(a) + _height(g)
-  return height <= HEIGHT and _agree(a, g, 3 * height + 100)
+  height = _height(a) + _height(b)
+  return height <= MAX_HEIGHT and _agree(a, b, 3 * height + 100)
 
 
-def near(a, g, error):
-  """Whether a is one real number within `error` of the number g."""
+def near(a: Expr, number: Expr, error: Expr) -> bool:
+  """Whether a is a real constant with |a - number| <= error."""
   if a.free_symbols or a.has(*SPECIAL):
     return False
   (value,) = _values(a, DIGITS, [])
-  # The last of so many digits may be wrong.
-  slack = sympy.Rational(1, 10**20)
-  return value is not None and value.is_real and abs(value - g) <= error + slack
+  error += sympy.Rational(1, 10**20)  # the last digits may be wrong
+  return value is not None and value.is_real and abs(value - number) <= error
 
 
-def proportional(a, g, any_sign):
-  """Whether a is g times a real number other than 0, a positive one if not
-  any_sign."""
-  if LOG_OF_BASE in a.free_symbols | g.free_symbols:
-    return any(proportional(*pair, any_sign) for pair in _bases(a, g))
-  if a.free_symbols != g.free_symbols or not a.free_symbols:
+def proportional(a: Expr, b: Expr, any_sign: bool) -> bool:
+  """Whether a = c b for a real c, which must be positive unless any_sign."""
+  if LOG_OF_BASE in a.free_symbols | b.free_symbols:
+    pairs = _with_log_bases(a, b)
+    return any(proportional(x, y, any_sign) for x, y in pairs)
+  if a.free_symbols != b.free_symbols or not a.free_symbols:
     return False
-  height = _height(a) + _height(g)
-  return height <= HEIGHT and all(
-    _one_ratio(a, g, any_sign, digits) for digits in (DIGITS, 3 * height + 100)
-  )
+  height = _height(a) + _height(b)
+  if height > MAX_HEIGHT or not _have_one_ratio(a, b, any_sign, DIGITS):
+    return False
+  return _have_one_ratio(a, b, any_sign, 3 * height + 100)
 
 
-def _bases(a, g):
-  """The two for either base that a logarithm has if it does not say it: the same
-  on both sides."""
+def _with_log_bases(a, b):
+  """Both expressions with logarithms of base e, then of base 10."""
   for value in (sympy.Integer(1), sympy.log(10)):
-    yield a.xreplace({LOG_OF_BASE: value}), g.xreplace({LOG_OF_BASE: value})
+    yield a.xreplace({LOG_OF_BASE: value}), b.xreplace({LOG_OF_BASE: value})
 
 
-def _one_ratio(a, g, any_sign, digits):
-  """Whether the values have one ratio to nearly so many digits."""
-  ratios, symbols = [], sorted(a.free_symbols, key=str)
-  for x, y in zip(_values(a, digits, symbols), _values(g, digits, symbols)):
-    if x is None and y is None:
-      continue
-    if x is None or y is None:
+def _have_one_ratio(a, b, any_sign, digits):
+  """Whether a / b is the same at all points, to digits - 10 digits."""
+  ratios = []
+  for x, y in _value_pairs(a, b, digits):
+    if x is None or y is None or (abs(x) <= TINY) != (abs(y) <= TINY):
       return False
-    sizes = abs(x) > TINY, abs(y) > TINY
-    if not any(sizes):
-      continue
-    if not all(sizes):
-      return False
-    ratios.append(x / y)
+    if abs(x) > TINY:
+      ratios.append(x / y)
   if len(ratios) < 2 or not ratios[0].is_real:
     return False
+  if not any_sign and ratios[0] <= 0:
+    return False
   error = sympy.Float(10, digits) ** (10 - digits) * abs(ratios[0])
-  return (any_sign or ratios[0] > 0) and all(
-    abs(ratio - ratios[0]) <= error for ratio in ratios
-  )
+  return all(abs(ratio - ratios[0]) <= error for ratio in ratios)
 
 
-def _agree(a, g, digits):
-  """Whether the values agree to nearly so many digits wherever they exist, and
-  exist somewhere."""
-  seen = 0
-  symbols = sorted(a.free_symbols | g.free_symbols, key=str)
+def _agree(a, b, digits):
+  """Whether a and b are equal to digits - 10 digits at all points where one of
+  them is defined, of which there must be one."""
   error = sympy.Float(10, digits) ** (10 - digits)
-  for x, y in zip(_values(a, digits, symbols), _values(g, digits, symbols)):
-    if x is None and y is None:
-      continue
+  pairs = 0
+  for x, y in _value_pairs(a, b, digits):
     if x is None or y is None or abs(x - y) > error * max(1, abs(x), abs(y)):
       return False
-    seen += 1
-  return seen > 0
+    pairs += 1
+  return pairs > 0
+
+
+def _value_pairs(a, b, digits):
+  """The values of a and b at the points where one of them is defined."""
+  symbols = sorted(a.free_symbols | b.free_symbols, key=str)
+  for x, y in zip(_values(a, digits, symbols), _values(b, digits, symbols)):
+    if x is not None or y is not None:
+      yield x, y
 
 
 def _values(expression, digits, symbols):
-  """The expression's numbers at POINTS, None where it has none."""
+  """The values at POINTS, None where the expression is undefined."""
   for point in POINTS if symbols else POINTS[:1]:
+    values = {}
     numbers = map(sympy.Rational, itertools.cycle(point))
-    # Symbols beyond a point's numbers must not get equal ones.
-    at = {
-      s: x + n // len(point) for n, (s, x) in enumerate(zip(symbols, numbers))
-    }
-    # xreplace would let sympy factor the numbers that it finds under roots.
-    value = sympy.N(expression, digits, subs=at, maxn=4 * digits + 100)
+    for n, (symbol, number) in enumerate(zip(symbols, numbers)):
+      # Symbols beyond the length of a point must not get equal numbers.
+      values[symbol] = number + n // len(point)
+    # xreplace would let SymPy factor the numbers under roots.
+    value = sympy.N(expression, digits, subs=values, maxn=4 * digits + 100)
     yield value if value.is_number and value.is_finite else None
 
 
 def _height(expression):
-  """The digits of all its numbers, powers of numbers counted out."""
+  """The number of digits of all numbers, with powers of numbers expanded."""
   if expression.is_Rational:
     bits = abs(expression.p).bit_length() + expression.q.bit_length()
     return 1 + bits * 3 // 10
@@ -131,5 +128,5 @@ def _height(expression):
     times = abs(int(expression.exp))
     if expression.base.is_Symbol:
       return 1 + times.bit_length()
-    return _height(expression.base) * min(times, HEIGHT)
+    return _height(expression.base) * min(times, MAX_HEIGHT)
   return 1 + sum(map(_height, expression.args))

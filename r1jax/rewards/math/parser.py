@@ -1,92 +1,88 @@
-r"""From an expression as models write it, LaTeX or plain, to sympy's.
+r"""Parses an expression, in LaTeX or plain text, into SymPy expressions.
 
-An own parser of a small grammar: nothing of the text is evaluated as Python,
-and nothing grows. Numbers are exact; 0.\overline{3}, 0.(3) and 0.333... are 1/3,
-2\frac13 is 7/3. 1/2x is (1/2)x, and 2^10 is 1024. A subscripted letter is one
-name, and so is 101_2, a numeral. A logarithm that does not say its base is one of
-any base.
+No text is evaluated as Python. Numbers are exact: 0.\overline{3}, 0.(3) and
+0.333... are 1/3, and 2\frac13 is 7/3. 1/2x is (1/2)x. A letter with a subscript
+is one symbol, and so is a numeral with a base, 101_2.
 """
+
+from typing import NamedTuple
 
 import sympy
 
-from r1jax.rewards.math import bounds, lexer
-from r1jax.rewards.math.bounds import Unreadable
+from r1jax.rewards.math import bounded_arithmetic, cleaning, lexer
+from r1jax.rewards.math.bounded_arithmetic import FUNCTIONS, Unreadable
 
 MAX_DEPTH = 40
-CONSTANTS = dict(
-  pi=sympy.pi, e=sympy.E, i=sympy.I, infty=sympy.oo, inf=sympy.oo
+CONSTANTS = dict(pi=sympy.pi, e=sympy.E, i=sympy.I)
+CONSTANTS |= dict(infty=sympy.oo, inf=sympy.oo)
+TWO_ARGUMENTS = dict(
+  frac=bounded_arithmetic.divide, binom=bounded_arithmetic.binomial
 )
-GREEK = (
-  'alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa '
-  'lambda mu nu xi rho sigma tau upsilon phi varphi chi psi omega Gamma Delta '
-  'Theta Lambda Xi Sigma Phi Psi Omega'.split()
-)
-COMPARISONS = {
-  '<': '<',
-  '>': '>',
-  '<=': '<=',
-  '>=': '>=',
-  '=': '=',
-  r'\lt': '<',
-  r'\gt': '>',
-  r'\le': '<=',
-  r'\leq': '<=',
-  r'\leqslant': '<=',
-  r'\ge': '>=',
-  r'\geq': '>=',
-  r'\geqslant': '>=',
-  r'\ne': '!=',
-  r'\approx': '~',
-}
-PRODUCT = '*', '/', r'\div', r'\cdot', r'\times', r'\ast'
-DOTS = '...', '..', '…', r'\ldots', r'\dots', r'\cdots'
+GREEK = {*cleaning.GREEK, 'varepsilon', 'vartheta', 'varphi'}
+COMPARISONS = {'=': '=', r'\ne': '!=', r'\approx': '~'}
+COMPARISONS |= dict.fromkeys(['<', r'\lt'], '<')
+COMPARISONS |= dict.fromkeys(['>', r'\gt'], '>')
+COMPARISONS |= dict.fromkeys(['<=', r'\le', r'\leq', r'\leqslant'], '<=')
+COMPARISONS |= dict.fromkeys(['>=', r'\ge', r'\geq', r'\geqslant'], '>=')
+DOTS = '...', '..', r'\ldots', r'\dots', r'\cdots'
+BARS = '|', r'\|'
 BRACKETS = {'(': ')', '[': ']', '{': '}'}
-ROUNDED = {
+ENDS_OF_ARGUMENT = {*BRACKETS, *FUNCTIONS}  # of a function without brackets
+FLOORS = {
   r'\lfloor': (r'\rfloor', sympy.floor),
   r'\lceil': (r'\rceil', sympy.ceiling),
 }
 
 
-def relation(text):
-  """(sides, signs): `a < b <= c` is ([a, b, c], ['<', '<=']); an expression is
-  one side. Unreadable if the text is neither."""
-  reader = _Reader(lexer.tokens(text))
-  sides, signs = [reader.sum()], []
-  while reader.ahead() in COMPARISONS:
-    signs.append(COMPARISONS[reader.take()])
-    sides.append(reader.sum())
-  if reader.ahead() is not None:
-    raise Unreadable(f'{reader.ahead()!r} is not understood')
-  return sides, signs
+class Relation(NamedTuple):
+  """`a < b <= c` has sides [a, b, c] and signs ['<', '<=']."""
+
+  sides: list[sympy.Expr]  # a single one for an expression
+  signs: list[str]  # '<', '>', '<=', '>=', '=', '!=', '~' (approximately)
 
 
-def _is_digits(token):
-  return token is not None and token.isdigit()
+def parse(text: str) -> Relation:
+  """Parses an expression, or a chain of comparisons; raises Unreadable."""
+  parser = _Parser(lexer.tokenize(text))
+  relation = Relation([parser.sum()], [])
+  while token := parser.accept(*COMPARISONS):
+    relation.signs.append(COMPARISONS[token])
+    relation.sides.append(parser.sum())
+  if parser.peek():
+    raise Unreadable(f'{parser.peek()!r} is not supported')
+  return relation
 
 
-class _Reader:
-  """Recursive descent over tokens."""
+class _Parser:
+  """Recursive descent over tokens; a method for each rule of the grammar."""
 
   def __init__(self, tokens):
-    self.tokens, self.at, self.depth, self.bars = tokens, 0, 0, 0
+    self.tokens, self.position = [*tokens, ''], 0
+    self.depth = 0  # of nested sums
+    self.bars = 0  # absolute values that are open
 
-  def ahead(self, n=0):
-    return self.tokens[self.at + n] if self.at + n < len(self.tokens) else None
+  def peek(self):
+    """The next token; '' at the end."""
+    return self.tokens[self.position]
 
-  def take(self, wanted=None):
-    token = self.ahead()
-    if token is None or wanted and token != wanted:
-      raise Unreadable(f'{wanted or "something"!r} is missing')
-    self.at += 1
+  def take(self, expected=None):
+    """Consumes a token, which must be the expected one if it is given."""
+    token = self.peek()
+    if not token or expected and token != expected:
+      raise Unreadable(f'{expected or "something"!r} is missing')
+    self.position += 1
     return token
+
+  def accept(self, *expected):
+    """Consumes the next token if it is an expected one; else returns ''."""
+    return self.take() if self.peek() in expected else ''
 
   def sum(self):
     self.depth += 1
     if self.depth > MAX_DEPTH:
       raise Unreadable('the expression is nested too deeply')
     terms = [self.product()]
-    while self.ahead() in ('+', '-'):
-      sign = self.take()
+    while sign := self.accept('+', '-'):
       term = self.product()
       terms.append(term if sign == '+' else -term)
     self.depth -= 1
@@ -95,31 +91,29 @@ class _Reader:
   def product(self):
     value = self.signed()
     while True:
-      token = self.ahead()
-      if token in PRODUCT:
-        self.take()
-        factor = self.signed()
-        value = (
-          bounds.divided(value, factor) if token in '/\\div' else value * factor
-        )
+      if self.accept('/', r'\div'):
+        value = bounded_arithmetic.divide(value, self.signed())
+      elif self.accept('*', r'\ast'):
+        value *= self.signed()
       elif self.begins_factor():
-        if token[0].isdigit() and self.tokens[self.at - 1][-1].isdigit():
-          raise Unreadable('there are two numbers beside each other')
+        last, token = self.tokens[self.position - 1], self.peek()
+        if token[0].isdigit() and last[-1].isdigit():
+          raise Unreadable('two numbers in a row')
         value *= self.power()
       else:
         return value
 
   def signed(self):
-    if self.ahead() not in ('+', '-'):
-      return self.power()
-    sign = self.take()
-    return self.power() if sign == '+' else -self.power()
+    sign = self.accept('+', '-')
+    value = self.power()
+    return -value if sign == '-' else value
 
   def begins_factor(self):
-    token = self.ahead()
-    if token is None or token in COMPARISONS or token in DOTS:
+    """Whether a factor follows without a sign of multiplication."""
+    token = self.peek()
+    if not token or token in COMPARISONS or token in DOTS:
       return False
-    if token in ('|', r'\|'):
+    if token in BARS:
       return not self.bars
     if token[0] == '\\':
       return token not in (r'\rfloor', r'\rceil')
@@ -127,21 +121,20 @@ class _Reader:
 
   def power(self):
     value = self.postfixed(self.atom())
-    if self.ahead() != '^':
+    if not self.accept('^'):
       return value
-    self.take()
-    return self.postfixed(bounds.power(value, self.exponent()))
+    return self.postfixed(bounded_arithmetic.power(value, self.exponent()))
 
   def exponent(self):
-    """What follows ^: a group, or one signed token."""
-    return self.signed() if self.ahead() in ('+', '-') else self.atom()
+    """What follows ^: a group, or one token with an optional sign."""
+    return self.signed() if self.peek() in ('+', '-') else self.atom()
 
   def postfixed(self, value):
-    while self.ahead() in ('!', '!!', '%', 'deg', r'\%', r'\degree'):
-      mark = self.take()
+    """The value with the factorials, percent and degree signs that follow."""
+    while mark := self.accept('!', '!!', '%', 'deg'):
       if mark[0] == '!':
-        value = bounds.factorial(value, len(mark))
-      elif mark in ('deg', r'\degree'):
+        value = bounded_arithmetic.factorial(value, len(mark))
+      elif mark == 'deg':
         value *= sympy.pi / 180
       else:
         value *= sympy.Rational(1, 100)
@@ -156,117 +149,98 @@ class _Reader:
     token = self.take()
     if token in BRACKETS:
       return self.group(BRACKETS[token])
-    if token in ('|', r'\|'):
+    if token in BARS:
       self.bars += 1
       value = self.sum()
       self.bars -= 1
       self.take(token)
       return sympy.Abs(value)
-    if token in ROUNDED:
-      close, function = ROUNDED[token]
+    if token in FLOORS:
+      close, function = FLOORS[token]
       return function(self.group(close))
     if token[0].isdigit() or token[0] == '.' and token not in DOTS:
       return self.number(token)
     name = token.removeprefix('\\')
-    if name in ('frac', 'binom'):
-      above = self.argument()
-      operation = bounds.divided if name == 'frac' else bounds.binomial
-      return operation(above, self.argument())
+    if name in TWO_ARGUMENTS:
+      return TWO_ARGUMENTS[name](self.argument(), self.argument())
     if name == 'sqrt':
-      return self.root()
-    if name in bounds.FUNCTIONS:
+      degree = self.group(']') if self.accept('[') else sympy.Integer(2)
+      return bounded_arithmetic.root(self.argument(), degree)
+    if name in FUNCTIONS:
       return self.call(name)
-    if name in CONSTANTS and self.ahead() != '_':
+    if name in CONSTANTS and self.peek() != '_':
       return CONSTANTS[name]
     if len(name) == 1 and name.isalpha() or name in GREEK:
       return self.symbol(name)
-    raise Unreadable(f'{token!r} is not understood')
+    raise Unreadable(f'{token!r} is not supported')
 
   def argument(self):
-    """What \\frac or \\sqrt stands before: of \\frac12 one digit."""
-    token = self.ahead()
-    if _is_digits(token) and len(token) > 1:
-      self.tokens[self.at : self.at + 1] = [token[0], token[1:]]
-      return sympy.Integer(self.take())
-    return self.atom()
-
-  def root(self):
-    if self.ahead() != '[':
-      return bounds.root(self.argument(), sympy.Integer(2))
-    self.take()
-    degree = self.group(']')
-    return bounds.root(self.argument(), degree)
+    r"""An argument of \frac or \sqrt: a group, or one digit as in \frac12."""
+    token, position = self.peek(), self.position
+    if not token.isdigit() or len(token) == 1:
+      return self.atom()
+    self.tokens[position : position + 1] = [token[0], token[1:]]
+    return sympy.Integer(self.take())
 
   def symbol(self, name):
-    if self.ahead() == '_':
-      self.take()
+    if self.accept('_'):
       name += '_' + self.subscript()
-    while self.ahead() == "'":
+    while self.peek() == "'":
       name += self.take()
     return sympy.Symbol(name)
 
   def subscript(self):
-    if self.ahead() != '{':
-      return self.take()
-    self.take()
-    parts = []
-    while self.ahead() != '}':
-      parts.append(self.take())
-    self.take()
-    return ''.join(parts)
+    text = self.take()
+    if text == '{':
+      text = ''
+      while self.peek() != '}':
+        text += self.take()
+      self.take()
+    return text
 
   def number(self, token):
-    if self.ahead() == '_':  # a numeral of another base is equal to itself
-      self.take()
+    if self.accept('_'):  # a numeral with a base equals only itself
       return sympy.Symbol(f'{token}_{self.subscript()}')
     whole, point, digits = token.partition('.')
     if not point:
       if len(token) > 1 and token[0] == '0':
-        raise Unreadable(f'{token!r} is no number')  # as in 2023-01-01
+        raise Unreadable(f'{token!r} is not a number')  # as in 2023-01-01
       return sympy.Integer(token)
-    if self.ahead() == r'\overline':
-      self.take()
-      return bounds.repeating(whole, digits, self.enclosed('{'))
-    if self.ahead() == '(' and self.ends_in_period():
-      return bounds.repeating(whole, digits, self.enclosed('('))
-    if self.ahead() in DOTS:
-      self.take()
-      return bounds.repeating(whole, *bounds.continued(digits))
-    return sympy.Rational(token if whole else f'0{token}')
-
-  def ends_in_period(self):
-    """Whether (digits) ends the text: 0.(3), but not 0.5(3)x."""
-    return _is_digits(self.ahead(1)) and (
-      self.ahead(2) == ')' and self.ahead(3) is None
-    )
+    rest = self.tokens[self.position :]
+    if self.accept(r'\overline'):
+      period = self.enclosed('{')
+    elif rest == ['(', *rest[1:2], ')', ''] and rest[1].isdigit():
+      period = self.enclosed('(')  # 0.(3), but not 0.5(3)x
+    elif self.accept(*DOTS):
+      digits, period = bounded_arithmetic.find_period(digits)
+    else:
+      return sympy.Rational(token if whole else f'0{token}')
+    return bounded_arithmetic.repeating_decimal(whole, digits, period)
 
   def enclosed(self, opening):
-    """The one token in brackets that is ahead."""
+    """A single token in brackets."""
     self.take(opening)
     token = self.take()
     self.take(BRACKETS[opening])
     return token
 
   def call(self, name):
-    """A function's value: \\sin^2 x, \\sin^{-1} x, \\log_2 8, \\sin 2x."""
+    r"""A function's value: \sin^2 x, \sin^{-1} x, \log_2 8, \sin 2x."""
     base = exponent = None
-    while self.ahead() in ('_', '^'):
-      if self.take() == '_':
+    while mark := self.accept('_', '^'):
+      if mark == '_':
         base = self.argument()
       else:
         exponent = self.exponent()
-    if self.ahead() in BRACKETS:
+    if self.peek() in BRACKETS:
       value = self.atom()
     else:
       value = self.signed()
-      while self.begins_factor() and self.plain():
+      while self.begins_factor() and self.peek() not in ENDS_OF_ARGUMENT:
         value *= self.power()
-    if exponent == -1 and name in bounds.INVERSE:
-      return bounds.INVERSE[name](value)
-    result = bounds.function(name, value, base)
-    return result if exponent is None else bounds.power(result, exponent)
-
-  def plain(self):
-    """Whether a factor of a function's argument without brackets is ahead."""
-    name = self.ahead().removeprefix('\\')
-    return name not in bounds.FUNCTIONS and self.ahead() not in BRACKETS
+    if exponent == -1 and name in bounded_arithmetic.INVERSES:
+      return bounded_arithmetic.INVERSES[name](value)
+    value = bounded_arithmetic.apply(name, value, base)
+    if exponent is None:
+      return value
+    return bounded_arithmetic.power(value, exponent)

@@ -1,224 +1,202 @@
-r"""Whether two answers that are written differently are mathematically equal:
-what stands behind the exact rules of math_answer, in a worker.
+r"""Decides whether two answers are mathematically equal where the exact rules
+of `grading` cannot. Runs in a worker process with limits of time and memory.
 
-- Numbers and expressions are equal as math_numeric says. A gold that may be a
-  rounded number counts as in the exact rules; no other decimal is ever equal to
-  what it is only near to.
-- Sets are equal in any order; tuples, intervals and matrices entry by entry.
+- Decimals are exact, except for a gold that the exact rules take for rounded.
 - Equations are equal up to swapped sides and a factor other than 0,
-  inequalities up to a positive one; x > 3 is also (3, \infty), and "x < 1 or
-  x > 2" a union.
-- Of a true chain, x = 2 + 3 = 5, the last value counts, and of
-  \sqrt2 \approx 1.414 the first.
-- Units as in the exact rules: a missing one is forgiven, a wrong one is not,
-  and nothing is converted, since a unit that was asked for is part of the
-  answer: 1000 m is not 1 km, nor \pi/2 90 degrees.
-- A logarithm without a base has base e or 10, whichever makes the two equal.
-- Words, and letters in a row, are equal as texts or not at all: "ab" is not
-  "ba".
+  inequalities up to a positive factor. x > 3 equals (3, \infty), and "x < 1 or
+  x > 2" equals a union.
+- The value of a true chain, x = 2 + 3 = 5, is its last side; the value of
+  \sqrt2 \approx 1.414 is the first.
+- Units are never converted, since a problem may require one.
+- A logarithm without a base has base e or 10, the same in both answers.
+- Words are compared as text: "ab" is not "ba".
 """
 
 import re
 
 import sympy
 
+from r1jax.rewards import verdict
 from r1jax.rewards.math import numeric, parser, value_forms
-from r1jax.rewards.math.bounds import Unreadable
+from r1jax.rewards.math.bounded_arithmetic import Unreadable
+from r1jax.rewards.math.parser import Relation
+from r1jax.rewards.math.value_forms import Value
 
-MAX_SET = 12  # entries of a set that are matched
+MAX_SET = 12  # entries of a set
 INTERVALS = '()', '[]', '(]', '[)'
+LEAVES = 'number', 'text'
 FLIPPED = {'<': '>', '>': '<', '<=': '>=', '>=': '<='}
 PROSE = re.compile(r"[a-zA-Z ,.'-]+")
 FUNCTION = re.compile(r'sin|cos|tan|cot|sec|csc')
-NEAR = sympy.Rational(1, 100)  # by how much a share \approx may be off
+MAX_RELATIVE_ERROR = sympy.Rational(1, 100)  # of a number after \approx
 
 
-def equal(answer, gold):
-  """[whether they are equal, why], for answers that exact rules leave open."""
-  a, g = value_forms.read(answer), value_forms.read(gold)
-  if a is None or g is None:
-    return [False, 'one of the two cannot be read']
+def equal(answer: str, gold: str) -> list:
+  """The Verdict on an answer as JSON. value_forms must be able to read both."""
+  is_equal, reason = False, 'not equal by mathematics'
   try:
-    if _same(a, g):
-      return [True, 'equal by mathematics']
-    return [False, 'not equal by mathematics']
+    if _equal(value_forms.read(answer), value_forms.read(gold)):
+      is_equal, reason = True, 'equal by mathematics'
   except Unreadable as error:
-    return [False, f'not read as mathematics: {error}']
+    reason = f'not read as mathematics: {error}'
   except MemoryError:
     raise
-  except Exception as error:
-    # Whatever sympy meets in a model's text is that text's fault.
-    return [False, f'not decided: {type(error).__name__}']
+  except Exception as error:  # SymPy may raise anything on a model's text
+    reason = f'not decided: {type(error).__name__}'
+  return list(verdict.equality(is_equal, reason))
 
 
-def _same(a, g):
-  """Whether the Value a says what the gold g says."""
-  if a.unit and g.unit and a.unit != g.unit:
+def _equal(a, gold):
+  if a.unit and gold.unit and a.unit != gold.unit:
     return False
-  if a.name and g.name and a.name != g.name and not _is_leaf(a):
+  if a.name and gold.name and a.name != gold.name and a.kind not in LEAVES:
     return False
-  if _is_leaf(a) and _is_leaf(g):
-    return _leaves(a, g)
-  if a.kind == g.kind and a.kind in ('matrix', *INTERVALS):
-    return len(a.body) == len(g.body) and all(map(_same, a.body, g.body))
-  if a.kind == g.kind and a.kind in ('{}', r'\cup', 'and', 'or'):
-    return _matched(a.body, g.body)
-  if {a.kind, g.kind} == {'{}', r'\cup'}:  # "x < 1 or x > 2" is a union
-    alternatives = a.body if a.kind == '{}' else g.body
-    if not all(map(_is_leaf, alternatives)):
+  if a.kind in LEAVES and gold.kind in LEAVES:
+    return _equal_leaves(a, gold)
+  if a.kind == gold.kind and a.kind in ('matrix', *INTERVALS):
+    same_size = len(a.parts) == len(gold.parts)
+    return same_size and all(map(_equal, a.parts, gold.parts))
+  if a.kind == gold.kind and a.kind in ('{}', r'\cup', 'and', 'or'):
+    return _equal_sets(a.parts, gold.parts)
+  if {a.kind, gold.kind} == {'{}', r'\cup'}:
+    alternatives = a.parts if a.kind == '{}' else gold.parts
+    solutions = [_solve(part) for part in alternatives]
+    # The alternatives must be inequalities in one variable.
+    if None in solutions or len({variable for variable, *_ in solutions}) > 1:
       return False
-    bounds = list(map(_bounds, alternatives))
-    if None in bounds or len({variable for variable, *_ in bounds}) > 1:
-      return False
-    return _matched(a.body, g.body)
-  if g.kind in INTERVALS and _is_leaf(a):
-    return _interval(a, g)
-  if a.kind in INTERVALS and _is_leaf(g):
-    return _interval(g, a)
+    return _equal_sets(a.parts, gold.parts)
+  if a.kind in LEAVES and gold.kind in INTERVALS:
+    return _equals_interval(a, gold)
+  if a.kind in INTERVALS and gold.kind in LEAVES:
+    return _equals_interval(gold, a)
   return False
 
 
-def _is_leaf(value):
-  return value.kind in ('number', 'text')
-
-
-def _leaves(a, g):
-  """The same of two texts or numbers."""
-  if (a.kind, a.body, a.name, a.unit) == (g.kind, g.body, g.name, g.unit):
+def _equal_leaves(a, gold):
+  """Whether two numbers, expressions, equations or inequalities are equal."""
+  if a._replace(decimals=0, raw='') == gold._replace(decimals=0, raw=''):
     return True
-  if PROSE.fullmatch(a.raw) and PROSE.fullmatch(g.raw):
+  if PROSE.fullmatch(a.raw) and PROSE.fullmatch(gold.raw):
     return False
-  # A name that one side has, f(x) = or x =, is forgiven.
-  ours, signs = _relation(a, bool(g.name) or '=' in g.raw)
-  golds, gold_signs = _relation(g, bool(a.name) or '=' in a.raw)
-  if len(ours) > 1 or len(golds) > 1:
-    return _relations(ours, signs, golds, gold_signs)
-  if (a.unit == '%') == (g.unit == '%'):
-    return _numbers(ours[0], golds[0], g)
-  # A missing sign is forgiven where no fraction of a whole can be meant.
-  x, y = (
-    side / 100 if v.unit == '%' else side
-    for side, v in ((ours[0], a), (golds[0], g))
-  )
-  return numeric.equal(x, y) or (
-    golds[0].is_number
-    and not numeric.near(golds[0], 0, 1)
-    and numeric.equal(ours[0], golds[0])
-  )
+  # A name that only one of them has, f(x) = or x =, is ignored.
+  relation = _relation(a, bool(gold.name) or '=' in gold.raw)
+  gold_relation = _relation(gold, bool(a.name) or '=' in a.raw)
+  if relation.signs or gold_relation.signs:
+    return _equal_relations(relation, gold_relation)
+  (x,), (y,) = relation.sides, gold_relation.sides
+  if (a.unit == '%') != (gold.unit == '%'):
+    shares = (x / 100, y) if a.unit == '%' else (x, y / 100)
+    if numeric.equal(*shares):
+      return True
+    # A missing percent sign is accepted above 1.
+    return y.is_number and not numeric.near(y, 0, 1) and numeric.equal(x, y)
+  if gold.decimals >= value_forms.MIN_ROUNDED_DECIMALS:
+    return numeric.near(x, y, sympy.Rational(1, 2 * 10**gold.decimals))
+  return numeric.equal(x, y)
 
 
-def _numbers(ours, golds, g):
-  if g.kind == 'number' and g.decimals >= value_forms.ROUNDED:
-    half = sympy.Rational(1, 2 * 10**g.decimals)
-    return numeric.near(ours, golds, half)
-  return numeric.equal(ours, golds)
-
-
-def _matched(ours, golds):
-  """Whether each gold has an entry of ours of its own; equality is transitive,
-  so the first that fits will do."""
-  if len(ours) != len(golds) or len(ours) > MAX_SET:
+def _equal_sets(parts, golds):
+  """Whether each gold has an entry of its own that is equal."""
+  if len(parts) != len(golds) or len(parts) > MAX_SET:
     return False
-  left = list(ours)
+  remaining = list(parts)
   for gold in golds:
-    fits = next((n for n, x in enumerate(left) if _same(x, gold)), None)
-    if fits is None:
+    # The first equal entry can be used, since equality is transitive.
+    equal_part = next((part for part in remaining if _equal(part, gold)), None)
+    if equal_part is None:
       return False
-    del left[fits]
+    remaining.remove(equal_part)
   return True
 
 
-def _relation(value, named=True):
-  """(sides, signs) of a leaf; if `named`, a name before it is a side too."""
-  if value.kind == 'number':
-    sides, signs = [sympy.Rational(value.body)], []
-  else:
-    # An angle in degrees within a function is no unit of the answer.
-    inside = value.unit == 'deg' and FUNCTION.search(value.raw)
-    text = value.raw + ' deg' if inside else value.raw
-    sides, signs = _value_of_chain(*parser.relation(text), value.name)
-  if value.name and named:
-    (name,), more = parser.relation(value.name)
-    if not more:
-      return [name, *sides], ['=', *signs]
-  return sides, signs
+def _relation(value: Value, named: bool = True) -> Relation:
+  """A leaf as a relation; if `named`, its first side is the leaf's name."""
+  relation = Relation([sympy.Rational(value.number)], [])
+  if value.kind == 'text':
+    # The degrees of an angle in a function are not a unit of the answer.
+    is_angle = value.unit == 'deg' and FUNCTION.search(value.raw)
+    text = value.raw + ' deg' if is_angle else value.raw
+    relation = _evaluate_chain(parser.parse(text), value.name)
+  if not named or not value.name:
+    return relation
+  sides = [*parser.parse(value.name).sides, *relation.sides]
+  return Relation(sides, ['=', *relation.signs])
 
 
-def _value_of_chain(sides, signs, name):
-  r"""The one side that a true chain of = or a \approx comes to, else the chain
-  as it is."""
+def _evaluate_chain(relation, name):
+  r"""The value of a true chain of =, or of one \approx; else the relation."""
+  sides, signs = relation
   if signs == ['~']:
     exact, rounded = sides
-    if rounded.is_Rational and numeric.near(
-      exact, rounded, abs(rounded) * NEAR
-    ):
-      return [exact], []
-    raise Unreadable('what is said to be near is not')
+    if rounded.is_Rational:
+      if numeric.near(exact, rounded, abs(rounded) * MAX_RELATIVE_ERROR):
+        return Relation([exact], [])
+    raise Unreadable(r'the sides of \approx differ by more than one percent')
   if not signs or set(signs) != {'='}:
-    return sides, signs
-  # What stands between the name and a number, as in A = lw = 20, is its origin.
-  steps = [
-    side
-    for side in sides[:-1]
-    if not (name and side.free_symbols and not sides[-1].free_symbols)
-  ]
-  if all(numeric.equal(side, sides[-1]) for side in steps):
-    return sides[-1:], []
-  return sides, signs
+    return relation
+  *steps, last = sides
+  if name and not last.free_symbols:
+    # The formula between a name and a number, A = lw = 20, is not compared.
+    steps = [side for side in steps if not side.free_symbols]
+  if all(numeric.equal(side, last) for side in steps):
+    return Relation([last], [])
+  return relation
 
 
-def _relations(a, signs, g, gold_signs):
-  """Whether two equations, or two inequalities, say the same."""
-  if len(a) == len(g) == 2 and signs == gold_signs and signs[0] in ('=', '!='):
-    return numeric.proportional(a[0] - a[1], g[0] - g[1], any_sign=True)
-  if not set(signs + gold_signs) <= set(FLIPPED) or len(a) != len(g):
+def _equal_relations(a, gold):
+  """Whether two equations, or two inequalities, have the same solutions."""
+  if len(a.sides) != len(gold.sides):
     return False
-  if len(a) == 2:
-    a, strict = _above(a, signs[0])
-    g, gold_strict = _above(g, gold_signs[0])
-    return strict == gold_strict and numeric.proportional(a, g, any_sign=False)
-  if signs[0][0] != gold_signs[0][0]:
-    a, signs = a[::-1], [FLIPPED[x] for x in signs[::-1]]
-  return signs == gold_signs and all(map(numeric.equal, a, g))
+  is_equation = a.signs == gold.signs and a.signs in (['='], ['!='])
+  if not is_equation:
+    if not set(a.signs + gold.signs) <= set(FLIPPED):
+      return False
+    a, gold = _with_first_sign('>', a), _with_first_sign('>', gold)
+    if a.signs != gold.signs:
+      return False
+    if len(a.sides) > 2:
+      return all(map(numeric.equal, a.sides, gold.sides))
+  x, y = a.sides[0] - a.sides[1], gold.sides[0] - gold.sides[1]
+  return numeric.proportional(x, y, any_sign=is_equation)
 
 
-def _above(sides, sign):
-  """(what is above 0, whether strictly) of an inequality."""
-  if sign[0] == '<':
-    sides = sides[::-1]
-  return sides[0] - sides[1], '=' not in sign
+def _with_first_sign(sign, relation):
+  """x < 3 as 3 > x, if the sign is '>'."""
+  sides, signs = relation
+  if signs[0][0] == sign:
+    return relation
+  return Relation(sides[::-1], [FLIPPED[sign] for sign in reversed(signs)])
 
 
-def _bounds(value):
-  """(the variable, brackets, lower and upper bound) of a leaf that is an
-  inequality of one bare variable, or None."""
-  sides, signs = _relation(value)
+def _solve(leaf):
+  """(variable, brackets, ends): the interval of an inequality in one variable.
+  None for any other value."""
+  sides, signs = _relation(leaf) if leaf.kind in LEAVES else ([], [])
   if not signs or not set(signs) <= set(FLIPPED):
     return None
   if len(sides) == 2 and sides[1].is_Symbol:
     sides, signs = sides[::-1], [FLIPPED[signs[0]]]
   if len(sides) == 2:
-    above = signs[0][0] == '<'
-    sides = [-sympy.oo if above else sympy.oo, *sides]
-    signs = ['<' if above else '>', *signs]
-  if signs[0][0] == '>':
-    sides, signs = sides[::-1], [FLIPPED[x] for x in signs[::-1]]
+    infinity = -sympy.oo if signs[0][0] == '<' else sympy.oo
+    sides, signs = [infinity, *sides], [signs[0][0], *signs]
+  sides, signs = _with_first_sign('<', Relation(sides, signs))
   if len(sides) != 3 or not sides[1].is_Symbol or signs[1][0] != '<':
     return None
-  brackets = '(['['=' in signs[0]] + ')]'['=' in signs[1]]
-  return sides[1], brackets, sides[0], sides[2]
+  opening = '[' if '=' in signs[0] else '('
+  closing = ']' if '=' in signs[1] else ')'
+  return sides[1], opening + closing, [sides[0], sides[2]]
 
 
-def _interval(leaf, interval):
-  """Whether an inequality in one bare variable says what the interval does."""
-  said = _bounds(leaf)
-  if said is None or len(interval.body) != 2:
+def _equals_interval(leaf, interval):
+  """Whether a leaf is an inequality with the same solutions as the interval."""
+  solution = _solve(leaf)
+  if solution is None or len(interval.parts) != 2:
     return False
-  variable, brackets, *bounds = said
+  variable, brackets, ends = solution
   if brackets != interval.kind or interval.name not in ('', str(variable)):
     return False
-  ends = [_relation(x) for x in interval.body]
+  bounds = [_relation(part) for part in interval.parts]
   return all(
-    not more and numeric.equal(bound, *end)
-    for bound, (end, more) in zip(bounds, ends)
+    not bound.signs and numeric.equal(end, bound.sides[0])
+    for end, bound in zip(ends, bounds)
   )

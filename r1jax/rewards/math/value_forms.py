@@ -1,5 +1,5 @@
-r"""What a mathematical answer says: its text read into numbers, brackets and
-one spelling of the rest. Nothing is evaluated; no step is worse than linear."""
+"""Reads the text of an answer into a Value: a number, a set, a tuple, an
+interval, a matrix, or other text. Nothing is evaluated."""
 
 import re
 from fractions import Fraction
@@ -7,13 +7,12 @@ from typing import NamedTuple
 
 from r1jax.rewards.math import cleaning, units
 
-MAX_ANSWER = 1000  # characters of an answer that is read at all
+MAX_ANSWER = 1000  # characters of an answer
 MAX_DEPTH = 20  # nested brackets
 MAX_EXPONENT = 1000
-ROUNDED = 3  # decimals from which a gold counts as a rounded number
+MIN_ROUNDED_DECIMALS = 3  # of a gold that may be a rounded number
 
 OPEN, CLOSE = '([{', ')]}'
-FUNCTIONS = units.FUNCTIONS
 
 THOUSANDS = re.compile(r'(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)')
 SPACED = re.compile(r'[+-]?\d{1,3}(?: \d{3}){2,}')
@@ -50,29 +49,33 @@ RATIO = re.compile(
 
 
 class Value(NamedTuple):
-  """What a text says: kind is 'number', 'text', or the brackets of a body."""
+  r"""An answer. A 'number' has `number`, a 'text' has `text`; all other kinds
+  have `parts`: 'matrix', the brackets of a tuple or an interval, as '(]', '{}'
+  for a set, r'\cup' for a union, 'and' and 'or' for alternatives."""
 
   kind: str
-  body: Fraction | str | tuple
+  number: Fraction = Fraction(0)
+  text: str = ''  # in normal form, for comparison
+  parts: tuple['Value', ...] = ()
   unit: str = ''
-  name: str = ''
-  decimals: int = 0
-  raw: str = ''  # a text as it stood, without its unit
+  name: str = ''  # before the value, as in x = 3
+  decimals: int = 0  # after the point of a number
+  raw: str = ''  # the LaTeX of a text, without its unit
 
 
-def read(text):
-  """The Value of a text, None if it is blank, too long or unbalanced."""
+def read(text: str) -> Value | None:
+  """The Value of a text; None if it is blank, too long or unbalanced."""
   if not text.strip() or len(text) > MAX_ANSWER:
     return None
   text, depth = cleaning.clean(text), 0
-  for c in text:
-    depth += (c in OPEN) - (c in CLOSE)
+  for char in text:
+    depth += (char in OPEN) - (char in CLOSE)
     if not 0 <= depth <= MAX_DEPTH:
       return None
-  return _value(text) if text and depth == 0 else None
+  return _read_value(text) if text and depth == 0 else None
 
 
-def _value(text):
+def _read_value(text):
   text = text.strip()
   if not text.startswith(('(', '[', '{', r'\{')):
     text = THOUSANDS.sub(lambda match: match[0].replace(',', ''), text)
@@ -81,150 +84,155 @@ def _value(text):
   if match := BUILDER.fullmatch(text):
     text = match[1]
   if len(parts := _split(text, r'\cup')) > 1:
-    return Value(r'\cup', _ordered(parts))
-  if len(parts := _alternatives(_split(AND.sub(',', text), ','))) > 1:
-    return _several(parts, set(AND.findall(text)))
-  name = ''
+    return Value(kind=r'\cup', parts=_read_sorted(parts))
+  parts = _expand_signs(_split(AND.sub(',', text), ','))
+  if len(parts) > 1:
+    return _several(_read_sorted(parts), AND.findall(text))
+  if match := UNEQUAL.fullmatch(text):
+    parts = [rf'(-\infty,{match[2]})', rf'({match[2]},\infty)']
+    return Value(kind=r'\cup', parts=_read_sorted(parts), name=match[1])
   if match := NAME.match(text):
-    name, text = match[1].replace(' ', ''), text[match.end() :]
-  elif match := REVERSED.fullmatch(text):
-    text, name = match.groups()
-  elif match := UNEQUAL.fullmatch(text):
-    parts = rf'(-\infty,{match[2]})', rf'({match[2]},\infty)'
-    return Value(r'\cup', _ordered(parts), name=match[1])
+    value = _read_unnamed(text[match.end() :])
+    return value._replace(name=match[1].replace(' ', ''))
+  if match := REVERSED.fullmatch(text):
+    return _read_unnamed(match[1])._replace(name=match[2])
+  return _read_unnamed(text)
+
+
+def _read_unnamed(text: str) -> Value:
   if REALS.fullmatch(text):
-    return Value('()', (_value(r'-\infty'), _value(r'\infty')), name=name)
+    ends = _read_value(r'-\infty'), _read_value(r'\infty')
+    return Value(kind='()', parts=ends)
   if match := MATRIX.fullmatch(text):
-    return _matrix(match[1], match[3])._replace(name=name)
-  if (brackets := _brackets(text)) is None:
-    return _quantity(text)._replace(name=name)
-  inside = text[len(brackets) // 2 : -(len(brackets) // 2)]
+    return _read_matrix(match[1], match[3])
+  brackets = _brackets(text)
+  if brackets is None:
+    return _read_quantity(text)
+  width = len(brackets) // 2
+  inside = text[width:-width]
   parts = _split(inside, ',')
-  if brackets == '[]' and len(parts) > 1 and all(map(_is_row, parts)):
-    rows = [_value(part)._replace(kind='()') for part in parts]
-    if len({len(row.body) for row in rows}) == 1:
-      return Value('matrix', tuple(rows), name=name)
+  nested = [_brackets(part.strip()) for part in parts]
+  if brackets == '[]' and len(parts) > 1 and set(nested) == {'[]'}:
+    rows = [_read_value(part)._replace(kind='()') for part in parts]
+    if len({len(row.parts) for row in rows}) == 1:
+      return Value(kind='matrix', parts=tuple(rows))
   if brackets in ('()', '{}') and len(parts) == 1:
-    inner = _value(inside)
-    return inner._replace(name=name or inner.name)
+    return _read_value(inside)
   if brackets in ('{}', r'\{\}'):
-    return Value('{}', _ordered(_alternatives(parts)), name=name)
-  return Value(brackets, tuple(map(_value, parts)), name=name)
+    return Value(kind='{}', parts=_read_sorted(_expand_signs(parts)))
+  return Value(kind=brackets, parts=tuple(map(_read_value, parts)))
 
 
-def _several(parts, words):
-  """Several values: the set of them, or, as in x=1, y=2, a point. Between
-  inequalities `and` is no `or`; neither is it between names and letters."""
-  values = _ordered(parts)
+def _several(values, words):
+  """Values between commas or the words 'and' and 'or': a set, or the point of
+  x=1, y=2. Between inequalities, names or words, 'and' is not 'or'."""
   names = sorted({value.name for value in values})
   if 'and' in words and any(INEQUALITY.search(x.raw) for x in values):
-    return Value('and', values)
-  if 'or' in words and (
-    len(names) > 1 or all(x.kind == 'text' and x.raw.isalpha() for x in values)
-  ):
-    return Value('or', values)
+    return Value(kind='and', parts=values)
+  are_words = all(x.kind == 'text' and x.raw.isalpha() for x in values)
+  if 'or' in words and (len(names) > 1 or are_words):
+    return Value(kind='or', parts=values)
   if len(names) < len(values) or not all(map(LETTER.fullmatch, names)):
-    return Value('{}', values)
+    return Value(kind='{}', parts=values)
   point = sorted(values, key=lambda value: value.name)
-  body = tuple(value._replace(name='') for value in point)
-  return Value('()', body, name=f'({",".join(names)})')
+  parts = tuple(value._replace(name='') for value in point)
+  return Value(kind='()', parts=parts, name=f'({",".join(names)})')
 
 
-def _matrix(factor, inside):
-  """A factor times a matrix, whose single column is a vector."""
-  rows = [row.split('&') for row in inside.strip('\n ').split('\n')]
-  if factor:
-    rows = [[f'{factor}({cell})' for cell in row] for row in rows]
-  rows = [tuple(map(_value, row)) for row in rows]
+def _read_matrix(factor, inside):
+  """A factor times a matrix. A matrix with one column is a vector."""
+  rows = []
+  for line in inside.strip('\n ').split('\n'):
+    cells = line.split('&')
+    if factor:
+      cells = [f'{factor}({cell})' for cell in cells]
+    rows.append(tuple(map(_read_value, cells)))
   if len(rows) > 1 and all(len(row) == 1 for row in rows):
-    return Value('()', tuple(cell for (cell,) in rows))
-  return Value('matrix', tuple(Value('()', row) for row in rows))
+    return Value(kind='()', parts=tuple(row[0] for row in rows))
+  parts = tuple(Value(kind='()', parts=row) for row in rows)
+  return Value(kind='matrix', parts=parts)
 
 
-def _is_row(text):
-  """Whether it is [...], as the rows of a matrix are in plain text."""
-  text = text.strip()
-  return text.startswith('[') and _brackets(text) == '[]'
-
-
-def _split(text, separator):
-  """Cuts at the separators that stand outside all brackets."""
+def _split(text: str, separator: str) -> list[str]:
+  """Splits at the separators outside all brackets."""
   parts, start, depth = [], 0, 0
-  for i, c in enumerate(text):
-    depth += (c in OPEN) - (c in CLOSE)
+  for i, char in enumerate(text):
+    depth += (char in OPEN) - (char in CLOSE)
     if depth == 0 and text.startswith(separator, i):
       parts.append(text[start:i])
       start = i + len(separator)
   return parts + [text[start:]]
 
 
-def _alternatives(parts):
-  r"""Writes a part that has one \pm, not within brackets of its own, as two."""
-  found = []
+def _expand_signs(parts):
+  r"""Replaces each part with a single \pm, not in brackets, by two parts."""
+  expanded = []
   for part in parts:
-    one = len(SIGNS.findall(part)) == 1 and _brackets(part.strip()) is None
-    found += [SIGNS.sub(sign, part) for sign in '+-'] if one else [part]
-  return found
+    if len(SIGNS.findall(part)) == 1 and _brackets(part.strip()) is None:
+      expanded += [SIGNS.sub(sign, part) for sign in '+-']
+    else:
+      expanded.append(part)
+  return expanded
 
 
-def _ordered(parts):
-  def key(value):
-    body = value.body
-    return value.kind, body if value.kind == 'number' else repr(body)
-
-  return tuple(sorted(map(_value, parts), key=key))
+def _read_sorted(parts):
+  return tuple(sorted(map(_read_value, parts), key=_sort_key))
 
 
-def _brackets(text):
-  """The two brackets that hold the whole text, or None."""
+def _sort_key(value):
+  if value.kind == 'number':
+    return value.kind, value.number
+  return value.kind, repr(value.text if value.kind == 'text' else value.parts)
+
+
+def _brackets(text: str) -> str | None:
+  """The pair of brackets that encloses the whole text, or None."""
   if not text.startswith(('(', '[', '{', r'\{')):
     return None
   depth = 0
-  for c in text[:-1]:
-    depth += (c in OPEN) - (c in CLOSE)
-    if depth == 0 and c in CLOSE:
+  for char in text[:-1]:
+    depth += (char in OPEN) - (char in CLOSE)
+    if depth == 0 and char in CLOSE:
       return None
   if text[0] == '\\':
     return r'\{\}' if text.endswith(r'\}') else None
   return text[0] + text[-1]
 
 
-def _quantity(text):
-  """A number or other text, with its unit."""
-  core, unit = units.split(text)
-  number, decimals = _number(cleaning.tight(core))
+def _read_quantity(text: str) -> Value:
+  """A number, or other text, with its unit."""
+  raw, unit = units.split(text)
+  number, decimals = _read_number(cleaning.tight(raw))
   if number is None:
-    return Value('text', _flat(core), unit, raw=core)
-  return Value('number', number, unit, decimals=decimals)
+    return Value(kind='text', text=_normal_text(raw), unit=unit, raw=raw)
+  return Value(kind='number', number=number, unit=unit, decimals=decimals)
 
 
-def _number(text):
-  """(value, digits after the point), or (None, 0) if it is no number."""
-  none = None, 0
+def _read_number(text: str) -> tuple[Fraction | None, int]:
+  """(number, decimals), or (None, 0) if the text is not a number."""
   if match := POWER.fullmatch(text):
     text = f'{match[1]}1e{match[2]}'
   if match := DECIMAL.fullmatch(text):
     exponent = int(match[2] or 0)
     if abs(exponent) > MAX_EXPONENT:
-      return none
+      return None, 0
     decimals = len(match[1].partition('.')[2])
     number = Fraction(match[1].removesuffix('.')) * Fraction(10) ** exponent
     return number, 0 if match[2] else decimals
-  text = SLASH.sub(r'\1\2\\frac{\3}{\4}', text) if '/' in text else text
-  if not (match := RATIO.fullmatch(text)):
-    return none
-  sign, whole, *pair = match.groups()
-  if whole and not (pair[0] + pair[1]).isdigit():
-    return none
-  above, below = (Fraction(x.removesuffix('.')) for x in pair)
+  if '/' in text:  # without one the search in a long number would be slow
+    text = SLASH.sub(r'\1\2\\frac{\3}{\4}', text)
+  match = RATIO.fullmatch(text)
+  if not match or match[2] and not (match[3] + match[4]).isdigit():
+    return None, 0
+  above, below = (Fraction(x.removesuffix('.')) for x in match.group(3, 4))
   if below == 0:
-    return none
-  number = int(whole or 0) + above / below
-  return -number if sign == '-' else number, 0
+    return None, 0
+  number = int(match[2] or 0) + above / below
+  return -number if match[1] == '-' else number, 0
 
 
-def _flat(text):
-  r"""One spelling of an expression: x^{2} as x^2, pi/2 as \frac{\pi}{2}."""
+def _normal_text(text: str) -> str:
+  r"""An expression in normal form: x^{2} as x^2, pi/2 as \frac{\pi}{2}."""
   text = re.sub(r'\\(?=[a-zA-Z])', '', cleaning.tight(text))
   text = text.translate(str.maketrans('{}', '()'))
   text = re.sub(r'([\^_])\((-?\d+|[a-zA-Z])\)(?!\d)', r'\1\2', text)

@@ -1,10 +1,12 @@
+"""Records of files in several formats, the held-out split, prompts by index."""
+
 import json
 
 import numpy as np
 import pytest
 
 from r1jax import errors
-from r1jax.data import batching, record_files
+from r1jax.data import record_files
 
 
 def write(path, *rows):
@@ -29,7 +31,7 @@ def test_an_own_record_needs_no_answer(tmp_path):
   assert record_files.read(write(tmp_path / 'own.jsonl', *rows)) == rows
 
 
-def test_gsm8k_gold_stands_after_the_hashes(tmp_path):
+def test_gsm8k_gold_follows_the_hashes(tmp_path):
   path = write(
     tmp_path / 'gsm.jsonl',
     dict(question='q', answer='3 * 4 = <<3*4=12>>12\n#### 1,012'),
@@ -39,7 +41,7 @@ def test_gsm8k_gold_stands_after_the_hashes(tmp_path):
   ]
 
 
-def test_math_gold_ends_the_solution(tmp_path):
+def test_math_500_gold_ends_the_solution(tmp_path):
   path = write(
     tmp_path / 'math.jsonl',
     dict(question='q', answer='so $\\boxed{p - q}.$The answer is: p - q'),
@@ -49,13 +51,13 @@ def test_math_gold_ends_the_solution(tmp_path):
   ]
 
 
-def test_aime_keeps_its_ids_and_drops_the_solution(tmp_path):
+def test_aime_ids_are_kept_and_solutions_dropped(tmp_path):
   row = dict(id=60, problem='q', answer='025', solution='s', question='q')
   path = write(tmp_path / 'aime.jsonl', row)
   assert record_files.read(path) == [dict(id='60', prompt='q', answer='025')]
 
 
-def test_mawps_drops_repeated_questions_and_whole_floats(tmp_path):
+def test_mawps_questions_are_read_once_and_whole_floats_as_integers(tmp_path):
   path = write(
     tmp_path / 'mawps.jsonl',
     dict(input='q', target=14.0),
@@ -70,8 +72,8 @@ def test_mawps_drops_repeated_questions_and_whole_floats(tmp_path):
   ]
 
 
-GOOD = b'{"prompt": "a", "answer": "1"}\n\n'
-BROKEN = {
+VALID = b'{"prompt": "a", "answer": "1"}\n\n'
+INVALID = {
   'not JSON': b'{"prompt": "a"',
   'not utf-8': b'{"prompt": "\xff", "answer": "1"}',
   'not an object': b'["a", "1"]',
@@ -87,15 +89,15 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize('name', BROKEN)
-def test_a_broken_line_is_named_by_file_and_number(name, tmp_path):
+@pytest.mark.parametrize('name', INVALID)
+def test_the_error_of_an_invalid_line_has_its_file_and_number(name, tmp_path):
   path = tmp_path / 'own.jsonl'
-  path.write_bytes(GOOD + BROKEN[name] + b'\n')
+  path.write_bytes(VALID + INVALID[name] + b'\n')
   with pytest.raises(errors.UserError, match='own.jsonl line 3'):
     record_files.read(path)
 
 
-def test_a_file_of_no_known_shape_is_refused(tmp_path):
+def test_a_file_of_unknown_format_is_refused(tmp_path):
   path = write(tmp_path / 'x.jsonl', dict(text='a', label='b'))
   with pytest.raises(errors.UserError, match='line 1 has the keys text, label'):
     record_files.read(path)
@@ -118,32 +120,32 @@ def prompts(records):
   return {record['prompt'] for record in records}
 
 
-def test_split_depends_on_the_prompts_not_on_their_order():
+def test_split_does_not_depend_on_the_order_of_the_records():
   records = [dict(prompt=f'q{n}') for n in range(40)]
-  train, held = record_files.split(records, 7, seed=3)
-  assert len(train) == 33 and len(held) == 7
-  assert not prompts(train) & prompts(held)
+  train, held_out = record_files.split(records, 7, seed=3)
+  assert len(train) == 33 and len(held_out) == 7
+  assert not prompts(train) & prompts(held_out)
   _, again = record_files.split(records[::-1], 7, seed=3)
-  assert prompts(again) == prompts(held)
+  assert prompts(again) == prompts(held_out)
   _, other = record_files.split(records, 7, seed=4)
-  assert prompts(other) != prompts(held)
+  assert prompts(other) != prompts(held_out)
   _, more = record_files.split(records, 8, seed=3)
-  assert prompts(held) < prompts(more)
+  assert prompts(held_out) < prompts(more)
 
 
 def test_split_keeps_equal_prompts_together():
   records = [dict(prompt=f'q{n % 5}') for n in range(20)]
-  train, held = record_files.split(records, 2, seed=0)
-  assert len(train) == 12 and len(held) == 8
-  assert not prompts(train) & prompts(held)
+  train, held_out = record_files.split(records, 2, seed=0)
+  assert len(train) == 12 and len(held_out) == 8
+  assert not prompts(train) & prompts(held_out)
 
 
-def test_split_leaves_something_to_train_on():
+def test_split_refuses_to_hold_out_all_prompts():
   with pytest.raises(errors.UserError, match='cannot hold out 2 of 2'):
     record_files.split([dict(prompt='a'), dict(prompt='b')], 2, seed=0)
 
 
-def test_prompts_by_index_are_permutations_that_resume_anywhere():
+def test_prompt_indices_are_permutations_that_resume_anywhere():
   size, whole = 7, record_files.prompt_indices(5, 0, 30, 7)
   for epoch in range(4):
     assert sorted(whole[epoch * size : (epoch + 1) * size]) == list(range(size))
@@ -155,38 +157,5 @@ def test_prompts_by_index_are_permutations_that_resume_anywhere():
   assert (record_files.prompt_indices(6, 0, 30, size) != whole).any()
 
 
-def test_the_order_of_prompts_never_changes():
+def test_prompt_indices_are_stable_between_versions():
   assert record_files.prompt_indices(0, 0, 6, 4).tolist() == [0, 2, 1, 3, 3, 2]
-
-
-def test_rows_are_padded_on_the_right():
-  tokens_BL, mask_BL = batching.pad_rows([[5, 0, 7], [], [9]], 4)
-  assert tokens_BL.tolist() == [[5, 0, 7, 0], [0] * 4, [9, 0, 0, 0]]
-  assert mask_BL.tolist() == [
-    [True, True, True, False],
-    [False] * 4,
-    [True, False, False, False],
-  ]
-  assert tokens_BL.dtype == np.int32
-
-
-def test_a_row_goes_to_the_smallest_bucket_that_holds_it():
-  assert batching.bucket([0, 8, 9, 16, 31], [32, 8, 16]).tolist() == [
-    8,
-    8,
-    16,
-    16,
-    32,
-  ]
-  with pytest.raises(errors.UserError, match='a row of 33 tokens'):
-    batching.bucket([4, 33], [8, 16, 32])
-
-
-def test_micro_batches_hold_every_row_once_sorted_by_length():
-  lengths = [30, 3, 12, 9, 3, 16, 1]
-  micro = batching.micro_batches(lengths, 3, [8, 16, 32])
-  assert [(rows.tolist(), length) for rows, length in micro] == [
-    ([6, 1, 4], 8),
-    ([3, 2, 5], 16),
-    ([0, -1, -1], 32),
-  ]

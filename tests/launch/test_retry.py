@@ -1,4 +1,4 @@
-"""launch_tpu.sh retry, through what happens to spot capacity."""
+"""launch_tpu.sh retry on a fake pod whose capacity is lost and found again."""
 
 import os
 import re
@@ -22,7 +22,7 @@ def retry(pod, *options, **more):
   return pod.launch(*RETRY[:1], *options, *RETRY[1:], **more)
 
 
-def test_the_course_of_a_run_that_is_left_alone(pod):
+def test_an_undisturbed_run_is_created_once(pod):
   pod.write('life-1', 'WAITING_FOR_RESOURCES', 'PROVISIONING', 'ACTIVE')
   done = retry(pod)
   assert done.returncode == 0, done.stderr
@@ -31,12 +31,12 @@ def test_the_course_of_a_run_that_is_left_alone(pod):
   assert pod.given() == GIVEN
 
 
-def test_the_tpu_is_given_back_if_asked(pod):
+def test_give_back_deletes_the_tpu_at_the_end(pod):
   assert retry(pod, '--give-back').returncode == 0
   assert pod.count('deleted') == 1 and pod.verbs()[-1].endswith('delete')
 
 
-def test_preempted_failed_and_refused_it_begins_again_with_the_same_run(pod):
+def test_after_preemption_failure_and_refusal_the_run_is_started_again(pod):
   pod.write('refusals', '', '', 'RESOURCE_EXHAUSTED: no more capacity')
   pod.write('life-1', 'PROVISIONING', 'FAILED')
   pod.write('life-2', *['ACTIVE'] * 4, 'SUSPENDING', 'SUSPENDED')
@@ -45,8 +45,8 @@ def test_preempted_failed_and_refused_it_begins_again_with_the_same_run(pod):
   done = retry(pod)
   assert done.returncode == 0, done.stderr
   assert 'no more capacity' in done.stderr
-  said = re.findall(r'r1 is ([A-Z_]+)', done.stderr)
-  assert said == (
+  states = re.findall(r'r1 is ([A-Z_]+)', done.stderr)
+  assert states == (
     'ABSENT PROVISIONING FAILED ABSENT ACTIVE SUSPENDING ABSENT '
     'WAITING_FOR_RESOURCES ACTIVE'.split()
   )
@@ -59,20 +59,20 @@ def test_preempted_failed_and_refused_it_begins_again_with_the_same_run(pod):
 def test_the_pause_before_a_creation_grows(pod):
   pod.write('refusals', *['RESOURCE_EXHAUSTED'] * 8)
   done = retry(pod, '--retries=8')
-  assert done.returncode == 1 and 'after 8 retries r1 gives up' in done.stderr
+  assert done.returncode == 1 and 'r1 gives up after 8 retries' in done.stderr
   pauses = [int(x) for x in pod.read('laptop/sleeps').split()]
   usual = [10, 20, 40, 80, 120]
   assert [x for x in pauses if x not in usual] == [15, 30, 60, 240, 480, 600]
 
 
-def test_a_request_that_is_wrong_is_not_made_again(pod):
+def test_an_invalid_request_is_not_repeated(pod):
   pod.write('refusals', 'INVALID_ARGUMENT: there is no v9-8')
   done = retry(pod)
   assert done.returncode == 2 and 'there is no v9-8' in done.stderr
   assert len([call for call in pod.calls if 'create' in call]) == 1
 
 
-def test_without_an_account_it_does_not_begin(pod):
+def test_without_an_account_nothing_is_created(pod):
   pod.write('created', '')
   pod.write('life-1', 'BROKEN: you do not have an active account')
   done = retry(pod)
@@ -81,7 +81,7 @@ def test_without_an_account_it_does_not_begin(pod):
 
 
 @pytest.mark.parametrize('state', ['PREEMPTED', 'TERMINATED', 'ABSENT'])
-def test_a_node_that_is_gone_is_seen_under_an_active_request(pod, state):
+def test_a_lost_node_of_an_active_request_is_replaced(pod, state):
   pod.write('node-r1-1', *['READY'] * 3, *[state] * 1, 'READY')
   for place in ('r1-0-0', 'r1-1-0'):
     pod.write(f'plays-{place}', 'waits', '0')
@@ -91,14 +91,14 @@ def test_a_node_that_is_gone_is_seen_under_an_active_request(pod, state):
   assert pod.count('created') == 2 and pod.count('deleted') == 1
 
 
-def test_ssh_may_fail_for_a_while(pod):
+def test_temporary_failures_of_ssh_are_tolerated(pod):
   pod.write('sshs', '', '', 'fails', 'works', 'fails')
   done = retry(pod)
   assert done.returncode == 0, done.stderr
   assert pod.count('created') == 1 and pod.given() == GIVEN
 
 
-def test_workers_that_never_answer_are_given_back(pod):
+def test_workers_that_never_answer_are_replaced(pod):
   pod.write('sshs', *['fails'] * 10)
   done = retry(pod)
   assert done.returncode == 0, done.stderr
@@ -106,7 +106,7 @@ def test_workers_that_never_answer_are_given_back(pod):
 
 
 @pytest.mark.parametrize('state', ['ABSENT', 'PROVISIONING', 'ACTIVE'])
-def test_killed_itself_it_goes_on_from_any_state(pod, state):
+def test_a_killed_retry_continues_from_any_state(pod, state):
   if state != 'ABSENT':
     pod.write('created', '')
     pod.write('life-1', state, 'ACTIVE')
@@ -126,7 +126,7 @@ def test_killed_itself_it_goes_on_from_any_state(pod, state):
   assert done.returncode == 75 and 'r1 was stopped' in done.stderr
 
 
-def test_an_error_of_the_user_ends_it_with_the_log(pod):
+def test_a_user_error_ends_it_with_the_log(pod):
   pod.write('plays-r1-0', '2')
   done = retry(pod)
   assert done.returncode == 2
@@ -134,7 +134,7 @@ def test_an_error_of_the_user_ends_it_with_the_log(pod):
   assert 'process r1-0 speaks' in done.stderr
 
 
-def test_a_run_that_was_told_to_end_is_started_again(pod):
+def test_a_terminated_run_is_started_again(pod):
   pod.write('plays-r1-0', 'waits', '0')
   running = pod.start(*RETRY)
   pod.until((pod.folder / 'waits-r1-0').exists)
@@ -145,7 +145,7 @@ def test_a_run_that_was_told_to_end_is_started_again(pod):
   assert pod.given() == GIVEN * 2
 
 
-def test_a_run_that_fails_again_and_again_on_new_machines_ends(pod):
+def test_a_run_that_fails_on_three_machines_ends(pod):
   pod.write('plays-r1-0', *['1'] * 40)
   done = retry(pod)
   assert done.returncode == 1 and pod.count('created') == 3
@@ -153,7 +153,7 @@ def test_a_run_that_fails_again_and_again_on_new_machines_ends(pod):
   assert len(pod.given()) == len(GIVEN) * 30
 
 
-def test_where_one_worker_fails_the_others_are_stopped(pod):
+def test_when_one_worker_fails_the_others_are_stopped(pod):
   pod.write('plays-r1-0', *['1'] * 10, '0')
   pod.write('plays-r1-1', 'waits', '0')
   done = retry(pod, workers=2)
@@ -162,7 +162,7 @@ def test_where_one_worker_fails_the_others_are_stopped(pod):
   assert pod.count('created') == 2
 
 
-def test_after_the_reboot_of_a_worker_all_begin_again_on_the_same_machines(pod):
+def test_after_a_reboot_of_a_worker_all_restart_on_the_same_machines(pod):
   for place in ('r1-0', 'r1-1'):
     pod.write(f'plays-{place}', 'waits', '0')
   running = pod.start(*RETRY, workers=2)

@@ -1,0 +1,139 @@
+"""Bytes, FLOPs and traffic of a model's parameters and layers on one device, by
+formula. arithmetic.py adds them up to whole programs."""
+
+import dataclasses
+import math
+
+import jax
+
+from r1jax import errors
+from r1jax.models import attention, transformer
+from r1jax.preflight import shapes
+from r1jax.preflight.plan import Plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+  """The arrays of a run on one device: bytes, then numbers of elements.
+  "Gathered" arrays are sharded along 'model' only."""
+
+  parameters: float  # bytes, float32, sharded as in training
+  optimizer: float
+  reference: float
+  cast: float  # parameters as they are gathered: 0 in float32, else a copy
+  rollout_weights: float  # gathered, in the dtype of the products
+  sent_to_gather: float  # where every weight is gathered once; 0 under pmap
+  layer: float  # elements of one layer, gathered
+  products: float  # of all layers and the head, gathered
+  head: float  # of the output head, gathered
+
+
+def sizes_of(plan: Plan) -> Sizes:
+  """The Sizes, from the parameters' shapes and their partition specs."""
+  cfg, itemsize = plan.cfg, plan.itemsize
+  is_pmap = plan.config.parallel.strategy == 'pmap'
+  axes, model_axis = dict(plan.axes), dict(model=plan.tensor_parallel)
+  parameters, weights, layer = 0.0, 0.0, 0.0
+  gathered: dict[str, float] = {}
+  tree = shapes.parameters(cfg)
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    name = path[-1].key
+    spec = () if is_pmap else transformer.PARTITION.get(name, ())
+    parameters += 4 * _elements(name, leaf, spec, axes)
+    elements = _elements(name, leaf, spec, model_axis)
+    weights += elements * (itemsize if name in transformer.PARTITION else 4)
+    if path[0].key == 'layers':
+      layer += elements / cfg.layers
+    gathered[name] = elements
+  products = cfg.layers * layer + gathered[cfg.table_name]
+  moved = 0 if is_pmap else sent(itemsize, axes['data']) * products
+  return Sizes(
+    parameters=parameters,
+    optimizer=2 * parameters,
+    reference=parameters * bool(plan.config.grpo.kl_coef),
+    cast=parameters * itemsize / 4 if itemsize < 4 else 0,
+    rollout_weights=weights,
+    sent_to_gather=moved,
+    layer=layer,
+    products=products,
+    head=gathered[cfg.table_name],
+  )
+
+
+def _elements(name, leaf, spec, axes):
+  """The number of elements of a parameter on one device."""
+  elements = math.prod(leaf.shape)
+  for size, axis in zip(leaf.shape, spec):
+    devices = axes.get(axis, 1)
+    if size % devices:
+      raise errors.UserError(
+        f"{name} has {size} along an axis that '{axis}' shares among {devices} "
+        'devices: change config.parallel.tensor_parallel or --topology'
+      )
+    elements /= devices
+  return elements
+
+
+def layer_bytes(
+  plan: Plan, sizes: Sizes, rows: int, length: int
+) -> tuple[float, float, float]:
+  """Bytes of (one layer's buffers forward, those forward and backward, what all
+  layers save for the backward pass)."""
+  cfg, itemsize, devices = plan.cfg, plan.itemsize, plan.tensor_parallel
+  tokens, width, ffn = rows * length, cfg.width, cfg.ffn / devices
+  query = cfg.heads / devices * cfg.head_dim
+  key = cfg.kv_heads / devices * cfg.head_dim
+  scores = tokens * length * cfg.heads / devices
+  forward = tokens * 2 * ffn * (4 + itemsize) + 2 * itemsize * sizes.layer
+  forward += tokens * (query + 2 * key) * 2 * itemsize
+  backward = forward + tokens * (3 * ffn + 10 * width) * itemsize
+  backward += 4 * 2 * width * ffn
+  saved: float = tokens * width * itemsize
+  if length % devices == 0:
+    saved /= devices
+  if cfg.remat != 'full':  # float32 results of the products
+    saved += tokens * 4 * (query + 2 * key + 2 * ffn + 2 * width)
+  if cfg.remat == 'none':
+    saved += tokens * itemsize * (4 * width + 3 * ffn + 3 * query)
+  if cfg.attention != 'splash':
+    forward += scores * (4 + itemsize)
+    backward += scores * (8 + 2 * itemsize)
+    if cfg.remat == 'none':
+      saved += scores * itemsize
+  elif length < attention.FUSED_BACKWARD_LIMIT:
+    # The fused kernel writes one partial dq for each block of 512 keys.
+    backward += math.ceil(length / 512) * tokens * query * itemsize
+  return forward, backward, cfg.layers * saved
+
+
+def forward_flops(plan: Plan, tokens: int, length: int) -> tuple[float, float]:
+  """FLOPs of all layers, forward: (products with the weights, attention, which
+  has 4 C a head and pair of tokens; splash skips the masked half)."""
+  cfg, layers = plan.cfg, plan.cfg.layers / plan.tensor_parallel
+  outputs = (2 * cfg.heads + 2 * cfg.kv_heads) * cfg.head_dim + 3 * cfg.ffn
+  pairs = tokens * length / (2 if cfg.attention == 'splash' else 1)
+  products = 2 * tokens * cfg.width * outputs * layers
+  return products, 4 * pairs * cfg.heads * cfg.head_dim * layers
+
+
+def activation_traffic(plan: Plan, tokens: int, length: int) -> float:
+  """HBM bytes of all layers' activations in one forward pass."""
+  cfg, devices = plan.cfg, plan.tensor_parallel
+  heads = (cfg.heads + 2 * cfg.kv_heads) * cfg.head_dim / devices
+  moved = tokens * (8 * cfg.width + 4 * heads + 4 * cfg.ffn / devices)
+  moved *= plan.itemsize
+  if cfg.attention != 'splash':
+    moved += 4 * tokens * length * cfg.heads / devices * 4
+  return cfg.layers * moved
+
+
+def sent(size: float, devices: int) -> float:
+  """Bytes that each device sends to all-gather `size` bytes in a ring."""
+  return size * (devices - 1) / devices
+
+
+def sent_along_model(plan: Plan, tokens: int, gathers: int) -> float:
+  """Bytes sent for `gathers` all-gathers of the activations in every layer. A
+  reduce-scatter counts as two: TPUs compile it to an all-reduce."""
+  size = tokens * plan.cfg.width * plan.itemsize
+  return gathers * plan.cfg.layers * sent(size, plan.tensor_parallel)

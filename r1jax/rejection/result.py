@@ -1,0 +1,58 @@
+"""The files of the reject stage: kept records, rejected samples and counts."""
+
+import json
+from pathlib import Path
+
+from r1jax import errors, files
+from r1jax.data import record_files
+from r1jax.rejection import filters, llm_judge
+from r1jax.rejection.reject_config import Config
+from r1jax.rewards.verdict import Records
+
+# The keys of rejected.jsonl, and of records.jsonl, which the sft stage reads.
+REJECTED_KEYS = 'id', 'response', 'reason'
+KEYS = 'id', 'turns', 'prompt', 'answer', 'response', 'domain'
+
+
+def write(
+  config: Config, records: Records, mix: Records, samples: Records, folder: Path
+) -> None:
+  """Balances the samples and writes the files; records.jsonl, the last, marks the
+  run as finished. Raises UserError if no sample is kept."""
+  chosen = filters.balance(
+    samples, config.per_prompt, config.per_domain, config.seed
+  )
+  kept = [records[x['number']] | x for x in chosen if not x['reason']]
+  rejected = [_only(REJECTED_KEYS, x) for x in chosen if x['reason']]
+  files.write_jsonl(folder / 'rejected.jsonl', rejected)
+  counts = filters.tally(config.samples, samples, chosen, mix)
+  files.write_text(folder / 'counts.json', json.dumps(counts, indent=2) + '\n')
+  reasons = filters.summarize_reasons(chosen)
+  print(f'kept {len(kept)} of {len(samples)} samples; rejected: {reasons}')
+  judged_reasons = set()
+  for sample in samples:
+    if llm_judge.needs_judge(config.judge, records[sample['number']]):
+      judged_reasons.add(sample['reason'])
+  if 'no verdict' in judged_reasons and not judged_reasons & {'', 'incorrect'}:
+    raise errors.UserError(
+      'the LLM judge gave no verdict: none of its replies could be parsed, see '
+      f'{folder / "chunks"}: change config.judge.init, .question_template or '
+      '.prompt, with a new --workdir'
+    )
+  if not kept:
+    raise errors.UserError(
+      f'none of the {len(samples)} samples was kept ({reasons}), see '
+      f'{folder / "rejected.jsonl"}: raise config.samples, train config.init '
+      'further, or lower config.min_rewards or config.filters, with a new '
+      '--workdir'
+    )
+  rows = [*kept, *mix]
+  order = record_files.prompt_indices(config.seed, 0, len(rows), len(rows))
+  files.write_jsonl(
+    folder / 'records.jsonl', [_only(KEYS, rows[n]) for n in order]
+  )
+
+
+def _only(keys, row):
+  """The row with these keys alone."""
+  return {key: row[key] for key in keys if key in row}

@@ -1,0 +1,95 @@
+"""Prompts from templates, and responses split into thinking and the rest."""
+
+import dataclasses
+
+import pytest
+
+from r1jax import errors
+from r1jax.checkpoints import tokenization
+from r1jax.data import templates
+
+TOKENIZER = tokenization.ByteTokenizer()
+PROMPT = templates.PromptConfig(template='plain', prefill='<think>', max_len=6)
+
+
+def test_the_r1_zero_template_is_that_of_the_paper():
+  assert templates.render('r1_zero', TOKENIZER, '{x} %s?') == (
+    'A conversation between User and Assistant. The user asks a question, and '
+    'the Assistant solves it. The assistant first thinks about the reasoning '
+    'process in the mind and then provides the user with the answer. The '
+    'reasoning process and answer are enclosed within <think> </think> and '
+    '<answer> </answer> tags, respectively, i.e., <think> reasoning process '
+    'here </think> <answer> answer here </answer>. User: {x} %s?. Assistant:'
+  )
+
+
+def test_a_template_is_a_name_or_a_text_with_question_in_it():
+  assert templates.render('plain', TOKENIZER, 'Q') == 'Q'
+  assert templates.render('{0} {question}', TOKENIZER, '{q}') == '{0} {q}'
+  with pytest.raises(errors.UserError, match="'r1-zero'.*'r1_zero'"):
+    templates.render('r1-zero', TOKENIZER, 'Q')
+
+
+@pytest.mark.parametrize(
+  'text, want',
+  [
+    ('<think>a</think>b', ('a', 'b')),
+    (' <think>a </think>\nb', ('a ', '\nb')),
+    ('a</think>b', ('a', 'b')),
+    ('a</think>b</think>c', ('a</think>b', 'c')),
+    ('no tags', ('', 'no tags')),
+    ('<think>never closed', ('', '')),
+    ('<think>a</think>b<think>c', ('a', '')),
+    ('', ('', '')),
+  ],
+)
+def test_thinking_ends_at_the_last_closing_tag(text, want):
+  assert templates.think_split(text) == want
+
+
+def test_a_prompt_is_template_and_prefill_without_an_end_token():
+  records = [dict(id='r/0', prompt='12345'), dict(id='r/1', prompt='7')]
+  rows = templates.encode_prompts(TOKENIZER, records, PROMPT)
+  texts = [TOKENIZER.decode(ids) for ids in rows]
+  assert texts == ['12345<think>', '7<think>']
+  assert len(rows[1]) == 2  # a tag is one id
+
+
+@pytest.mark.parametrize(
+  'change, record, message',
+  [
+    (dict(max_len=5), dict(id='a', prompt='12345'), 'record a has 6.*1 to 5'),
+    (dict(prefill=''), dict(id='b', prompt=''), 'record b has 0'),
+  ],
+)
+def test_a_prompt_of_invalid_length_is_refused(change, record, message):
+  prompt = dataclasses.replace(PROMPT, **change)
+  with pytest.raises(errors.UserError, match=message):
+    templates.encode_prompts(TOKENIZER, [record], prompt)
+
+
+def test_earlier_turns_precede_the_question_in_a_chat():
+  template = (
+    '{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}'
+  )
+  tokenizer = tokenization.HFTokenizer(
+    TOKENIZER.backend,
+    dataclasses.replace(TOKENIZER.settings, chat_template=template),
+  )
+  turns = [
+    dict(role='user', content='1?'),
+    dict(role='assistant', content='2'),
+  ]
+  record = dict(id='r', prompt='and 2?', answer='4', turns=turns)
+  ids = templates.encode_prompts(
+    tokenizer, [record], templates.PromptConfig(template='chat')
+  )[0]
+  assert tokenizer.decode(ids) == 'u:1?;a:2;u:and 2?;'
+  with pytest.raises(errors.UserError, match='template=chat'):
+    templates.render('plain', tokenizer, 'x', turns)
+
+
+@pytest.mark.parametrize('turns', ['x', [1], [dict(role='tool', content='x')]])
+def test_invalid_turns_are_refused_with_their_record(turns):
+  with pytest.raises(errors.UserError, match='turns of record r/1 must be'):
+    templates.earlier_turns(dict(id='r/1', turns=turns))
