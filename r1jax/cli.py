@@ -70,8 +70,7 @@ def run(name: str, arguments: Sequence[str]) -> int:
 
 
 def overview() -> str:
-  """The help text: every stage with the first sentence of its module's docstring,
-  without an import."""
+  """Help: the first sentence of each stage's docstring."""
   width, lines = max(map(len, NAMES)), [USAGE, 'stages:']
   for name in NAMES:
     source = (STAGES_FOLDER / f'{name}.py').read_text()

@@ -25,13 +25,13 @@ from r1jax import errors, files
 T = TypeVar('T')
 
 # Old key and new key, for the error about an unknown key. An entry also matches
-# inside a longer key: prompt.stop covers judge.prompt.stop.
+# within a longer key: prompt.stop covers judge.prompt.stop.
 RENAMED = dict(
   pair.split(':')
   for pair in """
   micro:micro_batch_size buckets:length_buckets longer:max_new_tokens_schedule
-  batch:batch_size against:baseline beside:compare_with cons:majority_k k:samples
-  need:min_rewards questions:prompts_per_chunk
+  batch:batch_size against:baseline beside:compare_with cons:majority_k
+  k:samples need:min_rewards questions:prompts_per_chunk
   grpo.questions:grpo.prompts_per_step grpo.group:grpo.group_size
   grpo.weights:grpo.loss_agg grpo.scale:grpo.advantage_std
   grpo.beta:grpo.kl_coef grpo.kl:grpo.kl_estimator grpo.old:grpo.old_logprobs
@@ -73,8 +73,8 @@ def build(cls: type[T], config: Mapping | ConfigDict) -> T:
 
 
 def load_file(path: str | Path) -> ConfigDict:
-  """The result of get_config() in a Python file. Meanwhile the parent of its
-  folder is on sys.path: experiments/x.py can import experiments.base."""
+  """The result of get_config() in a Python file. The parent of its folder is on
+  sys.path during the call: experiments/x.py can import experiments.base."""
   path = Path(path)
   if not path.is_file():
     stems = [other.stem for other in path.parent.glob('*.py')]
@@ -149,8 +149,8 @@ def difference(a: Mapping, b: Mapping) -> list[str]:
 
 
 def claim_workdir(workdir: Path, cls: type, config: ConfigDict) -> None:
-  """Writes workdir/config.json; raises UserError if it holds another config. The
-  file has `config`, all keys, and `changed`, {key: [default, value]}."""
+  """Writes workdir/config.json. Raises UserError if it holds another config.
+  The file has `config`, all keys, and `changed`, {key: [default, value]}."""
   path, new = workdir / 'config.json', dataclasses.asdict(build(cls, config))
   if not path.exists():
     changed = changes(dataclasses.asdict(cls()), new)

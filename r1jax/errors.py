@@ -18,7 +18,7 @@ class UserError(ValueError):
 
 @contextlib.contextmanager
 def explained(sentence: str, kind: type[Exception] = Exception) -> Iterator:
-  """Raises an exception of the body as a UserError that begins with a sentence."""
+  """Raises exceptions of the body as UserErrors that begin with a sentence."""
   try:
     yield
   except kind as error:
@@ -39,8 +39,8 @@ def exit_status(error: BaseException) -> tuple[int, str | None]:
     return USER_ERROR, str(error)
   if isinstance(error, OSError) and error.errno in DISK_FULL:
     return USER_ERROR, (
-      f'no space to write {error.filename or "a file"} (disk full?): free some, '
-      'and the same command resumes from the last checkpoint'
+      f'no space to write {error.filename or "a file"} (disk full?): free '
+      'space, and the same command resumes from the last checkpoint'
     )
   if isinstance(error, Terminated):
     return TERMINATED, str(error)

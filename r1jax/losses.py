@@ -1,9 +1,9 @@
 """The GRPO family, its advantages, token weights and KL, SFT and reward models:
 arrays in, (scalar, metrics) out.
 
-Every loss is a sum of weight * term with no denominator inside, so parts of a
-batch add up to the whole however it is cut. Metrics are sums of weight * x
-beside 'weight', the sum of the weights; the host divides.
+Every loss is a sum of weight * term without a denominator, so the losses of
+micro-batches and devices sum to that of the batch. Metrics are sums of weight *
+x together with 'weight', the sum of the weights; the host divides.
 """
 
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 Metrics = dict[str, Array]
-Surrogate = tuple[Array, Array]  # to be maximised; where the clip acts
+Surrogate = tuple[Array, Array]  # (value to maximise, where clipping is active)
 
 MAX_LOG_RATIO = 20.0  # |log ratio| is clamped to it, so that exp stays finite
 
@@ -22,7 +22,7 @@ def group_advantages(
   """(r - mean r) / std r within each group (DeepSeekMath 4.1.2); no division
   with advantage_std 'none' (Dr. GRPO, V3.2).
 
-  Rows that keep_PG drops have advantage 0 and no part in the statistics. A
+  Rows dropped by keep_PG have advantage 0 and are not in the statistics. A
   group whose kept rewards are all equal has advantage exactly 0.
   """
   keep_PG = keep_PG.astype(jnp.float32)
@@ -82,8 +82,7 @@ def k3(logp_BL: Array, old_BL: Array, ref_BL: Array) -> Array:
 
 
 def k3_unbiased(logp_BL: Array, old_BL: Array, ref_BL: Array) -> Array:
-  """pi/pi_old * k3 (V3.2): value and gradient of KL(pi || ref), also on samples
-  of pi_old."""
+  """pi/pi_old * k3 (V3.2): estimates KL(pi || ref) from samples of pi_old."""
   return _exp(logp_BL - old_BL) * k3(logp_BL, old_BL, ref_BL)
 
 
@@ -111,8 +110,7 @@ def sequence(
   clip_low: float,
   clip_high: float,
 ) -> Surrogate:
-  """The same with r = pi(o) / pi_old(o) of the whole output, as R1's eq. 1 is
-  written."""
+  """The surrogate of grpo with r = pi / pi_old of a whole output (R1 eq. 1)."""
   sampled_BL = weight_BL > 0
   log_B1 = jnp.sum((logp_BL - old_BL) * sampled_BL, axis=1, keepdims=True)
   ratio_BL = jnp.broadcast_to(_exp(log_B1), logp_BL.shape)
@@ -127,8 +125,8 @@ def gspo(
   clip_low: float,
   clip_high: float,
 ) -> Surrogate:
-  """The same with s = exp(mean over tokens of log r) of each row, in the token
-  form sg[s] pi / sg[pi] (GSPO eq. 5 and 14)."""
+  """The surrogate of grpo with s = exp(mean over tokens of log r) of each row,
+  in the token form sg[s] pi / sg[pi] (GSPO eq. 5 and 14)."""
   sum_B1 = jnp.sum(weight_BL * (logp_BL - old_BL), axis=1, keepdims=True)
   total_B1 = jnp.sum(weight_BL, axis=1, keepdims=True)
   mean_B1 = sum_B1 / jnp.where(total_B1 > 0, total_B1, 1)
@@ -145,8 +143,8 @@ def cispo(
   clip_low: float,
   clip_high: float,
 ) -> Surrogate:
-  """sg[clip(r, 1 - low, 1 + high)] A log pi (MiniMax-M1 eq. 4): no token loses
-  its gradient to the clip."""
+  """sg[clip(r, 1 - low, 1 + high)] A log pi (MiniMax-M1 eq. 4): clipping
+  does not stop the gradient of any token."""
   ratio_BL = jax.lax.stop_gradient(_exp(logp_BL - old_BL))
   bounded_BL = jnp.clip(ratio_BL, 1 - clip_low, 1 + clip_high)
   return bounded_BL * adv_BL * logp_BL, bounded_BL != ratio_BL
@@ -169,7 +167,7 @@ def policy_loss(
   entropy_bonus: float = 0.0,
   **options: float,
 ) -> tuple[Array, Metrics]:
-  """-sum w (surrogate - kl_coef KL + entropy_bonus H), with the sums of metrics.
+  """-sum w (surrogate - kl_coef KL + entropy_bonus H), and the sums of metrics.
 
   H is the entropy of the distribution that each token was sampled from; options
   are those of the objective, a function (logp, old, adv, weight, its options).
@@ -178,10 +176,10 @@ def policy_loss(
     logp_BL, old_BL, adv_BL, weight_BL, **options
   )
   kl_BL = KL_ESTIMATORS[kl_estimator](logp_BL, old_BL, ref_BL)
-  gain_BL = surrogate_BL - kl_coef * kl_BL
+  objective_BL = surrogate_BL - kl_coef * kl_BL
   if entropy_bonus:
-    gain_BL += entropy_bonus * entropy_BL
-  loss = -jnp.sum(weight_BL * gain_BL)
+    objective_BL += entropy_bonus * entropy_BL
+  loss = -jnp.sum(weight_BL * objective_BL)
   return loss, dict(
     loss=loss,
     kl=jnp.sum(weight_BL * kl_BL),
@@ -223,7 +221,7 @@ def _exp(log_ratio):
 
 
 def _clip(ratio_BL, adv_BL, clip_low, clip_high):
-  """min(r A, clip(r) A), and where the clip stops the gradient."""
+  """(min(r A, clip(r) A), where clipping stops the gradient)."""
   clipped_BL = jnp.clip(ratio_BL, 1 - clip_low, 1 + clip_high) * adv_BL
   unclipped_BL = ratio_BL * adv_BL
   return jnp.minimum(unclipped_BL, clipped_BL), clipped_BL < unclipped_BL

@@ -23,7 +23,7 @@ MAY_IMPORT = {
   'distributed': BASE | {'models'},
   'sampling': MODELS,
   'training': BASE | {'models', 'data', 'distributed'},
-  'rewards': MODELS | {'sampling', 'sandbox'},
+  'rewards': MODELS | {'sandbox'},
   'evaluation': MODELS | {'sampling', 'rewards'},
   'rejection': MODELS | {'sampling', 'rewards'},
   'rl': MODELS | {'sampling', 'rewards', 'evaluation', 'training', 'losses'},

@@ -1,4 +1,4 @@
-"""The tiers of this machine, and a service that runs programs in one of them."""
+"""The tiers of this machine, and a service that runs programs in one."""
 
 import contextlib
 import http.server

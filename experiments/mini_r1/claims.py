@@ -179,8 +179,8 @@ def language_claims(run: measures.Run) -> list[Claim]:
   return [
     Claim(
       key='b2',
-      sentence='The language reward raises consistency over the same RL without '
-      'it.',
+      sentence='The language reward raises consistency over the same RL '
+      'without it.',
       paper='stable with it, decays without (B.6, Fig. 7)',
       measure="share of the prompt's language in the thinking",
       figures=compare(run, 'language', pairs),
@@ -278,8 +278,8 @@ def preference_claims(run: measures.Run) -> list[Claim]:
     ),
     Claim(
       key='e3',
-      sentence='From the first step on, they reduce rule accuracy compared with '
-      'the last part alone.',
+      sentence='From the first step on, they reduce rule accuracy compared '
+      'with the last part alone.',
       paper='Codeforces falls while the reward rises (Fig. 6)',
       measure='loss of pass@1',
       figures=compare(run, 'accuracy', zip(r1s, seeds(early))),

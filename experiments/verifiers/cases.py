@@ -4,8 +4,8 @@ Conventions: the final answer comes after the thinking, within the last <answer>
 if there are tags; several boxes must be equal. A missing unit is accepted, a
 wrong one is not. 0.3333 is not 1/3, but a gold with three or more decimals may
 be a rounded number, and an answer that rounds to it is equal. 50% equals 50%
-and 0.5; a missing sign is accepted above 1. `x =` before a value may be missing on
-one side. Tuples are ordered, sets are not; the brackets of intervals matter.
+and 0.5; a missing sign is accepted above 1. `x =` before a value may be missing
+on one side. Tuples are ordered, sets are not; the brackets of intervals matter.
 Equations are equal up to swapped sides and a factor, x > 3 equals (3, \infty).
 
 cases.jsonl is a second table with the same conventions. Its author had not seen

@@ -43,7 +43,7 @@ TIMEOUT = 10.0  # seconds for a case of math-verify
 def run_r1jax(table: Sequence[Case]) -> tuple[list[bool], list[float]]:
   """(whether each case is accepted, seconds of each)."""
   accepted, seconds = [], []
-  with verifiers.open_verifiers(verifiers.VerifyConfig()) as verifier:
+  with verifiers.Verifiers(verifiers.VerifyConfig()) as verifier:
     for n, case in enumerate(table):
       began = time.perf_counter()
       record = dict(id=str(n), prompt='?', answer=case.gold)
@@ -124,7 +124,7 @@ def gsm8k(path: str) -> tuple[int, int, int]:
   others = []
   for n, gold in enumerate(golds):
     others.append(next(x for x in golds[n + 1 :] + golds if x != gold))
-  with verifiers.open_verifiers(verifiers.VerifyConfig()) as verifier:
+  with verifiers.Verifiers(verifiers.VerifyConfig()) as verifier:
     own = verifier.accuracy(records, list(map(cases.response, golds)))
     other = verifier.accuracy(records, list(map(cases.response, others)))
   return int(own.sum()), int(other.sum()), len(records)

@@ -15,9 +15,7 @@ from r1jax.checkpoints.tokenization import HFTokenizer
 from r1jax.checkpoints.tokenizer_settings import Settings
 from r1jax.data.tokenizer_protocol import Tokenizer
 
-ARCHITECTURES = dict(
-  llama='LlamaForCausalLM', qwen2='Qwen2ForCausalLM', qwen3='Qwen3ForCausalLM'
-)
+ARCHITECTURES = 'llama', 'qwen2', 'qwen3'
 NAMES = dict(
   token_embd='model.embed_tokens',
   output_norm='model.norm',
@@ -90,15 +88,59 @@ class GgufReader:
 
   def tokenizer(self) -> Tokenizer | None:
     """The tokenizer; None if the file has none."""
-    return _tokenizer(self.path, self._metadata)
+
+    def get(key, default=None):
+      return self._metadata.get(f'tokenizer.ggml.{key}', default)
+
+    model, pre = get('model'), get('pre')
+    if model is None:
+      return None
+    if model != 'gpt2' or pre not in PRE_TOKENIZERS:
+      raise errors.UserError(
+        f'{self.path}: tokenizer of kind {model!r}, {pre!r}; r1jax reads gpt2, '
+        f'{", ".join(PRE_TOKENIZERS)}: use the Hugging Face directory instead'
+      )
+    tokens, types = get('tokens', []), get('token_type', [])
+    special_tokens = {}
+    with errors.explained(f"{self.path}: the tokenizer's lists disagree"):
+      vocab = {t: i for i, t in enumerate(tokens) if types[i] != UNUSED}
+      merges = [tuple(merge.split(' ')) for merge in get('merges')]
+      bpe = models.BPE(vocab, merges, ignore_merges=pre == 'llama-bpe')
+      for name, key in SPECIAL_TOKENS.items():
+        if get(f'{key}_token_id') is not None:
+          special_tokens[name] = tokens[get(f'{key}_token_id')]
+    backend = tokenizers.Tokenizer(bpe)
+    if pre == 'qwen2':
+      backend.normalizer = tokenizers.normalizers.NFC()
+    split: pre_tokenizers.PreTokenizer
+    if pre == 'smollm':
+      split = pre_tokenizers.Digits(individual_digits=True)
+    else:
+      digits = r'\p{N}{1,3}' if pre == 'llama-bpe' else r'\p{N}'
+      pattern = tokenizers.Regex(SPLIT_PATTERN.replace('DIGITS', digits))
+      split = pre_tokenizers.Split(pattern, 'isolated')
+    to_bytes = pre_tokenizers.ByteLevel(False, use_regex=pre == 'smollm')
+    backend.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes])
+    backend.decoder = decoders.ByteLevel()
+    for kind in (CONTROL, USER_DEFINED):
+      added = [token for token, i in vocab.items() if types[i] == kind]
+      options = dict(normalized=False, special=kind == CONTROL)
+      backend.add_tokens([tokenizers.AddedToken(t, **options) for t in added])
+    eos_ids = get('eos_token_id'), get('eot_token_id')
+    settings = Settings(
+      special_tokens=special_tokens,
+      eos_ids=tuple(i for i in eos_ids if i is not None),
+      chat_template=self._metadata.get('tokenizer.chat_template'),
+      add_bos=get('add_bos_token', pre == 'llama-bpe'),
+    )
+    return HFTokenizer(backend, settings)
 
 
 def _hf_name(name):
   """blk.N.NAME.weight and NAME.weight with Hugging Face's name."""
-  match = re.fullmatch(r'(?:blk\.(\d+)\.)?(.*?)(\.\w+)?', name)
-  layer, kind, suffix = match.groups(default='')
-  prefix = f'model.layers.{layer}.' if layer else ''
-  return f'{prefix}{NAMES.get(kind, kind)}{suffix}'
+  match = re.fullmatch(r'(blk\.\d+\.)?(.*?)(\.\w+)?', name)
+  layer, kind, suffix = match.groups('')
+  return layer.replace('blk', 'model.layers') + NAMES.get(kind, kind) + suffix
 
 
 def _config(path, metadata, tensors):
@@ -111,9 +153,7 @@ def _config(path, metadata, tensors):
   def value(key, default=None):
     x = metadata.get(f'{arch}.{key}', default)
     if not isinstance(x, (int, float)) or x <= 0:
-      raise errors.UserError(
-        f'{path}: the key {arch}.{key} is {x!r}, not a number above 0'
-      )
+      raise errors.UserError(f'{path}: {arch}.{key} is {x!r}, not a number > 0')
     # The shortest decimal of a float32: 1e-05, not 9.999999747378752e-06.
     return float(str(np.float32(x))) if isinstance(x, float) else x
 
@@ -128,7 +168,7 @@ def _config(path, metadata, tensors):
     raise errors.UserError(f'{path} lacks the tensor token_embd.weight')
   theta = value('rope.freq_base', 10000.0)
   return dict(
-    architectures=[ARCHITECTURES[arch]],
+    architectures=[f'{arch.capitalize()}ForCausalLM'],
     vocab_size=int(tensors['token_embd.weight'].shape[-1]),
     hidden_size=width,
     num_hidden_layers=value('block_count'),
@@ -155,61 +195,5 @@ def _rope_scaling(path, tensors, theta):
   rotations = LLAMA3['original_max_position_embeddings'] * freq / (2 * math.pi)
   smooth = np.clip((rotations - low) / (high - low), 0, 1)
   if not np.allclose(factors, 1 / ((1 - smooth) / factor + smooth), 1e-4):
-    raise errors.UserError(
-      f'{path}: its rope factors are not those of Llama 3.1 to 3.3'
-    )
+    raise errors.UserError(f'{path}: its rope factors are not of Llama 3.1-3.3')
   return LLAMA3 | dict(factor=factor)
-
-
-def _tokenizer(path, metadata):
-  def get(key):
-    return metadata.get(f'tokenizer.ggml.{key}')
-
-  model, pre = get('model'), get('pre')
-  if model is None:
-    return None
-  if model != 'gpt2' or pre not in PRE_TOKENIZERS:
-    raise errors.UserError(
-      f'{path} has a tokenizer of kind {model!r}, {pre!r}; r1jax reads gpt2 and '
-      f'{", ".join(PRE_TOKENIZERS)}: use the Hugging Face directory instead'
-    )
-  tokens, types = get('tokens') or [], get('token_type') or []
-  special_tokens = {}
-  with errors.explained(f"{path}: the tokenizer's lists contradict each other"):
-    vocab = {t: i for i, t in enumerate(tokens) if types[i] != UNUSED}
-    merges = [tuple(merge.split(' ')) for merge in get('merges')]
-    bpe = models.BPE(vocab, merges, ignore_merges=pre == 'llama-bpe')
-    for name, key in SPECIAL_TOKENS.items():
-      if get(f'{key}_token_id') is not None:
-        special_tokens[name] = tokens[get(f'{key}_token_id')]
-  backend = tokenizers.Tokenizer(bpe)
-  if pre == 'qwen2':
-    backend.normalizer = tokenizers.normalizers.NFC()
-  backend.pre_tokenizer = _pre_tokenizer(pre)
-  backend.decoder = decoders.ByteLevel()
-  for kind in (CONTROL, USER_DEFINED):
-    added = [token for token, i in vocab.items() if types[i] == kind]
-    options = dict(normalized=False, special=kind == CONTROL)
-    backend.add_tokens([tokenizers.AddedToken(t, **options) for t in added])
-  add_bos = get('add_bos_token')
-  eos_ids = get('eos_token_id'), get('eot_token_id')
-  settings = Settings(
-    special_tokens=special_tokens,
-    eos_ids=tuple(i for i in eos_ids if i is not None),
-    chat_template=metadata.get('tokenizer.chat_template'),
-    add_bos=pre == 'llama-bpe' if add_bos is None else add_bos,
-  )
-  return HFTokenizer(backend, settings)
-
-
-def _pre_tokenizer(pre):
-  if pre == 'smollm':
-    split = pre_tokenizers.Digits(individual_digits=True)
-  else:
-    digits = r'\p{N}{1,3}' if pre == 'llama-bpe' else r'\p{N}'
-    pattern = tokenizers.Regex(SPLIT_PATTERN.replace('DIGITS', digits))
-    split = pre_tokenizers.Split(pattern, 'isolated')
-  byte_level = pre_tokenizers.ByteLevel(
-    add_prefix_space=False, use_regex=pre == 'smollm'
-  )
-  return pre_tokenizers.Sequence([split, byte_level])

@@ -1,5 +1,4 @@
-"""The files of a Hugging Face directory: JSON, safetensors, and the download
-from the hub."""
+"""Files of a Hugging Face directory: JSON, safetensors, the hub's download."""
 
 import json
 import pathlib
@@ -57,9 +56,7 @@ def _tensor_files(directory):
   names = sorted({str(name) for name in files.values()})
   for name in names:
     if name != pathlib.Path(name).name:
-      raise errors.UserError(
-        f'{index} names {name}, which is not a file of its directory'
-      )
+      raise errors.UserError(f'{index} names {name}, not a file of its folder')
   return [directory / name for name in names]
 
 

@@ -1,4 +1,4 @@
-"""A policy: parameters, a ModelConfig, and the tokenizer that belongs to them."""
+"""A policy: parameters, a ModelConfig and the tokenizer that goes with them."""
 
 import dataclasses
 from typing import Literal, NamedTuple
@@ -10,7 +10,6 @@ from r1jax.checkpoints import pretrained, tokenization
 from r1jax.config import option
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.models import transformer
-from r1jax.models.transformer import ModelConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +32,7 @@ class ComputeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ScratchConfig:
-  """A small Llama with fresh weights. Its tokens are bytes, four tags and
-  extra_tokens."""
+  """A small random Llama. Its tokens are bytes, four tags and extra_tokens."""
 
   layers: int = option(2, 'layers', minimum=1)
   width: int = option(96, 'model width', minimum=1)
@@ -45,7 +43,7 @@ class ScratchConfig:
 
 class Policy(NamedTuple):
   params: dict  # float32 numpy arrays in host memory
-  cfg: ModelConfig
+  cfg: transformer.ModelConfig
   tokenizer: Tokenizer
 
 
@@ -59,7 +57,7 @@ def load(
   policy = load_with_tokenizer(init, compute)
   if policy.cfg.score:
     raise errors.UserError(
-      f'{init} is a reward model, which gives scores and no text: name a policy '
+      f'{init} is a reward model, which gives scores, no text: name a policy '
       'here, and this one in config.reward_models'
     )
   return policy
@@ -94,7 +92,7 @@ def _from_scratch(scratch, compute, seed):
     )
   special = *tokenization.TAGS, *scratch.extra_tokens
   tokenizer = tokenization.ByteTokenizer(special)
-  cfg = ModelConfig(
+  cfg = transformer.ModelConfig(
     vocab_size=tokenizer.vocab_size,
     real_vocab=tokenizer.vocab_size,
     width=scratch.width,
@@ -110,8 +108,8 @@ def _from_scratch(scratch, compute, seed):
 
 
 def with_compute(
-  cfg: ModelConfig, compute: ComputeConfig, backend: str
-) -> ModelConfig:
+  cfg: transformer.ModelConfig, compute: ComputeConfig, backend: str
+) -> transformer.ModelConfig:
   """cfg with the options of `compute`, for the devices of a jax backend."""
   options = dataclasses.asdict(compute)
   del options['scan_decode']  # an option of the sampler
@@ -120,8 +118,8 @@ def with_compute(
   return dataclasses.replace(cfg, cpu_layout=backend == 'cpu', **options)
 
 
-def check_length(cfg: ModelConfig, tokens: int) -> None:
-  """Raises UserError if rows of so many tokens exceed the model's context."""
+def check_length(cfg: transformer.ModelConfig, tokens: int) -> None:
+  """Raises UserError if rows of `tokens` tokens exceed the model's context."""
   if tokens > cfg.max_len:
     raise errors.UserError(
       f'prompt and response may have {tokens} tokens, but the model has '

@@ -2,22 +2,19 @@
 names on the hub) into params and back."""
 
 import dataclasses
-import os
-import pathlib
 import shutil
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import safetensors.numpy
+from safetensors.numpy import save_file
 
 from r1jax import errors
 from r1jax.checkpoints import gguf_file, hf_files, tokenization
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.models import hf_config, transformer
 from r1jax.models.transformer import ModelConfig
-
-Path = str | os.PathLike[str]
 
 
 class _Tensor(NamedTuple):
@@ -31,10 +28,10 @@ class _Tensor(NamedTuple):
   layer: int | None = None  # None: the leaf is not one of params['layers']
 
 
-def load(path: Path) -> tuple[dict, ModelConfig, Tokenizer | None]:
+def load(path: str | Path) -> tuple[dict, ModelConfig, Tokenizer | None]:
   """(params, cfg, tokenizer) of a directory, a GGUF file, or a name ORG/NAME on
   the hub; params are float32 numpy arrays in host memory."""
-  source = pathlib.Path(path)
+  source = Path(path)
   if not source.exists():
     source = hf_files.download(str(path))
   reader: hf_files.SafetensorsReader | gguf_file.GgufReader
@@ -47,29 +44,29 @@ def load(path: Path) -> tuple[dict, ModelConfig, Tokenizer | None]:
     config, tokenizer = reader.config, reader.tokenizer()
   cfg = hf_config.model_config(config, source)
   if tokenizer:
-    if tokenizer.vocab_size > cfg.vocab_size:
+    ids, limit = tokenizer.vocab_size, cfg.vocab_size
+    if ids > limit:
       raise errors.UserError(
-        f'{source}: its tokenizer has {tokenizer.vocab_size} ids, its model '
-        f'only {cfg.vocab_size}'
+        f'{source}: its tokenizer has {ids} ids, its model only {limit}'
       )
-    cfg = dataclasses.replace(cfg, real_vocab=tokenizer.vocab_size)
+    cfg = dataclasses.replace(cfg, real_vocab=ids)
   return _read_params(source, reader, cfg), cfg, tokenizer
 
 
 def save(
-  path: Path,
+  path: str | Path,
   params: dict,
   cfg: ModelConfig,
   tokenizer: Tokenizer | None = None,
   reward: dict | None = None,
 ) -> None:
-  """Writes a directory that transformers opens; it appears when it is complete.
-  `reward` is the content of reward.json (see rewards/reward_model.py)."""
-  path = pathlib.Path(path).absolute()
+  """Writes a Hugging Face directory atomically. `reward` is the content of
+  reward.json (see rewards/reward_model.py)."""
+  path = Path(path).absolute()
   if path.is_file() or (path.exists() and any(path.iterdir())):
     raise errors.UserError(f'{path} is not empty: choose another directory')
   new = path.with_name(f'.{path.name}.new')
-  shutil.rmtree(new, ignore_errors=True)  # of a run that was killed here
+  shutil.rmtree(new, ignore_errors=True)  # left by a run that was killed here
   new.mkdir(parents=True)
   params = jax.tree.map(np.asarray, params)
   eos_ids = tokenizer.eos_ids if tokenizer else None
@@ -79,16 +76,14 @@ def save(
   for tensor in _tensors(cfg):
     array = np.ascontiguousarray(_view(params, tensor))
     arrays[tensor.name] = array.reshape(tensor.shape)
-  safetensors.numpy.save_file(
-    arrays, new / 'model.safetensors', metadata=dict(format='pt')
-  )
+  save_file(arrays, new / 'model.safetensors', metadata=dict(format='pt'))
   if tokenizer:
     tokenizer.save(new)
     generation = dict(eos_token_id=tokenizer.eos_ids)
     hf_files.write_json(new / 'generation_config.json', generation)
   if reward:
     hf_files.write_json(new / 'reward.json', reward)
-  os.rename(new, path)
+  new.rename(path)
 
 
 def _tensors(cfg):
@@ -102,30 +97,24 @@ def _tensors(cfg):
     yield _Tensor('score.weight', (1, D), 'score')
   # Each key head of qkv has its query heads first, then the key and the value.
   q_rows, kv_rows = cfg.heads * C, cfg.kv_heads * C
-  query, key, value = np.s_[:, :, :-2], np.s_[:, :, -2], np.s_[:, :, -1]
+  qkv = np.s_[:, :, :-2], np.s_[:, :, -2], np.s_[:, :, -1]
   to_last, to_first = (0, -1), (-1, 0)
   tensors = [
     _Tensor('input_layernorm.weight', (D,), 'norm1'),
-    _Tensor('self_attn.q_proj.weight', (q_rows, D), 'qkv', query, to_last),
-    _Tensor('self_attn.k_proj.weight', (kv_rows, D), 'qkv', key, to_last),
-    _Tensor('self_attn.v_proj.weight', (kv_rows, D), 'qkv', value, to_last),
     _Tensor('self_attn.o_proj.weight', (D, q_rows), 'out', ..., to_first),
     _Tensor('post_attention_layernorm.weight', (D,), 'norm2'),
     _Tensor('mlp.gate_proj.weight', (F, D), 'gate_up', np.s_[:, 0], to_last),
     _Tensor('mlp.up_proj.weight', (F, D), 'gate_up', np.s_[:, 1], to_last),
     _Tensor('mlp.down_proj.weight', (D, F), 'down', ..., to_last),
   ]
-  if cfg.qkv_bias:
-    tensors += [
-      _Tensor('self_attn.q_proj.bias', (q_rows,), 'qkv_bias', query[1:]),
-      _Tensor('self_attn.k_proj.bias', (kv_rows,), 'qkv_bias', key[1:]),
-      _Tensor('self_attn.v_proj.bias', (kv_rows,), 'qkv_bias', value[1:]),
-    ]
+  for x, rows, index in zip('qkv', (q_rows, kv_rows, kv_rows), qkv):
+    name = f'self_attn.{x}_proj'
+    tensors.append(_Tensor(f'{name}.weight', (rows, D), 'qkv', index, to_last))
+    if cfg.qkv_bias:
+      tensors.append(_Tensor(f'{name}.bias', (rows,), 'qkv_bias', index[1:]))
   if cfg.qk_norm:
-    tensors += [
-      _Tensor('self_attn.q_norm.weight', (C,), 'q_norm'),
-      _Tensor('self_attn.k_norm.weight', (C,), 'k_norm'),
-    ]
+    tensors.append(_Tensor('self_attn.q_norm.weight', (C,), 'q_norm'))
+    tensors.append(_Tensor('self_attn.k_norm.weight', (C,), 'k_norm'))
   for layer in range(cfg.layers):
     for tensor in tensors:
       name = f'model.layers.{layer}.{tensor.name}'
@@ -133,8 +122,7 @@ def _tensors(cfg):
 
 
 def _view(params, tensor):
-  """The part of params that a tensor fills, as a view: its axes are in the
-  tensor's order, but heads and channels are two axes."""
+  """A view of the tensor's place in params; heads and channels are two axes."""
   if tensor.layer is None:
     leaf = params[tensor.leaf]
   else:
@@ -155,12 +143,11 @@ def _read_params(source, reader, cfg):
         f'{source}: {tensor.name} has the shape {list(shape)}, but its config '
         f'requires {list(tensor.shape)}'
       )
-  unknown = sorted(reader.shapes.keys() - known)
-  unknown = [name for name in unknown if not name.endswith('.inv_freq')]
-  if unknown:
+  extra = sorted(reader.shapes.keys() - known)
+  extra = [name for name in extra if not name.endswith('.inv_freq')]
+  if extra:
     raise errors.UserError(
-      f'{source} has {len(unknown)} tensors that do not belong to its config, '
-      f'the first is {unknown[0]}'
+      f'{source}: {len(extra)} tensors are not of its config, e.g. {extra[0]}'
     )
   shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
   params = jax.tree.map(lambda a: np.empty(a.shape, np.float32), shapes)

@@ -2,10 +2,9 @@
 
 import dataclasses
 import itertools
-import os
-import pathlib
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import sentencepiece
 import tokenizers
@@ -41,13 +40,11 @@ class HFTokenizer:
     return self.backend.decode([int(i) for i in ids], skip_special_tokens=False)
 
   def chat(self, messages: Messages) -> str:
-    return tokenizer_settings.render_chat(self.settings, messages)
+    return self.settings.render_chat(messages)
 
-  def save(self, directory: str | os.PathLike[str]) -> None:
-    self.backend.save(str(pathlib.Path(directory, 'tokenizer.json')))
-    tokenizer_settings.write(
-      self.settings, directory, 'PreTrainedTokenizerFast'
-    )
+  def save(self, directory: str | Path) -> None:
+    self.backend.save(str(Path(directory, 'tokenizer.json')))
+    self.settings.write(directory, 'PreTrainedTokenizerFast')
 
 
 class ByteTokenizer(HFTokenizer):
@@ -60,21 +57,18 @@ class ByteTokenizer(HFTokenizer):
     others = [byte for byte in range(256) if byte not in printable]
     vocab = dict(zip(alphabet, printable + others))
     backend = tokenizers.Tokenizer(models.BPE(vocab, []))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(
-      add_prefix_space=False, use_regex=False
-    )
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens(['<|end|>', *special])
-    super().__init__(
-      backend, Settings(special_tokens=dict(eos_token='<|end|>'))
-    )
+    settings = Settings(special_tokens=dict(eos_token='<|end|>'))
+    super().__init__(backend, settings)
 
 
 class SentencePieceTokenizer:
   """A Tokenizer by a SentencePiece model. Control pieces in a text, such as
   </s>, become their ids."""
 
-  def __init__(self, model_file: pathlib.Path, settings: Settings):
+  def __init__(self, model_file: Path, settings: Settings):
     with errors.explained(f'{model_file} is not a SentencePiece model'):
       sp = sentencepiece.SentencePieceProcessor(model_file=str(model_file))
     tokens = settings.special_tokens
@@ -100,26 +94,23 @@ class SentencePieceTokenizer:
 
   def decode(self, ids: Iterable[int]) -> str:
     text = ''
-    for is_control, group in itertools.groupby(
-      map(int, ids), self.sp.is_control
-    ):
-      piece_ids = list(group)
-      if is_control:
-        text += ''.join(map(self.sp.id_to_piece, piece_ids))
+    for control, group in itertools.groupby(map(int, ids), self.sp.is_control):
+      if control:
+        text += ''.join(map(self.sp.id_to_piece, group))
       else:
-        text += self.sp.decode(piece_ids)
+        text += self.sp.decode(list(group))
     return text
 
   def chat(self, messages: Messages) -> str:
-    return tokenizer_settings.render_chat(self.settings, messages)
+    return self.settings.render_chat(messages)
 
-  def save(self, directory: str | os.PathLike[str]) -> None:
+  def save(self, directory: str | Path) -> None:
     model = self.sp.serialized_model_proto()
-    pathlib.Path(directory, 'tokenizer.model').write_bytes(model)
-    tokenizer_settings.write(self.settings, directory, 'LlamaTokenizer')
+    Path(directory, 'tokenizer.model').write_bytes(model)
+    self.settings.write(directory, 'LlamaTokenizer')
 
 
-def load(directory: pathlib.Path) -> Tokenizer | None:
+def load(directory: Path) -> Tokenizer | None:
   """The tokenizer of a Hugging Face directory; None if there is none."""
   path, model = directory / 'tokenizer.json', directory / 'tokenizer.model'
   if path.exists():
@@ -140,7 +131,6 @@ def _eos_ids(settings, to_id, vocab_size):
     if not isinstance(i, int) or not 0 <= i < vocab_size:
       raise errors.UserError(
         f'the end token {i} (eos_token {eos!r} of tokenizer_config.json, or '
-        'eos_token_id of generation_config.json) is not one of the '
-        f'{vocab_size} ids of the tokenizer'
+        f'eos_token_id of generation_config.json) is no id below {vocab_size}'
       )
   return tuple(dict.fromkeys(ids))

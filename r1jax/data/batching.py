@@ -40,8 +40,8 @@ def bucket(lengths: Ints, buckets: Ints) -> ndarray:
 def micro_batches(
   lengths: Ints, micro_batch_size: int, buckets: Ints
 ) -> list[tuple[ndarray, int]]:
-  """[(numbers of micro_batch_size rows, padded length)], sorted by length. The
-  number -1 stands for an empty row: it fills up the last micro-batch."""
+  """[(indices of micro_batch_size rows, padded length)], sorted by length.
+  Index -1 is an empty row that pads the last micro-batch."""
   order = np.argsort(lengths, kind='stable')
   fill = -len(order) % micro_batch_size
   parts = np.append(order, np.full(fill, -1)).reshape(-1, micro_batch_size)

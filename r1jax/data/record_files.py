@@ -46,8 +46,8 @@ def read(path: str | Path) -> list[Record]:
 
 
 def json_rows(path: str | Path) -> Iterator[tuple[int, str, dict]]:
-  """(line number, 'FILE line N', object) of the lines that are not blank. Raises
-  UserError if there is no file, or if a line is no JSON object."""
+  """(line number, 'FILE line N', object) of each line that is not blank. Raises
+  UserError if there is no file, or if a line is not a JSON object."""
   if not Path(path).is_file():
     raise errors.UserError(f'there is no data file {path}')
   for number, line in enumerate(Path(path).read_bytes().split(b'\n'), 1):
@@ -56,7 +56,7 @@ def json_rows(path: str | Path) -> Iterator[tuple[int, str, dict]]:
     where = f'{path} line {number}'
     with errors.explained(f'{where} is not JSON'):
       row = json.loads(line)
-      if b'\\ud' in line.lower():  # half a surrogate pair cannot be encoded
+      if b'\\ud' in line.lower():  # lone surrogates cannot be encoded
         json.dumps(row, ensure_ascii=False).encode()
     if not isinstance(row, dict):
       raise errors.UserError(f'{where} is not a JSON object with keys')
@@ -66,8 +66,8 @@ def json_rows(path: str | Path) -> Iterator[tuple[int, str, dict]]:
 def split(
   records: Sequence[Record], held_out: int, seed: int
 ) -> tuple[list[Record], list[Record]]:
-  """(training records, held-out records): all records of `held_out` prompts,
-  which a hash of text and seed chooses, whatever the order of the records."""
+  """(training, held-out records): all records of `held_out` prompts, which are
+  chosen by a hash of text and seed, independently of the records' order."""
   salt = str(seed).encode()[:16]
   prompts = sorted(
     {record['prompt'] for record in records},
@@ -75,8 +75,8 @@ def split(
   )
   if not 0 <= held_out < len(prompts):
     raise errors.UserError(
-      f'cannot hold out {held_out} of {len(prompts)} different prompts: hold out '
-      'fewer, so that some are left to train on'
+      f'cannot hold out {held_out} of {len(prompts)} different prompts: hold '
+      'out fewer, so that some are left to train on'
     )
   chosen = set(prompts[:held_out])
   return (

@@ -40,9 +40,7 @@ def load_records(source: str, seed: int) -> list[Record]:
   else:
     digits = settings.get('digits', 1)
     if type(digits) is not int or digits < 1:
-      raise errors.UserError(
-        f'digits must be a positive integer, not {digits!r}'
-      )
+      raise errors.UserError(f'digits must be an integer >= 1, not {digits!r}')
     rows = TOYS[name](count, seed, **settings)
   return [dict(id=f'{name}/{seed}/{n}') | row for n, row in enumerate(rows)]
 
@@ -51,8 +49,8 @@ def running_sums(count: int, seed: int, digits: int = 8) -> Iterator[Record]:
   """Prompts of digits; the answer is their sum modulo 10.
 
   The thinking of a response is the first k running sums; k is 0 with
-  probability 0.2, else uniform over 1 to `digits`. A model learns the format
-  from any response, but it can compute the sum only if it thinks far enough.
+  probability 0.2, else uniform over 1 to `digits`. Any response teaches the
+  format, but the sum needs enough running sums.
   """
   rng = np.random.default_rng(seed)
   digits_N = rng.integers(10, size=(count, digits))

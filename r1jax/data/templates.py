@@ -1,5 +1,4 @@
-"""From a record to the ids of its prompt, and from a response to its thinking
-and the rest."""
+"""Prompt templates: records to prompt ids, responses to (thinking, rest)."""
 
 import dataclasses
 import difflib
@@ -10,8 +9,7 @@ from r1jax.config import option
 from r1jax.data.record_files import Record
 from r1jax.data.tokenizer_protocol import Tokenizer
 
-# r1_zero is table 1 of the R1 paper, verbatim, with the full stop after the
-# question.
+# r1_zero is table 1 of the R1 paper, verbatim, also in its full stops.
 TEMPLATES = dict(
   r1_zero='A conversation between User and Assistant. The user asks a '
   'question, and the Assistant solves it. The assistant first thinks about '
@@ -30,9 +28,7 @@ class PromptConfig:
     'r1_zero', "r1_zero, plain, chat, or a text with '{question}'"
   )
   prefill: str = option('', 'start of every response, e.g. <think>')
-  stop_strings: tuple[str, ...] = option(
-    (), 'texts that end a response; each is encoded to ids by itself'
-  )
+  stop_strings: tuple[str, ...] = option((), 'texts that end a response')
   max_len: int = option(512, 'max. tokens of prompt and prefill', minimum=1)
   tool: str = option('', "calculator: a response may call it; '': none")
   calls: int = option(4, 'max. tool calls in a response', minimum=1)

@@ -20,7 +20,7 @@ class Tokenizer(Protocol):
 
   def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
     """The text of messages with the keys 'role' and 'content', up to where the
-    response begins. Raises UserError without a chat template, or if it fails."""
+    response begins. Raises UserError if there is no template or it fails."""
 
   def save(self, directory: str | Path) -> None:
     """Writes the files of a Hugging Face tokenizer into the directory."""

@@ -1,5 +1,5 @@
-"""Where arrays are: replicated under pmap, or sharded over a mesh with the axes
-('slice',) 'data' and 'model'. Moves host arrays to the devices and back."""
+"""Array placement: replicated under pmap, or sharded over a mesh with the axes
+('slice',) 'data' and 'model'. Transfers arrays between host and devices."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -27,9 +27,7 @@ class ParallelConfig:
   )
   tensor_parallel: int = option(1, "devices on the 'model' axis", minimum=1)
   slices: int = option(1, 'TPU slices, each with all parameters', minimum=1)
-  rollout_devices: int = option(
-    0, 'devices that sample while the others train; 0: all do both', minimum=0
-  )
+  rollout_devices: int = option(0, 'devices for sampling alone', minimum=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,13 +58,13 @@ class Placement:
 
 
 def check(config: ParallelConfig, num_devices: int) -> None:
-  """Raises UserError if so many devices cannot form the mesh of the config."""
+  """Raises UserError if num_devices devices cannot form the configured mesh."""
   slices, parallel = config.slices, config.tensor_parallel
   size = slices * parallel
   if num_devices % size or (config.strategy == 'pmap' and size > 1):
     raise errors.UserError(
-      f'config.parallel.tensor_parallel is {parallel} and slices {slices}: their '
-      f'product must divide the {num_devices} devices, and be 1 under pmap'
+      f'config.parallel.tensor_parallel is {parallel} and slices {slices}: '
+      f'their product must divide the {num_devices} devices and be 1 under pmap'
     )
 
 
@@ -78,8 +76,7 @@ def placement(
   check(config, len(devices))
   axes: tuple[str, ...] = ('data', 'model')
   if config.strategy == 'pmap':
-    # The mesh that pmap gives its outputs. Under another one they would be a
-    # new kind of input, and every program would be compiled a second time.
+    # The mesh of pmap's outputs: with another, every program compiles twice.
     grid = np.array(sorted(devices, key=lambda device: device.process_index))
     axes = ('data',)
   elif config.slices == 1:
@@ -177,8 +174,8 @@ def _get_leaf(path, leaf):
 
 
 def own_devices(placement: Placement) -> Placement:
-  """The devices of a state: all of a mesh; under pmap each host has a copy of
-  its own on its own devices."""
+  """The placement of a state: all devices of a mesh; under pmap this host's
+  devices, since each host has its own replica."""
   if placement.strategy == 'mesh':
     return placement
   return dataclasses.replace(placement, mesh=placement.mesh.local_mesh)

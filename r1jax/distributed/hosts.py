@@ -39,9 +39,9 @@ PACKAGE = Path(r1jax.__file__).parent
 
 @contextlib.contextmanager
 def connected(workdir: str | Path) -> Iterator[None]:
-  """Connects this process to the hosts of R1JAX_HOSTS and watches the run. An
-  error on one host ends all hosts with its exit code (errors.exit_status), but
-  for errors.Terminated, which all hosts raise."""
+  """Connects to the hosts of R1JAX_HOSTS and starts the watchdog. An error on
+  one host ends all with its exit code, except errors.Terminated, which all
+  hosts raise."""
   workdir, several = Path(workdir), _initialize()
   stuck = _seconds('R1JAX_STUCK', STUCK if several else 0.0)
   if not several:
@@ -77,8 +77,8 @@ def _initialize():
   host = os.environ.get('R1JAX_HOST', '')
   if not (hosts.isdigit() and host.isdigit() and int(host) < int(hosts)):
     raise errors.UserError(
-      f'R1JAX_HOSTS is {hosts!r} and R1JAX_HOST {host!r}: they must be the number'
-      ' of processes and the index of this one, from 0 on, or R1JAX_HOSTS=auto'
+      f'R1JAX_HOSTS is {hosts!r} and R1JAX_HOST {host!r}: they must be the '
+      "number of processes and this one's index from 0, or R1JAX_HOSTS=auto"
     )
   if ':' not in address:
     raise errors.UserError(
@@ -141,9 +141,9 @@ def run_once(fn: Callable[[], T]) -> T:
 
 
 class Barrier:
-  """A barrier of one thread of every host, for orbax's barrier_sync_fn. A thread
-  that arrives while it handles an exception makes this call and all later ones
-  raise OSError with that exception on all hosts."""
+  """A barrier between one thread of each host, for orbax's barrier_sync_fn. If
+  a thread arrives while it handles an exception, this and all later calls raise
+  OSError with its text on all hosts."""
 
   def __init__(self, name: str):
     self.name, self.calls, self.error = name, 0, ''
@@ -164,7 +164,7 @@ class Barrier:
       time.sleep(pause)
       arrived, pause = store.key_value_dir_get(folder), min(2 * pause, 0.5)
       if time.monotonic() > end:
-        raise TimeoutError(f'{len(arrived)} of {count()} hosts came to {key}')
+        raise TimeoutError(f'{len(arrived)} of {count()} hosts reached {key}')
     if index() == 0:
       store.key_value_delete(f'{prefix}/{call - 2}/')
     for host_key, text in arrived:
@@ -189,8 +189,8 @@ def raise_if_terminating() -> None:
 
 
 def to_global(leaf: Any) -> Any:
-  """A jax.Array that each host holds whole, as one array replicated over the
-  devices of all hosts. Other leaves are returned as they are."""
+  """Turns a jax.Array that every host holds completely into one global
+  replicated array. Other leaves are returned as they are."""
   if not _is_own(leaf):
     return leaf
   assert leaf.is_fully_replicated, 'the hosts have different parts'

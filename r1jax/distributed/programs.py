@@ -1,5 +1,5 @@
-"""A pure function as one program on many devices: under pmap, or on each device
-of a mesh (shard_map). One device, pmap and mesh give the same numbers."""
+"""Runs a pure function on many devices, by pmap or by shard_map over a mesh.
+Results do not depend on the strategy."""
 
 import dataclasses
 from collections.abc import Callable
@@ -22,13 +22,13 @@ def shard_config(
     for name, spec in transformer.PARTITION.items()
     if 'data' in spec
   )
-  split = sharding.FsdpTensorParallel(placement.mesh.shape['model'], fsdp_axes)
-  return dataclasses.replace(cfg, sharding=split)
+  fsdp = sharding.FsdpTensorParallel(placement.mesh.shape['model'], fsdp_axes)
+  return dataclasses.replace(cfg, sharding=fsdp)
 
 
 def rows_program(placement: Placement, fn: Callable) -> Callable:
   """The compiled fn(params, rows) -> rows, run by every device on its own rows.
-  A loop in fn ends on each device when the device's own rows are done."""
+  A loop in fn ends on each device independently."""
   if placement.strategy == 'pmap':
     devices: list[jax.Device] | None = placement.devices
     if devices == jax.devices()[: placement.num_shards]:

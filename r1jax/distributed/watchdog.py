@@ -1,5 +1,5 @@
-"""A thread that watches a run: it receives SIGTERM and SIGINT, and ends the
-process when nothing progresses or when another host ends with an error."""
+"""A thread that handles SIGTERM and SIGINT, and ends the process if the run
+stops progressing or another host fails."""
 
 import contextlib
 import faulthandler
@@ -15,13 +15,13 @@ from pathlib import Path
 
 from r1jax import errors
 
-LEAVE_SECONDS = 10.0  # host 0 waits at most so long until the others have left
+LEAVE_SECONDS = 10.0  # host 0 waits at most this long for the others to exit
 
 
 class Watchdog(threading.Thread):
   """Ends the process with errors.STUCK after `stuck` seconds without heartbeat
-  (0: never), and at the second SIGTERM or SIGINT. Several hosts share a `store`
-  of keys: each writes its number of heartbeats, and the error that ends it."""
+  (0: never), and at the second SIGTERM or SIGINT. Hosts share the key-value
+  `store`, in which each writes its heartbeats and the error that ended it."""
 
   def __init__(
     self, workdir: Path, stuck: float, host: int = 0, hosts: int = 1, store=None
@@ -71,16 +71,16 @@ class Watchdog(threading.Thread):
       )
 
   def _exit_stuck(self):
-    beats = {host: int(n) for host, n in self._read('heartbeats').items()}
-    beats[self.host] = self.heartbeats
-    max_beats = max(beats.values())
+    heartbeats = {host: int(n) for host, n in self._read('heartbeats').items()}
+    heartbeats[self.host] = self.heartbeats
+    max_count = max(heartbeats.values())
     slow = [
       f'host {host} at {n}'
-      for host, n in sorted(beats.items())
-      if n < max_beats
+      for host, n in sorted(heartbeats.items())
+      if n < max_count
     ]
     print_error(
-      f'no progress for {self.stuck:g} seconds; behind heartbeat {max_beats}: '
+      f'no progress for {self.stuck:g} seconds; behind heartbeat {max_count}: '
       f'{", ".join(slow) or "no host"}'
     )
     faulthandler.dump_traceback(2)
@@ -110,8 +110,8 @@ class Watchdog(threading.Thread):
       sys.stderr.flush()
     os._exit(code)
 
-  # The store ends with host 0, and its calls then raise exceptions of several
-  # kinds. The heartbeat of jax ends this process.
+  # The store disappears with host 0; its calls then raise various exceptions,
+  # and jax's own heartbeat ends this process.
 
   def _write(self, name, text):
     if self.store:
@@ -162,9 +162,8 @@ def heartbeat() -> None:
 
 @contextlib.contextmanager
 def exit_early_if(is_saved: Callable[[], bool]) -> Iterator[None]:
-  """Within this context, SIGTERM ends the run at once, even inside a device
-  program, if is_saved(): a resume would begin at the current state. The
-  watchdog's thread calls it."""
+  """Within this context SIGTERM ends the process at once, even inside a device
+  program, if is_saved() is true. The watchdog's thread calls is_saved."""
   if _active:
     _active.may_exit = is_saved
   try:

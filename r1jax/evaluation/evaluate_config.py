@@ -1,10 +1,9 @@
 """The config of an evaluation, and the files that it reads."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import re
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,12 +41,12 @@ class Config:
   parallel: device_placement.ParallelConfig = device_placement.ParallelConfig()
 
 
-@dataclasses.dataclass(frozen=True)
-class Inputs:
+class Inputs(NamedTuple):
   """All that an evaluation reads, apart from the model."""
 
   sets: dict[str, dict[int, dict]]  # problems by their number in the source
   records: list[dict]  # the problems of all sets
+  weights: dict[str, float]  # of the rewards; their weighted sum is not used
   compared: list[tuple[str, dict]]  # (label, results) of config.compare_with
   baseline: dict[str, np.ndarray]  # pass@1 of each problem by set
   codeforces: dict  # the rating; empty without config.codeforces
@@ -57,66 +56,48 @@ def check(config: Config) -> None:
   """Raises UserError for a config that cannot work."""
   if not (config.data or config.compare_with or config.codeforces):
     raise errors.UserError(
-      'there is nothing to evaluate: set config.data.NAME to records, or '
-      'config.codeforces or config.compare_with'
+      'nothing to evaluate: set config.data, config.codeforces or compare_with'
     )
   for name in config.data:
     if not re.fullmatch(r'\w[\w -]*', name):
       raise errors.UserError(
-        f'the set {name!r} of config.data becomes part of file names: use '
-        "letters, digits, spaces, '-' and '_'"
+        f"config.data: name the set {name!r} by letters, digits, ' ', '-', '_'"
       )
-  limited = [('majority_k', config.majority_k or 1)]
-  limited += [('pass_k', k) for k in config.pass_k]
-  for key, k in limited:
+  limited = [('pass_k', k) for k in config.pass_k]
+  for key, k in [*limited, ('majority_k', config.majority_k or 1)]:
     if not 1 <= k <= config.samples:
       raise errors.UserError(
-        f'config.{key} is {k}: it must be from 1 to config.samples, which is '
-        f'{config.samples}'
+        f'config.{key} is {k}: it must be 1 to config.samples={config.samples}'
       )
   if not config.sample.temperature and config.samples > 1:
     raise errors.UserError(
-      'at config.sample.temperature=0 all samples of a problem are the same: '
-      'set config.samples=1'
+      'config.sample.temperature=0 makes samples equal: set config.samples=1'
     )
   generate.check(config.prompt, config.sample)
   if config.baseline and not config.data:
     raise errors.UserError(
-      'config.baseline is subtracted from the evaluation of config.data, which '
-      'is empty: set it'
+      'config.baseline is subtracted from results of config.data: set that too'
     )
 
 
 def read_inputs(config: Config) -> Inputs:
-  """Reads the problems, config.limit of each set chosen by a hash of their
-  prompts, and the other files. Raises UserError if one is invalid."""
-  sets, baseline, all_records = {}, {}, []
+  """Reads all files, and chooses config.limit problems of a set by hash."""
+  weights = {'accuracy': 1.0, config.format: 0.0, 'language': 0.0}
+  sets, baseline, codeforces, all_records = {}, {}, {}, []
   for name, source in config.data.items():
     records = tasks.load_records(source, config.seed)
     digests = [hashlib.blake2b(x['prompt'].encode()).digest() for x in records]
     by_digest = sorted(range(len(records)), key=digests.__getitem__)
     numbers = sorted(by_digest[: config.limit or None])
     records = [records[n] for n in numbers]
-    registry.check_rewards(reward_weights(config), records)
+    registry.check_rewards(weights, records)
     for record in records:
       language.target(record)  # Raises UserError for an unknown language.
     sets[name] = dict(zip(numbers, records))
     all_records += records
     if config.baseline:
-      found = scores.pass1_by_problem(config.baseline, name, records)
-      baseline[name] = found
-  codeforces = {}
+      baseline[name] = scores.pass1_by_problem(config.baseline, name, records)
   if config.codeforces:
     codeforces = rating.summary(*rating.read(config.codeforces))
-  return Inputs(
-    sets=sets,
-    records=all_records,
-    compared=scores.read_all(config.compare_with),
-    baseline=baseline,
-    codeforces=codeforces,
-  )
-
-
-def reward_weights(config: Config) -> dict[str, float]:
-  """The rewards to measure. Their weighted sum is not used."""
-  return {'accuracy': 1.0, config.format: 0.0, 'language': 0.0}
+  compared = scores.read_all(config.compare_with)
+  return Inputs(sets, all_records, weights, compared, baseline, codeforces)

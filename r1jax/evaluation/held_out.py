@@ -11,6 +11,14 @@ from r1jax.evaluation import statistics
 from r1jax.rewards.pending import Rewards
 from r1jax.sampling.generate import Samples
 
+# About the policy before training: RL cannot improve a base whose groups all
+# have equal rewards.
+BASE_RATE = (
+  'base: pass@1 {eval/pass1:.3f} [{eval/low:.3f}, {eval/high:.3f}], '
+  '{eval/dead_groups:.1%} of the groups with equal rewards, length '
+  '{eval/length:.1f}, truncated {eval/truncated:.1%}'
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
@@ -43,35 +51,22 @@ def metrics(samples: Samples, rewards: Rewards, group_size: int) -> dict:
   low, high = statistics.interval(scored_PG)
   equal_P = statistics.all_equal(rewards.reward_N.reshape(-1, group_size))
   means = summary(samples, rewards)
-  pass1 = means.pop('reward/accuracy')
-  means = (
-    dict(pass1=pass1, low=low, high=high, dead_groups=equal_P.mean()) | means
-  )
-  return {f'eval/{name}': value for name, value in means.items()}
+  line = dict(pass1=means.pop('reward/accuracy'), low=low, high=high)
+  line |= dict(dead_groups=equal_P.mean()) | means
+  return {f'eval/{name}': value for name, value in line.items()}
 
 
 def summary(samples: Samples, rewards: Rewards) -> dict[str, float]:
-  """The means of rewards, over the samples that have one; 'unscored', the share
-  of those that have none, because a verifier failed; length and truncation."""
+  """The means of rewards over the samples that have one, of length and of
+  truncation; 'unscored' is the share without, because a verifier failed."""
   means = {
     'reward': _scored_mean(rewards.reward_N),
     'unscored': np.isnan(rewards.reward_N).mean(),
     'length': samples.length_N.mean(),
     'truncated': 1 - samples.rows.finished_B.mean(),
   }
-  for name, part_N in rewards.parts.items():
-    means[f'reward/{name}'] = _scored_mean(part_N)
-  return means
-
-
-def base_rate(line: Mapping[str, float]) -> str:
-  """A line for the terminal about the policy before training: RL cannot improve
-  a base whose groups all have equal rewards."""
-  return (
-    'base: pass@1 {eval/pass1:.3f} [{eval/low:.3f}, {eval/high:.3f}], '
-    '{eval/dead_groups:.1%} of the groups without a signal, length '
-    '{eval/length:.1f}, truncated {eval/truncated:.1%}'.format_map(line)
-  )
+  parts = rewards.parts.items()
+  return means | {f'reward/{name}': _scored_mean(x_N) for name, x_N in parts}
 
 
 def _scored_mean(x_N):

@@ -9,15 +9,13 @@ COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; margin: 2rem auto;
        max-width: 72rem; padding: 0 1rem }
-img { width: 100% }
-div { overflow-x: auto }
+img { width: 100% } div { overflow-x: auto }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem }
 th, td { border-bottom: 1px solid #ddd; padding: .2rem 1.2rem .2rem 0;
          text-align: left; font-variant-numeric: tabular-nums }
 pre { background: #f5f5f5; padding: .7rem; white-space: pre-wrap;
       overflow-wrap: anywhere }
-h3 { margin: 1.5rem 0 .3rem }
-.grey { color: #666 }
+h3 { margin: 1.5rem 0 .3rem } .grey { color: #666 }
 """
 
 
@@ -41,11 +39,14 @@ def page(title: str, parts: Iterable[str], style: str = '') -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Html:
   """A table; cells are text or Html."""
-  lines = [_row('th', head), *(_row('td', row) for row in rows)]
+  lines = []
+  for tag, cells in [('th', head), *(('td', row) for row in rows)]:
+    inner = ''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)
+    lines.append(f'<tr>{inner}</tr>')
   return Html('<div><table>\n' + '\n'.join(lines) + '\n</table></div>')
 
 
-def grey(text: str) -> Html:
+def note(text: str) -> Html:
   return Html(f'<p class="grey">{escape(text)}</p>')
 
 
@@ -56,13 +57,7 @@ def image(png: bytes) -> Html:
 
 
 def sample(heading: str, prompt: str, response: str) -> Html:
-  """A prompt with its response, below a heading."""
   return Html(
-    f'{grey(heading)}\n<pre class="grey">{escape(prompt)}</pre>\n'
+    f'{note(heading)}\n<pre class="grey">{escape(prompt)}</pre>\n'
     f'<pre>{escape(response)}</pre>'
   )
-
-
-def _row(tag, cells):
-  inner = ''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)
-  return f'<tr>{inner}</tr>'

@@ -1,10 +1,8 @@
-"""A Codeforces rating from verdicts, by maximum likelihood of the Elo model
-P(solved) = 1 / (1 + 10^((d - r) / 400)) for a problem of rating d. The paper
-does not state its formula. P problems with G attempts at each."""
+"""A Codeforces rating from verdicts: maximum likelihood of the Elo model
+P(solved) = 1 / (1 + 10^((d - r) / 400)), P problems of rating d, G attempts."""
 
 import math
 import statistics
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,27 +17,20 @@ RATINGS = (1444, 1534, 1687, 1746, 2029)
 PERCENTILES = (80.4, 84.5, 90.5, 92.1, 96.3)
 
 
-def fit(
-  difficulty_P: ArrayLike, solved_PG: ArrayLike
-) -> tuple[float, float, float]:
-  """The r that solves sum(solved - P(solved | r)) = 0, and its 95 % interval.
-
-  The interval is where 2 (l(best) - l(r)) <= phi z^2. phi is the variance of
-  the attempts summed by problem over the model's G p (1 - p), clipped to
-  [1, G]: attempts that agree with one another count as fewer.
-
-  Where all or none is solved, r is where that result has probability 1/2, and
-  the interval goes to infinity from probability TAIL with one attempt each.
-  """
+def fit(difficulty_P: ArrayLike, solved_PG: ArrayLike) -> tuple[float, ...]:
+  """Maximum-likelihood rating r and its 95 % interval {r : 2 (l(best) - l(r))
+  <= phi z^2}. phi corrects for attempts that agree: the variance of the
+  attempts summed by problem over the model's, clipped to [1, G]. If all or no
+  problems are solved, r is where that outcome has probability 1/2, and one end
+  of the interval is infinite."""
   d_P, solved_PG = np.asarray(difficulty_P, float), np.asarray(solved_PG, bool)
   G, solved_P = solved_PG.shape[1], solved_PG.sum(axis=1)
   span = 4000 + 1000 * G
   start, end = d_P.min() - span, d_P.max() + span
 
   def loglik(r):
-    return -(
-      solved_P @ _surprise(d_P - r) + (G - solved_P) @ _surprise(r - d_P)
-    )
+    x_P = r - d_P
+    return solved_P @ _log_p(x_P) + (G - solved_P) @ _log_p(-x_P)
 
   if solved_PG.all() or not solved_PG.any():
     sign = 1 if solved_PG.all() else -1
@@ -47,13 +38,11 @@ def fit(
     bound = _root(lambda r: sign * (loglik(r) / G - math.log(TAIL)), start, end)
     return (best, bound, math.inf) if sign == 1 else (best, -math.inf, bound)
 
-  def p_P(r):
-    return np.exp(-_surprise(d_P - r))
-
-  best = _root(lambda r: (G * p_P(r) - solved_P).sum(), start, end)
-  best_P = p_P(best)
-  variance = G * (best_P * (1 - best_P)).sum()
-  phi = ((solved_P - G * best_P) ** 2).sum() / variance
+  best = _root(
+    lambda r: (G * np.exp(_log_p(r - d_P)) - solved_P).sum(), start, end
+  )
+  p_P = np.exp(_log_p(best - d_P))
+  phi = ((solved_P - G * p_P) ** 2).sum() / (G * (p_P * (1 - p_P)).sum())
   z = statistics.NormalDist().inv_cdf(1 - TAIL)
   bound = loglik(best) - np.clip(phi, 1, G) * z**2 / 2
   low = _root(lambda r: loglik(r) - bound, start, best)
@@ -62,8 +51,8 @@ def fit(
 
 
 def percentile(rating: float) -> float:
-  """The share of Codeforces users below a rating, in percent: straight lines in
-  log odds between the paper's pairs, the first and last extended."""
+  """The percentage of Codeforces users below a rating: linear interpolation of
+  log odds between the paper's values, extrapolated at both ends."""
   shares = np.array(PERCENTILES)
   odds = np.log(shares / (100 - shares))
   i = np.clip(np.searchsorted(RATINGS, rating) - 1, 0, len(RATINGS) - 2)
@@ -73,9 +62,8 @@ def percentile(rating: float) -> float:
 
 def summary(
   contest_P: list, difficulty_P: ArrayLike, solved_PG: np.ndarray
-) -> dict[str, Any]:
-  """The fit as JSON, with the share of users below the rating in percent; an
-  infinite end of the interval is None."""
+) -> dict:
+  """The fit and its percentile as JSON; an infinite end is None."""
   rating, low, high = fit(difficulty_P, solved_PG)
   interval = f'{low:.0f}, {high:.0f}'
   if math.isinf(high):
@@ -105,7 +93,7 @@ def read(path: str) -> tuple[list, np.ndarray, np.ndarray]:
   for _, where, row in record_files.json_rows(path):
     rating, verdicts = row.get('rating', -1), row.get('verdicts')
     key = contest, problem = row.get('contest'), row.get('problem')
-    if type(contest) not in (int, str) or type(problem) not in (int, str):
+    if not {type(contest), type(problem)} <= {int, str}:
       raise errors.UserError(
         f"{where}: 'contest' and 'problem' must be texts or integers"
       )
@@ -115,28 +103,24 @@ def read(path: str) -> tuple[list, np.ndarray, np.ndarray]:
       raise errors.UserError(f"{where}: 'verdicts' must list true and false")
     if key in rows:
       raise errors.UserError(
-        f'{where} repeats problem {problem} of contest {contest}: put all its '
-        'verdicts on one line'
+        f'{where} repeats problem {problem} of contest {contest}: merge them'
       )
     rows[key] = row
     attempts = len(next(iter(rows.values()))['verdicts'])
     if len(verdicts) != attempts:
       raise errors.UserError(
-        f'{where} has {len(verdicts)} verdicts, the first line has {attempts}: '
-        'all problems need the same number'
+        f'{where} has {len(verdicts)} verdicts: all need {attempts}, as line 1'
       )
   if not rows:
     raise errors.UserError(f'{path} has no verdicts: it is empty')
-  contests = [contest for contest, _ in rows]
-  difficulties = [row['rating'] for row in rows.values()]
-  solved = [row['verdicts'] for row in rows.values()]
-  return contests, np.array(difficulties, float), np.array(solved, bool)
+  difficulty_P = np.array([row['rating'] for row in rows.values()], float)
+  solved_PG = np.array([row['verdicts'] for row in rows.values()])
+  return [contest for contest, _ in rows], difficulty_P, solved_PG
 
 
-def _surprise(x_P):
-  """-log P(solved) of problems that are rated x above the contestant; linear
-  for large x, where the logarithm of P itself would be -inf."""
-  return np.logaddexp(0, x_P / SCALE)
+def _log_p(x_P):
+  """log P(solved) of problems rated x below the contestant; never -inf."""
+  return -np.logaddexp(0, -x_P / SCALE)
 
 
 def _root(f, low, high):

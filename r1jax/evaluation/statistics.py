@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 LEVEL = 0.95  # of all intervals
-RESAMPLES = 10_000
-FLIPS = 10_000  # max. number of combinations of signs
+RESAMPLES = 10_000  # of a bootstrap; also max. combinations of signs
 
 Interval = tuple[float, float]
 Answers = Sequence[str | None]
@@ -54,8 +53,8 @@ def bootstrap_mean(x_P: ArrayLike) -> Interval:
 
 
 def interval(correct_PG: ArrayLike) -> Interval:
-  """The interval of pass@1: by bootstrap, or Wilson's for P samples where G = 1
-  or all problems have the same mean, which leaves the bootstrap no width."""
+  """The interval of pass@1: by bootstrap, or Wilson's over P samples if G = 1
+  or all problems have the same mean, where the bootstrap has zero width."""
   correct_PG = np.asarray(correct_PG)
   mean_P = correct_PG.mean(axis=1)
   if correct_PG.shape[1] == 1 or mean_P.min() == mean_P.max():
@@ -64,17 +63,11 @@ def interval(correct_PG: ArrayLike) -> Interval:
 
 
 def cons_at_k(
-  answers_PG: Sequence[Answers],
-  gold_P: Sequence[str],
-  equal: Callable[[str, str], bool],
-  k: int,
+  answers_PG: Sequence[Answers], gold_P: Sequence[str], equal: Callable, k: int
 ) -> np.ndarray:
   """Whether the majority of each disjoint group of k answers equals the gold: 0
-  or 1, [P, G // k].
-
-  Answers count as one where equal(a, b). Of equally frequent answers the one
-  that reached its count first wins. None, for no answer, never wins.
-  """
+  or 1, [P, G // k]. Answers are counted as equal where equal(a, b). Ties go to
+  the answer that reaches its count first; None never wins."""
   samples = len(answers_PG[0])
   assert 1 <= k <= samples, f'cons@{k} of {samples} samples'
   correct_PG = np.zeros((len(answers_PG), samples // k), np.float32)
@@ -93,33 +86,30 @@ def paired_difference(a_P: ArrayLike, b_P: ArrayLike) -> tuple[float, Interval]:
 
 def paired_p_value(a_P: ArrayLike, b_P: ArrayLike) -> float:
   """Two-sided p-value of mean(a - b) when each difference may change its sign:
-  over all 2^n combinations, or FLIPS random ones and the observed one."""
+  over all 2^n combinations, or RESAMPLES random ones and the observed one."""
   difference_P = np.asarray(a_P, float) - np.asarray(b_P, float)
-  difference_P = difference_P[
-    difference_P != 0
-  ]  # The others have no influence.
+  difference_P = difference_P[difference_P != 0]  # Others have no influence.
   n = len(difference_P)
   # A sum of the same numbers in another order may be slightly smaller.
   observed = abs(difference_P.sum()) - 1e-9
-  if 2**n <= FLIPS:
+  if 2**n <= RESAMPLES:
     sign = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
     return float((abs(sign @ difference_P) >= observed).mean())
   rng = np.random.default_rng(0)
   extreme = 0
-  for _ in range(FLIPS):
+  for _ in range(RESAMPLES):
     sign_P = np.where(rng.integers(2, size=n), 1, -1)
     extreme += int(abs(sign_P @ difference_P) >= observed)
-  return float((1 + extreme) / (1 + FLIPS))
+  return float((1 + extreme) / (1 + RESAMPLES))
 
 
 def calibration_error(probability_N: np.ndarray, label_N: np.ndarray) -> float:
   """The expected calibration error: the sum over ten bins of probability of
   (share of N) * |mean probability - share of true labels|."""
   bin_N = np.minimum((probability_N * 10).astype(int), 9)
-  total = 0.0
-  for b in range(10):
-    total += abs(np.sum((probability_N - label_N)[bin_N == b]))
-  return float(total / len(probability_N))
+  gap_N = probability_N - label_N
+  total = sum(abs(np.sum(gap_N[bin_N == b])) for b in range(10))
+  return float(total / len(gap_N))
 
 
 def _majority(answers, equal):

@@ -34,20 +34,18 @@ ALIASES = {
 # fmt: on
 NOTES = (
   'Our rows: percent with a 95 % interval, by bootstrap over the problems, or '
-  "Wilson's where all have the same mean or one sample each. Truncated "
-  'responses are scored like others; most are wrong. Language: the share of '
+  "Wilson's where all have the same mean or one sample. Language: the share of "
   "words in the problem's language in the thinking, 0 % without words.",
   "The papers' rows: temperature 0.6, top-p 0.95, at most 32,768 tokens; k = "
   '64 samples for AIME 2024 and GPQA Diamond, 16 for MATH-500 and Codeforces, '
   '8 for LiveCodeBench (2024-08 to 2025-01); majority of 64 (of 16 in Fig. 1). '
-  'GSM8K and MATH are from DeepSeekMath, by its own protocol: R1 reports none. '
-  'Rows are comparable as far as problems, prompt and lengths are the same.',
+  "GSM8K and MATH are DeepSeekMath's, by its own protocol. Rows are comparable "
+  'only if problems, prompt and lengths are the same.',
 )
 CODEFORCES_NOTE = (
   'Codeforces: maximum likelihood of the Elo model P(solved) = 1 / (1 + '
-  '10^((d - r) / 400)). The percentile is interpolated between the pairs of '
-  'the paper, 1444 (80.4) to 2029 (96.3), and extrapolated outside of them. '
-  'The paper does not state its formula.'
+  "10^((d - r) / 400)); the paper's formula is unknown. Percentiles are linear "
+  "in log odds between the paper's, 1444 (80.4) to 2029 (96.3), and beyond."
 )
 
 Rows = Sequence[tuple[str, dict]]  # (label, results.json of an evaluation)
@@ -111,8 +109,7 @@ def markdown(rows: Rows) -> str:
 
 
 def page(rows: Rows, samples: Sequence[tuple[str, str, str]]) -> str:
-  """The same as an HTML page, our rows bold, and samples below: (heading,
-  prompt, response)."""
+  """The same as HTML, our rows bold, with (heading, prompt, response) below."""
   labels, parts = {label for label, _ in rows}, []
   for title, head, lines in tables(rows):
     for n, line in enumerate(lines):
@@ -120,7 +117,7 @@ def page(rows: Rows, samples: Sequence[tuple[str, str, str]]) -> str:
         cells = [html_page.escape(cell) for cell in line]
         lines[n] = [html_page.Html(f'<b>{cell}</b>') for cell in cells]
     parts += [f'<h2>{title}</h2>', html_page.table(head, lines)]
-  parts += map(html_page.grey, notes(rows))
+  parts += map(html_page.note, notes(rows))
   if samples:
     parts.append('<h2>Responses</h2>')
   parts += [html_page.sample(*sample) for sample in samples]

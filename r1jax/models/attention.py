@@ -104,9 +104,8 @@ def write(
 ) -> Array:
   """The cache with one new key a row in its column, written in place.
 
-  For a scatter in bfloat16, XLA's CPU backend converts the whole cache to
-  float32 and back, so there it is a select. In float32 a select is 30 times
-  slower.
+  XLA's CPU backend converts the whole cache to float32 and back for a bfloat16
+  scatter, so a select is used there. In float32 a select is 30 times slower.
   """
   if cpu_layout and cache_BKSC.dtype == jnp.bfloat16:
     here_BS = jnp.arange(cache_BKSC.shape[2])[None] == column_B[:, None]
@@ -119,8 +118,8 @@ def write(
 
 
 def write_layers(cache_NBKSC: Array, new_NBKC: Array, column_B: Array) -> Array:
-  """`write` for all layers. It loops over rows, because XLA would copy the cache
-  to another layout for a scatter."""
+  """`write` for all layers. It loops over rows, because XLA would copy the
+  cache to another layout for a scatter."""
 
   def write_row(row, cache):
     new = jax.lax.dynamic_slice_in_dim(new_NBKC, row, 1, axis=1)[:, :, :, None]

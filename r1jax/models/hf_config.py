@@ -61,7 +61,7 @@ def model_config(config: Mapping[str, Any], source: object) -> ModelConfig:
     rope_theta=theta,
     rope_scaling=scaling,
     norm_eps=number('rms_norm_eps', 1e-6, float),
-    # Reward models have no head for tokens, so their config is ignored here.
+    # Reward models have no output head, so this key is ignored.
     tie_embeddings=bool(config.get('tie_word_embeddings')) or score,
     qkv_bias=qkv_bias,
     qk_norm=qk_norm,

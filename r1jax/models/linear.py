@@ -1,7 +1,6 @@
 """Matrix products with float32 results, and the layouts of their operands.
 
-With cpu_layout products and transposes take forms that are faster on XLA's CPU
-backend, and on no other.
+With cpu_layout, products and transposes use forms that are faster on CPUs only.
 """
 
 import functools
@@ -55,8 +54,8 @@ def dot(a: Array, b: Array, axes: Any = 1) -> Array:
 
 
 def transpose(cpu_layout: bool, a: Array) -> Array:
-  """a with its last two axes swapped; with cpu_layout in memory too if it is
-  bfloat16, whose fast kernels take row-major operands only."""
+  """a with its last two axes swapped. With cpu_layout, a bfloat16 result is
+  also made row-major in memory, as the fast kernels require."""
   a = a.swapaxes(-1, -2)
   return row_major(a) if cpu_layout and a.dtype == jnp.bfloat16 else a
 

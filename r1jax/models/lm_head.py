@@ -1,6 +1,6 @@
 """Log-probabilities of given tokens and entropies, from hidden states.
 
-The [B, T, V] logits never exist as a whole: forward and backward compute them
+The [B, T, V] logits are never materialised: forward and backward compute them
 for a chunk of columns at a time.
 """
 
@@ -63,25 +63,25 @@ def token_logprobs(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _chunk_logprobs(cfg, tau, hidden_NBTD, table_VD, target_NBT):
-  """token_logprobs of N chunks of T columns; tau is the temperature."""
+def _chunk_logprobs(cfg, temperature, hidden_NBTD, table_VD, target_NBT):
+  """token_logprobs of N chunks of T columns."""
   shard_VD, id_NBT = _shard(cfg, table_VD, target_NBT)
 
   def chunk_logprobs(chunk):
-    scores_BTV, lse_BT, logp_BT = _scores(cfg, tau, shard_VD, *chunk)
+    scores_BTV, lse_BT, logp_BT = _scores(cfg, temperature, shard_VD, *chunk)
     prob_BTV = jnp.exp(scores_BTV - lse_BT[..., None])
     return logp_BT, lse_BT - _mean_score(cfg, prob_BTV, scores_BTV)
 
   return jax.lax.map(chunk_logprobs, (hidden_NBTD, id_NBT))
 
 
-def _forward(cfg, tau, *args):
+def _forward(cfg, temperature, *args):
   # symbolic_zeros wraps the arguments in CustomVJPPrimal.
   args = tuple(arg.value for arg in args)
-  return _chunk_logprobs(cfg, tau, *args), args
+  return _chunk_logprobs(cfg, temperature, *args), args
 
 
-def _backward(cfg, tau, saved, cotangents):
+def _backward(cfg, temperature, saved, cotangents):
   hidden_NBTD, table_VD, target_NBT = saved
   shard_VD, id_NBT = _shard(cfg, table_VD, target_NBT)
   V, D = shard_VD.shape
@@ -95,8 +95,8 @@ def _backward(cfg, tau, saved, cotangents):
     g_logp_NBT = jnp.zeros(target_NBT.shape)
 
   def add_chunk(dtable_DV, chunk):
-    hidden_BTD, id_BT, *g_BT = chunk
-    d_BTV = _logits_gradient(cfg, tau, shard_VD, hidden_BTD, id_BT, *g_BT)
+    hidden_BTD, *_ = chunk
+    d_BTV = _logits_gradient(cfg, temperature, shard_VD, chunk)
     d = d_BTV.astype(shard_VD.dtype).reshape(-1, V)
     hidden = hidden_BTD.reshape(-1, D)
     dhidden = linear.dot(d, shard_VD).astype(hidden_BTD.dtype)
@@ -116,25 +116,26 @@ def _backward(cfg, tau, saved, cotangents):
 
 
 # With symbolic_zeros the backward pass sees at trace time that a cotangent is
-# zero: a loss without an entropy term does not pay for the entropy's gradient.
+# zero, so a loss without an entropy term skips the entropy's gradient.
 _chunk_logprobs.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
-def _logits_gradient(cfg, tau, shard_VD, hidden_BTD, id_BT, g_logp, g_entropy):
+def _logits_gradient(cfg, temperature, shard_VD, chunk):
   """The gradient of sum (g_logp log p(target) + g_entropy H) in the logits.
 
-  With scores s = logits / tau and p = softmax(s):
+  With scores s = logits / temperature and p = softmax(s):
   d log p_t / d s_v = 1[v = t] - p_v, d H / d s_v = -p_v (s_v - sum_u p_u s_u).
   """
-  scores_BTV, lse_BT, _ = _scores(cfg, tau, shard_VD, hidden_BTD, id_BT)
+  hidden_BTD, id_BT, g_logp, g_entropy = chunk
+  scores_BTV, lse_BT, _ = _scores(cfg, temperature, shard_VD, hidden_BTD, id_BT)
   prob_BTV = jnp.exp(scores_BTV - lse_BT[..., None])
   id_11V = jnp.arange(scores_BTV.shape[-1])[None, None]
   d_BTV = (id_11V == id_BT[..., None]) - prob_BTV
-  d_BTV *= (g_logp / tau)[..., None]
+  d_BTV *= (g_logp / temperature)[..., None]
   if g_entropy is not None:
     mean_BT = _mean_score(cfg, prob_BTV, scores_BTV)
     dentropy_BTV = -prob_BTV * (scores_BTV - mean_BT[..., None])
-    d_BTV += dentropy_BTV * (g_entropy / tau)[..., None]
+    d_BTV += dentropy_BTV * (g_entropy / temperature)[..., None]
   return d_BTV
 
 
@@ -145,11 +146,11 @@ def _shard(cfg, table_VD, target_NBT):
   return shard_VD, target_NBT - cfg.sharding.first_vocab_id(len(shard_VD))
 
 
-def _scores(cfg, tau, shard_VD, hidden_BTD, id_BT):
-  """(logits / tau of this device's ids, log sum exp over all ids, log p(target)).
-  id_BT counts the target from the device's first id."""
+def _scores(cfg, temperature, shard_VD, hidden_BTD, id_BT):
+  """(scores = logits / temperature of this device's ids, log sum exp of all
+  scores, log p(target)). id_BT counts the target from the device's first id."""
   sharding, V = cfg.sharding, shard_VD.shape[0]
-  scores_BTV = logits(cfg, hidden_BTD, shard_VD) / tau
+  scores_BTV = logits(cfg, hidden_BTD, shard_VD) / temperature
   lse_BT = jax.nn.logsumexp(scores_BTV, axis=-1)
   if sharding.tensor_parallel == 1:
     return scores_BTV, lse_BT, _take(scores_BTV, id_BT) - lse_BT

@@ -7,9 +7,9 @@ from r1jax.models.sharding import FsdpTensorParallel, NoSharding
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
-  """Llama 3's: frequencies with fewer than low_freq_factor periods in the
-  original max. length are divided by `factor`, those with more than
-  high_freq_factor are kept, and those between are interpolated."""
+  """RoPE scaling of Llama 3: frequencies with fewer than low_freq_factor
+  periods in the original max. length are divided by `factor`, those with more
+  than high_freq_factor are kept, and those between are interpolated."""
 
   factor: float
   low_freq_factor: float

@@ -1,9 +1,8 @@
 """The collectives of a model that is sharded over a mesh.
 
-Every device runs the same function on its own shards, in a program with the
-mesh axes 'data' and 'model', and differentiates the sum of the scalars that all
-devices return. So the backward pass of each collective is its transpose: a sum
-for a sum, a reduce-scatter for a gather.
+Every device runs the same function on its shards, with mesh axes 'data' and
+'model'. The differentiated scalar is the sum over devices, so the backward pass
+of a collective is its transpose: sum for sum, reduce-scatter for gather.
 """
 
 import dataclasses
@@ -47,9 +46,7 @@ class FsdpTensorParallel:
     axis = dict(self.fsdp_axes).get(name)
     return grad if axis is None else _scatter(axis, grad)
 
-  def lookup_embedding(
-    self, table_VD: Array, id_BT: Array, dtype: str
-  ) -> Array:
+  def embed_tokens(self, table_VD: Array, id_BT: Array, dtype: str) -> Array:
     """table[id] for this device's rows, and its tokens with shard_tokens.
 
     The table is not gathered: each device looks up its own channels for the
@@ -96,11 +93,9 @@ class FsdpTensorParallel:
 
 
 class NoSharding(FsdpTensorParallel):
-  """For a model that is whole on each device: no method communicates."""
+  """For a model that is replicated: no method communicates."""
 
-  def lookup_embedding(
-    self, table_VD: Array, id_BT: Array, dtype: str
-  ) -> Array:
+  def embed_tokens(self, table_VD: Array, id_BT: Array, dtype: str) -> Array:
     return table_VD[id_BT].astype(dtype)
 
 

@@ -20,8 +20,8 @@ from r1jax.models.sharding import NoSharding
 # 'embed' [V, D], 'norm' [D], 'head' [V, D] unless the embeddings are tied,
 # 'score' [D] in reward models, and 'layers' with leaves stacked over N.
 Params = dict[str, Any]
-# Keys and values of all layers: a pair of [N, B, K, S, C], or a tuple of N pairs
-# of [B, K, S, C] where the layers are not scanned.
+# Keys and values of all layers: a pair [N, B, K, S, C], or a tuple of N pairs
+# [B, K, S, C] if the layers are not scanned.
 Cache = Any
 
 REMAT = dict(
@@ -90,8 +90,7 @@ class Block(nn.Module):
     return out_BTD.astype(dtype), kv
 
   def mlp(self, h_BTD):
-    """(silu(h W_gate) * h W_up) W_down (SwiGLU): this device's part of the sum
-    over F."""
+    """(silu(h W_gate) * h W_up) W_down (SwiGLU), over a device's part of F."""
     cfg, dtype = self.cfg, h_BTD.dtype
     D, F = cfg.width, cfg.ffn
     w_gate_up = self.weight('gate_up', (D, 2, F), D**-0.5)
@@ -102,8 +101,7 @@ class Block(nn.Module):
     return linear.linear(cfg.cpu_layout, h_BTF, w_down).astype(dtype)
 
   def weight(self, name, shape, std):
-    """A matrix in cfg.dtype, gathered over 'data'. `shape` is that of the whole
-    matrix."""
+    """A matrix in cfg.dtype, gathered over 'data'. `shape` is the whole one."""
     cfg, w = self.cfg, self.stored(name, shape, nn.initializers.normal(std))
     w = cfg.sharding.gather_weight(name, w, cfg.dtype)
     assert w.size * cfg.sharding.tensor_parallel == math.prod(shape), name
@@ -132,7 +130,7 @@ def _attend(cfg, q_BTKGC, kv_BKTC, pos_BT, past):
   last, because a scan that returned each layer's cache would copy it.
 
   While decoding with unrolled layers: writes the key to the cache, attends over
-  it, and returns it. XLA copies a cache that is read before the write.
+  it and returns it. If the cache were read before the write, XLA would copy it.
   """
   if past is None:
     if cfg.attention == 'splash':
@@ -251,7 +249,7 @@ def forward(
   """
   sharding = cfg.sharding.for_tokens(tokens_BT.shape[1])
   cfg = dataclasses.replace(cfg, sharding=sharding)
-  x_BTD = sharding.lookup_embedding(params['embed'], tokens_BT, cfg.dtype)
+  x_BTD = sharding.embed_tokens(params['embed'], tokens_BT, cfg.dtype)
   cos_sin = rope.cos_sin(cfg, pos_BT)
 
   def block(x_BTD, layer, past):

@@ -1,5 +1,5 @@
-"""The cost of a run's programs by formula. FLOPs are exact; the rest is within
-a third or so of the TPU compiler's figures, to which its constants are fitted."""
+"""The cost of programs by formula. FLOPs are exact; other figures are within
+about a third of the TPU compiler's, to which their constants are fitted."""
 
 import math
 
@@ -18,8 +18,8 @@ def costs(plan: Plan) -> list[Cost]:
 
 
 def train(plan: Plan, sizes: Sizes) -> Cost:
-  """One micro-batch: its gradient is added to those before it, or applied at
-  once if an update has only one."""
+  """One micro-batch. Its gradient is accumulated, or applied directly if the
+  update has only one."""
   cfg, itemsize, weights = plan.cfg, plan.itemsize, sizes.parameters
   rows, length = plan.micro_batch_rows, plan.row_len
   tokens = rows * length
@@ -41,8 +41,8 @@ def train(plan: Plan, sizes: Sizes) -> Cost:
   hbm = passes * 2 * itemsize * cfg.layers * sizes.layer + 8 * weights
   hbm += (passes + 1) * layers.activation_traffic(plan, tokens, length)
   hbm += chunks * sizes.head * (3 * itemsize + 8)
-  # Weights are gathered twice; some gradients are summed whole before they are
-  # sharded. Replicas (pmap) send whole gradients only.
+  # Weights are gathered twice; some gradients are all-reduced before they are
+  # sharded. Under pmap only full gradients are sent.
   is_pmap = plan.config.parallel.strategy == 'pmap'
   bytes_per_element = 8 if is_pmap else 2 * itemsize + 5
   sent = layers.sent(bytes_per_element, dict(plan.axes)['data'])
@@ -58,7 +58,7 @@ def train(plan: Plan, sizes: Sizes) -> Cost:
     hbm=hbm,
     ici=layers.sent_along_model(plan, tokens, gathers) + sent * sizes.products,
     dcn=dcn,
-    parts=(*parts.items(), ('batch', batch)),
+    parts=parts | dict(batch=batch),
   )
 
 
@@ -95,7 +95,7 @@ def apply(plan: Plan, sizes: Sizes) -> Cost:
     resident=sizes.reference,
     hbm=2 * state + 3 * weights,
     dcn=layers.sent(2, plan.pod.slices) * weights,
-    parts=tuple(parts.items()),
+    parts=parts,
   )
 
 
@@ -112,6 +112,7 @@ def score(plan: Plan, sizes: Sizes) -> Cost:
   hbm += layers.activation_traffic(plan, tokens, length)
   hbm += chunks * sizes.head * itemsize
   parts = {'parameters': sizes.parameters, 'cast parameters': sizes.cast}
+  parts |= {'buffers of head or layer': buffers}
   return Cost(
     name='score',
     argument=sizes.parameters + 8 * tokens,
@@ -121,7 +122,7 @@ def score(plan: Plan, sizes: Sizes) -> Cost:
     flops=flops + 2 * tokens * sizes.head,
     hbm=hbm,
     ici=layers.sent_along_model(plan, tokens, 6) + sizes.sent_to_gather,
-    parts=(*parts.items(), ('buffers of head or layer', buffers)),
+    parts=parts,
   )
 
 
@@ -182,5 +183,5 @@ def decode(plan: Plan, sizes: Sizes) -> Cost:
     flops=flops,
     hbm=weights - embedding + cache,
     ici=sent + layers.sent(logits, devices),
-    parts=(('parameters', sizes.parameters), *parts.items()),
+    parts=dict(parameters=sizes.parameters) | parts,
   )

@@ -1,5 +1,5 @@
-"""Checks of a run before it is started: of its config, its records, perfect
-responses to them, and the responses of the model if it is here and small."""
+"""Checks before a run starts: config, records, ideal responses, and samples of
+the model if it is local and small."""
 
 import dataclasses
 import pathlib
@@ -14,7 +14,7 @@ from r1jax.checkpoints import gguf_file, policy, tokenization
 from r1jax.data import templates
 from r1jax.preflight import ideal_response, shapes, trial
 from r1jax.preflight.plan import Plan
-from r1jax.rewards import registry
+from r1jax.rewards.code import unit_tests
 from r1jax.rl import grpo, rl_config
 
 RECORDS = 64  # that are checked
@@ -23,7 +23,7 @@ MAX_LOGP_DIFFERENCE = dict(float32=1e-3, bfloat16=0.05)  # mean, by dtype
 
 
 class Check(NamedTuple):
-  """good is None where the check needs something that is not here."""
+  """good is None if something needed is not on this machine."""
 
   name: str
   good: bool | None
@@ -61,7 +61,7 @@ def _check_keys(plan):
     grpo.check_counts(config.grpo, config.steps, rows, plan.num_shards)
   except errors.UserError as error:
     return Check('keys', False, str(error))
-  return Check('keys', True, 'no keys exclude each other')
+  return Check('keys', True, 'no keys conflict')
 
 
 def _check_positions(plan):
@@ -145,7 +145,7 @@ def _check_responses(config, tokenizer, records):
   yield Check('end token', not problem, text)
   count, found = 0, []
   for record, prompt in zip(records, prompts):
-    if not registry.is_code(record):
+    if not unit_tests.is_code(record):
       count += 1
       problem = ideal_response.problem(config, tokenizer, record, prompt)
       if problem:

@@ -91,9 +91,7 @@ def pod(topology: str, slices: int = 1) -> Pod:
   if len(sizes) != chip.topology_axes or min(sizes) < 1:
     example = 'x'.join('4' * chip.topology_axes)
     raise errors.UserError(
-      f'--topology {topology}: write {chip.topology_axes} numbers above 0, like '
-      f'{chip.name}:{example}'
+      f'--topology {topology}: write {chip.topology_axes} numbers above 0, '
+      f'like {chip.name}:{example}'
     )
-  if slices < 1:
-    raise errors.UserError(f'--slices is {slices}; it must be at least 1')
   return Pod(chip=chip, topology=match[2], slices=slices)

@@ -23,7 +23,8 @@ class Cost:
   # (collectives.Collective, calls, bytes of the results)
   collectives: tuple[tuple[Any, float, float], ...] = ()
   source: str = 'formula'
-  parts: tuple[tuple[str, float], ...] = ()  # of argument and temp, by formula
+  # Of argument and temp, by formula.
+  parts: dict[str, float] = dataclasses.field(default_factory=dict)
   notes: tuple[str, ...] = ()
   refused: str = ''  # the compiler's error, if the program does not fit
 

@@ -1,6 +1,5 @@
-"""Whether a perfect response can be written, end and be rewarded with this
-prompt, tokenizer and rewards. Functions return the problem, '' if there is
-none."""
+"""Checks whether an ideal response is possible with this prompt, tokenizer and
+rewards. Functions return the problem, or ''."""
 
 from collections.abc import Sequence
 

@@ -1,5 +1,4 @@
-"""Finds changes of the config that would make a run fit, by evaluating the
-formulas with one, two or three changes that save memory."""
+"""Searches for one to three config changes that make a run fit, by formula."""
 
 import collections
 import dataclasses
@@ -107,7 +106,7 @@ def _knobs(plan):
 
 
 def _halves(value, minimum):
-  """value / 2, value / 4, ... while they are whole and not below minimum."""
+  """value / 2, value / 4, ... while they are integers and not below minimum."""
   while value % 2 == 0 and value // 2 >= minimum:
     value //= 2
     yield value

@@ -1,5 +1,4 @@
-"""A run on one pod: its mesh, the rows of each device, and how often each
-program runs."""
+"""A run on one pod: its mesh, rows per device, and how often programs run."""
 
 import dataclasses
 import math
@@ -16,8 +15,8 @@ Axes = tuple[tuple[str, int], ...]  # (name, size) of each mesh axis
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """A shard is one part of a batch's rows, for the devices of a 'model' axis.
-  Rows, prompts, samples and slots are those of one shard."""
+  """A run on one pod. A shard is the part of a batch that the devices of one
+  'model' axis share; prompts, samples, rows and slots are per shard."""
 
   config: Config
   cfg: ModelConfig
@@ -53,8 +52,8 @@ class Plan:
 
   @property
   def mean_new_tokens(self) -> int:
-    most = self.max_new_tokens
-    return min(self.mean_response_len or most, most)
+    limit = self.max_new_tokens
+    return min(self.mean_response_len or limit, limit)
 
   @property
   def row_len(self) -> int:
@@ -106,24 +105,12 @@ class Plan:
 def make(
   config: Config, cfg: ModelConfig, pod: Pod, mean_response_len: int = 0
 ) -> Plan:
-  """The Plan. Refuses a mesh that the pod's devices or the model do not
-  allow."""
-  parallel = config.parallel
-  device_placement.check(parallel, pod.devices)
-  if parallel.rollout_devices:
+  """The Plan. Refuses a mesh that the pod's devices do not allow."""
+  device_placement.check(config.parallel, pod.devices)
+  if config.parallel.rollout_devices:
     raise errors.UserError(
-      'config.parallel.rollout_devices must be 0 for preflight: it supports only '
-      'devices that both sample and learn'
-    )
-  if parallel.slices != pod.slices and parallel.strategy != 'pmap':
-    raise errors.UserError(
-      f'config.parallel.slices is {parallel.slices}, the pod has '
-      f'{pod.slices}: set both to the same number'
-    )
-  if cfg.kv_heads % parallel.tensor_parallel:
-    raise errors.UserError(
-      f'config.parallel.tensor_parallel is {parallel.tensor_parallel}: it must '
-      f'divide the {cfg.kv_heads} key heads of {config.init}'
+      'config.parallel.rollout_devices must be 0 for preflight: it supports '
+      'only devices that both sample and learn'
     )
   length = mean_response_len
   return Plan(config=config, cfg=cfg, pod=pod, mean_response_len=length)

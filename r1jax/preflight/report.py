@@ -52,10 +52,10 @@ def _memory(plan, costs):
     if x.own:
       rows.append([x.name, *gib, share, x.source])
     if x.parts:
-      parts = ', '.join(f'{name} {n / GIB:.3f}' for name, n in x.parts)
+      parts = ', '.join(f'{name} {n / GIB:.3f}' for name, n in x.parts.items())
       found += wrap(f'  {x.name}: {parts}')
-  head = ['program', 'arguments', 'output', 'in place', 'temporary']
-  head += ['beside it', 'need', 'share', 'by']
+  head = ['program', 'arguments', 'output', 'alias', 'temporary']
+  head += ['resident', 'need', 'share', 'by']
   title = f'GiB a chip, of {capacity / GIB:.2f} that a program can use:'
   return [title, *_table(head, rows), *found]
 
@@ -72,7 +72,8 @@ def verdict(plan: Plan, costs: Costs, fixes: Fixes) -> list[str]:
     found = [f'It does not fit: the compiler refused {refused[0].name}:']
     found += wrap(f'  {refused[0].refused}')
   if not fixes:
-    return [*found, 'No three changes together would make it fit: more chips.']
+    found.append('No combination of up to three changes fits: use more chips.')
+    return found
   found.append('It would fit, by formula, with')
   for text, bytes_needed in fixes:
     found += wrap(f'  {text}  ({bytes_needed / GIB:.2f} GiB)')
@@ -165,12 +166,18 @@ def as_json(
   """The whole report, as plain values."""
   pod, programs = plan.pod, []
   for x in costs:
+    collectives = [
+      dataclasses.asdict(key) | dict(count=float(n), bytes=float(size))
+      for key, n, size in x.collectives
+    ]
+    more = dict(collectives=collectives, bound=x.bound(pod.chip)[0])
     totals = dict(need=x.need, seconds=x.seconds(pod.chip))
-    programs.append(dataclasses.asdict(x) | totals)
+    programs.append(dataclasses.asdict(x) | more | totals)
   found = dict(pod=pod.name, devices=pod.devices, hosts=pod.hosts)
   return found | dict(
     axes=dict(plan.axes),
     init=plan.config.init,
+    hbm=pod.chip.hbm_capacity,
     parameters=shapes.num_parameters(plan.cfg),
     row_len=plan.row_len,
     calls=plan.calls(),

@@ -37,8 +37,7 @@ QWEN_TOKENIZER_IDS = 151_665  # fewer than the rows of its padded vocabulary
 
 
 def model_config(init: str) -> transformer.ModelConfig:
-  """The ModelConfig of config.init: a local checkpoint, else a name in
-  PUBLISHED."""
+  """The ModelConfig of config.init: a checkpoint or a name in PUBLISHED."""
   source = pathlib.Path(init)
   if init and source.is_dir():
     raw = hf_files.read_json(source / 'config.json')

@@ -40,8 +40,7 @@ def sample(config: Config, model: Policy, records: list[dict]) -> Samples:
 
 
 def logp_errors(config: Config, model: Policy, samples: Samples) -> np.ndarray:
-  """|log p(sampler) - log p(trainer)| of all sampled tokens, for one sample of
-  each record."""
+  """|log p(sampler) - log p(trainer)| of the tokens of a sample per record."""
   rows = jax.tree.map(lambda a: a[::SAMPLES], samples.rows)
   columns = dict(tokens_BL=rows.tokens_BL, pos_BL=rows.pos_BL)
   logprobs = jax.jit(grpo.make_logprobs(model.cfg, config.sample.temperature))

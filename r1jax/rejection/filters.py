@@ -17,26 +17,21 @@ FENCE = re.compile(r'```|^ {0,3}~~~', re.MULTILINE)
 
 @dataclasses.dataclass(frozen=True)
 class FilterConfig:
-  """R1 names the filters, but not their thresholds. The defaults are ours: a
-  foreign term in twenty words, about 170 words between two blank lines."""
+  """Limits of the thinking. R1 names the filters; their thresholds are ours:
+  one foreign term in twenty words, 170 words between two blank lines."""
 
-  language: float = option(
-    0.95, 'min. share of the target language in the thinking; 0: off', minimum=0
-  )
-  paragraph: int = option(
-    1000, 'max. characters of thinking between blank lines; 0: off', minimum=0
-  )
+  language: float = option(0.95, 'min. share of the target; 0: off', minimum=0)
+  paragraph: int = option(1000, 'max. characters of one; 0: off', minimum=0)
   code: bool = option(False, 'accept fenced code blocks in the thinking')
   window: int = option(40, 'characters of an n-gram for `repeated`', minimum=1)
-  repeated: float = option(
-    0.2, 'max. share of n-grams that occurred earlier; 1: off', minimum=0
-  )
+  repeated: float = option(0.2, 'max. share of repeats; 1: off', minimum=0)
 
 
 def reject_reason(config: FilterConfig, record: Record, text: str) -> str:
   """The first filter that rejects a response, or ''."""
   thinking, rest = language.thinking(text), templates.think_split(text)[1]
-  if language.is_mixed(thinking, language.target(record), config.language):
+  words = language.count(thinking)
+  if words[language.target(record)] < config.language * sum(words.values()):
     return 'mixed languages'
   if config.paragraph and longest_paragraph(thinking) > config.paragraph:
     return 'long paragraph'
@@ -60,11 +55,10 @@ def longest_paragraph(text: str) -> int:
 def balance(
   samples: Records, per_prompt: int, per_domain: Mapping[str, int], seed: int
 ) -> list[dict]:
-  """The samples, where those in excess have a reason to be rejected too.
+  """The samples, with a reason added to those in excess.
 
-  Of each prompt the first per_prompt distinct responses are kept, in sampling
-  order, which does not favour any length; of each domain in per_domain so many:
-  one of each prompt, in an order by the seed, then the second of each, etc.
+  Keeps the first per_prompt distinct responses of each prompt, then per_domain
+  of each domain, taking one per prompt in seeded order before second ones.
   """
   balanced = [dict(sample) for sample in samples]
   order = record_files.prompt_indices(seed, 0, len(samples), len(samples))
@@ -100,22 +94,17 @@ def tally(k: int, samples: Records, balanced: Records, mixed: Records) -> dict:
   """The content of counts.json, with k samples for each prompt; prompts are
   counted by how many of their samples pass before `balance`."""
   kept = [x for x in balanced if not x['reason']]
-  domains: dict[str, dict[str, int]] = {}
+  domains: dict[str, dict] = collections.defaultdict(dict)
   for domain in sorted({x['domain'] for x in [*samples, *mixed]}):
-    domains[domain] = {}
     for name, rows in dict(samples=samples, kept=kept, mixed=mixed).items():
       domains[domain][name] = sum(x['domain'] == domain for x in rows)
   accepted = collections.Counter({x['number']: 0 for x in samples})
   accepted.update(x['number'] for x in samples if not x['reason'])
   prompts = collections.Counter(accepted.values())
-  return dict(
-    samples=len(samples),
-    kept=len(kept),
-    mixed=len(mixed),
-    reasons=_reasons(balanced),
-    domains=domains,
-    accepted_per_prompt={f'{n}/{k}': prompts[n] for n in range(k + 1)},
-  )
+  counts: dict = dict(samples=len(samples), kept=len(kept), mixed=len(mixed))
+  counts |= dict(reasons=_reasons(balanced), domains=domains)
+  counts['accepted_per_prompt'] = {f'{n}/{k}': prompts[n] for n in range(k + 1)}
+  return counts
 
 
 def _reasons(samples):

@@ -4,7 +4,7 @@ B.3.3, Listing 4)."""
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ from r1jax import errors
 from r1jax.checkpoints import policy
 from r1jax.config import option
 from r1jax.data import templates
+from r1jax.data.templates import PromptConfig
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.rewards.verdict import Record, Records
 from r1jax.sampling import decode
@@ -54,13 +55,10 @@ class JudgeConfig:
     (), "domains for the LLM judge, beside records with 'judge': true"
   )
   question_template: str = option(
-    QUESTION_TEMPLATE,
-    'prompt of the LLM judge, with {question}, {reference} and {answer}',
+    QUESTION_TEMPLATE, 'prompt with {question}, {reference} and {answer}'
   )
   max_attempts: int = option(3, 'max. replies to get a verdict', minimum=1)
-  prompt: templates.PromptConfig = templates.PromptConfig(
-    template='chat', max_len=2048
-  )
+  prompt: PromptConfig = PromptConfig(template='chat', max_len=2048)
   sample: decode.SampleConfig = decode.SampleConfig(temperature=0.6, top_p=0.95)
 
 
@@ -78,9 +76,7 @@ def check(config: JudgeConfig, records: Records) -> None:
   """Refuses a template or records for the LLM judge that cannot be used."""
   for name in ('question', 'reference', 'answer'):
     if f'{{{name}}}' not in config.question_template:
-      raise errors.UserError(
-        f'config.judge.question_template lacks {{{name}}}: add it'
-      )
+      raise errors.UserError(f'config.judge.question_template lacks {{{name}}}')
   if records and not config.init:
     raise errors.UserError(
       f'record {records[0]["id"]} needs the LLM judge, but config.judge.init '
@@ -90,17 +86,14 @@ def check(config: JudgeConfig, records: Records) -> None:
     answer = record.get('answer')
     if not isinstance(answer, str) or not answer.strip():
       raise errors.UserError(
-        f'record {record["id"]} has no answer for the LLM judge to compare '
-        'with: give it one, or leave the record out'
+        f'record {record["id"]} has no answer for the LLM judge: give it one'
       )
 
 
 def question(config: JudgeConfig, record: Record, text: str) -> Record:
   """The record that asks about a response, which is shown without thinking."""
-  answer = templates.think_split(text)[1].strip()
-  parts = dict(
-    question=record['prompt'], reference=record['answer'], answer=answer
-  )
+  parts = dict(question=record['prompt'], reference=record['answer'])
+  parts['answer'] = templates.think_split(text)[1].strip()
   # In one pass, since the parts may contain braces too.
   name, template = r'\{(question|reference|answer)\}', config.question_template
   prompt = re.sub(name, lambda match: parts[match[1]], template)
@@ -123,32 +116,29 @@ def check_prompt_length(
   for record in records:
     if not fits(config, judge.tokenizer, question(config, record, '')):
       raise errors.UserError(
-        f'record {record["id"]} is too long for the LLM judge, even with an '
-        'empty answer: raise config.judge.prompt.max_len, '
-        f'{config.prompt.max_len}, or drop the record'
+        f'record {record["id"]} is too long for the LLM judge, even without an '
+        f'answer: raise config.judge.prompt.max_len, {config.prompt.max_len}'
       )
 
 
 def verdicts(
   config: JudgeConfig,
   judge: SamplingModel,
-  questions: Records,
-  numbers: Sequence[int],
+  questions: Mapping[int, Record],
   key: jax.Array,
   rows_per_call: int,
-) -> list[str]:
-  """'correct', 'incorrect' or, after config.max_attempts replies, 'no verdict'
-  of each question; numbers are those of the samples in the run. Every call has
+) -> dict[int, str]:
+  """'correct', 'incorrect' or, after config.max_attempts replies, 'no verdict',
+  by the sample's number in the run as are the questions. Every call has
   rows_per_call questions, so that all share one compiled program."""
-  found = ['no verdict'] * len(questions)
+  found = dict.fromkeys(questions, 'no verdict')
   for attempt in range(config.max_attempts):
     subkey = jax.random.fold_in(key, attempt)
-    open_N = [n for n, verdict in enumerate(found) if verdict == 'no verdict']
+    open_N = [n for n, verdict in found.items() if verdict == 'no verdict']
     for start in range(0, len(open_N), rows_per_call):
       part = open_N[start : start + rows_per_call]
-      padded = part + part[:1] * (rows_per_call - len(part))
-      asked = [questions[n] for n in padded]
-      number_P = np.array([numbers[n] for n in padded])
+      number_P = np.array(part + part[:1] * (rows_per_call - len(part)))
+      asked = [questions[n] for n in number_P.tolist()]
       replies = judge.sampler.sample(judge.params, asked, number_P, subkey, 1)
       for n, text in zip(part, replies.texts):
         found[n] = parse_verdict(text)

@@ -25,9 +25,7 @@ class Config:
     dict(accuracy=1.0, format=1.0), 'min. value by name of reward'
   )
   per_prompt: int = option(1, 'max. responses kept of a prompt', minimum=1)
-  per_domain: dict[str, int] = option(
-    {}, 'max. responses kept by domain; all domains of the data, or none'
-  )
+  per_domain: dict[str, int] = option({}, 'max. responses kept of each domain')
   mix: str = option('', 'records with responses, added to the kept samples')
   mix_count: int = option(0, 'number of records of mix; 0: all', minimum=0)
   filters: FilterConfig = FilterConfig()
@@ -48,10 +46,9 @@ def check(config: Config) -> None:
       'config.sample.temperature is 0, so all samples of a prompt are equal: '
       'set it above 0, or config.samples to 1'
     )
-  for domain, count in config.per_domain.items():
+  for name, count in config.per_domain.items():
     if count < 1:
-      name = f'config.per_domain.{domain}'
-      raise errors.UserError(f'{name} is {count}; it must be at least 1')
+      raise errors.UserError(f'config.per_domain.{name} is {count}: raise it')
   if config.mix_count and not config.mix:
     raise errors.UserError(
       f'config.mix_count is {config.mix_count}, but config.mix names no records'
@@ -60,9 +57,7 @@ def check(config: Config) -> None:
 
 def load(config: Config) -> tuple[list[Record], list[Record]]:
   """(records to sample, records to mix in), all checked."""
-  records = _with_domain(
-    tasks.load_records(config.data, config.seed), registry.REASONING_DOMAINS[0]
-  )
+  records = _load(config, config.data, registry.REASONING_DOMAINS[0])
   for record in records:
     language.target(record)  # refuses an unknown language
     if config.per_domain and record['domain'] not in config.per_domain:
@@ -78,16 +73,15 @@ def load(config: Config) -> tuple[list[Record], list[Record]]:
         f'record of {config.data} is of that domain: leave it out'
       )
   judged = [x for x in records if llm_judge.needs_judge(config.judge, x)]
-  others = [x for x in records if not llm_judge.needs_judge(config.judge, x)]
   llm_judge.check(config.judge, judged)
+  others = [x for x in records if not llm_judge.needs_judge(config.judge, x)]
   registry.check_rewards(config.min_rewards, others)
   return records, _load_mix(config, records) if config.mix else []
 
 
 def _load_mix(config, records):
-  """config.mix_count records of config.mix, chosen by the seed. None may have
-  the id of a sample of `records`."""
-  mixed = _with_domain(tasks.load_records(config.mix, config.seed), 'general')
+  """config.mix_count records of config.mix, chosen by the seed."""
+  mixed = _load(config, config.mix, 'general')
   count = config.mix_count or len(mixed)
   if count > len(mixed):
     raise errors.UserError(
@@ -109,12 +103,12 @@ def _load_mix(config, records):
   return [mixed[n] for n in index]
 
 
-def _with_domain(records, default):
-  """The records, with the default domain where they have none."""
+def _load(config, path, default):
+  """The records of a path, with the default domain where they have none."""
+  records = tasks.load_records(path, config.seed)
   for record in records:
     if not isinstance(record.get('domain', default), str):
       raise errors.UserError(
-        f'record {record["id"]} has the domain {record["domain"]!r}: make it a '
-        'text, or leave the key out'
+        f'record {record["id"]} has the domain {record["domain"]!r}, not a text'
       )
   return [dict(domain=default) | record for record in records]

@@ -17,8 +17,8 @@ KEYS = 'id', 'turns', 'prompt', 'answer', 'response', 'domain'
 def write(
   config: Config, records: Records, mix: Records, samples: Records, folder: Path
 ) -> None:
-  """Balances the samples and writes the files; records.jsonl, the last, marks the
-  run as finished. Raises UserError if no sample is kept."""
+  """Balances the samples and writes the files, records.jsonl last: its
+  existence marks the run as finished. Raises UserError if no sample is kept."""
   chosen = filters.balance(
     samples, config.per_prompt, config.per_domain, config.seed
   )
@@ -29,28 +29,22 @@ def write(
   files.write_text(folder / 'counts.json', json.dumps(counts, indent=2) + '\n')
   reasons = filters.summarize_reasons(chosen)
   print(f'kept {len(kept)} of {len(samples)} samples; rejected: {reasons}')
-  judged_reasons = set()
-  for sample in samples:
-    if llm_judge.needs_judge(config.judge, records[sample['number']]):
-      judged_reasons.add(sample['reason'])
-  if 'no verdict' in judged_reasons and not judged_reasons & {'', 'incorrect'}:
+  needs_judge = [llm_judge.needs_judge(config.judge, x) for x in records]
+  judged = {x['reason'] for x in samples if needs_judge[x['number']]}
+  if judged & {'no verdict', '', 'incorrect'} == {'no verdict'}:
     raise errors.UserError(
-      'the LLM judge gave no verdict: none of its replies could be parsed, see '
-      f'{folder / "chunks"}: change config.judge.init, .question_template or '
-      '.prompt, with a new --workdir'
+      f'the LLM judge gave no verdict, see {folder / "chunks"}: change '
+      'config.judge.init, .question_template or .prompt, with a new --workdir'
     )
   if not kept:
     raise errors.UserError(
       f'none of the {len(samples)} samples was kept ({reasons}), see '
-      f'{folder / "rejected.jsonl"}: raise config.samples, train config.init '
-      'further, or lower config.min_rewards or config.filters, with a new '
-      '--workdir'
+      f'{folder / "rejected.jsonl"}: raise config.samples, or lower '
+      'config.min_rewards or config.filters, with a new --workdir'
     )
-  rows = [*kept, *mix]
+  rows = [_only(KEYS, row) for row in (*kept, *mix)]
   order = record_files.prompt_indices(config.seed, 0, len(rows), len(rows))
-  files.write_jsonl(
-    folder / 'records.jsonl', [_only(KEYS, rows[n]) for n in order]
-  )
+  files.write_jsonl(folder / 'records.jsonl', [rows[n] for n in order])
 
 
 def _only(keys, row):

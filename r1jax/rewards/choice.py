@@ -12,9 +12,8 @@ from r1jax.rewards.verdict import Record, Records, Texts, Verdict
 
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
 LETTER = re.compile(
-  r'(?:(?:the )?(?:answer|option|choice)(?: is)?:? *)?'
-  r'[([{]?([A-Z])[)\]}]?(?:[.:)] *(.*)|\.)?',
-  re.DOTALL | re.IGNORECASE | re.ASCII,
+  r'(?isa)(?:(?:the )?(?:answer|option|choice)(?: is)?:? *)?'
+  r'[([{]?([A-Z])[)\]}]?(?:[.:)] *(.*)|\.)?'
 )
 FONT_COMMAND = re.compile(
   r'\\(?:text(?:bf|it|rm)?|mathrm|mathbf|operatorname)\{([^{}]*)\}'
@@ -33,25 +32,22 @@ def check(record: Record) -> None:
   choices, name = record['choices'], f'record {record["id"]}'
   valid = isinstance(choices, list) and all(isinstance(x, str) for x in choices)
   if not valid or not 2 <= len(choices) <= len(LETTERS):
+    raise errors.UserError(f'{name}: choices must be a list of 2 to 26 texts')
+  letters, answer = LETTERS[: len(choices)], record.get('answer')
+  if answer not in list(letters):
     raise errors.UserError(
-      f'{name}: choices must be a list of 2 to {len(LETTERS)} texts'
-    )
-  letters = LETTERS[: len(choices)]
-  if record.get('answer') not in list(letters):
-    raise errors.UserError(
-      f'{name} has {len(choices)} choices and the answer '
-      f'{record.get("answer")!r}: make it a letter from A to {letters[-1]}'
+      f'{name}: the answer {answer!r} must be a letter from A to {letters[-1]}'
     )
 
 
-class ChoiceVerifier:
+class ChoiceVerifier(verdict.Verifier):
   """Compares the letters of choices."""
 
-  def handles(self, record: Record) -> bool:
-    return 'choices' in record
+  check, extract = staticmethod(check), staticmethod(grading.extract)
 
-  def extract(self, text: str) -> str | None:
-    return grading.extract(text)
+  @staticmethod
+  def handles(record: Record) -> bool:
+    return 'choices' in record
 
   def judge(self, records: Records, answers: Texts) -> list[Verdict]:
     verdicts = []
@@ -72,13 +68,12 @@ def letter_of(record: Record, answer: str | None) -> str | None:
   answer = FONT_COMMAND.sub(r'\1', answer).strip().strip('$').strip()
   if choices.count(_normalize(answer)) == 1:
     return LETTERS[choices.index(_normalize(answer))]
-  match = LETTER.fullmatch(answer)
-  if not match:
-    return None
-  letter, text = match[1].upper(), _normalize(match[2] or '')
-  n = LETTERS.index(letter)
-  agrees = n < len(choices) and text in ('', choices[n])
-  return letter if agrees else None
+  if match := LETTER.fullmatch(answer):
+    letter, text = match[1].upper(), _normalize(match[2] or '')
+    n = LETTERS.index(letter)
+    if n < len(choices) and text in ('', choices[n]):
+      return letter
+  return None
 
 
 def _normalize(text):

@@ -27,26 +27,24 @@ def answer_part(text: str) -> tuple[str, bool]:
 def format_reward(records: Records, texts: Texts) -> np.ndarray:
   """1 if a text is <think>…</think> <answer>…</answer>, else 0; float32. The
   thinking may be empty, since some base models answer at once."""
-  return np.array([_has_both_blocks(text) for text in texts], np.float32)
+  reward_N = np.zeros(len(texts), np.float32)
+  for n, text in enumerate(texts):
+    before, *blocks = TAGS.split(text)
+    if blocks[0::2] == ['<think>', '</think>', '<answer>', '</answer>']:
+      _, between, answer, after = blocks[1::2]
+      is_whole = not (before + between + after).strip()
+      reward_N[n] = is_whole and _is_visible(answer)
+  return reward_N
 
 
 def think_format_reward(records: Records, texts: Texts) -> np.ndarray:
   """1 if a text is <think>…</think> and a visible rest, else 0; float32."""
-  return np.array([_has_think_block(text) for text in texts], np.float32)
-
-
-def _has_both_blocks(text):
-  before, *blocks = TAGS.split(text)
-  if blocks[0::2] != ['<think>', '</think>', '<answer>', '</answer>']:
-    return False
-  _, between, answer, after = blocks[1::2]
-  return not (before + between + after).strip() and _is_visible(answer)
-
-
-def _has_think_block(text):
-  before, *blocks = THINK_TAGS.split(text)
-  has_tags = blocks[0::2] == ['<think>', '</think>']
-  return has_tags and not before.strip() and _is_visible(blocks[-1])
+  reward_N = np.zeros(len(texts), np.float32)
+  for n, text in enumerate(texts):
+    before, *blocks = THINK_TAGS.split(text)
+    if blocks[0::2] == ['<think>', '</think>']:
+      reward_N[n] = not before.strip() and _is_visible(blocks[-1])
+  return reward_N
 
 
 def _is_visible(text):

@@ -1,7 +1,6 @@
 r"""Language consistency: the share of target-language words in the thinking.
 
-R1, eq. 7: Num(words of the target language) / Num(words). The paper defines
-neither the segmentation nor the target language. The definitions here:
+R1, eq. 7: Num(words of the target language) / Num(words). Definitions of ours:
 - A word of Latin letters is English if all of them are ASCII: unaccented German
   is, `café` is not. A single letter is a variable, not a word, also `I`, `a`.
 - Chinese is segmented by rjieba. Without that package two characters count as a
@@ -10,7 +9,6 @@ neither the segmentation nor the target language. The definitions here:
 - Formulas, commands, function names, digits, letters next to a digit (`3x`,
   `5cm`) and code are not counted. A formula is counted if it contains prose or
   letters that are not mathematical, so that text cannot be hidden in it.
-- The share of a text without words is 0, so that an empty thinking gets none.
 """
 
 import importlib.util
@@ -27,9 +25,9 @@ rjieba = None  # optional, for Chinese
 if importlib.util.find_spec('rjieba'):
   rjieba = importlib.import_module('rjieba')
 
-FUNCTIONS = units.FUNCTIONS.union(
-  'lg max min mod gcd lcm lim sup inf det dim arg sinh cosh tanh arcsin arccos '
-  'arctan'.split()
+FUNCTIONS = units.FUNCTIONS | set(
+  """lg max min mod gcd lcm lim sup inf det dim
+arg sinh cosh tanh arcsin arccos arctan""".split()
 )
 
 LATIN = r'A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u1e00-\u1eff'
@@ -52,9 +50,7 @@ FORMULA = (
   r'\\begin\{[^{}]*\}(?:(?!\\(?:begin|end)\{).)*\\end\{[^{}]*\}',
 )
 NAMED = r'\\(?:begin|end|operatorname|math[a-z]+)\*?\{[^{}]*\}'
-PIECE = re.compile(
-  f'(?P<code>{CODE})|(?P<formula>{"|".join(FORMULA)})', re.DOTALL
-)
+PIECE = re.compile(f'(?s)(?P<code>{CODE})|(?P<formula>{"|".join(FORMULA)})')
 PROSE = re.compile(
   r'(?<![^\W\d_])[^\W\d_]{3,}+\s++[^\W\d_]{3}'
   rf'|[^\W\d_A-Za-z{GREEK}{SYMBOLS}]'
@@ -89,8 +85,7 @@ def target(record: Record) -> str:
     return 'zh' if words['zh'] > words['en'] else 'en'
   if language not in ('en', 'zh'):
     raise errors.UserError(
-      f'record {record["id"]} has the language {language!r}: make it en or zh, '
-      'or leave the key out'
+      f'record {record["id"]} has the language {language!r}: make it en or zh'
     )
   return language
 
@@ -100,12 +95,6 @@ def share(text: str, language: str) -> float:
   words = count(text)
   total = sum(words.values())
   return words[language] / total if total else 0.0
-
-
-def is_mixed(text: str, language: str, limit: float) -> bool:
-  """Whether the text has words, and the language's share is below limit."""
-  words = count(text)
-  return words[language] < limit * sum(words.values())
 
 
 def count(text: str) -> dict[str, float]:
@@ -133,7 +122,5 @@ def count(text: str) -> dict[str, float]:
 
 def _formula(match):
   """The text of a formula that contains prose, a space for other pieces."""
-  formula = match['formula']
-  if formula and PROSE.search(formula):
-    return formula.strip('$')
-  return ' '
+  formula = match['formula'] or ''
+  return formula.strip('$') if PROSE.search(formula) else ' '

@@ -8,19 +8,16 @@ MAX_CHARS = 4_000  # characters without a penalty, unless the record has its own
 WINDOW = 40  # characters of an n-gram
 
 
-def soft_overlong(
-  length_N: np.ndarray, max_len: int, buffer: int
-) -> np.ndarray:
-  """clip((max_len - buffer - length) / buffer, -1, 0), float32, in tokens: the
-  soft overlong punishment of DAPO (eq. 13), where L_cache = buffer."""
-  assert 0 < buffer <= max_len
-  penalty_N = (max_len - buffer - np.asarray(length_N)) / buffer
+def soft_overlong(length_N: np.ndarray, limit: int, buffer: int) -> np.ndarray:
+  """clip((limit - buffer - length) / buffer, -1, 0), float32, in tokens: the
+  soft overlong punishment of DAPO (eq. 13), L_max = limit, L_cache = buffer."""
+  assert 0 < buffer <= limit
+  penalty_N = (limit - buffer - np.asarray(length_N)) / buffer
   return np.clip(penalty_N, -1, 0).astype(np.float32)
 
 
 def length_penalty(records: Records, texts: Texts) -> np.ndarray:
-  """clip(2 - characters / max_chars, 0, 1), float32; max_chars is the record's
-  or MAX_CHARS."""
+  """clip(2 - characters / max_chars, 0, 1); MAX_CHARS without a max_chars."""
   limits = [record.get('max_chars', MAX_CHARS) for record in records]
   ratio_N = np.array([len(t) / limit for t, limit in zip(texts, limits)])
   return np.clip(2 - ratio_N, 0, 1).astype(np.float32)

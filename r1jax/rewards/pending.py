@@ -37,8 +37,8 @@ class Scorer:
 def submit(
   executor: Executor, scorer: Scorer, records: Records, texts: Texts
 ) -> PendingRewards:
-  """Starts to score the texts. Reward models score all rows before this ends:
-  they use the devices, so all hosts must call them in the same order."""
+  """Submits the rewards of the texts. Reward models score all rows before this
+  returns: they use the devices, so hosts must call them in the same order."""
   arguments = _own_rows(scorer, records, texts)
   return executor.submit(registry.weighted_rewards, *arguments)
 
@@ -50,8 +50,7 @@ def collect(pending: PendingRewards) -> Rewards:
 
 def score(scorer: Scorer, records: Records, texts: Texts) -> Rewards:
   """submit and collect in one. A collective on several hosts."""
-  arguments = _own_rows(scorer, records, texts)
-  return _gather(*registry.weighted_rewards(*arguments))
+  return _gather(*registry.weighted_rewards(*_own_rows(scorer, records, texts)))
 
 
 def gather_columns(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

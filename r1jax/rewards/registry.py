@@ -8,22 +8,21 @@ import numpy as np
 
 from r1jax import errors
 from r1jax.rewards import choice, format, language, penalties
-from r1jax.rewards.code import unit_tests
+from r1jax.rewards.code.verifier import ProgramVerifier
 from r1jax.rewards.math import grading
 from r1jax.rewards.verdict import Record, Records, Texts
 
 # (records, texts) -> one finite number for each text. A text is the whole
 # response: prefill included, end token removed. A masked entry means that the
-# reward is unknown; that sample leaves the update.
+# reward is unknown; the sample is then excluded from the update.
 Reward = Callable[[Records, Texts], np.ndarray]
 Weights = Mapping[str, float]
-Tables = Mapping[str, Weights]  # by domain
 
 # The domains of R1's reasoning data, which have rule-based rewards. A record
 # without a domain is of the first.
 REASONING_DOMAINS = ('reasoning', 'math', 'code', 'stem', 'logic')
 REWARDS: dict[str, Reward] = {
-  'accuracy': grading.accuracy,
+  'accuracy': grading.accuracy,  # replaced by Verifiers.accuracy in a run
   'format': format.format_reward,
   'think_format': format.think_format_reward,
   'language': language.language,
@@ -31,19 +30,21 @@ REWARDS: dict[str, Reward] = {
   'length_penalty': penalties.length_penalty,
   'repetition_penalty': penalties.repetition_penalty,
 }
-# Names of the version before, for the error about an unknown reward.
+# The first verifier that handles a record verifies its accuracy.
+VERIFIERS = ProgramVerifier, choice.ChoiceVerifier, grading.MathVerifier
+# Names in the previous version, for the error about an unknown reward.
 RENAMED = {'brief': 'length_penalty', 'variety': 'repetition_penalty'}
 
 
 def check_rewards(
   weights: Weights,
   records: Records,
-  by_domain: Tables | None = None,
+  by_domain: Mapping[str, Weights] = {},
   model_names: Collection[str] = (),
 ) -> None:
   """Refuses unknown rewards and domains, and unreadable gold answers. Trained
   models have the rewards model_names."""
-  by_domain, known = by_domain or {}, [*REWARDS, *model_names]
+  known = [*REWARDS, *model_names]
   if not all((weights, *by_domain.values())):
     raise errors.UserError(f'name at least one reward of {", ".join(REWARDS)}')
   for name in itertools.chain(weights, *by_domain.values()):
@@ -61,22 +62,13 @@ def check_rewards(
         f'record {record["id"]} has the domain {domain!r}, which has no '
         f'rewards: name it in config.by_domain, or use {", ".join(domains)}'
       )
-    if 'accuracy' not in weights_for(weights, by_domain, record):
-      continue
-    if is_code(record):
-      unit_tests.check_tests(record)
-    elif 'choices' in record:
-      choice.check(record)
-    else:
-      grading.check_gold(record)
+    if 'accuracy' in weights_for(weights, by_domain, record):
+      next(x for x in VERIFIERS if x.handles(record)).check(record)
 
 
-def is_code(record: Record) -> bool:
-  """Whether answers to the record are programs, which its tests verify."""
-  return 'test' in record or 'tests' in record
-
-
-def weights_for(weights: Weights, by_domain: Tables, record: Record) -> Weights:
+def weights_for(
+  weights: Weights, by_domain: Mapping[str, Weights], record: Record
+) -> Weights:
   """The weights of a record: those of its domain, if it has its own."""
   return by_domain.get(record.get('domain', ''), weights)
 
@@ -85,30 +77,28 @@ def weighted_rewards(
   weights: Weights,
   records: Records,
   texts: Texts,
-  by_domain: Tables | None = None,
-  rules: Mapping[str, Reward] | None = None,
-  computed: Mapping[str, np.ndarray] | None = None,
+  by_domain: Mapping[str, Weights] = {},
+  rules: Mapping[str, Reward] = {},
+  computed: Mapping[str, np.ndarray] = {},
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
   """(sum_k weight_k * reward_k, the unweighted reward_k by name), float32 [N].
 
-  by_domain replaces the weights for records of a domain, rules functions of
-  REWARDS; computed are known rewards. A reward is NaN for records without a
-  weight for it, and where it is masked; in the second case the sum is NaN too.
+  by_domain replaces the weights for the records of a domain. `rules` adds to or
+  replaces REWARDS; `computed` has rewards that are already known. A reward is
+  NaN where it has no weight or is masked; if masked, the sum is NaN too.
   """
-  by_domain, computed = by_domain or {}, computed or {}
-  rules = REWARDS | dict(rules or {})
   assert len(records) == len(texts)
+  rules = REWARDS | dict(rules)
   weights_N = [weights_for(weights, by_domain, record) for record in records]
   reward_N, parts = np.zeros(len(texts), np.float32), {}
   for name in dict.fromkeys(itertools.chain(weights, *by_domain.values())):
-    if name in computed:
-      parts[name] = computed[name]
-    else:
-      rule = rules[name]
-      parts[name] = apply_reward(name, rule, weights_N, records, texts)
+    part_N = computed.get(name)
+    if part_N is None:
+      part_N = apply_reward(name, rules[name], weights_N, records, texts)
+    parts[name] = part_N
     for n, table in enumerate(weights_N):
       if name in table:
-        reward_N[n] += np.float32(table[name]) * parts[name][n]
+        reward_N[n] += np.float32(table[name]) * part_N[n]
   return reward_N, parts
 
 
@@ -122,13 +112,11 @@ def apply_reward(
   if not index:
     return reward_N
   value_N = fn([records[n] for n in index], [texts[n] for n in index])
-  if np.shape(value_N) != (len(index),):
-    shape = np.shape(value_N)
+  if (shape := np.shape(value_N)) != (len(index),):
     raise ValueError(f'reward {name!r} returned shape {shape} for {len(index)}')
   masked_N = np.ma.asarray(value_N, np.float32)
   for n in np.flatnonzero(np.ma.filled(~np.isfinite(masked_N), False)):
-    raise ValueError(
-      f'reward {name!r} of record {records[index[n]]["id"]} is {value_N[n]}'
-    )
+    record_id = records[index[n]]['id']
+    raise ValueError(f'reward {name!r} of record {record_id} is {value_N[n]}')
   reward_N[index] = masked_N.filled(np.nan)
   return reward_N

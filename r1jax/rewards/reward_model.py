@@ -21,31 +21,41 @@ from r1jax.rewards.verdict import Records, Texts
 Rows = Sequence[Sequence[int]]  # of ids
 
 # Rows are padded to one of these lengths, so that few programs are compiled.
-# The paper has no limit at inference; here it is the model's context.
 WIDTHS = [16 << i for i in range(17)]
 
 
 class RewardModel:
-  """A trained reward model on the devices of a placement: a Reward. Raises
-  UserError if the directory `path` holds none.
+  """A trained reward model on the devices of a placement: a Reward.
 
   The reward is sigmoid(score - centre): the probability to be preferred to a
-  response of the average held-out score (pairwise), or to be safe (pointwise);
-  0 without a summary. Rows longer than the context lose their first tokens.
+  response of the average held-out score (pairwise), or to be safe (pointwise),
+  or 0 without a summary. Rows longer than the context are truncated on the
+  left.
   """
 
   def __init__(
     self, path: str, compute: ComputeConfig, placement: Placement, size: int
   ) -> None:
-    metadata = _read_metadata(pathlib.Path(path) / 'reward.json')
+    file = pathlib.Path(path) / 'reward.json'
+    if not file.is_file():
+      raise errors.UserError(
+        f'there is no {file}: give the model/ of a reward_model run'
+      )
+    metadata = hf_files.read_json(file)
+    types = dict(template=str, prefill=str, centre=float)
+    valid = all(isinstance(metadata.get(key), types[key]) for key in types)
+    if not valid or metadata.get('part') not in ('summary', 'response'):
+      raise errors.UserError(
+        f'{file} must name a template, a prefill, a part (summary or response) '
+        'and a centre, as the reward_model stage writes them'
+      )
     self.part, self.centre = metadata['part'], metadata['centre']
     template, prefill = metadata['template'], metadata['prefill']
     self.prompt = templates.PromptConfig(template, prefill, max_len=WIDTHS[-1])
     params, cfg, self.tokenizer = policy.load_with_tokenizer(str(path), compute)
     if not cfg.score:
       raise errors.UserError(
-        f'{path} has a reward.json, but its model has no score head: give the '
-        'directory as the reward_model stage has written it'
+        f'{path} has no score head: give the model/ of a reward_model run'
       )
     self.placement, self.micro_batch_size = placement, size
     self.params = device_placement.put_state(placement, params)
@@ -122,20 +132,3 @@ def score_rows(
 def sigmoid(x: np.ndarray) -> np.ndarray:
   """1 / (1 + exp(-x)), without overflow."""
   return 0.5 * (1 + np.tanh(0.5 * x))
-
-
-def _read_metadata(path):
-  if not path.is_file():
-    raise errors.UserError(
-      f'there is no {path}: a reward model is the directory model/ in the '
-      '--workdir of the reward_model stage'
-    )
-  metadata = hf_files.read_json(path)
-  types = dict(template=str, prefill=str, centre=float)
-  valid = all(isinstance(metadata.get(key), types[key]) for key in types)
-  if not valid or metadata.get('part') not in ('summary', 'response'):
-    raise errors.UserError(
-      f'{path} must name a template, a prefill, a part (summary or response) '
-      'and a centre, as the reward_model stage writes them'
-    )
-  return metadata

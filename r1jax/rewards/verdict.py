@@ -1,8 +1,13 @@
 """The types that rewards and verifiers share."""
 
+import dataclasses
 import math
+import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from r1jax.config import option
+from r1jax.sandbox import workers
 
 Record = dict
 Records = Sequence[Record]
@@ -21,6 +26,38 @@ class Verdict(NamedTuple):
   reason: str  # an explanation, to debug a reward
 
 
+@dataclasses.dataclass(frozen=True)
+class VerifyConfig:
+  workers: int = option(0, 'number of processes; 0: one per core', minimum=0)
+  seconds: float = option(2.0, 'CPU seconds to compare answers', minimum=0.01)
+  memory: int = option(1024, 'MiB of memory of such a process', minimum=64)
+  program_seconds: float = option(4.0, 'CPU seconds of a program', minimum=0.01)
+  program_memory: int = option(512, 'MiB of memory of a program', minimum=16)
+  suite_seconds: float = option(60.0, 'CPU seconds for all tests', minimum=0.01)
+  partial: bool = option(False, 'credit for the share of tests that pass')
+  service: str = option('', 'SandboxFusion URL, used if no local sandbox works')
+  cache: int = option(100_000, 'max. number of cached verdicts', minimum=0)
+
+
+def open_pool(config: VerifyConfig, seconds: float) -> workers.Pool:
+  """A pool of workers that have `seconds` of CPU time for a job."""
+  count = config.workers or os.cpu_count() or 1
+  return workers.Pool(count, seconds, config.memory << 20)
+
+
+class Verifier:
+  """Verifies answers to one kind of record; see registry.VERIFIERS. It has
+  these methods, the first three without an instance: handles(record) -> bool;
+  check(record) refuses an unreadable gold answer; extract(text) -> answer or
+  None; judge(records, answers) -> verdicts."""
+
+  tier_name: str | None = None  # the sandbox tier, if programs run
+  pool: Any = None  # of workers; Verifiers closes it
+
+  def __init__(self, config: VerifyConfig, records: Records) -> None:
+    """Prepares for these records."""
+
+
 def equality(is_equal: bool, reason: str) -> Verdict:
   """Full credit for an answer that equals the gold answer, else none."""
   return Verdict(float(is_equal), 'equal' if is_equal else 'unequal', reason)
@@ -28,7 +65,7 @@ def equality(is_equal: bool, reason: str) -> Verdict:
 
 def of_result(result) -> Verdict:
   """The Verdict that a worker returned; else 0 if the answer exceeded a limit,
-  or NaN if the verifier failed, so that the sample leaves the update."""
+  or NaN if the verifier failed; the sample is then excluded from the update."""
   kind = result.failure
   if not kind:
     return Verdict(*result.value)

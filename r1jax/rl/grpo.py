@@ -2,11 +2,13 @@
 (DeepSeekMath 4.1; R1, section 2.1)."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import jax
 import numpy as np
+import optax
 
 from r1jax import errors, losses
 from r1jax.config import option
@@ -17,6 +19,7 @@ from r1jax.evaluation import statistics
 from r1jax.models import transformer
 from r1jax.rewards import penalties
 from r1jax.sampling.decode import SampledRows
+from r1jax.training import train_step
 from r1jax.training.train_step import LossFn
 
 LossAgg = Literal[
@@ -31,9 +34,7 @@ class GrpoConfig:
   group_size: int = option(16, 'samples for one prompt, G', minimum=1)
   minibatches: int = option(1, 'updates in a pass over a rollout', minimum=1)
   epochs: int = option(1, 'passes over a rollout, mu', minimum=1)
-  objective: Literal['grpo', 'sequence', 'gspo', 'cispo'] = option(
-    'grpo', 'ratio and clip of the surrogate'
-  )
+  objective: str = option('grpo', f'surrogate: {", ".join(losses.OBJECTIVES)}')
   loss_agg: LossAgg = option(
     'seq_mean_token_mean', 'averaging of the loss (GRPO; DAPO; Dr. GRPO)'
   )
@@ -42,36 +43,22 @@ class GrpoConfig:
   )
   clip_low: float = option(0.2, 'ratios are clipped below 1 - this', minimum=0)
   clip_high: float = option(0.2, 'ratios are clipped above 1 + this', minimum=0)
-  kl_coef: float = option(
-    0.001, 'weight of the KL to the reference, beta; 0: no KL', minimum=0
-  )
+  kl_coef: float = option(0.001, 'weight of the KL (beta); 0: none', minimum=0)
   kl_estimator: Literal['k3', 'k3_unbiased'] = option(
     'k3', 'k3_unbiased is k3 times the ratio'
   )
-  ref_every: int = option(
-    400, 'steps between refreshes of the reference; 0: never', minimum=0
-  )
-  entropy_bonus: float = option(
-    0.0, "weight of the policy's entropy in the objective; 0: none", minimum=0
-  )
+  ref_every: int = option(400, 'steps between refreshes; 0: never', minimum=0)
+  entropy_bonus: float = option(0.0, 'weight of the entropy; 0: off', minimum=0)
   old_logprobs: Literal['sampler', 'trainer'] = option(
     'sampler', 'source of the old log-probabilities'
   )
-  tis_cap: float = option(
-    0.0, 'cap of the importance weight pi_trainer/pi_sampler; 0: off', minimum=0
-  )
-  overlong_filter: bool = option(
-    False, 'truncated rows are not in the loss (DAPO)'
-  )
+  tis_cap: float = option(0.0, 'max. pi_trainer/pi_sampler; 0: off', minimum=0)
+  overlong_filter: bool = option(False, 'mask truncated rows (DAPO)')
   overlong_buffer: int = option(
     0, 'tokens of the soft length penalty (DAPO); 0: off', minimum=0
   )
-  max_staleness: Literal[0, 1] = option(
-    0, '1: learn from a rollout one step late, so that slow rewards have time'
-  )
-  dynamic_sampling_rounds: int = option(
-    0, 'max. rollouts to replace dead groups (DAPO); 0: off', minimum=0
-  )
+  max_staleness: Literal[0, 1] = option(0, '1: learn one step after sampling')
+  dynamic_sampling_rounds: int = option(0, 'max. rollouts; 0: off', minimum=0)
 
   @property
   def updates(self) -> int:
@@ -81,6 +68,11 @@ class GrpoConfig:
 
 def check(config: GrpoConfig, dtype: str) -> None:
   """Refuses values that cannot work."""
+  if config.objective not in losses.OBJECTIVES:
+    raise errors.UserError(
+      f'config.grpo.objective is {config.objective!r}; it can be '
+      f'{", ".join(losses.OBJECTIVES)}'
+    )
   if config.group_size < 2 and config.advantage_std != 'none':
     raise errors.UserError(
       'a group of one has no standard deviation to divide by: set '
@@ -93,7 +85,7 @@ def check(config: GrpoConfig, dtype: str) -> None:
     )
   if config.tis_cap and config.old_logprobs == 'sampler':
     raise errors.UserError(
-      'config.grpo.tis_cap corrects the sampler by the trainer: set '
+      "config.grpo.tis_cap needs the trainer's log-probabilities: set "
       'config.grpo.old_logprobs=trainer'
     )
   if dtype != 'float32' and config.old_logprobs == 'sampler':
@@ -110,14 +102,15 @@ def check_counts(
   that do not fill rollouts."""
   if config.prompts_per_step % num_shards or micro_batch_size % num_shards:
     raise errors.UserError(
-      f'{num_shards} devices share the rows: config.grpo.prompts_per_step and '
-      'config.micro_batch_size must be multiples of that number'
+      f'{num_shards} devices share the rows: config.grpo.prompts_per_step '
+      f'({config.prompts_per_step}) and config.micro_batch_size '
+      f'({micro_batch_size}) must be multiples'
     )
   rows = config.prompts_per_step // config.minibatches * config.group_size
   if rows % micro_batch_size:
     raise errors.UserError(
-      f'config.micro_batch_size is {micro_batch_size}: it must divide the {rows} '
-      'rows of a mini-batch (prompts_per_step / minibatches * group_size)'
+      f'config.micro_batch_size is {micro_batch_size}: it must divide the '
+      f'{rows} rows of a mini-batch, prompts_per_step*group_size/minibatches'
     )
   if steps % config.updates:
     raise errors.UserError(
@@ -127,8 +120,8 @@ def check_counts(
 
 
 def is_on_policy(config: GrpoConfig) -> bool:
-  """Whether the trainer's old log-probabilities are those of the update itself:
-  the parameters do not move between a rollout and its only update."""
+  """Whether the policy is unchanged between a rollout and its only update, so
+  that the update itself yields the old log-probabilities."""
   one_update = config.updates == 1 and not config.max_staleness
   return config.old_logprobs == 'trainer' and one_update
 
@@ -141,7 +134,11 @@ def needs_old_logprobs(config: GrpoConfig) -> bool:
 def make_loss(
   config: GrpoConfig, cfg: transformer.ModelConfig, temperature: float
 ) -> LossFn:
-  """The pure (params, batch) -> (loss, sums) of the configured objective."""
+  """The pure (params, batch) -> (loss, sums) of the configured objective, which
+  gets the clip bounds if it has such parameters."""
+  parameters = inspect.signature(losses.OBJECTIVES[config.objective]).parameters
+  options = dict(clip_low=config.clip_low, clip_high=config.clip_high)
+  options = {name: x for name, x in options.items() if name in parameters}
 
   def loss_fn(params, batch):
     weight_BL, adv_BL = batch['weight_BL'], batch['adv_BL']
@@ -166,8 +163,7 @@ def make_loss(
       kl_coef=config.kl_coef,
       kl_estimator=config.kl_estimator,
       entropy_bonus=config.entropy_bonus,
-      clip_low=config.clip_low,
-      clip_high=config.clip_high,
+      **options,
     )
     difference_BL = weight_BL * abs(fixed_BL - batch['sampler_BL'])
     return loss, sums | dict(
@@ -178,9 +174,22 @@ def make_loss(
   return loss_fn
 
 
+def update_programs(
+  config: GrpoConfig,
+  placement: Placement,
+  cfg: transformer.ModelConfig,
+  temperature: float,
+  tx: optax.GradientTransformation,
+) -> train_step.UpdatePrograms:
+  """The compiled update of the configured loss by the optimiser tx."""
+  cfg = programs.shard_config(placement, cfg)
+  loss_fn = make_loss(config, cfg, temperature)
+  return train_step.update_programs(placement, loss_fn, tx)
+
+
 def columns(rows: SampledRows) -> Batch:
-  """The arrays of a batch that need no reward. Old and reference
-  log-probabilities are the sampler's until they are replaced."""
+  """The arrays of a batch that do not depend on rewards. Old and reference
+  log-probabilities are the sampler's unless they are recomputed."""
   logp_BL = rows.logp_BL
   return dict(
     tokens_BL=rows.tokens_BL, pos_BL=rows.pos_BL, mask_BL=rows.mask_BL
@@ -193,8 +202,8 @@ def shape_rewards(
   reward_N: np.ndarray,
   max_new_tokens: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """(reward_N with the soft length penalty, keep_N): DAPO's two answers to rows
-  that are too long. Rows that could not be judged are not kept either."""
+  """(rewards with the soft length penalty, rows to keep). Drops rows without a
+  reward and, with overlong_filter, truncated rows (DAPO)."""
   keep_N = ~np.isnan(reward_N)
   reward_N = np.nan_to_num(reward_N)
   if config.overlong_buffer:
@@ -209,7 +218,7 @@ def shape_rewards(
 def with_advantages(
   config: GrpoConfig, batch: Batch, reward_N: np.ndarray, keep_N: np.ndarray
 ) -> Batch:
-  """The batch with adv_BL; the mask of rows that are not kept is emptied."""
+  """The batch with adv_BL. The mask of dropped rows is set to False."""
   adv_PG = _group_advantages(
     reward_N.reshape(-1, config.group_size),
     keep_N.reshape(-1, config.group_size),
@@ -229,13 +238,13 @@ def dead_groups(config: GrpoConfig, reward_N: np.ndarray) -> np.ndarray:
 def mini_batches(
   config: GrpoConfig, batch: Batch, seed: Sequence[int], max_new_tokens: int
 ) -> Iterator[Batch]:
-  """The batches of a rollout's optimiser steps: whole groups, in an order that
-  is a function of the seed, each with the weights of its own mask."""
+  """Yields a batch for each optimiser step: whole groups in an order given by
+  the seed, with token weights computed from the batch's own mask."""
   prompts = len(batch['tokens_BL']) // config.group_size
   for epoch in range(config.epochs):
     order_P = np.random.default_rng([*seed, epoch]).permutation(prompts)
-    for prompt_p in np.split(order_P, config.minibatches):
-      row_B = rows_of_groups(config, prompt_p)
+    for group_P in np.split(order_P, config.minibatches):
+      row_B = rows_of_groups(config, group_P)
       mini_batch = {name: a[row_B] for name, a in batch.items()}
       mini_batch['weight_BL'] = np.asarray(
         _token_weights(

@@ -1,5 +1,4 @@
-"""What a step of an rl run leaves to look at: metrics, samples, a line of
-progress, and the held-out score."""
+"""Logging of an rl step: metrics, samples, progress, held-out evaluation."""
 
 import jax
 import numpy as np
@@ -23,12 +22,14 @@ def log_step(
   lines: list[dict],
   seconds: dict[str, float],
 ) -> float | None:
-  """Writes down a rollout and the lines of its updates; evaluates if it is
-  time. Returns the held-out pass@1, None without an evaluation."""
+  """Writes the samples and metrics of a rollout; evaluates if an evaluation is
+  due. Returns the held-out pass@1, or None."""
   config = run.config
   first_step, step = lines[0]['step'] - 1, lines[-1]['step']
   line = rollout_metrics(run, rollout.samples, rewards)
-  line |= rollout.seconds | failed_verdicts(run) | seconds
+  line |= rollout.seconds | seconds
+  failed = hosts.gather(run.sampling.verifiers.pop_failure_counts())
+  line |= {f'verify/{kind}': sum(x[kind] for x in failed) for kind in failed[0]}
   line |= {
     'tokens_per_s': rollout.samples.length_N.sum() / seconds['seconds'],
     'time/waiting': seconds['time/rewards'] / seconds['seconds'],
@@ -78,7 +79,7 @@ def evaluate(run: Run, state: RlState, step: int) -> dict[str, float]:
 def rollout_metrics(
   run: Run, samples: Samples, rewards: Rewards
 ) -> dict[str, float]:
-  """What the rollout was like, before the update."""
+  """Metrics of a rollout before its updates."""
   samples_per_shard = len(samples.texts) // run.sampling.placement.num_shards
   slots = min(run.config.sample.decode_slots, samples_per_shard)
   offered = max(1, samples.rows.steps.sum() * slots)
@@ -86,13 +87,6 @@ def rollout_metrics(
     'dead_groups': grpo.dead_groups(run.config.grpo, rewards.reward_N).mean(),
     'occupancy': samples.rows.live.sum() / offered,
   }
-
-
-def failed_verdicts(run: Run) -> dict[str, int]:
-  """How many answers the verifiers gave up on since the last call, by kind. A
-  collective on several hosts."""
-  counts = hosts.gather(run.sampling.verifiers.pop_failure_counts())
-  return {f'verify/{kind}': sum(x[kind] for x in counts) for kind in counts[0]}
 
 
 def sample_lines(
@@ -121,7 +115,7 @@ def sample_lines(
 def idle_shares(
   seconds: dict[str, float], rollout: Rollout
 ) -> dict[str, float]:
-  """The shares of a step in which the two groups of devices had no work."""
+  """The fraction of the step during which each group of devices was idle."""
   busy = dict(
     train=seconds['time/update'], rollout=sum(rollout.seconds.values())
   )

@@ -1,4 +1,4 @@
-"""The config of an rl run, the records that it reads, and the checks of both."""
+"""The config of an rl run, the records that it reads, and checks of both."""
 
 from __future__ import annotations
 
@@ -25,37 +25,20 @@ class Config:
   max_new_tokens_schedule: tuple[tuple[int, int], ...] = option(
     (), 'pairs (step, sample.max_new_tokens from this step on)'
   )
-  micro_batch_size: int = option(
-    16, 'rows whose gradient is computed at one time', minimum=1
-  )
+  micro_batch_size: int = option(16, 'rows of one gradient pass', minimum=1)
   length_buckets: int = option(4, 'number of row lengths to pad to', minimum=1)
   seed: int = option(0, 'seed of all random numbers', minimum=0)
   save_every: int = option(50, 'steps between checkpoints', minimum=1)
   keep: int = option(2, 'number of newest checkpoints to keep', minimum=1)
-  best: int = option(
-    1, 'number of checkpoints of best held-out pass@1 to keep', minimum=0
-  )
-  log_samples: int = option(
-    4, 'samples of each rollout to write to samples.jsonl', minimum=0
-  )
+  best: int = option(1, 'checkpoints of best pass@1 to keep', minimum=0)
+  log_samples: int = option(4, 'samples to log of each rollout', minimum=0)
   rewards: dict[str, float] = option(
     dict(accuracy=1.0, format=1.0), 'weights by reward name'
   )
-  by_domain: dict[str, dict[str, float]] = option(
-    {}, 'weights for the records of a domain, instead of config.rewards'
-  )
-  domains_from: int = option(
-    0,
-    'step from which records of the domains of by_domain are sampled',
-    minimum=0,
-  )
-  reward_models: dict[str, str] = option(
-    {}, 'directory of the reward model by reward name'
-  )
-  teacher: str = option(
-    '',
-    'a model in place of the reference; its policy is distilled into this one',
-  )
+  by_domain: dict[str, dict[str, float]] = option({}, 'weights by domain')
+  domains_from: int = option(0, 'first step of by_domain records', minimum=0)
+  reward_models: dict[str, str] = option({}, 'directories by reward name')
+  teacher: str = option('', 'a model to distil, in place of the reference')
   eval: held_out.EvalConfig = held_out.EvalConfig()
   prompt: templates.PromptConfig = templates.PromptConfig()
   sample: decode.SampleConfig = decode.SampleConfig()
@@ -67,12 +50,12 @@ class Config:
 
   @property
   def response_lengths(self) -> list[int]:
-    """The most tokens of a response, at the start and later."""
+    """The maximum number of tokens of a response, at the start and later."""
     later = [length for _, length in self.max_new_tokens_schedule]
     return [self.sample.max_new_tokens, *later]
 
   def max_new_tokens_at(self, step: int) -> int:
-    """The most tokens of a response that begins after `step` updates."""
+    """The maximum response length of a rollout after `step` updates."""
     length = self.sample.max_new_tokens
     for first_step, new_length in self.max_new_tokens_schedule:
       if first_step <= step:
@@ -96,8 +79,8 @@ def check(config: Config, *placements: Placement) -> None:
   steps = [step for step, _ in config.max_new_tokens_schedule]
   if steps != sorted(steps) or min_length < 1:
     raise errors.UserError(
-      f'config.max_new_tokens_schedule is {config.max_new_tokens_schedule}: its '
-      'steps must rise and its lengths be at least 1'
+      f'config.max_new_tokens_schedule is {config.max_new_tokens_schedule}: '
+      'its steps must rise and its lengths be at least 1'
     )
   if config.grpo.overlong_buffer > min_length:
     raise errors.UserError(
@@ -111,7 +94,7 @@ def check(config: Config, *placements: Placement) -> None:
     )
   if config.parallel.rollout_devices and not config.grpo.max_staleness:
     raise errors.UserError(
-      'the devices of config.parallel.rollout_devices would stand idle without '
+      'the devices of config.parallel.rollout_devices would be idle without '
       'config.grpo.max_staleness=1: set both or neither'
     )
   for placement in placements:
@@ -121,7 +104,7 @@ def check(config: Config, *placements: Placement) -> None:
 
 
 def load_records(config: Config) -> tuple[list[dict], list[dict]]:
-  """(training records, held-out records), with their golds and domains checked."""
+  """(training records, held-out records), golds and domains checked."""
   records = tasks.load_records(config.prompts, config.seed)
   if config.eval.data:
     held_out_records = tasks.load_records(config.eval.data, config.seed + 1)

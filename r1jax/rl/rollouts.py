@@ -1,5 +1,5 @@
-"""Rollouts of a GRPO step: prompts by index, samples, their rewards and the
-log-probabilities of the policy that sampled them and of the reference."""
+"""Rollouts of a GRPO step: samples, their rewards, and log-probabilities under
+the old policy and the reference."""
 
 import dataclasses
 import time
@@ -31,8 +31,8 @@ class Rollout:
 def sample_rollout(
   sampling: Sampling, params: dict, ref_params: dict | None, position: Position
 ) -> Rollout:
-  """Samples a rollout, starts to compute its rewards, and computes meanwhile
-  the old and the reference's log-probabilities.
+  """Samples a rollout and submits its rewards. While these are computed,
+  computes the old and the reference's log-probabilities.
 
   params are the policy's on the rollout devices, ref_params the reference's.
   """
@@ -87,7 +87,7 @@ def make_batch(
 
 
 def _sample_prompts(sampling, params, step, next_prompt):
-  """(samples, position after them) of the next prompts of the stream."""
+  """(samples, next_prompt) of the next prompts of the stream."""
   config = sampling.config
   count = config.grpo.prompts_per_step
   records = sampling.records_at(step)
@@ -106,8 +106,8 @@ def _sample_prompts(sampling, params, step, next_prompt):
 
 
 def _sample_until_alive(sampling, params, position):
-  """(samples, rewards, position): dynamic sampling (DAPO). Samples prompts until
-  enough groups have different rewards, or for the rounds that are allowed."""
+  """Dynamic sampling (DAPO): samples prompts until enough groups have different
+  rewards, dynamic_sampling_rounds at most: samples, rewards, next_prompt."""
   config, next_prompt = sampling.config.grpo, position.next_prompt
   samples, rewards, alive = [], [], 0
   while True:
@@ -125,8 +125,8 @@ def _sample_until_alive(sampling, params, position):
 def choose_groups(
   config: grpo.GrpoConfig, samples: list[Samples], rewards: list[Rewards]
 ) -> tuple[Samples, Rewards]:
-  """The first prompts_per_step groups that are alive of several rollouts, filled
-  up with dead ones if they are too few."""
+  """The first prompts_per_step groups with different rewards. If there are
+  fewer, adds groups with equal rewards."""
   reward_N = np.concatenate([part.reward_N for part in rewards])
   dead_P = grpo.dead_groups(config, reward_N)
   alive_first_P = np.argsort(dead_P, kind='stable')

@@ -1,4 +1,4 @@
-"""What an rl run holds from its first step to its last, and how it begins."""
+"""The state and the constants of an rl run, and their construction."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ from r1jax import config as configs
 from r1jax import errors
 from r1jax.checkpoints import policy
 from r1jax.data.tokenizer_protocol import Tokenizer
-from r1jax.distributed import device_placement, programs
+from r1jax.distributed import device_placement
 from r1jax.distributed.device_placement import Placement
 from r1jax.models import transformer
 from r1jax.rewards import reward_model, verifiers
@@ -29,7 +29,7 @@ from r1jax.training.run_directory import claim
 
 
 class RlState(struct.PyTreeNode):
-  """What the updates change; it is saved in checkpoints."""
+  """The part of a run that updates change; it is saved in checkpoints."""
 
   train: train_step.TrainState
   ref: dict | None  # the reference's parameters, on the rollout devices
@@ -37,17 +37,17 @@ class RlState(struct.PyTreeNode):
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-  """How far a run is; it is saved in checkpoints."""
+  """The progress of a run; it is saved in checkpoints."""
 
   step: int = 0  # updates so far
-  next_prompt: int = 0  # in the endless stream of prompts
+  next_prompt: int = 0  # index in the stream of prompts
   ref_step: int = 0  # when the reference was refreshed last
   score: float | None = None  # pass@1 of the step, where it was evaluated
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-  """What rollouts need, from the first step of a run to the last."""
+  """The constants that rollouts use."""
 
   config: rl_config.Config
   placement: Placement
@@ -76,7 +76,7 @@ class Sampling:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """What stays the same from the first step of a run to the last."""
+  """The constants of a run."""
 
   config: rl_config.Config
   placement: Placement  # of the updates
@@ -98,8 +98,8 @@ def open_run(
   config: ml_collections.ConfigDict,
   workdir: pathlib.Path,
 ) -> tuple[Run, RlState, Position] | None:
-  """Loads all that a run needs, and its newest checkpoint if it has one. None if
-  the run is finished. What must be closed is put on the stack."""
+  """Builds the run and restores its newest checkpoint. Returns None if the run
+  is finished. Resources to close are registered on `stack`."""
   settings, config = config, configs.build(rl_config.Config, config)
   placement, rollout_placement = device_placement.placements(config.parallel)
   rl_config.check(config, placement, rollout_placement)
@@ -112,8 +112,9 @@ def open_run(
   if claim(workdir, rl_config.Config, settings, 'model', **inputs):
     return None
   tx = optimizer.optimizer(config.optim, config.steps)
-  cfg = programs.shard_config(placement, sampling.cfg)
-  loss_fn = grpo.make_loss(config.grpo, cfg, config.sample.temperature)
+  updates = grpo.update_programs(
+    config.grpo, placement, sampling.cfg, config.sample.temperature, tx
+  )
   ref_params = None
   if config.grpo.kl_coef and not config.teacher:
     ref_params = device_placement.put_state(rollout_placement, params)
@@ -129,13 +130,13 @@ def open_run(
   if restored:
     state, facts, _ = restored
     position = Position(**facts)
-    print(f'going on from step {position.step} of {workdir}')
+    print(f'resuming from step {position.step} of {workdir}')
   writer.rewind(position.step if restored else -1)
   run = Run(
     config=config,
     placement=placement,
     sampling=sampling,
-    updates=train_step.update_programs(placement, loss_fn, tx),
+    updates=updates,
     checkpoints=checkpoints,
     writer=writer,
     first_step=position.step,
@@ -149,17 +150,15 @@ def load_sampling(
 ) -> tuple[Sampling, dict]:
   """(Sampling, the policy's parameters on the host), as the config says."""
   records, held_out_records = rl_config.load_records(config)
-  all_records = records + held_out_records
-  verifier = stack.enter_context(
-    verifiers.open_verifiers(config.verify, all_records)
-  )
+  both = records + held_out_records
+  verifier = stack.enter_context(verifiers.Verifiers(config.verify, both))
   model, prompt_width = loading.load_policy(
-    config, placement, all_records, max(config.response_lengths)
+    config, placement, both, max(config.response_lengths)
   )
   params, cfg, tokenizer = model
-  reward_models = {}
+  models = {}
   for name, path in config.reward_models.items():
-    reward_models[name] = reward_model.RewardModel(
+    models[name] = reward_model.RewardModel(
       path, config.compute, placement, config.micro_batch_size
     )
   teacher_params, ref_cfg = None, cfg
@@ -174,9 +173,7 @@ def load_sampling(
     cfg=cfg,
     tokenizer=tokenizer,
     sampler=loading.make_sampler(config, placement, model, prompt_width),
-    scorer=Scorer(
-      config.rewards, config.by_domain, verifier.rules, reward_models
-    ),
+    scorer=Scorer(config.rewards, config.by_domain, verifier.rules, models),
     verifiers=verifier,
     policy_logprobs=grpo.logprobs_program(placement, cfg, temperature),
     ref_logprobs=grpo.logprobs_program(placement, ref_cfg, temperature),

@@ -1,5 +1,5 @@
-"""The decode loop: prompts in, samples with their log-probabilities out, in one
-jitted program with continuous batching.
+"""The decode loop: samples responses with log-probabilities in one jitted
+program with continuous batching.
 
 The program decodes a fixed number of slots. Each slot is a row of the model's
 batch and of its cache; when a sample ends, its slot goes to the next waiting
@@ -26,7 +26,7 @@ Ids = tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class SampleConfig:
-  """config.sample: how tokens are chosen, and how the loop is laid out."""
+  """config.sample: how tokens are chosen, and the sizes of the decode loop."""
 
   max_new_tokens: int = option(512, 'max. tokens of a sample', minimum=1)
   temperature: float = option(1.0, 'of the softmax; 0: greedy', minimum=0)
@@ -35,12 +35,8 @@ class SampleConfig:
   decode_slots: int = option(64, 'rows a device decodes at a time', minimum=1)
   refill_interval: int = option(16, 'tokens between slot refills', minimum=1)
   kv_windows: int = option(4, 'cache lengths to choose from', minimum=1)
-  eos_ids: Ids = option(
-    (), "ids that end a row; (): the tokenizer's end tokens"
-  )
-  stop_token_sequences: tuple[Ids, ...] = option(
-    (), 'ids that together end a row'
-  )
+  eos_ids: Ids = option((), "end tokens; (): the tokenizer's")
+  stop_token_sequences: tuple[Ids, ...] = option((), 'ids that end a row')
 
 
 class Prompts(struct.PyTreeNode):
@@ -73,7 +69,7 @@ class Slots(struct.PyTreeNode):
   """The state of the B decode slots."""
 
   sample_B: Array  # the number of the sample in the slot; N: none
-  live_B: Array  # whether the sample goes on
+  live_B: Array  # whether the sample is unfinished
   token_B: Array  # its last token, which is not in the cache yet
   pos_B: Array  # the position of this token
   end_B: Array  # the position after the last that the sample may have
@@ -113,8 +109,8 @@ def sample(
 
   Each prompt is prefilled once. A sample begins with a copy of its prompt's
   keys and values; its first step feeds the last prompt token. A token's cache
-  column is its position, so slots are never cleared: what an earlier sample
-  left lies at later positions than the query and is masked.
+  column is its position, so slots need no clearing: entries of an earlier
+  sample are at later positions than the query and are masked.
   """
   params, cfg = transformer.for_decoding(params, cfg)
   width = prompts.tokens_PL.shape[1]
@@ -178,7 +174,7 @@ def _first_state(cfg, prompts, key, group_size, config):
 
 
 def _refill(prompts, prompt_kv, key, group_size, config, state):
-  """Gives the free slots to the next waiting samples."""
+  """Assigns the next waiting samples to the free slots."""
   slots, N, fold_in = state.slots, len(state.finished_N), jax.random.fold_in
   free_B = ~slots.live_B
   sample_B = state.next_sample + jnp.cumsum(free_B) - 1
@@ -284,7 +280,7 @@ def _steps(params, cfg, config, window, cache, slots):
 def _step(params, cfg, config, cache_and_slots, _):
   """Samples a token in every slot: ((cache, slots), (token_B, logp_B, live_B)).
 
-  live_B is that before the step; the tokens of other slots are ignored.
+  live_B is the value before the step; tokens of other slots are ignored.
   """
   cache, slots = cache_and_slots
   live_B = slots.live_B

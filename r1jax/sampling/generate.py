@@ -1,4 +1,4 @@
-"""Records in, sampled texts and their arrays out: what the stages sample with."""
+"""The Sampler: samples responses to records."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -101,8 +101,8 @@ class Sampler:
     )
 
   def _tool_loop(self, params, rows, prompt_numbers, key, config):
-    """Appends the result to each row that ends with a call, and samples how the
-    row continues, until no row ends with a call or config.prompt.calls is
+    """Appends the result to each row that ends with a tool call and continues
+    sampling it, until no row ends with a call or config.prompt.calls is
     reached. A row whose last call has no result is not finished.
 
     The key of a token derives from its position, so a row does not depend on
@@ -130,8 +130,8 @@ class Sampler:
     return rows
 
   def _decode(self, params, prompts, key, group_size, config):
-    """The SampledRows of prompts. Copies of the first prompt fill up the
-    devices, and their samples are dropped."""
+    """The SampledRows of prompts, which are padded with copies of the first to
+    a multiple of the shards; their samples are dropped."""
     count = len(prompts.tokens_PL)
     fill = -count % self.placement.num_shards
     prompts = jax.tree.map(

@@ -39,8 +39,8 @@ def sample_token(
 
 
 def truncate(scores_BV: Array, top_p: float, top_k: int) -> Array:
-  """Scores with HIDDEN for the ids that are not among the top_k or not in the
-  nucleus of mass top_p. Ids of equal score are kept or hidden together."""
+  """The scores, with MASKED_LOGIT for ids outside the top_k or the nucleus of
+  mass top_p. Ids of equal score are kept or masked together."""
   if top_k:
     min_B1 = jax.lax.top_k(scores_BV, top_k)[0][:, -1:]
     scores_BV = jnp.where(scores_BV < min_B1, lm_head.MASKED_LOGIT, scores_BV)

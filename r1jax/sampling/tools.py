@@ -20,7 +20,7 @@ OPERATORS: dict[type[ast.operator], Callable] = {
 
 
 class Calculator:
-  """A tool has two tags, and an `answer` that never raises."""
+  """A tool: two tags, and `answer`, which never raises."""
 
   begin, end = '<calc>', '</calc>'
 
@@ -38,7 +38,7 @@ TOOLS = dict(calculator=Calculator())
 
 
 def result(tool: Calculator, text: str) -> str:
-  """What is appended to a text that ends with a call of the tool."""
+  """The text to append after a call of the tool."""
   _, opened, call = text.removesuffix(tool.end).rpartition(tool.begin)
   return RESULT.format(tool.answer(call) if opened else 'no call')
 

@@ -1,9 +1,8 @@
 """The driver inside the sandbox: restricts its process, then runs a program or
 serves calls of the program's functions.
 
-It imports as little as possible: a sandboxed program starts in the time that
-these imports take. The trusted process does not trust what the driver sends,
-since the program can change it.
+It imports little, since a sandboxed program starts in the time that imports
+take. What it sends is not trusted, since the program can change it.
 """
 
 import builtins
@@ -13,66 +12,48 @@ import sys
 from r1jax.sandbox import wire
 
 READY = b'ready\n'  # on stderr, after the restrictions
-FAILED, COMPILE, MEMORY = 1, 123, 124  # exit codes of a program
+EXIT_CODES = {'passed': 0, 'error': 1, 'compile': 123, 'memory': 124}
 SIGKILL = 9
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 PR_SET_SECCOMP, PR_NO_NEW_PRIVS = 22, 38
 CAPABILITY_VERSION = 0x20080522
-CHUNK = 1 << 16
 
 
-def main(
-  serve: bool, texts: list, max_output: int, restrictions: dict | None
-) -> None:
-  """Runs the texts in one namespace, or serves calls of their functions.
-
-  A service applies restrictions of its own.
-  """
-  if serve:
-    channel = posix.dup(0), posix.dup(1)
-    _redirect_to_null(0, 1)
+def main(serve: bool, texts: list, limit: int, restrictions: dict) -> None:
+  """Runs the texts, or serves calls of their functions with answers of at most
+  `limit` characters. A service, which restricts the process, passes {}."""
   if restrictions:
     _restrict(restrictions)
     posix.environ.clear()
     posix.write(2, READY)
   if serve:
-    _serve(texts, *channel, max_output, is_local=bool(restrictions))
-  else:
-    _run(texts)
-
-
-def _run(texts):
+    _serve(texts, limit, is_local=bool(restrictions))
   problem, _ = _load('__main__', texts)
-  if problem is None:
-    return
-  kind, message = problem
-  posix.write(2, message.encode('utf-8', 'backslashreplace'))
-  if kind == 'compile':
-    sys.exit(COMPILE)
-  sys.exit(MEMORY if kind == 'memory' else FAILED)
+  if problem:
+    kind, message = problem
+    posix.write(2, message.encode('utf-8', 'backslashreplace'))
+    sys.exit(EXIT_CODES[kind])
 
 
-def _redirect_to_null(*descriptors):
+def _serve(texts, limit, is_local):
+  """Loads a program, reports the result, answers calls until the end and exits.
+
+  With a service, every call has its own process and one reply.
+  """
+  requests, replies = open(posix.dup(0), 'rb'), posix.dup(1)
   null = posix.open('/dev/null', posix.O_RDWR)
-  for descriptor in descriptors:
+  for descriptor in range(3):
     posix.dup2(null, descriptor)
   posix.close(null)
-
-
-def _serve(texts, requests, replies, max_output, is_local):
-  """Loads a program, reports the result, then answers calls until the end.
-
-  At a service, every call has a process of its own and one reply.
-  """
-  _redirect_to_null(2)
   problem, namespace = _load('program', texts)
-  if problem is not None:
-    _reply(replies, problem, max_output)
-    posix._exit(FAILED)
+  if problem:
+    _reply(replies, problem, limit)
+    posix._exit(1)
   if is_local:
-    _reply(replies, ('loaded', ''), max_output)
-  for line in _lines(requests):
-    _reply(replies, _call(namespace, *wire.decode(line)), max_output)
+    _reply(replies, ('loaded', ''), limit)
+  for line in requests:
+    call = wire.decode(line.decode().removesuffix('\n'))
+    _reply(replies, _call(namespace, *call), limit)
   posix._exit(0)
 
 
@@ -118,16 +99,12 @@ def _load(name, texts):
   namespace = module.__dict__
   namespace['__builtins__'] = builtins
   # Programs call exit(), which is defined by `site`, which is not imported.
-  builtins.exit = builtins.quit = _exit
+  builtins.exit = builtins.quit = sys.exit
   sys.meta_path.insert(0, _ThreadingFinder())
+  problem, stage = None, 'compile'
   try:
     code = [compile(text, 'program', 'exec') for text in texts]
-  except MemoryError:
-    return ('memory', 'the compiler had too little memory'), namespace
-  except BaseException as error:
-    return ('compile', _describe(error)), namespace
-  problem = None
-  try:
+    stage = 'error'
     for part in code:
       exec(part, namespace)
   except SystemExit as error:
@@ -136,7 +113,7 @@ def _load(name, texts):
   except MemoryError:
     problem = 'memory', 'MemoryError'
   except BaseException as error:
-    problem = 'error', _describe(error)
+    problem = stage, _describe(error)
   return problem, namespace
 
 
@@ -154,15 +131,9 @@ def _describe(error):
     return 'an exception that cannot be shown'
 
 
-def _exit(code=None):
-  raise SystemExit(code)
-
-
 class _ThreadingFinder:
-  """Imports `threading` so that a thread runs within start().
-
-  Recursive programs use a thread for its larger stack; the kernel allows none.
-  """
+  """Imports `threading` so that a thread, which the kernel denies, runs within
+  start(): recursive programs use one for its larger stack."""
 
   def find_spec(self, name, path, target=None):
     if name != 'threading':
@@ -184,22 +155,12 @@ class _ThreadingFinder:
     pass
 
 
-def _lines(descriptor):
-  """Lines from a pipe, to its end."""
-  pending = b''
-  while chunk := posix.read(descriptor, CHUNK):
-    pending += chunk
-    while b'\n' in pending:
-      line, _, pending = pending.partition(b'\n')
-      yield line.decode()
-
-
 def _restrict(restrictions):
   """Applies kernel.restrictions to this process. Raises OSError on failure."""
   call, address = _system_calls(restrictions['numbers'])
   call('prctl', PR_SET_PDEATHSIG, SIGKILL)
   if restrictions['parent'] not in (0, posix.getppid()):
-    posix._exit(FAILED)
+    posix._exit(1)
   call('prctl', PR_SET_DUMPABLE, 0)
   call('prctl', PR_NO_NEW_PRIVS, 1)
   header = CAPABILITY_VERSION.to_bytes(4, sys.byteorder) + bytes(4)
@@ -226,12 +187,8 @@ def _word(number):
 
 
 def _system_calls(numbers):
-  """(call(name, *args), address(data): the address of a copy of some bytes).
-
-  Importing `ctypes` itself takes four of the seven milliseconds in which a
-  program starts.
-  """
-  import _ctypes
+  """(call(name, *args), address(data): the address of a copy of some bytes)."""
+  import _ctypes  # `ctypes` itself would double the time of a program's start
 
   class Long(_ctypes._SimpleCData):
     _type_ = 'l'

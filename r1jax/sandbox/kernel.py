@@ -117,8 +117,9 @@ def rlimits(limits: Limits) -> list[tuple[int, int]]:
   found = []
   for kind, maximum in wanted.items():
     _, hard = resource.getrlimit(kind)
-    is_unlimited = hard == resource.RLIM_INFINITY
-    found.append((kind, maximum if is_unlimited else min(maximum, hard)))
+    if hard != resource.RLIM_INFINITY:
+      maximum = min(maximum, hard)
+    found.append((kind, maximum))
   return found
 
 
@@ -142,8 +143,8 @@ def landlock_rules() -> tuple[bytes, list[tuple[str, int]]]:
 
 @functools.cache
 def seccomp_filter() -> bytes:
-  """The filter: allows ALLOWED, and some of CALLS with some arguments. The
-  others fail with EPERM; another architecture kills the process."""
+  """Allows ALLOWED, and some of CALLS with some arguments. Other calls fail;
+  those of another architecture kill the process."""
   machine, number = platform.machine(), numbers(CALLS)
   code = [_instruction(LOAD, ARCHITECTURE)]
   code += _unless(AUDIT[machine], KILL)
@@ -151,14 +152,9 @@ def seccomp_filter() -> bytes:
   if machine == 'x86_64':
     code += [_instruction(IF_AT_LEAST, X32, 0, 1), _fail(EPERM)]
   # O_TRUNC needs write access. Landlock or the mounts deny writing.
-  code += _when(
-    number['openat'],
-    _argument(2),
-    _instruction(IF_ANY_BIT, ACCESS_MODE, 1, 0),
-    _instruction(IF_ANY_BIT, TRUNCATED, 1, 0),
-    ALLOW,
-    _fail(EPERM),
-  )
+  openat = [_argument(2), _instruction(IF_ANY_BIT, ACCESS_MODE, 1, 0)]
+  openat += [_instruction(IF_ANY_BIT, TRUNCATED, 1, 0), ALLOW, _fail(EPERM)]
+  code += _when(number['openat'], *openat)
   fcntl = [_argument(1)]
   for command in FCNTL_COMMANDS:
     fcntl += _when(command, ALLOW)

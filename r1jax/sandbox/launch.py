@@ -17,8 +17,8 @@ ISOLATION = (
   '--unshare-user --unshare-ipc --unshare-pid --unshare-net --unshare-uts '
   '--unshare-cgroup-try --die-with-parent --clearenv --cap-drop ALL'
 )
-# Creates the modules wire and inside from their sources. Their usual names exist
-# only while `inside` imports `wire`.
+# Creates the modules wire and inside from their sources. Their usual names
+# exist only while `inside` imports `wire`.
 START = """
 import sys
 def start(wire, inside, serve, *arguments):
@@ -31,10 +31,8 @@ def start(wire, inside, serve, *arguments):
   del sys.modules['r1jax'], sys.modules['r1jax.sandbox']
   package.inside.main(serve, *arguments)
 """
-# Starts with the payload that it reads from stdin.
-BOOT = (
-  START
-  + """
+# Follows START locally: reads the payload from stdin.
+BOOT = """
 import marshal, posix
 def read(n):
   data = b''
@@ -43,7 +41,6 @@ def read(n):
   return data
 start(*marshal.loads(read(int(read(16), 16))))
 """
-)
 
 
 class Tier(NamedTuple):
@@ -62,13 +59,13 @@ def payload(tier: Tier, code: list[str], limits: Limits, serve: bool) -> bytes:
 
 def script(code: list[str], limits: Limits, serve: bool) -> str:
   """A Python program for a service, which restricts it itself."""
-  arguments = (*_sources(), serve, code, limits.output, None)
+  arguments = (*_sources(), serve, code, limits.output, {})
   return f'{START}\nstart(*{arguments!r})\n'
 
 
 def command(tier: Tier) -> list[str]:
   """The command that starts Python in a local tier."""
-  python = [library.interpreter(), *FLAGS, '-c', BOOT]
+  python = [library.interpreter(), *FLAGS, '-c', START + BOOT]
   if tier.name == 'bwrap':
     return [tier.location, *bwrap_options(), '--', *python]
   return python

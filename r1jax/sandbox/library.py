@@ -1,9 +1,6 @@
 """The files that a Python program may read: the standard library, the system's
-shared libraries and time zones.
-
-Installed packages are not among them: they may contain the tests and solutions
-of a benchmark.
-"""
+shared libraries and time zones, but no installed packages, which may contain
+the tests and solutions of a benchmark."""
 
 import functools
 import glob
@@ -13,6 +10,7 @@ import sys
 import sysconfig
 
 INSTALLED = 'site-packages', 'dist-packages'
+SYSTEM = '/lib', '/lib64', '/usr/lib', '/usr/lib64'
 FILES = '/usr/share/zoneinfo', '/etc/ld.so.cache', '/etc/localtime'
 DEVICES = '/dev/null', '/dev/zero', '/dev/urandom'
 
@@ -26,8 +24,7 @@ def interpreter() -> str:
 @functools.cache
 def mounts() -> tuple[list[str], tuple[str, ...]]:
   """(paths to show, folders in them to hide), for bubblewrap."""
-  system = '/lib', '/lib64', '/usr/lib', '/usr/lib64'
-  shown = existing(*system, *_library_folders(), *_standard_library(), *FILES)
+  shown = existing(*SYSTEM, *_library_folders(), *_standard_library(), *FILES)
   hidden = []
   for folder in shown:
     for name in INSTALLED:
@@ -46,25 +43,22 @@ def landlock_paths() -> tuple[tuple[str, ...], tuple[str, ...]]:
   Landlock cannot hide a folder below a readable one.
   """
   multiarch = sysconfig.get_config_var('MULTIARCH') or ''
-  readable, listed = ['/usr/lib/locale', *FILES], []
-  for folder in ('/lib', '/usr/lib'):
+  readable, listed = ['/usr/lib/locale', *FILES], _standard_library()
+  for folder in SYSTEM:
     path = os.path.join(folder, multiarch)
     if multiarch and os.path.isdir(path):
       readable.append(path)
     else:
       readable += _without_installed(folder)
-  for folder in ('/lib64', '/usr/lib64'):
-    readable += _without_installed(folder)
   for folder in _library_folders():
     readable += glob.glob(f'{glob.escape(folder)}/lib*.so*')
-  for folder in _standard_library():
-    listed.append(folder)
-    paths = _without_installed(folder)
-    readable += [path for path in paths if not _has_bytecode(path)]
-  return (
-    existing(*map(os.path.realpath, readable)),
-    existing(*map(os.path.realpath, listed)),
-  )
+  for folder in listed:
+    for path in _without_installed(folder):
+      bytecode = importlib.util.cache_from_source(path)
+      if not path.endswith('.py') or not os.path.exists(bytecode):
+        readable.append(path)  # the source is not needed beside its bytecode
+  paths = existing(*map(os.path.realpath, readable))
+  return paths, existing(*map(os.path.realpath, listed))
 
 
 def existing(*paths: str) -> tuple[str, ...]:
@@ -73,44 +67,25 @@ def existing(*paths: str) -> tuple[str, ...]:
 
 
 def _standard_library():
-  prefixes = dict(
-    base=sys.base_prefix,
-    platbase=sys.base_exec_prefix,
-    installed_base=sys.base_prefix,
-    installed_platbase=sys.base_exec_prefix,
-  )
-  paths = sysconfig.get_paths(vars=prefixes)
+  # In a virtual environment, the default would be the environment's.
+  paths = sysconfig.get_paths(vars=dict(platbase=sys.base_exec_prefix))
   return existing(paths['stdlib'], paths['platstdlib'])
 
 
 def _library_folders():
   """The folders of the shared libraries that belong to this Python."""
-  return existing(
-    os.path.join(sys.base_prefix, 'lib'),
-    sysconfig.get_config_var('LIBDIR') or '',
-  )
+  folder = sysconfig.get_config_var('LIBDIR') or ''
+  return existing(os.path.join(sys.base_prefix, 'lib'), folder)
 
 
 def _without_installed(folder):
   """[folder], or its contents except for folders of Python and of installed
   packages if it has any."""
-  has_packages = any(
-    os.path.isdir(os.path.join(folder, name)) for name in INSTALLED
-  )
-  if not has_packages and not glob.glob(f'{folder}/python*/'):
-    return [folder]
+  names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
   found = []
-  for name in sorted(os.listdir(folder)):
+  for name in names:
     path = os.path.join(folder, name)
-    if name.startswith('python') and os.path.isdir(path):
-      continue
-    if name not in INSTALLED:
+    is_python = name.startswith('python') and os.path.isdir(path)
+    if name not in INSTALLED and not is_python:
       found.append(path)
-  return found
-
-
-def _has_bytecode(path):
-  """Whether a module can be imported without reading its source."""
-  return path.endswith('.py') and os.path.exists(
-    importlib.util.cache_from_source(path)
-  )
+  return found if len(found) < len(names) else [folder]

@@ -1,22 +1,18 @@
-"""How a program in a sandbox ends, and how its functions are called.
-
-A program chooses what its functions answer and nothing else: every reply is
-checked here and consists of plain values.
-"""
+"""How sandboxed programs end and how their functions are called. A program
+controls only the return values of its functions: plain values, checked here."""
 
 import builtins
 import dataclasses
 import re
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from r1jax.sandbox import inside, wire
 
 MAX_REQUEST = 64 << 20  # bytes of the arguments of a call
 MAX_DETAIL = 500  # characters of a program's message
-# The kinds of its own end that a program may report. A program that reported
-# 'infra' would not be penalised.
+# Kinds that a program may report; not 'infra', which is not penalised.
 REPORTED_KINDS = 'compile', 'memory', 'output', 'error'
-EXIT_KINDS = {0: 'passed', inside.COMPILE: 'compile', inside.MEMORY: 'memory'}
+EXIT_KINDS = {code: kind for kind, code in inside.EXIT_CODES.items()}
 UNSUPPORTED = re.compile(r'\["\?","([^"]*)"')  # in a request
 # Types of objects in answers that a request cannot encode: unsupported ones,
 # and builtins that are nested too deeply.
@@ -40,9 +36,6 @@ class Limits:
   output: int = 1 << 20  # bytes of stdout, or of one answer
 
 
-DEFAULT = Limits()
-
-
 class Outcome(NamedTuple):
   """kind: 'passed' (the program ended without an error), 'error', 'compile',
   'timeout', 'memory', 'output', or 'infra' if the sandbox itself failed."""
@@ -60,33 +53,25 @@ class Stopped(Exception):
     self.kind, self.detail = kind, detail
 
 
-class Channel(Protocol):
-  """A connection to a loaded program."""
-
-  def ask(self, line: bytes) -> tuple:
-    """The reply to a request. Raises Stopped if there is none."""
-
-
 class Program:
-  """A loaded program whose functions can be called."""
+  """A loaded program. `channel`, a Process or a ServiceChannel, has a method
+  ask(request) that returns the reply or raises Stopped."""
 
-  def __init__(self, channel: Channel) -> None:
+  def __init__(self, channel: Any) -> None:
     self.channel = channel
     self.stopped: Stopped | None = None  # why it can no longer be called
 
-  def call(
-    self, name: str, args: list | tuple, kwargs: dict | None = None
-  ) -> object:
+  def call(self, name: str, args: list, kwargs: dict | None = None) -> object:
     """Returns the function's result as builtins; raises what it raises.
 
-    Arguments that the function changes in place are changed here too. Raises
-    Stopped if the program ends or violates the protocol, and in later calls.
+    Changes the arguments as the function does. Raises Stopped if the program
+    ends or violates the protocol, and in later calls.
     """
-    args, kwargs = list(args), dict(kwargs or {})
+    kwargs = kwargs or {}
     if self.stopped:
       raise self.stopped
     try:
-      reply = self.channel.ask(encode_request(name, args, kwargs))
+      reply = self.channel.ask(_request(name, args, kwargs))
       kind, first, second = _checked(reply)
     except Stopped as stopped:
       self.stopped = stopped
@@ -100,13 +85,25 @@ class Program:
     return first
 
 
-def encode_request(name: str, args: list, kwargs: dict) -> bytes:
-  """The line that requests a call.
+def parse_reply(line: bytes) -> object:
+  """The value in a line. Raises Stopped for a malformed one."""
+  try:
+    return wire.decode(line.decode())
+  except (wire.Malformed, UnicodeDecodeError):
+    raise reported_end(None) from None
 
-  Raises TypeError for arguments that come from the program's answers (an
-  unsupported object, a list that is too deep), and Stopped of the kind 'infra'
-  for those that only the test itself can have made.
-  """
+
+def reported_end(reply: object) -> Stopped:
+  """The Stopped that a reply (kind, detail) reports; 'error' for any other."""
+  match reply:
+    case (str(kind), str(detail)) if kind in REPORTED_KINDS:
+      return Stopped(kind, detail[:MAX_DETAIL])
+  return Stopped('error', 'the program sent a malformed reply')
+
+
+def _request(name, args, kwargs):
+  """The line that requests a call. Raises TypeError for an unsupported object
+  from the program's answers, Stopped for one that only the test can make."""
   try:
     text = wire.encode((name, args, kwargs), MAX_REQUEST)
   except wire.TooBig:
@@ -114,43 +111,18 @@ def encode_request(name: str, args: list, kwargs: dict) -> bytes:
   unsupported = UNSUPPORTED.search(text)
   if unsupported is None:
     return text.encode() + b'\n'
-  kind = unsupported[1]
-  if kind in ANSWER_TYPES:
-    raise TypeError(f'a call with an object of the type {kind}')
-  raise Stopped('infra', f'a test calls with an object of the type {kind}')
-
-
-def parse_reply(line: bytes) -> tuple:
-  """The tuple in a line, which begins with a str. Raises Stopped for others."""
-  try:
-    value = wire.decode(line.decode())
-  except (wire.Malformed, UnicodeDecodeError):
-    value = None
-  if type(value) is tuple and value and type(value[0]) is str:
-    return value
-  raise Stopped('error', 'the program sent a malformed reply')
-
-
-def reported_end(reply: tuple) -> Stopped:
-  """The Stopped that a reply (kind, detail) reports; 'error' for any other."""
-  kind, detail = reply if len(reply) == 2 else ('', '')
-  if kind in REPORTED_KINDS and type(detail) is str:
-    return Stopped(kind, detail[:MAX_DETAIL])
-  return Stopped('error', 'the program sent a malformed reply')
+  problem = f'a call with an object of the type {unsupported[1]}'
+  if unsupported[1] in ANSWER_TYPES:
+    raise TypeError(problem)
+  raise Stopped('infra', f'a test makes {problem}')
 
 
 def _checked(reply):
   """A reply ('value', value, None or changed arguments) or ('raised', type,
   message). Raises Stopped for all others."""
-  if len(reply) == 3:
-    kind, first, second = reply
-    if kind == 'raised' and type(first) is type(second) is str:
+  match reply:
+    case ('raised', str(), str()) | ('value', _, None | (list(), dict())):
       return reply
-    if kind == 'value' and second is None:
-      return reply
-    if kind == 'value' and type(second) is tuple:
-      if [type(x) for x in second] == [list, dict]:
-        return reply
   raise reported_end(reply)
 
 

@@ -1,13 +1,14 @@
-"""A local sandboxed process: communication within limits of time and bytes, and
-its end together with everything that it has started."""
+"""A local sandboxed process, with limits on time and output. Closing it also
+kills all processes that it started."""
 
 import contextlib
 import math
 import os
 import select
 import signal
-import subprocess
 import time
+from subprocess import PIPE, Popen
+from typing import Any
 
 from r1jax.sandbox import inside, launch, outcome
 from r1jax.sandbox.launch import Tier
@@ -19,10 +20,8 @@ KILL_SECONDS = 5.0  # in which the kernel must end killed processes
 
 
 class Process:
-  """Python in a sandbox. Its stdin begins with a launch.payload.
-
-  Waiting for it takes at most 3 x limits.seconds + 1 seconds in total.
-  """
+  """Python in a sandbox, whose stdin begins with a launch.payload. All waiting
+  for it takes at most 3 x limits.seconds + 1 seconds."""
 
   def __init__(self, tier: Tier, limits: Limits, stdin: bytes) -> None:
     self.tier, self.limits = tier, limits
@@ -32,7 +31,13 @@ class Process:
     self.is_restricted = False  # the program starts afterwards
     self.started, self.lived = time.monotonic(), 0.0
     self.exit_code: int | None = None
-    self.child = _start(tier)
+    settings: Any = dict(stdin=PIPE, stdout=PIPE, stderr=PIPE, bufsize=0)
+    settings |= dict(cwd='/', env=launch.ENVIRONMENT, start_new_session=True)
+    try:
+      self.child: Any = Popen(launch.command(tier), **settings)
+    except OSError as error:
+      raise Stopped('infra', f'cannot start {tier.name}: {error}') from error
+    assert self.child.stdin
     os.set_blocking(self.child.stdin.fileno(), False)
     self.readable = [self.child.stdout, self.child.stderr]  # not at their end
 
@@ -42,8 +47,8 @@ class Process:
     if reply != ('loaded', ''):
       raise outcome.reported_end(reply)
 
-  def ask(self, line: bytes) -> tuple:
-    """The reply to a line. Ends the process and raises Stopped without one."""
+  def ask(self, line: bytes) -> object:
+    """The reply to a request; if none, ends the process and raises Stopped."""
     try:
       for pipe in _ready(self.readable, [], 0):
         self._read(pipe)
@@ -161,7 +166,7 @@ class Process:
     return Stopped(kind, 'the limit of wall time was exceeded')
 
   def _has_ended(self, seconds):
-    """Whether the process ends within so many seconds. Does not reap it."""
+    """Whether the process ends within `seconds`. Does not reap it."""
     options = os.WEXITED | os.WNOWAIT | os.WNOHANG
     deadline, pause = time.monotonic() + seconds, 0.0002
     while not os.waitid(os.P_PID, self.child.pid, options):
@@ -183,27 +188,9 @@ class Process:
       self._has_ended(KILL_SECONDS if children else 0)
 
 
-def _start(tier):
-  try:
-    return subprocess.Popen(
-      launch.command(tier),
-      bufsize=0,
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      cwd='/',
-      env=launch.ENVIRONMENT,
-      start_new_session=True,
-    )
-  except OSError as error:
-    raise Stopped('infra', f'cannot start {tier.name}: {error}') from error
-
-
 def _ready(readable, writable, seconds):
-  """The pipes that are ready within so many seconds, those to write first.
-
-  Unlike select.select, also for descriptors above 1023.
-  """
+  """The pipes that are ready within `seconds`, those to write first. Unlike
+  select.select, also for descriptors above 1023."""
   poll = select.poll()
   for pipe in readable:
     poll.register(pipe, select.POLLIN)

@@ -10,21 +10,21 @@ from r1jax.sandbox.outcome import Limits, Outcome, Stopped
 
 MAX_STDERR = 2000  # characters of a program's stderr that are kept
 QUEUE_SECONDS = 30.0  # in addition to the program's
-# Raised by reading a response that does not follow the protocol.
+# What reading a response raises that does not follow the protocol.
 MALFORMED = AttributeError, KeyError, TypeError, ValueError
 
 
 class ServiceChannel:
-  """Calls of a program's functions, each in a run of its own: the program does
-  not remember earlier calls."""
+  """Calls of a program's functions. Each call runs in a new process, so the
+  program keeps no state between calls."""
 
   def __init__(self, url: str, code: list[str], limits: Limits) -> None:
     self.url, self.code, self.limits = url, code, limits
 
-  def ask(self, line: bytes) -> tuple:
-    """The reply to a line. Raises Stopped if there is none."""
+  def ask(self, line: bytes) -> object:
+    """The reply to a request. Raises Stopped if there is none."""
     script = launch.script(self.code, self.limits, serve=True)
-    kind, stdout, detail = run(self.url, script, line, self.limits)
+    kind, stdout, detail = run(self.url, script, line.decode(), self.limits)
     if kind not in ('passed', 'error'):
       raise Stopped(kind, detail)
     lines = stdout.splitlines()
@@ -33,20 +33,29 @@ class ServiceChannel:
     return outcome.parse_reply(lines[0])
 
 
-def run(url: str, script: str, stdin: bytes, limits: Limits) -> Outcome:
+def run(url: str, script: str, stdin: str, limits: Limits) -> Outcome:
   """The Outcome of a launch.script at a service."""
   body = dict(
     code=script,
     language='python',
-    stdin=stdin.decode('utf-8', 'surrogateescape'),
+    stdin=stdin,
     compile_timeout=limits.seconds,
     run_timeout=limits.seconds,
     memory_limit_MB=limits.memory >> 20,
   )
+  max_bytes = 8 * limits.output + (1 << 20)
   try:
-    return _parse(_post(url, body, limits), limits)
-  except Stopped as stopped:
-    return Outcome(stopped.kind, b'', stopped.detail)
+    request = urllib.request.Request(
+      url.rstrip('/') + '/run_code',
+      json.dumps(body).encode(),
+      {'Content-Type': 'application/json'},
+    )
+    timeout = 3 * limits.seconds + 1 + QUEUE_SECONDS
+    with urllib.request.urlopen(request, timeout=timeout) as response:
+      data = response.read(max_bytes + 1)
+    if len(data) > max_bytes:
+      return Outcome('output', b'', f'a response over {max_bytes} bytes')
+    return _parse(json.loads(data), limits)
   except (OSError, http.client.HTTPException, *MALFORMED) as error:
     problem = f'{type(error).__name__}: {error}'
     return Outcome('infra', b'', f'the service failed: {problem}')
@@ -54,8 +63,7 @@ def run(url: str, script: str, stdin: bytes, limits: Limits) -> Outcome:
 
 def _parse(response, limits):
   if response['status'] == 'SandboxError':
-    detail = f'the service failed: {response["message"]}'
-    return Outcome('infra', b'', detail)
+    return Outcome('infra', b'', f'the service failed: {response["message"]}')
   result = response['run_result']
   stdout = (result['stdout'] or '').encode('utf-8', 'replace')
   stderr = (result['stderr'] or '').strip()[-MAX_STDERR:]
@@ -65,18 +73,3 @@ def _parse(response, limits):
     return Outcome('output', stdout, f'more than {limits.output} bytes')
   kind = outcome.EXIT_KINDS.get(result['return_code'], 'error')
   return Outcome(kind, stdout, stderr)
-
-
-def _post(url, body, limits):
-  request = urllib.request.Request(
-    url.rstrip('/') + '/run_code',
-    json.dumps(body).encode(),
-    {'Content-Type': 'application/json'},
-  )
-  timeout = 3 * limits.seconds + 1 + QUEUE_SECONDS
-  max_bytes = 8 * limits.output + (1 << 20)
-  with urllib.request.urlopen(request, timeout=timeout) as response:
-    data = response.read(max_bytes + 1)
-  if len(data) > max_bytes:
-    raise Stopped('output', f'a response of more than {max_bytes} bytes')
-  return json.loads(data)

@@ -1,9 +1,9 @@
 """Runs programs of a model with limits on time, memory and output.
 
-A program can compute and nothing else. There are three tiers: `bwrap` (the
-namespaces of bubblewrap), `landlock` (for containers that forbid namespaces)
-and `service` (a SandboxFusion service elsewhere). In the first two the process
-also filters its system calls by seccomp and limits its resources.
+Programs have no access to network, files or other processes. There are three
+tiers: `bwrap` (the namespaces of bubblewrap), `landlock` (for containers that
+forbid namespaces) and `service` (a SandboxFusion service elsewhere). The first
+two also filter system calls by seccomp and limit resources.
 """
 
 import contextlib
@@ -18,12 +18,9 @@ from collections.abc import Iterator
 from r1jax import errors
 from r1jax.sandbox import kernel, launch, process, service
 from r1jax.sandbox.launch import Tier
-from r1jax.sandbox.outcome import DEFAULT, Limits, Outcome, Program, Stopped
+from r1jax.sandbox.outcome import Limits, Outcome, Program, Stopped
 
-__all__ = ['Limits', 'Outcome', 'Program', 'Stopped', 'Tier', 'find', 'run']
-
-# Each function tries what a sandbox must deny; the names of those that succeed
-# are printed.
+# Each function tries what a sandbox must deny; names that succeed are printed.
 CANARY = """
 import os, socket, sys
 def connect(): socket.create_connection(('127.0.0.1', PORT), 1).close()
@@ -46,10 +43,7 @@ HARMLESS_AT_SERVICE = {'fork', 'kill'}
 
 
 def find(service_url: str = '') -> Tier:
-  """The first tier that works on this machine.
-
-  Raises UserError with the reasons if there is none.
-  """
+  """The first tier that works here. Raises UserError if there is none."""
   reasons = []
   for name, tier, reason in probe(service_url):
     if tier:
@@ -57,9 +51,8 @@ def find(service_url: str = '') -> Tier:
     reasons.append(f'{name}: {reason}')
   raise errors.UserError(
     f'programs cannot be run safely on this machine ({"; ".join(reasons)}): '
-    'install bubblewrap (apt install bubblewrap), allow user namespaces or '
-    'landlock and seccomp in this container, or set config.verify.service to '
-    'the URL of a SandboxFusion service'
+    'apt install bubblewrap, allow user namespaces or landlock and seccomp in '
+    'this container, or set config.verify.service to a SandboxFusion URL'
   )
 
 
@@ -74,15 +67,13 @@ def probe(service_url: str = '') -> Iterator[tuple[str, Tier | None, str]]:
     yield tier.name, None if reason else tier, reason
 
 
-def run(
-  tier: Tier, code: list[str], stdin: str = '', limits: Limits = DEFAULT
-) -> Outcome:
+def run(tier: Tier, code: list[str], stdin: str, limits: Limits) -> Outcome:
   """The Outcome of a program, whose texts run in one namespace."""
-  data = stdin.encode('utf-8', 'surrogateescape')
   if tier.name == 'service':
     script = launch.script(code, limits, serve=False)
-    return service.run(tier.location, script, data, limits)
-  data = launch.payload(tier, code, limits, serve=False) + data
+    return service.run(tier.location, script, stdin, limits)
+  data = launch.payload(tier, code, limits, serve=False)
+  data += stdin.encode('utf-8', 'surrogateescape')
   try:
     with contextlib.closing(process.Process(tier, limits, data)) as running:
       running.communicate()
@@ -94,7 +85,7 @@ def run(
 
 @contextlib.contextmanager
 def open_program(
-  tier: Tier, code: list[str], limits: Limits = DEFAULT
+  tier: Tier, code: list[str], limits: Limits
 ) -> Iterator[Program]:
   """A loaded program, which ends on exit. Raises Stopped if loading fails."""
   if tier.name == 'service':
@@ -111,7 +102,7 @@ def _missing(tier):
   if tier.name == 'service':
     return '' if tier.location else 'config.verify.service is not set'
   if platform.machine() not in kernel.MACHINES:
-    return f'there is no table of system calls for {platform.machine()}'
+    return f'system call numbers of {platform.machine()} are unknown'
   if tier.name == 'bwrap':
     return '' if tier.location else 'bubblewrap is not installed'
   if not kernel.landlock_version():
@@ -129,7 +120,7 @@ def _canary(tier):
     listener = stack.enter_context(socket.create_server(('127.0.0.1', 0)))
     names = dict(PORT=listener.getsockname()[1], SECRET=secret, MARK=mark)
     head = ''.join(f'{k} = {json.dumps(v)}\n' for k, v in names.items())
-    kind, stdout, detail = run(tier, [head + CANARY], '20\n22\n')
+    kind, stdout, detail = run(tier, [head + CANARY], '20\n22\n', Limits())
     marked = os.path.exists(mark)
   if kind != 'passed':
     return f'its canary ended with {kind}: {detail[-300:]}'

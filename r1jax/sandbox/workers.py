@@ -1,27 +1,27 @@
 """Worker processes for trusted code that reads untrusted text.
 
-Each runs one job at a time and is killed when the job exceeds its limits, so a
-hostile text costs its own job only. Jobs and results are JSON; nothing is
-unpickled. `python -m r1jax.sandbox.workers` is a worker.
+Each worker runs one job at a time and is killed when the job exceeds its
+limits, so a hostile text affects only its own job. Jobs and results are JSON;
+nothing is unpickled. `python -m r1jax.sandbox.workers` is a worker.
 """
 
 import collections
 import contextlib
 import fcntl
-import importlib
 import json
 import math
 import os
+import pkgutil
 import queue
 import resource
 import select
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import NamedTuple
 
 MAX_BYTES = 64 << 20  # of a job, and of a result
@@ -29,24 +29,24 @@ IMPORT_SECONDS = 60.0  # in which the function of a job must be imported
 GRACE = 1.0  # seconds of wall time beyond four times the CPU seconds
 POLL_SECONDS = 0.02  # between two looks at a worker's CPU time
 ENVIRONMENT = 'PATH', 'LANG', 'LC_ALL', 'HOME', 'TMPDIR', 'LD_LIBRARY_PATH'
+# Threads of numeric libraries take address space. The order of sets must not
+# change a verdict.
+FIXED = dict(OPENBLAS_NUM_THREADS='1', OMP_NUM_THREADS='1', PYTHONHASHSEED='0')
 KILLED = -signal.SIGKILL, -signal.SIGTERM
 TICKS = os.sysconf('SC_CLK_TCK')
 LINUX = sys.platform == 'linux'
 
 
 class Result(NamedTuple):
-  """The value of a job, or why there is none.
-
-  failure is '', 'timeout', 'memory', 'crashed', 'died' (killed twice by another
-  process), 'input' or 'output' (too many bytes), or 'error: …' (what the
-  function raised, or why it could not be started).
-  """
+  """The value of a job, or its failure: 'timeout', 'memory', 'crashed', 'died'
+  (killed twice by another process), 'input' or 'output' (too many bytes), or
+  'error: …' (what the function raised, or why it could not be started)."""
 
   value: object
   failure: str
 
 
-class Pool:
+class Pool(contextlib.AbstractContextManager):
   """`count` workers, started when they are needed. Thread-safe.
 
   A job may use `seconds` of CPU time, 4 x seconds + GRACE of wall time and
@@ -63,9 +63,7 @@ class Pool:
 
   def map(self, function: str, jobs: Sequence[Sequence]) -> list[Result]:
     """The results of 'module:function'(*job) for each job, in order."""
-    if len(jobs) < 2:
-      return [self._run(function, job) for job in jobs]
-    with ThreadPoolExecutor(min(self.count, len(jobs))) as threads:
+    with ThreadPoolExecutor(self.count) as threads:
       return list(threads.map(self._run, [function] * len(jobs), jobs))
 
   def close(self) -> None:
@@ -77,9 +75,6 @@ class Pool:
         worker.close()
       self.idle.put(None)
 
-  def __enter__(self) -> 'Pool':
-    return self
-
   def __exit__(self, *_: object) -> None:
     self.close()
 
@@ -90,22 +85,14 @@ class Pool:
       return Result(None, 'input')
     worker = self.idle.get()
     try:
-      result = None
       for _ in range(2):  # again if another process kills the worker
-        if not worker:
+        if not worker or worker.lifeline is None:
           worker = _Worker(self.memory)
         result = worker.run(line, self.seconds)
-        if worker.process.poll() is not None:
-          worker = None
         if result.failure != 'died':
           break
       self.counts[result.failure.partition(':')[0]] += 1
       return result
-    except BaseException:
-      if worker:
-        worker.close()
-      worker = None
-      raise
     finally:
       self.idle.put(worker)
 
@@ -116,29 +103,17 @@ class _Worker:
   def __init__(self, memory):
     end, self.lifeline = os.pipe()
     environment = {x: os.environ[x] for x in ENVIRONMENT if x in os.environ}
-    environment |= dict(
-      PYTHONPATH=os.pathsep.join(x for x in sys.path if x),
-      # The threads of a numeric library take address space.
-      OPENBLAS_NUM_THREADS='1',
-      OMP_NUM_THREADS='1',
-      PYTHONHASHSEED='0',  # The order of sets must not change a verdict.
-    )
-    self.process = subprocess.Popen(
-      [sys.executable, '-m', 'r1jax.sandbox.workers', str(memory), str(end)],
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.DEVNULL,
-      bufsize=0,
-      pass_fds=[end],
-      start_new_session=True,
-      env=environment,
-    )
+    environment['PYTHONPATH'] = os.pathsep.join(x for x in sys.path if x)
+    settings = dict(stdin=PIPE, stdout=PIPE, stderr=DEVNULL, bufsize=0)
+    settings |= dict(env=environment | FIXED, start_new_session=True)
+    command = sys.executable, '-m', 'r1jax.sandbox.workers', memory, end
+    self.process = Popen(list(map(str, command)), pass_fds=[end], **settings)
     os.close(end)
     os.set_blocking(self.process.stdin.fileno(), False)
     self.unread = bytearray()
 
   def run(self, line, seconds):
-    """The Result of a job. Afterwards the process may have ended."""
+    """The Result of a job. Afterwards the worker may be closed."""
     is_loaded = False
     try:
       self._write(line, time.monotonic() + IMPORT_SECONDS)
@@ -147,27 +122,31 @@ class _Worker:
       max_cpu = self._cpu_seconds() + seconds
       deadline = time.monotonic() + 4 * seconds + GRACE
       kind, value = json.loads(self._read_line(deadline, max_cpu))
-    except _Failed as failed:
+    except BaseException as error:
       self.close()
-      failure = str(failed)
+      if not isinstance(error, _Failed):
+        raise
+      failure = str(error)
       if not is_loaded and failure != 'died':  # The job is not the cause.
         failure = f'error: a worker could not start ({failure})'
       return Result(None, failure)
-    if kind == 'memory':  # The memory that it still holds could fail others.
+    # The memory that it holds could make later jobs fail.
+    if kind == 'memory' or self.process.poll() is not None:
       self.close()
     return Result(value, '') if kind == 'value' else Result(None, kind)
 
   def close(self):
     """Kills the process and what it has started, and waits for it."""
+    if self.lifeline is None:
+      return
     # The id remains the group's until the process has been waited for.
     with contextlib.suppress(ProcessLookupError):
       os.killpg(self.process.pid, signal.SIGKILL)
     self.process.wait()
     for pipe in (self.process.stdin, self.process.stdout):
       pipe.close()
-    if self.lifeline is not None:
-      os.close(self.lifeline)
-      self.lifeline = None
+    os.close(self.lifeline)
+    self.lifeline = None
 
   def _write(self, data, deadline):
     pipe, data = self.process.stdin.fileno(), memoryview(data)
@@ -212,7 +191,7 @@ class _Worker:
   def _exit_failure(self):
     try:
       code = self.process.wait(GRACE)
-    except subprocess.TimeoutExpired:  # It has closed its output only.
+    except TimeoutExpired:  # It has closed its output only.
       return _Failed('crashed')
     return _Failed('died' if code in KILLED else 'crashed')
 
@@ -222,8 +201,8 @@ class _Failed(Exception):
 
 
 def _is_ready(pipe, event, seconds):
-  """Whether the pipe is ready within so many seconds. Unlike select.select,
-  also for descriptors above 1023."""
+  """Whether the pipe is ready within `seconds`. Unlike select.select, also for
+  descriptors above 1023."""
   poll = select.poll()
   poll.register(pipe, event)
   return bool(poll.poll(seconds * 1000))
@@ -235,7 +214,7 @@ def main(memory: int, parent_pipe: int) -> None:
   Reads ['module:function', arguments] as a line of JSON; writes the line
   'loaded' when the function is imported, then the line [kind, value].
   """
-  # What the code prints goes to stderr, not between the results.
+  # Redirect the job's output to stderr, to keep stdout for results.
   results = os.fdopen(os.dup(1), 'wb', buffering=0)
   os.dup2(2, 1)
   _end_with_parent(parent_pipe)
@@ -245,30 +224,22 @@ def main(memory: int, parent_pipe: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
   resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
   for line in sys.stdin.buffer:
-    name, job = json.loads(line)
-    try:
-      module, _, name = name.partition(':')
-      function = getattr(importlib.import_module(module), name)
-    except Exception as error:
-      results.write(b'loaded\n' + _problem(error) + b'\n')
-      continue
-    results.write(b'loaded\n')
-    results.write(_result(function, job) + b'\n')
+    results.write(_result(results, *json.loads(line)) + b'\n')
 
 
-def _result(function, job):
+def _result(results, name, job):
   try:
+    try:
+      function = pkgutil.resolve_name(name)
+    finally:
+      results.write(b'loaded\n')
     data = json.dumps(['value', function(*job)]).encode()
   except MemoryError:
     return b'["memory", null]'
   except Exception as error:
-    return _problem(error)
+    problem = f'error: {type(error).__name__}: {str(error)[:500]}'
+    return json.dumps([problem, None]).encode()
   return data if len(data) <= MAX_BYTES else b'["output", null]'
-
-
-def _problem(error):
-  problem = f'error: {type(error).__name__}: {str(error)[:500]}'
-  return json.dumps([problem, None]).encode()
 
 
 def _end_with_parent(pipe):

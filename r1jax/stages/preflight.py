@@ -1,5 +1,5 @@
-"""Predicts what an rl run needs of each chip of a pod and how long it takes,
-without the pod: by the TPU compiler if libtpu is installed, else by formula."""
+"""Estimates memory and time per chip of an rl run on a pod, without the pod: by
+the TPU compiler if libtpu is installed, else by formula."""
 
 import argparse
 import json

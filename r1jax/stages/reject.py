@@ -1,11 +1,10 @@
 """Rejection sampling: a policy's correct and readable responses, balanced and
 mixed with other records, as data for the sft stage (R1, B.3.3)."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import ml_collections
@@ -25,8 +24,7 @@ from r1jax.sampling.loading import SamplingModel
 from r1jax.training import metrics, run_directory
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
   """What stays the same from the first chunk of a run to the last."""
 
   config: Config
@@ -42,17 +40,11 @@ def run(settings: ml_collections.ConfigDict, workdir: str | Path) -> None:
   reject_config.check(config)
   records, mixed = reject_config.load(config)
   model, judge = load_models(config, records)
-  with verifiers.open_verifiers(config.verify, records) as verifier:
+  with verifiers.Verifiers(config.verify, records) as verifier:
     facts = dict(records=records + mixed, sandbox=verifier.tier_name)
     if run_directory.claim(workdir, Config, settings, 'records.jsonl', **facts):
       return
-    run = Run(
-      config=config,
-      records=records,
-      rules=verifier.rules,
-      policy=model,
-      judge=judge,
-    )
+    run = Run(config, records, verifier.rules, model, judge)
     samples = sample_all(run, workdir / 'chunks')
   hosts.run_once(lambda: result.write(config, records, mixed, samples, workdir))
 
@@ -60,15 +52,14 @@ def run(settings: ml_collections.ConfigDict, workdir: str | Path) -> None:
 def load_models(
   config: Config, records: list[dict]
 ) -> tuple[SamplingModel, SamplingModel | None]:
-  """(the policy, the LLM judge or None if no record needs it). The judge may be
-  the policy itself."""
+  """(the policy, the LLM judge or None if no record needs it)."""
   placement = device_placement.placement(config.parallel)
   model, prompt_width = loading.load_policy(
     config, placement, records, config.sample.max_new_tokens
   )
   sampler = loading.make_sampler(config, placement, model, prompt_width)
   params = device_placement.put_state(placement, model.params)
-  sampling_policy = SamplingModel(sampler=sampler, params=params)
+  sampling_policy = SamplingModel(sampler, params)
   judged = [x for x in records if llm_judge.needs_judge(config.judge, x)]
   if not judged:
     return sampling_policy, None
@@ -79,15 +70,12 @@ def load_models(
   llm_judge.check_prompt_length(judge, model, judged)
   config = dataclasses.replace(config, prompt=judge.prompt, sample=judge.sample)
   sampler = loading.make_sampler(config, placement, model, judge.prompt.max_len)
-  return sampling_policy, SamplingModel(sampler=sampler, params=params)
+  return sampling_policy, SamplingModel(sampler, params)
 
 
 def sample_all(run: Run, folder: Path) -> list[dict]:
   """The samples of all records, each with the reason for its rejection or ''.
-
-  A file of the folder holds the samples of a chunk of prompts. Chunks that an
-  earlier process has written are read from their files.
-  """
+  Each chunk of prompts has a file, written once, then read."""
   hosts.run_once(lambda: folder.mkdir(exist_ok=True))
   done = hosts.run_once(lambda: [path.name for path in folder.iterdir()])
   size, total = run.config.prompts_per_chunk, len(run.records)
@@ -121,15 +109,11 @@ def sample_all(run: Run, folder: Path) -> list[dict]:
 
 def sample_chunk(run: Run, start: int) -> list[dict]:
   """The samples of the chunk of prompts that begins with record `start`."""
-  k = run.config.samples
+  k, (sampler, params) = run.config.samples, run.policy
   records = run.records[start : start + run.config.prompts_per_chunk]
-  numbers, key = (
-    start + np.arange(len(records)),
-    jax.random.key(run.config.seed),
-  )
-  samples = run.policy.sampler.sample(
-    run.policy.params, records, numbers, jax.random.fold_in(key, 0), k
-  )
+  numbers = start + np.arange(len(records))
+  key = jax.random.fold_in(jax.random.key(run.config.seed), 0)
+  samples = sampler.sample(params, records, numbers, key, k)
   reasons = rule_reasons(run, samples)
   reasons = judged_reasons(run, samples, reasons, start * k)
   return [
@@ -149,18 +133,16 @@ def rule_reasons(run: Run, samples: Samples) -> list[str]:
   """Why each sample is rejected without the LLM judge, or ''. A collective."""
   config, own = run.config, hosts.own_rows(len(samples.texts))
   records, texts = samples.records[own], samples.texts[own]
-  rewards = {}
+  rewards, judge = {}, config.judge
   for name in config.min_rewards:
     index = list(range(len(texts)))
-    if name == 'accuracy':  # The judge's task where it is needed.
-      judge = config.judge
+    if name == 'accuracy':
+      # Where the LLM judge is needed, it replaces the accuracy reward.
       index = [n for n in index if not llm_judge.needs_judge(judge, records[n])]
+    rows, answers = [records[n] for n in index], [texts[n] for n in index]
     rewards[name] = np.full(len(texts), np.inf, np.float32)
     rewards[name][index], _ = registry.weighted_rewards(
-      {name: 1.0},
-      [records[n] for n in index],
-      [texts[n] for n in index],
-      rules=run.rules,
+      {name: 1.0}, rows, answers, rules=run.rules
     )
   rewards = pending.gather_columns(rewards)
   count = len(samples.texts)
@@ -183,28 +165,22 @@ def judged_reasons(
   run: Run, samples: Samples, reasons: list[str], first_number: int
 ) -> list[str]:
   """The reasons, with those of the LLM judge for samples that need it and have
-  no other reason. first_number is the number of the first sample in the run."""
+  no other. first_number is that of the first sample in the run."""
   reasons, config, judge = list(reasons), run.config.judge, run.judge
   if judge is None:
     return reasons
-  index, questions = [], []
+  questions = {}
   for n, record in enumerate(samples.records):
     if reasons[n] or not llm_judge.needs_judge(config, record):
       continue
     question = llm_judge.question(config, record, samples.texts[n])
     if llm_judge.fits(config, judge.sampler.tokenizer, question):
-      index.append(n)
-      questions.append(question)
+      questions[first_number + n] = question
     else:
       reasons[n] = 'too long for the judge'
-  verdicts = llm_judge.verdicts(
-    config,
-    judge,
-    questions,
-    [first_number + n for n in index],
-    jax.random.fold_in(jax.random.key(run.config.seed), 1),
-    run.config.prompts_per_chunk,
-  )
-  for n, verdict in zip(index, verdicts):
-    reasons[n] = '' if verdict == 'correct' else verdict
+  size = run.config.prompts_per_chunk
+  key = jax.random.fold_in(jax.random.key(run.config.seed), 1)
+  verdicts = llm_judge.verdicts(config, judge, questions, key, size)
+  for number, verdict in verdicts.items():
+    reasons[number - first_number] = '' if verdict == 'correct' else verdict
   return reasons

@@ -12,7 +12,6 @@ from matplotlib import figure, layout_engine, ticker
 
 from r1jax import errors, files
 from r1jax.evaluation import html_page
-from r1jax.evaluation.html_page import COLOURS
 
 Lines = list[dict]  # of metrics.jsonl
 
@@ -92,7 +91,7 @@ def page(folder: Path, lines: Lines) -> str:
 
 
 def _draw_panel(axes, title, names, lines):
-  for name, colour in zip(names, COLOURS):
+  for name, colour in zip(names, html_page.COLOURS):
     steps, values = _curve(lines, name)
     label = name.replace('eval/', 'held-out ').replace('reward/', '')
     if name == 'reward' and len(names) > 1:
@@ -105,7 +104,8 @@ def _draw_panel(axes, title, names, lines):
   if title == 'Held-out pass@1':
     steps, low = _curve(lines, 'eval/low')
     _, high = _curve(lines, 'eval/high')
-    axes.fill_between(steps, low, high, color=COLOURS[0], alpha=0.2, lw=0)
+    colour = html_page.COLOURS[0]
+    axes.fill_between(steps, low, high, color=colour, alpha=0.2, lw=0)
     axes.set_ylim(0, 1.02)
   axes.set_title(title, loc='left', fontsize=11, fontweight='bold')
   axes.set_ylabel(PANELS[title][0], fontsize=9)
@@ -137,7 +137,7 @@ def _curve(lines, name):
 
 
 def _smooth(values):
-  """The centred running mean over a twentieth of the run, less at its ends."""
+  """The centred running mean of 2 * (n // 20) + 1 points, fewer at the ends."""
   width = max(1, len(values) // 20)
   finite = np.isfinite(values)
   window = np.ones(2 * width + 1)

@@ -1,8 +1,6 @@
 """Reward models: a policy with a score head, trained on pairs (helpfulness) or
 on labelled responses (harmlessness) (R1, 3.1 and B.3.1)."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -40,22 +38,16 @@ Row = tuple[tuple[list[int], ...], bool]
 @dataclasses.dataclass(frozen=True)
 class Config:
   init: str = option('', "a policy's directory, GGUF file or hub name")
-  data: str = option(
-    '', 'records with chosen and rejected, or with response and safe'
-  )
+  data: str = option('', 'records: chosen and rejected, or response and safe')
   kind: Literal['pairwise', 'pointwise'] = option(
     'pairwise', 'pairwise: chosen over rejected; pointwise: safe or not'
   )
   part: Literal['summary', 'response'] = option(
-    'summary',
-    'what is scored (R1): the summary for helpfulness, the whole response, '
-    'thinking included, for harmlessness',
+    'summary', 'what is scored: summary (helpfulness), response (harmlessness)'
   )
   eval_data: str = option('', "held-out records; '': some of config.data")
   held_out: int = option(128, 'prompts of config.data to hold out', minimum=1)
-  eval_every: int = option(
-    0, 'steps between evaluations; 0: only after the last step', minimum=0
-  )
+  eval_every: int = option(0, 'steps between evaluations; 0: none', minimum=0)
   steps: int = option(0, 'optimiser steps; 0: computed from epochs', minimum=0)
   epochs: int = option(1, 'passes over the data (R1: 1)', minimum=1)
   batch_size: int = option(256, 'records a step (R1: 256)', minimum=1)
@@ -81,10 +73,6 @@ class Dataset:
   held_out_rows: list[Row]
   scores_program: Callable  # compiled, see rewards/reward_model.py
 
-  @property
-  def size(self) -> int:
-    return len(self.rows)
-
   def micro_batches(self, index_B: np.ndarray) -> tuple[list[dict], int]:
     """(the micro-batches of these records, their number of tokens)."""
     rows = [self.rows[n] for n in index_B]
@@ -95,17 +83,13 @@ class Dataset:
     """The held-out metrics, named 'eval/...', every config.eval_every steps and
     after the last step; else empty."""
     config, every = self.config, self.config.eval_every
-    is_last = step >= loop.num_steps(config, self.size)
+    is_last = step >= loop.num_steps(config, len(self.rows))
     if not is_last and not (every and step % every == 0):
       return {}
     texts = [ids for responses, _ in self.held_out_rows for ids in responses]
-    score_N = reward_model.score_rows(
-      self.placement,
-      self.scores_program,
-      params,
-      texts,
-      config.micro_batch_size,
-    )
+    placement, program = self.placement, self.scores_program
+    size = config.micro_batch_size
+    score_N = reward_model.score_rows(placement, program, params, texts, size)
     label_N = np.array([label for _, label in self.held_out_rows])
     found = held_out_metrics(score_N.reshape(len(label_N), -1), label_N)
     print(HELD_OUT.format_map(found), flush=True)
@@ -146,23 +130,22 @@ def run(settings: ml_collections.ConfigDict, workdir: str | Path) -> None:
   )
   writer = metrics.Writer(workdir)
   state, found = loop.fit(config, placement, updates, writer, state, dataset)
-  metadata = dict(
+  facts = dict(
     kind=config.kind,
     part=config.part,
     template=config.prompt.template,
     prefill=config.prompt.prefill,
     max_len=config.max_len,
   )
-  metadata |= {name.removeprefix('eval/'): x for name, x in found.items()}
+  facts |= {name.removeprefix('eval/'): x for name, x in found.items()}
   params, path = device_placement.get_state(state.params), workdir / 'model'
-  hosts.run_once(
-    lambda: pretrained.save(path, params, cfg, tokenizer, metadata)
-  )
+  hosts.run_once(lambda: pretrained.save(path, params, cfg, tokenizer, facts))
 
 
 def load_records(config: Config) -> tuple[list[dict], list[dict]]:
   """(training records, held-out records). Raises UserError for a record that
   does not fit config.kind and config.part."""
+  kind, part = config.kind, config.part
   records = tasks.load_records(config.data, config.seed)
   if config.eval_data:
     held_out = tasks.load_records(config.eval_data, config.seed + 1)
@@ -171,29 +154,24 @@ def load_records(config: Config) -> tuple[list[dict], list[dict]]:
       records, config.held_out, config.seed
     )
   for record in records + held_out:
-    for key in RESPONSES[config.kind]:
+    for key in RESPONSES[kind]:
       text = record.get(key)
-      if not isinstance(text, str) or not reward_model.scored_text(
-        text, config.part
-      ):
+      if not isinstance(text, str) or not reward_model.scored_text(text, part):
         raise errors.UserError(
-          f'record {record["id"]} has no text {key!r} with a {config.part}, '
-          f'which config.kind={config.kind} and config.part={config.part} need: '
-          'drop the record or change these keys'
+          f'record {record["id"]} has no text {key!r} with a {part}: drop it, '
+          f'or change config.kind={kind} or config.part={part}'
         )
     safe = record.get('safe')
-    if config.kind == 'pointwise' and not isinstance(safe, bool):
+    if kind == 'pointwise' and not isinstance(safe, bool):
       raise errors.UserError(
         f"record {record['id']} has 'safe': {safe!r}: it must be true or false"
       )
   return records, held_out
 
 
-def encode(
-  tokenizer: Tokenizer, records: Sequence[dict], config: Config
-) -> list[Row]:
-  """The ids of chosen and rejected, or of response, with the label: in a pair
-  the first response always is the good one."""
+def encode(tokenizer: Tokenizer, records: list, config: Config) -> list[Row]:
+  """Each record's responses as ids, with its label; in a pair the first
+  response is the preferred one."""
   columns = []
   for key in RESPONSES[config.kind]:
     texts = [record[key] for record in records]
@@ -245,9 +223,7 @@ def loss(
   return losses.pointwise_loss(score_BG[:, 0], batch['label_B'], weight_B)
 
 
-def held_out_metrics(
-  score_NG: np.ndarray, label_N: np.ndarray
-) -> dict[str, float]:
+def held_out_metrics(score_NG: np.ndarray, label_N: np.ndarray) -> dict:
   """Accuracy with its 95 % interval, calibration error, Brier score and the
   mean score of N records, pairs (G = 2) or single responses (G = 1)."""
   records = len(label_N)

@@ -1,5 +1,5 @@
-"""Reinforcement learning by GRPO: R1-Zero, reasoning RL and all-scenario RL are
-this one stage with other rewards (R1, sections 2 and 3)."""
+"""Reinforcement learning by GRPO. R1-Zero, reasoning RL and all-scenario RL
+(R1, sections 2 and 3) use this stage with different rewards."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,7 @@ Config = rl_config.Config
 
 
 def run(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> None:
-  """Trains, and leaves the model in workdir/model as transformers opens it."""
+  """Trains and writes the model to workdir/model, a Hugging Face directory."""
   workdir = pathlib.Path(workdir)
   with contextlib.ExitStack() as stack:
     opened = setup.open_run(stack, config, workdir)
@@ -35,7 +35,7 @@ def run(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> None:
     if run.config.eval.every and run.checkpoints.latest_step() is None:
       line = dict(step=0) | log.evaluate(run, state, 0)
       run.writer.write(line)
-      print(held_out.base_rate(line), flush=True)
+      print(held_out.BASE_RATE.format_map(line), flush=True)
     state = train(run, state, position)
     params = device_placement.get_state(state.train.params)
     model = params, run.sampling.cfg, run.sampling.tokenizer
@@ -43,14 +43,16 @@ def run(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> None:
 
 
 def train(run: Run, state: RlState, position: Position) -> RlState:
-  """Steps until config.steps updates are done, with checkpoints between."""
+  """Runs steps until config.steps updates are done, and saves checkpoints."""
   rollout = None
   while position.step < run.config.steps:
     if run.config.grpo.max_staleness:
       state, position, rollout = late_step(run, state, position, rollout)
     else:
       state, position = step(run, state, position)
-    save_if_due(run, state, position)
+    before = position.step - run.config.grpo.updates
+    if log.crossed(run.config.save_every, before, position.step):
+      save(run, state, position)
     end_if_terminating(run, state, position)
   save(run, state, position)
   return state
@@ -65,7 +67,7 @@ def step(
   with exit_early_if_saved(run, position):
     params, ref_params = rollout_params(run, state)
     rollout = sample_rollout(run.sampling, params, ref_params, position)
-    # The last time that this state can be saved: update() donates it.
+    # update() donates this state, so it cannot be saved later.
     end_if_terminating(run, state, position)
   sampled = time.time()
   rewards = rewards_of(rollout)
@@ -86,8 +88,8 @@ def late_step(
 ) -> tuple[RlState, Position, Rollout | None]:
   """Learns from a rollout while the next one is sampled (max_staleness=1).
 
-  Returns the next rollout, None after the last. position is that of the rollout
-  to learn from, which a resumed run samples again, with a newer policy.
+  Returns the next rollout, or None after the last. `position` is that of the
+  current rollout; a resumed run samples it again with a newer policy.
   """
   began = time.time()
   state, position = refresh_reference(run, state, position)
@@ -96,9 +98,10 @@ def late_step(
     params, ref_params = rollout_params(run, state)
     if rollout is None:
       rollout = sample_rollout(run.sampling, params, ref_params, position)
+    next_rollout = None
     if not is_last:
       following = dataclasses.replace(position, next_prompt=rollout.next_prompt)
-      future = start_rollout(run, params, ref_params, following)
+      next_rollout = start_rollout(run, params, ref_params, following)
     end_if_terminating(run, state, position)
   sampled = time.time()
   rewards = rewards_of(rollout)
@@ -109,7 +112,8 @@ def late_step(
     'time/rewards': scored - sampled,
     'time/update': time.time() - scored,
   }
-  next_rollout = None if is_last else future.result()
+  if isinstance(next_rollout, Future):
+    next_rollout = next_rollout.result()
   seconds['seconds'] = time.time() - began
   if run.has_rollout_devices and next_rollout:
     seconds |= log.idle_shares(seconds, next_rollout)
@@ -120,7 +124,7 @@ def late_step(
 def refresh_reference(
   run: Run, state: RlState, position: Position
 ) -> tuple[RlState, Position]:
-  """Makes the policy the reference every config.grpo.ref_every steps (R1)."""
+  """Sets the reference to the policy every config.grpo.ref_every steps (R1)."""
   every = run.config.grpo.ref_every
   if state.ref is None or not log.crossed(
     every, position.ref_step, position.step
@@ -144,16 +148,12 @@ def rollout_params(run: Run, state: RlState) -> tuple[dict, dict | None]:
 
 def start_rollout(
   run: Run, params: dict, ref_params: dict | None, position: Position
-) -> Future:
-  """A Future of sample_rollout: in a thread where rollouts have devices of
-  their own, else it is sampled here and now."""
+) -> Rollout | Future:
+  """Samples a rollout: in a thread where rollouts have devices of their own."""
+  args = run.sampling, params, ref_params, position
   if run.has_rollout_devices:
-    return run.sampling.executor.submit(
-      sample_rollout, run.sampling, params, ref_params, position
-    )
-  future: Future = Future()
-  future.set_result(sample_rollout(run.sampling, params, ref_params, position))
-  return future
+    return run.sampling.executor.submit(sample_rollout, *args)
+  return sample_rollout(*args)
 
 
 def update(
@@ -163,8 +163,8 @@ def update(
   step: int,
   rollout: Rollout,
 ) -> tuple[RlState, list[dict]]:
-  """Updates the policy by a rollout, mini-batch by mini-batch; returns the state
-  and a line of metrics for each update. Donates the state."""
+  """Updates the policy by a rollout, one mini-batch at a time. Returns the
+  state and a line of metrics for each update. Donates the state."""
   config, lines = run.config, []
   width = batch['tokens_BL'].shape[1]
   length_buckets = batching.lengths(width, config.length_buckets)
@@ -208,7 +208,7 @@ def position_after(
 def exit_early_if_saved(
   run: Run, position: Position
 ) -> contextlib.AbstractContextManager:
-  """Meanwhile SIGTERM ends the run at once if its position is on disk."""
+  """In this context SIGTERM ends the run at once if the position is saved."""
   return watchdog.exit_early_if(
     lambda: (
       not position.step or checkpoint.is_saved(run.checkpoints, position.step)
@@ -217,21 +217,14 @@ def exit_early_if_saved(
 
 
 def end_if_terminating(run: Run, state: RlState, position: Position) -> None:
-  """Saves and raises Terminated on all hosts, if one of them got SIGTERM."""
+  """If any host received SIGTERM, saves and raises Terminated on all hosts."""
   if hosts.terminate_requested():
     save(run, state, position)
     raise errors.Terminated
 
 
-def save_if_due(run: Run, state: RlState, position: Position) -> None:
-  """Saves every config.save_every steps."""
-  before = position.step - run.config.grpo.updates
-  if log.crossed(run.config.save_every, before, position.step):
-    save(run, state, position)
-
-
 def save(run: Run, state: RlState, position: Position) -> None:
-  """Writes a checkpoint, in the background, unless it is there already."""
+  """Writes a checkpoint in the background, unless the step is saved already."""
   if position.step > (run.checkpoints.latest_step() or 0):
     checkpoint.save(
       run.checkpoints,

@@ -1,11 +1,8 @@
 """Supervised fine-tuning on the responses of a file: cold start, the SFT after
 rejection sampling, and distillation (R1, B.4.2)."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -54,10 +51,6 @@ class Dataset:
   rows: list[list[int]]
   masks: list[list[bool]]
 
-  @property
-  def size(self) -> int:
-    return len(self.rows)
-
   def micro_batches(self, index_B: np.ndarray) -> tuple[list[dict], int]:
     """(the micro-batches of these records, their number of tokens). The weight
     of a token is its mask / the number of tokens to learn in the batch."""
@@ -79,7 +72,7 @@ class Dataset:
 
 
 def run(settings: ml_collections.ConfigDict, workdir: str | Path) -> None:
-  """Trains, and writes the model to workdir/model as transformers opens it."""
+  """Trains and writes the model to workdir/model, a Hugging Face directory."""
   config, workdir = configs.build(Config, settings), Path(workdir)
   placement = device_placement.placement(config.parallel)
   loop.check_batch_size(config, placement.num_shards)
@@ -91,7 +84,9 @@ def run(settings: ml_collections.ConfigDict, workdir: str | Path) -> None:
   loading.check_policy(placement, params, cfg, max(map(len, dataset.rows)))
   if run_directory.claim(workdir, Config, settings, 'model', records=records):
     return
-  tx = optimizer.optimizer(config.optim, loop.num_steps(config, dataset.size))
+  tx = optimizer.optimizer(
+    config.optim, loop.num_steps(config, len(dataset.rows))
+  )
   state = train_step.create_state(placement, params, tx)
   del params  # The host's copy is not needed while training.
   loss_fn = functools.partial(loss, programs.shard_config(placement, cfg))
@@ -102,12 +97,9 @@ def run(settings: ml_collections.ConfigDict, workdir: str | Path) -> None:
   hosts.run_once(lambda: pretrained.save(path, params, cfg, tokenizer))
 
 
-def encode(
-  tokenizer: Tokenizer, records: Sequence[dict], config: Config
-) -> Dataset:
-  """Rows of prompt, response and end token. The mask is True for the tokens that
-  a policy would sample: the response without the results of tools, and the end.
-  """
+def encode(tokenizer: Tokenizer, records: list, config: Config) -> Dataset:
+  """Rows of prompt, response and end token. The mask is True for what a policy
+  would sample: the response without the results of tools, and the end."""
   for record in records:
     if not isinstance(record.get('response'), str):
       raise errors.UserError(

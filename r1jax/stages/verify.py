@@ -1,8 +1,6 @@
 """Scores responses from a file by rule rewards, with the reason of every
 verdict, in order to debug a reward."""
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 from pathlib import Path
@@ -24,9 +22,7 @@ SHOWN = 20  # verdicts on the terminal
 @dataclasses.dataclass(frozen=True)
 class Config:
   data: str = option('', 'records: a path, toy:… or gym:…')
-  responses: str = option(
-    '', "jsonl file of id and response; '': the responses of the records"
-  )
+  responses: str = option('', "jsonl of id and response; '': of the records")
   rewards: list[str] = option(['accuracy', 'format'], 'rewards to compute')
   seed: int = option(0, 'of toy: and gym: records', minimum=0)
   chunk: int = option(256, 'responses between two lines of progress', minimum=1)
@@ -39,7 +35,7 @@ def run(settings: ml_collections.ConfigDict, workdir: str | Path) -> None:
   records, texts = load(config)
   registry.check_rewards(dict.fromkeys(config.rewards, 1.0), records)
   path, lines = workdir / 'verdicts.jsonl', []
-  with verifiers.open_verifiers(config.verify, records) as verifier:
+  with verifiers.Verifiers(config.verify, records) as verifier:
     facts = dict(records=records, responses=texts, sandbox=verifier.tier_name)
     if run_directory.claim(workdir, Config, settings, path.name, **facts):
       return
@@ -88,13 +84,9 @@ def load(config: Config) -> tuple[list[dict], list[str]]:
 
 
 def verify(
-  names: list[str],
-  verifier: verifiers.Verifiers,
-  records: list[dict],
-  texts: list[str],
+  names: list[str], verifier: verifiers.Verifiers, records: list, texts: list
 ) -> list[dict]:
-  """A line for each response: its rewards, and the kind and reason of the
-  verdict on its accuracy."""
+  """A line for each response: rewards, and the verdict's kind and reason."""
   verdicts, computed = [], {}
   if 'accuracy' in names:
     verdicts = verifier.verdicts(records, texts)

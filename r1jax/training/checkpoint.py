@@ -1,7 +1,6 @@
-"""Saves and restores the state of a run by orbax. Every leaf has a checksum, for
-orbax restores flipped bits and other dtypes without an error."""
+"""Saves and restores a run's state with orbax. Every leaf has a checksum,
+because orbax restores flipped bits and changed dtypes without an error."""
 
-import dataclasses
 import errno
 import json
 import math
@@ -10,7 +9,7 @@ import sys
 import time
 import uuid
 import zlib
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -25,13 +24,12 @@ from r1jax.training import checksum
 PyTree = Any
 Manager: TypeAlias = ocp.CheckpointManager
 
-# Of a step, beside its state. The manifest has the checksums of all the rest.
+# Files of a step apart from its state. The manifest has the checksums.
 SMALL_FILES = 'facts/metadata', 'manifest/metadata', 'metrics/metrics'
 DISK_FULL = 'No space left', 'File too large', 'quota exceeded'
 
 
-@dataclasses.dataclass(frozen=True)
-class _NewestAndBest:
+class _NewestAndBest(NamedTuple):
   """Orbax's own BestN also preserves steps without a score."""
 
   keep: int
@@ -46,9 +44,8 @@ class _NewestAndBest:
 
 
 def open_manager(directory: str | os.PathLike, keep: int, best: int) -> Manager:
-  """Opens or creates the checkpoints of a run: the newest `keep` steps, and the
-  `best` steps with the highest scores, the newer ones of equal scores. Renames
-  steps that a killed run left incomplete."""
+  """Opens a run's checkpoints. Keeps the newest `keep` steps and the `best`
+  steps with the highest scores (newer on ties). Renames incomplete steps."""
   directory = epath.Path(directory).absolute()
   hosts.run_once(lambda: _set_aside_unreadable(directory))
   barrier = None
@@ -57,7 +54,7 @@ def open_manager(directory: str | os.PathLike, keep: int, best: int) -> Manager:
     barrier = hosts.Barrier(hosts.run_once(lambda: uuid.uuid4().hex))
   options = ocp.CheckpointManagerOptions(
     async_options=ocp.options.AsyncOptions(barrier_sync_fn=barrier),
-    preservation_policy=_NewestAndBest(keep=keep, best=best),
+    preservation_policy=_NewestAndBest(keep, best),
     # Without a best_fn orbax does not write the score.
     best_fn=lambda m: -math.inf if m['score'] is None else m['score'],
     cleanup_tmp_directories=True,
@@ -99,8 +96,7 @@ def restore(manager: Manager, like: PyTree) -> tuple[PyTree, dict, int] | None:
   damaged = []
   for step in steps:
     path = manager.directory / str(step)
-    restored = _restore_step(path, like)
-    if restored is not None:
+    if restored := _restore_step(path, like):
       break
     damaged.append(path)
   else:
@@ -184,9 +180,8 @@ def _check_same_run(path, like, manifest):
 
 def _read_facts(path):
   """(facts, manifest) of a step, after a check against each other."""
-  facts, manifest, metrics = (
-    json.loads((path / file).read_text()) for file in SMALL_FILES
-  )
+  texts = ((path / file).read_text() for file in SMALL_FILES)
+  facts, manifest, metrics = map(json.loads, texts)
   crc = manifest.pop('crc')
   if crc != _crc(manifest) or manifest['facts'] != _crc(facts):
     raise ValueError('the facts do not match their CRC')
@@ -196,8 +191,7 @@ def _read_facts(path):
 
 
 def _set_aside_unreadable(directory):
-  """Renames steps that orbax would take for complete ones: every directory
-  with a number for a name, even if it was being written or deleted."""
+  """Renames incomplete or damaged steps, which orbax takes for complete."""
   directory.mkdir(parents=True, exist_ok=True)
   for path in [path for path in directory.iterdir() if path.name.isdigit()]:
     try:

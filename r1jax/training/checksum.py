@@ -1,5 +1,4 @@
-"""Checksums of arrays. They are of the values: how an array is sharded over
-devices and hosts makes no difference, and no array is gathered."""
+"""Checksums of array values, independent of sharding. No array is gathered."""
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +19,8 @@ def compute(leaves: dict[str, jax.Array | np.ndarray]) -> dict[str, list[int]]:
 
 @jax.jit
 def _sums(x):
-  """sum_i mix(x_i ^ mix(... seed + index_i)) modulo 2^32, for each seed.
-
-  mix is one to one, so a change of a single element always changes the sum.
-  Integer sums are exact in any order, so they do not depend on the sharding.
-  """
+  """sum_i mix(x_i ^ mix(... seed + index_i)) modulo 2^32, for each seed. mix is
+  one to one, so a change of a single element always changes the sum."""
   if x.dtype == bool:
     x = x.astype(jnp.uint8)
   unsigned = f'uint{8 * x.dtype.itemsize}'

@@ -40,20 +40,17 @@ def fit(
   state: TrainState,
   dataset: Any,
 ) -> tuple[TrainState, dict[str, float]]:
-  """Trains to the last step, from the newest checkpoint if there is one; returns
-  the state and its metrics. Donates the state, closes the writer. On SIGTERM it
-  saves a checkpoint and raises Terminated.
-
-  The dataset has a `size`, micro_batches(index_B) -> (batches, their number of
-  tokens), and evaluate(params, step) -> metrics.
-  """
-  steps = num_steps(config, dataset.size)
+  """Trains to the last step, resuming from the newest checkpoint. Returns the
+  state and its metrics. Donates the state and closes the writer. On SIGTERM it
+  saves and raises Terminated. The dataset has `rows`, evaluate(params, step) ->
+  metrics, and micro_batches(index_B) -> (batches, their number of tokens)."""
+  size, B = len(dataset.rows), config.batch_size
+  steps = num_steps(config, size)
   learning_rate = optimizer.learning_rate(config.optim, steps)
   with contextlib.ExitStack() as stack:
     stack.callback(writer.close)
-    checkpoints = checkpoint.open_manager(
-      writer.folder / 'checkpoints', config.keep, best=0
-    )
+    folder = writer.folder / 'checkpoints'
+    checkpoints = checkpoint.open_manager(folder, config.keep, best=0)
     stack.callback(checkpoint.close, checkpoints)
     scores: dict[str, float] = {}
     first_step, restored = 0, checkpoint.restore(checkpoints, state)
@@ -65,16 +62,16 @@ def fit(
     started = time.time()
     for step in range(first_step + 1, steps + 1):
       began = time.time()
-      first = (step - 1) * config.batch_size
-      index_B = record_files.prompt_indices(
-        config.seed, first, config.batch_size, dataset.size
-      )
+      first = (step - 1) * B
+      index_B = record_files.prompt_indices(config.seed, first, B, size)
       batches, tokens = dataset.micro_batches(index_B)
       state, sums = train_step.update(placement, updates, state, batches)
-      line = dict(step=step) | _means(jax.device_get(sums))
+      sums = jax.device_get(sums)
+      weight = sums.pop('weight')
+      means = {k: x if k in NOT_SUMS else x / weight for k, x in sums.items()}
       seconds = time.time() - began
-      line |= dict(lr=learning_rate(step - 1), seconds=seconds)
-      line['tokens_per_s'] = tokens / seconds
+      speed = dict(seconds=seconds, tokens_per_s=tokens / seconds)
+      line = dict(step=step) | means | dict(lr=learning_rate(step - 1)) | speed
       watchdog.heartbeat()
       scores = dataset.evaluate(state.params, step)
       writer.write(line | scores)
@@ -88,12 +85,3 @@ def fit(
       if terminating:
         raise errors.Terminated
   return state, scores
-
-
-def _means(sums):
-  """Sums of weight * x over the sum of weight; NOT_SUMS as they are."""
-  means = {}
-  for name, x in sums.items():
-    if name != 'weight':
-      means[name] = x if name in NOT_SUMS else x / sums['weight']
-  return means

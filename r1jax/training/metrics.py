@@ -1,4 +1,4 @@
-"""The records of a run: metrics.jsonl, samples.jsonl, TensorBoard, progress."""
+"""Writes metrics.jsonl, samples.jsonl and TensorBoard; the progress line."""
 
 import json
 import math
@@ -31,14 +31,13 @@ PROGRESS = {
   'tokens_per_s': '{:,.0f} tokens/s',
 }
 
-COMPILED = '/jax/core/compile/backend_compile_duration'
 # The seconds of each program that this process compiled, or loaded from the
 # cache. If the list keeps growing, some function is traced at every step.
 compilations: list[float] = []
 
 
 def _listen(event, duration_secs, **kwargs):
-  if event == COMPILED:
+  if event == '/jax/core/compile/backend_compile_duration':
     compilations.append(duration_secs)
 
 
@@ -54,8 +53,7 @@ class Writer:
     self._board: Any = None
 
   def rewind(self, step: int) -> None:
-    """Removes the lines after the restored step; all lines if it is -1. Must
-    precede the first write."""
+    """Removes the lines after the restored step (-1: all), before any write."""
     if self._silent:
       return
     for path in (self.folder / name for name in FILES):
@@ -77,16 +75,14 @@ class Writer:
       return
     if self._board is None:
       # What a killed run logged from this step on is hidden.
-      self._board = tensorboardX.SummaryWriter(
-        str(self.folder / 'tensorboard'), purge_step=line['step']
-      )
+      folder = str(self.folder / 'tensorboard')
+      self._board = tensorboardX.SummaryWriter(folder, purge_step=line['step'])
     for name, value in line.items():
       if name != 'step' and value is not None:
         self._board.add_scalar(name, value, line['step'])
 
   def samples(self, lines: Iterable[dict]) -> None:
-    """Appends {step, id, prompt, response, reward, rewards, finished, length}
-    for each sample."""
+    """Appends a line for each sample (see rl/log.py)."""
     if not self._silent:
       self._append('samples.jsonl', lines)
 

@@ -25,34 +25,30 @@ class OptimConfig:
 
 def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
   """The rate as a function of the step, from 0 on, of a run of `steps`."""
-  after_warmup = optax.constant_schedule(config.lr)
+  schedule = optax.constant_schedule(config.lr)
   if config.schedule == 'cosine':
-    after_warmup = optax.cosine_decay_schedule(
-      config.lr, max(steps - config.warmup, 1), config.final
-    )
+    decay_steps = max(steps - config.warmup, 1)
+    schedule = optax.cosine_decay_schedule(config.lr, decay_steps, config.final)
   if not config.warmup:
-    return after_warmup
+    return schedule
   warmup = optax.linear_schedule(0.0, config.lr, config.warmup)
-  return optax.join_schedules([warmup, after_warmup], [config.warmup])
+  return optax.join_schedules([warmup, schedule], [config.warmup])
 
 
 def optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
   """Clipping by the global norm, then AdamW, in float32."""
   rate, decay = learning_rate(config, steps), config.weight_decay
-  adamw = optax.adamw(
-    rate, config.b1, config.b2, config.eps, weight_decay=decay
-  )
-  return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
+  adam = optax.adamw(rate, config.b1, config.b2, config.eps, weight_decay=decay)
+  return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam)
 
 
 def stop_if_stuck(
   config: OptimConfig, skipped: int, step: int, steps: int
 ) -> None:
-  """Raises UserError if the last `patience` updates, or all updates of the run,
-  were skipped."""
+  """Raises UserError if the last `patience` or all updates were skipped."""
   if skipped >= min(config.patience, steps):
     raise errors.UserError(
-      f'the last {skipped} updates up to step {step} were skipped, since loss or '
-      'gradient was not finite: see samples.jsonl and metrics.jsonl, lower '
+      f'the last {skipped} updates up to step {step} were skipped, since loss '
+      'or gradient was not finite: see samples.jsonl and metrics.jsonl, lower '
       'config.optim.lr, and start again in another --workdir'
     )

@@ -1,8 +1,7 @@
-"""The work directory of a run: it belongs to one config, and is finished when it
-holds the stage's result."""
+"""Work directories: each belongs to one config and is finished when it contains
+the stage's result."""
 
 import pathlib
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -13,14 +12,11 @@ from r1jax.distributed import hosts
 def claim(
   workdir: pathlib.Path, cls: type, config: ConfigDict, result: str, **inputs
 ) -> bool:
-  """Makes the work directory this config's; returns whether it holds `result`,
-  the file or folder that the stage writes last. A collective.
-
-  Raises UserError if the directory belongs to another config, or if the hosts
-  do not have the same config, inputs, code and directory.
-  """
-  built: Any = configs.build(cls, config)
-  hosts.check_agreement(workdir, config=built, **inputs)
+  """Assigns the work directory to this config; returns whether the run is
+  finished (`result`, written last, exists). Raises UserError if it is another
+  config's, or if the hosts differ in config, inputs, code or directory. A
+  collective."""
+  hosts.check_agreement(workdir, config=configs.build(cls, config), **inputs)
   hosts.run_once(lambda: configs.claim_workdir(workdir, cls, config))
   finished = hosts.run_once((workdir / result).exists)
   if finished:

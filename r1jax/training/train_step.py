@@ -1,20 +1,20 @@
-"""One optimiser step: the gradient of a loss, guarded, applied to a state, under
-pmap (one replica a device) or over a mesh (FSDP and tensor parallelism)."""
+"""One optimiser step: computes the gradient of a loss and applies it, unless it
+is not finite. Runs under pmap or over a mesh (FSDP and tensor parallelism)."""
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 from jax.sharding import PartitionSpec as P
-from optax import GradientTransformation
 
 from r1jax.distributed import device_placement
 from r1jax.distributed.device_placement import Placement
 
+Optimizer: TypeAlias = optax.GradientTransformation
 Params = dict
 Batch = dict
 Sums = dict  # sums of weight * x by name, beside 'weight'; 'loss' among them
@@ -32,18 +32,16 @@ class TrainState(struct.PyTreeNode):
   skipped: jax.Array
 
 
-def init_state(params: Params, tx: GradientTransformation) -> TrainState:
+def init_state(params: Params, tx: Optimizer) -> TrainState:
   """The state before the first update."""
+  step, skipped = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
   return TrainState(
-    params=params,
-    opt_state=tx.init(params),
-    step=jnp.zeros((), jnp.int32),
-    skipped=jnp.zeros((), jnp.int32),
+    params=params, opt_state=tx.init(params), step=step, skipped=skipped
   )
 
 
 def create_state(
-  placement: Placement, params: Params, tx: GradientTransformation
+  placement: Placement, params: Params, tx: Optimizer
 ) -> TrainState:
   """init_state on the devices, from parameters on the host. No device holds
   more than its part of the state at any time."""
@@ -66,11 +64,12 @@ def gradient(loss_fn: LossFn, params: Params, batch: Batch) -> Total:
 
 
 def apply_gradient(
-  tx: GradientTransformation, state: TrainState, grads: Params, sums: Sums
+  tx: Optimizer, state: TrainState, grads: Params, sums: Sums
 ) -> tuple[TrainState, Sums]:
-  """(state, sums with 'grad_norm' and 'skipped') after one update. If the loss or
-  the gradient norm (before clipping, which would spread a NaN to every leaf) is
-  not finite, parameters and optimiser stay as they were."""
+  """(state, sums with 'grad_norm' and 'skipped') after one update. If the loss
+  or the gradient norm is not finite, parameters and optimiser state are
+  unchanged. The norm is taken before clipping, which would turn one NaN into
+  NaNs everywhere."""
   norm = optax.tree.norm(grads)
   finite = jnp.isfinite(norm) & jnp.isfinite(sums['loss'])
   changes, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -80,7 +79,9 @@ def apply_gradient(
     (state.params, state.opt_state),
   )
   step, skipped = state.step + 1, jnp.where(finite, 0, state.skipped + 1)
-  state = TrainState(params, opt_state, step, skipped)
+  state = state.replace(
+    params=params, opt_state=opt_state, step=step, skipped=skipped
+  )
   return state, sums | dict(grad_norm=norm, skipped=skipped)
 
 
@@ -94,7 +95,7 @@ class UpdatePrograms(NamedTuple):
 
 
 def update_programs(
-  placement: Placement, loss_fn: LossFn, tx: GradientTransformation
+  placement: Placement, loss_fn: LossFn, tx: Optimizer
 ) -> UpdatePrograms:
   """The programs of an update, as the placement's strategy says."""
   if placement.strategy == 'pmap':
@@ -102,9 +103,7 @@ def update_programs(
   return mesh_programs(placement, loss_fn, tx)
 
 
-def pmap_programs(
-  loss_fn: LossFn, tx: GradientTransformation
-) -> UpdatePrograms:
+def pmap_programs(loss_fn: LossFn, tx: Optimizer) -> UpdatePrograms:
   """Every device holds a replica and differentiates on its own rows."""
 
   def grad(params, batch):
@@ -129,13 +128,12 @@ def pmap_programs(
 
 
 def mesh_programs(
-  placement: Placement, loss_fn: LossFn, tx: GradientTransformation
+  placement: Placement, loss_fn: LossFn, tx: Optimizer
 ) -> UpdatePrograms:
   """Every device holds a part of each leaf. The gradients of several
   micro-batches are summed within a slice, and between slices once."""
-  slice_axes = placement.slice_axes
   grad = sharded_gradient(placement, loss_fn, ())
-  grad_of_slice = sharded_gradient(placement, loss_fn, slice_axes)
+  grad_of_slice = sharded_gradient(placement, loss_fn, placement.slice_axes)
 
   def step(state, batch):
     return apply_gradient(tx, state, *grad(state.params, batch))
@@ -144,7 +142,7 @@ def mesh_programs(
     return jax.tree.map(jnp.add, total, grad_of_slice(params, batch))
 
   def apply(state, total):
-    axes = tuple(range(len(slice_axes)))
+    axes = tuple(range(len(placement.slice_axes)))
     total = jax.tree.map(lambda x: x.sum(axes), total)
     return apply_gradient(tx, state, *total)
 
@@ -159,13 +157,11 @@ def mesh_programs(
 def sharded_gradient(
   placement: Placement, loss_fn: LossFn, keep_axes: tuple[str, ...]
 ) -> Callable:
-  """(params, batch) -> total: each device differentiates, on its own parts, the
-  sum over all devices of loss / copies (see models/sharding.py). Leaves are
-  summed over the mesh axes along which they are not sharded, but not over
-  `keep_axes`, which lead the axes of the result instead."""
+  """(params, batch) -> total. Each device differentiates loss / tensor_parallel
+  on its own shards. Gradients are summed over the mesh axes along which a leaf
+  is not sharded, except keep_axes, which become leading axes of the result."""
   mesh = placement.mesh
   axes = [axis for axis in mesh.axis_names if axis not in keep_axes]
-  row_axes = [axis for axis in axes if axis != 'model']
 
   def loss_of_copy(params, batch):
     loss, sums = loss_fn(params, batch)
@@ -180,7 +176,7 @@ def sharded_gradient(
     def on_each_device(params, batch):
       grads, sums = gradient(loss_of_copy, params, batch)
       grads = jax.tree.map(sum_where_replicated, grads, specs)
-      sums = jax.lax.psum(sums, row_axes)
+      sums = jax.lax.psum(sums, [axis for axis in axes if axis != 'model'])
       front = (None,) * len(keep_axes)
       return jax.tree.map(lambda x: x[front], (grads, sums))
 

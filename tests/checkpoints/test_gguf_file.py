@@ -24,7 +24,7 @@ LEVEL = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
 
 def write(path, family, tokenizer=(), tensors=(), **changes):
-  """The golden checkpoint of a family; `tokenizer` are keys of its tokenizer."""
+  """The golden checkpoint of a family; `tokenizer` has tokenizer keys."""
   entry = toy_pretrained.GOLDEN[family]
   config = entry['config'] | changes
   arch, heads = config['model_type'], config['num_attention_heads']
@@ -159,9 +159,9 @@ def test_each_kind_of_tokenizer_splits_digits_in_its_own_way(tmp_path):
   [
     ({'ggml.model': 'llama'}, "kind 'llama', 'smollm'"),
     ({'ggml.pre': 'jais'}, "kind 'gpt2', 'jais'"),
-    ({'ggml.token_type': [1, 1]}, 'contradict each other'),
-    ({'ggml.merges': ['no such']}, 'contradict each other'),
-    ({'ggml.eos_token_id': 5000}, 'contradict each other'),
+    ({'ggml.token_type': [1, 1]}, 'lists disagree'),
+    ({'ggml.merges': ['no such']}, 'lists disagree'),
+    ({'ggml.eos_token_id': 5000}, 'lists disagree'),
   ],
 )
 def test_an_unsupported_tokenizer_is_a_user_error(change, message, tmp_path):

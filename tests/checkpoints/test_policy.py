@@ -140,7 +140,7 @@ def test_load_refuses_a_reward_model(tmp_path):
     tokenizer,
     reward=facts,
   )
-  with pytest.raises(errors.UserError, match='gives scores and no text'):
+  with pytest.raises(errors.UserError, match='gives scores, no text'):
     load(str(tmp_path / 'model'))
   loaded = policy.load_with_tokenizer(str(tmp_path / 'model'), COMPUTE)
   assert loaded.cfg.score

@@ -59,7 +59,9 @@ def test_save_writes_the_tensors_that_were_loaded(family, tmp_path):
   [
     dict(),
     dict(tie_embeddings=False, qkv_bias=True),
-    dict(qk_norm=True, rope_scaling=model_config.RopeScaling(8.0, 1.0, 4.0, 64)),
+    dict(
+      qk_norm=True, rope_scaling=model_config.RopeScaling(8.0, 1.0, 4.0, 64)
+    ),
     dict(qkv_bias=True, score=True),
   ],
 )
@@ -180,7 +182,7 @@ def test_half_precision_is_converted_to_float32_exactly(tmp_path):
     (dict(hidden_size='30'), "hidden_size '30'"),
     (dict(hidden_size=None), 'hidden_size None'),
     (dict(num_hidden_layers=-1), 'num_hidden_layers -1'),
-    (dict(num_hidden_layers=2), 'do not belong to its config.*layers.2'),
+    (dict(num_hidden_layers=2), 'not of its config.*layers.2'),
     (dict(num_hidden_layers=10**12), 'lacks the tensor model.layers.3'),
     (dict(num_key_value_heads=4), 'does not divide 6'),
     (dict(head_dim=7), 'even'),
@@ -236,7 +238,7 @@ BREAKAGES = [
   ),
   (
     lambda p: edit_tensors(p, lambda a: a.update(extra=np.zeros(3, 'f'))),
-    'do not belong to its config.*extra',
+    'not of its config.*extra',
   ),
   (
     lambda p: edit_tensors(
@@ -246,7 +248,7 @@ BREAKAGES = [
   ),
   (
     lambda p: index_to(p, '/etc/passwd'),
-    '/etc/passwd, which is not a file of its',
+    '/etc/passwd, not a file of its',
   ),
   (lambda p: index_to(p, '../part0.safetensors'), 'not a file of its'),
   (lambda p: index_to(p, 'absent.safetensors'), 'absent.safetensors'),

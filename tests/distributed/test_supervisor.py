@@ -1,4 +1,4 @@
-"""The supervisor of launch_tpu.sh, with processes that simulate how stages end."""
+"""The supervisor of launch_tpu.sh, with processes that end as stages do."""
 
 import os
 import pathlib

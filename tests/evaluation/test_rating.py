@@ -17,8 +17,8 @@ FILE = [
 
 
 def simulate(true, attempts, contests=10, seed=0):
-  """(difficulties, solved) of a contestant with the rating `true`. A contest has
-  six problems, 800 to 2,800."""
+  """(difficulties, solved) of a contestant with the rating `true`. A contest
+  has six problems, 800 to 2,800."""
   rng = np.random.default_rng(seed)
   d_P = np.tile(np.linspace(800, 2800, 6), contests)
   d_P += rng.integers(-100, 100, size=d_P.size)

@@ -155,7 +155,7 @@ def test_random_signs_agree_with_all_signs(monkeypatch):
   rng = np.random.default_rng(0)
   a_P, b_P = rng.random(12) + 0.2, rng.random(12)
   exact = statistics.paired_p_value(a_P, b_P)
-  monkeypatch.setattr(statistics, 'FLIPS', 4000)
+  monkeypatch.setattr(statistics, 'RESAMPLES', 4000)
   random = statistics.paired_p_value(a_P, b_P)
   assert 0.01 < exact < 0.5
   assert random == pytest.approx(exact, abs=0.03) and random != exact

@@ -1,5 +1,5 @@
-"""Experiments have the keys of their stages, and those of experiments/r1 have the
-values of the paper (R1, Methods, B.3 and B.4)."""
+"""Experiments have the keys of their stages, and those of experiments/r1 have
+the values of the paper (R1, Methods, B.3 and B.4)."""
 
 import ast
 import importlib

@@ -56,7 +56,7 @@ def plain_logprobs(config, temperature, hidden_BTD, table_VD, target_BT):
 
 
 def loss(logprobs, config, temperature, terms, hidden_BTD, table_VD, target_BT):
-  """(a weighted sum of the terms, both results); the weights differ by token."""
+  """(a weighted sum of the terms, both results); weights differ by token."""
   results = logprobs(config, temperature, hidden_BTD, table_VD, target_BT)
   weight_BT = jnp.sin(jnp.arange(B * T)).reshape(B, T)
   total = jnp.zeros(())

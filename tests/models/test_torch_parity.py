@@ -21,7 +21,8 @@ from r1jax.rewards import reward_model
 
 pytestmark = pytest.mark.torch
 TEXTS = (
-  'Natalia sold clips to 48 of her friends in April,\nand half as many in May. ',
+  'Natalia sold clips to 48 of her friends in April,\n'
+  'and half as many in May. ',
   "naïve — 你好，世界 🙂 we'll <think>x²</think>\t 12+34=46",
 )
 # Loads DIRECTORY. Writes its tensors, and for each text on stdin its ids, the

@@ -338,7 +338,7 @@ scores = jax.jit(transformer.scores, static_argnames='cfg')
 
 
 @pytest.mark.parametrize('side', ['right', 'left'])
-def test_the_score_of_a_row_is_that_of_its_last_token_and_0_without_tokens(side):
+def test_a_rows_score_is_that_of_its_last_token_and_0_without_tokens(side):
   cfg, params = make(score=True)
   tokens_BL, mask_BL = rows(side, extra=2)
   mask_BL[1] = False

@@ -59,45 +59,60 @@ HloModule jit_f
 
 %start (p.1: bf16[4,8]) -> (bf16[4,8], bf16[8,8], u32[]) {
   %p.1 = bf16[4,8]{1,0:T(8,128)(2,1)} parameter(0)
-  %gather.1 = bf16[8,8]{1,0:T(8,128)(2,1)S(1)} all-gather(%p.1), channel_id=1, replica_groups={{0,2},{1,3}}, dimensions={0}
-  ROOT %call.1 = (bf16[4,8]{1,0:T(8,128)(2,1)}, bf16[8,8]{1,0:T(8,128)(2,1)S(1)}, u32[]{:S(2)}) custom-call(%gather.1), custom_call_target="AsyncCollectiveStart"
+  %gather.1 = bf16[8,8]{1,0:T(8,128)(2,1)S(1)} all-gather(%p.1), channel_id=1, \
+replica_groups={{0,2},{1,3}}, dimensions={0}
+  ROOT %call.1 = (bf16[4,8]{1,0:T(8,128)(2,1)}, \
+bf16[8,8]{1,0:T(8,128)(2,1)S(1)}, u32[]{:S(2)}) custom-call(%gather.1), \
+custom_call_target="AsyncCollectiveStart"
 }
 
-%async_collective_fusion.2 (p.2: bf16[4,8], p.3: bf16[8,8], p.4: f32[16]) -> (f32[16], bf16[4,8], bf16[8,8]) {
+%async_collective_fusion.2 (p.2: bf16[4,8], p.3: bf16[8,8], p.4: f32[16]) -> \
+(f32[16], bf16[4,8], bf16[8,8]) {
   %p.2 = bf16[4,8]{1,0:T(8,128)(2,1)} parameter(0)
   %p.3 = bf16[8,8]{1,0:T(8,128)(2,1)S(1)} parameter(1)
   %p.4 = f32[16]{0:T(128)} parameter(2)
-  %gather.2 = bf16[8,8]{1,0:T(8,128)(2,1)S(1)} all-gather(%p.2), channel_id=1, replica_groups={{0,2},{1,3}}, dimensions={0}
+  %gather.2 = bf16[8,8]{1,0:T(8,128)(2,1)S(1)} all-gather(%p.2), channel_id=1, \
+replica_groups={{0,2},{1,3}}, dimensions={0}
   %twice = f32[16]{0:T(128)} add(%p.4, %p.4)
-  ROOT %tuple.2 = (f32[16]{0:T(128)}, bf16[4,8]{1,0:T(8,128)(2,1)}, bf16[8,8]{1,0:T(8,128)(2,1)S(1)}) tuple(%twice, %p.2, %gather.2)
+  ROOT %tuple.2 = (f32[16]{0:T(128)}, bf16[4,8]{1,0:T(8,128)(2,1)}, \
+bf16[8,8]{1,0:T(8,128)(2,1)S(1)}) tuple(%twice, %p.2, %gather.2)
 }
 
 %done (p.5: bf16[4,8], p.6: bf16[8,8]) -> bf16[8,8] {
   %p.5 = bf16[4,8]{1,0:T(8,128)(2,1)} parameter(0)
   %p.6 = bf16[8,8]{1,0:T(8,128)(2,1)S(1)} parameter(1)
-  %gather.3 = bf16[8,8]{1,0:T(8,128)(2,1)} all-gather(%p.5), channel_id=1, replica_groups={{0,2},{1,3}}, dimensions={0}
-  ROOT %call.2 = bf16[8,8]{1,0:T(8,128)(2,1)S(1)} custom-call(%p.5, %p.6, %gather.3), custom_call_target="AsyncCollectiveDone"
+  %gather.3 = bf16[8,8]{1,0:T(8,128)(2,1)} all-gather(%p.5), channel_id=1, \
+replica_groups={{0,2},{1,3}}, dimensions={0}
+  ROOT %call.2 = bf16[8,8]{1,0:T(8,128)(2,1)S(1)} custom-call(%p.5, %p.6, \
+%gather.3), custom_call_target="AsyncCollectiveDone"
 }
 
 %all-reduce-scatter.body (p.7: f32[16]) -> f32[4] {
   %p.7 = f32[16]{0:T(128)} parameter(0)
-  %sum = f32[16]{0:T(128)} all-reduce(%p.7), channel_id=3, replica_groups=[1,4]<=[4], to_apply=%add
+  %sum = f32[16]{0:T(128)} all-reduce(%p.7), channel_id=3, \
+replica_groups=[1,4]<=[4], to_apply=%add
   ROOT %part = f32[4]{0:T(128)} dynamic-slice(%sum), dynamic_slice_sizes={4}
 }
 
 ENTRY %main (a: bf16[4,8], b: f32[16]) -> f32[4] {
   %a = bf16[4,8]{1,0:T(8,128)(2,1)} parameter(0)
   %b = f32[16]{0:T(128)} parameter(1)
-  %kernel = f32[16]{0:T(128)} custom-call(%b), custom_call_target="tpu_custom_call", backend_config="a text of
+  %kernel = f32[16]{0:T(128)} custom-call(%b), \
+custom_call_target="tpu_custom_call", backend_config="a text of
 }}, three
 lines"
-  %s = (bf16[4,8]{1,0:T(8,128)(2,1)}, bf16[8,8]{1,0:T(8,128)(2,1)S(1)}, u32[]{:S(2)}) fusion(%a), kind=kCustom, calls=%start
+  %s = (bf16[4,8]{1,0:T(8,128)(2,1)}, bf16[8,8]{1,0:T(8,128)(2,1)S(1)}, \
+u32[]{:S(2)}) fusion(%a), kind=kCustom, calls=%start
   %s.0 = bf16[4,8]{1,0:T(8,128)(2,1)} get-tuple-element(%s), index=0
   %s.1 = bf16[8,8]{1,0:T(8,128)(2,1)S(1)} get-tuple-element(%s), index=1
-  %m = (f32[16]{0:T(128)}, bf16[4,8]{1,0:T(8,128)(2,1)}, bf16[8,8]{1,0:T(8,128)(2,1)S(1)}) fusion(%s.0, %s.1, %kernel), kind=kLoop, calls=%async_collective_fusion.2
+  %m = (f32[16]{0:T(128)}, bf16[4,8]{1,0:T(8,128)(2,1)}, \
+bf16[8,8]{1,0:T(8,128)(2,1)S(1)}) fusion(%s.0, %s.1, %kernel), kind=kLoop, \
+calls=%async_collective_fusion.2
   %m.0 = f32[16]{0:T(128)} get-tuple-element(%m), index=0
-  %d = bf16[8,8]{1,0:T(8,128)(2,1)S(1)} fusion(%s.0, %s.1), kind=kCustom, calls=%done
-  ROOT %r = f32[4]{0:T(128)} fusion(%m.0), kind=kLoop, calls=%all-reduce-scatter.body
+  %d = bf16[8,8]{1,0:T(8,128)(2,1)S(1)} fusion(%s.0, %s.1), kind=kCustom, \
+calls=%done
+  ROOT %r = f32[4]{0:T(128)} fusion(%m.0), kind=kLoop, \
+calls=%all-reduce-scatter.body
 }
 """
 

@@ -20,7 +20,8 @@ VERDICTS = [
     'correct',
   ),
   (
-    '{"analysis": "\\\\(x\\\\) \\underline{x} \\u4e2d", "correctness": "correct"}',
+    '{"analysis": "\\\\(x\\\\) \\underline{x} \\u4e2d", '
+    '"correctness": "correct"}',
     'correct',
   ),
   ('{"analysis": "two\nlines", "correctness": "correct"}', 'correct'),

@@ -60,8 +60,8 @@ def test_the_reward_reads_only_the_final_answer():
   [
     (dict(choices='abc'), 'choices must be a list'),
     (dict(choices=['one']), 'choices must be a list'),
-    (dict(answer='E'), "the answer 'E': make it a letter from A to D"),
-    (dict(answer='c'), 'make it a letter'),
+    (dict(answer='E'), "the answer 'E' must be a letter from A to D"),
+    (dict(answer='c'), 'must be a letter'),
   ],
 )
 def test_a_gold_that_names_no_choice_is_refused(change, message):

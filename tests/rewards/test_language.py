@@ -76,14 +76,11 @@ def test_the_share_is_that_of_the_target_among_all_words(monkeypatch):
   text = 'first we 先算总数 and да'
   assert language.share(text, 'en') == 3 / 6
   assert language.share(text, 'zh') == 2 / 6
-  assert language.is_mixed(text, 'en', 0.51)
-  assert not language.is_mixed(text, 'en', 0.5)
 
 
-def test_a_text_without_words_has_no_share_and_is_not_mixed(segmenter):
+def test_a_text_without_words_has_no_share(segmenter):
   for text in ('', ' \n', '3 + 4 = 7', '$x$', '```\nwords\n```', 'x x x'):
     assert language.share(text, 'en') == language.share(text, 'zh') == 0
-    assert not language.is_mixed(text, 'en', 1)
 
 
 def test_the_target_is_the_records_or_the_main_language_of_the_prompt(

@@ -1,4 +1,4 @@
-"""The table of rewards, their weighted sum and its checks; format and length."""
+"""The table of rewards, their weighted sum, its checks; format and length."""
 
 import numpy as np
 import pytest

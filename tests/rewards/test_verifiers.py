@@ -23,7 +23,7 @@ def boxed(x):
 
 @pytest.fixture(scope='module')
 def opened():
-  with verifiers.open_verifiers(CONFIG) as x:
+  with verifiers.Verifiers(CONFIG) as x:
     yield x
 
 
@@ -45,7 +45,7 @@ class RecordingPool(workers.Pool):
 def recorded(monkeypatch):
   """Verifiers with RecordingPools."""
   monkeypatch.setattr(workers, 'Pool', RecordingPool)
-  with verifiers.open_verifiers(CONFIG) as x:
+  with verifiers.Verifiers(CONFIG) as x:
     yield x
 
 
@@ -82,15 +82,15 @@ def test_equal_answers_are_judged_once(recorded):
   records = [record(0, answer=r'\sqrt{12}')] * 3
   first = recorded.verdicts(records, [boxed(r'2\sqrt{3}')] * 3)
   second = recorded.verdicts(records[:1], ['So ' + boxed(r'2\sqrt{3}')])
-  assert len(recorded.math_pool.jobs) == 1
+  assert len(recorded.verifiers[-1].pool.jobs) == 1
   assert {*first, *second} == {first[0]}
   other = record(0, answer=r'\sqrt{13}')  # the same id, another gold
   assert recorded.verdicts([other], [boxed(r'2\sqrt{3}')])[0].value == 0
-  assert len(recorded.math_pool.jobs) == 2
+  assert len(recorded.verifiers[-1].pool.jobs) == 2
 
 
 def test_the_cache_is_bounded():
-  with verifiers.open_verifiers(
+  with verifiers.Verifiers(
     verifiers.VerifyConfig(workers=1, cache=3)
   ) as opened:
     for n in range(9):
@@ -102,7 +102,7 @@ def test_the_cache_is_bounded():
 
 @pytest.mark.parametrize('failure', ['timeout', 'memory'])
 def test_an_answer_that_exceeds_a_limit_is_not_equal(recorded, failure):
-  recorded.math_pool.result = workers.Result(None, failure)
+  recorded.verifiers[-1].pool.result = workers.Result(None, failure)
   hard = record(0, answer='x')
   (verdict,) = recorded.verdicts([hard], [boxed('y+z')])
   assert (verdict.value, verdict.kind) == (0, failure)
@@ -114,15 +114,15 @@ def test_an_answer_that_exceeds_a_limit_is_not_equal(recorded, failure):
 def test_a_failure_of_a_verifier_masks_its_sample_and_is_reported(
   recorded, failure, capsys
 ):
-  recorded.math_pool.result = workers.Result(None, failure)
+  recorded.verifiers[-1].pool.result = workers.Result(None, failure)
   records = [record(0, answer='x'), record(1)]
   value_N = recorded.accuracy(records, [boxed('y+z'), boxed('4')])
   assert value_N.mask.tolist() == [True, False] and value_N[1] == 1
   assert recorded.pop_failure_counts()['infra'] == 1
-  assert f'record q0 was not judged: the verifier failed: {failure}' in (
+  assert f'record q0 was not verified: the verifier failed: {failure}' in (
     capsys.readouterr().err
   )
-  recorded.math_pool.result = workers.Result([1.0, 'equal', 'yes'], '')
+  recorded.verifiers[-1].pool.result = workers.Result([1.0, 'equal', 'yes'], '')
   again_N = recorded.accuracy(records, [boxed('y+z'), boxed('4')])
   assert again_N.tolist() == [1, 1]  # the failure was not cached
 

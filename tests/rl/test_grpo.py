@@ -320,10 +320,30 @@ def test_an_invalid_config_is_refused_with_the_key_to_change(
     grpo.check(change(**changes), dtype)
 
 
+def test_an_unknown_objective_is_refused_with_those_that_exist():
+  message = "objective is 'ppo'; it can be grpo, sequence, gspo, cispo"
+  with pytest.raises(errors.UserError, match=message):
+    grpo.check(change(objective='ppo'), 'float32')
+
+
+def test_a_new_objective_needs_one_function_and_one_line(monkeypatch):
+  """REINFORCE, whose on-policy gradient is that of GRPO."""
+
+  def reinforce(logp_BL, old_BL, adv_BL, weight_BL):
+    return adv_BL * logp_BL, logp_BL > 0
+
+  monkeypatch.setitem(losses.OBJECTIVES, 'reinforce', reinforce)
+  config = change(objective='reinforce', old_logprobs='trainer')
+  grpo.check(config, 'float32')
+  made = batch(C)
+  _, (sums,) = updates(config, made, 12, 1)
+  _, (want,) = updates(change(old_logprobs='trainer'), made, 12, 1)
+  np.testing.assert_allclose(sums['grad_norm'], want['grad_norm'], rtol=1e-5)
+
+
 @pytest.mark.parametrize(
   'change, message',
   [
-    ('objective=ppo', "one of 'grpo', 'sequence', 'gspo', 'cispo', not 'ppo'"),
     ('kl_estimator=k1', "one of 'k3', 'k3_unbiased', not 'k1'"),
     ('loss_agg=tokens', "one of 'seq_mean_token_mean', 'token_mean', 'seq_"),
     ('advantage_std=mad', "one of 'population', 'sample', 'none', not 'mad'"),

@@ -21,8 +21,8 @@ CHANGES = (
 
 @pytest.fixture(scope='module')
 def runs(base, tmp_path_factory):
-  """(lines of a run that shares all devices, lines of a run with rollout devices),
-  on the same models, prompts and keys."""
+  """(lines of a run that shares all devices, lines of a run with rollout
+  devices), on the same models, prompts and keys."""
   folder = tmp_path_factory.mktemp('overlap')
   changes = (f'init={base}/model', *CHANGES)
   for name, more in (
@@ -73,7 +73,7 @@ def test_the_two_groups_share_no_device():
   [
     (
       ('parallel.rollout_devices=2',),
-      'would stand idle without config.grpo.max_staleness=1',
+      'would be idle without config.grpo.max_staleness=1',
     ),
     (('parallel.rollout_devices=4', *CHANGES), 'less than the 4 devices'),
   ],

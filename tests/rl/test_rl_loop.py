@@ -1,6 +1,6 @@
 """What a rollout samples and when that changes: the position in the stream of
-prompts, the response length and the reference. Sampler and update are fakes that
-record their calls."""
+prompts, the response length and the reference. Sampler and update are fakes
+that record their calls."""
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
@@ -266,10 +266,8 @@ def test_a_multiple_is_crossed_once():
   assert not log.crossed(0, 0, 10)
 
 
-def test_a_late_rollout_has_the_log_probabilities_of_the_policy_that_sampled_it(
-  fakes,
-):
-  """Each of four steps learns from the rollout before; every rollout is used."""
+def test_a_late_rollout_has_the_logprobs_of_the_policy_that_sampled_it(fakes):
+  """Each step learns from the rollout before; all rollouts are used."""
   fake = fakes(
     always, 'grpo.max_staleness=1', 'grpo.old_logprobs=trainer', 'steps=4'
   )

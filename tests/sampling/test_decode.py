@@ -238,7 +238,7 @@ def test_samples_do_not_depend_on_order_and_devices(strategy, tensor_parallel):
 
 
 def truncate(ids, eos_ids, stops):
-  """(the ids up to the first end token or stop sequence, whether one ends it)."""
+  """(ids up to the first end token or stop sequence, whether one ends it)."""
   for n, token in enumerate(ids):
     head = ids[: n + 1]
     if token in eos_ids or any(head[-len(s) :] == list(s) for s in stops):

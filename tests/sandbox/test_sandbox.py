@@ -178,7 +178,8 @@ def test_no_process_outlives_its_program(here):
 def test_no_process_outlives_its_parent(here):
   code = (
     'import time\nfrom r1jax.sandbox import tiers\n'
-    f'with tiers.open_program(tiers.Tier(*{tuple(here)}), ["x = 1"]):\n'
+    f'tier, limits = tiers.Tier(*{tuple(here)}), tiers.Limits()\n'
+    'with tiers.open_program(tier, ["x = 1"], limits):\n'
     '  print(flush=True)\n  time.sleep(60)'
   )
   parent = subprocess.Popen(
@@ -193,7 +194,7 @@ def test_no_process_outlives_its_parent(here):
 
 def test_a_sandbox_killed_by_another_process_is_an_infra_error(here):
   code = 'import time\ndef f(): time.sleep(60)'
-  with tiers.open_program(here, [code]) as program:
+  with opened(here, code, seconds=4) as program:
     pid = program.channel.child.pid
     threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
     with pytest.raises(tiers.Stopped, match='infra'):

@@ -141,8 +141,8 @@ def test_a_function_that_cannot_be_imported_is_an_error_with_a_reason(pool):
 def test_a_job_is_run_again_if_its_worker_is_killed(pool, tmp_path):
   mark = str(tmp_path / 'mark')
   kills = (
-    'not __import__("os").path.exists(MARK) and open(MARK, "w").close() is None '
-    'and __import__("os").kill(__import__("os").getpid(), 9) or 8'
+    'not __import__("os").path.exists(MARK) and open(MARK, "w").close() is '
+    'None and __import__("os").kill(__import__("os").getpid(), 9) or 8'
   )
   (result,) = pool.map(EVAL, [[kills.replace('MARK', repr(mark))]])
   assert result == workers.Result(8, '')

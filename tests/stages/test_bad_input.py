@@ -47,7 +47,9 @@ def assert_refused(answer, parts, workdir):
 
 BOTH = {
   'misspelt=1': 'unknown key config.misspelt',
-  'optim.lrr=1e-3': 'unknown key config.optim.lrr: did you mean config.optim.lr?',
+  'optim.lrr=1e-3': (
+    'unknown key config.optim.lrr: did you mean config.optim.lr?'
+  ),
   'steps=many': 'config.steps must be like',
   'init=': "config.init is '': name the directory",
   'init=/nowhere/model': '/nowhere/model does not exist: give a directory',
@@ -60,7 +62,9 @@ BOTH = {
   'keep=0': 'config.keep is 0; it must be at least 1',
   'save_every=0': 'config.save_every is 0; it must be at least 1',
   'compute.head_chunk=0': 'config.compute.head_chunk is 0',
-  'compute.remat=fulll': "config.compute.remat must be one of 'none', 'full', 'dots'",
+  'compute.remat=fulll': (
+    "config.compute.remat must be one of 'none', 'full', 'dots'"
+  ),
   'optim.schedule=cosin': "optim.schedule must be one of 'constant', 'cosine'",
   'optim.patience=0': 'config.optim.patience is 0; it must be at least 1',
   'parallel.strategy=pmpa': "must be one of 'pmap', 'mesh'",
@@ -93,10 +97,14 @@ def test_a_source_without_records_is_refused(
 
 
 SFT = {
-  'batch_size=24': 'config.micro_batch_size is 32: it must divide config.batch_size (24)',
+  'batch_size=24': (
+    'config.micro_batch_size is 32: it must divide config.batch_size (24)'
+  ),
   'micro_batch_size=2': 'a multiple of the 4 data shards',
   'max_len=10': 'record running_sum/0/0 has 11 tokens|config.max_len allows 10',
-  'compute.dtype=f16': "config.compute.dtype must be one of 'float32', 'bfloat16'",
+  'compute.dtype=f16': (
+    "config.compute.dtype must be one of 'float32', 'bfloat16'"
+  ),
   'scratch.width=18': 'config.scratch.width is 18',
 }
 
@@ -109,10 +117,12 @@ def test_sft_refuses(change, command, tmp_path):
 
 RL = {
   'init=scratch': "config.init is 'scratch': name the directory",
-  'grpo.objective=nonsense': "one of 'grpo', 'sequence', 'gspo', 'cispo'",
+  'grpo.objective=nonsense': 'it can be grpo, sequence, gspo, cispo',
   'grpo.kl_estimator=k1': "must be one of 'k3', 'k3_unbiased', not 'k1'",
   'grpo.group_size=1': 'set config.grpo.group_size higher|advantage_std=none',
-  'grpo.prompts_per_step=6': '4 devices share the rows|config.grpo.prompts_per_step (6)',
+  'grpo.prompts_per_step=6': (
+    '4 devices share the rows|config.grpo.prompts_per_step (6)'
+  ),
   'grpo.minibatches=3': 'must divide the 4 prompts|never split',
   'grpo.epochs=3': 'config.steps is 4: it must be a multiple of the 3 updates',
   'grpo.epochs=0': 'config.grpo.epochs is 0; it must be at least 1',
@@ -120,14 +130,24 @@ RL = {
   'grpo.overlong_buffer=11': 'exceed the 10 tokens that a response may have',
   'compute.dtype=bfloat16': 'in bfloat16|set config.grpo.old_logprobs=trainer',
   'micro_batch_size=6': '4 devices share the rows|config.micro_batch_size (6)',
-  'micro_batch_size=12': 'config.micro_batch_size is 12: it must divide the 16 rows',
-  'sample.top_p=0.9': 'config.sample.top_p and top_k change|set them to 1 and 0',
+  'micro_batch_size=12': (
+    'config.micro_batch_size is 12: it must divide the 16 rows'
+  ),
+  'sample.top_p=0.9': (
+    'config.sample.top_p and top_k change|set them to 1 and 0'
+  ),
   'sample.top_k=5': 'config.sample.top_p and top_k change|set them to 1 and 0',
   'sample.temperature=0.': 'config.sample.temperature must be above 0',
   'sample.refill_interval=0': 'config.sample.refill_interval is 0',
-  'prompt.stop_strings=("",)': 'config.prompt.stop_strings|empty entry|leave it out',
-  'max_new_tokens_schedule=((4,20),(2,30))': 'config.max_new_tokens_schedule is|steps must rise',
-  'max_new_tokens_schedule=(4,20)': 'config.max_new_tokens_schedule[0] must be tuple[int, int]',
+  'prompt.stop_strings=("",)': (
+    'config.prompt.stop_strings|empty entry|leave it out'
+  ),
+  'max_new_tokens_schedule=((4,20),(2,30))': (
+    'config.max_new_tokens_schedule is|steps must rise'
+  ),
+  'max_new_tokens_schedule=(4,20)': (
+    'config.max_new_tokens_schedule[0] must be tuple[int, int]'
+  ),
   'eval.held_out=64': 'cannot hold out 64 of 63|hold out fewer',
   'eval.held_out=0': 'set config.eval.held_out or config.eval.data',
   'eval.data=/nowhere': 'there is no data file /nowhere',
@@ -158,7 +178,9 @@ FILES = {
   '{"prompt": "1", "answer": "1"}\n{"prompt"': 'line 2 is not JSON',
   '{"prompt": "1"}': 'record records/1 has no answer',
   '{"prompt": "1", "answer": "\\\\boxed{"}': 'records/1|gold',
-  '{"prompt": "123456789", "answer": "1"}': 'has 9 tokens|max_len allows 1 to 8',
+  '{"prompt": "123456789", "answer": "1"}': (
+    'has 9 tokens|max_len allows 1 to 8'
+  ),
 }
 
 

@@ -143,7 +143,7 @@ def same_files(ours, theirs):
 def test_an_interrupted_evaluation_ends_like_an_uninterrupted_one(
   base, whole, tmp_path, monkeypatch
 ):
-  """It is interrupted at several of its eight files: five chunks, three tables."""
+  """Interrupted at several of its eight files: five chunks, three tables."""
   finished, _, changes = whole
   write, left = files.write_text, [0]
 
@@ -206,10 +206,11 @@ def test_the_baseline_is_subtracted_problem_by_problem(
   again = tmp_path / 'again'
   data = json.dumps({'AIME 2024': str(aime)})
   x = run(base, again, f'data={data}', 'seed=7', f'baseline={whole[0]}')
-  ours_P, theirs_P = (
-    scores.accuracy(scores.read_lines(folder, 'AIME 2024'), 4).mean(axis=1)
-    for folder in (again, whole[0])
-  )
+  accuracy = []
+  for folder in (again, whole[0]):
+    lines = scores.read_lines(folder, 'AIME 2024')
+    accuracy.append([line['accuracy'] for line in lines])
+  ours_P, theirs_P = np.reshape(accuracy, (2, 5, 4)).mean(axis=2)
   mean, interval = statistics.paired_difference(ours_P, theirs_P)
   assert x['paired']['AIME 2024'] == dict(
     baseline='ours',
@@ -284,19 +285,23 @@ def test_sets_have_the_papers_names(name, paper_name):
 
 REFUSED = {
   'init=': "config.init is '': name the directory",
-  'samples=2': 'config.majority_k is 3|config.samples, which is 2',
+  'samples=2': 'config.majority_k is 3|1 to config.samples=2',
   'pass_k=(0,)': 'config.pass_k is 0',
   'pass_k=(2,5)': 'config.pass_k is 5',
   'prompts_per_chunk=0': 'config.prompts_per_chunk is 0; it must be at least 1',
   'format=formt': "no reward 'formt'; did you mean 'format'?",
   'sample.temperature=0.': 'set config.samples=1',
   'sample.top_p=0.': 'config.sample.top_p is 0.0: it must be above 0',
-  'sample.top_p=1.5': 'config.sample.top_p is 1.5: it must be above 0 and at most 1',
-  'sample.max_new_tokens=99999': 'the model has|lower config.prompt.max_len or config.sample.max_new_tokens',
+  'sample.top_p=1.5': (
+    'config.sample.top_p is 1.5: it must be above 0 and at most 1'
+  ),
+  'sample.max_new_tokens=99999': (
+    'the model has|lower config.prompt.max_len or config.sample.max_new_tokens'
+  ),
   'prompt.stop_strings=("",)': 'config.prompt.stop_strings|empty entry',
   'prompt.max_len=2': 'config.prompt.max_len|allows 1 to 2',
   'data.../up=x': 'unknown key',
-  'data.a/b=x': "the set 'a/b' of config.data becomes part of file names",
+  'data.a/b=x': "config.data: name the set 'a/b' by letters",
   'data.X=/nowhere.jsonl': 'there is no data file /nowhere.jsonl',
   'data.X=gym:nonsense?count=1': 'reasoning-gym',
   'baseline=/nowhere': '/nowhere has no results.json',
@@ -333,7 +338,7 @@ def test_a_wrong_config_is_refused_in_one_line(
 def test_nothing_to_evaluate_is_refused(tmp_path):
   settings = toy.settings('evaluate')
   settings.data = {}
-  with pytest.raises(errors.UserError, match='there is nothing to evaluate'):
+  with pytest.raises(errors.UserError, match='nothing to evaluate: set'):
     evaluate.run(settings, tmp_path / 'run')
   settings.baseline = 'runs/other'
   settings.codeforces = 'verdicts.jsonl'

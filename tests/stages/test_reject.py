@@ -433,7 +433,9 @@ REFUSED = {
   'mix=/nowhere': 'there is no data file /nowhere',
   'judge.domains=("general",)': "names 'general', but no record",
   'judge.domains=("reasoning",)': 'config.judge.init names no model',
-  'judge.question_template=Is {answer} right?': 'config.judge.question_template lacks {question}',
+  'judge.question_template=Is {answer} right?': (
+    'config.judge.question_template lacks {question}'
+  ),
   'judge.max_attempts=0': 'config.judge.max_attempts is 0',
   'filters.window=0': 'config.filters.window is 0',
 }
@@ -473,7 +475,7 @@ def test_reject_refuses(change, base, tmp_path, capsys):
 RECORDS = [
   (dict(prompt='1', answer='1', judge='no'), "'judge': 'no': make it true"),
   (dict(prompt='1', judge=True), 'r/1 has no answer for the LLM judge'),
-  (dict(prompt='1', answer='1' * 99, judge=True), 'even with an empty answer'),
+  (dict(prompt='1', answer='1' * 99, judge=True), 'even without an answer'),
   (dict(prompt='1', answer='\\boxed{'), 'gold'),
   (dict(prompt='1', answer='1', domain=None), 'has the domain None'),
   (dict(prompt='1', answer='1', language='de'), "has the language 'de'"),

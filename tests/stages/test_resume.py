@@ -21,8 +21,8 @@ from r1jax.distributed import hosts
 from r1jax.training import metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
-# All that a checkpoint must hold: the position of dynamic sampling, a reference,
-# the optimiser's moments, the schedule, skipped evaluations.
+# All that a checkpoint must hold: the position of dynamic sampling, a
+# reference, the optimiser's moments, the schedule, skipped evaluations.
 CHANGES = (
   'steps=12',
   'save_every=2',
@@ -76,7 +76,8 @@ class Command:
 
 
 def killed(process, ready, delay):
-  """Kills the process `delay` seconds after ready(); False if it ended first."""
+  """Kills the process `delay` seconds after ready(), or returns False if it
+  ended first."""
   end = None
   while process.poll() is None:
     end = time.time() + delay if end is None and ready() else end

@@ -31,7 +31,7 @@ def thought(summary):
 
 
 def pairs(count):
-  """The chosen summary has more ones than the rejected; thinking is the same."""
+  """The chosen summary has more ones than the rejected; thinking is equal."""
   random = np.random.default_rng(0)
 
   def text(ones):

@@ -64,8 +64,7 @@ def devices_of(pod: chips.Pod) -> list[Any]:
 
 
 def costs(plan: Plan, formula_costs: list[Cost]) -> list[Cost]:
-  """The Cost of every program that the run calls, by the compiler. What lies in
-  HBM beside a program is from its cost by formula."""
+  """The compiler's Cost of every program; resident memory is by formula."""
   devices, parallel = devices_of(plan.pod), plan.config.parallel
   placement = device_placement.placement(parallel, devices)
   formula, found = {cost.name: cost for cost in formula_costs}, []
@@ -80,7 +79,7 @@ def costs(plan: Plan, formula_costs: list[Cost]) -> list[Cost]:
 
 def _compile(plan, formula, traced):
   """(cost, traffic) of a program. The cost is without loops of unknown length;
-  traffic is None if the compiler refuses the program for want of memory."""
+  traffic is None if a program is refused because it needs too much memory."""
   counted, start = flops.count(traced.jaxpr), time.time()
   unknown = counted.unknown.items()
   notes = tuple(f'{n} calls of {x} are not in the FLOPs' for x, n in unknown)
@@ -121,7 +120,7 @@ def _sampling_costs(plan, formula, traced):
   cost, moved = _compile(plan, formula['decode'], traced)
   if moved is None:
     return [formula['prefill'], cost]
-  none = dict(argument=0, output=0, alias=0, temp=0, resident=0, parts=())
+  none = dict(argument=0, output=0, alias=0, temp=0, resident=0, parts={})
   prefill = dataclasses.replace(cost, name='prefill', **none)
   # The body of the loop decodes refill_interval tokens.
   steps, step_traffic = plan.config.sample.refill_interval, traffic.Traffic()

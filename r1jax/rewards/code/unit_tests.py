@@ -1,5 +1,5 @@
-"""Judges a program by the unit tests of its record. The model's code runs in a
-sandbox; assertions run in this trusted process, on plain values from there.
+"""Runs a record's unit tests against a program. The program runs in a sandbox;
+assertions run in this trusted process on plain values.
 
 A record has one of
 - `test` and `entry_point`, as in HumanEval: `test` defines check(candidate);
@@ -28,31 +28,42 @@ MAX_CODE = 1 << 20  # characters of a program
 MAX_TESTS = 32 << 20  # characters of a record's tests
 
 
+def is_code(record: Record) -> bool:
+  """Whether answers to the record are programs, which its tests verify."""
+  return 'test' in record or 'tests' in record
+
+
 def check_tests(record: Record) -> None:
   """Raises a UserError if the record's tests cannot be run."""
-  name, tests = f'record {record["id"]}', record.get('tests')
-  is_program = False
-  if isinstance(record.get('test'), str):
-    _check_python(name, record['test'])
-    if not re.search(r'^def check\(', record['test'], re.MULTILINE):
+  name, is_program = f'record {record["id"]}', False
+  test, tests = record.get('test'), record.get('tests')
+  if isinstance(test, str):
+    sources = [test]
+    if not re.search(r'^def check\(', test, re.MULTILINE):
       raise errors.UserError(f'{name}: `test` does not define check(candidate)')
   elif isinstance(tests, list) and tests:
-    is_program = _check_cases(name, tests)
+    keys = set.intersection(*map(_string_keys, tests))
+    is_program = 'assert' not in keys
+    if is_program and not keys >= {'input', 'output'}:
+      raise errors.UserError(
+        f'the tests of {name} must all be objects with the strings `input` and '
+        '`output`, or all with the string `assert`'
+      )
+    sources = [] if is_program else list(map(_assertion, tests))
   else:
     raise errors.UserError(
       f'{name} has no tests: add `test` (code that defines check(candidate)) '
       'or `tests` (a list of input and output, or of assert)'
     )
+  for text in sources:
+    if _compiled(text) is None:
+      raise errors.UserError(f'a test of {name} is not Python: {text[:60]!r}')
   if len(json.dumps(tests_of(record))) > MAX_TESTS:
-    raise errors.UserError(
-      f'the tests of {name} exceed {MAX_TESTS >> 20} MiB: remove the largest'
-    )
+    raise errors.UserError(f'the tests of {name} exceed {MAX_TESTS >> 20} MiB')
   entry = record.get('entry_point')
   has_name = isinstance(entry, str) and entry.isidentifier()
   if not is_program and not has_name:
-    raise errors.UserError(
-      f'{name} tests a function: add its name as `entry_point`'
-    )
+    raise errors.UserError(f'{name} tests a function: add its `entry_point`')
   if not isinstance(record.get('prefix', ''), str):
     raise errors.UserError(f'the prefix of {name} is not a string')
 
@@ -72,11 +83,9 @@ def judge_json(
 def judge(
   record: Record, code: str, tier: Tier, limits: Limits, partial: bool = False
 ) -> Verdict:
-  """The Verdict on a program: 1 if it passes all tests, else 0.
-
-  With `partial` the value is the share of tests that pass; HumanEval's check is
-  one test. A failure of the sandbox is the result of the whole.
-  """
+  """The Verdict on a program: 1 if it passes all tests, else 0; with `partial`
+  the share of tests that pass. HumanEval's check is one test. If the sandbox
+  fails, that is the verdict."""
   if len(code) > MAX_CODE:
     return Verdict(0.0, 'compile', f'more than {MAX_CODE} characters of code')
   count = 1 if 'test' in record else len(record['tests'])
@@ -102,30 +111,11 @@ def judge(
   return Verdict(passed / count, failure.kind, reason)
 
 
-def _check_cases(name, tests):
-  """Whether a program is tested. The tests must all have the same keys."""
-  if all(map(_has_strings, tests)):
-    if all('assert' in test for test in tests):
-      for test in tests:
-        _check_python(name, _assertion(test))
-      return False
-    if all({'input', 'output'} <= set(test) for test in tests):
-      return True
-  raise errors.UserError(
-    f'the tests of {name} must all be objects with the strings `input` and '
-    '`output`, or all with the string `assert`'
-  )
-
-
-def _has_strings(test):
-  if not isinstance(test, dict):
-    return False
-  return all(isinstance(value, str) for value in test.values())
-
-
-def _check_python(name, text):
-  if _compiled(text) is None:
-    raise errors.UserError(f'a test of {name} is not Python: {text[:60]!r}')
+def _string_keys(test):
+  """The keys of an object that has only strings."""
+  if isinstance(test, dict) and all(isinstance(x, str) for x in test.values()):
+    return set(test)
+  return set()
 
 
 def _test_program(record, code, tier, limits):
@@ -175,7 +165,7 @@ def _run_test(record, head, program, case):
   function = RemoteFunction(program, name)
   names = {'__name__': 'test'}
   try:
-    # A test may use what the prompt defines beside the function.
+    # A test may use helpers that the prompt defines.
     exec(_compiled(head) or '', names)
   except Exception as error:
     return _ended('infra', f'the code before the response fails: {_str(error)}')
@@ -210,7 +200,7 @@ class RemoteFunction:
   def __call__(self, *args, **kwargs):
     self.calls += 1
     try:
-      return self.program.call(self.name, args, kwargs)
+      return self.program.call(self.name, list(args), kwargs)
     except Exception as error:
       self.raised = error
       raise

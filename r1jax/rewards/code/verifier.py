@@ -2,11 +2,10 @@
 
 import re
 
-from r1jax.rewards import format, registry, verdict
+from r1jax.rewards import format, verdict
 from r1jax.rewards.code import unit_tests
-from r1jax.rewards.verdict import Record, Records, Texts, Verdict
-from r1jax.sandbox import workers
-from r1jax.sandbox.tiers import Tier
+from r1jax.rewards.verdict import Records, Texts, Verdict, VerifyConfig
+from r1jax.sandbox import tiers
 
 JUDGE = 'r1jax.rewards.code.unit_tests:judge_json'  # a worker calls it
 LANGUAGES = '', 'python', 'python3', 'py'
@@ -32,25 +31,25 @@ def extract_program(text: str) -> str | None:
   return found
 
 
-class ProgramVerifier:
-  """Runs a record's tests in a worker, and the program in a sandbox. limits are
-  the keywords of tiers.Limits; for partial, see unit_tests.judge."""
+class ProgramVerifier(verdict.Verifier):
+  """Runs a record's tests in a worker, and the program in a sandbox."""
 
-  def __init__(
-    self, pool: workers.Pool, tier: Tier | None, limits: dict, partial: bool
-  ) -> None:
-    self.pool, self.tier = pool, tier
-    self.limits, self.partial = limits, partial
+  handles = staticmethod(unit_tests.is_code)
+  check = staticmethod(unit_tests.check_tests)
+  extract = staticmethod(extract_program)
 
-  def handles(self, record: Record) -> bool:
-    return registry.is_code(record)
-
-  def extract(self, text: str) -> str | None:
-    return extract_program(text)
+  def __init__(self, config: VerifyConfig, records: Records) -> None:
+    tier = None
+    if any(map(unit_tests.is_code, records)):
+      tier = tiers.find(config.service)
+      print(f'programs run in the sandbox tier {tier.name}', flush=True)
+      self.tier_name = tier.name
+    memory = config.program_memory << 20
+    limits = dict(seconds=config.program_seconds, memory=memory)
+    self.settings = tier, limits, config.partial
+    self.pool = verdict.open_pool(config, config.suite_seconds)
 
   def judge(self, records: Records, answers: Texts) -> list[Verdict]:
-    jobs = []
-    for record, code in zip(records, answers):
-      tests = unit_tests.tests_of(record)
-      jobs.append([tests, code, self.tier, self.limits, self.partial])
+    tests = map(unit_tests.tests_of, records)
+    jobs = [[test, code, *self.settings] for test, code in zip(tests, answers)]
     return [verdict.of_result(result) for result in self.pool.map(JUDGE, jobs)]

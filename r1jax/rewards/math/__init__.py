@@ -1,7 +1,2 @@
-r"""Verification of math answers.
-
-`grading` extracts the final answer of a response and compares it with the gold
-by exact rules, on values that `value_forms` reads with `cleaning` and `units`.
-What these rules leave open, `symbolic` compares in a worker process: `lexer`
-and `parser` build expressions with `bounded_arithmetic` for `numeric`.
-"""
+"""Verification of math answers: `grading` compares by exact rules. Answers that
+these rules cannot decide are compared by `symbolic` in a worker process."""

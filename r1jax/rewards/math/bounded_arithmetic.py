@@ -64,13 +64,9 @@ def apply(name: str, value: Expr, base: Expr | None) -> Expr:
 
 def factorial(value: Expr, marks: int) -> Expr:
   """n!, or n!! with two marks; n must be small, and a number for n!!."""
-  if value.is_number and not _is_small(value):
+  if not _is_small(value) and (value.is_number or marks == 2):
     raise Unreadable('a factorial of anything but a small integer')
-  if marks == 1:
-    return sympy.factorial(value)
-  if not value.is_number:
-    raise Unreadable('a double factorial of a variable')
-  return sympy.factorial2(value)
+  return sympy.factorial(value) if marks == 1 else sympy.factorial2(value)
 
 
 def binomial(n: Expr, k: Expr) -> Expr:

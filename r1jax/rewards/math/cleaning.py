@@ -6,27 +6,17 @@ import unicodedata
 from collections.abc import Callable
 
 MAX_CHOICE = 200  # characters of an answer that names a choice
-GREEK = (
-  'alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi '
-  'rho sigma tau upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Sigma '
-  'Phi Psi Omega'
-).split()
-SIGNS = (
-  'cdot cdot times div le le ge ge ne approx pm mp pi infty cup in lfloor '
-  'rfloor lceil rceil langle rangle'
-).split()
+GREEK = """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu
+xi rho sigma tau upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi
+Psi Omega""".split()
+SIGNS = """cdot cdot times div le le ge ge ne approx pm mp pi infty cup in
+lfloor rfloor lceil rceil langle rangle""".split()
 CHARACTERS = 'αβγδεζηθικλμνξρστυφχψωΓΔΘΛΞΣΦΨΩ·⋅×÷≤⩽≥⩾≠≈±∓π∞∪∈⌊⌋⌈⌉⟨⟩'
-REPLACEMENTS = {
-  **{char: rf'\{name} ' for char, name in zip(CHARACTERS, GREEK + SIGNS)},
-  **dict.fromkeys('−–‐‑﹣', '-'),
-  **dict.fromkeys('\u2009\u202f\u00a0', r'\,'),  # thin and no-break spaces
-  **dict(zip('⁄∕’′。、', "//''.,")),
-  '°': r'^\circ ',
-  '∅': r'\emptyset',
-  'ℝ': r'\mathbb{R}',
-  '或': ' or ',
-  '和': ' and ',
-}
+REPLACEMENTS = {c: rf'\{name} ' for c, name in zip(CHARACTERS, GREEK + SIGNS)}
+REPLACEMENTS |= {'°': r'^\circ ', '∅': r'\emptyset', 'ℝ': r'\mathbb{R}'}
+REPLACEMENTS |= {'或': ' or ', '和': ' and '}
+REPLACEMENTS |= dict.fromkeys('−–‐‑﹣', '-') | dict(zip('⁄∕’′。、', "//''.,"))
+REPLACEMENTS |= dict.fromkeys('\u2009\u202f\u00a0', r'\,')  # narrow, no-break
 SMALL_DIGITS = str.maketrans('⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ₀₁₂₃₄₅₆₇₈₉', '0123456789-n0123456789')
 
 # (pattern, replacement), applied in this order.
@@ -73,15 +63,13 @@ REWRITES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
 ]
 COMPILED_REWRITES = [(re.compile(pattern), new) for pattern, new in REWRITES]
 INTRODUCTION = re.compile(
-  r'(?:(?:so|thus|hence|therefore),? )?(?:(?:the|our|final|correct) )*'
+  r'(?i)(?:(?:so|thus|hence|therefore),? )?(?:(?:the|our|final|correct) )*'
   r'(?:answer|result)(?:: ?| is:? | = ?| )|'
-  r'(?:所以|因此|故)?,?(?:最终|正确|最后)?的?答案(?:应?(?:是|为))?:? ?',
-  re.IGNORECASE,
+  r'(?:所以|因此|故)?,?(?:最终|正确|最后)?的?答案(?:应?(?:是|为))?:? ?'
 )
 CHOICE = re.compile(
-  r'(?:(?:option|choice) |故?选(?:项|择)?:? ?)?'
-  r'(?:\(([A-J])\)(?= |[.:]|$)|([A-J])(?=[).:]|$))[).:]* ?(.*)',
-  re.DOTALL | re.IGNORECASE,
+  r'(?is)(?:(?:option|choice) |故?选(?:项|择)?:? ?)?'
+  r'(?:\(([A-J])\)(?= |[.:]|$)|([A-J])(?=[).:]|$))[).:]* ?(.*)'
 )
 OTHER_CHOICE = re.compile(r'(?<![a-zA-Z\\])[A-J](?![a-zA-Z])')
 

@@ -3,10 +3,9 @@ by exact rules. Nothing that a model wrote is evaluated.
 
 - 0.3333 is not 1/3. A gold with three or more decimals may be a rounded number,
   as 3.33333: an answer that rounds to it is equal.
-- 50% equals 50% and 0.5. A missing percent sign is accepted above 1: 50% equals
-  50, but 0.5% does not equal 0.5, nor 1% 1.
-- Units, and a name before the value (x =), are compared where both sides have
-  them, and ignored where one side has none.
+- 50% equals 50% and 0.5. A missing percent sign is accepted for values above 1:
+  50% equals 50, but 0.5% does not equal 0.5, and 1% does not equal 1.
+- Units, and names before the value (x =), are compared if both sides have them.
 - Brackets are compared: (1,2), [1,2] and (1,2] differ. {1,2}, "2, 1" and
   "1 and 2" are the same set. In brackets a comma is a separator: (1,234) has
   two entries. "x=1, y=2" and a matrix with one column are the point (1,2).
@@ -20,8 +19,7 @@ import numpy as np
 from r1jax import errors
 from r1jax.rewards import format, verdict
 from r1jax.rewards.math import cleaning, units, value_forms
-from r1jax.rewards.verdict import Record, Records, Texts, Verdict
-from r1jax.sandbox import workers
+from r1jax.rewards.verdict import Record, Records, Texts, Verdict, VerifyConfig
 
 SYMBOLIC = 'r1jax.rewards.math.symbolic:equal'  # a worker calls it
 MAX_UNBOXED = 100  # characters of an answer without a box
@@ -33,26 +31,22 @@ WORD = re.compile(r'(?<!\S)[a-zA-Z]{3,}(?![^\s.,])')
 
 def accuracy(records: Records, texts: Texts) -> np.ndarray:
   """1 where the final answer equals the record's gold answer, else 0."""
-  reward_N = np.zeros(len(texts), np.float32)
-  for n, (record, text) in enumerate(zip(records, texts, strict=True)):
-    answer = extract(text)
-    reward_N[n] = answer is not None and equal(answer, record['answer'])
-  return reward_N
+  pairs = zip(map(extract, texts), records, strict=True)
+  correct = [
+    a is not None and equal(a, record['answer']) for a, record in pairs
+  ]
+  return np.array(correct, np.float32)
 
 
 def check_gold(record: Record) -> None:
   """Raises a UserError if the record has no gold answer that can be read."""
+  name, gold = f'record {record["id"]}', record.get('answer')
   if 'answer' not in record:
-    raise errors.UserError(
-      f'record {record["id"]} has no answer for the accuracy reward: add it, '
-      'or remove the record'
-    )
-  gold = record['answer']
+    raise errors.UserError(f'{name} has no answer to compare with: add it')
   if not isinstance(gold, str) or value_forms.read(gold) is None:
     raise errors.UserError(
-      f'the gold answer {str(gold)[:60]!r} of record {record["id"]} cannot be '
-      f'read: make it one value of at most {value_forms.MAX_ANSWER} '
-      'characters, with balanced brackets'
+      f'the gold answer {str(gold)[:60]!r} of {name} cannot be read: make it '
+      f'one value with balanced brackets, at most {value_forms.MAX_ANSWER} long'
     )
 
 
@@ -91,18 +85,18 @@ def exact(answer: str, gold: str) -> bool | None:
   return False if _is_numeric(value) and _is_numeric(gold_value) else None
 
 
-class MathVerifier:
+class MathVerifier(verdict.Verifier):
   """Compares by the exact rules and, if they do not decide, symbolically.
   Handles all records that no other verifier handles."""
 
-  def __init__(self, pool: workers.Pool) -> None:
-    self.pool = pool
+  check, extract = staticmethod(check_gold), staticmethod(extract)
 
-  def handles(self, record: Record) -> bool:
+  def __init__(self, config: VerifyConfig, records: Records) -> None:
+    self.pool = verdict.open_pool(config, config.seconds)
+
+  @staticmethod
+  def handles(record: Record) -> bool:
     return True
-
-  def extract(self, text: str) -> str | None:
-    return extract(text)
 
   def judge(self, records: Records, answers: Texts) -> list[Verdict]:
     pairs = [[a, record['answer']] for a, record in zip(answers, records)]

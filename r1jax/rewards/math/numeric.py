@@ -1,12 +1,10 @@
-r"""Compares SymPy expressions by their values at points of different signs and
-sizes, to more digits than the numbers in them could make them differ by.
+r"""Compares SymPy expressions numerically at several points, with more digits
+than their numbers have.
 
-This is no proof, but expressions that are not identical differ at the first
-points. \sqrt{x^2} is not x; \sqrt x\sqrt y is \sqrt{xy}, because no point has
-two negative variables.
+This is not a proof, but in practice unequal expressions differ at the first
+points. \sqrt{x^2} is not x; \sqrt x\sqrt y is \sqrt{xy}, as no point has two
+negative variables.
 """
-
-import itertools
 
 import sympy
 from sympy import Expr
@@ -35,7 +33,7 @@ def equal(a: Expr, b: Expr) -> bool:
   if a.is_Rational and b.is_Rational or a.has(*SPECIAL) or b.has(*SPECIAL):
     return False
   if LOG_OF_BASE in a.free_symbols | b.free_symbols:
-    return any(equal(*pair) for pair in _with_log_bases(a, b))
+    return any(equal(x, y) for x, y in _with_log_bases(a, b))
   if not _agree(a, b, DIGITS):
     return False
   height = _height(a) + _height(b)
@@ -46,7 +44,7 @@ def near(a: Expr, number: Expr, error: Expr) -> bool:
   """Whether a is a real constant with |a - number| <= error."""
   if a.free_symbols or a.has(*SPECIAL):
     return False
-  (value,) = _values(a, DIGITS, [])
+  value = _value(a, DIGITS, {})
   error += sympy.Rational(1, 10**20)  # the last digits may be wrong
   return value is not None and value.is_real and abs(value - number) <= error
 
@@ -54,8 +52,7 @@ def near(a: Expr, number: Expr, error: Expr) -> bool:
 def proportional(a: Expr, b: Expr, any_sign: bool) -> bool:
   """Whether a = c b for a real c, which must be positive unless any_sign."""
   if LOG_OF_BASE in a.free_symbols | b.free_symbols:
-    pairs = _with_log_bases(a, b)
-    return any(proportional(x, y, any_sign) for x, y in pairs)
+    return any(proportional(x, y, any_sign) for x, y in _with_log_bases(a, b))
   if a.free_symbols != b.free_symbols or not a.free_symbols:
     return False
   height = _height(a) + _height(b)
@@ -80,10 +77,9 @@ def _have_one_ratio(a, b, any_sign, digits):
       ratios.append(x / y)
   if len(ratios) < 2 or not ratios[0].is_real:
     return False
-  if not any_sign and ratios[0] <= 0:
-    return False
   error = sympy.Float(10, digits) ** (10 - digits) * abs(ratios[0])
-  return all(abs(ratio - ratios[0]) <= error for ratio in ratios)
+  same = all(abs(ratio - ratios[0]) <= error for ratio in ratios)
+  return same and (any_sign or ratios[0] > 0)
 
 
 def _agree(a, b, digits):
@@ -99,24 +95,23 @@ def _agree(a, b, digits):
 
 
 def _value_pairs(a, b, digits):
-  """The values of a and b at the points where one of them is defined."""
+  """The values of a and b at the POINTS where one of them is defined."""
   symbols = sorted(a.free_symbols | b.free_symbols, key=str)
-  for x, y in zip(_values(a, digits, symbols), _values(b, digits, symbols)):
+  for point in POINTS if symbols else POINTS[:1]:
+    values = {}
+    for n, symbol in enumerate(symbols):
+      # A fifth symbol must not get the number of the first.
+      values[symbol] = sympy.Rational(point[n % 4]) + n // 4
+    x, y = _value(a, digits, values), _value(b, digits, values)
     if x is not None or y is not None:
       yield x, y
 
 
-def _values(expression, digits, symbols):
-  """The values at POINTS, None where the expression is undefined."""
-  for point in POINTS if symbols else POINTS[:1]:
-    values = {}
-    numbers = map(sympy.Rational, itertools.cycle(point))
-    for n, (symbol, number) in enumerate(zip(symbols, numbers)):
-      # Symbols beyond the length of a point must not get equal numbers.
-      values[symbol] = number + n // len(point)
-    # xreplace would let SymPy factor the numbers under roots.
-    value = sympy.N(expression, digits, subs=values, maxn=4 * digits + 100)
-    yield value if value.is_number and value.is_finite else None
+def _value(expression, digits, values):
+  """The value with these values of symbols; None where it is undefined."""
+  # xreplace would let SymPy factor the numbers under roots.
+  value = sympy.N(expression, digits, subs=values, maxn=4 * digits + 100)
+  return value if value.is_number and value.is_finite else None
 
 
 def _height(expression):

@@ -15,9 +15,7 @@ from r1jax.rewards.math.bounded_arithmetic import FUNCTIONS, Unreadable
 MAX_DEPTH = 40
 CONSTANTS = dict(pi=sympy.pi, e=sympy.E, i=sympy.I)
 CONSTANTS |= dict(infty=sympy.oo, inf=sympy.oo)
-TWO_ARGUMENTS = dict(
-  frac=bounded_arithmetic.divide, binom=bounded_arithmetic.binomial
-)
+POSTFIX_FACTORS = {'%': sympy.Rational(1, 100), 'deg': sympy.pi / 180}
 GREEK = {*cleaning.GREEK, 'varepsilon', 'vartheta', 'varphi'}
 COMPARISONS = {'=': '=', r'\ne': '!=', r'\approx': '~'}
 COMPARISONS |= dict.fromkeys(['<', r'\lt'], '<')
@@ -28,10 +26,8 @@ DOTS = '...', '..', r'\ldots', r'\dots', r'\cdots'
 BARS = '|', r'\|'
 BRACKETS = {'(': ')', '[': ']', '{': '}'}
 ENDS_OF_ARGUMENT = {*BRACKETS, *FUNCTIONS}  # of a function without brackets
-FLOORS = {
-  r'\lfloor': (r'\rfloor', sympy.floor),
-  r'\lceil': (r'\rceil', sympy.ceiling),
-}
+FLOORS = {r'\lfloor': (r'\rfloor', sympy.floor)}
+FLOORS |= {r'\lceil': (r'\rceil', sympy.ceiling)}
 
 
 class Relation(NamedTuple):
@@ -134,10 +130,8 @@ class _Parser:
     while mark := self.accept('!', '!!', '%', 'deg'):
       if mark[0] == '!':
         value = bounded_arithmetic.factorial(value, len(mark))
-      elif mark == 'deg':
-        value *= sympy.pi / 180
       else:
-        value *= sympy.Rational(1, 100)
+        value *= POSTFIX_FACTORS[mark]
     return value
 
   def group(self, close):
@@ -151,9 +145,8 @@ class _Parser:
       return self.group(BRACKETS[token])
     if token in BARS:
       self.bars += 1
-      value = self.sum()
+      value = self.group(token)
       self.bars -= 1
-      self.take(token)
       return sympy.Abs(value)
     if token in FLOORS:
       close, function = FLOORS[token]
@@ -161,8 +154,10 @@ class _Parser:
     if token[0].isdigit() or token[0] == '.' and token not in DOTS:
       return self.number(token)
     name = token.removeprefix('\\')
-    if name in TWO_ARGUMENTS:
-      return TWO_ARGUMENTS[name](self.argument(), self.argument())
+    if name == 'frac':
+      return bounded_arithmetic.divide(self.argument(), self.argument())
+    if name == 'binom':
+      return bounded_arithmetic.binomial(self.argument(), self.argument())
     if name == 'sqrt':
       degree = self.group(']') if self.accept('[') else sympy.Integer(2)
       return bounded_arithmetic.root(self.argument(), degree)
@@ -190,12 +185,11 @@ class _Parser:
     return sympy.Symbol(name)
 
   def subscript(self):
-    text = self.take()
-    if text == '{':
-      text = ''
-      while self.peek() != '}':
-        text += self.take()
-      self.take()
+    if not self.accept('{'):
+      return self.take()
+    text = ''
+    while not self.accept('}'):
+      text += self.take()
     return text
 
   def number(self, token):

@@ -1,7 +1,7 @@
 r"""Decides whether two answers are mathematically equal where the exact rules
 of `grading` cannot. Runs in a worker process with limits of time and memory.
 
-- Decimals are exact, except for a gold that the exact rules take for rounded.
+- Decimals are exact, except for a gold that may be rounded.
 - Equations are equal up to swapped sides and a factor other than 0,
   inequalities up to a positive factor. x > 3 equals (3, \infty), and "x < 1 or
   x > 2" equals a union.
@@ -65,10 +65,9 @@ def _equal(a, gold):
     if None in solutions or len({variable for variable, *_ in solutions}) > 1:
       return False
     return _equal_sets(a.parts, gold.parts)
-  if a.kind in LEAVES and gold.kind in INTERVALS:
-    return _equals_interval(a, gold)
-  if a.kind in INTERVALS and gold.kind in LEAVES:
-    return _equals_interval(gold, a)
+  leaf, other = (a, gold) if a.kind in LEAVES else (gold, a)
+  if leaf.kind in LEAVES and other.kind in INTERVALS:
+    return _equals_interval(leaf, other)
   return False
 
 
@@ -96,7 +95,7 @@ def _equal_leaves(a, gold):
 
 
 def _equal_sets(parts, golds):
-  """Whether each gold has an entry of its own that is equal."""
+  """Whether the entries can be paired so that each pair is equal."""
   if len(parts) != len(golds) or len(parts) > MAX_SET:
     return False
   remaining = list(parts)
@@ -196,7 +195,6 @@ def _equals_interval(leaf, interval):
   if brackets != interval.kind or interval.name not in ('', str(variable)):
     return False
   bounds = [_relation(part) for part in interval.parts]
-  return all(
-    not bound.signs and numeric.equal(end, bound.sides[0])
-    for end, bound in zip(ends, bounds)
-  )
+  if any(bound.signs for bound in bounds):
+    return False
+  return all(map(numeric.equal, ends, [bound.sides[0] for bound in bounds]))

@@ -26,10 +26,9 @@ NAME = re.compile(
 REVERSED = re.compile(r'((?:[^a-zA-Z=\\]|\\[a-z]+)+?) ?= ?([a-zA-Z])')
 UNEQUAL = re.compile(r'([a-zA-Z]) ?\\ne ?([^,=<>]+)')
 MATRIX = re.compile(
-  r'(-?(?:\d+|[a-z]|\\frac\{\d+\}\{\d+\})?) ?[(\[]?'
+  r'(?s)(-?(?:\d+|[a-z]|\\frac\{\d+\}\{\d+\})?) ?[(\[]?'
   r'\\begin\{([pb]?(?:small)?matrix|array)\}(?:\{[lcr| ]+\})?'
-  r'(.*)\\end\{\2\}[)\]]?',
-  re.DOTALL,
+  r'(.*)\\end\{\2\}[)\]]?'
 )
 BUILDER = re.compile(
   r'\\?\{ ?[a-zA-Z](?: ?\\in ?\\mathbb\{R\})? ?[|:] ?(.*?)\\?\}'
@@ -38,14 +37,11 @@ REALS = re.compile(r'\\mathbb ?\{?R\}?|(?i:all reals?(?: numbers)?)|全体实数
 SIGNS = re.compile(r'\\(?:pm|mp)(?![a-zA-Z])')
 
 PLAIN = r'(?:\d+\.?\d*|\.\d+)'
-DECIMAL = re.compile(
-  rf'([+-]?{PLAIN})(?:(?:[eE]|\*10\^)\{{?([+-]?\d{{1,4}})\}}?)?'
-)
+SIGNED = rf'([+-]?{PLAIN})'
+DECIMAL = re.compile(rf'{SIGNED}(?:(?:[eE]|\*10\^)\{{?([+-]?\d{{1,4}})\}}?)?')
 POWER = re.compile(r'([+-]?)10\^\{?([+-]?\d{1,4})\}?')
 SLASH = re.compile(rf'([+-]?)(?:(\d+) )?({PLAIN})/({PLAIN})')
-RATIO = re.compile(
-  rf'([+-]?)(\d*)\\frac\{{([+-]?{PLAIN})\}}\{{([+-]?{PLAIN})\}}'
-)
+RATIO = re.compile(rf'([+-]?)(\d*)\\frac\{{{SIGNED}\}}\{{{SIGNED}\}}')
 
 
 class Value(NamedTuple):
@@ -101,8 +97,7 @@ def _read_value(text):
 
 def _read_unnamed(text: str) -> Value:
   if REALS.fullmatch(text):
-    ends = _read_value(r'-\infty'), _read_value(r'\infty')
-    return Value(kind='()', parts=ends)
+    return _read_value(r'(-\infty,\infty)')
   if match := MATRIX.fullmatch(text):
     return _read_matrix(match[1], match[3])
   brackets = _brackets(text)
@@ -176,13 +171,9 @@ def _expand_signs(parts):
 
 
 def _read_sorted(parts):
-  return tuple(sorted(map(_read_value, parts), key=_sort_key))
-
-
-def _sort_key(value):
-  if value.kind == 'number':
-    return value.kind, value.number
-  return value.kind, repr(value.text if value.kind == 'text' else value.parts)
+  values = [_read_value(part) for part in parts]
+  values.sort(key=lambda x: (x.kind, x.number, repr(x.text), repr(x.parts)))
+  return tuple(values)
 
 
 def _brackets(text: str) -> str | None:
