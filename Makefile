@@ -109,7 +109,7 @@ endif
 test: install  ## the quick tests
 	$(BIN)/python -m pytest -n 2
 
-test-slow: install  ## the heavy ones: kills, many processes, real lengths
+test-slow: install  ## slow tests: kills, many processes, real lengths
 	$(BIN)/python -m pytest -m slow
 
 test-torch: install .venv-torch/.installed  ## parity with transformers
@@ -198,7 +198,7 @@ $(VENV)/.notebooks: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -e '.[notebooks]'
 	touch $@
 
-bench: install .venv-peers/.installed models/smollm2/hf  ## ours against the peers
+bench: install .venv-peers/.installed models/smollm2/hf  ## r1jax against the peers
 	$(BIN)/python experiments/benchmarks/run.py --model models/smollm2/hf \
 	  --peers-python .venv-peers/bin/python $(BENCH)
 

@@ -16,11 +16,9 @@ Surrogate = tuple[Array, Array]  # (value to maximise, where clipping is active)
 MAX_LOG_RATIO = 20.0  # |log ratio| is clamped to it, so that exp stays finite
 
 
-def group_advantages(
-  reward_PG: Array, keep_PG: Array, advantage_std: str
-) -> Array:
+def group_advantages(reward_PG: Array, keep_PG: Array, std: str) -> Array:
   """(r - mean r) / std r within each group (DeepSeekMath 4.1.2); no division
-  with advantage_std 'none' (Dr. GRPO, V3.2).
+  with std 'none' (Dr. GRPO, V3.2).
 
   Rows dropped by keep_PG have advantage 0 and are not in the statistics. A
   group whose kept rewards are all equal has advantage exactly 0.
@@ -35,12 +33,12 @@ def group_advantages(
   min_P1 = jnp.where(keep_PG > 0, reward_PG, jnp.inf).min(1, keepdims=True)
   differ_P1 = max_P1 > min_P1
   centred_PG = jnp.where(differ_P1, centred_PG, 0)
-  if advantage_std == 'none':
+  if std == 'none':
     return centred_PG
-  if advantage_std == 'sample':
+  if std == 'sample':
     count_P1 = jnp.maximum(count_P1 - 1, 1)
   else:
-    assert advantage_std == 'population', advantage_std
+    assert std == 'population', std
   std_P1 = jnp.sqrt((centred_PG**2).sum(axis=1, keepdims=True) / count_P1)
   return centred_PG / jnp.where(differ_P1, std_P1, 1)
 

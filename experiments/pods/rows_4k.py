@@ -11,7 +11,7 @@ from experiments import zero_paper
 def get_config():
   config = zero_paper.get_config()
   config.prompts = 'data/problems.jsonl'
-  config.eval.data = 'data/held.jsonl'
+  config.eval.data = 'data/held_out.jsonl'
   config.grpo.prompts_per_step = 256
   config.grpo.minibatches = 8
   config.grpo.tis_cap = 2.0

@@ -8,7 +8,7 @@ of that length. This is the legend for the whole package:
   L  tokens of a whole row        E  experts
   S  columns of a cache, or keys  V  vocabulary
   N  layers, or steps of a scan;  P  prompts
-     on the host, samples         H  query heads
+     in a rollout, samples        H  query heads
   D  model width                  K  key/value heads
   G  query heads of a key/value head; in a rollout, samples of a prompt
 """

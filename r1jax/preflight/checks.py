@@ -174,9 +174,7 @@ def _check_samples(plan, tokenizer, records, pass_rate):
     samples = trial.sample(config, model, records)
     error_N = trial.logp_errors(config, model, samples)
     mean, size = error_N.mean(), error_N.size
-    text = (
-      f'|delta log p| of {size} tokens in {dtype}: mean {mean:.1e}, maximum '
-    )
+    text = f'|delta log p| of {size} tokens in {dtype}: mean {mean:.1e}, max. '
     good = bool(mean < MAX_LOGP_DIFFERENCE[dtype])
     yield Check('sampler and trainer', good, f'{text}{error_N.max():.1e}')
     rate_P = trial.pass_rates(config, samples)

@@ -72,8 +72,7 @@ class RewardModel:
 
 
 def scored_text(text: str, part: str) -> str:
-  """The whole response, or its summary: the text after the thinking without
-  answer tags."""
+  """The response, or its summary: the text after the thinking, tags removed."""
   if part == 'response':
     return text
   _, rest = templates.think_split(text)

@@ -46,16 +46,32 @@ def open_pool(config: VerifyConfig, seconds: float) -> workers.Pool:
 
 
 class Verifier:
-  """Verifies answers to one kind of record; see registry.VERIFIERS. It has
-  these methods, the first three without an instance: handles(record) -> bool;
-  check(record) refuses an unreadable gold answer; extract(text) -> answer or
-  None; judge(records, answers) -> verdicts."""
+  """Verifies answers to one kind of record; registry.VERIFIERS lists all."""
 
   tier_name: str | None = None  # the sandbox tier, if programs run
   pool: Any = None  # of workers; Verifiers closes it
 
   def __init__(self, config: VerifyConfig, records: Records) -> None:
     """Prepares for these records."""
+
+  @staticmethod
+  def handles(record: Record) -> bool:
+    """Whether it verifies answers to this record."""
+    raise NotImplementedError
+
+  @staticmethod
+  def check(record: Record) -> None:
+    """Raises UserError if the gold answer is not readable."""
+    raise NotImplementedError
+
+  @staticmethod
+  def extract(text: str) -> str | None:
+    """The final answer of a response, or None."""
+    raise NotImplementedError
+
+  def judge(self, records: Records, answers: Texts) -> list[Verdict]:
+    """One verdict an answer."""
+    raise NotImplementedError
 
 
 def equality(is_equal: bool, reason: str) -> Verdict:

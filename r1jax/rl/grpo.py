@@ -222,7 +222,7 @@ def with_advantages(
   adv_PG = _group_advantages(
     reward_N.reshape(-1, config.group_size),
     keep_N.reshape(-1, config.group_size),
-    advantage_std=config.advantage_std,
+    std=config.advantage_std,
   )
   adv_B1 = np.asarray(adv_PG).reshape(-1, 1)
   mask_BL = batch['mask_BL'] & keep_N[:, None]
@@ -307,9 +307,7 @@ def update_metrics(config: GrpoConfig, sums: Batch) -> Batch:
   return metrics | {name: sums[name] / weight for name in names}
 
 
-_group_advantages = jax.jit(
-  losses.group_advantages, static_argnames='advantage_std'
-)
+_group_advantages = jax.jit(losses.group_advantages, static_argnames='std')
 _token_weights = jax.jit(
   losses.token_weights, static_argnames=('loss_agg', 'length')
 )

@@ -112,9 +112,7 @@ def sample_lines(
   return lines
 
 
-def idle_shares(
-  seconds: dict[str, float], rollout: Rollout
-) -> dict[str, float]:
+def idle_shares(seconds: dict, rollout: Rollout) -> dict[str, float]:
   """The fraction of the step during which each group of devices was idle."""
   busy = dict(
     train=seconds['time/update'], rollout=sum(rollout.seconds.values())

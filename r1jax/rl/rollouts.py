@@ -38,9 +38,7 @@ def sample_rollout(
   """
   config, began = sampling.config, time.time()
   if config.grpo.dynamic_sampling_rounds:
-    samples, rewards, next_prompt = _sample_until_alive(
-      sampling, params, position
-    )
+    samples, rewards, next_prompt = _sample_alive(sampling, params, position)
   else:
     samples, next_prompt = _sample_prompts(
       sampling, params, position.step, position.next_prompt
@@ -105,7 +103,7 @@ def _sample_prompts(sampling, params, step, next_prompt):
   return samples, next_prompt + count
 
 
-def _sample_until_alive(sampling, params, position):
+def _sample_alive(sampling, params, position):
   """Dynamic sampling (DAPO): samples prompts until enough groups have different
   rewards, dynamic_sampling_rounds at most: samples, rewards, next_prompt."""
   config, next_prompt = sampling.config.grpo, position.next_prompt

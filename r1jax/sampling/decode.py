@@ -120,15 +120,11 @@ def sample(
   _, prompt_kv = transformer.forward(params, cfg, prompts.tokens_PL, pos_PL)
   state = _first_state(cfg, prompts, key, group_size, config)
 
-  def is_unfinished(state):
-    any_live = jnp.any(state.slots.live_B)
-    return any_live | (state.next_sample < len(state.finished_N))
-
   def refill_and_decode(state):
     state = _refill(prompts, prompt_kv, key, group_size, config, state)
     return _decode_segment(params, cfg, config, state)
 
-  state = jax.lax.while_loop(is_unfinished, refill_and_decode, state)
+  state = jax.lax.while_loop(_is_unfinished, refill_and_decode, state)
   length_N = jnp.repeat(prompts.length_P, group_size, axis=0)
   real_NL = state.mask_NL | (column_1L < length_N[:, None])
   return SampledRows(
@@ -140,6 +136,11 @@ def sample(
     steps=state.steps,
     live=state.live,
   )
+
+
+def _is_unfinished(state):
+  any_live = jnp.any(state.slots.live_B)
+  return any_live | (state.next_sample < len(state.finished_N))
 
 
 def _first_state(cfg, prompts, key, group_size, config):

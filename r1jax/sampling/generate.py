@@ -1,6 +1,7 @@
 """The Sampler: samples responses to records."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -26,7 +27,7 @@ class Samples:
   texts: list[str]  # the responses, with the prefill and without the end token
   rows: SampledRows
 
-  @property
+  @functools.cached_property
   def length_N(self) -> np.ndarray:
     """The number of sampled tokens."""
     return self.rows.mask_BL.sum(axis=1)

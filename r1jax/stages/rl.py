@@ -126,9 +126,8 @@ def refresh_reference(
 ) -> tuple[RlState, Position]:
   """Sets the reference to the policy every config.grpo.ref_every steps (R1)."""
   every = run.config.grpo.ref_every
-  if state.ref is None or not log.crossed(
-    every, position.ref_step, position.step
-  ):
+  is_due = log.crossed(every, position.ref_step, position.step)
+  if state.ref is None or not is_due:
     return state, position
   # A copy, since the update donates the policy's buffers.
   params = device_placement.copy(state.train.params)

@@ -84,9 +84,8 @@ def run(settings: ml_collections.ConfigDict, workdir: str | Path) -> None:
   loading.check_policy(placement, params, cfg, max(map(len, dataset.rows)))
   if run_directory.claim(workdir, Config, settings, 'model', records=records):
     return
-  tx = optimizer.optimizer(
-    config.optim, loop.num_steps(config, len(dataset.rows))
-  )
+  steps = loop.num_steps(config, len(dataset.rows))
+  tx = optimizer.optimizer(config.optim, steps)
   state = train_step.create_state(placement, params, tx)
   del params  # The host's copy is not needed while training.
   loss_fn = functools.partial(loss, programs.shard_config(placement, cfg))

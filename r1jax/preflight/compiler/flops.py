@@ -72,8 +72,7 @@ def _inner_jaxprs(eqn):
 
 
 def _add_kernel(found, eqn):
-  """Adds a Pallas kernel: splash attention by its products, others by their
-  cost estimate.
+  """Adds a Pallas kernel: splash by its products, others by their cost.
 
   A product of splash attention is [L, C] x [C, L] or similar: 2 L^2 C a head,
   of which a causal mask leaves half. There are two forward; backward five in

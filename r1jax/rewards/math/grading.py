@@ -32,9 +32,7 @@ WORD = re.compile(r'(?<!\S)[a-zA-Z]{3,}(?![^\s.,])')
 def accuracy(records: Records, texts: Texts) -> np.ndarray:
   """1 where the final answer equals the record's gold answer, else 0."""
   pairs = zip(map(extract, texts), records, strict=True)
-  correct = [
-    a is not None and equal(a, record['answer']) for a, record in pairs
-  ]
+  correct = [a is not None and equal(a, x['answer']) for a, x in pairs]
   return np.array(correct, np.float32)
 
 
