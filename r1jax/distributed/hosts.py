@@ -40,8 +40,7 @@ PACKAGE = Path(r1jax.__file__).parent
 @contextlib.contextmanager
 def connected(workdir: str | Path) -> Iterator[None]:
   """Connects to the hosts of R1JAX_HOSTS and starts the watchdog. An error on
-  one host ends all with its exit code, except errors.Terminated, which all
-  hosts raise."""
+  one host ends all with its exit code, but all raise errors.Terminated."""
   workdir, several = Path(workdir), _initialize()
   stuck = _seconds('R1JAX_STUCK', STUCK if several else 0.0)
   if not several:
@@ -210,9 +209,8 @@ def to_local(leaf: Any, like: Any) -> Any:
     return leaf
   parts = {part.device: part.data for part in leaf.addressable_shards}
   own = [parts[part.device] for part in like.addressable_shards]
-  return jax.make_array_from_single_device_arrays(
-    leaf.shape, like.sharding, own
-  )
+  shape, sharding = leaf.shape, like.sharding
+  return jax.make_array_from_single_device_arrays(shape, sharding, own)
 
 
 def _is_own(leaf):

@@ -8,11 +8,10 @@ from r1jax.evaluation import html_page
 
 # In percent, as the papers print them. R1's and R1-Zero's are Table 3, their
 # majorities the text's; the distilled models are Tables 6 and 15 to 17.
-# fmt: off
 COLUMNS = (
-  'AIME 2024', 'AIME 2024 majority', 'MATH-500', 'GPQA', 'LiveCodeBench',
-  'Codeforces', 'GSM8K', 'MATH',
-)
+  'AIME 2024, AIME 2024 majority, MATH-500, GPQA, LiveCodeBench, Codeforces, '
+  'GSM8K, MATH'
+).split(', ')
 PAPER = {
   'DeepSeek-R1-Zero': (77.9, 86.7, 95.9, 75.8, 50.0, 1444, None, None),
   'DeepSeek-R1': (79.8, 86.7, 97.3, 71.5, 65.9, 2029, None, None),
@@ -25,13 +24,15 @@ PAPER = {
   'Qwen2.5-32B-Zero': (47.0, 60.0, 91.6, 55.0, 40.2, None, None, None),
   'DeepSeekMath-7B-RL': (None, None, None, None, None, None, 88.2, 51.7),
 }
+# Names of sets in lower case, without other characters than letters and digits.
 ALIASES = {
-  'aime24': 'AIME 2024', 'aime2024': 'AIME 2024', 'math500': 'MATH-500',
-  'gpqa': 'GPQA', 'gpqad': 'GPQA', 'gpqadiamond': 'GPQA',
-  'lcb': 'LiveCodeBench', 'livecodebench': 'LiveCodeBench',
-  'gsm8k': 'GSM8K', 'math': 'MATH',
+  'AIME 2024': ('aime24', 'aime2024'),
+  'MATH-500': ('math500',),
+  'GPQA': ('gpqa', 'gpqad', 'gpqadiamond'),
+  'LiveCodeBench': ('lcb', 'livecodebench'),
+  'GSM8K': ('gsm8k',),
+  'MATH': ('math',),
 }
-# fmt: on
 NOTES = (
   'Our rows: percent with a 95 % interval, by bootstrap over the problems, or '
   "Wilson's where all have the same mean or one sample. Language: the share of "
@@ -54,7 +55,8 @@ Table = tuple[str, list[str], list[list[str]]]  # (title, head, lines)
 
 def paper_name(name: str) -> str:
   """The paper's name of a set, or the name itself."""
-  return ALIASES.get(re.sub('[^a-z0-9]', '', name.lower()), name)
+  plain = re.sub('[^a-z0-9]', '', name.lower())
+  return next((x for x, names in ALIASES.items() if plain in names), name)
 
 
 def tables(rows: Rows) -> list[Table]:

@@ -114,9 +114,8 @@ def sample_lines(
 
 def idle_shares(seconds: dict, rollout: Rollout) -> dict[str, float]:
   """The fraction of the step during which each group of devices was idle."""
-  busy = dict(
-    train=seconds['time/update'], rollout=sum(rollout.seconds.values())
-  )
+  rollout_seconds = sum(rollout.seconds.values())
+  busy = dict(train=seconds['time/update'], rollout=rollout_seconds)
   return {
     f'time/idle_{name}': max(0.0, 1 - value / seconds['seconds'])
     for name, value in busy.items()
