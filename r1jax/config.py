@@ -14,13 +14,13 @@ import sys
 import textwrap
 import traceback
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
-from r1jax import errors, files
+from r1jax import errors, user_code
 
 T = TypeVar('T')
 
@@ -47,29 +47,79 @@ RENAMED = dict(
   """.split()
 )
 
+# Why a key cannot change within a run, by its option's `fixed`.
+FIXED = dict(
+  model='the checkpoints hold the model',
+  optimizer='the checkpoints hold the state of this optimizer',
+  reference='the checkpoints hold a reference only if there is no teacher',
+  seed='random numbers and the order of records follow from it',
+  data='the position in the records is part of the run',
+  batch='the position in the records is counted in batches',
+  held_out='it decides which records are held out',
+  prompt='the model is trained with it',
+  scores='the scores are trained for it',
+)
 
-def option(default: Any, help: str, minimum: float | None = None) -> Any:
-  """A dataclass field: its default, its text in --help, its minimum."""
-  metadata = dict(help=help, minimum=minimum)
+
+class Settings(ConfigDict):
+  """A ConfigDict whose keys may contain dots, as names of user code do. A
+  function or a list of records that is assigned to a key is stored by name."""
+
+  def __init__(self, values: Mapping = {}, **options: Any) -> None:
+    super().__init__(**(options | dict(allow_dotted_keys=True)))
+    for key, value in values.items():
+      self[key] = value
+
+  def __setitem__(self, key: Any, value: Any) -> None:
+    if user_code.needs_name(key):
+      key = user_code.name_of(key)
+    if user_code.needs_name(value):
+      value = user_code.name_of(value)
+    if isinstance(value, dict):
+      value = Settings(value)
+    super().__setitem__(key, value)
+
+
+def option(
+  default: Any,
+  help: str,
+  minimum: float | None = None,
+  is_code: bool = False,
+  is_free: bool = False,
+  fixed: str = '',
+) -> Any:
+  """A dataclass field: its default, its text in --help, its minimum, whether it
+  can hold names of user code. A key is_free if it influences no result but the
+  order of sums, or only what is logged and kept; it is `fixed`, a key of FIXED,
+  if it cannot change within a run (see training/config_changes.py)."""
+  assert not fixed or fixed in FIXED
+  metadata = dict(help=help, minimum=minimum, is_code=is_code)
+  metadata |= dict(is_free=is_free, fixed=FIXED.get(fixed, ''))
   if isinstance(default, (dict, list)):
     return dataclasses.field(default_factory=default.copy, metadata=metadata)
   return dataclasses.field(default=default, metadata=metadata)
 
 
 def defaults(cls: type) -> ConfigDict:
-  """The locked ConfigDict of cls; only options that are dicts take new keys."""
-  options = cls()
-  config = ConfigDict(dataclasses.asdict(options)).lock()
-  for name, value, _ in _options(options):
+  """The locked Settings of cls; only options that are dicts take new keys."""
+  return settings(cls())
+
+
+def settings(options: Any) -> ConfigDict:
+  """The Settings with the values of a dataclass instance, locked as those of
+  defaults() are."""
+  config = Settings(dataclasses.asdict(options)).lock()
+  for name, value, _ in named_options(options):
     if isinstance(value, dict):
-      operator.attrgetter(name.removeprefix('config.'))(config).unlock()
+      operator.attrgetter(name)(config).unlock()
   return config
 
 
 def build(cls: type[T], config: Mapping | ConfigDict) -> T:
   """The frozen cls with the values of config. Raises UserError, which names the
   full key, for an unknown, missing or ill-typed one."""
-  return _build(cls, config, 'config', [name for name, _, _ in _options(cls())])
+  names = [f'config.{name}' for name, _, _ in named_options(cls())]
+  return _build(cls, config, 'config', names)
 
 
 def load_file(path: str | Path) -> ConfigDict:
@@ -99,35 +149,50 @@ def load_file(path: str | Path) -> ConfigDict:
 
 def override(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
   """A copy of config changed by arguments like --config.grpo.clip_low=0.1."""
-  config = copy.deepcopy(config)
-  names = ['config.' + key for key in _flat(config.to_dict())]
   for argument in arguments:
-    name, equals, text = argument.removeprefix('--').partition('=')
-    if not argument.startswith('--config.') or not equals:
+    if not argument.startswith('--config.') or '=' not in argument:
       raise errors.UserError(
         f'cannot read the argument {argument}: write --config.key=value'
       )
-    *path, key = name.split('.')[1:]
-    section = config
-    for part in path:
-      section = section.get(part) if isinstance(section, ConfigDict) else None
-    is_section = isinstance(section, ConfigDict)
-    if not is_section or (section.is_locked and key not in section):
-      raise errors.UserError(f'unknown key {name}{_hint(name, names)}')
-    section[key] = _parse(text, section.get(key), name)
+  texts = [argument.removeprefix('--config.') for argument in arguments]
+  return with_values(config, parse(config, texts))
+
+
+def parse(config: ConfigDict, texts: Sequence[str]) -> dict[str, Any]:
+  """{dotted name: value} of texts like grpo.clip_low=0.1. A value gets the type
+  that the key has in config."""
+  values = {}
+  for text in texts:
+    name, _, value = text.partition('=')
+    section, key = _find(config, name)
+    values[name] = _parse(value, section.get(key), f'config.{name}')
+  return values
+
+
+def with_values(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
+  """A copy of config with other values by dotted name. build() checks their
+  types."""
+  config = copy.deepcopy(config)
+  with config.ignore_type():
+    for name, value in values.items():
+      section, key = _find(config, name)
+      section[key] = value
   return config
 
 
 def describe(cls: type) -> str:
-  """A table of the keys of cls with their defaults and help texts."""
+  """A table of the keys of cls with their defaults and help texts. Free keys
+  are marked by *, fixed ones by ! (see option)."""
   rows = []
-  for name, default, help in _options(cls()):
+  for name, default, metadata in named_options(cls()):
     short = textwrap.shorten(repr(default), 28, placeholder=' …')
-    rows.append((f'--{name}', short, help))
+    mark = '*' if metadata.get('is_free') else ' '
+    mark = '!' if metadata.get('fixed') else mark
+    rows.append((f'{mark} --config.{name}', short, metadata.get('help', '')))
   name_width = max((len(name) for name, _, _ in rows), default=0)
   default_width = max((len(default) for _, default, _ in rows), default=0)
   return '\n'.join(
-    f'  {name:{name_width}}  {default:{default_width}}  {help}'.rstrip()
+    f'{name:{name_width}}  {default:{default_width}}  {help}'.rstrip()
     for name, default, help in rows
   )
 
@@ -148,36 +213,63 @@ def difference(a: Mapping, b: Mapping) -> list[str]:
   return [f'{key}: {old!r} -> {new!r}' for key, (old, new) in pairs]
 
 
-def claim_workdir(workdir: Path, cls: type, config: ConfigDict) -> None:
-  """Writes workdir/config.json. Raises UserError if it holds another config.
-  The file has `config`, all keys, and `changed`, {key: [default, value]}."""
-  path, new = workdir / 'config.json', dataclasses.asdict(build(cls, config))
-  if not path.exists():
-    changed = changes(dataclasses.asdict(cls()), new)
-    text = json.dumps(dict(changed=changed, config=new), indent=2)
-    problem = f'cannot write to the work directory {workdir}'
-    with errors.explained(problem, OSError):
-      files.write_text(path, text + '\n')
-    return
-  with errors.explained(f'{path} is not a config that a stage has written'):
-    old = json.loads(path.read_text())['config']
-  lines = difference(old, new)
-  if lines:
-    raise errors.UserError(
-      f'the work directory {workdir} belongs to another config: '
-      f'{"; ".join(lines)}; use another --workdir or set these keys back'
-    )
+def code_names(options: Any) -> list[str]:
+  """The names of user code that the options of a dataclass instance hold."""
+  names = []
+  for _, value, metadata in named_options(options):
+    if metadata.get('is_code'):
+      names += [text for text in _texts(value) if user_code.is_name(text)]
+  return list(dict.fromkeys(names))
 
 
-def _options(options, prefix='config'):
-  """(dotted key, value, help) of every option of a dataclass instance. The
-  dataclasses of other modules may have fields without a help text."""
+def named_options(
+  options: Any, prefix: str = ''
+) -> Iterator[tuple[str, Any, Mapping]]:
+  """(dotted name, value, metadata) of every option of a dataclass instance. The
+  dataclasses of other modules may have fields without metadata."""
   for field in dataclasses.fields(options):
-    name, value = f'{prefix}.{field.name}', getattr(options, field.name)
+    name, value = f'{prefix}{field.name}', getattr(options, field.name)
     if dataclasses.is_dataclass(value):
-      yield from _options(value, name)
+      yield from named_options(value, f'{name}.')
     else:
-      yield name, value, field.metadata.get('help', '')
+      yield name, value, field.metadata
+
+
+def _texts(value):
+  """The texts in a value: itself, or keys and values of dicts and tuples. The
+  settings of records, from '?' on, are left out."""
+  if isinstance(value, str):
+    yield value.partition('?')[0]
+  elif isinstance(value, dict):
+    for key, item in value.items():
+      yield key
+      yield from _texts(item)
+  elif isinstance(value, tuple | list):
+    for item in value:
+      yield from _texts(item)
+
+
+def _find(config, name):
+  """(section, key) of a dotted name. In a section that takes any key, the key
+  may have dots, as names of files do. Raises UserError for an unknown key."""
+  section, (*path, key) = config, name.split('.')
+  for n, part in enumerate(path):
+    inner = section.get(part)
+    if not isinstance(inner, ConfigDict):
+      rest = '.'.join([*path[n:], key])
+      if not section.is_locked and user_code.is_name(rest):
+        return section, rest
+      raise _unknown_key(config, name)
+    section = inner
+  if section.is_locked and key not in section:
+    raise _unknown_key(config, name)
+  return section, key
+
+
+def _unknown_key(config, name):
+  names = ['config.' + key for key in _flat(config.to_dict())]
+  name = f'config.{name}'
+  return errors.UserError(f'unknown key {name}{_hint(name, names)}')
 
 
 def _build(cls, section, prefix, names):
@@ -216,6 +308,8 @@ def _typed(kind, value, name, names):
       return origin(_typed(k, x, f'{name}[{i}]', names) for i, (k, x) in pairs)
   if kind is float and type(value) is int:
     return float(value)
+  if kind is Any:
+    return value.to_dict() if isinstance(value, ConfigDict) else value
   if type(value) is kind or (origin is typing.Literal and value in args):
     return value
   wanted = str(kind) if origin else kind.__name__

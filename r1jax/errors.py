@@ -15,6 +15,10 @@ DISK_FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 class UserError(ValueError):
   """One sentence with what is wrong, where, and what to change."""
 
+  def _render_traceback_(self) -> list[str]:
+    """The lines that a notebook shows instead of a traceback."""
+    return [f'UserError: {self}']
+
 
 @contextlib.contextmanager
 def explained(sentence: str, kind: type[Exception] = Exception) -> Iterator:

@@ -6,12 +6,21 @@ micro-batches and devices sum to that of the batch. Metrics are sums of weight *
 x together with 'weight', the sum of the weights; the host divides.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 Metrics = dict[str, Array]
-Surrogate = tuple[Array, Array]  # (value to maximise, where clipping is active)
+# The value to maximise [B, L], and per-token arrays whose means are metrics.
+Surrogate = tuple[Array, Metrics]
+# (logp_BL, old_BL, adv_BL, weight_BL, options) -> Surrogate, or the value alone.
+Objective = Callable[..., Surrogate | Array]
+KlEstimator = Callable[[Array, Array, Array], Array]  # (logp, old, ref) -> kl
+
+LOSS_AGGS = 'seq_mean_token_mean', 'token_mean', 'seq_mean_token_sum_norm'
 
 MAX_LOG_RATIO = 20.0  # |log ratio| is clamped to it, so that exp stays finite
 
@@ -84,7 +93,7 @@ def k3_unbiased(logp_BL: Array, old_BL: Array, ref_BL: Array) -> Array:
   return _exp(logp_BL - old_BL) * k3(logp_BL, old_BL, ref_BL)
 
 
-KL_ESTIMATORS = dict(k3=k3, k3_unbiased=k3_unbiased)
+KL_ESTIMATORS: dict[str, KlEstimator] = dict(k3=k3, k3_unbiased=k3_unbiased)
 
 
 def grpo(
@@ -145,14 +154,26 @@ def cispo(
   does not stop the gradient of any token."""
   ratio_BL = jax.lax.stop_gradient(_exp(logp_BL - old_BL))
   bounded_BL = jnp.clip(ratio_BL, 1 - clip_low, 1 + clip_high)
-  return bounded_BL * adv_BL * logp_BL, bounded_BL != ratio_BL
+  clipped_BL = bounded_BL != ratio_BL
+  return bounded_BL * adv_BL * logp_BL, dict(clip_fraction=clipped_BL)
 
 
-OBJECTIVES = dict(grpo=grpo, sequence=sequence, gspo=gspo, cispo=cispo)
+OBJECTIVES: dict[str, Objective] = dict(
+  grpo=grpo, sequence=sequence, gspo=gspo, cispo=cispo
+)
+
+
+def split_surrogate(returned: Any) -> tuple[Any, Metrics]:
+  """(surrogate, metrics) of what an objective returned, {} if it has none."""
+  if isinstance(returned, tuple) and len(returned) == 2:
+    surrogate, metrics = returned
+    if isinstance(metrics, dict):
+      return surrogate, metrics
+  return returned, {}
 
 
 def policy_loss(
-  objective: str,
+  objective: Objective,
   logp_BL: Array,
   old_BL: Array,
   ref_BL: Array,
@@ -161,27 +182,26 @@ def policy_loss(
   entropy_BL: Array | float = 0.0,
   *,
   kl_coef: float,
-  kl_estimator: str,
+  kl_estimator: KlEstimator,
   entropy_bonus: float = 0.0,
-  **options: float,
 ) -> tuple[Array, Metrics]:
   """-sum w (surrogate - kl_coef KL + entropy_bonus H), and the sums of metrics.
 
-  H is the entropy of the distribution that each token was sampled from; options
-  are those of the objective, a function (logp, old, adv, weight, its options).
+  H is the entropy of the distribution that each token was sampled from. The
+  objective's options are bound (functools.partial).
   """
-  surrogate_BL, clipped_BL = OBJECTIVES[objective](
-    logp_BL, old_BL, adv_BL, weight_BL, **options
+  surrogate_BL, metrics = split_surrogate(
+    objective(logp_BL, old_BL, adv_BL, weight_BL)
   )
-  kl_BL = KL_ESTIMATORS[kl_estimator](logp_BL, old_BL, ref_BL)
+  kl_BL = kl_estimator(logp_BL, old_BL, ref_BL)
   objective_BL = surrogate_BL - kl_coef * kl_BL
   if entropy_bonus:
     objective_BL += entropy_bonus * entropy_BL
   loss = -jnp.sum(weight_BL * objective_BL)
-  return loss, dict(
+  sums = {name: jnp.sum(weight_BL * x_BL) for name, x_BL in metrics.items()}
+  return loss, sums | dict(
     loss=loss,
     kl=jnp.sum(weight_BL * kl_BL),
-    clip_fraction=jnp.sum(weight_BL * clipped_BL),
     old_logp_difference=jnp.sum(weight_BL * jnp.abs(logp_BL - old_BL)),
     weight=jnp.sum(weight_BL),
   )
@@ -219,7 +239,9 @@ def _exp(log_ratio):
 
 
 def _clip(ratio_BL, adv_BL, clip_low, clip_high):
-  """(min(r A, clip(r) A), where clipping stops the gradient)."""
+  """min(r A, clip(r) A), with the tokens where clipping stops the gradient."""
   clipped_BL = jnp.clip(ratio_BL, 1 - clip_low, 1 + clip_high) * adv_BL
   unclipped_BL = ratio_BL * adv_BL
-  return jnp.minimum(unclipped_BL, clipped_BL), clipped_BL < unclipped_BL
+  active_BL = clipped_BL < unclipped_BL
+  surrogate_BL = jnp.minimum(unclipped_BL, clipped_BL)
+  return surrogate_BL, dict(clip_fraction=active_BL)

@@ -109,14 +109,16 @@ def supervise(options, run, arguments, generator, counts):
   """Restarts the processes until the stage is finished, with one fault in each
   attempt."""
   while True:
-    with toy_hosts.running(options.hosts, arguments) as processes:
+    with toy_hosts.running(
+      options.hosts, arguments, R1JAX_HEARTBEAT='10'
+    ) as processes:
       fault, done = generator.choice(FAULTS), None
       wait = generator.uniform(5, 75)  # Some are killed while they start.
       try:
         codes = processes.wait(wait)
       except subprocess.TimeoutExpired:
         done = disturb(options, processes, run, fault, generator, counts)
-        codes = processes.wait(120)
+        codes = processes.wait()
       if codes == [0] * options.hosts:
         return
       step = newest(run)

@@ -11,6 +11,7 @@ import jax
 import pytest
 
 from r1jax import cli, config, errors
+from r1jax.distributed import programs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +24,16 @@ def stage(monkeypatch):
   """A stage named toy that records its calls."""
   module = types.ModuleType('toy_stage', 'A toy. Not real.')
   module.Config, module.calls = Config, []
-  module.run = lambda settings, workdir: module.calls.append(
-    (config.build(Config, settings), workdir)
-  )
+  module.changes = []
+
+  def run(settings, workdir, change):
+    module.calls.append((config.build(Config, settings), workdir))
+    module.changes.append(change)
+
+  module.run = run
   monkeypatch.setitem(sys.modules, 'toy_stage', module)
   monkeypatch.setitem(cli.STAGES, 'toy', 'toy_stage')
-  monkeypatch.setattr(cli, 'compilation_cache', lambda: None)
+  monkeypatch.setattr(programs, 'compilation_cache', lambda: None)
   return module
 
 
@@ -119,7 +124,7 @@ def test_expected_errors_have_a_sentence_and_an_exit_code(
     (OSError(errno.ENOSPC, 'No space', '/w/x'), 2, 'no space to write /w/x'),
   ):
 
-    def fail(settings, workdir, error=error):
+    def fail(settings, workdir, change, error=error):
       raise error
 
     monkeypatch.setattr(stage, 'run', fail)
@@ -128,7 +133,7 @@ def test_expected_errors_have_a_sentence_and_an_exit_code(
 
 
 def test_other_errors_keep_their_traceback(stage, file, monkeypatch):
-  monkeypatch.setattr(stage, 'run', lambda settings, workdir: 1 / 0)
+  monkeypatch.setattr(stage, 'run', lambda *_: 1 / 0)
   with pytest.raises(ZeroDivisionError):
     cli.main(['toy', '--config', file, '--workdir', 'w'])
 
@@ -145,10 +150,14 @@ def test_the_compilation_cache_is_in_the_folder_of_the_environment(monkeypatch):
   seconds = jax.config.jax_persistent_cache_min_compile_time_secs
   try:
     monkeypatch.setenv('R1JAX_CACHE', '/somewhere/xla')
-    cli.compilation_cache()
+    jax.config.update(name, None)
+    programs.compilation_cache()
     assert getattr(jax.config, name) == '/somewhere/xla'
     monkeypatch.delenv('R1JAX_CACHE')
-    cli.compilation_cache()
+    programs.compilation_cache()
+    assert getattr(jax.config, name) == '/somewhere/xla'
+    jax.config.update(name, None)
+    programs.compilation_cache()
     assert getattr(jax.config, name) == os.path.expanduser('~/.cache/r1jax/xla')
   finally:
     jax.config.update(name, before)

@@ -9,12 +9,14 @@ import pytest
 import r1jax
 
 PACKAGE = pathlib.Path(r1jax.__file__).parent
-BASE = {'errors', 'files', 'config'}
+BASE = {'errors', 'source_digest', 'user_code', 'files', 'config'}
 MODELS = BASE | {'models', 'data', 'checkpoints', 'distributed'}
 MAY_IMPORT = {
   'errors': set(),
+  'source_digest': set(),
+  'user_code': {'errors', 'source_digest'},
   'files': {'errors'},
-  'config': {'errors', 'files'},
+  'config': {'errors', 'user_code', 'files'},
   'losses': set(),
   'sandbox': {'errors'},
   'models': BASE,
@@ -31,8 +33,12 @@ MAY_IMPORT = {
   'stages': MODELS
   | {'sampling', 'rewards', 'evaluation', 'training', 'losses'}
   | {'rejection', 'rl', 'preflight'},
-  'cli': BASE | {'distributed', 'stages'},
+  'ablation': BASE | {'distributed', 'evaluation', 'training', 'stages'},
+  'cli': BASE | {'distributed', 'training', 'stages', 'ablation'},
   '__main__': {'cli'},
+  'api': MODELS
+  | {'sampling', 'rewards', 'evaluation', 'training', 'rl', 'stages'}
+  | {'rejection', 'cli'},
 }
 
 

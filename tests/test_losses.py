@@ -1,6 +1,8 @@
 """Every objective against numbers computed by hand, and the identities between
 the objectives of the papers."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from r1jax import losses
 NAMES = list(losses.OBJECTIVES)
 LOSS_AGGS = ['seq_mean_token_mean', 'token_mean', 'seq_mean_token_sum_norm']
 LN2 = np.log(2)
-FIXED = dict(clip_low=0.2, clip_high=0.28, kl_coef=0.0, kl_estimator='k3')
+CLIPS = dict(clip_low=0.2, clip_high=0.28)
 
 # Ratios pi/pi_old are 2, 1, 1/2 and 1, 2; the last token is not the policy's.
 MASK = np.array([[1, 1, 1], [1, 1, 0]], bool)
@@ -21,11 +23,30 @@ REF = LOGP + np.array([[LN2, 0, 0], [0, -LN2, 7]], np.float32)
 ADV = np.array([[1, 1, 1], [-2, -2, -2]], np.float32)
 
 
-def run(name, logp=LOGP, old=OLD, ref=REF, adv=ADV, weight=None, **changes):
+def run(
+  name,
+  logp=LOGP,
+  old=OLD,
+  ref=REF,
+  adv=ADV,
+  weight=None,
+  kl_coef=0.0,
+  kl_estimator='k3',
+  clips=CLIPS,
+  **entropy,
+):
   if weight is None:
     weight = losses.token_weights(MASK, 'seq_mean_token_mean')
   return losses.policy_loss(
-    name, logp, old, ref, adv, weight, **FIXED | changes
+    functools.partial(losses.OBJECTIVES[name], **clips),
+    logp,
+    old,
+    ref,
+    adv,
+    weight,
+    kl_coef=kl_coef,
+    kl_estimator=losses.KL_ESTIMATORS[kl_estimator],
+    **entropy,
   )
 
 
@@ -160,8 +181,7 @@ def test_the_clip_stops_only_the_gradient_away_from_the_old_policy(
     ref=logp,
     adv=adv,
     weight=weight,
-    clip_low=clip[0],
-    clip_high=clip[1],
+    clips=dict(clip_low=clip[0], clip_high=clip[1]),
   )
   grad = gradient(name, logp, **changes)[0, 0]
   want = 0 if state == 'clipped' else -adv[0, 0] * ratio
@@ -179,8 +199,7 @@ def test_cispo_keeps_every_gradient_and_clips_its_size(adv, ratio, clip, state):
     logp,
     np.full((1, 1), adv),
     np.ones((1, 1)),
-    clip_low=clip[0],
-    clip_high=clip[1],
+    clips=dict(clip_low=clip[0], clip_high=clip[1]),
   )
   size = np.clip(ratio, 1 - clip[0], 1 + clip[1])
   np.testing.assert_allclose(grad, [[-adv * size]], rtol=1e-4)
@@ -208,14 +227,15 @@ def expected_kl_gradient(name, kl_estimator, logits, old, ref):
   def loss(logits):
     logp_BL = jax.nn.log_softmax(logits)[:, None]
     old_BL, ref_BL = jnp.log(old)[:, None], jnp.log(ref)[:, None]
-    return losses.policy_loss(
+    return run(
       name,
       logp_BL,
       old_BL,
       ref_BL,
       jnp.zeros((5, 1)),
       old[:, None],
-      **FIXED | dict(kl_coef=1.0, kl_estimator=kl_estimator),
+      kl_coef=1.0,
+      kl_estimator=kl_estimator,
     )[0]
 
   return jax.grad(loss)(logits)
@@ -413,27 +433,32 @@ def test_the_entropy_bonus_is_subtracted_with_the_weights_of_the_loss():
   np.testing.assert_allclose(grad, -0.1 * weight, rtol=1e-6)
 
 
-def test_a_new_objective_is_one_function(monkeypatch):
+def test_an_objective_is_a_function_that_may_have_metrics():
   """REINFORCE, whose only option is a scale of the surrogate."""
 
   def reinforce(logp_BL, old_BL, adv_BL, weight_BL, size):
-    return size * adv_BL * logp_BL, jnp.zeros_like(logp_BL)
+    return size * adv_BL * logp_BL
 
-  monkeypatch.setitem(losses.OBJECTIVES, 'reinforce', reinforce)
+  def with_metric(logp_BL, old_BL, adv_BL, weight_BL):
+    return 3.0 * adv_BL * logp_BL, dict(surprise=-logp_BL)
+
   weight = losses.token_weights(MASK, 'token_mean')
 
-  def loss_of(logp_BL):
+  def loss_of(objective, logp_BL):
     return losses.policy_loss(
-      'reinforce',
+      objective,
       logp_BL,
       OLD,
       REF,
       ADV,
       weight,
       kl_coef=0.0,
-      kl_estimator='k3',
-      size=3.0,
-    )[0]
+      kl_estimator=losses.k3,
+    )
 
-  grad = jax.grad(loss_of)(jnp.array(LOGP))
-  np.testing.assert_allclose(grad, -3 * ADV * weight, rtol=1e-6)
+  for objective in (functools.partial(reinforce, size=3.0), with_metric):
+    of_objective = functools.partial(loss_of, objective)
+    grad, sums = jax.grad(of_objective, has_aux=True)(jnp.array(LOGP))
+    np.testing.assert_allclose(grad, -3 * ADV * weight, rtol=1e-6)
+  surprise = -np.sum(weight * LOGP)
+  np.testing.assert_allclose(sums['surprise'], surprise, rtol=1e-6)

@@ -12,8 +12,10 @@ import textwrap
 import time
 
 import toy
+import toy_pause
 
 ROOT = pathlib.Path(__file__).parent.parent
+MANY_SECONDS = 600  # A slow machine needs a small part of them.
 
 
 def free_port():
@@ -26,7 +28,7 @@ def environment(host, hosts, address, **more):
   env = os.environ | dict(
     JAX_PLATFORMS='cpu',
     XLA_FLAGS='',
-    R1JAX_HEARTBEAT='10',
+    R1JAX_HEARTBEAT=str(MANY_SECONDS),
     PYTHONPATH=f'{ROOT}:{ROOT / "tests"}',
   )
   if hosts > 1:
@@ -70,7 +72,7 @@ class Hosts:
   def kill(self, host, number=signal.SIGKILL):
     self.processes[host].send_signal(number)
 
-  def wait(self, seconds=60):
+  def wait(self, seconds=MANY_SECONDS):
     """The exit codes. Raises TimeoutExpired if a process does not end."""
     end = time.monotonic() + seconds
     for process in self.processes:
@@ -93,7 +95,7 @@ def running(count, arguments, **more):
     hosts.end()
 
 
-def run(count, arguments, seconds=60, **more):
+def run(count, arguments, seconds=MANY_SECONDS, **more):
   """Runs processes to the end, which must have exit code 0; their outputs."""
   with running(count, arguments, **more) as hosts:
     try:
@@ -132,8 +134,8 @@ def script(workdir, body):
   return ['-c', SCRIPT.replace('BODY', body), workdir]
 
 
-def wait_for(condition, seconds=60):
-  end = time.monotonic() + seconds
+def wait_for(condition):
+  end = time.monotonic() + MANY_SECONDS
   while not condition():
     assert time.monotonic() < end, 'too slow'
     time.sleep(0.02)
@@ -153,6 +155,23 @@ def looping(count, tmp_path, body=LOOP, **more):
   with running(count, script(tmp_path, body), **more) as processes:
     wait_for(lambda: all((tmp_path / str(n)).exists() for n in range(count)))
     yield processes
+
+
+@contextlib.contextmanager
+def paused(count, arguments, step, folder, **more):
+  """Running processes of a stage that have all paused at a step."""
+  arguments = toy_pause.command(step, folder, arguments)
+  names = [f'paused-{n}' for n in range(count)]
+  with running(count, arguments, **more) as processes:
+    wait_for(lambda: all((folder / name).exists() for name in names))
+    yield processes
+
+
+def terminate_paused(processes, host, folder):
+  """Sends SIGTERM to a paused host; then all continue."""
+  processes.kill(host, signal.SIGTERM)
+  wait_for(lambda: 'received SIGTERM' in processes.output(host))
+  (folder / 'continue').touch()
 
 
 def rl(base, workdir, *changes):

@@ -11,6 +11,7 @@ import subprocess
 import time
 
 SCRIPT = pathlib.Path(__file__).parent.parent / 'launch_tpu.sh'
+MANY_SECONDS = 300  # A slow machine needs a small part of them.
 GCLOUD = r"""#!/usr/bin/env bash
 exec 8>> "$FAKE/gcloud.lock" && flock 8
 printf '%s\0' "$@" $'\1' >> "$FAKE/calls"
@@ -89,13 +90,16 @@ env >> "$FAKE/env-$i"
 echo "process $i speaks"
 play=$(head -n 1 "$FAKE/plays-$i" 2> /dev/null)
 sed -i 1d "$FAKE/plays-$i" 2> /dev/null
+wait_for_signals() {
+  exec 5<> <(:) # a pipe that remains open and empty
+  echo "$$" > "$FAKE/waits-$i"
+  while :; do read -r -u 5; done
+}
 case $play in
   waits) trap 'echo terminated; exit 75' TERM
-    echo "$$" > "$FAKE/waits-$i"
-    while :; do /bin/sleep 0.02; done ;;
+    wait_for_signals ;;
   deaf) trap '' TERM
-    echo "$$" > "$FAKE/waits-$i"
-    while :; do /bin/sleep 0.02; done ;;
+    wait_for_signals ;;
   *' with '*)
     until [[ -s $FAKE/waits-${play#* with } ]]; do /bin/sleep 0.02; done
     exit "${play% with *}" ;;
@@ -106,8 +110,45 @@ esac
 PYTHON_OF_THE_HOST = r"""#!/usr/bin/env bash
 if [[ $2 == venv ]]; then mkdir -p .venv/bin && cp "$FAKE/python" .venv/bin; fi
 """
-# Every machine has its own clock, of which a second takes a millisecond.
+# Every machine has its own clock, of which a second takes a millisecond. Time
+# passes for a supervisor while all its processes wait for signals or have ended,
+# and on the laptop while this holds for all workers. So it does not matter how
+# fast the processes are.
 SLEEP = r"""#!/usr/bin/env bash
+shopt -s nullglob
+printf sleep > "/proc/$$/comm"
+look_at() { # PID: sets name and state
+  name='' state=Z
+  { read -r _ name state _ < "/proc/$1/stat"; } 2> /dev/null
+}
+waits() { # PID
+  local file pid
+  look_at "$1"
+  [[ $state == Z || $name == '(tail)' || $name == '(sleep)' ]] && return
+  for file in "$FAKE"/waits-*; do
+    read -r pid < "$file"
+    [[ $pid == "$1" && $state == S ]] && return
+  done
+  return 1
+}
+all_wait() {
+  local pid file worker waiting
+  for pid in $(cat "/proc/$PPID/task/$PPID/children"); do
+    waits "$pid" || return
+  done
+  [[ $HOME == */laptop ]] || return 0
+  for file in "$FAKE"/home/*/session; do
+    read -r pid < "$file"
+    look_at "$pid"
+    [[ $state != Z ]] || continue
+    worker=${file%/session}
+    waiting=$FAKE/waits-${worker##*/}
+    [[ -s $waiting ]] && read -r pid < "$waiting" || return 1
+    look_at "$pid"
+    [[ $state == S ]] || return
+  done
+}
+until all_wait; do /bin/sleep 0.005; done
 /bin/sleep "$(printf 0.%03d "$(($1 + 9))")"
 exec 7>> "$HOME/clock.lock" && flock 7
 echo $(($(date) + $1)) > "$HOME/clock.new" && mv "$HOME/clock.new" "$HOME/clock"
@@ -184,7 +225,7 @@ class Pod:
   def launch(self, *arguments, **options):
     """Runs a command to its end; its process, stdout and stderr being text."""
     process = self.start(*arguments, **options)
-    process.stdout, process.stderr = process.communicate(timeout=60)
+    process.stdout, process.stderr = process.communicate(timeout=MANY_SECONDS)
     return process
 
   def write(self, name, *lines):
@@ -212,7 +253,7 @@ class Pod:
           time.sleep(0.1)
 
   def until(self, condition):
-    end = time.monotonic() + 20
+    end = time.monotonic() + MANY_SECONDS
     while not condition():
       assert time.monotonic() < end, 'timeout'
       time.sleep(0.02)

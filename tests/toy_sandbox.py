@@ -12,7 +12,9 @@ from r1jax.sandbox import tiers
 
 FOUND = {name: (tier, reason) for name, tier, reason in tiers.probe()}
 TIERS = 'bwrap', 'landlock', 'service'
-LIMITS = tiers.Limits(seconds=1, memory=256 << 20, output=1 << 16)
+# A slow machine needs a small part of this time.
+LIMITS = tiers.Limits(seconds=60, memory=256 << 20, output=1 << 16)
+SHORT = 2.0  # CPU seconds of programs that must exceed their limit
 
 
 def local():

@@ -11,10 +11,9 @@ import jax
 import numpy as np
 
 from experiments.benchmarks import workload
-from r1jax import cli
 from r1jax.checkpoints import policy
 from r1jax.data import batching, templates
-from r1jax.distributed import device_placement
+from r1jax.distributed import device_placement, programs
 from r1jax.models import transformer
 from r1jax.rewards import registry
 from r1jax.rl import grpo
@@ -257,7 +256,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-  cli.compilation_cache()
+  programs.compilation_cache()
   options = parse()
   if options.workload == 'heavy_tail':
     heavy_tail(options)

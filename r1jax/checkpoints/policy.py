@@ -19,26 +19,42 @@ class ComputeConfig:
   dtype: Literal['float32', 'bfloat16'] = option(
     'float32', 'of matrix products: float32 or bfloat16'
   )
-  scan_layers: bool = option(True, 'one compiled layer while training')
-  scan_decode: bool = option(False, 'one compiled layer while decoding')
+  scan_layers: bool = option(
+    True, 'one compiled layer while training', is_free=True
+  )
+  scan_decode: bool = option(
+    False, 'one compiled layer while decoding', is_free=True
+  )
   remat: Literal['none', 'full', 'dots'] = option(
-    'none', 'recompute in the backward pass: none, full, dots'
+    'none', 'recompute in the backward pass: none, full, dots', is_free=True
   )
   attention: Literal['auto', 'einsum', 'splash'] = option(
-    'auto', 'einsum, splash (a kernel for TPUs), auto: splash on TPUs'
+    'auto',
+    'einsum, splash (a kernel for TPUs), auto: splash on TPUs',
+    is_free=True,
   )
-  head_chunk: int = option(128, 'columns of logits in memory', minimum=1)
+  head_chunk: int = option(
+    128, 'columns of logits in memory', minimum=1, is_free=True
+  )
+  families: dict[str, str] = option(
+    {},
+    'your readers of other architectures, by architecture',
+    is_code=True,
+    fixed='model',
+  )
 
 
 @dataclasses.dataclass(frozen=True)
 class ScratchConfig:
   """A small random Llama. Its tokens are bytes, four tags and extra_tokens."""
 
-  layers: int = option(2, 'layers', minimum=1)
-  width: int = option(96, 'model width', minimum=1)
-  heads: int = option(4, 'attention heads', minimum=1)
-  ffn: int = option(256, 'feed-forward width', minimum=1)
-  extra_tokens: tuple[str, ...] = option((), 'texts that are one token each')
+  layers: int = option(2, 'layers', minimum=1, fixed='model')
+  width: int = option(96, 'model width', minimum=1, fixed='model')
+  heads: int = option(4, 'attention heads', minimum=1, fixed='model')
+  ffn: int = option(256, 'feed-forward width', minimum=1, fixed='model')
+  extra_tokens: tuple[str, ...] = option(
+    (), 'texts that are one token each', fixed='model'
+  )
 
 
 class Policy(NamedTuple):
@@ -71,7 +87,7 @@ def load_with_tokenizer(init: str, compute: ComputeConfig) -> Policy:
       f"config.init is '{init}': name the directory of a trained model, a GGUF "
       'file or a model of the hub (ORG/NAME)'
     )
-  params, cfg, tokenizer = pretrained.load(init)
+  params, cfg, tokenizer = pretrained.load(init, compute.families)
   if tokenizer is None:
     raise errors.UserError(
       f'{init} holds no tokenizer: put its tokenizer.json beside the weights'
@@ -112,7 +128,7 @@ def with_compute(
 ) -> transformer.ModelConfig:
   """cfg with the options of `compute`, for the devices of a jax backend."""
   options = dataclasses.asdict(compute)
-  del options['scan_decode']  # an option of the sampler
+  del options['scan_decode'], options['families']  # not of the model
   if compute.attention == 'auto':
     options['attention'] = 'splash' if backend == 'tpu' else 'einsum'
   return dataclasses.replace(cfg, cpu_layout=backend == 'cpu', **options)

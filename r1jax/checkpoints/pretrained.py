@@ -3,6 +3,7 @@ names on the hub) into params and back."""
 
 import dataclasses
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from r1jax import errors
-from r1jax.checkpoints import gguf_file, hf_files, tokenization
+from r1jax.checkpoints import gguf_file, hf_files, tokenization, user_family
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.models import hf_config, transformer
 from r1jax.models.transformer import ModelConfig
@@ -28,17 +29,21 @@ class _Tensor(NamedTuple):
   layer: int | None = None  # None: the leaf is not one of params['layers']
 
 
-def load(path: str | Path) -> tuple[dict, ModelConfig, Tokenizer | None]:
+def load(
+  path: str | Path, families: Mapping[str, str] = {}
+) -> tuple[dict, ModelConfig, Tokenizer | None]:
   """(params, cfg, tokenizer) of a directory, a GGUF file, or a name ORG/NAME on
-  the hub; params are float32 numpy arrays in host memory."""
+  the hub; params are float32 numpy arrays in host memory. A directory of one of
+  the architectures `families` is read by the user's function."""
   source = Path(path)
   if not source.exists():
     source = hf_files.download(str(path))
-  reader: hf_files.SafetensorsReader | gguf_file.GgufReader
+  reader: user_family.Reader
   if source.is_dir():
     config = hf_files.read_json(source / 'config.json')
     reader = hf_files.SafetensorsReader(source)
     tokenizer = tokenization.load(source)
+    config, reader = user_family.translate(families, source, config, reader)
   else:
     reader = gguf_file.GgufReader(source)
     config, tokenizer = reader.config, reader.tokenizer()

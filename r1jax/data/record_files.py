@@ -45,6 +45,26 @@ def read(path: str | Path) -> list[Record]:
   return list(records.values())
 
 
+def own_record(row: dict, where: str, default_id: str) -> Record:
+  """A dict of the user's as a record: with the id `default_id` if it has none,
+  and its answer as text. Raises UserError, which begins with `where`."""
+  record = _record(row, 'r1jax', where)
+  return record | dict(id=str(row.get('id', default_id)))
+
+
+def check_ids(records: Sequence[Record], source: str) -> None:
+  """Raises UserError if there are no records, or if two have the same id."""
+  if not records:
+    raise errors.UserError(f'{source} has no records: it is empty')
+  seen = set()
+  for record in records:
+    if record['id'] in seen:
+      raise errors.UserError(
+        f'two records of {source} have the id {record["id"]!r}: ids must differ'
+      )
+    seen.add(record['id'])
+
+
 def json_rows(path: str | Path) -> Iterator[tuple[int, str, dict]]:
   """(line number, 'FILE line N', object) of each line that is not blank. Raises
   UserError if there is no file, or if a line is not a JSON object."""

@@ -1,13 +1,18 @@
-"""Records from a source: a file, a toy task, or a task of reasoning-gym."""
+"""Records from a source: a file, a toy task, a task of reasoning-gym, or the
+user's own function."""
 
 import difflib
+import inspect
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from r1jax import errors
+from r1jax import errors, user_code
 from r1jax.data import record_files
 from r1jax.data.record_files import Record
 
@@ -17,10 +22,24 @@ CORRECT = 0.3  # share of functions whose program is not changed at random
 
 
 def load_records(source: str, seed: int) -> list[Record]:
-  """The records of a source: `PATH`, `toy:NAME?count=N&key=value` or
-  `gym:NAME?...`. Values are JSON (`max_digits=1`, `operators=["+"]`), or else
-  strings. Raises UserError."""
+  """The records of a source: `PATH`, `toy:NAME?count=N&key=value`,
+  `gym:NAME?...`, or a name of user code, `my_data.py:problems?...`. Values are
+  JSON (`max_digits=1`, `operators=["+"]`), or else strings. Raises UserError.
+  """
   maker, colon, rest = source.partition(':')
+  name, _, query = source.partition('?')
+  is_own = user_code.is_name(name) and maker not in ('toy', 'gym')
+  if is_own and not Path(source).is_file():
+    is_module = not name.startswith(user_code.PYTHON) and maker[-3:] != '.py'
+    if is_module and not find_spec(maker.partition('.')[0]):
+      raise errors.UserError(
+        f'there is no data file {source}, and no module {maker}: records come '
+        'from PATH, toy:NAME?count=N, gym:NAME?count=N, FILE.py:NAME or '
+        'package.module:NAME'
+      )
+    return user_records(name, seed, _parse_settings(query, source))
+  if source.endswith('.py'):
+    user_code.load(source, 'the source of records')  # raises: no name
   if not colon or maker not in ('toy', 'gym'):
     return record_files.read(source)
   name, _, query = rest.partition('?')
@@ -43,6 +62,53 @@ def load_records(source: str, seed: int) -> list[Record]:
       raise errors.UserError(f'digits must be an integer >= 1, not {digits!r}')
     rows = TOYS[name](count, seed, **settings)
   return [dict(id=f'{name}/{seed}/{n}') | row for n, row in enumerate(rows)]
+
+
+def user_records(name: str, seed: int, settings: dict) -> list[Record]:
+  """The records of the user's function (seed, **settings) -> records, or of a
+  list. With the setting `count`, which need not be one of its parameters, the
+  first records. An id that a record lacks is NAME/seed/number."""
+  source = user_code.load(name, 'the source of records')
+  count, rows = None, source
+  if not isinstance(source, list | tuple):
+    key, form = 'the source of records', '(seed) -> records'
+    if callable(source) and 'count' not in inspect.signature(source).parameters:
+      count = settings.pop('count', None)
+    if count is not None and (type(count) is not int or count < 1):
+      raise errors.UserError(f'{name}: count must be 1 or more, not {count!r}')
+    user_code.check_call(source, name, key, form, settings, 'its source')
+    rows = _call(name, source, seed, settings)
+  short, records = user_code.short_name(name), []
+  for n, row in enumerate(_rows(name, rows, count)):
+    where = f'record {n} of {name}'
+    if not isinstance(row, dict):
+      raise errors.UserError(
+        f'{where} is {user_code.describe(row)}; expected a dict with the key '
+        "'prompt'"
+      )
+    records.append(record_files.own_record(row, where, f'{short}/{seed}/{n}'))
+  record_files.check_ids(records, name)
+  return records
+
+
+def _call(name, function, seed, settings):
+  try:
+    return function(seed, **settings)
+  except (Exception, SystemExit) as error:
+    raise user_code.failure(f'{name} failed', error) from error
+
+
+def _rows(name, rows, count):
+  """The rows, or the first `count`; what they raise becomes a UserError."""
+  if isinstance(rows, str | dict) or not isinstance(rows, Iterable):
+    raise errors.UserError(
+      f'{name} returned {user_code.describe(rows)}; expected records: a list '
+      'or an iterator of dicts'
+    )
+  try:
+    return list(itertools.islice(rows, count))
+  except (Exception, SystemExit) as error:
+    raise user_code.failure(f'{name} failed', error) from error
 
 
 def running_sums(count: int, seed: int, digits: int = 8) -> Iterator[Record]:

@@ -4,8 +4,9 @@ import dataclasses
 import difflib
 from collections.abc import Sequence
 
-from r1jax import errors
+from r1jax import errors, user_code
 from r1jax.config import option
+from r1jax.data import tools
 from r1jax.data.record_files import Record
 from r1jax.data.tokenizer_protocol import Tokenizer
 
@@ -25,12 +26,22 @@ TEMPLATES = dict(
 @dataclasses.dataclass(frozen=True)
 class PromptConfig:
   template: str = option(
-    'r1_zero', "r1_zero, plain, chat, or a text with '{question}'"
+    'r1_zero',
+    "r1_zero, plain, chat, or a text with '{question}'",
+    is_code=True,
+    fixed='prompt',
   )
-  prefill: str = option('', 'start of every response, e.g. <think>')
+  prefill: str = option(
+    '', 'start of every response, e.g. <think>', fixed='prompt'
+  )
   stop_strings: tuple[str, ...] = option((), 'texts that end a response')
   max_len: int = option(512, 'max. tokens of prompt and prefill', minimum=1)
-  tool: str = option('', "calculator: a response may call it; '': none")
+  tool: str = option(
+    '',
+    "calculator: a response may call it; '': none",
+    is_code=True,
+    fixed='prompt',
+  )
   calls: int = option(4, 'max. tool calls in a response', minimum=1)
   result_len: int = option(32, 'max. tokens of a result with tags', minimum=1)
 
@@ -45,10 +56,9 @@ def encode_prompts(
 ) -> list[list[int]]:
   """The ids of each record's prompt, prefill included. Raises UserError if one
   has none or more than config.prompt.max_len."""
-  template, ids_P = prompt.template, []
+  ids_P = []
   for record in records:
-    turns = earlier_turns(record)
-    text = render(template, tokenizer, record['prompt'], turns)
+    text = prompt_text(tokenizer, record, prompt)
     ids = tokenizer.encode(text + prompt.prefill)
     if not 0 < len(ids) <= prompt.max_len:
       raise errors.UserError(
@@ -58,6 +68,38 @@ def encode_prompts(
       )
     ids_P.append(ids)
   return ids_P
+
+
+def prompt_text(
+  tokenizer: Tokenizer, record: Record, prompt: PromptConfig
+) -> str:
+  """The text of a record's prompt, without prefill, by config.prompt.template:
+  see `render`, or the user's function of the record, which returns a text or
+  the messages of a chat."""
+  name, key = prompt.template, 'config.prompt.template'
+  is_own = user_code.is_name(name) and '{question}' not in name
+  if not is_own and not name.endswith('.py'):
+    turns = earlier_turns(record)
+    text = render(name, tokenizer, record['prompt'], turns)
+    if prompt.tool:
+      text = text.replace('{tool}', tools.load(prompt.tool).description)
+    return text
+  function = user_code.load(name, key)
+  user_code.check_call(function, name, key, '(record) -> text or messages')
+  try:
+    made = function(record)
+  except (Exception, SystemExit) as error:
+    sentence = f'{key}: {name} failed on record {record["id"]!r}'
+    raise user_code.failure(sentence, error) from error
+  if isinstance(made, str):
+    return tokenizer.prefix + made
+  if isinstance(made, list) and made and all(map(_is_turn, made)):
+    return tokenizer.chat(made)
+  raise errors.UserError(
+    f'{key}: {name} returned {user_code.describe(made)} for record '
+    f'{record["id"]!r}; expected a text, or messages: a list of '
+    '{"role": "system", "user" or "assistant", "content": a text}'
+  )
 
 
 def render(

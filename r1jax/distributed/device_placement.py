@@ -23,11 +23,17 @@ PyTree = Any
 @dataclasses.dataclass(frozen=True)
 class ParallelConfig:
   strategy: Literal['pmap', 'mesh'] = option(
-    'pmap', 'pmap: a replica on each device; mesh: sharded'
+    'pmap', 'pmap: a replica on each device; mesh: sharded', is_free=True
   )
-  tensor_parallel: int = option(1, "devices on the 'model' axis", minimum=1)
-  slices: int = option(1, 'TPU slices, each with all parameters', minimum=1)
-  rollout_devices: int = option(0, 'devices for sampling alone', minimum=0)
+  tensor_parallel: int = option(
+    1, "devices on the 'model' axis", minimum=1, is_free=True
+  )
+  slices: int = option(
+    1, 'TPU slices, each with all parameters', minimum=1, is_free=True
+  )
+  rollout_devices: int = option(
+    0, 'devices for sampling alone', minimum=0, is_free=True
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +121,8 @@ def shardings(
     spec = P()
     if placement.strategy == 'mesh' and leaf.ndim > len(front):
       spec = transformer.PARTITION.get(names[-1], P())
+      if len(spec) > leaf.ndim - len(front):  # state of a factored optimiser
+        spec = P()
     spec = P(*front, *spec)
     for axis, name in enumerate(spec):
       if name and leaf.shape[axis] % placement.mesh.shape[name]:

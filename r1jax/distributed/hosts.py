@@ -224,9 +224,9 @@ def check_agreement(workdir: Path, **facts: Any) -> None:
   dataclasses), r1jax, jax and work directory. A collective."""
   if count() == 1:
     return
-  digests = {name: _digest(fact) for name, fact in facts.items()}
+  digests = {name: digest(fact) for name, fact in facts.items()}
   sources = sorted(PACKAGE.rglob('*.py'))
-  code = _digest([[path.name, path.read_text()] for path in sources])
+  code = digest([[path.name, path.read_text()] for path in sources])
   digests |= dict(code=code, jax=jax.__version__)
   by_host, differing = gather(digests), []
   for name in digests:
@@ -244,11 +244,17 @@ def check_agreement(workdir: Path, **facts: Any) -> None:
   _check_shared(workdir)
 
 
-def _digest(fact):
+def digest(fact: Any) -> str:
+  """A text as it is; a digest of JSON and dataclasses."""
   if isinstance(fact, str):
     return fact
-  text = json.dumps(fact, sort_keys=True, default=dataclasses.asdict)
+  text = json.dumps(fact, sort_keys=True, default=_as_json)
   return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def _as_json(value):
+  is_dataclass = dataclasses.is_dataclass(value)
+  return dataclasses.asdict(value) if is_dataclass else repr(value)
 
 
 def _check_shared(workdir):

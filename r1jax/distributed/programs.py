@@ -2,6 +2,7 @@
 Results do not depend on the strategy."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 
 import jax
@@ -9,6 +10,18 @@ import jax
 from r1jax.distributed import device_placement
 from r1jax.distributed.device_placement import Placement, PyTree
 from r1jax.models import sharding, transformer
+
+CACHE = '~/.cache/r1jax/xla'
+
+
+def compilation_cache() -> None:
+  """Caches compiled programs in $R1JAX_CACHE or CACHE, unless this process has
+  a cache already."""
+  if jax.config.jax_compilation_cache_dir:
+    return
+  folder = os.environ.get('R1JAX_CACHE') or os.path.expanduser(CACHE)
+  jax.config.update('jax_compilation_cache_dir', folder)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 
 
 def shard_config(

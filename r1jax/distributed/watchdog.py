@@ -20,8 +20,9 @@ LEAVE_SECONDS = 10.0  # host 0 waits at most this long for the others to exit
 
 class Watchdog(threading.Thread):
   """Ends the process with errors.STUCK after `stuck` seconds without heartbeat
-  (0: never), and at the second SIGTERM or SIGINT. Hosts share the key-value
-  `store`, in which each writes its heartbeats and the error that ended it."""
+  (0: never), and at the second signal: SIGTERM, or SIGINT outside of notebooks.
+  Hosts share the key-value `store`, in which each writes its heartbeats and the
+  error that ended it."""
 
   def __init__(
     self, workdir: Path, stuck: float, host: int = 0, hosts: int = 1, store=None
@@ -60,6 +61,8 @@ class Watchdog(threading.Thread):
   def _on_signal(self, number):
     if number not in (signal.SIGTERM, signal.SIGINT):
       return
+    if number == signal.SIGINT and 'ps1' in vars(sys):
+      return  # In a notebook or a shell KeyboardInterrupt ends the cell alone.
     if self.signalled:
       os._exit(128 + number)
     self.signalled = True

@@ -20,12 +20,16 @@ from r1jax.sampling import decode, generate
 @dataclasses.dataclass(frozen=True)
 class Config:
   init: str = option('', "a model's directory, GGUF file or hub name")
-  data: dict[str, str] = option({}, 'problems by set: a path, toy:… or gym:…')
+  data: dict[str, str] = option(
+    {}, 'problems by set: a path, toy:… or gym:…', is_code=True
+  )
   limit: int = option(0, 'problems of a set, by a hash; 0: all', minimum=0)
   samples: int = option(16, 'a problem (R1: 64 AIME, 16 MATH-500)', minimum=1)
   pass_k: tuple[int, ...] = option((), 'k of pass@k, besides pass@1')
   majority_k: int = option(0, 'samples of a majority vote; 0: all', minimum=0)
-  format: str = option('format', 'the format to check: format or think_format')
+  format: str = option(
+    'format', 'the format to check: format or think_format', is_code=True
+  )
   prompts_per_chunk: int = option(64, 'problems sampled at a time', minimum=1)
   # Not 0, so that toy: and gym: problems differ from those of training.
   seed: int = option(1000, 'of samples and of toy: and gym: data', minimum=0)

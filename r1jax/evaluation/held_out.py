@@ -23,8 +23,15 @@ BASE_RATE = (
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
   every: int = option(50, 'steps between evaluations; 0: never', minimum=0)
-  data: str = option('', "held-out records; '': some of config.prompts")
-  held_out: int = option(128, 'prompts of config.prompts held out', minimum=0)
+  data: str = option(
+    '',
+    "held-out records; '': some of config.prompts",
+    is_code=True,
+    fixed='held_out',
+  )
+  held_out: int = option(
+    128, 'prompts of config.prompts held out', minimum=0, fixed='held_out'
+  )
   samples: int = option(4, 'samples a prompt', minimum=1)
   temperature: float = option(1.0, 'of the evaluation samples', minimum=0)
 

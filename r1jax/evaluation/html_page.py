@@ -56,6 +56,22 @@ def image(png: bytes) -> Html:
   return Html(f'<p><img alt="" src="data:image/png;base64,{encoded}"></p>')
 
 
+def tokens(
+  texts: Iterable[str], numbers: Iterable[float], largest: float
+) -> Html:
+  """The texts of tokens, shaded by a number each, which is the tooltip: blue
+  above 0, orange below; darkest from the magnitude `largest` on."""
+  spans = []
+  for text, number in zip(texts, numbers, strict=True):
+    colour = COLOURS[0 if number > 0 else 1]
+    shade = round(160 * min(1, abs(number) / largest)) if largest else 0
+    style = f'background: {colour}{shade:02x}'
+    spans.append(
+      f'<span style="{style}" title="{number:+.3g}">{escape(text)}</span>'
+    )
+  return Html(f'<pre>{"".join(spans)}</pre>')
+
+
 def sample(heading: str, prompt: str, response: str) -> Html:
   return Html(
     f'{note(heading)}\n<pre class="grey">{escape(prompt)}</pre>\n'

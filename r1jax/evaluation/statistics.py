@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import special
 
 LEVEL = 0.95  # of all intervals
 RESAMPLES = 10_000  # of a bootstrap; also max. combinations of signs
@@ -50,6 +51,16 @@ def bootstrap_mean(x_P: ArrayLike) -> Interval:
   means = [x_P[rng.integers(n, size=n)].mean() for _ in range(RESAMPLES)]
   low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
   return float(low), float(high)
+
+
+def t_margin(x_N: ArrayLike) -> np.ndarray:
+  """Half the width of the interval of the mean of N > 1 independent numbers or
+  arrays: t(N - 1) * s / sqrt(N)."""
+  x_N = np.asarray(x_N, float)
+  n = len(x_N)
+  assert n > 1, 'one number has no interval'
+  t = special.stdtrit(n - 1, (1 + LEVEL) / 2)
+  return t * x_N.std(axis=0, ddof=1) / n**0.5
 
 
 def interval(correct_PG: ArrayLike) -> Interval:

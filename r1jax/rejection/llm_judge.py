@@ -102,7 +102,7 @@ def question(config: JudgeConfig, record: Record, text: str) -> Record:
 
 def fits(config: JudgeConfig, tokenizer: Tokenizer, question: Record) -> bool:
   """Whether a question is short enough for the LLM judge's prompt."""
-  text = templates.render(config.prompt.template, tokenizer, question['prompt'])
+  text = templates.prompt_text(tokenizer, question, config.prompt)
   ids = tokenizer.encode(text + config.prompt.prefill)
   return len(ids) <= config.prompt.max_len
 

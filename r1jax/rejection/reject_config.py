@@ -17,16 +17,18 @@ from r1jax.sampling import decode, generate
 @dataclasses.dataclass(frozen=True)
 class Config:
   init: str = option('', "a model's directory, GGUF file or hub name")
-  data: str = option('', 'records: a path, toy:… or gym:…')
+  data: str = option('', 'records: a path, toy:… or gym:…', is_code=True)
   samples: int = option(16, 'samples for a prompt, as many as in RL', minimum=1)
   prompts_per_chunk: int = option(32, 'prompts saved at one time', minimum=1)
   seed: int = option(0, 'of all random numbers', minimum=0)
   min_rewards: dict[str, float] = option(
-    dict(accuracy=1.0, format=1.0), 'min. value by name of reward'
+    dict(accuracy=1.0, format=1.0), 'min. value by name of reward', is_code=True
   )
   per_prompt: int = option(1, 'max. responses kept of a prompt', minimum=1)
   per_domain: dict[str, int] = option({}, 'max. responses kept of each domain')
-  mix: str = option('', 'records with responses, added to the kept samples')
+  mix: str = option(
+    '', 'records with responses, added to the kept samples', is_code=True
+  )
   mix_count: int = option(0, 'number of records of mix; 0: all', minimum=0)
   filters: FilterConfig = FilterConfig()
   judge: llm_judge.JudgeConfig = llm_judge.JudgeConfig()

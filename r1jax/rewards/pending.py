@@ -3,11 +3,12 @@ scores its own rows; all hosts receive the rewards of all rows."""
 
 import dataclasses
 from collections.abc import Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
+from r1jax import errors
 from r1jax.distributed import hosts
 from r1jax.rewards import registry
 from r1jax.rewards.registry import Reward, Weights
@@ -44,13 +45,24 @@ def submit(
 
 
 def collect(pending: PendingRewards) -> Rewards:
-  """The rewards of all rows. Waits; a collective on several hosts."""
-  return _gather(*pending.result())
+  """The rewards of all rows. Waits; a collective on several hosts. A UserError
+  of one host's rewards is raised on all hosts."""
+  problem, own = '', None
+  try:
+    own = pending.result()
+  except errors.UserError as error:
+    problem = str(error)
+  for host_problem in hosts.gather(problem):
+    if host_problem:
+      raise errors.UserError(host_problem)
+  assert own
+  return _gather(*own)
 
 
 def score(scorer: Scorer, records: Records, texts: Texts) -> Rewards:
   """submit and collect in one. A collective on several hosts."""
-  return _gather(*registry.weighted_rewards(*_own_rows(scorer, records, texts)))
+  with ThreadPoolExecutor(1) as executor:
+    return collect(submit(executor, scorer, records, texts))
 
 
 def gather_columns(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

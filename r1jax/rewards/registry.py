@@ -1,13 +1,20 @@
 """The table of rewards, their weighted sum, and the checks of their config."""
 
+import collections
 import difflib
 import itertools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
 
-from r1jax import errors
-from r1jax.rewards import choice, format, language, penalties
+from r1jax import errors, user_code
+from r1jax.rewards import (
+  choice,
+  format,
+  language,
+  penalties,
+  user_rewards,
+)
 from r1jax.rewards.code.verifier import ProgramVerifier
 from r1jax.rewards.math import grading
 from r1jax.rewards.verdict import Record, Records, Texts
@@ -42,17 +49,22 @@ def check_rewards(
   by_domain: Mapping[str, Weights] = {},
   model_names: Collection[str] = (),
 ) -> None:
-  """Refuses unknown rewards and domains, and unreadable gold answers. Trained
-  models have the rewards model_names."""
+  """Refuses unknown rewards and domains, unreadable gold answers, and rewards
+  of the user's that fail. Trained models have the rewards model_names."""
   known = [*REWARDS, *model_names]
   if not all((weights, *by_domain.values())):
     raise errors.UserError(f'name at least one reward of {", ".join(REWARDS)}')
   for name in itertools.chain(weights, *by_domain.values()):
-    if name not in known:
+    if name in known or user_code.is_name(name):
+      continue
+    if name.endswith('.py'):
+      user_code.load(name, 'config.rewards')  # raises: the name is missing
+    else:
       near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
       raise errors.UserError(
         f'there is no reward {name!r}; did you mean '
-        f'{RENAMED.get(name, near)!r}? There are {", ".join(known)}'
+        f'{RENAMED.get(name, near)!r}? There are {", ".join(known)}, and your '
+        'own as FILE.py:NAME'
       )
   domains = *by_domain, *REASONING_DOMAINS
   for record in records:
@@ -64,6 +76,29 @@ def check_rewards(
       )
     if 'accuracy' in weights_for(weights, by_domain, record):
       next(x for x in VERIFIERS if x.handles(record)).check(record)
+  for name in user_names(weights, by_domain):
+    own = [x for x in records if name in weights_for(weights, by_domain, x)]
+    user_rewards.check(name, own)
+
+
+def user_names(
+  weights: Weights, by_domain: Mapping[str, Weights] = {}
+) -> list[str]:
+  """The names of the user's own rewards among the weights."""
+  names = dict.fromkeys(itertools.chain(weights, *by_domain.values()))
+  return [x for x in names if x not in REWARDS and user_code.is_name(x)]
+
+
+def labels(names: Iterable[str]) -> dict[str, str]:
+  """{name: name in metrics and tables}: NAME alone of a reward of the user's,
+  unless another reward is called so."""
+  names = list(dict.fromkeys(names))
+  short = {name: user_code.short_name(name) for name in names}
+  counts = collections.Counter([*short.values(), *REWARDS])
+  return {
+    name: name if name in REWARDS or counts[label] > 1 else label
+    for name, label in short.items()
+  }
 
 
 def weights_for(
@@ -81,7 +116,7 @@ def weighted_rewards(
   rules: Mapping[str, Reward] = {},
   computed: Mapping[str, np.ndarray] = {},
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-  """(sum_k weight_k * reward_k, the unweighted reward_k by name), float32 [N].
+  """(sum_k weight_k * reward_k, the unweighted reward_k by label), float32 [N].
 
   by_domain replaces the weights for the records of a domain. `rules` adds to or
   replaces REWARDS; `computed` has rewards that are already known. A reward is
@@ -99,7 +134,8 @@ def weighted_rewards(
     for n, table in enumerate(weights_N):
       if name in table:
         reward_N[n] += np.float32(table[name]) * part_N[n]
-  return reward_N, parts
+  label_of = labels(parts)
+  return reward_N, {label_of[name]: x_N for name, x_N in parts.items()}
 
 
 def apply_reward(

@@ -28,7 +28,9 @@ class Verdict(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class VerifyConfig:
-  workers: int = option(0, 'number of processes; 0: one per core', minimum=0)
+  workers: int = option(
+    0, 'number of processes; 0: one per core', minimum=0, is_free=True
+  )
   seconds: float = option(2.0, 'CPU seconds to compare answers', minimum=0.01)
   memory: int = option(1024, 'MiB of memory of such a process', minimum=64)
   program_seconds: float = option(4.0, 'CPU seconds of a program', minimum=0.01)
@@ -36,7 +38,9 @@ class VerifyConfig:
   suite_seconds: float = option(60.0, 'CPU seconds for all tests', minimum=0.01)
   partial: bool = option(False, 'credit for the share of tests that pass')
   service: str = option('', 'SandboxFusion URL, used if no local sandbox works')
-  cache: int = option(100_000, 'max. number of cached verdicts', minimum=0)
+  cache: int = option(
+    100_000, 'max. number of cached verdicts', minimum=0, is_free=True
+  )
 
 
 def open_pool(config: VerifyConfig, seconds: float) -> workers.Pool:

@@ -5,12 +5,14 @@ import hashlib
 import json
 import sys
 import threading
+from collections.abc import Iterable
 from typing import Self
 
 import numpy as np
 
 from r1jax.rewards import registry
 from r1jax.rewards.registry import Reward
+from r1jax.rewards.user_rewards import UserReward
 from r1jax.rewards.verdict import (
   FAILURES,
   Record,
@@ -24,21 +26,29 @@ NO_ANSWER = Verdict(0.0, 'no answer', 'the response has no final answer')
 
 
 class Verifiers:
-  """The accuracy reward, computed in worker processes. Thread-safe.
+  """The accuracy reward, computed in worker processes, and the user's rewards
+  reward_names. Thread-safe.
 
   Verdicts are cached by record and answer, so equal answers get the same
   verdict. `counts` is the number of verdicts of each kind. tier_name is the
   sandbox tier of programs, None without programs.
   """
 
-  def __init__(self, config: VerifyConfig, records: Records = ()) -> None:
+  def __init__(
+    self,
+    config: VerifyConfig,
+    records: Records = (),
+    reward_names: Iterable[str] = (),
+  ) -> None:
     self.config, self.lock = config, threading.Lock()
     self.cache: collections.OrderedDict = collections.OrderedDict()
     self.counts: collections.Counter[str] = collections.Counter()
     self.verifiers = [cls(config, records) for cls in registry.VERIFIERS]
     names = [x.tier_name for x in self.verifiers if x.tier_name]
     self.tier_name = names[0] if names else None
-    self.rules: dict[str, Reward] = dict(accuracy=self.accuracy)
+    self.user_rewards = [UserReward(name, config) for name in reward_names]
+    self.rules: dict[str, Reward] = {x.name: x for x in self.user_rewards}
+    self.rules['accuracy'] = self.accuracy
 
   def accuracy(self, records: Records, texts: Texts) -> np.ndarray:
     """The values of the verdicts; masked where a verifier failed."""
@@ -83,9 +93,9 @@ class Verifiers:
 
   def __exit__(self, *_: object) -> None:
     """Ends all worker processes."""
-    for verifier in self.verifiers:
-      if verifier.pool:
-        verifier.pool.close()
+    for owner in [*self.verifiers, *self.user_rewards]:
+      if owner.pool:
+        owner.pool.close()
 
   def _verifier_of(self, record):
     return next(x for x in self.verifiers if x.handles(record))

@@ -2,9 +2,8 @@
 (DeepSeekMath 4.1; R1, section 2.1)."""
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -18,13 +17,11 @@ from r1jax.distributed.device_placement import Placement
 from r1jax.evaluation import statistics
 from r1jax.models import transformer
 from r1jax.rewards import penalties
+from r1jax.rl import algorithm
 from r1jax.sampling.decode import SampledRows
 from r1jax.training import train_step
 from r1jax.training.train_step import LossFn
 
-LossAgg = Literal[
-  'seq_mean_token_mean', 'token_mean', 'seq_mean_token_sum_norm'
-]
 Batch = dict[str, np.ndarray]  # per-token arrays [B, L]
 
 
@@ -34,18 +31,24 @@ class GrpoConfig:
   group_size: int = option(16, 'samples for one prompt, G', minimum=1)
   minibatches: int = option(1, 'updates in a pass over a rollout', minimum=1)
   epochs: int = option(1, 'passes over a rollout, mu', minimum=1)
-  objective: str = option('grpo', f'surrogate: {", ".join(losses.OBJECTIVES)}')
-  loss_agg: LossAgg = option(
-    'seq_mean_token_mean', 'averaging of the loss (GRPO; DAPO; Dr. GRPO)'
+  objective: str = option(
+    'grpo', f'surrogate: {", ".join(losses.OBJECTIVES)}', is_code=True
   )
+  objective_options: dict[str, Any] = option({}, 'parameters of the objective')
+  loss_agg: str = option(
+    'seq_mean_token_mean',
+    f'averaging of the loss: {", ".join(losses.LOSS_AGGS)}',
+    is_code=True,
+  )
+  advantage: str = option('group', '(r - mean) / std of a group', is_code=True)
   advantage_std: Literal['population', 'sample', 'none'] = option(
     'population', 'standard deviation that divides the advantages'
   )
   clip_low: float = option(0.2, 'ratios are clipped below 1 - this', minimum=0)
   clip_high: float = option(0.2, 'ratios are clipped above 1 + this', minimum=0)
   kl_coef: float = option(0.001, 'weight of the KL (beta); 0: none', minimum=0)
-  kl_estimator: Literal['k3', 'k3_unbiased'] = option(
-    'k3', 'k3_unbiased is k3 times the ratio'
+  kl_estimator: str = option(
+    'k3', 'k3, or k3_unbiased, which is k3 times the ratio', is_code=True
   )
   ref_every: int = option(400, 'steps between refreshes; 0: never', minimum=0)
   entropy_bonus: float = option(0.0, 'weight of the entropy; 0: off', minimum=0)
@@ -68,11 +71,9 @@ class GrpoConfig:
 
 def check(config: GrpoConfig, dtype: str) -> None:
   """Refuses values that cannot work."""
-  if config.objective not in losses.OBJECTIVES:
-    raise errors.UserError(
-      f'config.grpo.objective is {config.objective!r}; it can be '
-      f'{", ".join(losses.OBJECTIVES)}'
-    )
+  objective(config)
+  algorithm.kl_estimator(config.kl_estimator)
+  algorithm.check(config.advantage, config.loss_agg, config.advantage_std)
   if config.group_size < 2 and config.advantage_std != 'none':
     raise errors.UserError(
       'a group of one has no standard deviation to divide by: set '
@@ -131,14 +132,18 @@ def needs_old_logprobs(config: GrpoConfig) -> bool:
   return config.old_logprobs == 'trainer' and not is_on_policy(config)
 
 
+def objective(config: GrpoConfig) -> losses.Objective:
+  """The function of config.objective, with its options bound."""
+  clips = dict(clip_low=config.clip_low, clip_high=config.clip_high)
+  return algorithm.objective(config.objective, clips, config.objective_options)
+
+
 def make_loss(
   config: GrpoConfig, cfg: transformer.ModelConfig, temperature: float
 ) -> LossFn:
-  """The pure (params, batch) -> (loss, sums) of the configured objective, which
-  gets the clip bounds if it has such parameters."""
-  parameters = inspect.signature(losses.OBJECTIVES[config.objective]).parameters
-  options = dict(clip_low=config.clip_low, clip_high=config.clip_high)
-  options = {name: x for name, x in options.items() if name in parameters}
+  """The pure (params, batch) -> (loss, sums) of the configured objective."""
+  objective_fn = objective(config)
+  kl_estimator = algorithm.kl_estimator(config.kl_estimator)
 
   def loss_fn(params, batch):
     weight_BL, adv_BL = batch['weight_BL'], batch['adv_BL']
@@ -153,7 +158,7 @@ def make_loss(
         old_BL, batch['sampler_BL'], config.tis_cap
       )
     loss, sums = losses.policy_loss(
-      config.objective,
+      objective_fn,
       logp_BL,
       old_BL,
       ref_BL,
@@ -161,9 +166,8 @@ def make_loss(
       weight_BL,
       entropy_BL,
       kl_coef=config.kl_coef,
-      kl_estimator=config.kl_estimator,
+      kl_estimator=kl_estimator,
       entropy_bonus=config.entropy_bonus,
-      **options,
     )
     difference_BL = weight_BL * abs(fixed_BL - batch['sampler_BL'])
     return loss, sums | dict(
@@ -219,12 +223,13 @@ def with_advantages(
   config: GrpoConfig, batch: Batch, reward_N: np.ndarray, keep_N: np.ndarray
 ) -> Batch:
   """The batch with adv_BL. The mask of dropped rows is set to False."""
-  adv_PG = _group_advantages(
+  adv_PG = algorithm.advantages(
+    config.advantage,
     reward_N.reshape(-1, config.group_size),
     keep_N.reshape(-1, config.group_size),
-    std=config.advantage_std,
+    config.advantage_std,
   )
-  adv_B1 = np.asarray(adv_PG).reshape(-1, 1)
+  adv_B1 = adv_PG.reshape(-1, 1)
   mask_BL = batch['mask_BL'] & keep_N[:, None]
   adv_BL = (adv_B1 * mask_BL).astype(np.float32)
   return dict(batch, mask_BL=mask_BL, adv_BL=adv_BL)
@@ -246,12 +251,8 @@ def mini_batches(
     for group_P in np.split(order_P, config.minibatches):
       row_B = rows_of_groups(config, group_P)
       mini_batch = {name: a[row_B] for name, a in batch.items()}
-      mini_batch['weight_BL'] = np.asarray(
-        _token_weights(
-          mini_batch.pop('mask_BL'),
-          loss_agg=config.loss_agg,
-          length=max_new_tokens,
-        )
+      mini_batch['weight_BL'] = algorithm.token_weights(
+        config.loss_agg, mini_batch.pop('mask_BL'), max_new_tokens
       )
       yield mini_batch
 
@@ -299,15 +300,9 @@ def compute_logprobs(
 def update_metrics(config: GrpoConfig, sums: Batch) -> Batch:
   """The means of an update, from its sums of weight * x."""
   weight = max(sums['weight'], 1e-9)
-  names = ['clip_fraction', 'entropy']
-  names += ['sampling_logp_difference', 'old_logp_difference']
-  if config.kl_coef:
-    names.append('kl')
   metrics = {name: sums[name] for name in ('loss', 'grad_norm', 'skipped')}
-  return metrics | {name: sums[name] / weight for name in names}
-
-
-_group_advantages = jax.jit(losses.group_advantages, static_argnames='std')
-_token_weights = jax.jit(
-  losses.token_weights, static_argnames=('loss_agg', 'length')
-)
+  for name, total in sums.items():
+    has_meaning = config.kl_coef or name != 'kl'
+    if name not in metrics and name != 'weight' and has_meaning:
+      metrics[name] = total / weight
+  return metrics

@@ -37,20 +37,19 @@ def log_step(
   }
   lines[0] |= line
   score = None
-  if crossed(config.eval.every, first_step, step):
-    lines[-1] |= evaluate(run, state, step)
-    score = float(lines[-1]['eval/pass1'])
-  for one in lines:
-    run.writer.write(one)
-  run.writer.samples(
-    sample_lines(rollout.samples, rewards, step, config.log_samples)
-  )
+  try:
+    if crossed(config.eval.every, first_step, step):
+      lines[-1] |= evaluate(run, state, step)
+      score = float(lines[-1]['eval/pass1'])
+  finally:  # The user's rewards may fail in the evaluation.
+    for one in lines:
+      run.writer.write(one)
+    run.writer.samples(
+      sample_lines(rollout.samples, rewards, step, config.log_samples)
+    )
   shown = line | lines[-1]
   shown['sampling_logp_difference'] = lines[0]['sampling_logp_difference']
-  text = metrics.progress_line(
-    step, config.steps, shown, run.started, run.first_step
-  )
-  print(text, flush=True)
+  run.progress.show(step, shown)
   return score
 
 

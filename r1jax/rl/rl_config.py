@@ -15,30 +15,54 @@ from r1jax.rewards import registry, verifiers
 from r1jax.rl import grpo
 from r1jax.sampling import decode, generate
 from r1jax.training import optimizer
+from r1jax.training.config_changes import Changed
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  init: str = option('', "a model's directory, GGUF file or hub name")
-  prompts: str = option('', 'records: a path, toy:… or gym:…')
+  init: str = option(
+    '', "a model's directory, GGUF file or hub name", fixed='model'
+  )
+  prompts: str = option(
+    '', 'records: a path, toy:… or gym:…', is_code=True, fixed='data'
+  )
   steps: int = option(100, 'optimiser steps', minimum=1)
   max_new_tokens_schedule: tuple[tuple[int, int], ...] = option(
     (), 'pairs (step, sample.max_new_tokens from this step on)'
   )
-  micro_batch_size: int = option(16, 'rows of one gradient pass', minimum=1)
-  length_buckets: int = option(4, 'number of row lengths to pad to', minimum=1)
-  seed: int = option(0, 'seed of all random numbers', minimum=0)
-  save_every: int = option(50, 'steps between checkpoints', minimum=1)
-  keep: int = option(2, 'number of newest checkpoints to keep', minimum=1)
-  best: int = option(1, 'checkpoints of best pass@1 to keep', minimum=0)
-  log_samples: int = option(4, 'samples to log of each rollout', minimum=0)
-  rewards: dict[str, float] = option(
-    dict(accuracy=1.0, format=1.0), 'weights by reward name'
+  micro_batch_size: int = option(
+    16, 'rows of one gradient pass', minimum=1, is_free=True
   )
-  by_domain: dict[str, dict[str, float]] = option({}, 'weights by domain')
+  length_buckets: int = option(
+    4, 'number of row lengths to pad to', minimum=1, is_free=True
+  )
+  seed: int = option(0, 'seed of all random numbers', minimum=0, fixed='seed')
+  save_every: int = option(
+    50, 'steps between checkpoints', minimum=1, is_free=True
+  )
+  keep: int = option(
+    2, 'number of newest checkpoints to keep', minimum=1, is_free=True
+  )
+  best: int = option(
+    1, 'checkpoints of best pass@1 to keep', minimum=0, is_free=True
+  )
+  log_every: int = option(
+    0, 'steps between printed lines; 0: about 20', minimum=0, is_free=True
+  )
+  log_samples: int = option(
+    4, 'samples to log of each rollout', minimum=0, is_free=True
+  )
+  rewards: dict[str, float] = option(
+    dict(accuracy=1.0, format=1.0), 'weights by reward name', is_code=True
+  )
+  by_domain: dict[str, dict[str, float]] = option(
+    {}, 'weights by domain', is_code=True
+  )
   domains_from: int = option(0, 'first step of by_domain records', minimum=0)
   reward_models: dict[str, str] = option({}, 'directories by reward name')
-  teacher: str = option('', 'a model to distil, in place of the reference')
+  teacher: str = option(
+    '', 'a model to distil, in place of the reference', fixed='reference'
+  )
   eval: held_out.EvalConfig = held_out.EvalConfig()
   prompt: templates.PromptConfig = templates.PromptConfig()
   sample: decode.SampleConfig = decode.SampleConfig()
@@ -100,6 +124,26 @@ def check(config: Config, *placements: Placement) -> None:
   for placement in placements:
     grpo.check_counts(
       config.grpo, config.steps, config.micro_batch_size, placement.num_shards
+    )
+
+
+def check_changes(changes: list[Changed]) -> None:
+  """Refuses changes of a run that its checkpoints do not allow."""
+  for change in changes:
+    if change.key == 'grpo.kl_coef' and bool(change.old) != bool(change.new):
+      raise errors.UserError(
+        f'config.grpo.kl_coef cannot change from {change.old} to {change.new}: '
+        'a checkpoint holds a reference policy only if kl_coef is not 0'
+      )
+
+
+def check_remaining(config: Config, step: int) -> None:
+  """Refuses steps that do not fill rollouts from a checkpoint on."""
+  if (config.steps - step) % config.grpo.updates:
+    raise errors.UserError(
+      f'the run continues from step {step} to config.steps={config.steps}: the '
+      f'difference must be a multiple of the {config.grpo.updates} updates of '
+      'a rollout (minibatches * epochs)'
     )
 
 

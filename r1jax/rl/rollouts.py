@@ -3,6 +3,7 @@ the old policy and the reference."""
 
 import dataclasses
 import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -50,10 +51,11 @@ def sample_rollout(
   batch = grpo.columns(samples.rows)
   if grpo.needs_old_logprobs(config.grpo):
     program = sampling.policy_logprobs
-    batch['old_BL'] = _logprobs(sampling, program, params, batch)
+    batch['old_BL'] = logprobs(sampling, program, params, batch)
   if config.grpo.kl_coef:
+    assert ref_params is not None
     program = sampling.ref_logprobs
-    batch['ref_BL'] = _logprobs(sampling, program, ref_params, batch)
+    batch['ref_BL'] = logprobs(sampling, program, ref_params, batch)
   return Rollout(
     samples=samples,
     rewards=rewards,
@@ -82,6 +84,25 @@ def make_batch(
     config, rollout.samples.rows, rewards.reward_N, rollout.max_new_tokens
   )
   return grpo.with_advantages(config, rollout.batch, reward_N, keep_N)
+
+
+def logprobs(
+  sampling: Sampling,
+  program: Callable,
+  params: dict,
+  batch: dict[str, np.ndarray],
+) -> np.ndarray:
+  """logp_BL of a batch by a program of `sampling`; its rows are cut as in an
+  update."""
+  width = batch['tokens_BL'].shape[1]
+  return grpo.compute_logprobs(
+    sampling.placement,
+    program,
+    params,
+    batch,
+    sampling.config.micro_batch_size,
+    batching.lengths(width, sampling.config.length_buckets),
+  )
 
 
 def _sample_prompts(sampling, params, step, next_prompt):
@@ -134,15 +155,3 @@ def choose_groups(
   for name in rewards[0].parts:
     parts[name] = np.concatenate([part.parts[name] for part in rewards])[row_N]
   return generate.take(samples, row_N), Rewards(reward_N[row_N], parts)
-
-
-def _logprobs(sampling, program, params, batch):
-  width = batch['tokens_BL'].shape[1]
-  return grpo.compute_logprobs(
-    sampling.placement,
-    program,
-    params,
-    batch,
-    sampling.config.micro_batch_size,
-    batching.lengths(width, sampling.config.length_buckets),
-  )

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import pathlib
-import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 
@@ -12,20 +11,26 @@ import ml_collections
 import orbax.checkpoint as ocp
 from flax import struct
 
-from r1jax import config as configs
 from r1jax import errors
 from r1jax.checkpoints import policy
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed import device_placement
 from r1jax.distributed.device_placement import Placement
 from r1jax.models import transformer
-from r1jax.rewards import reward_model, verifiers
+from r1jax.rewards import registry, reward_model, verifiers
 from r1jax.rewards.pending import Scorer
 from r1jax.rl import grpo, rl_config
 from r1jax.sampling import loading
 from r1jax.sampling.generate import Sampler
-from r1jax.training import checkpoint, metrics, optimizer, train_step
-from r1jax.training.run_directory import claim
+from r1jax.training import (
+  checkpoint,
+  metrics,
+  optimizer,
+  run_directory,
+  train_step,
+)
+from r1jax.training.config_changes import NO_CHANGE, Change
+from r1jax.training.progress import Progress
 
 
 class RlState(struct.PyTreeNode):
@@ -84,8 +89,7 @@ class Run:
   updates: train_step.UpdatePrograms
   checkpoints: ocp.CheckpointManager
   writer: metrics.Writer
-  first_step: int  # that this process began with
-  started: float  # time.time() then
+  progress: Progress
 
   @property
   def has_rollout_devices(self) -> bool:
@@ -95,30 +99,32 @@ class Run:
 
 def open_run(
   stack: contextlib.ExitStack,
-  config: ml_collections.ConfigDict,
+  settings: ml_collections.ConfigDict,
   workdir: pathlib.Path,
+  change: Change = NO_CHANGE,
 ) -> tuple[Run, RlState, Position] | None:
   """Builds the run and restores its newest checkpoint. Returns None if the run
   is finished. Resources to close are registered on `stack`."""
-  settings, config = config, configs.build(rl_config.Config, config)
+  directory = run_directory.open_directory(
+    workdir, rl_config.Config, settings, change
+  )
+  config = directory.config
+  rl_config.check_changes(directory.changes)
   placement, rollout_placement = device_placement.placements(config.parallel)
   rl_config.check(config, placement, rollout_placement)
   sampling, params = load_sampling(stack, config, rollout_placement)
   device_placement.shardings(placement, params)  # refuses an uneven mesh
-  inputs = dict(
-    records=sampling.records + sampling.held_out_records,
+  records = sampling.records + sampling.held_out_records
+  claimed = run_directory.claim(
+    directory,
+    'model',
+    records,
+    config.steps,
     sandbox=sampling.verifiers.tier_name,
   )
-  if claim(workdir, rl_config.Config, settings, 'model', **inputs):
+  if claimed is None:
     return None
-  tx = optimizer.optimizer(config.optim, config.steps)
-  updates = grpo.update_programs(
-    config.grpo, placement, sampling.cfg, config.sample.temperature, tx
-  )
-  ref_params = None
-  if config.grpo.kl_coef and not config.teacher:
-    ref_params = device_placement.put_state(rollout_placement, params)
-  state = RlState(train_step.create_state(placement, params, tx), ref_params)
+  updates, state = first_state(config, placement, sampling, params)
   del params
   checkpoints = checkpoint.open_manager(
     workdir / 'checkpoints', config.keep, config.best
@@ -131,7 +137,16 @@ def open_run(
     state, facts, _ = restored
     position = Position(**facts)
     print(f'resuming from step {position.step} of {workdir}')
+  rl_config.check_remaining(config, position.step)
+  run_directory.record_changes(claimed, position.step)
   writer.rewind(position.step if restored else -1)
+  progress = Progress(
+    config.steps,
+    position.step,
+    config.log_every,
+    metrics_file=workdir / 'metrics.jsonl',
+  )
+  stack.callback(progress.close)
   run = Run(
     config=config,
     placement=placement,
@@ -139,10 +154,28 @@ def open_run(
     updates=updates,
     checkpoints=checkpoints,
     writer=writer,
-    first_step=position.step,
-    started=time.time(),
+    progress=progress,
   )
   return run, state, position
+
+
+def first_state(
+  config: rl_config.Config,
+  placement: Placement,
+  sampling: Sampling,
+  params: dict,
+) -> tuple[train_step.UpdatePrograms, RlState]:
+  """(the compiled updates, the state before the first), on the devices, from
+  parameters on the host."""
+  tx = optimizer.optimizer(config.optim, config.steps)
+  updates = grpo.update_programs(
+    config.grpo, placement, sampling.cfg, config.sample.temperature, tx
+  )
+  ref_params = None
+  if config.grpo.kl_coef and not config.teacher:
+    ref_params = device_placement.put_state(sampling.placement, params)
+  train = train_step.create_state(placement, params, tx)
+  return updates, RlState(train=train, ref=ref_params)
 
 
 def load_sampling(
@@ -151,7 +184,10 @@ def load_sampling(
   """(Sampling, the policy's parameters on the host), as the config says."""
   records, held_out_records = rl_config.load_records(config)
   both = records + held_out_records
-  verifier = stack.enter_context(verifiers.Verifiers(config.verify, both))
+  names = registry.user_names(config.rewards, config.by_domain)
+  verifier = stack.enter_context(
+    verifiers.Verifiers(config.verify, both, names)
+  )
   model, prompt_width = loading.load_policy(
     config, placement, both, max(config.response_lengths)
   )

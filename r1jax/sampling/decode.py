@@ -32,9 +32,15 @@ class SampleConfig:
   temperature: float = option(1.0, 'of the softmax; 0: greedy', minimum=0)
   top_p: float = option(1.0, 'probability mass of the nucleus; 1: all ids')
   top_k: int = option(0, 'number of most probable ids; 0: all', minimum=0)
-  decode_slots: int = option(64, 'rows a device decodes at a time', minimum=1)
-  refill_interval: int = option(16, 'tokens between slot refills', minimum=1)
-  kv_windows: int = option(4, 'cache lengths to choose from', minimum=1)
+  decode_slots: int = option(
+    64, 'rows a device decodes at a time', minimum=1, is_free=True
+  )
+  refill_interval: int = option(
+    16, 'tokens between slot refills', minimum=1, is_free=True
+  )
+  kv_windows: int = option(
+    4, 'cache lengths to choose from', minimum=1, is_free=True
+  )
   eos_ids: Ids = option((), "end tokens; (): the tokenizer's")
   stop_token_sequences: tuple[Ids, ...] = option((), 'ids that end a row')
 

@@ -8,14 +8,14 @@ import jax
 import numpy as np
 
 from r1jax import errors
-from r1jax.data import batching, templates
+from r1jax.data import batching, templates, tools
 from r1jax.data.record_files import Record
 from r1jax.data.templates import PromptConfig
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed import programs
 from r1jax.distributed.device_placement import Placement
 from r1jax.models.transformer import ModelConfig
-from r1jax.sampling import decode, tool_calls, tools
+from r1jax.sampling import decode, tool_calls
 from r1jax.sampling.decode import Prompts, SampleConfig, SampledRows
 
 
@@ -56,7 +56,7 @@ class Sampler:
     stop_strings = prompt.stop_strings
     if prompt.tool:
       tool_calls.check(prompt, tokenizer)
-      stop_strings += (tools.TOOLS[prompt.tool].end,)
+      stop_strings += (tools.load(prompt.tool).end,)
     stops = [tuple(tokenizer.encode(text)) for text in stop_strings]
     self.sample_config = dataclasses.replace(
       sample,
@@ -94,14 +94,14 @@ class Sampler:
     )
     rows = self._decode(params, prompts, key, group_size, config)
     if self.prompt.tool:
-      rows = self._tool_loop(params, rows, prompt_numbers, key, config)
+      rows = self._tool_loop(params, rows, records, prompt_numbers, key, config)
     return Samples(
       records=[record for record in records for _ in range(group_size)],
       texts=[self._text(rows, n) for n in range(len(rows.tokens_BL))],
       rows=rows,
     )
 
-  def _tool_loop(self, params, rows, prompt_numbers, key, config):
+  def _tool_loop(self, params, rows, records, prompt_numbers, key, config):
     """Appends the result to each row that ends with a tool call and continues
     sampling it, until no row ends with a call or config.prompt.calls is
     reached. A row whose last call has no result is not finished.
@@ -112,6 +112,7 @@ class Sampler:
     prompt, tokenizer = self.prompt, self.tokenizer
     group_size = len(rows.tokens_BL) // len(prompt_numbers)
     number_B = np.repeat(prompt_numbers, group_size)
+    records_B = [record for record in records for _ in range(group_size)]
     member_B = np.tile(np.arange(group_size), len(prompt_numbers))
     width = rows.tokens_BL.shape[1] + prompt.results_len
     rows = tool_calls.with_width(rows, width)
@@ -122,7 +123,9 @@ class Sampler:
       rows = rows.replace(finished_B=rows.finished_B & (~call_B | answer_B))
       if not answer_B.any():
         break
-      ids = tool_calls.prompts_with_results(prompt, tokenizer, rows, answer_B)
+      ids = tool_calls.prompts_with_results(
+        prompt, tokenizer, records_B, rows, answer_B
+      )
       # The other rows sample one token each, so that all calls have one shape.
       left_B = np.where(answer_B, left_B, 1)
       prompts = _make_prompts(ids, width, number_B, member_B, left_B)

@@ -6,9 +6,11 @@ import re
 import numpy as np
 
 from r1jax import errors
+from r1jax.data import tools
+from r1jax.data.record_files import Record
 from r1jax.data.templates import PromptConfig
 from r1jax.data.tokenizer_protocol import Tokenizer
-from r1jax.sampling import tools
+from r1jax.distributed import hosts
 from r1jax.sampling.decode import SampledRows
 
 RESULTS = re.compile('(' + tools.RESULT.format('.*?') + ')', re.DOTALL)
@@ -16,9 +18,7 @@ RESULTS = re.compile('(' + tools.RESULT.format('.*?') + ')', re.DOTALL)
 
 def check(prompt: PromptConfig, tokenizer: Tokenizer) -> None:
   """Refuses a tool of config.prompt that cannot be used."""
-  if prompt.tool not in tools.TOOLS:
-    why = f'{prompt.tool!r}; it can be {", ".join(tools.TOOLS)}'
-    raise errors.UserError(f'config.prompt.tool is {why}')
+  tools.load(prompt.tool)
   shortest = len(tokenizer.encode(tools.FAILED))
   if prompt.result_len < shortest:
     raise errors.UserError(
@@ -37,7 +37,7 @@ def ends_with_call(
   prompt: PromptConfig, tokenizer: Tokenizer, rows: SampledRows
 ) -> np.ndarray:
   """Which finished rows end with a call of the tool: [B] bool."""
-  end = tokenizer.encode(tools.TOOLS[prompt.tool].end)
+  end = tokenizer.encode(tools.load(prompt.tool).end)
   call_B = [ids[-len(end) :] == end for ids in _ids(rows)]
   return np.array(call_B) & rows.finished_B
 
@@ -45,21 +45,36 @@ def ends_with_call(
 def prompts_with_results(
   prompt: PromptConfig,
   tokenizer: Tokenizer,
+  records_B: list[Record],
   rows: SampledRows,
   answer_B: np.ndarray,
 ) -> list[list[int]]:
   """The ids of the rows `answer_B`, each with the result of its last call, and
   the first id of the other rows. A result longer than config.prompt.result_len
-  is replaced by tools.FAILED."""
-  tool, prompts = tools.TOOLS[prompt.tool], []
-  for ids, answer in zip(_ids(rows), answer_B):
-    if not answer:
-      prompts.append(ids[:1])
-      continue
-    result = tokenizer.encode(tools.result(tool, tokenizer.decode(ids)))
+  is replaced by tools.FAILED. A collective: each host calls the tool for its
+  own rows."""
+  ids_B = _ids(rows)
+  calls = [
+    (n, tokenizer.decode(ids_B[n])) for n in np.flatnonzero(answer_B).tolist()
+  ]
+  own = calls[hosts.own_rows(len(calls))]
+  tool, texts = tools.load(prompt.tool), []
+  problem = ''
+  try:
+    texts = [tools.result(tool, text, records_B[n]) for n, text in own]
+  except errors.UserError as error:
+    problem = str(error)
+  results: list[str] = []
+  for host_problem, host_texts in hosts.gather([problem, texts]):
+    if host_problem:
+      raise errors.UserError(host_problem)
+    results += host_texts
+  prompts = [ids[:1] for ids in ids_B]
+  for (n, _), text in zip(calls, results, strict=True):
+    result = tokenizer.encode(text)
     if len(result) > prompt.result_len:
       result = tokenizer.encode(tools.FAILED)
-    prompts.append(ids + result)
+    prompts[n] = ids_B[n] + result
   return prompts
 
 

@@ -1,8 +1,8 @@
 """Evaluation by the paper's protocol (R1, D.1): pass@1, pass@k and majority
 votes of several samples a problem, with intervals and the paper's scores."""
 
+import contextlib
 import json
-import time
 import zlib
 from pathlib import Path
 
@@ -10,32 +10,45 @@ import jax
 import ml_collections
 import numpy as np
 
-from r1jax import config as configs
 from r1jax import errors, files
 from r1jax.distributed import device_placement, hosts
 from r1jax.evaluation import evaluate_config, held_out, scores, tables
-from r1jax.rewards import pending, verifiers
+from r1jax.rewards import pending, registry, verifiers
 from r1jax.rewards.math import grading
 from r1jax.rewards.pending import Scorer
 from r1jax.sampling import loading
 from r1jax.sampling.loading import SamplingModel
-from r1jax.training import metrics, run_directory
+from r1jax.training import run_directory
+from r1jax.training.config_changes import NO_CHANGE, Change
+from r1jax.training.progress import Progress
 
 Config = evaluate_config.Config
 SHOWN = 3  # responses of each set on the page
 
 
-def run(settings: ml_collections.ConfigDict, workdir: str | Path) -> None:
+def run(
+  settings: ml_collections.ConfigDict,
+  workdir: str | Path,
+  change: Change = NO_CHANGE,
+) -> None:
   """Writes results.json, .md and .html, and all samples, to workdir."""
-  config, workdir = configs.build(Config, settings), Path(workdir)
+  workdir = Path(workdir)
+  directory = run_directory.open_directory(
+    workdir, Config, settings, change, run_directory.ONE_CONFIG
+  )
+  config = directory.config
   evaluate_config.check(config)
   inputs = evaluate_config.read_inputs(config)
   records = inputs.records
-  with verifiers.Verifiers(config.verify, records) as verifier:
+  names = registry.user_names(inputs.weights)
+  with verifiers.Verifiers(config.verify, records, names) as verifier:
     model = load_model(config, records) if records else None
-    facts = dict(records=records, sandbox=verifier.tier_name)
-    if run_directory.claim(workdir, Config, settings, 'results.json', **facts):
+    claimed = run_directory.claim(
+      directory, 'results.json', records, sandbox=verifier.tier_name
+    )
+    if claimed is None:
       return
+    run_directory.record_changes(claimed, claimed.progress)
     if model:
       scorer = Scorer(
         weights=inputs.weights, by_domain={}, rules=verifier.rules, models={}
@@ -68,32 +81,36 @@ def sample_all(
       chunks.append((path, name, numbers[start : start + size]))
   # Host 0 decides, so that all hosts sample the same chunks.
   exists = hosts.run_once(lambda: [path.exists() for path, _, _ in chunks])
-  missing = [chunk for chunk, done in zip(chunks, exists) if not done]
-  first, started = len(chunks) - len(missing), time.time()
-  for done, (path, name, numbers) in enumerate(missing, first + 1):
-    set_number = zlib.crc32(name.encode()) & 0x7FFFFFFF
-    key = jax.random.fold_in(jax.random.key(config.seed), set_number)
-    problems = [sets[name][n] for n in numbers]
-    samples = model.sampler.sample(
-      model.params, problems, np.array(numbers), key, config.samples
-    )
-    rewards = pending.score(scorer, samples.records, samples.texts)
-    if failed := int(np.isnan(rewards.parts['accuracy']).sum()):
-      raise errors.UserError(
-        f'{failed} samples of the set {name} have no accuracy: python -m r1jax '
-        'verify shows why the verifier failed. Repeat the command to continue'
+  missing = [chunk for chunk, saved in zip(chunks, exists) if not saved]
+  total = sum(map(len, sets.values()))
+  done = total - sum(len(numbers) for _, _, numbers in missing)
+  with contextlib.closing(Progress(total, done, unit='problems')) as progress:
+    for path, name, numbers in missing:
+      set_number = zlib.crc32(name.encode()) & 0x7FFFFFFF
+      key = jax.random.fold_in(jax.random.key(config.seed), set_number)
+      problems = [sets[name][n] for n in numbers]
+      samples = model.sampler.sample(
+        model.params, problems, np.array(numbers), key, config.samples
       )
-    lines = sample_lines(config, samples, rewards.parts)
-    hosts.run_once(lambda: files.write_jsonl(path, lines))
-    means = held_out.summary(samples, rewards)
-    del means['reward']  # It equals the accuracy.
-    line = metrics.progress_line(done, len(chunks), means, started, first)
-    print(f'{name}  {line}', flush=True)
-    hosts.raise_if_terminating()
+      rewards = pending.score(scorer, samples.records, samples.texts)
+      if failed := int(np.isnan(rewards.parts['accuracy']).sum()):
+        raise errors.UserError(
+          f'{failed} samples of the set {name} have no accuracy: python -m '
+          'r1jax verify shows why the verifier failed. Repeat the command to '
+          'continue'
+        )
+      lines = sample_lines(config, samples, rewards.parts)
+      hosts.run_once(lambda: files.write_jsonl(path, lines))
+      means = held_out.summary(samples, rewards)
+      del means['reward']  # It equals the accuracy.
+      done += len(numbers)
+      progress.show(done, means, f'of {name}')
+      hosts.raise_if_terminating()
 
 
 def sample_lines(config: Config, samples, parts: dict) -> list[dict]:
   """The samples with their rewards as JSON."""
+  label = registry.labels([config.format])[config.format]
   return [
     dict(
       id=record['id'],
@@ -102,7 +119,7 @@ def sample_lines(config: Config, samples, parts: dict) -> list[dict]:
       response=samples.texts[n],
       extracted=grading.extract(samples.texts[n]),
       accuracy=float(parts['accuracy'][n]),
-      format=float(parts[config.format][n]),
+      format=float(parts[label][n]),
       language=float(parts['language'][n]),
       finished=bool(samples.rows.finished_B[n]),
       length=int(samples.length_N[n]),

@@ -1,6 +1,7 @@
 """Rejection sampling: a policy's correct and readable responses, balanced and
 mixed with other records, as data for the sft stage (R1, B.3.3)."""
 
+import contextlib
 import dataclasses
 import time
 from pathlib import Path
@@ -10,7 +11,6 @@ import jax
 import ml_collections
 import numpy as np
 
-from r1jax import config as configs
 from r1jax import files
 from r1jax.checkpoints import policy
 from r1jax.distributed import device_placement, hosts
@@ -21,7 +21,9 @@ from r1jax.rewards.registry import Reward
 from r1jax.sampling import loading
 from r1jax.sampling.generate import Samples
 from r1jax.sampling.loading import SamplingModel
-from r1jax.training import metrics, run_directory
+from r1jax.training import run_directory
+from r1jax.training.config_changes import NO_CHANGE, Change
+from r1jax.training.progress import Progress
 
 
 class Run(NamedTuple):
@@ -34,16 +36,29 @@ class Run(NamedTuple):
   judge: SamplingModel | None  # None if no record needs the LLM judge
 
 
-def run(settings: ml_collections.ConfigDict, workdir: str | Path) -> None:
+def run(
+  settings: ml_collections.ConfigDict,
+  workdir: str | Path,
+  change: Change = NO_CHANGE,
+) -> None:
   """Writes records.jsonl for the sft stage, rejected.jsonl and counts.json."""
-  config, workdir = configs.build(Config, settings), Path(workdir)
+  workdir = Path(workdir)
+  directory = run_directory.open_directory(
+    workdir, Config, settings, change, run_directory.ONE_CONFIG
+  )
+  config = directory.config
   reject_config.check(config)
   records, mixed = reject_config.load(config)
   model, judge = load_models(config, records)
-  with verifiers.Verifiers(config.verify, records) as verifier:
-    facts = dict(records=records + mixed, sandbox=verifier.tier_name)
-    if run_directory.claim(workdir, Config, settings, 'records.jsonl', **facts):
+  names = registry.user_names(config.min_rewards)
+  with verifiers.Verifiers(config.verify, records, names) as verifier:
+    read = records + mixed
+    claimed = run_directory.claim(
+      directory, 'records.jsonl', read, sandbox=verifier.tier_name
+    )
+    if claimed is None:
       return
+    run_directory.record_changes(claimed, claimed.progress)
     run = Run(config, records, verifier.rules, model, judge)
     samples = sample_all(run, workdir / 'chunks')
   hosts.run_once(lambda: result.write(config, records, mixed, samples, workdir))
@@ -79,31 +94,30 @@ def sample_all(run: Run, folder: Path) -> list[dict]:
   hosts.run_once(lambda: folder.mkdir(exist_ok=True))
   done = hosts.run_once(lambda: [path.name for path in folder.iterdir()])
   size, total = run.config.prompts_per_chunk, len(run.records)
+  starts = range(0, total, size)
+  paths = [folder / f'{start // size:05}.jsonl' for start in starts]
   samples: list[dict] = []
-  started, first_start = time.time(), 0
-  for start in range(0, total, size):
-    path = folder / f'{start // size:05}.jsonl'
-    if path.name in done:
-      samples += files.read_jsonl(path)
-      first_start = start + size
-      continue
-    if start and start == first_start:
-      print(f'continues from prompt {start} of {folder.parent}')
-    began = time.time()
-    chunk = sample_chunk(run, start)
-    hosts.run_once(lambda: files.write_jsonl(path, chunk))
-    samples += chunk
-    tokens = sum(sample['length'] for sample in chunk)
-    speed = dict(tokens_per_s=tokens / (time.time() - began))
-    end = min(start + size, total)
-    line = metrics.progress_line(end, total, speed, started, first_start)
-    accepted = np.mean([not sample['reason'] for sample in samples])
-    print(
-      f'prompts{line.removeprefix("step")}  accepted {accepted:.1%}  rejected: '
-      f'{filters.summarize_reasons(samples)}',
-      flush=True,
-    )
-    hosts.raise_if_terminating()
+  saved = [path for path in paths if path.name in done]
+  first = min(len(saved) * size, total)
+  if saved:
+    print(f'continues from prompt {first} of {folder.parent}')
+  with contextlib.closing(Progress(total, first, unit='prompts')) as progress:
+    for start, path in zip(starts, paths):
+      if path in saved:
+        samples += files.read_jsonl(path)
+        continue
+      began = time.time()
+      chunk = sample_chunk(run, start)
+      hosts.run_once(lambda: files.write_jsonl(path, chunk))
+      samples += chunk
+      tokens = sum(sample['length'] for sample in chunk)
+      numbers = dict(
+        tokens_per_s=tokens / (time.time() - began),
+        accepted=np.mean([not sample['reason'] for sample in samples]),
+      )
+      reasons = f'rejected: {filters.summarize_reasons(samples)}'
+      progress.show(min(start + size, total), numbers, reasons)
+      hosts.raise_if_terminating()
   return samples
 
 

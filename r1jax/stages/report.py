@@ -81,10 +81,16 @@ def page(folder: Path, lines: Lines) -> str:
   ]
   config, samples = folder / 'config.json', folder / 'samples.jsonl'
   if config.exists():
-    changed = json.loads(config.read_text())['changed']
-    rows = [(key, *map(json.dumps, pair)) for key, pair in changed.items()]
+    content = json.loads(config.read_text())
+    changed = content['changed'].items()
+    rows = [(key, *map(json.dumps, pair)) for key, pair in changed]
     table = html_page.table(['key', 'default', 'here'], rows)
     parts += ['<h2>Config</h2>', table]
+    if changes := content.get('changes'):
+      names = ['step', 'key', 'old', 'new']
+      entries = [[json.dumps(x[name]) for name in names] for x in changes]
+      table = html_page.table(['from step', 'key', 'before', 'after'], entries)
+      parts += ['<h2>Changes during the run</h2>', table]
   if samples.exists():
     parts += ['<h2>Samples</h2>', *_samples(files.read_jsonl(samples))]
   return html_page.page(f'r1jax: {folder.resolve().name}', parts)
@@ -100,7 +106,7 @@ def _draw_panel(axes, title, names, lines):
       axes.plot(steps, values, color=colour, marker='.', label=label)
     else:
       axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
-      axes.plot(steps, _smooth(values), color=colour, label=label)
+      axes.plot(steps, smooth(values), color=colour, label=label)
   if title == 'Held-out pass@1':
     steps, low = _curve(lines, 'eval/low')
     _, high = _curve(lines, 'eval/high')
@@ -136,7 +142,7 @@ def _curve(lines, name):
   return steps, np.array([line[name] for line in present], dtype=float)
 
 
-def _smooth(values):
+def smooth(values: np.ndarray) -> np.ndarray:
   """The centred running mean of 2 * (n // 20) + 1 points, fewer at the ends."""
   width = max(1, len(values) // 20)
   finite = np.isfinite(values)

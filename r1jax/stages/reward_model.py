@@ -11,7 +11,6 @@ import jax
 import ml_collections
 import numpy as np
 
-from r1jax import config as configs
 from r1jax import errors, losses
 from r1jax.checkpoints import policy, pretrained
 from r1jax.config import option
@@ -23,6 +22,7 @@ from r1jax.models import transformer
 from r1jax.rewards import reward_model
 from r1jax.sampling import loading
 from r1jax.training import loop, metrics, optimizer, run_directory, train_step
+from r1jax.training.config_changes import NO_CHANGE, Change
 
 # The keys of a record's responses.
 RESPONSES = dict(pairwise=('chosen', 'rejected'), pointwise=('response',))
@@ -37,26 +37,59 @@ Row = tuple[tuple[list[int], ...], bool]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  init: str = option('', "a policy's directory, GGUF file or hub name")
-  data: str = option('', 'records: chosen and rejected, or response and safe')
+  init: str = option(
+    '', "a policy's directory, GGUF file or hub name", fixed='model'
+  )
+  data: str = option(
+    '',
+    'records: chosen and rejected, or response and safe',
+    is_code=True,
+    fixed='data',
+  )
   kind: Literal['pairwise', 'pointwise'] = option(
-    'pairwise', 'pairwise: chosen over rejected; pointwise: safe or not'
+    'pairwise',
+    'pairwise: chosen over rejected; pointwise: safe or not',
+    fixed='scores',
   )
   part: Literal['summary', 'response'] = option(
-    'summary', 'what is scored: summary (helpfulness), response (harmlessness)'
+    'summary',
+    'what is scored: summary (helpfulness), response (harmlessness)',
+    fixed='scores',
   )
-  eval_data: str = option('', "held-out records; '': some of config.data")
-  held_out: int = option(128, 'prompts of config.data to hold out', minimum=1)
+  eval_data: str = option(
+    '',
+    "held-out records; '': some of config.data",
+    is_code=True,
+    fixed='held_out',
+  )
+  held_out: int = option(
+    128, 'prompts of config.data to hold out', minimum=1, fixed='held_out'
+  )
   eval_every: int = option(0, 'steps between evaluations; 0: none', minimum=0)
   steps: int = option(0, 'optimiser steps; 0: computed from epochs', minimum=0)
   epochs: int = option(1, 'passes over the data (R1: 1)', minimum=1)
-  batch_size: int = option(256, 'records a step (R1: 256)', minimum=1)
-  micro_batch_size: int = option(16, 'records of one gradient', minimum=1)
+  batch_size: int = option(
+    256, 'records a step (R1: 256)', minimum=1, fixed='batch'
+  )
+  micro_batch_size: int = option(
+    16, 'records of one gradient', minimum=1, is_free=True
+  )
   max_len: int = option(8192, 'max tokens of a row (R1: 8192)', minimum=2)
-  length_buckets: int = option(4, 'number of row lengths to pad to', minimum=1)
-  seed: int = option(0, 'of held-out prompts and of the order', minimum=0)
-  save_every: int = option(200, 'steps between checkpoints', minimum=1)
-  keep: int = option(2, 'number of newest checkpoints to keep', minimum=1)
+  length_buckets: int = option(
+    4, 'number of row lengths to pad to', minimum=1, is_free=True
+  )
+  seed: int = option(
+    0, 'of held-out prompts and of the order', minimum=0, fixed='seed'
+  )
+  log_every: int = option(
+    0, 'steps between printed lines; 0: about 20', minimum=0, is_free=True
+  )
+  save_every: int = option(
+    200, 'steps between checkpoints', minimum=1, is_free=True
+  )
+  keep: int = option(
+    2, 'number of newest checkpoints to keep', minimum=1, is_free=True
+  )
   prompt: templates.PromptConfig = templates.PromptConfig()
   compute: policy.ComputeConfig = policy.ComputeConfig()
   optim: optimizer.OptimConfig = optimizer.OptimConfig(lr=6e-6)
@@ -96,10 +129,16 @@ class Dataset:
     return {f'eval/{name}': value for name, value in found.items()}
 
 
-def run(settings: ml_collections.ConfigDict, workdir: str | Path) -> None:
+def run(
+  settings: ml_collections.ConfigDict,
+  workdir: str | Path,
+  change: Change = NO_CHANGE,
+) -> None:
   """Trains, and writes the reward model to workdir/model, for transformers and
   for config.reward_models of the rl stage."""
-  config, workdir = configs.build(Config, settings), Path(workdir)
+  workdir = Path(workdir)
+  directory = run_directory.open_directory(workdir, Config, settings, change)
+  config = directory.config
   placement = device_placement.placement(config.parallel)
   loop.check_batch_size(config, placement.num_shards)
   records, held_out = load_records(config)
@@ -112,10 +151,12 @@ def run(settings: ml_collections.ConfigDict, workdir: str | Path) -> None:
   held_out_rows = encode(tokenizer, held_out, config)
   longest = max(len(ids) for x, _ in rows + held_out_rows for ids in x)
   loading.check_policy(placement, params, cfg, longest)
+  steps = loop.num_steps(config, len(rows))
   read = records + held_out
-  if run_directory.claim(workdir, Config, settings, 'model', records=read):
+  claimed = run_directory.claim(directory, 'model', read, steps)
+  if claimed is None:
     return
-  tx = optimizer.optimizer(config.optim, loop.num_steps(config, len(rows)))
+  tx = optimizer.optimizer(config.optim, steps)
   state = train_step.create_state(placement, params, tx)
   del params  # The host's copy is not needed while training.
   shard_cfg = programs.shard_config(placement, cfg)
@@ -129,7 +170,7 @@ def run(settings: ml_collections.ConfigDict, workdir: str | Path) -> None:
     scores_program=reward_model.scores_program(placement, cfg),
   )
   writer = metrics.Writer(workdir)
-  state, found = loop.fit(config, placement, updates, writer, state, dataset)
+  state, found = loop.fit(claimed, placement, updates, writer, state, dataset)
   facts = dict(
     kind=config.kind,
     part=config.part,

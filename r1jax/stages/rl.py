@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import pathlib
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 
 import jax
@@ -20,15 +21,20 @@ from r1jax.rl import grpo, log, rl_config, setup
 from r1jax.rl.rollouts import Rollout, make_batch, rewards_of, sample_rollout
 from r1jax.rl.setup import Position, RlState, Run
 from r1jax.training import checkpoint, optimizer, train_step
+from r1jax.training.config_changes import NO_CHANGE, Change
 
 Config = rl_config.Config
 
 
-def run(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> None:
+def run(
+  config: ml_collections.ConfigDict,
+  workdir: str | pathlib.Path,
+  change: Change = NO_CHANGE,
+) -> None:
   """Trains and writes the model to workdir/model, a Hugging Face directory."""
   workdir = pathlib.Path(workdir)
   with contextlib.ExitStack() as stack:
-    opened = setup.open_run(stack, config, workdir)
+    opened = setup.open_run(stack, config, workdir, change)
     if opened is None:
       return
     run, state, position = opened
@@ -64,23 +70,26 @@ def step(
   """Samples a rollout with the newest policy and learns from it."""
   began = time.time()
   state, position = refresh_reference(run, state, position)
-  with exit_early_if_saved(run, position):
-    params, ref_params = rollout_params(run, state)
-    rollout = sample_rollout(run.sampling, params, ref_params, position)
-    # update() donates this state, so it cannot be saved later.
-    end_if_terminating(run, state, position)
-  sampled = time.time()
-  rewards = rewards_of(rollout)
-  scored = time.time()
-  batch = make_batch(run.config.grpo, rollout, rewards)
+  with saved_on_user_error(run, state, position):
+    with exit_early_if_saved(run, position):
+      params, ref_params = rollout_params(run, state)
+      rollout = sample_rollout(run.sampling, params, ref_params, position)
+      # update() donates this state, so it cannot be saved later.
+      end_if_terminating(run, state, position)
+    sampled = time.time()
+    rewards = rewards_of(rollout)
+    scored = time.time()
+    batch = make_batch(run.config.grpo, rollout, rewards)
   state, lines = update(run, state, batch, position.step, rollout)
   seconds = {
     'time/rewards': scored - sampled,
     'time/update': time.time() - scored,
     'seconds': time.time() - began,
   }
-  score = log.log_step(run, state, rollout, rewards, lines, seconds)
-  return state, position_after(position, rollout, lines, score)
+  position = position_after(position, rollout, lines)
+  with saved_on_user_error(run, state, position):
+    score = log.log_step(run, state, rollout, rewards, lines, seconds)
+  return state, dataclasses.replace(position, score=score)
 
 
 def late_step(
@@ -94,31 +103,36 @@ def late_step(
   began = time.time()
   state, position = refresh_reference(run, state, position)
   is_last = position.step + run.config.grpo.updates >= run.config.steps
-  with exit_early_if_saved(run, position):
-    params, ref_params = rollout_params(run, state)
-    if rollout is None:
-      rollout = sample_rollout(run.sampling, params, ref_params, position)
-    next_rollout = None
-    if not is_last:
-      following = dataclasses.replace(position, next_prompt=rollout.next_prompt)
-      next_rollout = start_rollout(run, params, ref_params, following)
-    end_if_terminating(run, state, position)
-  sampled = time.time()
-  rewards = rewards_of(rollout)
-  scored = time.time()
-  batch = make_batch(run.config.grpo, rollout, rewards)
+  with saved_on_user_error(run, state, position):
+    with exit_early_if_saved(run, position):
+      params, ref_params = rollout_params(run, state)
+      if rollout is None:
+        rollout = sample_rollout(run.sampling, params, ref_params, position)
+      next_rollout = None
+      if not is_last:
+        following = dataclasses.replace(
+          position, next_prompt=rollout.next_prompt
+        )
+        next_rollout = start_rollout(run, params, ref_params, following)
+      end_if_terminating(run, state, position)
+    sampled = time.time()
+    rewards = rewards_of(rollout)
+    scored = time.time()
+    batch = make_batch(run.config.grpo, rollout, rewards)
   state, lines = update(run, state, batch, position.step, rollout)
   seconds = {
     'time/rewards': scored - sampled,
     'time/update': time.time() - scored,
   }
-  if isinstance(next_rollout, Future):
-    next_rollout = next_rollout.result()
-  seconds['seconds'] = time.time() - began
-  if run.has_rollout_devices and next_rollout:
-    seconds |= log.idle_shares(seconds, next_rollout)
-  score = log.log_step(run, state, rollout, rewards, lines, seconds)
-  return state, position_after(position, rollout, lines, score), next_rollout
+  position = position_after(position, rollout, lines)
+  with saved_on_user_error(run, state, position):
+    if isinstance(next_rollout, Future):
+      next_rollout = next_rollout.result()
+    seconds['seconds'] = time.time() - began
+    if run.has_rollout_devices and next_rollout:
+      seconds |= log.idle_shares(seconds, next_rollout)
+    score = log.log_step(run, state, rollout, rewards, lines, seconds)
+  return state, dataclasses.replace(position, score=score), next_rollout
 
 
 def refresh_reference(
@@ -193,14 +207,14 @@ def update(
 
 
 def position_after(
-  position: Position, rollout: Rollout, lines: list[dict], score: float | None
+  position: Position, rollout: Rollout, lines: list[dict]
 ) -> Position:
   """The position after the updates of a rollout, which have these lines."""
   return dataclasses.replace(
     position,
     step=lines[-1]['step'],
     next_prompt=rollout.next_prompt,
-    score=score,
+    score=None,
   )
 
 
@@ -213,6 +227,19 @@ def exit_early_if_saved(
       not position.step or checkpoint.is_saved(run.checkpoints, position.step)
     )
   )
+
+
+@contextlib.contextmanager
+def saved_on_user_error(
+  run: Run, state: RlState, position: Position
+) -> Iterator[None]:
+  """If the user's rewards or tools fail in this context, saves a checkpoint, so
+  that the run continues from here when they are mended."""
+  try:
+    yield
+  except errors.UserError:
+    save(run, state, position)
+    raise
 
 
 def end_if_terminating(run: Run, state: RlState, position: Position) -> None:

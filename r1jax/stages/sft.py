@@ -9,7 +9,6 @@ import jax
 import ml_collections
 import numpy as np
 
-from r1jax import config as configs
 from r1jax import errors, losses
 from r1jax.checkpoints import policy, pretrained
 from r1jax.config import option
@@ -19,21 +18,41 @@ from r1jax.distributed import device_placement, hosts, programs
 from r1jax.models import transformer
 from r1jax.sampling import loading, tool_calls
 from r1jax.training import loop, metrics, optimizer, run_directory, train_step
+from r1jax.training.config_changes import NO_CHANGE, Change
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  init: str = option('scratch', "a model's directory, GGUF file or hub name")
-  data: str = option('', 'records with prompt and response')
+  init: str = option(
+    'scratch', "a model's directory, GGUF file or hub name", fixed='model'
+  )
+  data: str = option(
+    '', 'records with prompt and response', is_code=True, fixed='data'
+  )
   steps: int = option(0, 'optimiser steps; 0: computed from epochs', minimum=0)
   epochs: int = option(2, 'passes over the data (R1: 2 to 3)', minimum=1)
-  batch_size: int = option(128, 'rows a step (R1: 128, distill: 64)', minimum=1)
-  micro_batch_size: int = option(16, 'rows of one gradient', minimum=1)
+  batch_size: int = option(
+    128, 'rows a step (R1: 128, distill: 64)', minimum=1, fixed='batch'
+  )
+  micro_batch_size: int = option(
+    16, 'rows of one gradient', minimum=1, is_free=True
+  )
   max_len: int = option(1024, 'max tokens of prompt and response', minimum=2)
-  length_buckets: int = option(4, 'number of row lengths to pad to', minimum=1)
-  seed: int = option(0, 'of fresh weights and the order of records', minimum=0)
-  save_every: int = option(200, 'steps between checkpoints', minimum=1)
-  keep: int = option(2, 'number of newest checkpoints to keep', minimum=1)
+  length_buckets: int = option(
+    4, 'number of row lengths to pad to', minimum=1, is_free=True
+  )
+  seed: int = option(
+    0, 'of fresh weights and the order of records', minimum=0, fixed='seed'
+  )
+  log_every: int = option(
+    0, 'steps between printed lines; 0: about 20', minimum=0, is_free=True
+  )
+  save_every: int = option(
+    200, 'steps between checkpoints', minimum=1, is_free=True
+  )
+  keep: int = option(
+    2, 'number of newest checkpoints to keep', minimum=1, is_free=True
+  )
   prompt: templates.PromptConfig = templates.PromptConfig()
   compute: policy.ComputeConfig = policy.ComputeConfig()
   scratch: policy.ScratchConfig = policy.ScratchConfig()
@@ -71,9 +90,15 @@ class Dataset:
     return {}  # There are no held-out records.
 
 
-def run(settings: ml_collections.ConfigDict, workdir: str | Path) -> None:
+def run(
+  settings: ml_collections.ConfigDict,
+  workdir: str | Path,
+  change: Change = NO_CHANGE,
+) -> None:
   """Trains and writes the model to workdir/model, a Hugging Face directory."""
-  config, workdir = configs.build(Config, settings), Path(workdir)
+  workdir = Path(workdir)
+  directory = run_directory.open_directory(workdir, Config, settings, change)
+  config = directory.config
   placement = device_placement.placement(config.parallel)
   loop.check_batch_size(config, placement.num_shards)
   records = tasks.load_records(config.data, config.seed)
@@ -82,16 +107,17 @@ def run(settings: ml_collections.ConfigDict, workdir: str | Path) -> None:
   )
   dataset = encode(tokenizer, records, config)
   loading.check_policy(placement, params, cfg, max(map(len, dataset.rows)))
-  if run_directory.claim(workdir, Config, settings, 'model', records=records):
-    return
   steps = loop.num_steps(config, len(dataset.rows))
+  claimed = run_directory.claim(directory, 'model', records, steps)
+  if claimed is None:
+    return
   tx = optimizer.optimizer(config.optim, steps)
   state = train_step.create_state(placement, params, tx)
   del params  # The host's copy is not needed while training.
   loss_fn = functools.partial(loss, programs.shard_config(placement, cfg))
   updates = train_step.update_programs(placement, loss_fn, tx)
   writer = metrics.Writer(workdir)
-  state, _ = loop.fit(config, placement, updates, writer, state, dataset)
+  state, _ = loop.fit(claimed, placement, updates, writer, state, dataset)
   params, path = device_placement.get_state(state.params), workdir / 'model'
   hosts.run_once(lambda: pretrained.save(path, params, cfg, tokenizer))
 

@@ -8,37 +8,55 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 
-from r1jax import config as configs
 from r1jax import errors, files
 from r1jax.config import option
 from r1jax.data import tasks
 from r1jax.distributed import hosts
 from r1jax.rewards import registry, verifiers
 from r1jax.training import run_directory
+from r1jax.training.config_changes import NO_CHANGE, Change
 
 SHOWN = 20  # verdicts on the terminal
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  data: str = option('', 'records: a path, toy:… or gym:…')
+  data: str = option('', 'records: a path, toy:… or gym:…', is_code=True)
   responses: str = option('', "jsonl of id and response; '': of the records")
-  rewards: list[str] = option(['accuracy', 'format'], 'rewards to compute')
+  rewards: list[str] = option(
+    ['accuracy', 'format'], 'rewards to compute', is_code=True
+  )
   seed: int = option(0, 'of toy: and gym: records', minimum=0)
-  chunk: int = option(256, 'responses between two lines of progress', minimum=1)
+  chunk: int = option(
+    256, 'responses between two lines of progress', minimum=1, is_free=True
+  )
   verify: verifiers.VerifyConfig = verifiers.VerifyConfig()
 
 
-def run(settings: ml_collections.ConfigDict, workdir: str | Path) -> None:
+def run(
+  settings: ml_collections.ConfigDict,
+  workdir: str | Path,
+  change: Change = NO_CHANGE,
+) -> None:
   """Writes workdir/verdicts.jsonl, one line a response."""
-  config, workdir = configs.build(Config, settings), Path(workdir)
+  workdir = Path(workdir)
+  directory = run_directory.open_directory(
+    workdir, Config, settings, change, run_directory.ONE_CONFIG
+  )
+  config = directory.config
   records, texts = load(config)
-  registry.check_rewards(dict.fromkeys(config.rewards, 1.0), records)
+  weights = dict.fromkeys(config.rewards, 1.0)
+  registry.check_rewards(weights, records)
+  names = registry.user_names(weights)
   path, lines = workdir / 'verdicts.jsonl', []
-  with verifiers.Verifiers(config.verify, records) as verifier:
-    facts = dict(records=records, responses=texts, sandbox=verifier.tier_name)
-    if run_directory.claim(workdir, Config, settings, path.name, **facts):
+  with verifiers.Verifiers(config.verify, records, names) as verifier:
+    read = [records, texts]
+    claimed = run_directory.claim(
+      directory, path.name, read, sandbox=verifier.tier_name
+    )
+    if claimed is None:
       return
+    run_directory.record_changes(claimed, claimed.progress)
     for start in range(0, len(records), config.chunk):
       part = slice(start, start + config.chunk)
       own = hosts.own_rows(len(records[part]))
@@ -93,7 +111,11 @@ def verify(
     values = [verdict.value for verdict in verdicts]
     computed['accuracy'] = np.array(values, np.float32)
   _, parts = registry.weighted_rewards(
-    dict.fromkeys(names, 1.0), records, texts, computed=computed
+    dict.fromkeys(names, 1.0),
+    records,
+    texts,
+    rules=verifier.rules,
+    computed=computed,
   )
   lines = []
   for n, (record, text) in enumerate(zip(records, texts)):
@@ -110,7 +132,7 @@ def verify(
 def summary(names: list[str], lines: list[dict]) -> str:
   """The mean of each reward, and the number of verdicts of each kind."""
   rows = []
-  for name in names:
+  for name in registry.labels(names).values():
     values = [line['rewards'][name] for line in lines]
     values = [x for x in values if x is not None]
     mean = f'{np.mean(values):.4f}' if values else 'unknown'

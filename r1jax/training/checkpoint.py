@@ -1,6 +1,7 @@
 """Saves and restores a run's state with orbax. Every leaf has a checksum,
 because orbax restores flipped bits and changed dtypes without an error."""
 
+import contextlib
 import errno
 import json
 import math
@@ -15,6 +16,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from flax import traverse_util
 from orbax.checkpoint import args
 
 from r1jax import errors
@@ -24,6 +26,7 @@ from r1jax.training import checksum
 PyTree = Any
 Manager: TypeAlias = ocp.CheckpointManager
 
+PARAMS = 'params/', 'train/params/'  # how the names of parameters begin
 # Files of a step apart from its state. The manifest has the checksums.
 SMALL_FILES = 'facts/metadata', 'manifest/metadata', 'metrics/metrics'
 DISK_FULL = 'No space left', 'File too large', 'quota exceeded'
@@ -112,6 +115,54 @@ def restore(manager: Manager, like: PyTree) -> tuple[PyTree, dict, int] | None:
     manager.reload()
   state, facts = restored
   return jax.tree.map(hosts.to_local, state, like), facts, step
+
+
+def saved_scores(directory: str | os.PathLike) -> dict[int, float | None]:
+  """{step: score} of the complete steps, in order. Changes no file."""
+  folder, scores = epath.Path(directory).absolute(), {}
+  if not folder.exists():
+    return {}
+  for step in sorted(ocp.utils.checkpoint_steps(folder)):
+    with contextlib.suppress(Exception):  # of a damaged step
+      _, manifest = _read_facts(folder / str(step))
+      scores[step] = manifest['score']
+  return scores
+
+
+def read_step(
+  directory: str | os.PathLike, step: int, like: PyTree
+) -> tuple[PyTree, dict]:
+  """(state, facts) of a step; `like` is that of restore(). Changes no file.
+  Raises UserError if the step is damaged."""
+  path = epath.Path(directory).absolute() / str(step)
+  restored = _restore_step(path, like)
+  if not restored:
+    raise errors.UserError(f'{path} is damaged: choose another step')
+  state, facts = restored
+  return jax.tree.map(hosts.to_local, state, like), facts
+
+
+def read_params(directory: str | os.PathLike, step: int) -> dict:
+  """The parameters of a step as host arrays, without the rest of its state.
+  Changes no file. Raises UserError if they are damaged."""
+  path = epath.Path(directory).absolute() / str(step)
+  with errors.explained(f'{path} is damaged'):
+    _, manifest = _read_facts(path)
+    names = [x for x in manifest['leaves'] if x.startswith(PARAMS)]
+    tree = traverse_util.unflatten_dict(dict.fromkeys(names, 0), sep='/')
+    as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+    tree = ocp.PyTreeCheckpointHandler().restore(
+      path / 'state',
+      args=args.PyTreeRestore(
+        item=tree,
+        restore_args=jax.tree.map(lambda _: as_numpy, tree),
+        partial_restore=True,
+      ),
+    )
+    for name, leaf in _checked_leaves(tree).items():
+      if leaf != manifest['leaves'][name]:
+        raise ValueError(f'leaf {name} does not match its checksum')
+  return tree.get('train', tree)['params']
 
 
 def is_saved(manager: Manager, step: int) -> bool:

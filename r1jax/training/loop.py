@@ -11,7 +11,15 @@ from r1jax import errors
 from r1jax.data import record_files
 from r1jax.distributed import hosts, watchdog
 from r1jax.distributed.device_placement import Placement
-from r1jax.training import checkpoint, metrics, optimizer, train_step
+from r1jax.training import (
+  checkpoint,
+  metrics,
+  optimizer,
+  run_directory,
+  train_step,
+)
+from r1jax.training.progress import Progress
+from r1jax.training.run_directory import RunDirectory
 from r1jax.training.train_step import TrainState, UpdatePrograms
 
 NOT_SUMS = 'grad_norm', 'skipped'
@@ -33,7 +41,7 @@ def num_steps(config: Any, size: int) -> int:
 
 
 def fit(
-  config: Any,
+  directory: RunDirectory,
   placement: Placement,
   updates: UpdatePrograms,
   writer: metrics.Writer,
@@ -44,6 +52,7 @@ def fit(
   state and its metrics. Donates the state and closes the writer. On SIGTERM it
   saves and raises Terminated. The dataset has `rows`, evaluate(params, step) ->
   metrics, and micro_batches(index_B) -> (batches, their number of tokens)."""
+  config = directory.config
   size, B = len(dataset.rows), config.batch_size
   steps = num_steps(config, size)
   learning_rate = optimizer.learning_rate(config.optim, steps)
@@ -58,8 +67,13 @@ def fit(
       for leaf in jax.tree.leaves(state):
         leaf.delete()  # The caller still refers to the fresh state.
       state, scores, first_step = restored
+    run_directory.record_changes(directory, first_step)
     writer.rewind(first_step)
-    started = time.time()
+    metrics_file = writer.folder / 'metrics.jsonl'
+    progress = Progress(
+      steps, first_step, config.log_every, metrics_file=metrics_file
+    )
+    stack.callback(progress.close)
     for step in range(first_step + 1, steps + 1):
       began = time.time()
       first = (step - 1) * B
@@ -76,9 +90,7 @@ def fit(
       scores = dataset.evaluate(state.params, step)
       writer.write(line | scores)
       optimizer.stop_if_stuck(config.optim, line['skipped'], step, steps)
-      if step % max(1, steps // 20) == 0 or step == steps:
-        progress = metrics.progress_line(step, steps, line, started, first_step)
-        print(progress, flush=True)
+      progress.show(step, line | scores)
       terminating = hosts.terminate_requested() and step < steps
       if step % config.save_every == 0 or step == steps or terminating:
         checkpoint.save(checkpoints, step, state, scores, None)

@@ -1,10 +1,9 @@
-"""Writes metrics.jsonl, samples.jsonl and TensorBoard; the progress line."""
+"""Writes metrics.jsonl, samples.jsonl and TensorBoard."""
 
 import json
 import math
 import os
 import pathlib
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,16 +19,6 @@ except ImportError:  # Optional: the jsonl files have the same numbers.
   tensorboardX = None
 
 FILES = ('metrics.jsonl', 'samples.jsonl')
-PROGRESS = {
-  'loss': 'loss {:.4f}',
-  'reward': 'reward {:.3f}',
-  'reward/accuracy': 'accuracy {:.3f}',
-  'eval/pass1': 'pass@1 {:.3f}',
-  'length': 'length {:.1f}',
-  'truncated': 'truncated {:.1%}',
-  'sampling_logp_difference': 'Δlogp {:.1e}',
-  'tokens_per_s': '{:,.0f} tokens/s',
-}
 
 # The seconds of each program that this process compiled, or loaded from the
 # cache. If the list keeps growing, some function is traced at every step.
@@ -94,22 +83,6 @@ class Writer:
     self.folder.mkdir(parents=True, exist_ok=True)
     with open(self.folder / name, 'a') as file:
       file.write(_dump(lines))
-
-
-def progress_line(
-  step: int, steps: int, metrics: Mapping, started: float, first_step: int = 0
-) -> str:
-  """One line for the terminal, with the time left. `started` is the time.time()
-  at which the step after `first_step` began."""
-  parts = [f'step {step:{len(str(steps))}}/{steps}']
-  for name, text in PROGRESS.items():
-    if name in metrics:
-      parts.append(text.format(metrics[name]))
-  if step > first_step:
-    left = (time.time() - started) / (step - first_step) * (steps - step)
-    minutes, seconds = divmod(round(left), 60)
-    parts.append(f'{minutes // 60}:{minutes % 60:02}:{seconds:02} left')
-  return '  '.join(parts)
 
 
 def _dump(lines):

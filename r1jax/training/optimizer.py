@@ -1,12 +1,15 @@
-"""AdamW with a schedule and clipping by the global norm."""
+"""AdamW, or the user's optimiser, with a schedule and clipping by the global
+norm."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import optax
 
-from r1jax import errors
+from r1jax import errors, user_code
 from r1jax.config import option
+
+FORM = '(learning_rate) -> transformation'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +21,8 @@ class OptimConfig:
   b1: float = option(0.9, 'AdamW: decay of the first moment')
   b2: float = option(0.95, 'AdamW: decay of the second moment')
   eps: float = option(1e-8, 'AdamW: added to the root of the second moment')
+  optimizer: str = option('adamw', 'adamw', is_code=True, fixed='optimizer')
+  optimizer_options: dict[str, Any] = option({}, 'parameters of your optimizer')
   weight_decay: float = option(0.0, 'AdamW: decoupled weight decay')
   clip_norm: float = option(1.0, 'max global norm of the gradient', minimum=0)
   patience: int = option(10, 'skipped steps in a row that end a run', minimum=1)
@@ -36,10 +41,40 @@ def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
 
 
 def optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
-  """Clipping by the global norm, then AdamW, in float32."""
+  """Clipping by the global norm, then AdamW or the user's transformation, in
+  float32."""
   rate, decay = learning_rate(config, steps), config.weight_decay
-  adam = optax.adamw(rate, config.b1, config.b2, config.eps, weight_decay=decay)
-  return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam)
+  if config.optimizer == 'adamw':
+    if config.optimizer_options:
+      raise errors.UserError(
+        'config.optim.optimizer_options are those of your own optimizer; for '
+        'adamw set config.optim.b1, b2, eps and weight_decay'
+      )
+    tx = optax.adamw(rate, config.b1, config.b2, config.eps, weight_decay=decay)
+  else:
+    tx = _own_transformation(config, rate)
+  return optax.chain(optax.clip_by_global_norm(config.clip_norm), tx)
+
+
+def _own_transformation(config, rate):
+  """The optax transformation of config.optimizer: an object, or what a function
+  of the learning rate's schedule and the options returns."""
+  name, key = config.optimizer, 'config.optim.optimizer'
+  made = user_code.lookup({'adamw': None}, name, key)
+  if not isinstance(made, optax.GradientTransformation):
+    options = config.optimizer_options
+    user_code.check_call(made, name, key, FORM, options, f'{key}_options')
+    try:
+      made = made(rate, **options)
+    except Exception as error:
+      sentence = f'{key}: {name} failed with the options {options}'
+      raise user_code.failure(sentence, error) from error
+  if not isinstance(made, optax.GradientTransformation):
+    raise errors.UserError(
+      f'{key}: {name} returned {user_code.describe(made)}; expected an optax '
+      'transformation'
+    )
+  return made
 
 
 def stop_if_stuck(
@@ -49,6 +84,7 @@ def stop_if_stuck(
   if skipped >= min(config.patience, steps):
     raise errors.UserError(
       f'the last {skipped} updates up to step {step} were skipped, since loss '
-      'or gradient was not finite: see samples.jsonl and metrics.jsonl, lower '
-      'config.optim.lr, and start again in another --workdir'
+      'or gradient was not finite: see samples.jsonl and metrics.jsonl, and '
+      'lower config.optim.lr from the newest checkpoint on (--change optim.lr='
+      'VALUE) or in another --workdir'
     )

@@ -1,24 +1,223 @@
-"""Work directories: each belongs to one config and is finished when it contains
-the stage's result."""
+"""Work directories: each belongs to one config, which may change from a
+checkpoint on, and is finished when it contains the stage's result."""
 
-import pathlib
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from r1jax import config as configs
+from r1jax import errors, files, user_code
 from r1jax.distributed import hosts
+from r1jax.training import config_changes
+from r1jax.training.config_changes import Change, Changed
+
+# Why no key can change in a stage that writes its samples in chunks.
+ONE_CONFIG = 'all results of this stage belong to one config'
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDirectory:
+  """A work directory, and the config of a command in it."""
+
+  path: Path
+  config: Any  # in force, of the stage's class
+  change: Change
+  changes: list[Changed]  # from config.json
+  content: dict[str, Any]  # of config.json; {} if there is none
+  progress: int  # the step of the newest checkpoint, or the number of chunks
+
+
+def open_directory(
+  workdir: Path,
+  cls: type,
+  settings: ConfigDict,
+  change: Change,
+  fixed: str = '',
+) -> RunDirectory:
+  """The work directory with the config in force: the settings, with the values
+  of `change` and those of earlier changes. `fixed` says why no key of the stage
+  can change. Raises UserError if the directory belongs to another config. A
+  collective."""
+  content, progress = hosts.run_once(lambda: _read(workdir))
+  values = {k.removeprefix('config.'): x for k, x in change.values.items()}
+  if values and fixed:
+    raise errors.UserError(f'--change is not possible: {fixed}')
+  if values and not content:
+    raise errors.UserError(
+      f'there is no run in {workdir} that --change could continue: set '
+      f'{", ".join(values)} in the config'
+    )
+  config: Any = configs.build(cls, settings)
+  changes = []
+  if content:
+    problem = f'{workdir}/config.json is of another stage or version of r1jax'
+    with errors.explained(problem, errors.UserError):
+      recorded = config_changes.recorded_config(cls, content['config'])
+    earlier = content.get('changes', [])
+    config = config_changes.in_force(settings, recorded, earlier, values)
+    changes = config_changes.changes(recorded, config, values)
+    refusal = config_changes.refusal(changes, values, fixed)
+    if refusal:
+      raise errors.UserError(
+        f'the work directory {workdir} belongs to another config: {refusal}'
+      )
+  return RunDirectory(
+    path=workdir,
+    config=config,
+    change=change,
+    changes=changes,
+    content=content,
+    progress=progress,
+  )
 
 
 def claim(
-  workdir: pathlib.Path, cls: type, config: ConfigDict, result: str, **inputs
-) -> bool:
-  """Assigns the work directory to this config; returns whether the run is
-  finished (`result`, written last, exists). Raises UserError if it is another
-  config's, or if the hosts differ in config, inputs, code or directory. A
-  collective."""
-  hosts.check_agreement(workdir, config=configs.build(cls, config), **inputs)
-  hosts.run_once(lambda: configs.claim_workdir(workdir, cls, config))
-  finished = hosts.run_once((workdir / result).exists)
-  if finished:
-    print(f'{workdir} is finished: the result is {workdir / result}')
-  return finished
+  directory: RunDirectory,
+  result: str,
+  records: Any,
+  steps: int = 0,
+  **facts: Any,
+) -> RunDirectory | None:
+  """Assigns the work directory to the config. Returns None if the run is
+  finished: `result`, written last, exists, and a training stage has no `steps`
+  left. Otherwise record_changes must follow. Raises UserError if records or
+  user code have changed, or if the hosts differ in config, records, code, facts
+  or directory. A collective."""
+  path, config, change = directory.path, directory.config, directory.change
+  code = user_code.digests(configs.code_names(config))
+  records_digest = hosts.digest(records)
+  hosts.check_agreement(
+    path,
+    config=config,
+    change=[sorted(change.values), change.accept_code],
+    records=records_digest,
+    user_code=code,
+    **facts,
+  )
+  content = _content(config, code, records_digest)
+  if not directory.content:
+    hosts.run_once(lambda: _write(path, content))
+  is_finished = hosts.run_once((path / result).exists)
+  code_changes = []
+  if directory.progress or is_finished:  # else nothing depends on them
+    _check_records(directory, records_digest)
+    code_changes = _code_changes(directory, code)
+  if steps and steps < directory.progress:
+    raise errors.UserError(
+      f'config.steps would be {steps}, but {path} has a checkpoint of step '
+      f'{directory.progress}: the steps of a run cannot be less than it has done'
+    )
+  if is_finished and not _is_extended(directory, steps):
+    print(f'{path} is finished: the result is {path / result}')
+    return None
+  content['changes'] = directory.content.get('changes', [])
+  return dataclasses.replace(
+    directory, content=content, changes=[*directory.changes, *code_changes]
+  )
+
+
+def record_changes(directory: RunDirectory, step: int) -> None:
+  """Writes the changes to config.json, as valid from `step` on, with which the
+  run continues. Renames the model of a finished run that is extended. To be
+  called before the first new step; a collective."""
+  hosts.run_once(lambda: _record_changes(directory, step))
+
+
+def _record_changes(directory, step):
+  path, entries = directory.path, []
+  for entry in directory.content['changes']:
+    # If newer checkpoints were damaged, earlier changes are valid from here on.
+    entries.append(entry | dict(step=min(step, entry['step'])))
+  for change in directory.changes:
+    key, old, new = change.key, change.old, change.new
+    print(f'changed from step {step} on: {key}: {old!r} -> {new!r}')
+    entry = dict(step=step, key=key, old=old, new=new)
+    # Without --change the next command may have the old value again.
+    entries.append(entry | dict(is_free=True) if change.is_free else entry)
+  model = path / 'model'
+  if model.exists():
+    renamed = path / f'model-step-{directory.progress}'
+    # An equal one is there if an earlier command was killed at this point.
+    shutil.rmtree(renamed, ignore_errors=True)
+    model.rename(renamed)
+    print(f'the model of step {directory.progress} is now {renamed}')
+  # Last, so that a command that is killed before does all this again.
+  _write(path, directory.content | dict(changes=entries))
+
+
+def _is_extended(directory, steps):
+  """Whether a command adds steps to a finished run. Raises UserError if it only
+  changes other keys."""
+  if all(change.is_free for change in directory.changes):
+    return False
+  path, done = directory.path, directory.progress
+  if steps > done > 0:
+    return True
+  keys = ', '.join(change.key for change in directory.changes)
+  raise errors.UserError(
+    f'{path} is finished after {done} steps, so a change of {keys} has no '
+    'effect: add steps (--change steps=N), or begin another run with '
+    f'config.init={path}/model'
+  )
+
+
+def _check_records(directory, records_digest):
+  if directory.content.get('records', records_digest) != records_digest:
+    raise errors.UserError(
+      f'the records have changed since the run in {directory.path} began, and '
+      'the data of a run cannot change: put the old records back, or use '
+      'another --workdir'
+    )
+
+
+def _code_changes(directory, code):
+  """User code whose digest differs from config.json's. Raises UserError if the
+  command does not accept it."""
+  old = directory.content.get('code', {})
+  names = [name for name in code if code[name] != old.get(name, code[name])]
+  if names and not directory.change.accept_code:
+    raise errors.UserError(
+      f'the code of {", ".join(names)} has changed since the run in '
+      f'{directory.path} began: continue with the new code from the newest '
+      'checkpoint on (--accept-code), put the old code back, or use another '
+      '--workdir'
+    )
+  return [Changed(f'code of {name}', old[name], code[name]) for name in names]
+
+
+def _content(config, code, records_digest):
+  """config.json of a new run: `config` has all keys, `changed` those that are
+  not the default, {key: [default, value]}."""
+  config, cls = config_changes.plain(dataclasses.asdict(config)), type(config)
+  default = config_changes.plain(dataclasses.asdict(cls()))
+  return dict(
+    changed=configs.changes(default, config),
+    changes=[],
+    code=code,
+    records=records_digest,
+    config=config,
+  )
+
+
+def _write(path, content):
+  problem = f'cannot write to the work directory {path}'
+  with errors.explained(problem, OSError):
+    text = json.dumps(content, indent=2) + '\n'
+    files.write_text(path / 'config.json', text)
+
+
+def _read(path):
+  """[content of config.json, progress] of a work directory."""
+  content, file = {}, path / 'config.json'
+  if file.exists():
+    with errors.explained(f'{file} is not a config that a stage has written'):
+      content = json.loads(file.read_text())
+      content['config']
+  names = [folder.name for folder in (path / 'checkpoints').glob('*')]
+  steps = [int(name) for name in names if name.isdigit()]
+  chunks = list((path / 'chunks').glob('*.jsonl'))
+  return [content, max(steps, default=len(chunks))]

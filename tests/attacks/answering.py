@@ -53,7 +53,7 @@ class E(Exception):
   def __str__(self): os._exit(0)
   __repr__ = __str__
 def score(xs): raise E
-#: never ends when printed: its text takes for ever
+#: never ends when printed [function 2]: its text takes for ever
 class E(Exception):
   def __str__(self):
     end = time.time() + 15
@@ -62,7 +62,7 @@ def score(xs): raise E
 #: a name that lies: its own AssertionError, which may be swallowed
 class AssertionError(BaseException): pass
 def score(xs): raise AssertionError('passed')
-#: hostile traceback: the driver follows it for ever
+#: hostile traceback [function 2]: the driver follows it for ever
 class E(Exception):
   @property
   def __traceback__(self):

@@ -2,7 +2,7 @@
 
 from r1jax.sandbox import tiers
 
-LIMITS = tiers.Limits(seconds=3, memory=512 << 20)
+LIMITS = tiers.Limits(seconds=60, memory=512 << 20)
 
 
 def calls(entry, code, *asserts):

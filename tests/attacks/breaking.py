@@ -112,30 +112,30 @@ def score(xs):
   one, found = (1 << 61) - 1, set()
   for i in range(1, 3000): found.add(one * i)
   return found
-#: drip: single bytes, never an answer
+#: drip [function 2]: single bytes, never an answer
 def score(xs):
-  for _ in range(60): each_fd(os.write, b' '); time.sleep(0.1)
-#: reads nothing: the request fills the pipe
+  for _ in range(200): each_fd(os.write, b' '); time.sleep(0.1)
+#: reads nothing [function 2]: the request fills the pipe
 import threading
 def score(xs): os.close(0); signal.pause()
 """
 
 TIME = r"""
-#: *loops: without end
+#: *loops [function 2]: without end
 def score(xs):
   end = time.time() + 8
   while time.time() < end: pass
-#: sleeps: without CPU time
+#: sleeps [function 2]: without CPU time
 def score(xs): time.sleep(8)
-#: sleeps at load: the same with all descriptors closed
+#: sleeps at load [function 2]: the same with all descriptors closed
 each_fd(os.close)
 time.sleep(8)
-#: loops in C: where no signal handler runs
+#: loops in C [function 2]: where no signal handler runs
 import itertools
 def score(xs): return sum(itertools.repeat(1, 2 * 10**9))
-#: backtracks: a pattern that takes 2 to the 28 steps
+#: backtracks [function 2]: a pattern that takes 2 to the 28 steps
 def score(xs): return re.match('(a+)+$', 'a' * 28 + 'b') or Yes()
-#: alarm games: handlers that delay the end
+#: alarm games [function 2]: handlers that delay the end
 def again(*_): signal.setitimer(signal.ITIMER_REAL, 0.001)
 signal.signal(signal.SIGALRM, again)
 signal.signal(signal.SIGXCPU, again)
@@ -143,28 +143,28 @@ END = time.time() + 8
 again()
 def score(xs):
   while time.time() < END: pass
-#: patched clock: time stands still in its process
+#: patched clock [function 2]: time stands still in its process
 NOW = time.time()
 time.monotonic = time.perf_counter = time.process_time = lambda: NOW
 def score(xs): time.sleep(8)
-#: waits for itself: a lock that is never released
+#: waits for itself [function 2]: a lock that is never released
 import threading
 def score(xs):
   lock = threading.Lock(); lock.acquire(); lock.acquire(timeout=8)
-#: late answers: each call is short, all together exceed the limit
+#: late answers [function 2]: each call is short, all together exceed the limit
 def score(xs): time.sleep(1.5); return Yes()
-#: waits for input: reads after the end
+#: waits for input [function 2]: reads after the end
 os.dup2(os.pipe()[0], 0)
 sys.stdin.read()
 """
 
 HUGE_VALUES = r"""
-#: *power: ten to the ten millionth, written out
+#: *power [function 2]: ten to the ten millionth, written out
 sys.set_int_max_str_digits(0)
 def score(xs): return str(10**10**7)
 #: *huge integer: a number of three million bits
 def score(xs): return 1 << 3_000_000
-#: tower of powers: larger than any memory
+#: tower of powers [function 2]: larger than any memory
 def score(xs): return 9**9**9**2 and Yes()
 #: digits [stdin]: more than Python converts
 print('2' + '0' * 50_000)

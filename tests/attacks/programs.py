@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from attacks import answering, breaking, cheating, escaping, prying, spreading
 
+SECONDS = 20  # of CPU time; HEAD ends an attack after as many of wall time
 HEADER = re.compile(r'(\*?)(.+?)(?: \[(\w+)(?: (\d+))?\])?: (.+)')
 
 # Precedes every attack, after the names of its targets (Arena.source).
@@ -77,7 +78,8 @@ class Attack(NamedTuple):
 
 def parse(text):
   """The attacks of a theme. A line `#: name [shape seconds]: aim` precedes each
-  one; the names of the quick ones begin with a star."""
+  one; the names of the quick ones begin with a star. Attacks that use up their
+  time have a small limit."""
   found = []
   for part in re.split('^#: ', text, flags=re.MULTILINE)[1:]:
     header, _, code = part.partition('\n')
@@ -88,7 +90,7 @@ def parse(text):
         aim=aim,
         code=code,
         shape=shape or 'function',
-        seconds=int(seconds or 1),
+        seconds=int(seconds or SECONDS),
         quick=bool(star),
       )
     )

@@ -17,7 +17,7 @@ def daemon():
   time.sleep(15); os._exit(0)
 attempt(daemon)
 score = yes
-#: threads that stay: the process ends only after them
+#: threads that stay [function 2]: the process ends only after them
 import threading
 for daemon in (True, False) * 4:
   t = threading.Thread(target=time.sleep, args=(8,), daemon=daemon)
@@ -96,7 +96,7 @@ score = yes
 attempt(os.kill, os.getpid(), signal.SIGSTOP)
 attempt(signal.raise_signal, signal.SIGSTOP)
 score = yes
-#: *ignores all signals: and continues after its time
+#: *ignores all signals [function 2]: and continues after its time
 for n in range(1, 65):
   try: signal.signal(n, signal.SIG_IGN)
   except (OSError, ValueError): pass
@@ -121,13 +121,13 @@ import resource
 try: resource.setrlimit(resource.RLIMIT_CPU, (1, 1))
 except (OSError, ValueError): pass
 def score(xs):
-  end = time.time() + 4
+  end = time.time() + 8
   while time.time() < end: pass
 #: pretends a kill, as a program [stdin 2]: the same
 import resource
 try: resource.setrlimit(resource.RLIMIT_CPU, (1, 1))
 except (OSError, ValueError): pass
-end = time.time() + 4
+end = time.time() + 8
 while time.time() < end: pass
 #: kills itself: as if killed by another process
 attempt(os.kill, os.getpid(), signal.SIGKILL)

@@ -69,8 +69,9 @@ def test_records_have_the_tests_of_the_problem(
 ):
   (record,) = read(tmp_path / 'problems.jsonl', row)
   unit_tests.check_tests(record)
-  assert unit_tests.judge(record, right, tier, tiers.Limits()).value == 1
-  assert unit_tests.judge(record, wrong, tier, tiers.Limits()).value == 0
+  limits = tiers.Limits(seconds=60)
+  assert unit_tests.judge(record, right, tier, limits).value == 1
+  assert unit_tests.judge(record, wrong, tier, limits).value == 0
 
 
 def test_prompts_have_the_formats_and_the_starter_code(tmp_path):

@@ -2,8 +2,6 @@
 as many devices; an error of one host ends all hosts with its reason."""
 
 import json
-import signal
-import time
 
 import numpy as np
 import pytest
@@ -13,10 +11,10 @@ import toy_metrics
 from r1jax import files
 
 
-def ends(count, arguments, seconds=60, **more):
+def ends(count, arguments, **more):
   """(exit codes, outputs) of processes."""
   with toy_hosts.running(count, arguments, **more) as processes:
-    codes = processes.wait(seconds)
+    codes = processes.wait()
     return codes, [processes.output(host) for host in range(count)]
 
 
@@ -83,6 +81,37 @@ def test_hosts_with_different_facts_are_refused_and_named(tmp_path):
     assert 'config' not in text
 
 
+def test_hosts_with_different_user_code_or_changes_are_refused(tmp_path):
+  """Each host has its own mine.py. Host 1 alone accepts changed code."""
+  body = """
+    import dataclasses
+    from r1jax import config
+    from r1jax.training import run_directory
+
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+      reward: str = config.option('mine.py:parity', 'the reward', is_code=True)
+
+    folder = workdir / str(host)
+    folder.mkdir(parents=True)
+    os.chdir(folder)
+    (folder / 'mine.py').write_text(f'def parity(): return {host}')
+    directory = run_directory.open_directory(
+      workdir / 'run',
+      Config,
+      config.defaults(Config),
+      run_directory.Change(accept_code=host == 1),
+    )
+    run_directory.claim(directory, 'model', [])
+  """
+  codes, outputs = ends(2, toy_hosts.script(tmp_path, body))
+  assert codes == [2, 2]
+  for text in outputs:
+    assert 'the hosts of this run differ in change (' in text
+    assert 'user_code (' in text and 'records' not in text
+  assert not (tmp_path / 'run' / 'config.json').exists()
+
+
 def test_a_work_directory_that_hosts_do_not_share_is_refused(tmp_path):
   body = """
     hosts.SHARED_DISK_SECONDS = 1
@@ -103,14 +132,14 @@ def test_all_hosts_print_the_user_error_of_one(wrong, tmp_path):
       raise errors.UserError('the data is empty')
     hosts.gather(0)  # waits for ever without the error
   """
-  codes, outputs = ends(2, toy_hosts.script(tmp_path, body), 30)
+  codes, outputs = ends(2, toy_hosts.script(tmp_path, body))
   assert codes == [2, 2]
   assert all('the data is empty' in text for text in outputs)
 
 
 def test_an_error_on_one_host_ends_all(tmp_path):
   body = 'hosts.gather(1 // (1 - host))'
-  codes, outputs = ends(2, toy_hosts.script(tmp_path, body), 30)
+  codes, outputs = ends(2, toy_hosts.script(tmp_path, body))
   assert codes == [1, 1]
   assert 'Traceback' in outputs[1] and 'Traceback' not in outputs[0]
   assert 'host 1: ZeroDivisionError' in outputs[0]
@@ -133,11 +162,6 @@ CHANGES = (
 )
 
 
-def reached(workdir, step):
-  path = workdir / 'metrics.jsonl'
-  return lambda: path.exists() and len(files.read_jsonl(path)) > step
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize('strategy, count', [('pmap', 2), ('mesh', 4)])
 def test_a_run_after_sigterm_and_kill_equals_an_undisturbed_one(
@@ -145,20 +169,19 @@ def test_a_run_after_sigterm_and_kill_equals_an_undisturbed_one(
 ):
   run, expected = tmp_path / 'run', tmp_path / 'expected'
   changes = *CHANGES, f'parallel.strategy={strategy}'
-  toy_hosts.run(count, toy_hosts.rl(base, expected, *changes), 120)
-  with toy_hosts.running(count, toy_hosts.rl(base, run, *changes)) as processes:
-    toy_hosts.wait_for(reached(run, 2))
-    processes.kill(1, signal.SIGTERM)
-    signalled = time.monotonic()
-    assert processes.wait(30) == [75] * count
-    assert time.monotonic() - signalled < 15
+  toy_hosts.run(count, toy_hosts.rl(base, expected, *changes))
+  arguments, folder = toy_hosts.rl(base, run, *changes), tmp_path / 'pause'
+  with toy_hosts.paused(count, arguments, 2, folder) as processes:
+    toy_hosts.terminate_paused(processes, 1, folder)
+    assert processes.wait() == [75] * count
   step = toy_hosts.saved(run)
   assert 2 <= step < 12
-  with toy_hosts.running(count, toy_hosts.rl(base, run, *changes)) as processes:
-    toy_hosts.wait_for(reached(run, step + 2))
+  with toy_hosts.paused(
+    *(count, arguments, step + 2, tmp_path / 'again'), R1JAX_HEARTBEAT='10'
+  ) as processes:
     processes.kill(0)
-    assert 0 not in processes.wait(40)
-  toy_hosts.run(count, toy_hosts.rl(base, run, *changes), 120)
+    assert 0 not in processes.wait()
+  toy_hosts.run(count, arguments)
   assert lines(run) == lines(expected)
   assert lines(run, 'samples.jsonl') == lines(expected, 'samples.jsonl')
   assert model(run) == model(expected)
@@ -167,21 +190,21 @@ def test_a_run_after_sigterm_and_kill_equals_an_undisturbed_one(
 @pytest.mark.slow
 def test_a_run_resumes_with_other_hosts_and_another_strategy(base, tmp_path):
   run, expected = tmp_path / 'run', tmp_path / 'expected'
-  toy_hosts.run(1, toy_hosts.rl(base, expected, *CHANGES), 120)
+  toy_hosts.run(1, toy_hosts.rl(base, expected, *CHANGES))
   for count, strategy, step in (
     (4, 'pmap', 2),
     (2, 'mesh', 6),
     (1, 'pmap', 12),
   ):
     changes = *CHANGES, f'parallel.strategy={strategy}', 'save_every=2'
-    (run / 'config.json').unlink(missing_ok=True)  # It names the strategy.
-    with toy_hosts.running(
-      count, toy_hosts.rl(base, run, *changes)
-    ) as processes:
-      if step < 12:
-        toy_hosts.wait_for(reached(run, step))
-        processes.kill(0, signal.SIGTERM)
-      assert set(processes.wait(120)) == {75 if step < 12 else 0}
+    arguments = toy_hosts.rl(base, run, *changes)
+    if step == 12:
+      toy_hosts.run(count, arguments)
+      break
+    folder = tmp_path / str(step)
+    with toy_hosts.paused(count, arguments, step, folder) as processes:
+      toy_hosts.terminate_paused(processes, 0, folder)
+      assert set(processes.wait()) == {75}
   assert lines(run, 'samples.jsonl') == lines(expected, 'samples.jsonl')
   for ours, theirs in zip(lines(run), lines(expected), strict=True):
     assert ours.keys() == theirs.keys()
@@ -202,7 +225,7 @@ def test_two_processes_write_the_files_of_one(name, base, tmp_path):
     arguments = toy_hosts.stage(
       name, tmp_path / str(count), f'init={base}/model'
     )
-    toy_hosts.run(count, arguments, 120)
+    toy_hosts.run(count, arguments)
   for file in STAGES[name]:
     one, two = (tmp_path / str(n) / file for n in (1, 2))
     assert one.read_bytes() == two.read_bytes()
@@ -245,7 +268,7 @@ def test_a_full_disk_on_one_host_ends_all_and_loses_no_saved_step(
       base, workdir, 'steps=6', 'save_every=2', 'parallel.strategy=mesh'
     )
 
-  toy_hosts.run(2, arguments(expected), 120)
+  toy_hosts.run(2, arguments(expected))
   limited = """if 1:
     import resource, sys
     from r1jax import cli
@@ -264,12 +287,12 @@ def test_a_full_disk_on_one_host_ends_all_and_loses_no_saved_step(
       return arguments(run)
     return ['-c', limited, *arguments(run)[2:]]
 
-  codes, outputs = ends(2, arguments_of, 120)
+  codes, outputs = ends(2, arguments_of)
   assert codes == [2, 2]
   assert (
     'no space to write' in outputs[0]
   )  # The limit applies to the log of host 1, too.
   assert toy_hosts.saved(run) == 2
-  toy_hosts.run(2, arguments(run), 120)
+  toy_hosts.run(2, arguments(run))
   assert lines(run) == lines(expected)
   assert model(run) == model(expected)

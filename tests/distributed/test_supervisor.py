@@ -3,15 +3,17 @@
 import os
 import pathlib
 import re
+import shlex
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import toy
+import toy_hosts
 import toy_metrics
-from toy_pod import SCRIPT, Pod, gone
+import toy_pause
+from toy_pod import MANY_SECONDS, SCRIPT, Pod, gone
 
 from r1jax import files
 
@@ -33,7 +35,7 @@ def begin(pod, *arguments, **env):
 def supervise(pod, *arguments, **env):
   """(exit code, stdout, stderr)."""
   process = begin(pod, *arguments, **env)
-  out, err = process.communicate(timeout=60)
+  out, err = process.communicate(timeout=MANY_SECONDS)
   return process.returncode, out, err
 
 
@@ -90,7 +92,7 @@ def test_a_process_that_does_not_end_is_killed(pod):
   play(pod, ['deaf', '0'], ['137 with 0', '0'])
   process = begin(pod)
   (deaf,) = living(pod, 0)
-  process.communicate(timeout=60)
+  process.communicate(timeout=MANY_SECONDS)
   assert process.returncode == 0 and gone(deaf)
 
 
@@ -136,7 +138,7 @@ def test_a_signal_is_passed_on_and_it_waits(pod, number):
   process = begin(pod)
   living(pod, 0, 1)
   process.send_signal(number)
-  out, _ = process.communicate(timeout=60)
+  out, _ = process.communicate(timeout=MANY_SECONDS)
   assert process.returncode == 75 and out.endswith('terminated\n')
   assert pod.read('runs/rl/log-1').endswith('terminated\n')
   assert not (pod.folder / 'runs/rl/pid').exists()
@@ -150,17 +152,24 @@ def test_a_second_signal_kills(pod):
     before = pod.count('laptop/sleeps')
     pod.until(lambda: pod.count('laptop/sleeps') > before + 3)
     process.terminate()
-  process.communicate(timeout=60)
+  process.communicate(timeout=MANY_SECONDS)
   assert process.returncode == 75 and all(map(gone, pids))
 
 
 def test_a_signal_between_two_attempts_ends_it(pod):
   play(pod, ['1', '1', '1', 'waits'], ['waits'] * 4)
-  (pod.folder / 'bin/sleep').write_text('#!/bin/sh\nexec /bin/sleep 0.3\n')
+  # The pause after the first attempt lasts until the supervisor has ended.
+  (pod.folder / 'bin/sleep').write_text(
+    '#!/bin/sh\n/bin/sleep 0.01\n'
+    'while grep -q "restart 1" "$FAKE/runs/rl/log" && [ ! -e "$FAKE/ended" ]\n'
+    'do /bin/sleep 0.02; done\n'
+  )
   process = begin(pod)
   pod.until(lambda: 'restart 1' in pod.read('runs/rl/log'))
   process.terminate()
-  process.communicate(timeout=60)
+  process.wait(timeout=MANY_SECONDS)
+  (pod.folder / 'ended').touch()
+  process.communicate(timeout=MANY_SECONDS)
   assert process.returncode == 75
   assert pod.read('runs/rl/log').count('speaks') == 1
 
@@ -171,7 +180,7 @@ def test_processes_get_sigterm_when_the_supervisor_is_killed(pod):
   process = begin(pod)
   pids = living(pod, 0, 1)
   process.kill()
-  process.communicate(timeout=60)
+  process.communicate(timeout=MANY_SECONDS)
   pod.until(lambda: all(map(gone, pids)))
   for name in ('log', 'log-1'):
     assert pod.read(f'runs/rl/{name}').endswith('terminated\n')
@@ -186,7 +195,7 @@ def test_a_second_supervisor_of_a_run_is_refused(pod):
   code, _, err = supervise(pod)
   assert code == 1 and 'rl is still running, see runs/rl' in err
   first.terminate()
-  first.communicate(timeout=60)
+  first.communicate(timeout=MANY_SECONDS)
   assert first.returncode == 75
 
 
@@ -206,15 +215,20 @@ def test_a_real_run_with_a_killed_process_equals_an_undisturbed_one(
   base, tmp_path
 ):
   expected, killed = tmp_path / 'expected', tmp_path / 'killed'
-  process = real(base, expected)
-  out, _ = process.communicate(timeout=300)
+  process = real(base, expected, sys.executable)
+  out, _ = process.communicate(timeout=MANY_SECONDS)
   assert process.returncode == 0, out
-  process = real(base, killed)
-  while not (killed / 'metrics.jsonl').exists():
-    assert process.poll() is None
-    time.sleep(0.05)
+  folder, python = tmp_path / 'pause', tmp_path / 'python'
+  command = map(str, [sys.executable, *toy_pause.command(1, folder, [])])
+  python.write_text(f'#!/bin/sh\nshift 2\nexec {shlex.join(command)} "$@"\n')
+  python.chmod(0o755)
+  process = real(base, killed, python)
+  toy_hosts.wait_for(lambda: len(list(folder.glob('paused-*'))) == 2)
   os.kill(child(process.pid, 'R1JAX_HOST=1'), signal.SIGKILL)
-  out, _ = process.communicate(timeout=300)
+  log = tmp_path / 'killed-logs/log'
+  toy_hosts.wait_for(lambda: 'received SIGTERM' in log.read_text())
+  (folder / 'continue').touch()
+  out, _ = process.communicate(timeout=MANY_SECONDS)
   assert process.returncode == 0, out
   assert 'process 1 ended with 137 (killed): restart 1 of 100' in out
   for ours, theirs in zip(
@@ -228,12 +242,12 @@ def test_a_real_run_with_a_killed_process_equals_an_undisturbed_one(
   assert (killed / weights).read_bytes() == (expected / weights).read_bytes()
 
 
-def real(base, workdir):
+def real(base, workdir, python):
   """Starts a supervisor of two processes that run the toy rl stage."""
   command = [SCRIPT, 'run', '--local=2', f'--logs={workdir}-logs', '--', 'rl']
   command += ['--config', toy.HERE / 'toy_rl.py', '--workdir', workdir]
   command += [f'--config.init={base}/model', '--config.save_every=1']
-  env = dict(JAX_PLATFORMS='cpu', XLA_FLAGS='', PYTHON=sys.executable)
+  env = dict(JAX_PLATFORMS='cpu', XLA_FLAGS='', PYTHON=str(python))
   return subprocess.Popen(
     command,
     cwd=SCRIPT.parent,

@@ -185,3 +185,10 @@ def test_all_equal_ignores_nan():
   np.testing.assert_array_equal(
     statistics.all_equal(x_PG), [True, True, False, True]
   )
+
+
+def test_the_t_margin_is_that_of_tables():
+  x_N = [1.0, 2.0, 3.0]  # s = 1, t = 4.302653
+  assert statistics.t_margin(x_N) == pytest.approx(4.302653 / 3**0.5)
+  x_NT = np.array([[1.0, 5.0], [3.0, 5.0]])  # t = 12.706205, s = sqrt(2), 0
+  np.testing.assert_allclose(statistics.t_margin(x_NT), [12.706205, 0])

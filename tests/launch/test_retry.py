@@ -5,7 +5,7 @@ import re
 import signal
 
 import pytest
-from toy_pod import CREATE, Pod
+from toy_pod import CREATE, MANY_SECONDS, Pod
 
 RETRY = ['retry', *CREATE, '--', 'rl', '--workdir=/mnt/r1', '--config', 'a b']
 GIVEN = ['-m', 'r1jax', *RETRY[len(CREATE) + 2 :]]
@@ -140,7 +140,7 @@ def test_a_terminated_run_is_started_again(pod):
   pod.until((pod.folder / 'waits-r1-0').exists)
   pid = pod.folder / 'home/r1-0/runs/r1/pid'
   os.kill(int(pid.read_text()), signal.SIGTERM)
-  running.communicate(timeout=60)
+  running.communicate(timeout=MANY_SECONDS)
   assert running.returncode == 0 and pod.count('created') == 1
   assert pod.given() == GIVEN * 2
 
@@ -169,6 +169,6 @@ def test_after_a_reboot_of_a_worker_all_restart_on_the_same_machines(pod):
   pod.until(lambda: all(pod.read(f'waits-r1-{i}') for i in (0, 1)))
   session = pod.folder / 'home/r1-0/session'
   os.killpg(int(session.read_text()), signal.SIGKILL)
-  running.communicate(timeout=60)
+  running.communicate(timeout=MANY_SECONDS)
   assert running.returncode == 0 and pod.count('created') == 1
   assert pod.given('r1-0') == pod.given('r1-1') == GIVEN * 2

@@ -56,7 +56,8 @@ VERDICTS = [
 def test_a_verdict_is_the_last_json_object_of_the_reply(text, verdict):
   began = time.process_time()
   assert llm_judge.parse_verdict(text) == verdict
-  assert time.process_time() - began < 1
+  # All take less than 0.2 s; quadratic work would take minutes.
+  assert time.process_time() - began < 20
 
 
 def test_a_question_is_filled_in_once():

@@ -169,9 +169,10 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize('piece', HOSTILE)
-def test_hostile_texts_take_linear_time(piece, segmenter):
+def test_hostile_texts_do_not_take_quadratic_time(piece, segmenter):
   text = (piece * 100_000)[:100_000]
   for begin in ('', '$', '\\boxed{'):
     began = time.process_time()
     assert 0 <= language.share(begin + text + '$', 'en') <= 1
-    assert time.process_time() - began < 1
+    # All take less than 0.1 s; quadratic work would take minutes.
+    assert time.process_time() - began < 20

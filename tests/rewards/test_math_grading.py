@@ -340,11 +340,11 @@ def test_accuracy_is_1_for_correct_responses_only():
 
 
 @pytest.mark.parametrize('name', SLOW)
-def test_long_responses_take_less_than_two_seconds(name):
-  start = time.perf_counter()
+def test_long_responses_do_not_take_quadratic_time(name):
+  began = time.process_time()
   (score,) = grading.accuracy([dict(answer='5')], [SLOW[name]])
-  # Quadratic work on 100,000 characters would take minutes.
-  assert time.perf_counter() - start < 2
+  # All take less than 0.05 s; quadratic work would take minutes.
+  assert time.process_time() - began < 20
   assert score == 0
 
 

@@ -285,14 +285,15 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize('answer', HOSTILE, ids=range(len(HOSTILE)))
-def test_hostile_answers_are_unequal_in_five_cpu_seconds(answer):
+def test_hostile_answers_are_unequal_in_bounded_time(answer):
   began = time.process_time()
   assert not equal(answer, r'\sqrt{3}+x')
-  assert time.process_time() - began < 5
+  # All take less than 0.05 s; without bounds, minutes or for ever.
+  assert time.process_time() - began < 20
 
 
 def test_a_worker_handles_all_hostile_answers_in_a_gibibyte():
-  with workers.Pool(1, 5.0, 1 << 30) as pool:
+  with workers.Pool(1, 60.0, 1 << 30) as pool:
     jobs = [[answer, r'\sqrt{3}+x'] for answer in HOSTILE]
     answers = pool.map('r1jax.rewards.math.symbolic:equal', jobs)
     assert not [x for x in answers if x.failure or x.value[0]]

@@ -1,10 +1,11 @@
 """Programs earn credit for the tests that they pass, and for nothing else."""
 
+import dataclasses
 import json
 import math
 
 import pytest
-from toy_sandbox import LIMITS, TIERS, local, service, tier_of
+from toy_sandbox import LIMITS, SHORT, TIERS, local, service, tier_of
 
 from r1jax import errors
 from r1jax.rewards.code import unit_tests, verifier
@@ -151,12 +152,18 @@ def test_the_prefix_is_put_before_the_response():
     ('def add(x, y', 'compile'),
     ('def add(x, y): return [0] * 10**9', 'memory'),
     ('def add(x, y): return "a" * 10**6', 'output'),
-    ('def add(x, y):\n  while True: pass', 'timeout'),
   ],
 )
 def test_the_kind_of_a_verdict_is_the_kind_of_failure(code, kind):
   value, found, reason = judge(ADD, code)
   assert (value, found) == (0, kind) and reason
+
+
+def test_a_program_that_exceeds_its_cpu_time_earns_nothing():
+  code = 'def add(x, y):\n  while True: pass'
+  limits = dataclasses.replace(LIMITS, seconds=SHORT)
+  value, kind, reason = unit_tests.judge(ADD, code, local(), limits)
+  assert (value, kind) == (0, 'timeout') and reason
 
 
 def test_a_test_cannot_hide_that_the_program_ended():

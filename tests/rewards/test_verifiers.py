@@ -9,7 +9,7 @@ from r1jax.rewards import verifiers
 from r1jax.rewards.math import grading
 from r1jax.sandbox import workers
 
-CONFIG = verifiers.VerifyConfig(workers=2, seconds=2.0)
+CONFIG = verifiers.VerifyConfig(workers=2, seconds=60.0)
 CHOICES = dict(answer='B', choices=['one', 'two'])
 
 

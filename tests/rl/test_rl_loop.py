@@ -18,7 +18,7 @@ from r1jax.rl import grpo, log, rollouts, setup
 from r1jax.rl.setup import Position, RlState
 from r1jax.sampling import decode, generate
 from r1jax.stages import rl
-from r1jax.training import metrics, train_step
+from r1jax.training import metrics, progress, train_step
 
 
 class FakeSampler:
@@ -101,8 +101,7 @@ class Fakes:
       updates=None,
       checkpoints=None,
       writer=metrics.Writer(tmp_path),
-      first_step=0,
-      started=0.0,
+      progress=progress.Progress(config.steps),
     )
     self.score_with(accuracy)
     ref = {'w': np.zeros(())} if config.grpo.kl_coef else None

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 from attacks import arena, benign, programs
-from toy_sandbox import FOUND, TIERS, tier_of
+from toy_sandbox import FOUND, LIMITS, TIERS, tier_of
 
 from r1jax.rewards import verdict
 from r1jax.rewards.code import unit_tests
 from r1jax.sandbox import tiers, workers
 
-MAX_SECONDS = 40  # of wall time, in which every attack must be judged
+MAX_SECONDS = 600  # of wall time, in which every attack must be judged
 # Themes that deceive a grader which runs the tests in the program's own process
 # and trusts its exit code.
 NAIVE = 'early exit', 'patched comparison', 'odd answers'
@@ -57,13 +57,14 @@ def test_continuous_integration_has_the_landlock_tier():
 
 
 @pytest.mark.parametrize('prepared', TIERS[1:2], indirect=True)
-def test_damage_is_detected(prepared):
+def test_damage_is_detected(prepared, monkeypatch):
   assert not prepared.damage()
+  monkeypatch.setattr(arena, 'GRACE', 0)
   folder = prepared.secret.parent
   (folder / 'r1jax_mark_seen').touch()
   prepared.secret.write_text('changed')
   prepared.outputs += [prepared.tokens[0], 'r1jax_escaped']
-  sleeper = 'import time; print(flush=True); time.sleep(60)'
+  sleeper = 'import time; print(flush=True); time.sleep(600)'
   with (
     socket.create_connection(prepared.listeners[0].getsockname()),
     subprocess.Popen(
@@ -106,13 +107,15 @@ def test_honest_programs_pass(prepared):
 
 
 def test_a_worker_survives_the_attacks_that_it_scores(prepared):
-  attacks = [x for x in programs.ALL if x.quick and x.seconds == 1]
-  limits = dict(seconds=1.0, memory=256 << 20)
+  # The attacks with another limit only use up their time.
+  seconds = programs.SECONDS
+  attacks = [x for x in programs.ALL if x.quick and x.seconds == seconds]
+  limits = dict(seconds=seconds, memory=256 << 20)
   jobs = []
   for attack in attacks:
     record, code = prepared.records[attack.shape], prepared.source(attack)
     jobs.append([record, code, prepared.tier, limits, True])
-  with workers.Pool(2, 30.0, 1 << 30) as pool:
+  with workers.Pool(2, 60.0, 1 << 30) as pool:
     results = pool.map(JUDGE, jobs)
     assert not [
       (attack.name, result)
@@ -134,7 +137,7 @@ def test_a_test_that_needs_too_much_ends_within_its_limits(prepared, answer):
       {'assert': '(score(1) * 10**4).__mul__(10**4) == 1'},
     ],
   )
-  limits = dict(seconds=1.0, memory=256 << 20)
+  limits = dict(seconds=LIMITS.seconds, memory=256 << 20)
   job = [record, f'def score(n): return {answer}', prepared.tier, limits, True]
   with workers.Pool(1, 1.0, 512 << 20) as pool:
     (result,) = pool.map(JUDGE, [job])
@@ -152,7 +155,6 @@ def test_the_attacks_deceive_a_grader_that_trusts_the_exit_code(
     if attack.shape != 'stdin':
       test = prepared.function['test'] + '\ncheck(score)\n'
       code = arena.PROMPT + code + '\n' + test
-    limits = tiers.Limits(1, 256 << 20)
-    if tiers.run(prepared.tier, [code], '', limits).kind == 'passed':
+    if tiers.run(prepared.tier, [code], '', LIMITS).kind == 'passed':
       passed.append(attack.name)
   assert len(passed) >= len(programs.THEMES[theme]) / 3, passed

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import platform
+import select
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from toy_sandbox import FOUND, LIMITS, TIERS, local, service, tier_of
+from toy_sandbox import FOUND, LIMITS, SHORT, TIERS, local, service, tier_of
 
 from r1jax import errors
 from r1jax.sandbox import kernel, tiers, wire
@@ -104,11 +105,14 @@ def test_texts_share_a_namespace_but_not_future_imports(tier):
     ('x = [0] * 10**9', 'memory'),
     ('x = []\nwhile True: x.append(bytearray(10**6))', 'memory'),
     ('while True: print("a" * 1000)', 'output'),
-    ('while True: pass', 'timeout'),
   ],
 )
 def test_kinds_of_endings_are_distinguished(here, code, expected):
   assert kind(here, code) == expected
+
+
+def test_a_computing_program_ends_at_its_limit_of_cpu_time(here):
+  assert run(here, 'while True: pass', seconds=SHORT).kind == 'timeout'
 
 
 def test_kinds_of_endings_are_distinguished_at_a_service():
@@ -117,19 +121,19 @@ def test_kinds_of_endings_are_distinguished_at_a_service():
     assert kind(tier, 'import sys; sys.exit(3)') == 'error'
     assert kind(tier, 'def f(:') == 'compile'
     assert kind(tier, 'x = [0] * 10**9') == 'memory'
-    assert kind(tier, 'while True: pass') == 'timeout'
+    assert run(tier, 'while True: pass', seconds=SHORT).kind == 'timeout'
 
 
 def test_signal_handlers_do_not_delay_the_end(here):
   code = 'import signal\nfor n in 14, 15, 24: signal.signal(n, lambda *_: 0)\n'
-  assert kind(here, code + 'while True: pass') == 'timeout'
+  code += 'while True: pass'
+  assert run(here, code, seconds=SHORT).kind == 'timeout'
 
 
 def test_a_sleeping_program_ends_at_its_limit_of_wall_time(here):
-  code = 'import os, time\nfor fd in 0, 1, 2: os.close(fd)\ntime.sleep(60)'
-  started = time.monotonic()
-  assert run(here, code, seconds=0.2).kind == 'timeout'
-  assert time.monotonic() - started < 10
+  code = 'import os, time\nfor fd in 0, 1, 2: os.close(fd)\ntime.sleep(600)'
+  # It would pass at the end of its sleep.
+  assert run(here, code, seconds=1).kind == 'timeout'
 
 
 def descendants(pid):
@@ -150,8 +154,8 @@ def is_running(pid):
 
 
 def all_end(pids):
-  """Whether all of them end within some seconds."""
-  deadline = time.monotonic() + 5
+  """Whether all of them end within minutes."""
+  deadline = time.monotonic() + 120
   while any(map(is_running, pids)) and time.monotonic() < deadline:
     time.sleep(0.01)
   return pids and not any(map(is_running, pids))
@@ -164,9 +168,10 @@ def pids_of(program):
 
 
 def test_no_process_outlives_its_program(here):
-  sleeper = 'import time\ndef f(): time.sleep(60)'
-  with opened(here, sleeper, seconds=0.1) as program:
+  sleeper = 'import time\ndef f(): time.sleep(600)'
+  with opened(here, sleeper) as program:
     pids = pids_of(program)
+    program.channel.seconds_left = 0.1
     with pytest.raises(tiers.Stopped, match='timeout'):
       program.call('f', [])
     assert all_end(pids)
@@ -178,9 +183,9 @@ def test_no_process_outlives_its_program(here):
 def test_no_process_outlives_its_parent(here):
   code = (
     'import time\nfrom r1jax.sandbox import tiers\n'
-    f'tier, limits = tiers.Tier(*{tuple(here)}), tiers.Limits()\n'
+    f'tier, limits = tiers.Tier(*{tuple(here)}), tiers.Limits(seconds=60)\n'
     'with tiers.open_program(tier, ["x = 1"], limits):\n'
-    '  print(flush=True)\n  time.sleep(60)'
+    '  print(flush=True)\n  time.sleep(600)'
   )
   parent = subprocess.Popen(
     [sys.executable, '-c', code], stdout=subprocess.PIPE
@@ -193,8 +198,8 @@ def test_no_process_outlives_its_parent(here):
 
 
 def test_a_sandbox_killed_by_another_process_is_an_infra_error(here):
-  code = 'import time\ndef f(): time.sleep(60)'
-  with opened(here, code, seconds=4) as program:
+  code = 'import time\ndef f(): time.sleep(600)'
+  with opened(here, code) as program:
     pid = program.channel.child.pid
     threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
     with pytest.raises(tiers.Stopped, match='infra'):
@@ -368,7 +373,6 @@ def test_a_call_of_an_undefined_function_is_an_error(tier):
     ('def f(): import os; os._exit(0)', 'error'),
     ('def f(): return "a" * 10**6', 'output'),
     ('def f(): return [0] * 10**9', MemoryError),
-    ('def f():\n  while True: pass', 'timeout'),
     (
       'import os\nwhile True:\n  for fd in range(3, 9):\n    try: '
       'os.write(fd, b"a" * 1000)\n    except OSError: pass',
@@ -381,6 +385,13 @@ def test_kinds_of_endings_of_a_called_program(here, code, expected):
     with opened(here, code) as program:
       program.call('f', [])
   assert expected in (getattr(raised.value, 'kind', None), raised.type)
+
+
+def test_a_call_that_computes_ends_at_the_limit_of_cpu_time(here):
+  code = 'def f():\n  while True: pass'
+  with opened(here, code, seconds=SHORT) as program:
+    with pytest.raises(tiers.Stopped, match='timeout'):
+      program.call('f', [])
 
 
 def test_a_program_that_has_ended_cannot_be_called(here):
@@ -398,6 +409,13 @@ def reply(text):
     except OSError: pass
 """
 TRUE = '["t","value",true,null]'
+
+
+def wait_for_reply(program):
+  """Waits until the program has sent something after its last reply."""
+  channel = program.channel
+  if not channel.stdout:
+    assert select.select([channel.child.stdout], [], [], 120)[0]
 
 
 @pytest.mark.parametrize(
@@ -422,7 +440,7 @@ def test_forged_replies_are_errors_or_plain_answers(here, code):
     with opened(here, FORGED + code) as program:
       for _ in range(2):
         assert program.call('f', []) in (True, False)
-        time.sleep(0.05)
+        wait_for_reply(program)
   assert raised.value.kind == 'error'
 
 

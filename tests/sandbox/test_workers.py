@@ -1,5 +1,7 @@
 """Results come in the order of the jobs; a hostile job harms no other."""
 
+import contextlib
+import json
 import math
 import os
 import pathlib
@@ -14,19 +16,20 @@ import pytest
 from r1jax.sandbox import workers
 
 EVAL = 'builtins:eval'
+MANY_SECONDS = 60.0  # A slow machine needs a small part of them for a job.
 BOMBS = {
-  'timeout': '9**9**9',
   'memory': '"x" * 10**10',
   'crashed': '__import__("os").abort()',
   'died': '__import__("os").kill(__import__("os").getpid(), 9)',
   'output': '"x" * (65 << 20)',
   'error: ZeroDivisionError: division by zero': '1 / 0',
 }
+FOR_EVER = '9**9**9'
 
 
 @pytest.fixture(scope='module')
 def pool():
-  with workers.Pool(2, 0.4, 512 << 20) as opened:
+  with workers.Pool(2, MANY_SECONDS, 512 << 20) as opened:
     yield opened
 
 
@@ -34,12 +37,16 @@ def alive(pids):
   return [x for x in pids if pathlib.Path(f'/proc/{x}/stat').exists()]
 
 
-def all_end(pids, seconds=10):
-  """Whether the processes end within so many seconds."""
-  deadline = time.monotonic() + seconds
-  while alive(pids) and time.monotonic() < deadline:
+def wait_for(condition):
+  """Whether the condition becomes true within minutes."""
+  deadline = time.monotonic() + 120
+  while not condition() and time.monotonic() < deadline:
     time.sleep(0.02)
-  return not alive(pids)
+  return condition()
+
+
+def all_end(pids):
+  return wait_for(lambda: not alive(pids))
 
 
 def test_results_come_in_the_order_of_the_jobs(pool):
@@ -49,19 +56,29 @@ def test_results_come_in_the_order_of_the_jobs(pool):
   assert pool.map('math:sqrt', []) == []
 
 
-@pytest.mark.parametrize('failure', BOMBS)
-def test_a_hostile_job_fails_alone(pool, failure):
-  results = pool.map(EVAL, [['1 + 1'], [BOMBS[failure]], ['2 + 2']])
+def assert_fails_alone(pool, failure, text):
+  results = pool.map(EVAL, [['1 + 1'], [text], ['2 + 2']])
   assert [x.failure for x in results] == ['', failure, '']
   assert pool.map(EVAL, [['3 + 3']] * 3) == [workers.Result(6, '')] * 3
   assert pool.counts[failure.partition(':')[0]] > 0
 
 
+@pytest.mark.parametrize('failure', BOMBS)
+def test_a_hostile_job_fails_alone(pool, failure):
+  assert_fails_alone(pool, failure, BOMBS[failure])
+
+
+def test_a_job_that_exceeds_its_cpu_time_fails_alone():
+  with workers.Pool(2, 1.0, 512 << 20) as pool:
+    assert_fails_alone(pool, 'timeout', FOR_EVER)
+
+
 def test_a_worker_that_closes_its_output_has_crashed(pool):
-  silent = '__import__("os").closerange(0, 99) or __import__("time").sleep(60)'
+  silent = '__import__("os").closerange(0, 99) or __import__("time").sleep(900)'
   started = time.monotonic()
   (result,) = pool.map(EVAL, [[silent]])
-  assert result.failure == 'crashed' and time.monotonic() - started < 30
+  assert result.failure == 'crashed'
+  assert time.monotonic() - started < 300  # It was killed in its sleep.
 
 
 def test_a_worker_that_cannot_start_is_an_error(monkeypatch):
@@ -75,27 +92,50 @@ def test_memory_that_a_failed_job_holds_does_not_fail_the_next():
   kept = (
     '__import__("builtins").__dict__.setdefault("kept", ["x" * (300 << 20)])'
   )
-  with workers.Pool(1, 5.0, 512 << 20) as pool:
+  with workers.Pool(1, MANY_SECONDS, 512 << 20) as pool:
     (result,) = pool.map(EVAL, [[f'{kept} and "x" * (400 << 20)']])
     assert result.failure == 'memory'
     (result,) = pool.map(EVAL, [['len("x" * (300 << 20))']])
     assert result.value == 300 << 20
 
 
-def test_the_time_of_a_large_result_is_linear_in_its_size():
-  started = time.monotonic()
-  with workers.Pool(1, 10.0, 1 << 30) as pool:
-    (result,) = pool.map(EVAL, [['"x" * (20 << 20)']])
-    assert len(result.value) == 20 << 20
-    (result,) = pool.map('builtins:len', [[result.value]])
-    assert result.value == 20 << 20
-  assert time.monotonic() - started < 10
+class CountingBuffer(bytearray):
+  """Counts the bytes that are searched and copied."""
+
+  work = 0
+
+  def find(self, *args):
+    self.work += len(self)
+    return super().find(*args)
+
+  def __contains__(self, item):
+    self.work += len(self)
+    return super().__contains__(item)
+
+  def __iadd__(self, data):
+    self.work += len(data)
+    return super().__iadd__(data)
+
+
+def test_the_work_for_a_large_result_is_linear_in_its_size():
+  size = 20 << 20
+  job = json.dumps([EVAL, [f'"x" * {size}']]).encode() + b'\n'
+  with contextlib.closing(workers._Worker(1 << 30)) as worker:
+    worker.unread = buffer = CountingBuffer()
+    result = worker.run(job, MANY_SECONDS)
+  assert len(result.value) == size
+  assert size <= buffer.work < 2 * size
+
+
+def test_a_large_job_arrives_whole(pool):
+  (result,) = pool.map('builtins:len', [['x' * (20 << 20)]])
+  assert result.value == 20 << 20
 
 
 def test_sets_have_the_same_order_in_every_worker():
   found = []
   for _ in range(2):
-    with workers.Pool(1, 5.0, 512 << 20) as pool:
+    with workers.Pool(1, MANY_SECONDS, 512 << 20) as pool:
       text = 'list({"a", "b", "c", "dd", "ee", "fff"})'
       found.append(pool.map(EVAL, [[text]])[0].value)
   assert found[0] == found[1]
@@ -107,16 +147,15 @@ def test_several_threads_can_close_a_pool():
   for thread in threads:
     thread.start()
   for thread in threads:
-    thread.join(20)
+    thread.join(120)
   assert not any(thread.is_alive() for thread in threads)
 
 
 def test_a_sleeping_job_ends_at_its_limit_of_wall_time():
   with workers.Pool(1, 0.1, 512 << 20) as pool:
     started = time.monotonic()
-    (result,) = pool.map('time:sleep', [[60]])
-    assert result.failure == 'timeout'
-    assert 1 < time.monotonic() - started < 30
+    (result,) = pool.map('time:sleep', [[600]])
+    assert result.failure == 'timeout' and time.monotonic() - started > 1
 
 
 def test_printed_output_does_not_mix_with_results(pool):
@@ -163,8 +202,8 @@ def test_several_threads_can_use_a_pool(pool):
 
 
 def test_closing_a_pool_ends_its_processes():
-  with workers.Pool(2, 5.0, 512 << 20) as pool:
-    child = '__import__("subprocess").Popen(["sleep", "99"]).pid'
+  with workers.Pool(2, MANY_SECONDS, 512 << 20) as pool:
+    child = '__import__("subprocess").Popen(["sleep", "999"]).pid'
     pids = [
       x.value for x in pool.map(EVAL, [['__import__("os").getpid()'], [child]])
     ]
@@ -174,19 +213,20 @@ def test_closing_a_pool_ends_its_processes():
   pool.close()
 
 
-def test_a_computing_worker_ends_with_its_parent():
-  text = """
-import threading, time
+def test_a_computing_worker_ends_with_its_parent(tmp_path):
+  mark = tmp_path / 'computes'
+  job = f'open({str(mark)!r}, "w") and {FOR_EVER}'
+  text = f"""
 from r1jax.sandbox import workers
-pool = workers.Pool(1, 60.0, 512 << 20)
+pool = workers.Pool(1, 600.0, 512 << 20)
 print(pool.map('os:getpid', [[]])[0].value, flush=True)
-pool.map('builtins:eval', [['9**9**9']])
+pool.map('builtins:eval', [[{job!r}]])
 """
   parent = subprocess.Popen(
     [sys.executable, '-c', text], stdout=subprocess.PIPE, text=True
   )
   worker = int(parent.stdout.readline())
-  time.sleep(0.3)
+  assert wait_for(mark.exists)
   assert alive([worker])
   os.kill(parent.pid, signal.SIGKILL)
   parent.wait()
@@ -196,6 +236,6 @@ pool.map('builtins:eval', [['9**9**9']])
 
 def test_a_worker_does_not_get_secrets_of_the_environment(monkeypatch):
   monkeypatch.setenv('HF_TOKEN', 'hf_secret')
-  with workers.Pool(1, 5.0, 512 << 20) as pool:
+  with workers.Pool(1, MANY_SECONDS, 512 << 20) as pool:
     (result,) = pool.map(EVAL, [['dict(__import__("os").environ)']])
   assert 'HF_TOKEN' not in result.value and 'PATH' in result.value

@@ -9,12 +9,13 @@ import pytest
 import toy
 
 from r1jax import cli
+from r1jax.distributed import programs
 
 
 @pytest.fixture
 def command(base, tmp_path, monkeypatch, capsys):
   """command(stage, *arguments) -> (exit code, its error), in tmp_path/run."""
-  monkeypatch.setattr(cli, 'compilation_cache', lambda: None)
+  monkeypatch.setattr(programs, 'compilation_cache', lambda: None)
 
   def run(stage, *arguments):
     init = [f'--config.init={base}/model'] if stage == 'rl' else []
@@ -118,7 +119,7 @@ def test_sft_refuses(change, command, tmp_path):
 RL = {
   'init=scratch': "config.init is 'scratch': name the directory",
   'grpo.objective=nonsense': 'it can be grpo, sequence, gspo, cispo',
-  'grpo.kl_estimator=k1': "must be one of 'k3', 'k3_unbiased', not 'k1'",
+  'grpo.kl_estimator=k1': "is 'k1'; it can be k3, k3_unbiased, or your own",
   'grpo.group_size=1': 'set config.grpo.group_size higher|advantage_std=none',
   'grpo.prompts_per_step=6': (
     '4 devices share the rows|config.grpo.prompts_per_step (6)'
@@ -223,7 +224,7 @@ def test_a_mesh_that_does_not_divide_the_parameters_is_refused(
 def test_a_work_directory_of_another_config_stays_as_it_is(
   base, capsys, monkeypatch
 ):
-  monkeypatch.setattr(cli, 'compilation_cache', lambda: None)
+  monkeypatch.setattr(programs, 'compilation_cache', lambda: None)
   before = toy.files(base)
   arguments = [
     'sft',
@@ -237,8 +238,8 @@ def test_a_work_directory_of_another_config_stays_as_it_is(
   assert cli.main(arguments) == 2
   message = capsys.readouterr().err
   assert message.count('\n') == 1 and 'belongs to another config' in message
-  assert 'batch_size: 32 -> 64; optim.lr: 0.01 -> 0.002' in message
-  assert 'use another --workdir or set these keys back' in message
+  assert 'batch_size: 32 -> 64 (it cannot change: the position' in message
+  assert '; optim.lr: 0.01 -> 0.002; use another --workdir or set' in message
   assert toy.files(base) == before
 
 

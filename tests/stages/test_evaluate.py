@@ -2,25 +2,20 @@
 
 import itertools
 import json
-import os
-import pathlib
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 import toy
+import toy_hosts
 
 from r1jax import cli, errors, files
+from r1jax.distributed import programs
 from r1jax.evaluation import scores, statistics, tables
 from r1jax.rewards import verifiers
 from r1jax.rewards.math import grading
 from r1jax.sandbox import tiers
 from r1jax.stages import evaluate
 
-ROOT = pathlib.Path(__file__).parents[2]
 VERDICTS = (
   '{"contest": 1, "problem": "A", "rating": 1500, "verdicts": [true, false]}\n'
   '{"contest": 2, "problem": "A", "rating": 1500, "verdicts": [false, true]}\n'
@@ -172,29 +167,12 @@ def test_a_killed_evaluation_continues_after_its_last_chunk(
 ):
   finished, _, changes = whole
   workdir = tmp_path / 'ours'
-  process = subprocess.Popen(
-    [
-      sys.executable,
-      '-m',
-      'r1jax',
-      'evaluate',
-      '--workdir',
-      workdir,
-      '--config',
-      toy.HERE / 'toy_evaluate.py',
-      f'--config.init={base}/model',
-      *(f'--config.{change}' for change in changes),
-    ],
-    cwd=ROOT,
-    start_new_session=True,
-    stdout=subprocess.DEVNULL,
-    env=os.environ | dict(R1JAX_CACHE=str(tmp_path / 'cache')),
+  arguments = toy_hosts.stage(
+    'evaluate', workdir, f'init={base}/model', *changes
   )
-  while not list(workdir.glob('chunks/*.jsonl')):
-    assert process.poll() is None
-    time.sleep(0.002)
-  os.killpg(process.pid, signal.SIGKILL)
-  process.wait()
+  with toy_hosts.paused(1, arguments, 1, tmp_path / 'pause') as process:
+    process.kill(0)
+  assert len(list(workdir.glob('chunks/*.jsonl'))) == 1
   assert not (workdir / 'results.json').exists()
   run(base, workdir, *changes)
   assert same_files(workdir, finished)
@@ -315,7 +293,7 @@ REFUSED = {
 def test_a_wrong_config_is_refused_in_one_line(
   change, base, tmp_path, capsys, monkeypatch
 ):
-  monkeypatch.setattr(cli, 'compilation_cache', lambda: None)
+  monkeypatch.setattr(programs, 'compilation_cache', lambda: None)
   code = cli.main(
     [
       'evaluate',

@@ -3,20 +3,17 @@ reason for the others, and depends neither on kills nor on chunks."""
 
 import collections
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 import types
 
 import jax
 import numpy as np
 import pytest
 import toy
+import toy_hosts
 
 from r1jax import cli, errors, files
 from r1jax.data import record_files
+from r1jax.distributed import programs
 from r1jax.rejection import llm_judge
 from r1jax.rewards.math import grading
 from r1jax.sampling import generate, loading
@@ -131,38 +128,15 @@ def test_an_interrupted_run_continues_at_the_next_chunk(
 
 
 @pytest.mark.slow
-def test_kills_at_any_moment_do_not_change_the_result(base, tmp_path, whole):
-  command = [
-    sys.executable,
-    '-m',
-    'r1jax',
-    'reject',
-    '--config',
-    toy.HERE / 'toy_reject.py',
-    '--workdir',
-    tmp_path / 'run',
-    f'--config.init={base}/model',
-  ]
-  env = os.environ | dict(R1JAX_CACHE=str(tmp_path / 'cache'))
-
-  def start():
-    return subprocess.Popen(
-      command,
-      cwd=toy.HERE.parent,
-      env=env,
-      start_new_session=True,
-      stdout=subprocess.DEVNULL,
-    )
-
-  chunks = tmp_path / 'run' / 'chunks'
-  for wanted in (1, 2, 3):
-    process = start()
-    while process.poll() is None and len(list(chunks.glob('*.jsonl'))) < wanted:
-      time.sleep(0.002)
-    if process.poll() is None:
-      os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-  assert start().wait(timeout=120) == 0
+def test_kills_after_each_chunk_do_not_change_the_result(base, tmp_path, whole):
+  workdir = tmp_path / 'run'
+  arguments = toy_hosts.stage('reject', workdir, f'init={base}/model')
+  for prompts in (8, 16, 22):
+    folder = tmp_path / f'pause-{prompts}'
+    with toy_hosts.paused(1, arguments, prompts, folder) as process:
+      process.kill(0)
+  assert not (workdir / 'records.jsonl').exists()
+  toy_hosts.run(1, arguments)
   assert contents(tmp_path / 'run') == contents(whole)
 
 
@@ -462,7 +436,7 @@ def refusal(tmp_path, capsys, *arguments):
 
 @pytest.fixture(autouse=True)
 def no_cache(monkeypatch):
-  monkeypatch.setattr(cli, 'compilation_cache', lambda: None)
+  monkeypatch.setattr(programs, 'compilation_cache', lambda: None)
 
 
 @pytest.mark.parametrize('change', REFUSED)

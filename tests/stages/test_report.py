@@ -80,9 +80,9 @@ def test_a_panel_is_drawn_for_metrics_that_were_written(run):
 def test_smoothing_keeps_constants_and_lines_and_ignores_nan():
   values = np.full(60, 0.5)
   values[7] = np.nan
-  np.testing.assert_allclose(report._smooth(values), 0.5)
+  np.testing.assert_allclose(report.smooth(values), 0.5)
   line = np.arange(60.0)
-  np.testing.assert_allclose(report._smooth(line)[3:-3], line[3:-3])
+  np.testing.assert_allclose(report.smooth(line)[3:-3], line[3:-3])
 
 
 def test_a_run_without_samples_has_a_page(tmp_path):

@@ -157,7 +157,7 @@ def test_two_processes_fall_back_together(tmp_path):
   children = [start(TWO_PROCESSES, tmp_path, address, i) for i in range(2)]
   try:
     for child in children:
-      output, _ = child.communicate(timeout=120)
+      output, _ = child.communicate(timeout=900)
       assert child.returncode == 0, output
   finally:
     for child in children:

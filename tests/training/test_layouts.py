@@ -4,6 +4,7 @@ or compute options, for every objective and loss_agg."""
 import dataclasses
 import functools
 import itertools
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ import pytest
 from r1jax import losses
 from r1jax.distributed import device_placement, programs
 from r1jax.models import transformer
+from r1jax.rl import algorithm
 from r1jax.training import train_step
 
 CFG = transformer.ModelConfig(
@@ -35,8 +37,11 @@ ADV = np.array([1.3, -0.4, 0.0, -0.9, 2.0, 0.7], np.float32)
 OVERLONG = 4  # the row that is filtered out
 TEMPERATURE = 0.8
 
-KL_ESTIMATORS = ['k3', 'k3_unbiased', 'k3_unbiased', 'k3']
-RL = list(zip(losses.OBJECTIVES, KL_ESTIMATORS, strict=True))
+KL_ESTIMATORS = ['k3', 'k3_unbiased', 'k3_unbiased', 'k3', 'k3']
+# The last objective is given by a path, and is that of GRPO.
+OWN = str(pathlib.Path(__file__).parents[1] / 'own_objective.py') + ':clipped'
+RL = list(zip([*losses.OBJECTIVES, OWN], KL_ESTIMATORS, strict=True))
+CLIPS = dict(clip_low=0.2, clip_high=0.28)
 LOSSES = [*RL, ('sft', None)]
 LOSS_AGGS = 'seq_mean_token_mean', 'token_mean', 'seq_mean_token_sum_norm'
 CHOICES = list(itertools.product(range(len(LOSSES)), LOSS_AGGS))
@@ -51,7 +56,7 @@ def loss_fn(cfg, params, batch):
   for i, (objective, kl_estimator) in enumerate(RL):
     outs.append(
       losses.policy_loss(
-        objective,
+        algorithm.objective(objective, CLIPS, {}),
         logp_BL,
         batch['old'],
         batch['ref'],
@@ -59,10 +64,8 @@ def loss_fn(cfg, params, batch):
         batch['weight'][:, i],
         entropy_BL,
         kl_coef=0.3,
-        kl_estimator=kl_estimator,
+        kl_estimator=losses.KL_ESTIMATORS[kl_estimator],
         entropy_bonus=0.1,
-        clip_low=0.2,
-        clip_high=0.28,
       )
     )
   outs.append(losses.sft_loss(logp_BL, batch['weight'][:, -1]))
@@ -236,9 +239,26 @@ def test_loss_metrics_and_gradients_do_not_depend_on_the_layout(layout, plain):
       np.testing.assert_allclose(a, b, rtol=0, atol=near, err_msg=name)
 
 
+def test_an_objective_given_by_a_path_equals_the_packages_own(plain):
+  of_choice = dict(zip(CHOICES, plain))
+  own = len(losses.OBJECTIVES)
+  for loss_agg in LOSS_AGGS:
+    (sums, grads) = of_choice[own, loss_agg]
+    (want, exact) = of_choice[0, loss_agg]
+    for name, value in want['each'][0].items():
+      np.testing.assert_array_equal(sums['each'][own][name], value, name)
+    for a, b in zip(*map(jax.tree.leaves, (grads, exact)), strict=True):
+      np.testing.assert_allclose(a, b, rtol=0, atol=1e-7)
+
+
 def test_the_choices_are_different_losses(plain):
-  gradients = {np.abs(grads['embed']).sum().round(4) for _, grads in plain}
-  assert len(gradients) == len(CHOICES)
+  own = len(losses.OBJECTIVES)
+  gradients = {
+    np.abs(grads['embed']).sum().round(4)
+    for (which, _), (_, grads) in zip(CHOICES, plain)
+    if which != own
+  }
+  assert len(gradients) == len(CHOICES) - len(LOSS_AGGS)
   assert all(sums['grad_norm'] > 0.01 for sums, _ in plain)
 
 

@@ -104,28 +104,6 @@ def test_without_timings_drops_names_and_patterns():
   }
 
 
-def test_progress_shows_the_known_metrics_in_one_line():
-  numbers = dict(step=30, reward=1.0625, kl=3.0, length=14, truncated=0.125)
-  numbers |= {
-    'reward/accuracy': 0.5,
-    'sampling_logp_difference': 2e-7,
-    'tokens_per_s': 12e3,
-  }
-  line = metrics.progress_line(30, 200, numbers, time.time() - 60)
-  assert line == (
-    'step  30/200  reward 1.062  accuracy 0.500  length 14.0  truncated 12.5%'
-    '  Δlogp 2.0e-07  12,000 tokens/s  0:05:40 left'
-  )
-
-
-def test_time_left_counts_the_steps_since_the_resume():
-  line = metrics.progress_line(110, 200, {}, time.time() - 600, first_step=100)
-  assert line == 'step 110/200  1:30:00 left'
-  assert metrics.progress_line(100, 200, {}, time.time(), first_step=100) == (
-    'step 100/200'
-  )
-
-
 def test_counts_stay_whole_numbers(tmp_path):
   writer = metrics.Writer(tmp_path)
   writer.write(dict(step=1, skipped=np.array(2, np.int32), x=np.float32(0.5)))

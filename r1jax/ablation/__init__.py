@@ -1,0 +1,1 @@
+"""Runs of one config with other values and seeds, and their comparison."""

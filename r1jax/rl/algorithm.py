@@ -1,0 +1,158 @@
+"""The functions of an update that config.grpo names: objective, KL estimator,
+advantages and token weights. Each is the package's or the user's own."""
+
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from r1jax import errors, losses, user_code
+from r1jax.losses import KlEstimator, Objective
+
+OBJECTIVE = '(logp_BL, old_BL, adv_BL, weight_BL) -> surrogate_BL'
+KL_ESTIMATOR = '(logp_BL, old_BL, ref_BL) -> kl_BL'
+ADVANTAGE = '(reward_PG, keep_PG) -> adv_PG'
+TOKEN_WEIGHTS = '(mask_BL) -> weight_BL'
+TRIAL = jax.ShapeDtypeStruct((5, 7), jnp.float32)  # [B, L] of a first call
+# Names of the sums that every update has.
+METRICS = (
+  'loss kl weight entropy grad_norm skipped old_logp_difference '
+  'sampling_logp_difference'
+).split()
+
+
+def objective(
+  name: str, clips: Mapping[str, float], options: Mapping[str, Any]
+) -> Objective:
+  """The objective of this name, with the options bound; the clip bounds are
+  bound if it has such parameters. Raises UserError unless it maps arrays [B, L]
+  to a surrogate [B, L], or to (surrogate, {metric: array [B, L]})."""
+  key = 'config.grpo.objective'
+  function = user_code.lookup(losses.OBJECTIVES, name, key)
+  parameters = _parameters(function)
+  bound = {x: clips[x] for x in clips if x in parameters} | dict(options)
+  options_key = 'config.grpo.objective_options'
+  user_code.check_call(function, name, key, OBJECTIVE, bound, options_key)
+  function = functools.partial(function, **bound)
+  out = _trial(function, name, key, [TRIAL] * 4)
+  surrogate, metrics = losses.split_surrogate(out)
+  for part, value in {'the surrogate': surrogate, **metrics}.items():
+    if part in METRICS:
+      raise errors.UserError(
+        f'{key}: {name} returned a metric {part!r}, which every update has: '
+        'give it another name'
+      )
+    _check_shape(f'{key}: {part} of {name}', value)
+  return function
+
+
+def kl_estimator(name: str) -> KlEstimator:
+  """The KL estimator of this name. Raises UserError unless it maps arrays
+  [B, L] to an array [B, L]."""
+  key = 'config.grpo.kl_estimator'
+  function = user_code.lookup(losses.KL_ESTIMATORS, name, key)
+  user_code.check_call(function, name, key, KL_ESTIMATOR)
+  out = _trial(function, name, key, [TRIAL] * 3)
+  _check_shape(f'{key}: the result of {name}', out)
+  return function
+
+
+def advantages(
+  name: str, reward_PG: np.ndarray, keep_PG: np.ndarray, std: str
+) -> np.ndarray:
+  """adv_PG: losses.group_advantages if the name is 'group', else the user's
+  function of (reward_PG, keep_PG). Dropped rows have advantage 0."""
+  if name == 'group':
+    return np.asarray(_group_advantages(reward_PG, keep_PG, std=std))
+  key = 'config.grpo.advantage'
+  function = user_code.lookup({'group': None}, name, key)
+  user_code.check_call(function, name, key, ADVANTAGE)
+  adv_PG = _host_array(function, name, key, (reward_PG, keep_PG), reward_PG)
+  return np.where(keep_PG, adv_PG, 0)
+
+
+def token_weights(
+  name: str, mask_BL: np.ndarray, max_new_tokens: int
+) -> np.ndarray:
+  """weight_BL: losses.token_weights, or the user's function of mask_BL. Tokens
+  that the policy did not sample have weight 0."""
+  if name in losses.LOSS_AGGS:
+    return np.asarray(
+      _token_weights(mask_BL, loss_agg=name, length=max_new_tokens)
+    )
+  key = 'config.grpo.loss_agg'
+  table = dict.fromkeys(losses.LOSS_AGGS)
+  function = user_code.lookup(table, name, key)
+  user_code.check_call(function, name, key, TOKEN_WEIGHTS)
+  weight_BL = _host_array(function, name, key, (mask_BL,), mask_BL)
+  return np.where(mask_BL, weight_BL, 0)
+
+
+def check(advantage: str, loss_agg: str, std: str) -> None:
+  """Tries the user's advantages and token weights on small arrays: raises
+  UserError if they fail or return other shapes."""
+  reward_PG = np.array([[0, 1, 0.5], [1, 1, 1]], np.float32)
+  keep_PG = np.array([[True, True, False], [True, True, True]])
+  advantages(advantage, reward_PG, keep_PG, std)
+  token_weights(loss_agg, np.array([[1, 1, 0, 0], [1, 1, 1, 0]], bool), 4)
+
+
+def _parameters(function):
+  """The names of a function's parameters; none of what is no function."""
+  return inspect.signature(function).parameters if callable(function) else ()
+
+
+def _trial(function, name, key, shapes):
+  """The shapes that the function returns."""
+  try:
+    return jax.eval_shape(function, *shapes)
+  except Exception as error:
+    sentence = f'{key}: {name} failed on arrays [B, L] of float32'
+    raise user_code.failure(sentence, error) from error
+
+
+def _check_shape(what, value):
+  """Raises UserError unless the value is the shape of an array [B, L]."""
+  if isinstance(value, jax.ShapeDtypeStruct):
+    kinds = jnp.floating, jnp.integer, jnp.bool_
+    is_real = any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
+    if value.shape == TRIAL.shape and is_real:
+      return
+    names = {TRIAL.shape[0]: 'B', TRIAL.shape[1]: 'L'}
+    sizes = [names.get(size, str(size)) for size in value.shape]
+    found = f'{value.dtype}[{", ".join(sizes)}]'
+  else:
+    found = user_code.describe(value)
+  raise errors.UserError(
+    f'{what} is {found}; expected an array [B, L], one number for each token '
+    '(an objective may also return that and {metric: array [B, L]})'
+  )
+
+
+def _host_array(function, name, key, arguments, like):
+  """The float32 array of the user's function, of the shape of `like`."""
+  try:
+    out = function(*arguments)
+    array = np.asarray(out, np.float32)
+  except Exception as error:
+    raise user_code.failure(f'{key}: {name} failed', error) from error
+  if array.shape != like.shape:
+    raise errors.UserError(
+      f'{key}: {name} returned an array {list(array.shape)}; expected the '
+      f'shape of its argument, {list(like.shape)}'
+    )
+  if not np.isfinite(array).all():
+    raise errors.UserError(
+      f'{key}: {name} returned numbers that are not finite'
+    )
+  return array
+
+
+_group_advantages = jax.jit(losses.group_advantages, static_argnames='std')
+_token_weights = jax.jit(
+  losses.token_weights, static_argnames=('loss_agg', 'length')
+)

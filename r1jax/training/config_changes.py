@@ -1,0 +1,144 @@
+"""The config in force in a run: that of a command, with the values of --change
+and those of earlier changes, compared with config.json.
+
+An option (config.option) is free, fixed, or neither. A command may set free
+keys to other values; --change can set all that are not fixed.
+"""
+
+import dataclasses
+import shlex
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from r1jax import config as configs
+from r1jax import user_code
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+  """What a command changes in the run that it continues, apart from free keys.
+  The keys of `values` are dotted, with or without 'config.'."""
+
+  values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  accept_code: bool = False  # continues with user code that has changed
+
+
+NO_CHANGE = Change()
+
+
+class Changed(NamedTuple):
+  """A key whose value is not that of config.json. Values as in JSON."""
+
+  key: str  # dotted
+  old: Any
+  new: Any
+  is_free: bool = False  # possible without --change, and made without it
+  fixed: str = ''  # why the key cannot change
+
+
+def recorded_config(cls: type, tree: Mapping) -> Any:
+  """The cls of `config` in config.json, with the defaults of newer keys. Raises
+  UserError for unknown keys."""
+  return configs.build(cls, _with_defaults(cls(), tree))
+
+
+def in_force(
+  settings: ConfigDict,
+  recorded: Any,
+  earlier: Iterable[Mapping],
+  values: Mapping[str, Any],
+) -> Any:
+  """The settings as the class of `recorded`, with `values` by dotted key.
+  `earlier` are the changes in config.json: a key that the settings have as it
+  was before its first --change keeps its recorded value, which is printed."""
+  cls, kept = type(recorded), {}
+  before: dict[str, Any] = {}
+  for entry in earlier:
+    if not entry.get('is_free'):
+      before.setdefault(entry['key'], entry['old'])
+  recorded_values, given = _values(recorded), configs.build(cls, settings)
+  for change in changes(recorded, given):
+    if change.key in before and change.new == before[change.key]:
+      kept[change.key] = recorded_values[change.key]
+  settings = configs.with_values(configs.settings(given), kept)
+  config = configs.build(cls, configs.with_values(settings, values))
+  new_values = _values(config)
+  for key, value in kept.items():
+    if new_values[key] == value:
+      print(f'config.{key} is {value!r}, as an earlier --change set it')
+  return config
+
+
+def changes(
+  recorded: Any, config: Any, asked_keys: Collection[str] = ()
+) -> list[Changed]:
+  """The keys with different values in two instances of a stage's config.
+  `asked_keys` are those of --change."""
+  old, found = _values(recorded), []
+  for key, value, metadata in configs.named_options(config):
+    pair = plain(old[key]), plain(value)
+    if pair[0] != pair[1]:
+      is_asked = any(_covers(asked, key) for asked in asked_keys)
+      is_free = metadata.get('is_free', False) and not is_asked
+      found.append(Changed(key, *pair, is_free, metadata.get('fixed', '')))
+  return found
+
+
+def refusal(
+  changes: Iterable[Changed], asked_keys: Collection[str], fixed: str = ''
+) -> str:
+  """Why changes cannot be made, and what to do; '' if all can be made: if each
+  is free, or is not fixed and among the asked_keys of --change. `fixed` says
+  why no key of a stage can change."""
+  lines, hints = [], []
+  for change in changes:
+    reason = change.fixed or fixed
+    is_asked = any(_covers(key, change.key) for key in asked_keys)
+    if change.is_free or (is_asked and not reason):
+      continue
+    line = f'{change.key}: {change.old!r} -> {change.new!r}'
+    if reason:
+      line += f' (it cannot change: {reason})'
+    else:
+      assignment = shlex.quote(f'{change.key}={change.new}')
+      hints.append(f'--change {assignment}')
+    lines.append(line)
+  if not lines:
+    return ''
+  ways = 'use another --workdir or set these keys back'
+  if len(hints) == len(lines):
+    ways += f'; to change from the newest checkpoint on: {" ".join(hints)}'
+  return f'{"; ".join(lines)}; {ways}'
+
+
+def plain(value: Any) -> Any:
+  """A value as in config.json: lists for tuples, names without digests."""
+  if isinstance(value, str):
+    return user_code.without_digest(value)
+  if isinstance(value, dict):
+    return {plain(key): plain(item) for key, item in value.items()}
+  if isinstance(value, tuple | list):
+    return [plain(item) for item in value]
+  return value
+
+
+def _values(options):
+  return {key: value for key, value, _ in configs.named_options(options)}
+
+
+def _with_defaults(options, tree):
+  completed = dict(tree)
+  for field in dataclasses.fields(options):
+    value = getattr(options, field.name)
+    if dataclasses.is_dataclass(value):
+      completed[field.name] = _with_defaults(value, tree.get(field.name, {}))
+    else:
+      completed.setdefault(field.name, value)
+  return completed
+
+
+def _covers(asked_key, key):
+  """Whether an asked key is a key, or a part of the dict that it holds."""
+  return f'{asked_key}.'.startswith(f'{key}.')
