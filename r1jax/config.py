@@ -202,7 +202,8 @@ def changes(a: Mapping, b: Mapping) -> dict[str, tuple[Any, Any]]:
   old, new, found = _flat(a), _flat(b), {}
   for key in old | new:
     pair = old.get(key, 'absent'), new.get(key, 'absent')
-    if pair[0] != pair[1]:
+    is_same = pair[0] == pair[1] or {} in pair  # entries of a dict have keys
+    if not is_same:
       found[key] = pair
   return found
 

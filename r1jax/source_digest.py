@@ -10,13 +10,17 @@ import json
 import pkgutil
 import sysconfig
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 PACKAGE = Path(__file__).parent
 # Code in these folders belongs to Python or to an installed package.
-INSTALLED = [Path(sysconfig.get_path(x)) for x in ('stdlib', 'purelib')]
+KINDS = 'stdlib', 'purelib', 'platlib'
+INSTALLED = [Path(sysconfig.get_path(kind)) for kind in KINDS]
+SCALARS = str | bytes | int | float | complex | bool
 FILE_MODULE = (
   '_r1jax_user_code_'  # starts the name of a module made from a file
 )
@@ -46,9 +50,10 @@ def of_module(module: types.ModuleType) -> str:
 
 
 def of_object(value: Any) -> str:
-  """The digest of records, or of the source of a function, of the functions of
-  its module that it calls, and of the constants that it uses."""
-  return of_facts(_facts(value, set()))
+  """The digest of records, or of a function: its source, that of the functions
+  that it calls and that cannot be imported, and the values that it uses; of an
+  object, its class and its attributes."""
+  return of_facts(_facts(value, frozenset()))
 
 
 def sources(path: Path, root: Path) -> list[Path]:
@@ -63,6 +68,9 @@ def sources(path: Path, root: Path) -> list[Path]:
     for name in _imports(file, root):
       base = root.joinpath(*name.split('.'))
       new += [base.with_suffix('.py'), base / '__init__.py']
+      # Importing a module runs the __init__.py of the packages around it.
+      depth = name.count('.')
+      new += [base.parents[n] / '__init__.py' for n in range(depth)]
   return found
 
 
@@ -108,38 +116,48 @@ def _imports(file, root) -> Iterator[str]:
 
 
 def _facts(value, seen):
-  if isinstance(value, functools.partial):
-    return [*_facts(value.func, seen), _text([value.args, value.keywords])]
+  """JSON that tells a value from others of its kind. `seen` has the ids of the
+  objects around it, which are not described again."""
+  if value is None or isinstance(value, SCALARS):
+    return value if isinstance(value, str) else repr(value)
+  if isinstance(value, types.ModuleType) or id(value) in seen:
+    return ''
+  seen = seen | {id(value)}
+  if isinstance(value, Mapping):
+    pairs = [[_facts(x, seen) for x in pair] for pair in value.items()]
+    return sorted(pairs, key=json.dumps)
+  if isinstance(value, set | frozenset):
+    return sorted((_facts(x, seen) for x in value), key=json.dumps)
   if isinstance(value, list | tuple):
-    return [_text(value)]
+    return [_facts(x, seen) for x in value]
+  if isinstance(value, functools.partial):
+    parts = value.func, value.args, value.keywords
+    return [_facts(x, seen) for x in parts]
+  if isinstance(value, types.MethodType):
+    return [_facts(x, seen) for x in (value.__func__, value.__self__)]
+  path = import_path(value)
+  if path:
+    return path
+  if isinstance(value, type):
+    return _source(value)
   function = inspect.unwrap(value) if callable(value) else value
-  if not isinstance(function, types.FunctionType):
-    return [_source(function if isinstance(function, type) else type(function))]
-  if function in seen:
-    return []
-  seen.add(function)
-  facts = [_source(function), _text(function.__defaults__)]
+  if isinstance(function, types.FunctionType):
+    return _function_facts(function, seen)
+  if isinstance(value, np.ndarray | np.generic) or '__array__' in dir(value):
+    array = np.asarray(value)
+    digest = hashlib.blake2b(array.tobytes(), digest_size=6).hexdigest()
+    return [str(array.dtype), array.shape, digest]
+  attributes = vars(value) if '__dict__' in dir(value) else {}
+  return [_source(type(value)), _facts(attributes, seen)]
+
+
+def _function_facts(function, seen):
+  """The source of a function, its defaults, and what it uses by name."""
+  facts = [_source(function), _facts(function.__defaults__, seen)]
   scope = inspect.getclosurevars(function)
   for name, used in sorted({**scope.globals, **scope.nonlocals}.items()):
-    if isinstance(used, types.FunctionType):
-      facts += [] if import_path(used) else _facts(used, seen)
-    elif not isinstance(used, types.ModuleType):
-      facts.append(f'{name} = {_text(used)}')
+    facts.append([name, _facts(used, seen)])
   return facts
-
-
-def _text(value):
-  """Data as JSON; of any other object its type alone."""
-  try:
-    return json.dumps(value, sort_keys=True, default=_describe)
-  except (TypeError, ValueError):  # keys of several types, circles
-    return type(value).__name__
-
-
-def _describe(value):
-  if isinstance(value, set | frozenset):
-    return sorted(map(repr, value))
-  return type(value).__name__
 
 
 def _source(value):
@@ -148,5 +166,6 @@ def _source(value):
     return inspect.getsource(value)
   except (OSError, TypeError):
     if isinstance(value, types.FunctionType):
-      return value.__code__.co_code.hex() + _text(value.__code__.co_consts)
+      code = value.__code__
+      return code.co_code.hex() + repr([*map(str, code.co_consts)])
     return f'{value.__module__}.{value.__qualname__}'

@@ -44,6 +44,11 @@ def short_name(name: str) -> str:
   return name.rpartition(':')[2].partition('@')[0]
 
 
+def shown_name(name: str) -> str:
+  """The name in errors: NAME alone of an object given in Python."""
+  return short_name(name) if name.startswith(PYTHON) else name
+
+
 def lookup(table: Mapping[str, Any], name: str, key: str) -> Any:
   """The entry of a table of the package's own objects, or the user's object.
   Raises UserError as `load` does."""
@@ -146,7 +151,7 @@ def check_call(
   """Raises UserError unless the function can be called with the positional
   arguments of `form`, such as '(records, texts) -> numbers', and with keyword
   arguments `options`, which are those of the config key options_key."""
-  expected = f'expected a function {form}'
+  name, expected = shown_name(name), f'expected a function {form}'
   if options_key:
     names = ', '.join(options) or 'none'
     expected += f' that also takes the options of {options_key} ({names})'

@@ -111,9 +111,9 @@ PYTHON_OF_THE_HOST = r"""#!/usr/bin/env bash
 if [[ $2 == venv ]]; then mkdir -p .venv/bin && cp "$FAKE/python" .venv/bin; fi
 """
 # Every machine has its own clock, of which a second takes a millisecond. Time
-# passes for a supervisor while all its processes wait for signals or have ended,
-# and on the laptop while this holds for all workers. So it does not matter how
-# fast the processes are.
+# passes for a supervisor only while all its processes wait for signals or have
+# ended, and on the laptop only while this holds for all workers: the speed of
+# the processes does not matter.
 SLEEP = r"""#!/usr/bin/env bash
 shopt -s nullglob
 printf sleep > "/proc/$$/comm"
@@ -148,7 +148,7 @@ all_wait() {
     [[ $state == S ]] || return
   done
 }
-until all_wait; do /bin/sleep 0.005; done
+until all_wait || [[ ! -e /proc/$PPID ]]; do /bin/sleep 0.005; done
 /bin/sleep "$(printf 0.%03d "$(($1 + 9))")"
 exec 7>> "$HOME/clock.lock" && flock 7
 echo $(($(date) + $1)) > "$HOME/clock.new" && mv "$HOME/clock.new" "$HOME/clock"

@@ -70,12 +70,11 @@ def configure(stage: str | Path, **keys: Any) -> Any:
 
 
 def changed(
-  module: ModuleType, settings: ConfigDict, keys: Mapping[str, Any]
+  stage: ModuleType, settings: ConfigDict, keys: Mapping[str, Any]
 ) -> ConfigDict:
   """The settings of a stage with some keys set, checked."""
-  values = dotted(settings, keys)
-  settings = configs.with_values(settings, values)
-  return configs.settings(configs.build(module.Config, settings))
+  settings = configs.with_values(settings, dotted(stage, keys))
+  return configs.settings(configs.build(stage.Config, settings))
 
 
 def stage_of(keys: Iterable[str]) -> ModuleType:
@@ -88,17 +87,16 @@ def stage_of(keys: Iterable[str]) -> ModuleType:
   return stages[differences.index(min(differences))]
 
 
-def dotted(
-  settings: ConfigDict, keys: Mapping[str, Any], prefix: str = ''
-) -> dict[str, Any]:
+def dotted(stage: ModuleType, keys: Mapping[str, Any]) -> dict[str, Any]:
   """{dotted key: value} of nested dicts. A dict is the value of a key that is
   not a section."""
+  names = [name for name, _, _ in configs.named_options(stage.Config())]
   values: dict[str, Any] = {}
   for name, value in keys.items():
-    section = settings.get(name)
-    is_section = isinstance(section, ConfigDict) and section.is_locked
+    is_section = any(option.startswith(f'{name}.') for option in names)
     if is_section and isinstance(value, Mapping | ConfigDict):
-      values |= dotted(section, value, f'{prefix}{name}.')
+      inner = {f'{name}.{key}': x for key, x in value.items()}
+      values |= dotted(stage, inner)
     else:
-      values[f'{prefix}{name}'] = value
+      values[name] = value
   return values

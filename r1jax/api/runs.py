@@ -100,13 +100,11 @@ class Run:
     return f"Run('{self.workdir}')"
 
   def _repr_html_(self) -> str:
-    directory, lines = self._read(), self._lines()
-    done = lines[-1]['step'] if lines else 0
-    is_finished = (self.workdir / 'model').exists()
-    rows = [
-      ('stage', directory.stage_name),
-      ('steps', f'{done}{"" if is_finished else " (not finished)"}'),
-    ]
+    lines, rows = self._lines(), [('stage', self.stage)]
+    if lines:
+      is_finished = (self.workdir / 'model').exists()
+      end = '' if is_finished else ' (not finished)'
+      rows.append(('steps', f'{lines[-1]["step"]}{end}'))
     for name in SHOWN:
       values = [line[name] for line in lines if line.get(name) is not None]
       if values:
@@ -159,7 +157,7 @@ def run(
   values = {
     key.removeprefix('config.'): value for key, value in (change or {}).items()
   }
-  values = configure.dotted(settings, values)
+  values = configure.dotted(stage, values)
   cli.run_stage(stage, settings, workdir, Change(values, accept_code))
   return Run(Path(workdir))
 

@@ -5,7 +5,7 @@ import difflib
 import inspect
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from r1jax.data.record_files import Record
 
 NO_THINKING = 0.2  # share of running sums that are answered without thinking
 CALLS = 0.2  # share of products that call the calculator
+MAX_YIELDED = 1_000_000  # records of an iterator that is given no count
 CORRECT = 0.3  # share of functions whose program is not changed at random
 
 
@@ -77,8 +78,9 @@ def user_records(name: str, seed: int, settings: dict) -> list[Record]:
     if count is not None and (type(count) is not int or count < 1):
       raise errors.UserError(f'{name}: count must be 1 or more, not {count!r}')
     user_code.check_call(source, name, key, form, settings, 'its source')
-    rows = _call(name, source, seed, settings)
-  short, records = user_code.short_name(name), []
+    rows = _call(user_code.shown_name(name), source, seed, settings)
+  short, name = user_code.short_name(name), user_code.shown_name(name)
+  records = []
   for n, row in enumerate(_rows(name, rows, count)):
     where = f'record {n} of {name}'
     if not isinstance(row, dict):
@@ -106,9 +108,17 @@ def _rows(name, rows, count):
       'or an iterator of dicts'
     )
   try:
-    return list(itertools.islice(rows, count))
+    if count or isinstance(rows, Sequence):
+      return list(itertools.islice(rows, count))
+    records = list(itertools.islice(rows, MAX_YIELDED + 1))
   except (Exception, SystemExit) as error:
     raise user_code.failure(f'{name} failed', error) from error
+  if len(records) > MAX_YIELDED:
+    raise errors.UserError(
+      f'{name} yields more than {MAX_YIELDED:,} records: say how many to take, '
+      f'{name}?count=1000, or return a list'
+    )
+  return records
 
 
 def running_sums(count: int, seed: int, digits: int = 8) -> Iterator[Record]:

@@ -86,6 +86,7 @@ def prompt_text(
     return text
   function = user_code.load(name, key)
   user_code.check_call(function, name, key, '(record) -> text or messages')
+  name = user_code.shown_name(name)
   try:
     made = function(record)
   except (Exception, SystemExit) as error:

@@ -72,7 +72,7 @@ def load(name: str) -> Tool:
   found = user_code.lookup(TOOLS, name, key)
   if isinstance(found, Tool):
     return found
-  parts = dir(found)
+  parts, shown = dir(found), user_code.shown_name(name)
   call = found.call if 'call' in parts else found
   user_code.check_call(call, name, key, CALL)
   tag = found.name if 'name' in parts else ''
@@ -80,7 +80,7 @@ def load(name: str) -> Tool:
     tag = found.__name__
   if not isinstance(tag, str) or not re.fullmatch(r'[A-Za-z][\w-]*', tag):
     raise errors.UserError(
-      f'{key}: {name} has the name {tag!r}; expected a word, since responses '
+      f'{key}: {shown} has the name {tag!r}; expected a word, since responses '
       'call the tool by <name>arguments</name>'
     )
   text = found.description if 'description' in parts else inspect.getdoc(found)

@@ -54,6 +54,7 @@ class UserReward:
 
   def __init__(self, name: str, config: VerifyConfig) -> None:
     self.name, self.function = name, load(name)
+    self.shown = user_code.shown_name(name)
     self.pool = None
     if isinstance(self.function, PerSample) and self.function.worker_seconds:
       self.pool = verdict.open_pool(config, self.function.worker_seconds)
@@ -62,7 +63,7 @@ class UserReward:
     if self.pool:
       values = self._values_of_workers(records, texts)
     else:
-      values = call(self.name, self.function, records, texts)
+      values = call(self.shown, self.function, records, texts)
     return np.ma.masked_invalid(np.array(values, np.float32))
 
   def _values_of_workers(self, records, texts):
@@ -73,12 +74,12 @@ class UserReward:
       value, problem = result.value if not result.failure else (None, '')
       if problem or result.failure.startswith('error: '):
         raise errors.UserError(
-          f'{_failed_on(self.name, record, text)}{problem or result.failure}'
+          f'{_failed_on(self.shown, record, text)}{problem or result.failure}'
         )
       if result.failure:
-        why = f'the reward {self.name} ended by {result.failure}'
+        why = f'the reward {self.shown} ended by {result.failure}'
         print(f'record {record["id"]}: {why}', file=sys.stderr, flush=True)
-      values.append(_number(self.name, value, record, text))
+      values.append(_number(self.shown, value, record, text))
     return values
 
 
@@ -103,7 +104,7 @@ def check(name: str, records: Records) -> None:
   """Raises UserError if the reward cannot be loaded, or fails on empty
   responses to two of the records: a model may give such responses."""
   texts = [''] * len(records[:2])
-  call(name, load(name), records[:2], texts)
+  call(user_code.shown_name(name), load(name), records[:2], texts)
 
 
 def call(

@@ -12,6 +12,7 @@ import numpy as np
 
 from r1jax import errors, losses, user_code
 from r1jax.losses import KlEstimator, Objective
+from r1jax.user_code import shown_name
 
 OBJECTIVE = '(logp_BL, old_BL, adv_BL, weight_BL) -> surrogate_BL'
 KL_ESTIMATOR = '(logp_BL, old_BL, ref_BL) -> kl_BL'
@@ -37,7 +38,7 @@ def objective(
   bound = {x: clips[x] for x in clips if x in parameters} | dict(options)
   options_key = 'config.grpo.objective_options'
   user_code.check_call(function, name, key, OBJECTIVE, bound, options_key)
-  function = functools.partial(function, **bound)
+  function, name = functools.partial(function, **bound), shown_name(name)
   out = _trial(function, name, key, [TRIAL] * 4)
   surrogate, metrics = losses.split_surrogate(out)
   for part, value in {'the surrogate': surrogate, **metrics}.items():
@@ -56,6 +57,7 @@ def kl_estimator(name: str) -> KlEstimator:
   key = 'config.grpo.kl_estimator'
   function = user_code.lookup(losses.KL_ESTIMATORS, name, key)
   user_code.check_call(function, name, key, KL_ESTIMATOR)
+  name = shown_name(name)
   out = _trial(function, name, key, [TRIAL] * 3)
   _check_shape(f'{key}: the result of {name}', out)
   return function
@@ -71,6 +73,7 @@ def advantages(
   key = 'config.grpo.advantage'
   function = user_code.lookup({'group': None}, name, key)
   user_code.check_call(function, name, key, ADVANTAGE)
+  name = shown_name(name)
   adv_PG = _host_array(function, name, key, (reward_PG, keep_PG), reward_PG)
   return np.where(keep_PG, adv_PG, 0)
 
@@ -88,6 +91,7 @@ def token_weights(
   table = dict.fromkeys(losses.LOSS_AGGS)
   function = user_code.lookup(table, name, key)
   user_code.check_call(function, name, key, TOKEN_WEIGHTS)
+  name = shown_name(name)
   weight_BL = _host_array(function, name, key, (mask_BL,), mask_BL)
   return np.where(mask_BL, weight_BL, 0)
 

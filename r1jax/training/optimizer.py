@@ -64,6 +64,7 @@ def _own_transformation(config, rate):
   if not isinstance(made, optax.GradientTransformation):
     options = config.optimizer_options
     user_code.check_call(made, name, key, FORM, options, f'{key}_options')
+    name = user_code.shown_name(name)
     try:
       made = made(rate, **options)
     except Exception as error:

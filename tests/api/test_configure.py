@@ -9,6 +9,7 @@ import pytest
 
 import r1jax
 from r1jax.api import configure
+from r1jax.rejection import reject_config
 from r1jax.stages import rl, sft
 
 EXPERIMENTS = pathlib.Path(r1jax.__file__).parents[1] / 'experiments'
@@ -27,6 +28,14 @@ def test_a_dict_sets_some_keys_of_a_section_and_the_others_keep_defaults():
   assert config.grpo.minibatches == default.grpo.minibatches
   assert config.grpo.kl_coef == 0.0 and type(config.grpo.kl_coef) is float
   assert type(config.optim.lr) is float
+
+
+def test_sections_within_sections_take_dicts_too():
+  config = r1jax.configure('reject', judge=dict(prompt=dict(max_len=7)))
+  assert config.judge.prompt.max_len == 7
+  config = r1jax.configure('reject', **{'judge.prompt': dict(max_len=7)})
+  assert config.judge.prompt.max_len == 7
+  assert config.judge.max_attempts == reject_config.Config().judge.max_attempts
 
 
 def test_a_dict_replaces_the_value_of_a_key_that_holds_a_dict():

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 
+import numpy as np
 import pytest
 import toy
 
@@ -83,6 +84,17 @@ def test_a_notebook_shows_the_last_numbers_and_shaded_tokens(run):
   assert '&lt;think&gt;</span>' in page
   assert samples.html('ratio', rows=[3]).count('<pre>') == 1
   assert not isinstance(samples.table, list) or len(samples.table) == 16
+
+
+def test_best_is_the_step_with_the_highest_held_out_score(run):
+  lines = files.read_jsonl(run.workdir / 'metrics.jsonl')
+  scores = {x['step']: x['eval/pass1'] for x in lines if 'eval/pass1' in x}
+  best = max((2, 4), key=lambda step: (scores[step], step))
+  ids = [[50, 51, 52]]
+  ours = r1jax.load(f'{run.workdir}@best').logits(ids)
+  np.testing.assert_array_equal(ours, run.load(best).logits(ids))
+  other = run.load(6 - best).logits(ids)
+  assert (ours != other).any()
 
 
 def test_a_finished_run_is_returned_at_once(run, base, capsys, monkeypatch):

@@ -176,8 +176,9 @@ def test_a_run_after_sigterm_and_kill_equals_an_undisturbed_one(
     assert processes.wait() == [75] * count
   step = toy_hosts.saved(run)
   assert 2 <= step < 12
+  folder = tmp_path / 'again'
   with toy_hosts.paused(
-    *(count, arguments, step + 2, tmp_path / 'again'), R1JAX_HEARTBEAT='10'
+    count, arguments, step + 2, folder, R1JAX_HEARTBEAT='10'
   ) as processes:
     processes.kill(0)
     assert 0 not in processes.wait()

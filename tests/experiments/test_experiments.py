@@ -212,6 +212,10 @@ def test_notebooks_have_no_output_and_refer_to_existing_names(path):
       for alias in node.names:
         name = f'{node.module}.{alias.name}'
         modules[alias.name] = importlib.import_module(name)
+    elif isinstance(node, ast.Import):
+      for alias in node.names:
+        if alias.name == 'r1jax':
+          modules[alias.name] = importlib.import_module(alias.name)
   assert modules
   for node in nodes:
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):

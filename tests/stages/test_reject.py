@@ -137,7 +137,7 @@ def test_kills_after_each_chunk_do_not_change_the_result(base, tmp_path, whole):
       process.kill(0)
   assert not (workdir / 'records.jsonl').exists()
   toy_hosts.run(1, arguments)
-  assert contents(tmp_path / 'run') == contents(whole)
+  assert contents(workdir) == contents(whole)
 
 
 class FixedTexts:

@@ -161,7 +161,7 @@ def test_a_loss_that_diverges_ends_the_run(tmp_path, capsys):
       'optim.patience=3',
     )
   assert 'the last 3 updates up to step 4' in str(error.value)
-  assert 'lower config.optim.lr' in str(error.value)
+  assert '--change optim.lr=VALUE' in str(error.value)
   assert 'step 3/6' in capsys.readouterr().out
   lines = files.read_jsonl(tmp_path / 'metrics.jsonl')
   assert [line['skipped'] for line in lines] == [0, 1, 2, 3]
