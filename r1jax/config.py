@@ -169,6 +169,13 @@ def parse(config: ConfigDict, texts: Sequence[str]) -> dict[str, Any]:
   return values
 
 
+def as_settings(config: Any) -> ConfigDict:
+  """The Settings of a config: of a dataclass instance, or of a file's path."""
+  if dataclasses.is_dataclass(config):
+    return settings(config)
+  return load_file(config) if isinstance(config, str | Path) else config
+
+
 def with_values(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
   """A copy of config with other values by dotted name. build() checks their
   types."""
@@ -186,9 +193,12 @@ def describe(cls: type) -> str:
   rows = []
   for name, default, metadata in named_options(cls()):
     short = textwrap.shorten(repr(default), 28, placeholder=' …')
+    help = metadata.get('help', '')
+    if metadata.get('is_code'):
+      help += '; or FILE.py:NAME'
     mark = '*' if metadata.get('is_free') else ' '
     mark = '!' if metadata.get('fixed') else mark
-    rows.append((f'{mark} --config.{name}', short, metadata.get('help', '')))
+    rows.append((f'{mark} --config.{name}', short, help))
   name_width = max((len(name) for name, _, _ in rows), default=0)
   default_width = max((len(default) for _, default, _ in rows), default=0)
   return '\n'.join(
@@ -243,7 +253,8 @@ def _texts(value):
     yield value.partition('?')[0]
   elif isinstance(value, dict):
     for key, item in value.items():
-      yield key
+      if isinstance(item, int | float):  # a weight by the name of a reward
+        yield key
       yield from _texts(item)
   elif isinstance(value, tuple | list):
     for item in value:

@@ -32,21 +32,27 @@ def of_facts(facts: Any) -> str:
   return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def of_file(path: Path) -> str:
-  """The digest of a file and of what it imports from its folder."""
-  return _of_sources(path.resolve(), path.resolve().parent)
-
-
 def of_module(module: types.ModuleType) -> str:
-  """The digest of a module and of what it imports from its top-level package;
-  of its file alone if the package is installed."""
-  path = Path(vars(module).get('__file__') or '')
+  """The digest of the source of a module and of what it imports; 'built-in' if
+  it has none."""
+  texts = {}
+  for n, path in enumerate(sources_of(module)):
+    # The first is the module's own. Its folder is not part of the digest.
+    name = str(path.relative_to(_root(module))) if n else ''
+    texts[name] = path.read_text(errors='replace')
+  return of_facts(texts) if texts else 'built-in'
+
+
+def sources_of(module: types.ModuleType) -> list[Path]:
+  """The file of a module and those that it imports from its folder, if it was
+  made from a file, or else from its top-level package; the file alone if the
+  package is installed."""
+  path = Path(vars(module).get('__file__') or '').resolve()
   if path.suffix != '.py':
-    return 'built-in'
+    return []
   if any(folder in path.parents for folder in INSTALLED):
-    return of_facts([path.read_text()])
-  depth = module.__name__.count('.') + (path.name == '__init__.py')
-  return _of_sources(path.resolve(), path.resolve().parents[depth])
+    return [path]
+  return sources(path, _root(module))
 
 
 def of_object(value: Any) -> str:
@@ -90,11 +96,12 @@ def import_path(value: Any) -> str:
   return f'{module}:{name}' if found is value else ''
 
 
-def _of_sources(path, root):
-  texts = {}
-  for source in sources(path, root):
-    texts[str(source.relative_to(root))] = source.read_text(errors='replace')
-  return of_facts(texts)
+def _root(module):
+  """The folder that imports are looked for in."""
+  path, name = Path(vars(module)['__file__']).resolve(), module.__name__
+  if name.startswith(FILE_MODULE):
+    return path.parent
+  return path.parents[name.count('.') + (path.name == '__init__.py')]
 
 
 def _imports(file, root) -> Iterator[str]:
@@ -154,6 +161,8 @@ def _facts(value, seen):
 def _function_facts(function, seen):
   """The source of a function, its defaults, and what it uses by name."""
   facts = [_source(function), _facts(function.__defaults__, seen)]
+  if function.__name__ == '<lambda>':  # The line may have several.
+    facts.append(_code(function))
   scope = inspect.getclosurevars(function)
   for name, used in sorted({**scope.globals, **scope.nonlocals}.items()):
     facts.append([name, _facts(used, seen)])
@@ -166,6 +175,10 @@ def _source(value):
     return inspect.getsource(value)
   except (OSError, TypeError):
     if isinstance(value, types.FunctionType):
-      code = value.__code__
-      return code.co_code.hex() + repr([*map(str, code.co_consts)])
+      return _code(value)
     return f'{value.__module__}.{value.__qualname__}'
+
+
+def _code(function):
+  code = function.__code__
+  return f'{code.co_code.hex()} {code.co_names} {code.co_consts}'

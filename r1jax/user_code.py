@@ -13,13 +13,13 @@ import textwrap
 import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 from r1jax import errors, source_digest
 
 PACKAGE = Path(__file__).parent
 PYTHON = 'python:'  # starts the name of an object that was given in Python
-SCALARS = str | bytes | int | float | bool | None
 RECORD_MAKERS = 'toy', 'gym'  # of data/tasks.py; they are no modules
 # The objects given in Python, by name. Config keys hold the names, so that a
 # config stays text.
@@ -79,8 +79,7 @@ def load(name: str, key: str) -> Any:
       f'{key} is {name!r}: to name your own code, write FILE.py:NAME or '
       f'package.module:NAME{_defined_in(Path(name))}'
     )
-  is_file = place.endswith('.py')
-  module = _file_module(Path(place), key) if is_file else _module(place, key)
+  module = _module(place, key)
   found: Any = module
   for part in attribute.split('.'):
     if part not in dir(found):
@@ -119,20 +118,30 @@ def needs_name(value: Any) -> bool:
 
 
 def digests(names: Iterable[str]) -> dict[str, str]:
-  """{file, module or python:NAME: digest of the source} of some names. The
-  source is that of the file and of all files of its folder, or its package,
-  that it imports."""
+  """{file, module or python:NAME: digest of the source} of some names, as this
+  process has loaded them. The source is that of the file and of all files of
+  its folder, or its package, that it imports."""
   found = {}
   for name in names:
-    place, _, rest = name.rpartition(':')
+    place, _, _ = name.rpartition(':')
     if name.startswith(PYTHON):
-      key, _, digest = name.rpartition('@')
-      found[key] = digest
-    elif place.endswith('.py'):
-      found[place] = source_digest.of_file(Path(place))
+      place, _, digest = name.rpartition('@')
+      found[place] = digest
     else:
-      found[place] = source_digest.of_module(importlib.import_module(place))
+      _module(place, name)
+      found[place] = _loaded[_identity(place)].digest
   return found
+
+
+def refresh(names: Iterable[str]) -> None:
+  """Forgets the modules of names whose source has changed, so that they are
+  imported anew. A run calls it once, before it loads its functions."""
+  for name in names:
+    place, _, _ = name.rpartition(':')
+    loaded = _loaded.get(_identity(place))
+    if loaded and source_digest.of_module(loaded.module) != loaded.digest:
+      _forget(loaded.module)
+      del _loaded[_identity(place)]
 
 
 def without_digest(name: str) -> str:
@@ -206,7 +215,41 @@ def _defined_in(path):
   return f', e.g. {path}:{names[0]}' if names else ''
 
 
-def _module(name, key):
+class _Loaded(NamedTuple):
+  module: ModuleType
+  digest: str  # of its source when it was imported
+
+
+# The modules of user code by file or name. A run keeps those that it began with.
+_loaded: dict[str, _Loaded] = {}
+
+
+def _identity(place):
+  return str(Path(place).resolve()) if place.endswith('.py') else place
+
+
+def _module(place, key):
+  """The module of a file or of a dotted name, imported once."""
+  identity = _identity(place)
+  if identity not in _loaded:
+    is_file = place.endswith('.py')
+    module = _from_file(Path(place), key) if is_file else _import(place, key)
+    digest = source_digest.of_module(module)
+    _loaded[identity] = _Loaded(module, digest)
+  return _loaded[identity].module
+
+
+def _forget(module):
+  """Removes a module of the user's, and what it imports from its folder or
+  package, from those that Python has imported."""
+  paths = {str(path) for path in source_digest.sources_of(module)}
+  for name, other in list(sys.modules.items()):
+    is_module = isinstance(other, ModuleType)
+    if is_module and vars(other).get('__file__') in paths:
+      del sys.modules[name]
+
+
+def _import(name, key):
   try:
     importlib.invalidate_caches()
     return importlib.import_module(name)
@@ -216,17 +259,13 @@ def _module(name, key):
         f'{key}: there is no module {name} that Python can import here: '
         'install its package, run in its folder, or name a file FILE.py:NAME'
       ) from None
-    raise failure(
-      f'{key}: the module {name} cannot be imported', error
-    ) from error
-  except Exception as error:
-    raise failure(
-      f'{key}: the module {name} cannot be imported', error
-    ) from error
+    raise failure(f'{key}: cannot import {name}', error) from error
+  except (Exception, SystemExit) as error:
+    raise failure(f'{key}: cannot import {name}', error) from error
 
 
-def _file_module(path, key):
-  """The module of a Python file, imported anew when its source has changed."""
+def _from_file(path, key):
+  """The module of a Python file, under a name that no other file has."""
   if not path.is_file():
     folder = path.parent if path.parent.is_dir() else Path('.')
     names = [str(x) for x in folder.glob('*.py')]
@@ -235,20 +274,11 @@ def _file_module(path, key):
     raise errors.UserError(
       f'{key}: there is no file {path} (in {Path.cwd()}){hint}'
     )
-  root = path.resolve().parent
-  facts = str(path.resolve()), source_digest.of_file(path)
-  digest = source_digest.of_facts(facts)
+  path = path.resolve()
+  digest = source_digest.of_facts(str(path))
   name = f'{source_digest.FILE_MODULE}{path.stem}_{digest}'
-  if name in sys.modules:
-    return sys.modules[name]
-  if str(root) not in sys.path:
-    sys.path.append(str(root))
-  for source in source_digest.sources(
-    path.resolve(), root
-  ):  # may have changed too
-    for old, module in list(sys.modules.items()):
-      if vars(module).get('__file__') == str(source):
-        del sys.modules[old]
+  if str(path.parent) not in sys.path:
+    sys.path.append(str(path.parent))
   importlib.invalidate_caches()
   spec = importlib.util.spec_from_file_location(name, path)
   assert spec and spec.loader
@@ -268,13 +298,3 @@ def _own_name(value):
   if isinstance(value, functools.partial):
     return _own_name(value.func)
   return value.__name__ if '__name__' in dir(value) else type(value).__name__
-
-
-def call_in_worker(name: str, *arguments: Any) -> list:
-  """Calls a per-sample reward in a worker process: [value, ''] or [None, the
-  traceback]."""
-  try:
-    value = load(name, name).function(*arguments)
-    return [value if isinstance(value, SCALARS) else repr(value), '']
-  except Exception as error:
-    return [None, str(failure('', error))]

@@ -7,6 +7,8 @@ import pathlib
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import optax
 import pytest
 
@@ -56,10 +58,14 @@ def test_a_file_is_imported_once_and_again_when_it_has_changed(here):
   assert user_code.load('mine.py:x', 'config.k') is first == [1]
   digest = user_code.digests(['mine.py:x'])
   write(here, 'lib.py', 'y = 22\n')
+  assert user_code.load('mine.py:x', 'config.k') is first
+  assert user_code.digests(['mine.py:x']) == digest
+  user_code.refresh(['mine.py:x'])
   assert user_code.load('mine.py:x', 'config.k') == [22]
   assert user_code.digests(['mine.py:x']).keys() == digest.keys() == {'mine.py'}
   assert user_code.digests(['mine.py:x']) != digest
   write(here, 'lib.py', 'y = 1\n')
+  user_code.refresh(['mine.py:x'])
   assert user_code.digests(['mine.py:x']) == digest
 
 
@@ -70,6 +76,11 @@ def test_files_of_the_same_name_are_different_modules(here):
   assert [user_code.load(name, 'config.k') for name in names] == ['a', 'b']
 
 
+def digest_of(name):
+  user_code.refresh([name])
+  return user_code.digests([name])
+
+
 def test_the_digest_of_a_module_is_that_of_its_package(here):
   write(here, 'package/__init__.py', '')
   write(here, 'package/one.py', 'from . import two\nfrom .sub.three import z\n')
@@ -77,16 +88,22 @@ def test_the_digest_of_a_module_is_that_of_its_package(here):
   write(here, 'package/sub/__init__.py', '')
   write(here, 'package/sub/three.py', 'z = 1\n')
   write(here, 'package/other.py', 'w = 1\n')
-  names = ['package.one:z']
-  assert user_code.load(names[0], 'config.k') == 1
-  digest = user_code.digests(names)
+  name = 'package.one:z'
+  assert user_code.load(name, 'config.k') == 1
+  digest = digest_of(name)
   write(here, 'package/other.py', 'w = 2\n')
-  assert user_code.digests(names) == digest
-  write(here, 'package/sub/three.py', 'z = 2\n')
-  changed = user_code.digests(names)
-  assert changed != digest
-  write(here, 'package/two.py', 'y = 2\n')
-  assert user_code.digests(names) not in (digest, changed)
+  assert digest_of(name) == digest
+  seen = [digest]
+  for path, text in (
+    ('package/sub/three.py', 'z = 23\n'),
+    ('package/two.py', 'y = 23\n'),
+    ('package/sub/__init__.py', 'v = 23\n'),
+    ('package/__init__.py', 'v = 23\n'),
+  ):
+    write(here, path, text)
+    assert digest_of(name) not in seen
+    seen.append(digest_of(name))
+  assert user_code.load(name, 'config.k') == 23
 
 
 def test_the_digest_of_a_file_does_not_depend_on_where_it_is(here):
@@ -180,8 +197,44 @@ def test_the_digest_of_a_function_has_the_values_that_it_uses():
   assert user_code.name_of(one) != user_code.name_of(
     functools.partial(double, 4)
   )
-  records = [[dict(prompt='a')], [dict(prompt='b')]]
-  assert len({user_code.name_of(x) for x in records}) == 2
+
+
+class Length:
+  def __init__(self, size):
+    self.size = size
+
+  def __call__(self, records, texts):
+    return [self.size] * len(texts)
+
+  def method(self, records, texts):
+    return [self.size] * len(texts)
+
+
+def over(array):
+  def closure(records, texts):
+    return array
+
+  return closure
+
+
+@pytest.mark.parametrize(
+  'one, other',
+  [
+    ([dict(prompt='a')], [dict(prompt='b')]),
+    (optax.sgd(0.1), optax.sgd(0.2)),
+    (optax.sgd(0.1), optax.adam(0.1)),
+    (Length(1), Length(2)),
+    (Length(1).method, Length(2).method),
+    (over(np.zeros(3)), over(np.ones(3))),
+    (over({'b', 'a'}), over({'c', 'a'})),
+    (jax.jit(make(2)), jax.jit(make(3))),
+    (lambda x: x + 1, lambda x: x + 2),
+  ],
+)
+def test_objects_that_differ_have_different_names(one, other):
+  assert user_code.name_of(one) != user_code.name_of(other)
+  assert user_code.name_of(one) == user_code.name_of(one)
+  assert user_code.load(user_code.name_of(one), 'config.k') is one
 
 
 def test_a_digest_is_the_same_in_another_process(tmp_path):

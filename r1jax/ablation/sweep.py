@@ -59,6 +59,7 @@ def sweep(
   and is one of the result's `left_out`.
   """
   workdir, grid = Path(workdir), grids.check(grid)
+  config = configs.as_settings(config)
   if stage not in STAGES:
     raise errors.UserError(
       f'there is no sweep of the stage {stage!r}: it must be one of '

@@ -137,10 +137,7 @@ def run(
   `accept_code` are --change and --accept-code: the values of keys from the
   newest checkpoint on, and that changed code of the user is used from there on.
   """
-  if isinstance(config, str | Path):
-    config = configure.configure(config)
-  elif dataclasses.is_dataclass(config):
-    config = configs.settings(config)
+  config = configs.as_settings(config)
   stage = configure.stage_of(config)
   keys: dict[str, Any] = {}
   if rewards is not None:

@@ -80,10 +80,9 @@ def prompt_text(
   is_own = user_code.is_name(name) and '{question}' not in name
   if not is_own and not name.endswith('.py'):
     turns = earlier_turns(record)
-    text = render(name, tokenizer, record['prompt'], turns)
     if prompt.tool:
-      text = text.replace('{tool}', tools.load(prompt.tool).description)
-    return text
+      name = name.replace('{tool}', tools.load(prompt.tool).description)
+    return render(name, tokenizer, record['prompt'], turns)
   function = user_code.load(name, key)
   user_code.check_call(function, name, key, '(record) -> text or messages')
   name = user_code.shown_name(name)

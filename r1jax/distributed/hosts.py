@@ -133,6 +133,13 @@ def gather(value: T) -> list[T]:
   return [json.loads(bytes(row[:n])) for row, n in zip(texts, sizes)]
 
 
+def raise_on_all(problem: str) -> None:
+  """Raises UserError on all hosts if one of them has a problem. A collective."""
+  for host_problem in gather(problem):
+    if host_problem:
+      raise errors.UserError(host_problem)
+
+
 def run_once(fn: Callable[[], T]) -> T:
   """The result of fn(), JSON, which host 0 alone calls. A collective."""
   result: Any = fn() if index() == 0 else None

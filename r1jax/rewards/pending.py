@@ -52,9 +52,7 @@ def collect(pending: PendingRewards) -> Rewards:
     own = pending.result()
   except errors.UserError as error:
     problem = str(error)
-  for host_problem in hosts.gather(problem):
-    if host_problem:
-      raise errors.UserError(host_problem)
+  hosts.raise_on_all(problem)
   assert own
   return _gather(*own)
 

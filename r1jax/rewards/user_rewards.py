@@ -19,7 +19,7 @@ from r1jax.rewards.verdict import Record, Records, Texts, VerifyConfig
 FORM = '(records, texts) -> one number for each text'
 SAMPLE_FORM = '(record, text) -> number'
 MAX_TEXT = 2000  # characters of a response in an error
-WORKER = 'r1jax.user_code:call_in_worker'
+WORKER = 'r1jax.rewards.user_rewards:call_in_worker'
 
 
 class PerSample:
@@ -67,20 +67,37 @@ class UserReward:
     return np.ma.masked_invalid(np.array(values, np.float32))
 
   def _values_of_workers(self, records, texts):
-    pairs = list(zip(records, texts, strict=True))
-    jobs = [[self.name, record, text] for record, text in pairs]
+    pairs = zip(records, texts, strict=True)
+    source = user_code.digests([self.name])
+    jobs = [[self.name, source, record, text] for record, text in pairs]
     values = []
-    for result, (record, text) in zip(self.pool.map(WORKER, jobs), pairs):
+    for result, record in zip(self.pool.map(WORKER, jobs), records):
       value, problem = result.value if not result.failure else (None, '')
       if problem or result.failure.startswith('error: '):
-        raise errors.UserError(
-          f'{_failed_on(self.shown, record, text)}{problem or result.failure}'
-        )
+        raise errors.UserError(problem or result.failure)
       if result.failure:
         why = f'the reward {self.shown} ended by {result.failure}'
         print(f'record {record["id"]}: {why}', file=sys.stderr, flush=True)
-      values.append(_number(self.shown, value, record, text))
+      values.append(np.nan if value is None else value)
     return values
+
+
+def call_in_worker(
+  name: str, source: dict[str, str], record: Record, text: str
+) -> list:
+  """Calls a per-sample reward in a worker process. Returns [number or None,
+  ''], or [None, the text of a UserError]."""
+  try:
+    function = load(name)
+    if user_code.digests([name]) != source:
+      raise errors.UserError(
+        f'the code of {name} has changed since the run began: the run ends; '
+        'the same command continues it, with the new code by --accept-code'
+      )
+    (number,) = call(name, function, [record], [text])
+  except errors.UserError as error:
+    return [None, str(error)]
+  return [None if np.isnan(number) else number, '']
 
 
 def load(name: str) -> Any:

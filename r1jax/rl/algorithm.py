@@ -19,11 +19,6 @@ KL_ESTIMATOR = '(logp_BL, old_BL, ref_BL) -> kl_BL'
 ADVANTAGE = '(reward_PG, keep_PG) -> adv_PG'
 TOKEN_WEIGHTS = '(mask_BL) -> weight_BL'
 TRIAL = jax.ShapeDtypeStruct((5, 7), jnp.float32)  # [B, L] of a first call
-# Names of the sums that every update has.
-METRICS = (
-  'loss kl weight entropy grad_norm skipped old_logp_difference '
-  'sampling_logp_difference'
-).split()
 
 
 def objective(
@@ -31,7 +26,8 @@ def objective(
 ) -> Objective:
   """The objective of this name, with the options bound; the clip bounds are
   bound if it has such parameters. Raises UserError unless it maps arrays [B, L]
-  to a surrogate [B, L], or to (surrogate, {metric: array [B, L]})."""
+  to a surrogate [B, L], or to (surrogate, {metric: array [B, L]}). The metrics
+  of the user's are called objective/NAME, except clip_fraction."""
   key = 'config.grpo.objective'
   function = user_code.lookup(losses.OBJECTIVES, name, key)
   parameters = _parameters(function)
@@ -42,13 +38,16 @@ def objective(
   out = _trial(function, name, key, [TRIAL] * 4)
   surrogate, metrics = losses.split_surrogate(out)
   for part, value in {'the surrogate': surrogate, **metrics}.items():
-    if part in METRICS:
-      raise errors.UserError(
-        f'{key}: {name} returned a metric {part!r}, which every update has: '
-        'give it another name'
-      )
     _check_shape(f'{key}: {part} of {name}', value)
-  return function
+  if name in losses.OBJECTIVES:
+    return function
+
+  def with_prefixed_metrics(logp_BL, old_BL, adv_BL, weight_BL):
+    returned = function(logp_BL, old_BL, adv_BL, weight_BL)
+    surrogate_BL, metrics = losses.split_surrogate(returned)
+    return surrogate_BL, {_metric_name(x): metrics[x] for x in metrics}
+
+  return with_prefixed_metrics
 
 
 def kl_estimator(name: str) -> KlEstimator:
@@ -74,8 +73,7 @@ def advantages(
   function = user_code.lookup({'group': None}, name, key)
   user_code.check_call(function, name, key, ADVANTAGE)
   name = shown_name(name)
-  adv_PG = _host_array(function, name, key, (reward_PG, keep_PG), reward_PG)
-  return np.where(keep_PG, adv_PG, 0)
+  return _host_array(function, name, key, (reward_PG, keep_PG), keep_PG)
 
 
 def token_weights(
@@ -92,8 +90,7 @@ def token_weights(
   function = user_code.lookup(table, name, key)
   user_code.check_call(function, name, key, TOKEN_WEIGHTS)
   name = shown_name(name)
-  weight_BL = _host_array(function, name, key, (mask_BL,), mask_BL)
-  return np.where(mask_BL, weight_BL, 0)
+  return _host_array(function, name, key, (mask_BL,), mask_BL)
 
 
 def check(advantage: str, loss_agg: str, std: str) -> None:
@@ -102,7 +99,12 @@ def check(advantage: str, loss_agg: str, std: str) -> None:
   reward_PG = np.array([[0, 1, 0.5], [1, 1, 1]], np.float32)
   keep_PG = np.array([[True, True, False], [True, True, True]])
   advantages(advantage, reward_PG, keep_PG, std)
-  token_weights(loss_agg, np.array([[1, 1, 0, 0], [1, 1, 1, 0]], bool), 4)
+  mask_BL = np.array([[1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0]], bool)
+  token_weights(loss_agg, mask_BL, 4)
+
+
+def _metric_name(name):
+  return name if name == 'clip_fraction' else f'objective/{name}'
 
 
 def _parameters(function):
@@ -137,18 +139,20 @@ def _check_shape(what, value):
   )
 
 
-def _host_array(function, name, key, arguments, like):
-  """The float32 array of the user's function, of the shape of `like`."""
+def _host_array(function, name, key, arguments, mask):
+  """The float32 array of the user's function, of the shape of the mask; 0 where
+  the mask is False."""
   try:
-    out = function(*arguments)
-    array = np.asarray(out, np.float32)
+    with np.errstate(invalid='ignore', divide='ignore'):
+      array = np.asarray(function(*arguments), np.float32)
   except Exception as error:
     raise user_code.failure(f'{key}: {name} failed', error) from error
-  if array.shape != like.shape:
+  if array.shape != mask.shape:
     raise errors.UserError(
       f'{key}: {name} returned an array {list(array.shape)}; expected the '
-      f'shape of its argument, {list(like.shape)}'
+      f'shape of its argument, {list(mask.shape)}'
     )
+  array = np.where(mask, array, 0)
   if not np.isfinite(array).all():
     raise errors.UserError(
       f'{key}: {name} returned numbers that are not finite'

@@ -64,10 +64,9 @@ def prompts_with_results(
     texts = [tools.result(tool, text, records_B[n]) for n, text in own]
   except errors.UserError as error:
     problem = str(error)
+  hosts.raise_on_all(problem)
   results: list[str] = []
-  for host_problem, host_texts in hosts.gather([problem, texts]):
-    if host_problem:
-      raise errors.UserError(host_problem)
+  for host_texts in hosts.gather(texts):
     results += host_texts
   prompts = [ids[:1] for ids in ids_B]
   for (n, _), text in zip(calls, results, strict=True):

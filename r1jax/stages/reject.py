@@ -92,16 +92,16 @@ def sample_all(run: Run, folder: Path) -> list[dict]:
   """The samples of all records, each with the reason for its rejection or ''.
   Each chunk of prompts has a file, written once, then read."""
   hosts.run_once(lambda: folder.mkdir(exist_ok=True))
-  done = hosts.run_once(lambda: [path.name for path in folder.iterdir()])
+  names = hosts.run_once(lambda: [path.name for path in folder.iterdir()])
   size, total = run.config.prompts_per_chunk, len(run.records)
   starts = range(0, total, size)
   paths = [folder / f'{start // size:05}.jsonl' for start in starts]
   samples: list[dict] = []
-  saved = [path for path in paths if path.name in done]
-  first = min(len(saved) * size, total)
+  saved = [path for path in paths if path.name in names]
+  done = min(len(saved) * size, total)
   if saved:
-    print(f'continues from prompt {first} of {folder.parent}')
-  with contextlib.closing(Progress(total, first, unit='prompts')) as progress:
+    print(f'continues after {done} prompts of {folder.parent}')
+  with contextlib.closing(Progress(total, done, unit='prompts')) as progress:
     for start, path in zip(starts, paths):
       if path in saved:
         samples += files.read_jsonl(path)
@@ -116,7 +116,8 @@ def sample_all(run: Run, folder: Path) -> list[dict]:
         accepted=np.mean([not sample['reason'] for sample in samples]),
       )
       reasons = f'rejected: {filters.summarize_reasons(samples)}'
-      progress.show(min(start + size, total), numbers, reasons)
+      done = min(done + size, total)
+      progress.show(done, numbers, reasons)
       hosts.raise_if_terminating()
   return samples
 

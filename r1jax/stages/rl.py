@@ -42,10 +42,23 @@ def run(
       line = dict(step=0) | log.evaluate(run, state, 0)
       run.writer.write(line)
       print(held_out.BASE_RATE.format_map(line), flush=True)
+    position = with_evaluation(run, state, position)
     state = train(run, state, position)
     params = device_placement.get_state(state.train.params)
     model = params, run.sampling.cfg, run.sampling.tokenizer
     hosts.run_once(lambda: pretrained.save(workdir / 'model', *model))
+
+
+def with_evaluation(run: Run, state: RlState, position: Position) -> Position:
+  """Evaluates the restored step if its evaluation is due and is missing, since
+  the user's rewards failed in it."""
+  step, updates = position.step, run.config.grpo.updates
+  is_due = log.crossed(run.config.eval.every, step - updates, step)
+  if not step or position.score is not None or not is_due:
+    return position
+  line = dict(step=step) | log.evaluate(run, state, step)
+  run.writer.write(line)
+  return dataclasses.replace(position, score=float(line['eval/pass1']))
 
 
 def train(run: Run, state: RlState, position: Position) -> RlState:

@@ -95,8 +95,7 @@ def refusal(
   lines, hints = [], []
   for change in changes:
     reason = change.fixed or fixed
-    is_asked = any(_covers(key, change.key) for key in asked_keys)
-    if change.is_free or (is_asked and not reason):
+    if change.is_free or (_is_asked(change, asked_keys) and not reason):
       continue
     line = f'{change.key}: {change.old!r} -> {change.new!r}'
     if reason:
@@ -137,6 +136,18 @@ def _with_defaults(options, tree):
     else:
       completed.setdefault(field.name, value)
   return completed
+
+
+def _is_asked(change, asked_keys):
+  """Whether --change sets a key, or every entry that differs in its dict."""
+  keys = [change.key]
+  if isinstance(change.old, dict) and isinstance(change.new, dict):
+    entries = configs.changes(change.old, change.new)
+    keys = [f'{change.key}.{entry}' for entry in entries]
+  for key in keys:
+    if not any(f'{key}.'.startswith(f'{asked}.') for asked in asked_keys):
+      return False
+  return True
 
 
 def _covers(asked_key, key):

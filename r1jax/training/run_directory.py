@@ -5,7 +5,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ml_collections import ConfigDict
 
@@ -15,16 +15,18 @@ from r1jax.distributed import hosts
 from r1jax.training import config_changes
 from r1jax.training.config_changes import Change, Changed
 
+Config = TypeVar('Config')  # the class of a stage's config
+
 # Why no key can change in a stage that writes its samples in chunks.
 ONE_CONFIG = 'all results of this stage belong to one config'
 
 
 @dataclasses.dataclass(frozen=True)
-class RunDirectory:
+class RunDirectory(Generic[Config]):
   """A work directory, and the config of a command in it."""
 
   path: Path
-  config: Any  # in force, of the stage's class
+  config: Config  # in force
   change: Change
   changes: list[Changed]  # from config.json
   content: dict[str, Any]  # of config.json; {} if there is none
@@ -33,11 +35,11 @@ class RunDirectory:
 
 def open_directory(
   workdir: Path,
-  cls: type,
+  cls: type[Config],
   settings: ConfigDict,
   change: Change,
   fixed: str = '',
-) -> RunDirectory:
+) -> RunDirectory[Config]:
   """The work directory with the config in force: the settings, with the values
   of `change` and those of earlier changes. `fixed` says why no key of the stage
   can change. Raises UserError if the directory belongs to another config. A
@@ -51,7 +53,7 @@ def open_directory(
       f'there is no run in {workdir} that --change could continue: set '
       f'{", ".join(values)} in the config'
     )
-  config: Any = configs.build(cls, settings)
+  config = configs.build(cls, settings)
   changes = []
   if content:
     problem = f'{workdir}/config.json is of another stage or version of r1jax'
@@ -65,6 +67,9 @@ def open_directory(
       raise errors.UserError(
         f'the work directory {workdir} belongs to another config: {refusal}'
       )
+  code_names = configs.code_names(config)
+  _check_names(code_names)
+  user_code.refresh(code_names)
   return RunDirectory(
     path=workdir,
     config=config,
@@ -76,12 +81,12 @@ def open_directory(
 
 
 def claim(
-  directory: RunDirectory,
+  directory: RunDirectory[Config],
   result: str,
   records: Any,
   steps: int = 0,
   **facts: Any,
-) -> RunDirectory | None:
+) -> RunDirectory[Config] | None:
   """Assigns the work directory to the config. Returns None if the run is
   finished: `result`, written last, exists, and a training stage has no `steps`
   left. Otherwise record_changes must follow. Raises UserError if records or
@@ -127,6 +132,18 @@ def record_changes(directory: RunDirectory, step: int) -> None:
   hosts.run_once(lambda: _record_changes(directory, step))
 
 
+def _check_names(code_names):
+  """Raises UserError if two objects given in Python have one name, under which
+  config.json would hold only one of them."""
+  names = [user_code.without_digest(name) for name in code_names]
+  for name in names:
+    if names.count(name) > 1:
+      raise errors.UserError(
+        f'the config has two different objects called '
+        f'{user_code.short_name(name)}: give them different names'
+      )
+
+
 def _record_changes(directory, step):
   path, entries = directory.path, []
   for entry in directory.content['changes']:
@@ -158,6 +175,11 @@ def _is_extended(directory, steps):
   if steps > done > 0:
     return True
   keys = ', '.join(change.key for change in directory.changes)
+  if not steps:
+    raise errors.UserError(
+      f'{path} is finished, so a change of {keys} has no effect: use another '
+      '--workdir'
+    )
   raise errors.UserError(
     f'{path} is finished after {done} steps, so a change of {keys} has no '
     'effect: add steps (--change steps=N), or begin another run with '

@@ -62,7 +62,9 @@ def test_an_own_objective_has_options_and_a_metric(base, tmp_path):
     'optim.optimizer_options={"momentum": 0.5}',
   )
   # The ratio is 1 at the only update of each rollout.
-  np.testing.assert_allclose([x['gate'] for x in lines[1:]], 0.5, atol=1e-4)
+  np.testing.assert_allclose(
+    [x['objective/gate'] for x in lines[1:]], 0.5, atol=1e-4
+  )
   assert all(x['grad_norm'] > 0 and 'clip_fraction' not in x for x in lines[1:])
 
 

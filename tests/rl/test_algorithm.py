@@ -28,9 +28,11 @@ def checked(**changes):
 
 def test_the_clip_bounds_are_given_to_an_objective_that_names_them():
   objective = grpo.objective(checked(objective=OWN, clip_low=0.1))
-  assert objective.keywords == dict(clip_low=0.1, clip_high=0.2)
+  two = jnp.full((2, 3), 2.0)
+  surrogate, _ = objective(jnp.log(two), jnp.zeros((2, 3)), two, two)
+  np.testing.assert_allclose(surrogate, 2 * 1.2, rtol=1e-6)
   plain = checked(objective=lambda logp, old, adv, weight: adv * logp)
-  assert grpo.objective(plain).keywords == {}
+  np.testing.assert_array_equal(grpo.objective(plain)(two, two, two, two)[0], 4)
 
 
 def test_an_objective_gets_its_options():
@@ -39,9 +41,9 @@ def test_an_objective_gets_its_options():
 
   config = checked(objective=scaled, objective_options=dict(size=3, power=2))
   two = jnp.full((2, 3), 2.0)
-  np.testing.assert_array_equal(
-    grpo.objective(config)(two, two, two, two), np.full((2, 3), 36.0)
-  )
+  surrogate, metrics = grpo.objective(config)(two, two, two, two)
+  np.testing.assert_array_equal(surrogate, np.full((2, 3), 36.0))
+  assert metrics == {}
   for options, message in (
     ({}, "missing a required argument: 'size'"),
     (dict(size=1, sise=2), "unexpected keyword argument 'sise'"),
@@ -66,7 +68,6 @@ def objective(body):
     (objective(lambda x: None), 'is NoneType None'),
     (objective(lambda x: (x, x)), r'is tuple .* and \{metric: array'),
     (objective(lambda x: (x, dict(m=x[0]))), r': m of .* is float32\[L\]'),
-    (objective(lambda x: (x, dict(loss=x))), "'loss', which every update has"),
     (objective(lambda x: x * 1j), r'is complex64\[B, L\]'),
     (objective(np.asarray), '(?s)failed on arrays.*TracerArrayConversion'),
     (objective(lambda x: 1 / 0), '(?s)failed on arrays.*ZeroDivisionError'),
@@ -122,9 +123,10 @@ def test_own_token_weights_are_zero_off_the_mask():
   [
     ('advantage', lambda r, k: r[0], r'an array \[3\]; expected .* \[2, 3\]'),
     ('advantage', lambda r, k: r / 0, 'not finite'),
+    ('loss_agg', lambda m: 1 / (m.sum() - m.sum()) * m, 'not finite'),
     ('advantage', lambda r: r, r'\(reward_PG, keep_PG\) -> adv_PG'),
     ('advantage', lambda r, k: 'high', '(?s)failed.*could not convert'),
-    ('loss_agg', lambda m: m.sum(), r'an array \[\]; expected .* \[2, 4\]'),
+    ('loss_agg', lambda m: m.sum(), r'an array \[\]; expected .* \[3, 4\]'),
     ('loss_agg', lambda m: 1 / 0, '(?s)failed.*ZeroDivisionError'),
   ],
 )
@@ -151,3 +153,23 @@ def test_the_names_of_the_packages_own_functions_are_complete():
     out = jax.eval_shape(grpo.objective(checked(objective=name)), *arrays)
     surrogate, metrics = losses.split_surrogate(out)
     assert surrogate.shape == metrics['clip_fraction'].shape == (3, 5)
+
+
+def test_metrics_of_an_own_objective_cannot_replace_those_of_the_run():
+  def own(logp_BL, old_BL, adv_BL, weight_BL):
+    return adv_BL, dict(step=old_BL, clip_fraction=logp_BL)
+
+  two = jnp.full((2, 3), 2.0)
+  _, metrics = grpo.objective(checked(objective=own))(two, two, two, two)
+  assert metrics.keys() == {'objective/step', 'clip_fraction'}
+
+
+def test_rows_without_a_token_may_have_any_weight():
+  def per_row(mask_BL):
+    return mask_BL / mask_BL.sum(axis=1, keepdims=True)
+
+  name = checked(loss_agg=per_row).loss_agg
+  mask_BL = np.array([[1, 1, 0], [0, 0, 0]], bool)
+  np.testing.assert_array_equal(
+    algorithm.token_weights(name, mask_BL, 4), [[0.5, 0.5, 0], [0, 0, 0]]
+  )

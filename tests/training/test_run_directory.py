@@ -7,7 +7,7 @@ import json
 import pytest
 
 from r1jax import config as configs
-from r1jax import errors
+from r1jax import errors, user_code
 from r1jax.training import run_directory
 from r1jax.training.config_changes import Change
 
@@ -359,3 +359,43 @@ def test_a_function_given_in_python_is_recorded_without_its_digest(tmp_path):
   config = start(tmp_path, given(4), step=3, accept_code=True)
   (name,) = config.rewards
   assert name.startswith('python:short@')
+
+
+def test_a_change_of_one_entry_of_a_dict_admits_no_other(tmp_path):
+  start(tmp_path)
+  save(tmp_path, 7)
+  values = {'rewards': {'accuracy': 9.0, 'format': 0.5}}
+  with pytest.raises(errors.UserError, match=r'rewards.*accuracy.*9\.0'):
+    start(tmp_path, values, step=7, change={'rewards.format': 0.5})
+  assert start(tmp_path, step=7, change={'rewards.format': 0.5}).rewards == {
+    'accuracy': 1.0,
+    'format': 0.5,
+  }
+
+
+def test_two_objects_of_one_name_are_refused(tmp_path):
+  def made(size):
+    def length(records, texts):
+      return [size for text in texts]
+
+    return length
+
+  rewards = {user_code.name_of(made(size)): 1.0 for size in (1, 2)}
+  message = 'two different objects called length: give them different names'
+  with pytest.raises(errors.UserError, match=message):
+    start(tmp_path, {'rewards': rewards})
+
+
+def test_only_keys_with_a_weight_are_names_of_code():
+  @dataclasses.dataclass(frozen=True)
+  class Sets:
+    data: dict[str, str] = configs.option({}, 'by set', is_code=True)
+    by_domain: dict[str, dict[str, float]] = configs.option(
+      {}, 'weights', is_code=True
+    )
+
+  options = Sets(
+    data={'gsm:easy': 'a.py:problems?count=3'},
+    by_domain={'math:hard': {'b.py:short': 1.0}},
+  )
+  assert configs.code_names(options) == ['a.py:problems', 'b.py:short']
