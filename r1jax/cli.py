@@ -83,10 +83,12 @@ def make_change(
   """What --change and --accept-code ask for; None in a stage without them."""
   if 'change' not in options:
     return None
+  texts = []
   for text in options.change:
-    if '=' not in text:
+    key, equals, value = text.partition('=')
+    if not equals:
       raise errors.UserError(f'cannot read --change {text}: write KEY=VALUE')
-  texts = [text.removeprefix('config.') for text in options.change]
+    texts.append(f'{key.strip().removeprefix("config.")}={value}')
   return Change(config.parse(settings, texts), options.accept_code)
 
 
@@ -129,9 +131,10 @@ def make_parser(name: str, stage: ModuleType) -> argparse.ArgumentParser:
   """The parser of a stage. Overrides (--config.key=value) remain unparsed."""
   keys, is_preflight = config.describe(stage.Config), name == 'preflight'
   required = '--topology CHIP:SHAPE' if is_preflight else '--workdir DIR'
+  config_file = '--config FILE' if keys else '[--config FILE]'
   parser = argparse.ArgumentParser(
     prog=f'python -m r1jax {name}',
-    usage=f'%(prog)s {required} [--config FILE] [--config.key=value …]',
+    usage=f'%(prog)s {config_file} {required} [--config.key=value …]',
     description=stage.__doc__,
     epilog=f'{LEGEND}\n{keys}' if keys else None,
     formatter_class=argparse.RawDescriptionHelpFormatter,

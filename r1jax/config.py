@@ -77,6 +77,14 @@ class Settings(ConfigDict):
       value = user_code.name_of(value)
     if isinstance(value, dict):
       value = Settings(value)
+    if not isinstance(key, str):
+      raise errors.UserError(
+        f'{key!r} cannot be a key of a config: give a name, or a function'
+      )
+    if self.is_locked and key not in self:
+      near = difflib.get_close_matches(key, self, 1)
+      hint = f'. Did you mean "{near[0]}"?' if near else ''
+      raise KeyError(f'Key "{key}" does not exist{hint}')
     super().__setitem__(key, value)
 
 
@@ -320,6 +328,8 @@ def _typed(kind, value, name, names):
       return origin(_typed(k, x, f'{name}[{i}]', names) for i, (k, x) in pairs)
   if kind is float and type(value) is int:
     return float(value)
+  if kind is float and value != value:
+    raise errors.UserError(f'{name} is not a number (NaN)')
   if kind is Any:
     return value.to_dict() if isinstance(value, ConfigDict) else value
   if type(value) is kind or (origin is typing.Literal and value in args):

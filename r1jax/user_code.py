@@ -3,6 +3,7 @@
 given in Python."""
 
 import ast
+import contextlib
 import difflib
 import functools
 import importlib
@@ -109,12 +110,12 @@ def name_of(value: Any) -> str:
 
 def needs_name(value: Any) -> bool:
   """Whether a config key must hold the value by name: functions and other
-  callables, lists of records, and named tuples such as optax transformations.
-  """
+  callables, tools, lists of records, and named tuples such as optax
+  transformations."""
   if isinstance(value, list):
     return bool(value) and isinstance(value[0], dict)
   is_named_tuple = isinstance(value, tuple) and type(value) is not tuple
-  return callable(value) or is_named_tuple
+  return callable(value) or is_named_tuple or 'call' in dir(value)
 
 
 def digests(names: Iterable[str]) -> dict[str, str]:
@@ -277,21 +278,46 @@ def _from_file(path, key):
   path = path.resolve()
   digest = source_digest.of_facts(str(path))
   name = f'{source_digest.FILE_MODULE}{path.stem}_{digest}'
-  if str(path.parent) not in sys.path:
-    sys.path.append(str(path.parent))
   importlib.invalidate_caches()
   spec = importlib.util.spec_from_file_location(name, path)
   assert spec and spec.loader
   module = importlib.util.module_from_spec(spec)
   sys.modules[name] = module
   try:
-    spec.loader.exec_module(module)
+    with _own_folder_first(path):
+      spec.loader.exec_module(module)
   except BaseException as error:
     del sys.modules[name]
     if not isinstance(error, Exception | SystemExit):
       raise
     raise failure(f'{key}: the file {path} cannot be run', error) from error
   return module
+
+
+@contextlib.contextmanager
+def _own_folder_first(path):
+  """Within this context the imports of a file find those in its folder, even if
+  a module of the same name is imported from elsewhere."""
+  folder = str(path.parent)
+  own_names = {
+    x.relative_to(folder).with_suffix('').parts[0]
+    for x in source_digest.sources(path, path.parent)
+  }
+  others = {}
+  for name, module in list(sys.modules.items()):
+    is_module = isinstance(module, ModuleType)
+    if name.partition('.')[0] in own_names and is_module:
+      file = vars(module).get('__file__') or ''
+      if Path(folder) not in Path(file).parents:
+        others[name] = sys.modules.pop(name)
+  sys.path.insert(0, folder)
+  try:
+    yield
+  finally:
+    sys.path.remove(folder)
+    if folder not in sys.path:
+      sys.path.append(folder)  # for imports within functions
+    sys.modules.update(others)
 
 
 def _own_name(value):

@@ -277,3 +277,24 @@ def test_a_signature_is_compared_with_the_form():
       check(bad)
   with pytest.raises(errors.UserError, match=r'options of config.o \(w\)'):
     check(lambda x, y, z: 0, options=dict(w=1), options_key='config.o')
+
+
+def test_siblings_of_one_name_belong_to_the_files_of_their_folders(here):
+  for folder, number in (('one', 1), ('two', 2)):
+    write(here, f'{folder}/mine.py', 'from sib_helper import K\nx = [K]\n')
+    write(here, f'{folder}/sib_helper.py', f'K = {number}\n')
+  names = 'one/mine.py:x', 'two/mine.py:x'
+  assert [user_code.load(name, 'config.k') for name in names] == [[1], [2]]
+  write(here, 'two/sib_helper.py', 'K = 22\n')
+  user_code.refresh(names)
+  assert [user_code.load(name, 'config.k') for name in names] == [[1], [22]]
+
+
+def test_a_tool_object_is_given_by_name():
+  class Add:
+    name, description = 'add', ''
+
+    def call(self, arguments, record):
+      return '3'
+
+  assert user_code.needs_name(Add())

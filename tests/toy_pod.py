@@ -11,7 +11,7 @@ import subprocess
 import time
 
 SCRIPT = pathlib.Path(__file__).parent.parent / 'launch_tpu.sh'
-MANY_SECONDS = 300  # A slow machine needs a small part of them.
+MANY_SECONDS = 900  # A slow machine needs a small part of them.
 GCLOUD = r"""#!/usr/bin/env bash
 exec 8>> "$FAKE/gcloud.lock" && flock 8
 printf '%s\0' "$@" $'\1' >> "$FAKE/calls"
@@ -132,8 +132,9 @@ waits() { # PID
   return 1
 }
 all_wait() {
-  local pid file worker waiting
-  for pid in $(cat "/proc/$PPID/task/$PPID/children"); do
+  local pid pids=() file worker waiting
+  read -r -a pids < "/proc/$PPID/task/$PPID/children"
+  for pid in "${pids[@]}"; do
     waits "$pid" || return
   done
   [[ $HOME == */laptop ]] || return 0
@@ -148,7 +149,7 @@ all_wait() {
     [[ $state == S ]] || return
   done
 }
-until all_wait || [[ ! -e /proc/$PPID ]]; do /bin/sleep 0.005; done
+until [[ ! -e /proc/$PPID ]] || all_wait; do /bin/sleep 0.02; done
 /bin/sleep "$(printf 0.%03d "$(($1 + 9))")"
 exec 7>> "$HOME/clock.lock" && flock 7
 echo $(($(date) + $1)) > "$HOME/clock.new" && mv "$HOME/clock.new" "$HOME/clock"

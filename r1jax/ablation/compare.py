@@ -2,14 +2,14 @@
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from r1jax import config as configs
-from r1jax import errors
+from r1jax import errors, user_code
 from r1jax.ablation import comparison, summary
 from r1jax.ablation.comparison import Comparison
 from r1jax.ablation.grid import ABSENT, value_of
@@ -19,6 +19,7 @@ from r1jax.ablation.run_files import LoadedRun, Setting, group, load_all
 METRICS = ('eval/pass1', 'eval/accuracy', 'reward', 'loss')
 
 
+@runtime_checkable
 class HasWorkdir(Protocol):
   @property
   def workdir(self) -> str | Path: ...
@@ -38,11 +39,7 @@ def compare(
   the key (a tuple for several keys). If some of the runs are finished, the
   others are left out. All are compared at the steps that they have in common.
   """
-  folders = [
-    Path(run if isinstance(run, str | os.PathLike) else run.workdir)
-    for run in runs
-  ]
-  loaded, left_out = load_all(folders)
+  loaded, left_out = load_all(work_directories(runs))
   metric = metric or default_metric(loaded)
   for run in loaded:
     if metric not in run.metrics:
@@ -73,6 +70,28 @@ def compare(
     notes=notes,
     figure=comparison.draw(metric, np.array(steps), curves),
   )
+
+
+def work_directories(
+  runs: Iterable[str | Path | HasWorkdir],
+) -> list[Path]:
+  """The work directories of runs. Raises UserError for other objects."""
+  if isinstance(runs, str | os.PathLike) or not isinstance(runs, Iterable):
+    raise errors.UserError(
+      f'the runs are {runs!r}: give a list of work directories or Runs'
+    )
+  folders = []
+  for n, run in enumerate(runs):
+    if isinstance(run, str | os.PathLike):
+      folders.append(Path(run))
+    elif isinstance(run, HasWorkdir):
+      folders.append(Path(run.workdir))
+    else:
+      raise errors.UserError(
+        f'run {n} of the list is {user_code.describe(run)}: give a work '
+        'directory or a Run'
+      )
+  return folders
 
 
 def default_metric(runs: Sequence[LoadedRun]) -> str:
@@ -128,7 +147,9 @@ def find_baseline(
   """The setting with the values `baseline`, by default the first."""
   if baseline is None:
     return settings[0]
-  values = [baseline] if len(keys) <= 1 else list(baseline)
+  values = [baseline]
+  if len(keys) > 1 and isinstance(baseline, list | tuple):
+    values = list(baseline)
   for setting in settings:
     if list(setting.values.values()) == values:
       return setting

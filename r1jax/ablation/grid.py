@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from r1jax import config as configs
-from r1jax import errors
+from r1jax import errors, user_code
 
 ABSENT = 'absent'  # in place of the value of a key that a config does not have
 SAFE = re.compile(
@@ -59,6 +59,13 @@ def parse(texts: Iterable[str]) -> dict[str, list]:
 
 def check(grid: Grid) -> dict[str, list]:
   """The grid with keys without 'config.' and plain Python values."""
+  if not isinstance(grid, Mapping) or not all(
+    isinstance(key, str) for key in grid
+  ):
+    raise errors.UserError(
+      f'the grid is {user_code.describe(grid)}: give a dict with a list of '
+      "values by key, such as {'optim.lr': [0.001, 0.01]}"
+    )
   checked: dict[str, list] = {}
   for key, values in grid.items():
     key = key.strip().removeprefix('config.')
@@ -87,8 +94,6 @@ def plan(
   """A run for each seed and setting, first all settings of the first seed.
   `cls` is the Config of the stage, `grid` a result of check(). Raises UserError
   for unknown keys, values that they cannot have, and equal settings."""
-  if seeds < 1:
-    raise errors.UserError(f'the number of seeds is {seeds}: give at least 1')
   settings: dict[str, dict] = {}
   for values in itertools.product(*grid.values()):
     setting = dict(zip(grid, values))

@@ -6,16 +6,18 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import os
 import pprint
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from r1jax import config as configs
-from r1jax import errors, files
+from r1jax import errors, files, user_code
 from r1jax.ablation import compare, in_process, processes, run_files
 from r1jax.ablation import grid as grids
 from r1jax.ablation.comparison import Comparison
@@ -58,15 +60,27 @@ def sweep(
   values or seeds. A run that fails ends no other one: it is printed at the end,
   and is one of the result's `left_out`.
   """
-  workdir, grid = Path(workdir), grids.check(grid)
-  config = configs.as_settings(config)
+  if not isinstance(workdir, str | os.PathLike) or not str(workdir):
+    raise errors.UserError(
+      f'the directory of the sweep is {workdir!r}: give the path of a directory'
+    )
+  settings = configs.as_settings(config)
+  if not isinstance(settings, ConfigDict):
+    raise errors.UserError(
+      f'the config is {user_code.describe(config)}: give a result of '
+      'configure(), the config of a Run, or the path of a config file'
+    )
+  workdir, grid, config = Path(workdir), grids.check(grid), settings
   if stage not in STAGES:
     raise errors.UserError(
       f'there is no sweep of the stage {stage!r}: it must be one of '
       f'{", ".join(STAGES)}'
     )
-  if jobs < 1:
-    raise errors.UserError(f'the number of jobs is {jobs}: give at least 1')
+  for name, number in dict(seeds=seeds, jobs=jobs).items():
+    if not isinstance(number, int | np.integer) or number < 1:
+      raise errors.UserError(
+        f'the number of {name} is {number!r}: give a number of at least 1'
+      )
   runs = grids.plan(STAGES[stage].Config, config, grid, seeds)
   with locked(workdir) as lock:
     claim(workdir, stage, config, grid)

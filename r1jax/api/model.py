@@ -202,6 +202,11 @@ def load(source: str | Path, dtype: Dtype = 'float32') -> Model:
   run: RUN is its result, RUN@STEP a checkpoint, RUN@best the one with the
   highest held-out score, RUN@last the newest. The dtype is that of the matrix
   products."""
+  if not isinstance(source, str | Path) or not str(source):
+    raise errors.UserError(
+      f'load: no source is given ({source!r}): name the directory of a model or '
+      'a run, RUN@STEP, a GGUF file, or ORG/NAME'
+    )
   if dtype not in ('float32', 'bfloat16'):
     raise errors.UserError(f'dtype is {dtype!r}: it can be float32 or bfloat16')
   programs.compilation_cache()

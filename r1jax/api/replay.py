@@ -66,6 +66,10 @@ def check(directory: WorkDirectory, step: int) -> None:
   file = path / 'metrics.jsonl'
   lines = files.read_jsonl(file) if file.exists() else []
   steps = max((line['step'] for line in lines), default=0)
+  if not isinstance(step, int | np.integer):
+    raise errors.UserError(
+      f'the step is {step!r}: give the number of an update, 1 to {steps}'
+    )
   if not 1 <= step <= steps:
     raise errors.UserError(f'there is no step {step}: {path} has 1 to {steps}')
   config = work_directory.config_at(directory, step - 1)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from r1jax import errors
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.evaluation import html_page
 from r1jax.rewards.pending import Rewards
@@ -94,7 +95,17 @@ class RunSamples:
   def html(self, name: Name = 'adv', rows: Iterable[int] | None = None) -> str:
     """A page of samples with their tokens shaded by one of the arrays, blue
     above 0 and orange below; a token's tooltip has the number. The shade of
-    'ratio' is that of its logarithm."""
+    'ratio' is that of its logarithm. `rows` are the numbers of the samples, by
+    default the first 16."""
+    if not isinstance(name, str) or name not in TITLES:
+      raise errors.UserError(
+        f'there is no array {name!r} to show: give one of {", ".join(TITLES)}'
+      )
+    rows = range(min(len(self), SHOWN)) if rows is None else rows
+    if isinstance(rows, str) or not isinstance(rows, Iterable):
+      raise errors.UserError(
+        f'rows is {rows!r}: give the numbers of samples, such as rows=[0, 5]'
+      )
     shown_BL = {
       'adv': self.adv_BL,
       'ratio': np.log(np.where(self.mask_BL, self.ratio_BL, 1)),
@@ -104,7 +115,11 @@ class RunSamples:
     # Not the largest, beside which most shades would be too light to see.
     largest = float(np.quantile(abs(shown_BL[self.mask_BL]), DARKEST))
     parts = [html_page.note(f'step {self.step}: {TITLES[name]}')]
-    for n in range(min(len(self), SHOWN)) if rows is None else rows:
+    for n in rows:
+      if n not in range(-len(self), len(self)):
+        raise errors.UserError(
+          f'there is no sample {n!r}: rows can be 0 to {len(self) - 1}'
+        )
       sample = self.samples[n]
       numbers = shown_BL[n, sample.start :][: len(sample.ids)]
       heading = f'{sample.record["id"]}: reward {sample.reward:.4g}'

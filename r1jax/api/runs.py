@@ -1,11 +1,14 @@
 """Runs stages from Python, and handles of their work directories."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from r1jax import cli, errors, files
+from ml_collections import ConfigDict
+
+from r1jax import cli, errors, files, user_code
 from r1jax import config as configs
 from r1jax.api import configure, replay, run_samples, work_directory
 from r1jax.api.model import Model, Response
@@ -124,7 +127,7 @@ def run(
   workdir: str | Path,
   *,
   rewards: Mapping[str | Callable, float] | None = None,
-  records: Iterable[dict] | None = None,
+  records: Iterable[dict] | Callable | str | Path | None = None,
   change: Mapping[str, Any] | None = None,
   accept_code: bool = False,
 ) -> Run:
@@ -133,11 +136,14 @@ def run(
 
   As on the command line, a work directory that is finished is not run again,
   and one that was interrupted goes on from its newest checkpoint. `rewards` and
-  `records` set the config's rewards and training records. `change` and
-  `accept_code` are --change and --accept-code: the values of keys from the
-  newest checkpoint on, and that changed code of the user is used from there on.
+  `records` replace the config's rewards and training records (`prompts` of rl,
+  `data` of other stages). Records are dicts, a function (seed) -> dicts, or a
+  text as in a config file. `change` and `accept_code` are --change and
+  --accept-code: the values of keys from the newest checkpoint on, and that
+  changed code of the user is used from there on.
   """
-  config = configs.as_settings(config)
+  folder, config = _path(workdir), _settings(config)
+  values = _changed_values(change)
   stage = configure.stage_of(config)
   keys: dict[str, Any] = {}
   if rewards is not None:
@@ -149,17 +155,69 @@ def run(
         f'{name} reads several sets of records: set them in the config, such '
         "as config.data = {'NAME': records}"
       )
-    keys[RECORDS[name]] = list(records)
+    keys[RECORDS[name]] = _records(records)
   settings = configure.changed(stage, config, keys)
-  values = {
-    key.removeprefix('config.'): value for key, value in (change or {}).items()
-  }
   values = configure.dotted(stage, values)
-  cli.run_stage(stage, settings, workdir, Change(values, accept_code))
-  return Run(Path(workdir))
+  cli.run_stage(stage, settings, folder, Change(values, accept_code))
+  return Run(folder)
 
 
 def open_run(workdir: str | Path) -> Run:
   """A handle of the work directory of a run, finished or not."""
-  work_directory.read(Path(workdir))
-  return Run(Path(workdir))
+  folder = _path(workdir)
+  work_directory.read(folder)
+  return Run(folder)
+
+
+def _path(workdir):
+  if not isinstance(workdir, str | os.PathLike) or not str(workdir):
+    raise errors.UserError(
+      f'the work directory is {workdir!r}: give the path of a directory'
+    )
+  return Path(workdir)
+
+
+def _settings(config):
+  settings = configs.as_settings(config)
+  if not isinstance(settings, ConfigDict):
+    raise errors.UserError(
+      f'the config is {user_code.describe(config)}: give a result of '
+      'configure(), the config of a Run, or the path of a config file'
+    )
+  return settings
+
+
+def _changed_values(change):
+  """The values of `change` by key, without 'config.'."""
+  change = {} if change is None else change
+  if not isinstance(change, Mapping) or not all(
+    isinstance(key, str) for key in change
+  ):
+    raise errors.UserError(
+      f'change is {user_code.describe(change)}: give a dict of values by key, '
+      "such as change={'steps': 200}"
+    )
+  return {key.removeprefix('config.'): value for key, value in change.items()}
+
+
+def _records(records):
+  """The value of the key of the records."""
+  if isinstance(records, str | Path):
+    return str(records)
+  if callable(records):
+    return records
+  if isinstance(records, Mapping) or not isinstance(records, Iterable):
+    raise errors.UserError(
+      f'records is {user_code.describe(records)}: give a list of dicts, a '
+      'function (seed) -> records, or a text such as FILE.py:NAME'
+    )
+  rows = list(records)
+  if not rows:
+    raise errors.UserError('no records are given: records is empty')
+  for n, row in enumerate(rows):
+    if not isinstance(row, dict):
+      raise errors.UserError(
+        f'record {n} is {user_code.describe(row)}: give a dict with the key '
+        "'prompt'"
+      )
+  return rows

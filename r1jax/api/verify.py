@@ -1,28 +1,40 @@
 """Verdicts on responses, to debug a reward."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
-from r1jax import errors
+from r1jax import errors, user_code
 from r1jax.data import record_files
 from r1jax.rewards import registry, verifiers
 from r1jax.rewards.verdict import Verdict, VerifyConfig
 
 
 def verify(
-  records: Sequence[dict], responses: Sequence[str], partial: bool = False
+  records: Iterable[dict], responses: Iterable[str], partial: bool = False
 ) -> list[Verdict]:
   """A verdict on each response to the record at the same place: its value (the
   accuracy reward), its kind and the reason. With `partial` a program is worth
   the share of the tests that pass."""
-  if isinstance(responses, str) or isinstance(records, dict):
-    raise errors.UserError('the records and the responses must be lists')
+  for name, values in dict(records=records, responses=responses).items():
+    if isinstance(values, str | dict) or not isinstance(values, Iterable):
+      raise errors.UserError(
+        f'the {name} must be a list, not {user_code.describe(values)}'
+      )
+  records, responses = list(records), list(responses)
   if len(records) != len(responses):
     raise errors.UserError(
       f'there are {len(records)} records and {len(responses)} responses: give '
       'a list with one response to each record'
     )
   own_records = []
-  for n, record in enumerate(records):
+  for n, (record, response) in enumerate(zip(records, responses)):
+    if not isinstance(record, dict):
+      raise errors.UserError(
+        f'record {n} is {user_code.describe(record)}: it must be a dict'
+      )
+    if not isinstance(response, str):
+      raise errors.UserError(
+        f'response {n} is {user_code.describe(response)}: it must be a text'
+      )
     own_records.append(record_files.own_record(record, f'record {n}', str(n)))
   registry.check_rewards(dict(accuracy=1.0), own_records)
   config = VerifyConfig(partial=partial)

@@ -48,7 +48,14 @@ def read(path: str | Path) -> list[Record]:
 def own_record(row: dict, where: str, default_id: str) -> Record:
   """A dict of the user's as a record: with the id `default_id` if it has none,
   and its answer as text. Raises UserError, which begins with `where`."""
-  record = _record(row, 'r1jax', where)
+  plain = {
+    key: value.item() if isinstance(value, np.generic) else value
+    for key, value in row.items()
+  }
+  for key, value in plain.items():
+    with errors.explained(f'{where}: {key!r} is not JSON', TypeError):
+      json.dumps(value)
+  record = _record(plain, 'r1jax', where)
   return record | dict(id=str(row.get('id', default_id)))
 
 

@@ -27,6 +27,11 @@ def load_records(source: str, seed: int) -> list[Record]:
   `gym:NAME?...`, or a name of user code, `my_data.py:problems?...`. Values are
   JSON (`max_digits=1`, `operators=["+"]`), or else strings. Raises UserError.
   """
+  if not source:
+    raise errors.UserError(
+      'no records are given: set config.prompts (rl) or config.data to a path, '
+      'toy:…, gym:… or FILE.py:NAME, or in Python to a list of dicts'
+    )
   maker, colon, rest = source.partition(':')
   name, _, query = source.partition('?')
   is_own = user_code.is_name(name) and maker not in ('toy', 'gym')

@@ -41,8 +41,15 @@ def per_sample(
   """Decorator that makes a reward of a function (record, text) -> number.
 
   With worker_seconds the function runs in worker processes, several at a time.
-  A call that takes more CPU seconds is ended, and its text is not judged.
+  A call that takes more CPU seconds, or more than 4 times as many seconds + 1 on
+  the clock, is ended, and its text is not judged.
   """
+  is_number = type(worker_seconds) in (int, float)
+  if not is_number or not 0 <= worker_seconds < np.inf:
+    raise errors.UserError(
+      f'worker_seconds is {worker_seconds!r}; expected CPU seconds, or 0 for a '
+      'function that runs in the process of the run'
+    )
   if function is None:
     return functools.partial(per_sample, worker_seconds=worker_seconds)
   return PerSample(function, worker_seconds)
@@ -71,13 +78,19 @@ class UserReward:
     source = user_code.digests([self.name])
     jobs = [[self.name, source, record, text] for record, text in pairs]
     values = []
-    for result, record in zip(self.pool.map(WORKER, jobs), records):
+    results = self.pool.map(WORKER, jobs)
+    for result, record, text in zip(results, records, texts):
       value, problem = result.value if not result.failure else (None, '')
-      if problem or result.failure.startswith('error: '):
-        raise errors.UserError(problem or result.failure)
-      if result.failure:
-        why = f'the reward {self.shown} ended by {result.failure}'
+      if problem:
+        raise errors.UserError(problem)
+      if result.failure == 'timeout':
+        why = f'the reward {self.shown} took too long, its text is not judged'
         print(f'record {record["id"]}: {why}', file=sys.stderr, flush=True)
+      elif result.failure:
+        raise errors.UserError(
+          f'{_failed_on(self.shown, record, text)}: its worker process failed '
+          f'({result.failure})'
+        )
       values.append(np.nan if value is None else value)
     return values
 
@@ -129,7 +142,8 @@ def call(
 ) -> list[float]:
   """The numbers that a reward returns, NaN for None. Raises UserError."""
   try:
-    returned = function(records, texts)
+    # Copies, since the records are also those of other rewards and later steps.
+    returned = function([dict(x) for x in records], list(texts))
   except (Exception, SystemExit) as error:
     raise _failure(name, function, records, texts, error) from error
   try:

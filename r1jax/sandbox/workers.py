@@ -25,7 +25,7 @@ from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import NamedTuple
 
 MAX_BYTES = 64 << 20  # of a job, and of a result
-IMPORT_SECONDS = 60.0  # in which the function of a job must be imported
+IMPORT_SECONDS = 300.0  # in which the function of a job must be imported
 GRACE = 1.0  # seconds of wall time beyond four times the CPU seconds
 POLL_SECONDS = 0.02  # between two looks at a worker's CPU time
 ENVIRONMENT = 'PATH', 'LANG', 'LC_ALL', 'HOME', 'TMPDIR', 'LD_LIBRARY_PATH'

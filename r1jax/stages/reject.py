@@ -100,7 +100,7 @@ def sample_all(run: Run, folder: Path) -> list[dict]:
   saved = [path for path in paths if path.name in names]
   done = min(len(saved) * size, total)
   if saved:
-    print(f'continues after {done} prompts of {folder.parent}')
+    print(f'continues from prompt {done} of {folder.parent}')
   with contextlib.closing(Progress(total, done, unit='prompts')) as progress:
     for start, path in zip(starts, paths):
       if path in saved:

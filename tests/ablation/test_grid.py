@@ -131,14 +131,6 @@ def test_wrong_grids_are_refused(values, sentence):
   assert sentence in str(error.value)
 
 
-def test_code_of_this_process_is_refused():
-  def short(records, texts):
-    return [0.0 for _ in texts]
-
-  with pytest.raises(errors.UserError, match='put it into a file'):
-    plan({'rewards': [{'accuracy': 1.0, short: 0.1}]})
-
-
 def test_value_of_finds_keys_that_have_dots():
   tree = {'rewards': {'a.py:f': 1.0, 'b': 2.0}, 'steps': 3}
   assert grid.value_of(tree, 'rewards.a.py:f') == 1.0

@@ -36,7 +36,7 @@ PROMPT = (
 )
 CASES = [([1, 2, 3], 20), ([7, 7], 196), ([5, 9], 212)]
 MARKS = 'r1jax_mark_'
-GRACE = 120.0  # seconds in which killed processes must end
+GRACE = 300.0  # seconds in which killed processes must end
 
 
 class RecordingChannel:

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from r1jax import errors
+from r1jax import errors, user_code
 from r1jax.data import tasks
 from r1jax.rewards import registry
 
@@ -114,3 +114,60 @@ def test_a_fifth_of_the_products_call_the_calculator():
     a, b = map(int, record['prompt'].split('*'))
     assert 10 <= a <= 99 and record['answer'] == str(a * b)
     assert record['response'].endswith(f'<answer>{a * b}</answer>')
+
+
+def records_of(given):
+  return tasks.load_records(user_code.name_of(given), 3)
+
+
+def test_own_records_get_ids_and_answers_as_text():
+  given = [dict(prompt='a', answer=np.int64(4)), dict(prompt='b', id=7)]
+  first, second = records_of(given)
+  assert first['id'].endswith('/3/0') and first['answer'] == '4'
+  assert second == dict(prompt='b', id='7')
+  assert given[0]['answer'] == 4 and 'id' not in given[0]
+
+  def numbered(seed, level=1):
+    for n in range(level):
+      yield dict(prompt=str(seed + n))
+
+  name = user_code.name_of(numbered)
+  found = tasks.load_records(f'{name}?level=5&count=2', 3)
+  assert [x['prompt'] for x in found] == ['3', '4']
+
+
+@pytest.mark.parametrize(
+  'given, message',
+  [
+    (lambda: [], r'function \(seed\) -> records'),
+    (lambda seed: 'abc', "returned str 'abc'; expected records"),
+    (lambda seed: [1], 'record 0 of .* is int 1; expected a dict'),
+    (lambda seed: [dict(question='x')], "record 0 .* has no key 'prompt'"),
+    (lambda seed: [], 'has no records'),
+    (
+      lambda seed: [dict(prompt='x', id=1)] * 2,
+      "two records .* have the id '1'",
+    ),
+    (lambda seed: 1 / 0, '(?s)failed.*ZeroDivisionError'),
+    (lambda seed: (1 / 0 for _ in 'a'), '(?s)failed.*ZeroDivisionError'),
+    (lambda seed: itertools.repeat({}), 'more than 1,000,000 records'),
+    ([dict(prompt='x', image=object())], "'image' is not JSON"),
+  ],
+)
+def test_what_are_no_records_is_refused(given, message):
+  with pytest.raises(errors.UserError, match=message):
+    records_of(given)
+
+
+@pytest.mark.parametrize(
+  'source, message',
+  [
+    ('', 'no records are given: set config.prompts'),
+    ('nowhere.py:f', 'there is no file nowhere.py'),
+    ('my_data.py', 'write FILE.py:NAME'),
+    ('math:nope', "math has no 'nope'"),
+  ],
+)
+def test_a_source_without_records_is_refused(source, message):
+  with pytest.raises(errors.UserError, match=message):
+    tasks.load_records(source, 0)

@@ -1,6 +1,8 @@
 """Rewards of the user's: their forms, their labels, and what is said when one
 fails or returns something else than numbers."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -123,23 +125,20 @@ def file(tmp_path, monkeypatch):
   return 'mine.py:slow'
 
 
-def test_a_reward_can_run_in_worker_processes(file, capsys):
+def test_a_reward_can_run_in_worker_processes(file):
   with verifiers.Verifiers(CONFIG, RECORDS, [file]) as opened:
     slow = opened.rules[file]
     pids = slow(RECORDS, ['a', 'b', 'ccc'])
     assert pids.mask.tolist() == [False, False, True]
-    import os
-
     assert os.getpid() not in pids.data[:2]
     message = "(?s)failed on record 'r/0' with the text 'fail'.*ValueError: no"
     with pytest.raises(errors.UserError, match=message):
       slow(RECORDS[:1], ['fail'])
     with pytest.raises(errors.UserError, match="str 'word' for record"):
       slow(RECORDS[:1], ['word'])
-    assert slow(RECORDS[:2], ['die', 'b']).mask.tolist() == [True, False]
-  assert 'record r/0: the reward mine.py:slow ended by crashed' in (
-    capsys.readouterr().err
-  )
+    message = r"record 'r/0' .* 'die': its worker process failed \(crashed\)"
+    with pytest.raises(errors.UserError, match=message):
+      slow(RECORDS[:2], ['die', 'b'])
 
 
 def test_workers_cannot_import_what_was_given_in_python():
@@ -189,3 +188,34 @@ def test_a_label_is_the_name_alone_unless_two_rewards_have_it():
     'c.py:long': 'c.py:long',
     'd.py:format': 'd.py:format',
   }
+
+
+def test_a_worker_that_takes_too_long_does_not_judge(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'mine.py').write_text(
+    'import r1jax\n'
+    '@r1jax.per_sample(worker_seconds=0.2)\n'
+    'def endless(record, text):\n'
+    '  while text == "loop":\n'
+    '    pass\n'
+    '  return 1\n'
+  )
+  with verifiers.Verifiers(CONFIG, RECORDS, ['mine.py:endless']) as opened:
+    reward_N = opened.rules['mine.py:endless'](RECORDS[:1], ['loop'])
+  assert reward_N.mask.tolist() == [True]
+
+
+def test_a_reward_cannot_change_the_records():
+  def spoil(records, texts):
+    for record in records:
+      record['answer'] = '0'
+    return [1.0] * len(texts)
+
+  rewards_of(spoil)
+  assert {record['answer'] for record in RECORDS} == {'5'}
+
+
+@pytest.mark.parametrize('seconds', ['a', -1, float('inf'), None])
+def test_the_seconds_of_a_worker_are_a_number(seconds):
+  with pytest.raises(errors.UserError, match='worker_seconds is'):
+    r1jax.per_sample(worker_seconds=seconds)

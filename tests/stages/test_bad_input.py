@@ -81,7 +81,7 @@ def test_both_stages_refuse(change, stage, command, tmp_path):
 
 
 SOURCES = {
-  '': 'there is no data file',
+  '': 'no records are given: set config.prompts (rl) or config.data',
   '/nowhere.jsonl': 'there is no data file /nowhere.jsonl',
   'toy:running_sum': 'how many records|count=1000',
   'toy:sums?count=9': 'the toy tasks are toy:running_sum',
