@@ -70,6 +70,7 @@ def test_help_of_a_stage_lists_its_keys(capsys, stage):
   assert exit.value.code == 0
   text = capsys.readouterr().out
   assert 'A toy.' in text and '--config.steps  3  how many' in text
+  assert 'toy --config FILE --workdir DIR [--config.key=value …]' in text
 
 
 def test_overrides_are_applied_to_the_config_file(stage, file):
@@ -77,6 +78,12 @@ def test_overrides_are_applied_to_the_config_file(stage, file):
   arguments = ['toy', f'--config={file}', '--config.steps=7', '--workdir=w']
   assert cli.main(arguments) == 0
   assert stage.calls == [(Config(5), 'w'), (Config(7), 'w')]
+
+
+def test_the_key_of_a_change_may_have_spaces_around_it(stage, file):
+  arguments = ['toy', '--config', file, '--workdir', 'w']
+  assert cli.main([*arguments, '--change', ' config.steps = 90']) == 0
+  assert stage.changes[0].values == {'steps': 90}
 
 
 @pytest.mark.parametrize(

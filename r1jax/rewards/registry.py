@@ -57,7 +57,7 @@ def check_rewards(
   for name in itertools.chain(weights, *by_domain.values()):
     if name in known or user_code.is_name(name):
       continue
-    if name.endswith('.py'):
+    if ':' in name or name.endswith('.py'):
       user_code.load(name, 'config.rewards')  # raises: the name is missing
     else:
       near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]

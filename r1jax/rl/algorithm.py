@@ -37,8 +37,10 @@ def objective(
   function, name = functools.partial(function, **bound), shown_name(name)
   out = _trial(function, name, key, [TRIAL] * 4)
   surrogate, metrics = losses.split_surrogate(out)
-  for part, value in {'the surrogate': surrogate, **metrics}.items():
-    _check_shape(f'{key}: {part} of {name}', value)
+  _check_shape(f'{key}: the surrogate of {name}', surrogate)
+  for metric, value in metrics.items():
+    dtypes = jnp.float32, jnp.int32, jnp.bool_
+    _check_shape(f'{key}: {metric} of {name}', value, dtypes)
   if name in losses.OBJECTIVES:
     return function
 
@@ -121,12 +123,10 @@ def _trial(function, name, key, shapes):
     raise user_code.failure(sentence, error) from error
 
 
-def _check_shape(what, value):
-  """Raises UserError unless the value is the shape of an array [B, L]."""
+def _check_shape(what, value, dtypes=(jnp.float32,)):
+  """Raises UserError unless the value is an array [B, L] of these dtypes."""
   if isinstance(value, jax.ShapeDtypeStruct):
-    kinds = jnp.floating, jnp.integer, jnp.bool_
-    is_real = any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
-    if value.shape == TRIAL.shape and is_real:
+    if value.shape == TRIAL.shape and value.dtype in dtypes:
       return
     names = {TRIAL.shape[0]: 'B', TRIAL.shape[1]: 'L'}
     sizes = [names.get(size, str(size)) for size in value.shape]
@@ -134,7 +134,7 @@ def _check_shape(what, value):
   else:
     found = user_code.describe(value)
   raise errors.UserError(
-    f'{what} is {found}; expected an array [B, L], one number for each token '
+    f'{what} is {found}; expected float32[B, L], a number for each token '
     '(an objective may also return that and {metric: array [B, L]})'
   )
 

@@ -98,6 +98,8 @@ def test_the_baseline_of_several_keys_is_a_tuple(write):
   ]
   found = compare.compare(runs, by=['x', 'y'], baseline=(2, 3))
   assert [row['difference'] for row in found.settings] == [-1, 1, None, 2]
+  with pytest.raises(errors.UserError, match='the values 2 of x, y'):
+    compare.compare(runs, by=['x', 'y'], baseline=2)
 
 
 def test_a_training_metric_is_averaged_over_the_last_tenth(write):
@@ -137,6 +139,19 @@ def test_no_runs_are_refused(tmp_path):
     compare.compare([])
   with pytest.raises(errors.UserError, match='none has no config.json'):
     compare.compare([tmp_path / 'none'])
+
+
+@pytest.mark.parametrize(
+  'runs, sentence',
+  [
+    ('runs/a', "the runs are 'runs/a': give a list"),
+    (None, 'the runs are None: give a list'),
+    (['runs/a', 3], 'run 1 of the list is int 3: give a work directory'),
+  ],
+)
+def test_what_is_no_list_of_runs_is_refused(runs, sentence):
+  with pytest.raises(errors.UserError, match=sentence):
+    compare.compare(runs)
 
 
 def test_an_unknown_key_is_answered_with_the_nearest(six):

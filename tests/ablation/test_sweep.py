@@ -210,13 +210,22 @@ def test_what_influences_no_result_may_differ(small_runs, tmp_path):
     (dict(stage='evaluate'), 'must be one of rl, sft, reward_model'),
     (dict(seeds=0), 'the number of seeds is 0'),
     (dict(jobs=0), 'the number of jobs is 0'),
+    (dict(seeds='3'), "the number of seeds is '3'"),
+    (dict(jobs='2'), "the number of jobs is '2'"),
+    (dict(grid=['optim.lr']), "the grid is list ['optim.lr']: give a dict"),
+    (dict(grid={3: [1]}), 'the grid is dict {3: [1]}: give a dict'),
+    (dict(config=dict(steps=3)), "the config is dict {'steps': 3}: give"),
+    (dict(workdir=None), 'the directory of the sweep is None'),
+    (dict(workdir=''), "the directory of the sweep is ''"),
   ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_written(
   small_runs, tmp_path, options, sentence
 ):
+  arguments = dict(config=toy.settings('rl'), workdir=tmp_path / 'sweep')
+  arguments |= dict(grid={'optim.lr': [0.1]}) | options
   with pytest.raises(errors.UserError) as error:
-    run(tmp_path / 'sweep', [0.1], **options)
+    sweep.sweep(**arguments)
   assert sentence in str(error.value)
   assert not (tmp_path / 'sweep').exists()
 

@@ -41,6 +41,11 @@ def run(base, tmp_path_factory):
   )
 
 
+@pytest.fixture(scope='module')
+def samples(run):
+  return run.samples(1)
+
+
 def without_times(lines):
   names = 'seconds', 'tokens_per_s', 'time/'
   return [
@@ -74,11 +79,10 @@ def test_tables_are_data_frames_if_pandas_is_installed(monkeypatch):
   assert list(table.step) == [1, 2]
 
 
-def test_a_notebook_shows_the_last_numbers_and_shaded_tokens(run):
+def test_a_notebook_shows_the_last_numbers_and_shaded_tokens(run, samples):
   page = run._repr_html_()
   assert str(run.workdir) in page and '<td>4</td>' in page
   assert 'eval/pass1' in page
-  samples = run.samples(1)
   page = samples._repr_html_()
   assert page.count('<pre>') == 16 and 'advantage' in page
   assert '&lt;think&gt;</span>' in page
@@ -192,6 +196,46 @@ def test_a_config_may_be_that_of_another_run(base):
   other = r1jax.open_run(base)
   copy = r1jax.run(other.config, base)
   assert copy.workdir == other.workdir and copy.config == other.config
+
+
+@pytest.mark.parametrize('records', ['function', 'text'])
+def test_records_may_be_a_function_or_a_name_in_a_file(records, tmp_path):
+  file = tmp_path / 'own.py'
+  file.write_text(
+    "lst = [dict(prompt='12', response='<answer>3</answer>')] * 40"
+  )
+
+  def problems(seed):
+    for n in range(10, 50):
+      yield dict(prompt=str(n), response=f'<answer>{seed}</answer>')
+
+  given = dict(function=problems, text=f'{file}:lst')[records]
+  config = toy.settings('sft', 'steps=1')
+  run = r1jax.run(config, tmp_path / 'run', records=given)
+  name = run.config.data
+  assert name == given or name.startswith('python:problems@')
+  assert len(files.read_jsonl(run.workdir / 'metrics.jsonl')) == 1
+
+
+@pytest.mark.parametrize(
+  'name, rows, sentence',
+  [
+    ('advantage', None, "no array 'advantage' to show: give one of adv, ratio"),
+    ([0, 5], None, r'no array \[0, 5\]'),
+    ('adv', [99], 'no sample 99: rows can be 0 to 15'),
+    ('adv', ['1'], "no sample '1'"),
+    ('adv', 3, 'rows is 3: give the numbers'),
+  ],
+)
+def test_what_samples_do_not_have_is_not_shown(samples, name, rows, sentence):
+  with pytest.raises(r1jax.UserError, match=sentence):
+    samples.html(name, rows)
+
+
+@pytest.mark.parametrize('step', ['3', None, 1.5])
+def test_a_step_that_is_no_number_is_refused(run, step):
+  with pytest.raises(r1jax.UserError, match=f'{step!r}: give the .* 1 to 4'):
+    run.samples(step)
 
 
 def test_records_for_several_sets_and_other_folders_are_refused(tmp_path):

@@ -165,6 +165,8 @@ def test_a_reward_is_tried_on_empty_responses_before_a_run():
     registry.check_rewards({name: 1.0}, RECORDS)
   with pytest.raises(errors.UserError, match='write FILE.py:NAME'):
     registry.check_rewards({'my_rewards.py': 1.0}, RECORDS)
+  with pytest.raises(errors.UserError, match='write FILE.py:NAME'):
+    registry.check_rewards({'my_rewards.py:': 1.0}, RECORDS)
 
 
 def test_a_reward_of_one_domain_is_tried_on_its_records_only():
