@@ -25,7 +25,6 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-import r1jax
 from r1jax import errors, files
 from r1jax.distributed import watchdog
 
@@ -34,7 +33,7 @@ T = TypeVar('T')
 HEARTBEAT = 60.0  # seconds after which jax regards a silent host as lost
 STUCK = 1800.0  # seconds without progress on several hosts
 SHARED_DISK_SECONDS = 20.0  # in which a new file must appear on all hosts
-PACKAGE = Path(r1jax.__file__).parent
+PACKAGE = Path(__file__).parents[1]
 
 
 @contextlib.contextmanager
