@@ -389,7 +389,7 @@ def test_a_policy_can_be_its_own_llm_judge(base, tmp_path, capsys):
 
 REFUSED = {
   'init=': "config.init is '': name the directory",
-  'data=': 'there is no data file',
+  'data=': 'no records are given',
   'samples=0': 'config.samples is 0; it must be at least 1',
   'prompts_per_chunk=0': 'config.prompts_per_chunk is 0',
   'per_prompt=0': 'config.per_prompt is 0',
