@@ -34,6 +34,7 @@ def objective(
   bound = {x: clips[x] for x in clips if x in parameters} | dict(options)
   options_key = 'config.grpo.objective_options'
   user_code.check_call(function, name, key, OBJECTIVE, bound, options_key)
+  is_own = name not in losses.OBJECTIVES
   function, name = functools.partial(function, **bound), shown_name(name)
   out = _trial(function, name, key, [TRIAL] * 4)
   surrogate, metrics = losses.split_surrogate(out)
@@ -41,7 +42,7 @@ def objective(
   for metric, value in metrics.items():
     dtypes = jnp.float32, jnp.int32, jnp.bool_
     _check_shape(f'{key}: {metric} of {name}', value, dtypes)
-  if name in losses.OBJECTIVES:
+  if not is_own:
     return function
 
   def with_prefixed_metrics(logp_BL, old_BL, adv_BL, weight_BL):

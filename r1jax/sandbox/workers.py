@@ -61,10 +61,16 @@ class Pool(contextlib.AbstractContextManager):
     for _ in range(count):
       self.idle.put(None)
 
-  def map(self, function: str, jobs: Sequence[Sequence]) -> list[Result]:
-    """The results of 'module:function'(*job) for each job, in order."""
+  def map(
+    self, function: str, jobs: Sequence[Sequence], prepare: Sequence = ()
+  ) -> list[Result]:
+    """The results of 'module:function'(*job) for each job, in order. `prepare`
+    is a function and its arguments, which a worker calls before each job and
+    outside its limits, as it imports the function."""
     with ThreadPoolExecutor(self.count) as threads:
-      return list(threads.map(self._run, [function] * len(jobs), jobs))
+      count = len(jobs)
+      calls = [function] * count, jobs, [list(prepare)] * count
+      return list(threads.map(self._run, *calls))
 
   def close(self) -> None:
     """Ends all workers. The pool can be used again."""
@@ -78,8 +84,8 @@ class Pool(contextlib.AbstractContextManager):
   def __exit__(self, *_: object) -> None:
     self.close()
 
-  def _run(self, function, job):
-    line = json.dumps([function, job]).encode() + b'\n'
+  def _run(self, function, job, prepare):
+    line = json.dumps([function, job, prepare]).encode() + b'\n'
     if len(line) > MAX_BYTES:
       self.counts['input'] += 1
       return Result(None, 'input')
@@ -211,8 +217,8 @@ def _is_ready(pipe, event, seconds):
 def main(memory: int, parent_pipe: int) -> None:
   """A worker process: runs one job after another until stdin ends.
 
-  Reads ['module:function', arguments] as a line of JSON; writes the line
-  'loaded' when the function is imported, then the line [kind, value].
+  Reads ['module:function', arguments, prepare] as a line of JSON; writes the
+  line 'loaded' when the function is imported, then the line [kind, value].
   """
   # Redirect the job's output to stderr, to keep stdout for results.
   results = os.fdopen(os.dup(1), 'wb', buffering=0)
@@ -227,10 +233,12 @@ def main(memory: int, parent_pipe: int) -> None:
     results.write(_result(results, *json.loads(line)) + b'\n')
 
 
-def _result(results, name, job):
+def _result(results, name, job, prepare=()):
   try:
     try:
       function = pkgutil.resolve_name(name)
+      if prepare:
+        pkgutil.resolve_name(prepare[0])(*prepare[1:])
     finally:
       results.write(b'loaded\n')
     data = json.dumps(['value', function(*job)]).encode()

@@ -221,3 +221,21 @@ def test_a_reward_cannot_change_the_records():
 def test_the_seconds_of_a_worker_are_a_number(seconds):
   with pytest.raises(errors.UserError, match='worker_seconds is'):
     r1jax.per_sample(worker_seconds=seconds)
+
+
+def test_slow_imports_of_a_users_file_do_not_count_as_time_of_a_text(
+  tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'mine.py').write_text(
+    'import time, r1jax\n'
+    'end = time.process_time() + 2.5\n'
+    'while time.process_time() < end:\n'
+    '  pass\n'
+    '@r1jax.per_sample(worker_seconds=1)\n'
+    'def one(record, text):\n'
+    '  return 1\n'
+  )
+  with verifiers.Verifiers(CONFIG, RECORDS, ['mine.py:one']) as opened:
+    reward_N = opened.rules['mine.py:one'](RECORDS[:1], ['a'])
+  assert reward_N.tolist() == [1]

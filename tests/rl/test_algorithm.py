@@ -160,6 +160,7 @@ def test_metrics_of_an_own_objective_cannot_replace_those_of_the_run():
   def own(logp_BL, old_BL, adv_BL, weight_BL):
     return adv_BL, dict(step=old_BL, clip_fraction=logp_BL)
 
+  own.__name__ = own.__qualname__ = 'grpo'  # as one of the package's
   two = jnp.full((2, 3), 2.0)
   _, metrics = grpo.objective(checked(objective=own))(two, two, two, two)
   assert metrics.keys() == {'objective/step', 'clip_fraction'}
