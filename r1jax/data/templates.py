@@ -1,8 +1,10 @@
-"""Prompt templates: records to prompt ids, responses to (thinking, rest)."""
+"""Prompt templates: records to prompts, responses to (thinking, rest)."""
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from r1jax import errors, user_code
 from r1jax.config import option
@@ -21,6 +23,10 @@ TEMPLATES = dict(
   'User: {question}. Assistant:',
   plain='{question}',
 )
+
+# What a template may put at the end of a prompt, though it belongs to the
+# response: an open <think>, or empty thinking.
+OPENING = re.compile(r'<think>\s*(?:</think>\s*)?\Z')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,19 +57,82 @@ class PromptConfig:
     return self.calls * self.result_len if self.tool else 0
 
 
+class Prompt(NamedTuple):
+  """A rendered prompt."""
+
+  text: str  # up to where a response begins
+  opening: str  # how every response begins: an own tag of the template, prefill
+  is_opened: bool = False  # by a tag of the template
+
+  @property
+  def full_text(self) -> str:
+    """What the model continues."""
+    return self.text + self.opening
+
+
+def make_prompt(
+  tokenizer: Tokenizer, record: Record, prompt: PromptConfig
+) -> Prompt:
+  """The prompt of a record. A <think> with which its template ends is part of
+  the opening; a prefill does not repeat it."""
+  text = prompt_text(tokenizer, record, prompt)
+  match = OPENING.search(text)
+  opening = match[0] if match else ''
+  prefill = without_opening(prompt.prefill, opening)
+  if '</think>' in opening and '<think>' in prefill:
+    raise errors.UserError(
+      f'the prompt template ends with {opening!r}, a thinking that is closed, '
+      f'and config.prompt.prefill={prompt.prefill!r} opens another: take the '
+      'prefill away, or a template that does not close the thinking'
+    )
+  return Prompt(
+    text=text.removesuffix(opening),
+    opening=opening + prefill,
+    is_opened=bool(opening),
+  )
+
+
+def without_opening(text: str, opening: str) -> str:
+  """A response without the tags and the space of its opening, if it begins with
+  them; whitespace between them may differ."""
+  if not opening.strip():
+    return text.removeprefix(opening)
+  if text.startswith(opening):
+    return text[len(opening) :]
+  words = map(re.escape, opening.split())
+  match = re.compile(r'\s*' + r'\s*'.join(words) + r'\s*').match(text)
+  return text[match.end() :] if match else text
+
+
+def with_opening(text: str, opening: str) -> str:
+  """A response that begins with its opening, which is added if it is missing."""
+  rest = without_opening(text, opening)
+  return text if rest != text else opening + text
+
+
 def encode_prompts(
   tokenizer: Tokenizer, records: Sequence[Record], prompt: PromptConfig
 ) -> list[list[int]]:
-  """The ids of each record's prompt, prefill included. Raises UserError if one
+  """The ids of each record's prompt, opening included. Raises UserError if one
   has none or more than config.prompt.max_len."""
+  prompts = [make_prompt(tokenizer, record, prompt) for record in records]
+  return encode_made(tokenizer, records, prompts, prompt.max_len)
+
+
+def encode_made(
+  tokenizer: Tokenizer,
+  records: Sequence[Record],
+  prompts: Sequence[Prompt],
+  max_len: int,
+) -> list[list[int]]:
+  """encode_prompts of prompts that are made already."""
   ids_P = []
-  for record in records:
-    text = prompt_text(tokenizer, record, prompt)
-    ids = tokenizer.encode(text + prompt.prefill)
-    if not 0 < len(ids) <= prompt.max_len:
+  for record, made in zip(records, prompts, strict=True):
+    ids = tokenizer.encode(made.full_text)
+    if not 0 < len(ids) <= max_len:
       raise errors.UserError(
         f'the prompt of record {record["id"]} has {len(ids)} tokens; '
-        f'config.prompt.max_len allows 1 to {prompt.max_len}: raise it or drop '
+        f'config.prompt.max_len allows 1 to {max_len}: raise it or drop '
         'the record'
       )
     ids_P.append(ids)

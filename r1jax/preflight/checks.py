@@ -138,6 +138,11 @@ def _check_responses(config, tokenizer, records):
   text = f'at most {max(map(len, prompts))} tokens in {len(records)} records; '
   text += f'config.prompt.max_len is {config.prompt.max_len}'
   yield Check('prompts', True, text)
+  made = [templates.make_prompt(tokenizer, x, config.prompt) for x in records]
+  for one in {x.opening: x for x in made}.values():
+    problem = ideal_response.thinking_problem(config, one)
+    text = problem or ideal_response.describe_opening(config, one)
+    yield Check('begin of responses', not problem, text)
   problem = ideal_response.end_token_problem(config, tokenizer)
   eos_ids = config.sample.eos_ids or tokenizer.eos_ids
   names = ideal_response.named_ids(tokenizer, eos_ids)

@@ -3,6 +3,8 @@ rewards. Functions return the problem, or ''."""
 
 from collections.abc import Sequence
 
+from r1jax.data import templates
+from r1jax.data.templates import Prompt
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.rewards import registry
 from r1jax.rl.rl_config import Config
@@ -42,10 +44,11 @@ def problem(
   config: Config, tokenizer: Tokenizer, record: dict, prompt: Sequence[int]
 ) -> str:
   """The problem of the ideal response to a record with this prompt."""
-  text, missing = _rewarded_response(config, record)
+  opening = templates.make_prompt(tokenizer, record, config.prompt).opening
+  text, missing = _rewarded_response(config, record, opening)
   if missing:
     return f'{text!r} gets no {", ".join(missing)}'
-  sampled = text.removeprefix(config.prompt.prefill)
+  sampled = text[len(opening) :]
   ids = tokenizer.encode(tokenizer.decode(prompt) + sampled)
   response, limit = ids[len(prompt) :], config.sample.max_new_tokens
   if ids[: len(prompt)] != list(prompt):
@@ -67,17 +70,46 @@ def problem(
   return f'none of config.prompt.stop_strings ends the response: it ends {tail}'
 
 
-def _rewarded_response(config, record):
+def thinking_problem(config: Config, made: Prompt) -> str:
+  """A prompt that closes the thinking leaves nothing to think."""
+  weights = [config.rewards, *config.by_domain.values()]
+  has_language = any('language' in x for x in weights)
+  if '</think>' not in made.opening or not has_language:
+    return ''
+  return (
+    f'{describe_opening(config, made)}: the reward language of its thinking '
+    'is always 0; use a template that thinks, or drop the reward'
+  )
+
+
+def describe_opening(config: Config, made: Prompt) -> str:
+  """What the responses to a prompt begin with."""
+  if not made.opening:
+    return 'nothing precedes what is sampled'
+  source, prefill = 'config.prompt.prefill', config.prompt.prefill
+  if made.is_opened:
+    source = 'the prompt template'
+    if prefill:
+      source += f' (config.prompt.prefill={prefill!r} repeats no tag)'
+  if '</think>' in made.opening:
+    return f'{source} gives empty thinking, {made.opening!r}'
+  return f'{source} gives {made.opening!r}, which counts as the response'
+
+
+def _rewarded_response(config, record, opening):
   """(a response, the rewards that it does not get in full). Its answer is the
   gold answer, plain or boxed."""
   table = registry.weights_for(config.rewards, config.by_domain, record)
   names = [name for name in table if name in FULL_REWARDS]
   weights = {name: 1.0 for name in names or ['format']}
-  gold, prefill = str(record.get('answer', '')), config.prompt.prefill
+  gold = str(record.get('answer', ''))
+  thinking = '<think>\nSo.\n</think>\n'
+  if '</think>' in opening:
+    thinking = ''
+  elif '<think>' in opening:
+    thinking = 'So.\n</think>\n'
   for answer in (gold, f'\\boxed{{{gold}}}'):
-    text = f'<think>\nSo.\n</think>\n<answer>{answer}</answer>'
-    if not text.startswith(prefill):
-      text = prefill + text
+    text = f'{opening}{thinking}<answer>{answer}</answer>'
     _, parts = registry.weighted_rewards(weights, [record], [text])
     missing = [name for name in names if parts[name][0] != 1]
     if not missing:

@@ -102,9 +102,8 @@ def question(config: JudgeConfig, record: Record, text: str) -> Record:
 
 def fits(config: JudgeConfig, tokenizer: Tokenizer, question: Record) -> bool:
   """Whether a question is short enough for the LLM judge's prompt."""
-  text = templates.prompt_text(tokenizer, question, config.prompt)
-  ids = tokenizer.encode(text + config.prompt.prefill)
-  return len(ids) <= config.prompt.max_len
+  made = templates.make_prompt(tokenizer, question, config.prompt)
+  return len(tokenizer.encode(made.full_text)) <= config.prompt.max_len
 
 
 def check_prompt_length(

@@ -1,7 +1,6 @@
 """Rewards of trained reward models (R1, eq. 8 to 10): directories of the
 reward_model stage, with a model that has a score head, and reward.json."""
 
-import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -88,12 +87,15 @@ def encode(
 ) -> list[list[int]]:
   """A row of ids for each text: prompt, scored text, EOS token (also if it was
   truncated). Empty if there is no text to score."""
-  without_prefill = dataclasses.replace(prompt, prefill='')
-  prompts = templates.encode_prompts(tokenizer, records, without_prefill)
+  made = [templates.make_prompt(tokenizer, x, prompt) for x in records]
+  without_opening = [x._replace(opening='') for x in made]
+  prompts = templates.encode_made(
+    tokenizer, records, without_opening, prompt.max_len
+  )
   rows = []
-  for ids, text in zip(prompts, texts, strict=True):
+  for ids, text, one in zip(prompts, texts, made, strict=True):
     if part == 'response':
-      text = prompt.prefill + text.removeprefix(prompt.prefill)
+      text = templates.with_opening(text, one.opening)
     text = scored_text(text, part)
     row = ids + tokenizer.encode(text) + [tokenizer.eos_ids[0]]
     rows.append(row if text else [])

@@ -24,7 +24,7 @@ class Samples:
   """One row a sample; the samples of a prompt are adjacent. Host arrays."""
 
   records: list[Record]
-  texts: list[str]  # the responses, with the prefill and without the end token
+  texts: list[str]  # responses with their opening, without the end token
   rows: SampledRows
 
   @functools.cached_property
@@ -86,7 +86,13 @@ class Sampler:
       config = dataclasses.replace(config, temperature=temperature)
     if max_new_tokens is not None:
       config = dataclasses.replace(config, max_new_tokens=max_new_tokens)
-    ids = templates.encode_prompts(self.tokenizer, records, self.prompt)
+    made = [
+      templates.make_prompt(self.tokenizer, record, self.prompt)
+      for record in records
+    ]
+    ids = templates.encode_made(
+      self.tokenizer, records, made, self.prompt.max_len
+    )
     zero_P = np.zeros(len(ids), np.int32)
     max_new_tokens_P = zero_P + config.max_new_tokens
     prompts = _make_prompts(
@@ -97,7 +103,10 @@ class Sampler:
       rows = self._tool_loop(params, rows, records, prompt_numbers, key, config)
     return Samples(
       records=[record for record in records for _ in range(group_size)],
-      texts=[self._text(rows, n) for n in range(len(rows.tokens_BL))],
+      texts=[
+        made[n // group_size].opening + self._sampled_text(rows, n)
+        for n in range(len(rows.tokens_BL))
+      ],
       rows=rows,
     )
 
@@ -150,13 +159,13 @@ class Sampler:
     rows = programs.run_rows(self.placement, program, params, (prompts, key_P2))
     return _take_rows(rows, slice(count * group_size))
 
-  def _text(self, rows, n):
+  def _sampled_text(self, rows, n):
     """The text from the first sampled token on, results of tools included."""
     first, end = rows.mask_BL[n].argmax(), (rows.pos_BL[n] >= 0).sum()
     ids = rows.tokens_BL[n, first:end].tolist()
     if rows.finished_B[n] and ids[-1] in self.sample_config.eos_ids:
       ids.pop()
-    return self.prompt.prefill + self.tokenizer.decode(ids)
+    return self.tokenizer.decode(ids)
 
 
 def check(

@@ -130,10 +130,13 @@ def encode(tokenizer: Tokenizer, records: list, config: Config) -> Dataset:
       raise errors.UserError(
         f'record {record["id"]} of {config.data} has no response to train on'
       )
-  prompts = templates.encode_prompts(tokenizer, records, config.prompt)
+  made = [templates.make_prompt(tokenizer, x, config.prompt) for x in records]
+  prompts = templates.encode_made(
+    tokenizer, records, made, config.prompt.max_len
+  )
   rows, masks = [], []
-  for record, prompt in zip(records, prompts):
-    response = record['response'].removeprefix(config.prompt.prefill)
+  for record, prompt, one in zip(records, prompts, made):
+    response = templates.without_opening(record['response'], one.opening)
     row, mask = list(prompt), [False] * len(prompt)
     for text, is_sampled in tool_calls.split_results(config.prompt, response):
       ids = tokenizer.encode(text)

@@ -10,7 +10,7 @@ import numpy as np
 
 from r1jax import errors, files
 from r1jax.config import option
-from r1jax.data import tasks
+from r1jax.data import tasks, templates
 from r1jax.distributed import hosts
 from r1jax.rewards import registry, verifiers
 from r1jax.training import run_directory
@@ -25,6 +25,9 @@ class Config:
   responses: str = option('', "jsonl of id and response; '': of the records")
   rewards: list[str] = option(
     ['accuracy', 'format'], 'rewards to compute', is_code=True
+  )
+  opening: str = option(
+    '', 'start of every response that is in its prompt, e.g. <think>'
   )
   seed: int = option(0, 'of toy: and gym: records', minimum=0)
   chunk: int = option(
@@ -45,6 +48,7 @@ def run(
   )
   config = directory.config
   records, texts = load(config)
+  texts = [templates.with_opening(text, config.opening) for text in texts]
   weights = dict.fromkeys(config.rewards, 1.0)
   registry.check_rewards(weights, records)
   names = registry.user_names(weights)

@@ -68,6 +68,70 @@ def test_a_prompt_of_invalid_length_is_refused(change, record, message):
     templates.encode_prompts(TOKENIZER, [record], prompt)
 
 
+# How the chat templates of R1's distilled models and of Qwen3 end a prompt.
+HEADER = 'user: {question}\nassistant: '
+OPEN = HEADER + '<think>\n'
+CLOSED = HEADER + '<think>\n\n</think>\n\n'
+
+
+@pytest.mark.parametrize(
+  'template, prefill, opening',
+  [
+    (HEADER, '', ''),
+    (HEADER, '<think>', '<think>'),
+    (HEADER, 'Well: ', 'Well: '),
+    (OPEN, '', '<think>\n'),
+    (OPEN, '<think>\n', '<think>\n'),
+    (OPEN, '<think>', '<think>\n'),
+    (OPEN, '<think>Okay', '<think>\nOkay'),
+    (OPEN, '<think>\nOkay', '<think>\nOkay'),
+    (OPEN, 'Okay', '<think>\nOkay'),
+    (OPEN, '<think>\n\n</think>\n\n', '<think>\n\n</think>\n\n'),
+    (HEADER + '<think>', '<think>\n', '<think>\n'),
+    (CLOSED, '', '<think>\n\n</think>\n\n'),
+    (CLOSED, '<think>\n</think>', '<think>\n\n</think>\n\n'),
+    ('<think> {question} A: ', '', ''),
+  ],
+)
+def test_a_think_tag_at_the_end_of_the_template_opens_the_response_once(
+  template, prefill, opening
+):
+  prompt = templates.PromptConfig(template=template, prefill=prefill)
+  made = templates.make_prompt(TOKENIZER, dict(id='r', prompt='1?'), prompt)
+  assert made.opening == opening
+  rendered = template.replace('{question}', '1?')
+  assert made.full_text.startswith(rendered)
+  assert made.text + made.opening == made.full_text
+  assert made.full_text.count('<think>') <= max(1, template.count('<think>'))
+
+
+def test_a_closed_thinking_and_a_prefill_that_opens_one_are_refused():
+  prompt = templates.PromptConfig(template=CLOSED, prefill='<think>')
+  with pytest.raises(errors.UserError, match='take the prefill away'):
+    templates.make_prompt(TOKENIZER, dict(id='r', prompt='1?'), prompt)
+
+
+@pytest.mark.parametrize(
+  'opening, text, rest',
+  [
+    ('<think>\n', '<think>\na</think>b', 'a</think>b'),
+    ('<think>\n', '<think>a</think>b', 'a</think>b'),
+    ('<think>', '<think>\na</think>b', '\na</think>b'),
+    ('<think>\n', 'a</think>b', 'a</think>b'),
+    ('<think>\n\n</think>\n\n', '<think></think>b', 'b'),
+    ('<think>\n\n</think>\n\n', 'b', 'b'),
+    ('', '<think>a', '<think>a'),
+    ('', 'a', 'a'),
+  ],
+)
+def test_an_opening_is_removed_and_added_once(opening, text, rest):
+  assert templates.without_opening(text, opening) == rest
+  whole = templates.with_opening(text, opening)
+  assert templates.with_opening(whole, opening) == whole
+  assert whole.endswith(rest)
+  assert whole.startswith(opening.strip()[:7])
+
+
 def test_earlier_turns_precede_the_question_in_a_chat():
   template = (
     '{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}'

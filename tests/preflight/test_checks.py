@@ -12,6 +12,7 @@ from experiments import base
 from r1jax import cli
 from r1jax import config as configs
 from r1jax.checkpoints import tokenization
+from r1jax.data import templates
 from r1jax.preflight import ideal_response, trial
 from r1jax.rl import rl_config
 
@@ -52,6 +53,42 @@ def test_an_ideal_response_ends_and_is_rewarded():
   assert ideal_response.problem(*toy()) == ''
   assert ideal_response.problem(*toy(prefill='<think>\n')) == ''
   assert ideal_response.problem(*toy(stop_strings=('</answer>',))) == ''
+
+
+OPEN = '{question}\nassistant: <think>\n'
+CLOSED = '{question}\nassistant: <think>\n\n</think>\n\n'
+
+
+def opened(template, **prompt):
+  """toy() with a template that has a think tag, and its prompt."""
+  config, tokenizer, record, _ = toy(**prompt)
+  changed = dataclasses.replace(config.prompt, template=template)
+  config = dataclasses.replace(config, prompt=changed)
+  made = templates.make_prompt(tokenizer, record, config.prompt)
+  ids = tokenizer.encode(made.full_text)
+  return (config, tokenizer, record, ids), made
+
+
+@pytest.mark.parametrize('template', [OPEN, CLOSED])
+@pytest.mark.parametrize('prefill', ['', '<think>\n'])
+def test_a_template_may_open_or_close_the_thinking(template, prefill):
+  if template == CLOSED and prefill:
+    prefill = '<think>\n\n</think>\n\n'
+  found, made = opened(template, prefill=prefill)
+  assert ideal_response.problem(*found) == ''
+  text = ideal_response.describe_opening(found[0], made)
+  assert text.startswith('the prompt template')
+  assert repr(made.opening) in text
+  assert ('empty thinking' in text) == (template == CLOSED)
+  assert ('prefill' in text) == bool(prefill)
+
+
+def test_a_language_reward_of_empty_thinking_is_named():
+  (config, *_), made = opened(CLOSED)
+  assert ideal_response.thinking_problem(config, made) == ''
+  config = dataclasses.replace(config, rewards=dict(language=1.0))
+  problem = ideal_response.thinking_problem(config, made)
+  assert 'language of its thinking is always 0' in problem
 
 
 def test_the_problem_of_an_ideal_response_is_named():

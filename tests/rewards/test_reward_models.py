@@ -96,6 +96,19 @@ def test_part_response_scores_thinking_and_prefill_once(made, tmp_path):
   np.testing.assert_allclose(reward_N, want, rtol=1e-5)
 
 
+def test_a_think_tag_of_the_template_is_scored_once(made, tmp_path):
+  template = '{question}<think>\n'
+  texts = ['<think>\n1</think>4', '1</think>4']
+  for part, want in (
+    ('response', '2+2<think>\n1</think>4<|end|>'),
+    ('summary', '2+24<|end|>'),
+  ):
+    path = save(tmp_path / part, made, template=template, part=part, centre=0.0)
+    reward_N = load(path)(RECORDS[:1] * 2, texts)
+    expected = expected_reward(made, want, 0.0)
+    np.testing.assert_allclose(reward_N, [expected] * 2, rtol=1e-5)
+
+
 def test_the_reward_does_not_depend_on_the_records_answer(made, tmp_path):
   reward = load(save(tmp_path, made))
   others = [dict(x, answer='5' * 20, domain='general') for x in RECORDS]

@@ -13,6 +13,7 @@ from r1jax import errors
 from r1jax.data import templates
 from r1jax.distributed import device_placement
 from r1jax.models import transformer
+from r1jax.rewards import registry
 from r1jax.sampling import decode, generate
 
 PROMPT = templates.PromptConfig(template='plain', prefill='<think>', max_len=6)
@@ -55,6 +56,27 @@ def test_texts_have_the_prefill_and_no_end_token(monkeypatch):
   np.testing.assert_array_equal(
     key_P2, np.tile(jax.random.key_data(jax.random.key(3)), (2, 1))
   )
+
+
+@pytest.mark.parametrize('prefill', ['', '<think>', '<think>\n'])
+def test_texts_begin_with_the_think_tag_of_the_prompt_template(
+  monkeypatch, prefill
+):
+  fake = toy_sampling.fake_decode(
+    monkeypatch, [Response('a</think><answer>0</answer>')]
+  )
+  prompt = dataclasses.replace(
+    PROMPT, template='{question}<think>\n', prefill=prefill
+  )
+  samples = toy_sampling.sampler(prompt, CONFIG).sample(
+    {}, RECORDS[1:2], np.array([0]), jax.random.key(3), 1
+  )
+  assert samples.texts == ['<think>\na</think><answer>0</answer>']
+  names = dict.fromkeys(['format', 'think_format', 'accuracy'], 1.0)
+  records = [dict(samples.records[0], answer='0')]
+  reward_N, _ = registry.weighted_rewards(names, records, samples.texts)
+  assert reward_N.tolist() == [3]
+  assert fake.calls[0][0].length_P.tolist() == [3]  # 7<think>\n
 
 
 def test_prompts_that_fill_up_the_devices_have_no_samples(monkeypatch):

@@ -80,6 +80,23 @@ def test_a_prefill_occurs_once_and_is_not_trained_on():
   assert [mask.index(True) for mask in masks] == [3]
 
 
+@pytest.mark.parametrize('end', ['<think>', '<think>\n'])
+def test_a_think_tag_of_the_template_occurs_once_and_is_not_trained_on(end):
+  prompt = dataclasses.replace(
+    CONFIG.prompt, template='{question}' + end, max_len=99
+  )
+  config = dataclasses.replace(CONFIG, prompt=prompt)
+  record = RECORDS[0]
+  bare = dict(record, response=record['response'].removeprefix('<think>'))
+  spaced = dict(record, response=end + bare['response'])
+  rows, masks = encode([record, bare, spaced], config)
+  for row, mask in zip(rows, masks):
+    assert TOKENIZER.decode(row) == (
+      f'12{end}1</think><answer>3</answer><|end|>'
+    )
+    assert mask.index(True) == len(TOKENIZER.encode('12' + end))
+
+
 def test_response_tokens_have_equal_weights_and_prompt_tokens_none():
   dataset = sft.encode(TOKENIZER, RECORDS * 2, CONFIG)
   rows = dataset.rows[:4]

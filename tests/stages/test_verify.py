@@ -72,6 +72,18 @@ def test_responses_may_be_the_samples_of_a_run(tmp_path):
   assert [x['id'] for x in lines] == ['d', 'd']
 
 
+def test_responses_without_the_think_tag_of_their_prompt_get_it(tmp_path):
+  texts = ['So.</think><answer>5</answer>', r'unclosed \boxed{5}']
+  texts.append('<think>' + texts[0])
+  rows = [RECORDS[3] | dict(id=str(n), response=x) for n, x in enumerate(texts)]
+  data = write(tmp_path / 'data.jsonl', rows)
+  run(tmp_path / 'run', f'data={data}', r'opening="<think>\n"')
+  lines = files.read_jsonl(tmp_path / 'run' / 'verdicts.jsonl')
+  assert [x['rewards']['format'] for x in lines] == [1, 0, 1]
+  assert [x['rewards']['accuracy'] for x in lines] == [1, 0, 1]
+  assert lines[0]['response'].startswith('<think>\nSo.')
+
+
 @pytest.mark.parametrize(
   'rows, changes, message',
   [
