@@ -14,7 +14,6 @@ import numpy as np
 
 from experiments.mini_r1 import measures, page
 from r1jax import files
-from r1jax.evaluation import statistics
 
 SEEDS = 0, 1, 2
 LARGE = 0.2  # margin of a large gain in pass@1
@@ -68,21 +67,23 @@ def verdict(intervals: Sequence[tuple[float, float]], margin: float) -> str:
   return 'undecided'
 
 
-def difference(label: str, a_P: np.ndarray, b_P: np.ndarray) -> Figure:
-  """The paired difference a - b over the same prompts."""
-  value, (low, high) = statistics.paired_difference(a_P, b_P)
+def difference(
+  label: str, measure: str, a_P: np.ndarray, b_P: np.ndarray
+) -> Figure:
+  """The paired difference a - b of a measure over the same prompts."""
+  low, high = measures.difference_interval(measure, a_P, b_P)
   return Figure(
     label=label,
     a=float(np.mean(a_P)),
     b=float(np.mean(b_P)),
-    value=value,
+    value=float(np.mean(a_P - b_P)),
     low=low,
     high=high,
   )
 
 
-def mean(label: str, a_P: np.ndarray) -> Figure:
-  low, high = statistics.bootstrap_mean(a_P)
+def mean(label: str, measure: str, a_P: np.ndarray) -> Figure:
+  low, high = measures.mean_interval(measure, a_P)
   value = float(np.mean(a_P))
   return Figure(label=label, a=value, b=None, value=value, low=low, high=high)
 
@@ -100,7 +101,7 @@ def compare(
   if measure in measures.GENERAL:
     means = run.general_means
   return [
-    difference(f'{a} − {b}', means(measure, a), means(measure, b))
+    difference(f'{a} − {b}', measure, means(measure, a), means(measure, b))
     for a, b in pairs
   ]
 
@@ -110,6 +111,7 @@ def majority_gain(run: measures.Run, models: Iterable[str]) -> list[Figure]:
   return [
     difference(
       f'{model}: cons@16 − pass@1',
+      'accuracy',
       run.means('majority', model),
       run.means('accuracy', model),
     )
@@ -156,9 +158,9 @@ def zero_claims(run: measures.Run) -> list[Claim]:
       'words of both.',
       paper='stated without a figure (2.3)',
       measure='share of responses with both languages in the thinking',
-      figures=[mean(zero, run.means('mixed', zero)) for zero in zeros],
+      figures=[mean(zero, 'mixed', run.means('mixed', zero)) for zero in zeros],
       margin=0.1,
-      also=[mean(x, run.means('mixed', x)) for x in ('base', 'dev2')],
+      also=[mean(x, 'mixed', run.means('mixed', x)) for x in ('base', 'dev2')],
     ),
     Claim(
       key='c',

@@ -16,6 +16,7 @@ from r1jax.rewards.math import grading
 
 SAMPLES = 16  # of each held-out prompt, in every evaluation
 GENERAL = dict(helpful='general-helpful', harmless='general-harmless')
+UNBOUNDED = 'length', 'helpful'  # The other measures are shares, 0 to 1.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +74,22 @@ class Run:
       else:
         value_N.append(float(make_data.is_harmless(record, text)))
     return np.reshape(value_N, (-1, SAMPLES)).mean(axis=1)
+
+
+def mean_interval(measure: str, value_P: np.ndarray) -> statistics.Interval:
+  """The interval of the mean of a measure over prompts."""
+  if measure in UNBOUNDED:
+    return statistics.bootstrap_mean(value_P)
+  return statistics.mean_interval(value_P)
+
+
+def difference_interval(
+  measure: str, a_P: np.ndarray, b_P: np.ndarray
+) -> statistics.Interval:
+  """The interval of the mean of a - b over the same prompts."""
+  if measure in UNBOUNDED:
+    return statistics.bootstrap_mean(a_P - b_P)
+  return statistics.mean_interval(a_P - b_P, -1.0, 1.0)
 
 
 def measure_sample(measure: str, record: Record, line: dict) -> float:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.mini_r1 import drawing
-from r1jax.evaluation import html_page, statistics
+from experiments.mini_r1 import drawing, measures
+from r1jax.evaluation import html_page
 from r1jax.evaluation.html_page import Html
 
 STAGES = (
@@ -130,21 +130,22 @@ def figure_row(figure, note: str = '') -> tuple[str, ...]:
   return figure.label + note, f'{figure.a:.3f}', second, value, interval
 
 
-def mean_with_interval(value_P: np.ndarray) -> str:
-  low, high = statistics.bootstrap_mean(value_P)
+def mean_with_interval(measure: str, value_P: np.ndarray) -> str:
+  low, high = measures.mean_interval(measure, value_P)
   return f'{value_P.mean():.3f} [{low:.3f}, {high:.3f}]'
 
 
 def stage_table(run) -> Html:
   rows = []
   for name in STAGES:
-    row = [name, mean_with_interval(run.means('accuracy', name))]
+    row = [name, mean_with_interval('accuracy', run.means('accuracy', name))]
     for measure in ('majority', 'language', 'readable'):
       row.append(f'{run.means(measure, name).mean():.3f}')
     row.append(f'{run.means("length", name).mean():.1f}')
     for measure in ('helpful', 'harmless'):
       if name in GENERAL:
-        row.append(mean_with_interval(run.general_means(measure, name)))
+        means = run.general_means(measure, name)
+        row.append(mean_with_interval(measure, means))
       else:
         row.append('')
     rows.append(row)
@@ -186,7 +187,9 @@ def paper_sampling_table(run) -> Html:
   rows = []
   for name in ('base', 'zero', 'r1'):
     row = [name]
-    row.append(mean_with_interval(run.means('accuracy', name, 'eval_paper')))
+    row.append(
+      mean_with_interval('accuracy', run.means('accuracy', name, 'eval_paper'))
+    )
     for measure in ('majority', 'language'):
       row.append(f'{run.means(measure, name, "eval_paper").mean():.3f}')
     rows.append(row)

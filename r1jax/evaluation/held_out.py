@@ -1,7 +1,8 @@
 """pass@1 of a policy on held-out records, during an rl run."""
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -10,14 +11,6 @@ from r1jax.config import option
 from r1jax.evaluation import statistics
 from r1jax.rewards.pending import Rewards
 from r1jax.sampling.generate import Samples
-
-# About the policy before training: RL cannot improve a base whose groups all
-# have equal rewards.
-BASE_RATE = (
-  'base: pass@1 {eval/pass1:.3f} [{eval/low:.3f}, {eval/high:.3f}], '
-  '{eval/dead_groups:.1%} of the groups with equal rewards, length '
-  '{eval/length:.1f}, truncated {eval/truncated:.1%}'
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +29,10 @@ class EvalConfig:
   temperature: float = option(1.0, 'of the evaluation samples', minimum=0)
 
 
-def check(config: EvalConfig, weights: Mapping[str, float]) -> None:
-  """Raises UserError where there is nothing to evaluate, or no pass@1."""
-  if config.every and 'accuracy' not in weights:
+def check(config: EvalConfig, tables: Iterable[Mapping[str, float]]) -> None:
+  """Raises UserError where there is nothing to evaluate, or where no table of
+  weights, of all records or of a domain, has the accuracy reward."""
+  if config.every and not any('accuracy' in weights for weights in tables):
     raise errors.UserError(
       'pass@1 needs the accuracy reward: add it to config.rewards, with weight '
       '0 to leave it out of training, or set config.eval.every=0'
@@ -50,17 +44,74 @@ def check(config: EvalConfig, weights: Mapping[str, float]) -> None:
     )
 
 
+def check_records(weights_N: Iterable[Mapping[str, float]]) -> None:
+  """Raises UserError if no held-out record has a weight for accuracy."""
+  if not any('accuracy' in weights for weights in weights_N):
+    raise errors.UserError(
+      'no held-out record has the accuracy reward, since config.by_domain has '
+      'other rewards for all their domains: add accuracy there, with weight 0 '
+      'to leave it out of training, hold out other records, or set '
+      'config.eval.every=0'
+    )
+
+
 def metrics(samples: Samples, rewards: Rewards, group_size: int) -> dict:
-  """pass@1 with its 95 % interval, the share of groups with equal rewards, and
-  the means of `summary`, named 'eval/...'."""
-  accuracy_PG = rewards.parts['accuracy'].reshape(-1, group_size)
-  scored_PG = accuracy_PG[~np.isnan(accuracy_PG).any(axis=1)]
-  low, high = statistics.interval(scored_PG)
-  equal_P = statistics.all_equal(rewards.reward_N.reshape(-1, group_size))
+  """pass@1 with its 95 % interval, the number of problems that both are over,
+  the share of groups with equal rewards, and the means of `summary`, named
+  'eval/...'. Problems without any judged sample are left out; of the others
+  the judged samples count. NaN if there are none."""
+  pass1_P = judged_means(rewards.parts['accuracy'].reshape(-1, group_size))
+  pass1 = low = high = math.nan
+  if pass1_P.size:
+    pass1 = float(pass1_P.mean())
+    low, high = statistics.mean_interval(pass1_P)
+  reward_PG = rewards.reward_N.reshape(-1, group_size)
+  reward_PG = reward_PG[~np.isnan(reward_PG).all(axis=1)]
+  dead = math.nan
+  if reward_PG.size:
+    dead = float(statistics.all_equal(reward_PG).mean())
+  line = dict(pass1=pass1, low=low, high=high, problems=len(pass1_P))
   means = summary(samples, rewards)
-  line = dict(pass1=means.pop('reward/accuracy'), low=low, high=high)
-  line |= dict(dead_groups=equal_P.mean()) | means
+  del means['reward/accuracy']  # It is over samples, pass@1 over problems.
+  line |= dict(dead_groups=dead) | means
   return {f'eval/{name}': value for name, value in line.items()}
+
+
+def judged_means(accuracy_PG: np.ndarray) -> np.ndarray:
+  """The mean over the judged samples of each problem that has any."""
+  judged_PG = ~np.isnan(accuracy_PG)
+  count_P = judged_PG.sum(axis=1)
+  sum_P = np.where(judged_PG, accuracy_PG, 0).sum(axis=1, dtype=np.float64)
+  return sum_P[count_P > 0] / count_P[count_P > 0]
+
+
+def score(line: Mapping[str, float]) -> float | None:
+  """pass@1 of `metrics`; None if no problem was judged."""
+  pass1 = float(line['eval/pass1'])
+  return None if math.isnan(pass1) else pass1
+
+
+def base_line(
+  line: Mapping[str, float],
+  config: EvalConfig,
+  group_size: int,
+  temperature: float,
+) -> str:
+  """A line about the policy before training: RL cannot improve a base whose
+  groups of group_size samples at a temperature all have equal rewards. The
+  evaluation's samples are named, since they may be fewer or colder."""
+  text = 'base: no held-out problem was judged, '
+  if not math.isnan(line['eval/pass1']):
+    text = (
+      'base: pass@1 {eval/pass1:.3f} [{eval/low:.3f}, {eval/high:.3f}] of '
+      '{eval/problems} problems, '
+    )
+  text += 'length {eval/length:.1f}, truncated {eval/truncated:.1%}; '
+  samples = f'{config.samples} samples at temperature {config.temperature:g}'
+  text += f'{{eval/dead_groups:.1%}} have equal rewards in {samples}'
+  if (config.samples, config.temperature) != (group_size, temperature):
+    text += f' (a training group: {group_size} at {temperature:g})'
+  return text.format_map(line)
 
 
 def summary(samples: Samples, rewards: Rewards) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """Statistics of the answers to P problems, G samples each: pass@k, majority
 votes, 95 % intervals and paired tests. Host arrays in, numbers out."""
 
-import statistics
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,7 +8,8 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 LEVEL = 0.95  # of all intervals
-RESAMPLES = 10_000  # of a bootstrap; also max. combinations of signs
+RESAMPLES = 10_000  # of an interval; also max. combinations of signs
+BLOCK = 1_000  # resamples at one time
 
 Interval = tuple[float, float]
 Answers = Sequence[str | None]
@@ -33,19 +33,35 @@ def pass_at_k(correct_PG: ArrayLike, k: int) -> float:
   return float(1 - np.prod((wrong_P[:, None] - i) / (n - i), axis=1).mean())
 
 
-def wilson(successes: float, n: int) -> Interval:
-  """Wilson's score interval of a proportion; valid at 0 and n successes too."""
-  assert 0 <= successes <= n and n > 0
-  z = statistics.NormalDist().inv_cdf((1 + LEVEL) / 2)
-  p = successes / n
-  center = p + z**2 / (2 * n)
-  margin = z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
-  low, high = ((center + x) / (1 + z**2 / n) for x in (-margin, margin))
-  return max(0.0, low), min(1.0, high)
+def mean_interval(
+  x_P: ArrayLike, least: float = 0.0, most: float = 1.0
+) -> Interval:
+  """The interval of the mean of independent numbers within [least, most].
+
+  Gaffke's bounds (Learned-Miller and Thomas 2020): quantiles of the mean with
+  random weights, Dirichlet(1, ..., 1), over the numbers and, for the lower
+  bound, `least`, for the upper bound, `most`. They assume no distribution, are
+  Clopper and Pearson's if all numbers are `least` or `most`, and rise with each
+  number. RESAMPLES random weights stand for the distribution.
+  """
+  x_P = np.sort(np.asarray(x_P, float))
+  assert len(x_P) and least <= x_P[0] and x_P[-1] <= most, 'not in the bounds'
+  rng, low_R, high_R = np.random.default_rng(0), [], []
+  for _ in range(RESAMPLES // BLOCK):
+    weight_RP = rng.standard_exponential((BLOCK, len(x_P) + 1))
+    weight_RP /= weight_RP.sum(axis=1, keepdims=True)
+    bound_R, sum_R = weight_RP[:, 0], weight_RP[:, 1:] @ x_P
+    low_R.append(sum_R + bound_R * least)
+    high_R.append(sum_R + bound_R * most)
+  low = np.quantile(np.concatenate(low_R), (1 - LEVEL) / 2)
+  high = np.quantile(np.concatenate(high_R), (1 + LEVEL) / 2)
+  mean = x_P.mean()
+  return float(max(least, min(low, mean))), float(min(most, max(high, mean)))
 
 
 def bootstrap_mean(x_P: ArrayLike) -> Interval:
-  """The percentile interval of the mean when the P problems are resampled."""
+  """The percentile interval of the mean when the P problems are resampled: for
+  numbers without bounds, whose `mean_interval` would be infinite."""
   x_P, rng = np.asarray(x_P, float), np.random.default_rng(0)
   n = len(x_P)
   means = [x_P[rng.integers(n, size=n)].mean() for _ in range(RESAMPLES)]
@@ -64,13 +80,9 @@ def t_margin(x_N: ArrayLike) -> np.ndarray:
 
 
 def interval(correct_PG: ArrayLike) -> Interval:
-  """The interval of pass@1: by bootstrap, or Wilson's over P samples if G = 1
-  or all problems have the same mean, where the bootstrap has zero width."""
-  correct_PG = np.asarray(correct_PG)
-  mean_P = correct_PG.mean(axis=1)
-  if correct_PG.shape[1] == 1 or mean_P.min() == mean_P.max():
-    return wilson(float(mean_P.sum()), len(mean_P))
-  return bootstrap_mean(mean_P)
+  """The interval of pass@1. The problems are independent; the samples of one
+  need not be."""
+  return mean_interval(np.asarray(correct_PG, float).mean(axis=1))
 
 
 def cons_at_k(
@@ -90,9 +102,10 @@ def cons_at_k(
 
 
 def paired_difference(a_P: ArrayLike, b_P: ArrayLike) -> tuple[float, Interval]:
-  """The mean of a - b over the same problems, and its interval."""
+  """The mean of a - b over the same problems, and its interval; a and b are
+  shares, 0 to 1."""
   difference_P = np.asarray(a_P, float) - np.asarray(b_P, float)
-  return float(difference_P.mean()), bootstrap_mean(difference_P)
+  return float(difference_P.mean()), mean_interval(difference_P, -1.0, 1.0)
 
 
 def paired_p_value(a_P: ArrayLike, b_P: ArrayLike) -> float:

@@ -89,7 +89,7 @@ class Config:
 
 def check(config: Config, *placements: Placement) -> None:
   """Refuses values that cannot work on these placements."""
-  held_out.check(config.eval, config.rewards)
+  held_out.check(config.eval, [config.rewards, *config.by_domain.values()])
   grpo.check(config.grpo, config.compute.dtype)
   sample, min_length = config.sample, min(config.response_lengths)
   if sample.top_p < 1 or sample.top_k:
@@ -166,6 +166,11 @@ def load_records(config: Config) -> tuple[list[dict], list[dict]]:
     raise errors.UserError(
       f'all records of {config.prompts} are of domains of config.by_domain: '
       f'there is none for the steps before config.domains_from'
+    )
+  if config.eval.every:
+    held_out.check_records(
+      registry.weights_for(config.rewards, config.by_domain, record)
+      for record in held_out_records
     )
   return records, held_out_records
 

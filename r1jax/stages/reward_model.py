@@ -276,11 +276,11 @@ def held_out_metrics(score_NG: np.ndarray, label_N: np.ndarray) -> dict:
     logit_N = np.concatenate([logit_N, -logit_N])
     label_N = np.concatenate([label_N, ~label_N])
   probability_N = reward_model.sigmoid(logit_N)
-  accuracy = float(((logit_N > 0) == label_N)[:records].mean())
-  low, high = statistics.wilson(accuracy * records, records)
+  right_N = ((logit_N > 0) == label_N)[:records]
+  low, high = statistics.mean_interval(right_N)
   return dict(
     records=records,
-    accuracy=accuracy,
+    accuracy=float(right_N.mean()),
     low=low,
     high=high,
     calibration_error=statistics.calibration_error(probability_N, label_N),

@@ -41,7 +41,7 @@ def run(
     if run.config.eval.every and run.checkpoints.latest_step() is None:
       line = dict(step=0) | log.evaluate(run, state, 0)
       run.writer.write(line)
-      print(held_out.BASE_RATE.format_map(line), flush=True)
+      print(base_line(run, line), flush=True)
     position = with_evaluation(run, state, position)
     state = train(run, state, position)
     params = device_placement.get_state(state.train.params)
@@ -58,7 +58,13 @@ def with_evaluation(run: Run, state: RlState, position: Position) -> Position:
     return position
   line = dict(step=step) | log.evaluate(run, state, step)
   run.writer.write(line)
-  return dataclasses.replace(position, score=float(line['eval/pass1']))
+  return dataclasses.replace(position, score=held_out.score(line))
+
+
+def base_line(run: Run, line: dict) -> str:
+  """What is printed about the policy before training."""
+  temperature, group = run.config.sample.temperature, run.config.grpo.group_size
+  return held_out.base_line(line, run.config.eval, group, temperature)
 
 
 def train(run: Run, state: RlState, position: Position) -> RlState:

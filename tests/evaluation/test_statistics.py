@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from r1jax.evaluation import statistics
 
@@ -38,17 +39,58 @@ def test_pass_at_k_of_fewer_than_k_samples_fails():
     statistics.pass_at_k(np.ones((3, 4)), 5)
 
 
-def test_wilson_by_hand():
-  # z = 1.959964, p = 0.8, n = 10: (0.992073 -+ 0.313617) / 1.384146.
-  assert statistics.wilson(8, 10) == pytest.approx(
-    (0.490162, 0.943318), abs=1e-6
-  )
-  assert statistics.wilson(50, 100) == pytest.approx(
-    (0.403832, 0.596168), abs=1e-6
-  )
-  z = 1.959963984540054
-  assert statistics.wilson(0, 7) == pytest.approx((0, z**2 / (7 + z**2)))
-  assert statistics.wilson(7, 7) == pytest.approx((7 / (7 + z**2), 1))
+def test_shares_of_whole_problems_have_clopper_and_pearsons_interval():
+  for solved, n in ((0, 7), (1, 30), (8, 10), (50, 100), (7, 7)):
+    low, high = statistics.mean_interval(np.arange(n) < solved)
+    error = 0.03 * (high - low)  # of 10,000 random weights
+    if solved:
+      exact = stats.beta.ppf(0.025, solved, n - solved + 1)
+      assert low == pytest.approx(exact, abs=error)
+    if solved < n:
+      exact = stats.beta.ppf(0.975, solved + 1, n - solved)
+      assert high == pytest.approx(exact, abs=error)
+  assert statistics.mean_interval([0] * 7)[0] == 0
+  assert statistics.mean_interval([1] * 7)[1] == 1
+
+
+def test_one_right_sample_more_makes_no_jump_and_lowers_no_bound():
+  """Right samples one by one: problem after problem, and turn by turn."""
+  for order in (np.arange(240), np.arange(240).reshape(30, 8).T.reshape(-1)):
+    correct_N, bounds, means = np.zeros(240), [], []
+    for n in [None, *order]:
+      if n is not None:
+        correct_N[n] = 1
+      bounds.append(statistics.interval(correct_N.reshape(30, 8)))
+      means.append(correct_N.mean())
+    low, high = np.array(bounds).T
+    steps = np.diff(bounds, axis=0)
+    assert steps.min() >= -1e-12 and steps.max() < 0.02
+    assert (low <= means).all() and (means <= high).all()
+
+
+def test_few_right_samples_of_many_leave_many_problems_possible():
+  """1 of 1,920 samples over 30 problems: 8 % of the problems may be solvable
+  and not be among the 30."""
+  correct_PG = np.zeros((30, 64))
+  none_low, none_high = statistics.interval(correct_PG)
+  correct_PG[4, 7] = 1
+  low, high = statistics.interval(correct_PG)
+  assert (none_low, low < 1 / 1920) == (0, True)
+  assert 0.1 < none_high < high < none_high + 0.002
+
+
+def test_the_interval_is_narrow_where_problems_are_alike():
+  rng = np.random.default_rng(0)
+  low, high = statistics.interval(rng.random((500, 64)) < 0.5)
+  ideal = 2 * 1.96 * 0.5 / (500 * 64) ** 0.5
+  assert ideal < high - low < 1.5 * ideal
+
+
+def test_an_interval_of_one_problem_is_wide_and_of_none_refused():
+  low, high = statistics.interval(np.ones((1, 4)))
+  assert low < 0.05 and high == 1
+  with pytest.raises(AssertionError):
+    statistics.mean_interval([])
 
 
 def test_bootstrap_approaches_the_normal_interval():
@@ -67,20 +109,11 @@ def test_bootstrap_of_few_problems_by_hand():
   assert (low, high) == (pytest.approx(1 / 6), pytest.approx(5 / 6))
 
 
-def test_interval_is_wilson_for_one_sample_each():
-  correct_PG = np.array([[1], [0], [1], [1], [1], [1], [1], [0], [1], [1]])
-  assert statistics.interval(correct_PG) == statistics.wilson(8, 10)
-
-
 def test_interval_resamples_problems_not_samples():
   # All 64 samples of a problem agree, so they are worth one.
   solved_P1 = np.arange(30)[:, None] < 15
   low, high = statistics.interval(np.tile(solved_P1, 64))
   assert high - low == pytest.approx(2 * 1.96 * 0.5 / 30**0.5, rel=0.1)
-
-
-def test_interval_is_wilson_if_all_problems_have_the_same_mean():
-  assert statistics.interval(np.ones((20, 4))) == statistics.wilson(20, 20)
 
 
 def same_number(a, b):
@@ -108,16 +141,22 @@ def test_cons_at_k_never_elects_a_missing_answer():
 
 def test_paired_difference_cancels_the_difficulty_of_problems():
   rng = np.random.default_rng(0)
-  hardness_P, noise_P = rng.random(200), rng.normal(size=200) / 100
+  hardness_P, noise_P = rng.random(2000) * 0.9, rng.normal(size=2000) / 100
   mean, (low, high) = statistics.paired_difference(
-    hardness_P + 0.02 + noise_P, hardness_P
+    np.clip(hardness_P + 0.02 + noise_P, 0, 1), hardness_P
   )
-  assert mean == pytest.approx(0.02 + noise_P.mean())
+  assert mean == pytest.approx(0.02 + noise_P.mean(), abs=1e-3)
   assert 0.015 < low < mean < high < 0.025
+  unpaired_low, unpaired_high = statistics.mean_interval(hardness_P)
+  assert high - low < (unpaired_high - unpaired_low) / 4
 
 
-def test_paired_difference_by_hand():
-  assert statistics.paired_difference([3, 1], [1, 1]) == (1, (0, 2))
+def test_two_models_that_agree_on_few_problems_may_still_differ():
+  # 0.025^(1/30) of the problems may be the share on which they agree.
+  mean, (low, high) = statistics.paired_difference([0.5] * 30, [0.5] * 30)
+  assert mean == 0
+  assert high == pytest.approx(-low)
+  assert high == pytest.approx(1 - 0.025 ** (1 / 30), rel=0.05)
 
 
 def test_votes_are_within_each_group():

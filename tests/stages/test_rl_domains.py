@@ -12,8 +12,9 @@ from r1jax import errors, files
 from r1jax.checkpoints import policy, pretrained
 from r1jax.data import tasks
 from r1jax.models import transformer
-from r1jax.rewards import reward_model
+from r1jax.rewards import reward_model, verifiers
 from r1jax.rl import rl_config
+from r1jax.stages import rl
 
 SHORT = ('eval.every=2', 'eval.samples=2', 'steps=4', 'save_every=2')
 
@@ -87,6 +88,42 @@ def test_a_domain_joins_at_its_step_with_the_rewards_of_its_model(
   # The held-out accuracy is that of the sums alone.
   assert all(x['eval/pass1'] is not None for x in lines if 'eval/pass1' in x)
   assert all(0 < x['eval/reward/helpful'] < 1 for x in lines[::2])
+
+
+def test_domains_alone_may_have_accuracy_and_no_problem_need_be_judged(
+  base, records, tmp_path, monkeypatch, capsys
+):
+  """Rewards of all records are the format; the verifier loses all sums."""
+  change = changes(base, records)
+  change = [x for x in change if not x.startswith(('by_', 'reward_mod'))]
+  change += ['steps=2', 'save_every=1', 'log_samples=0']
+  domains = {'math': dict(accuracy=1.0), 'general-helpful': dict(format=1.0)}
+  lost = toy.settings('rl', *change, f'by_domain={domains}')
+  lost.rewards = dict(format=1.0)
+
+  def losing(self, records, texts):
+    return np.ma.masked_all(len(texts), np.float32)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(verifiers.Verifiers, 'accuracy', losing)
+    rl.run(lost, tmp_path / 'lost')
+  assert 'base: no held-out problem was judged, ' in capsys.readouterr().out
+  for line in files.read_jsonl(tmp_path / 'lost/metrics.jsonl'):
+    if 'eval/pass1' in line:
+      assert line['eval/pass1'] is None and line['eval/problems'] == 0
+  rl.run(lost, tmp_path / 'judged')
+  evaluated = files.read_jsonl(tmp_path / 'judged/metrics.jsonl')[-1]
+  assert evaluated['step'] == 2 and 0 < evaluated['eval/problems'] < 12
+  assert (
+    evaluated['eval/low'] <= evaluated['eval/pass1'] <= evaluated['eval/high']
+  )
+
+
+def test_held_out_records_without_accuracy_are_refused(base, records):
+  domains = {'math': dict(format=1.0), 'general-helpful': dict(format=1.0)}
+  bad = toy.built('rl', *changes(base, records, f'by_domain={domains}'))
+  with pytest.raises(errors.UserError, match='no held-out record has the acc'):
+    rl_config.load_records(bad)
 
 
 def test_unknown_domains_and_rewards_are_refused(base, records):
