@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from r1jax import errors
-from r1jax.data import formats
+from r1jax import errors, user_code
+from r1jax.data import formats, gym_tasks
 from r1jax.data.formats import Record
 
 # The keys by which the first line of a file tells its format, tried in order.
@@ -70,6 +70,19 @@ def check_ids(records: Sequence[Record], source: str) -> None:
         f'two records of {source} have the id {record["id"]!r}: ids must differ'
       )
     seen.add(record['id'])
+
+
+def scorer_code(records: Sequence[Record]) -> dict[str, str]:
+  """{file, module or package: its digest or version} of the records' scorers,
+  as this process has loaded them (see rewards/scorer.py)."""
+  scorers = [
+    x['scorer'] for x in records if isinstance(x, dict) and 'scorer' in x
+  ]
+  names = [x for x in dict.fromkeys(scorers) if user_code.is_name(x)]
+  code = user_code.digests(names)
+  if any(name.startswith(gym_tasks.PREFIX) for name in scorers):
+    code[gym_tasks.PACKAGE] = gym_tasks.version()
+  return code
 
 
 def json_rows(path: str | Path) -> Iterator[tuple[int, str, dict]]:

@@ -1,19 +1,17 @@
 """Records from a source: a file, a toy task, a task of reasoning-gym, or the
 user's own function."""
 
-import difflib
 import inspect
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from r1jax import errors, user_code
-from r1jax.data import record_files
+from r1jax.data import gym_tasks, record_files
+from r1jax.data import settings as source_settings
 from r1jax.data.record_files import Record
 
 NO_THINKING = 0.2  # share of running sums that are answered without thinking
@@ -43,20 +41,20 @@ def load_records(source: str, seed: int) -> list[Record]:
         'from PATH, toy:NAME?count=N, gym:NAME?count=N, FILE.py:NAME or '
         'package.module:NAME'
       )
-    return user_records(name, seed, _parse_settings(query, source))
+    return user_records(name, seed, source_settings.parse(query, source))
   if source.endswith('.py'):
     user_code.load(source, 'the source of records')  # raises: no name
   if not colon or maker not in ('toy', 'gym'):
     return record_files.read(source)
   name, _, query = rest.partition('?')
-  settings = _parse_settings(query, source)
+  settings = source_settings.parse(query, source)
   count = settings.pop('count', None)
   if type(count) is not int or count < 1:
     raise errors.UserError(
       f'{source!r} must say how many records: {maker}:{name}?count=1000'
     )
   if maker == 'gym':
-    rows = gym_rows(name, count, seed, **settings)
+    rows = gym_tasks.rows(source, count, seed)
   elif name not in TOYS or settings.keys() - {'digits'}:
     raise errors.UserError(
       f'{source!r}: the toy tasks are toy:running_sum?count=1000&digits=8, '
@@ -178,40 +176,3 @@ def functions(count: int, seed: int, digits: int = 1) -> Iterator[Record]:
 
 
 TOYS = dict(running_sum=running_sums, product=products, function=functions)
-
-
-def gym_rows(
-  name: str, count: int, seed: int, **settings: Any
-) -> Iterator[Record]:
-  """Prompts and answers of a reasoning-gym task; the settings are its own."""
-  package = 'another package: pip install reasoning-gym'
-  with errors.explained(f'gym:{name} needs {package}', ImportError):
-    from reasoning_gym import create_dataset, factory
-  if name not in factory.DATASETS:
-    near = difflib.get_close_matches(name, factory.DATASETS, n=3, cutoff=0)
-    raise errors.UserError(
-      f'reasoning-gym has no task {name!r}; near it are {", ".join(near)}'
-    )
-  # Its configs raise TypeError for an unknown key and AssertionError for a
-  # value that they do not accept.
-  with errors.explained(f'reasoning-gym refuses {settings} for {name}'):
-    tasks = create_dataset(name, size=count, seed=seed, **settings)
-  for task in tasks:
-    if not isinstance(task['answer'], str):
-      raise errors.UserError(
-        f'gym:{name} has no single gold answer: choose another task'
-      )
-    yield dict(prompt=task['question'], answer=task['answer'])
-
-
-def _parse_settings(query, source):
-  settings = {}
-  for pair in query.split('&') if query else []:
-    key, equals, value = pair.partition('=')
-    if not (key and equals) or key in settings:
-      raise errors.UserError(f'{source!r}: {pair!r} is not one key=value')
-    try:
-      settings[key] = json.loads(value)
-    except json.JSONDecodeError:
-      settings[key] = value
-  return settings

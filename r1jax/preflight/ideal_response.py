@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from r1jax.data import templates
 from r1jax.data.templates import Prompt
 from r1jax.data.tokenizer_protocol import Tokenizer
-from r1jax.rewards import registry
+from r1jax.rewards import registry, scorer
 from r1jax.rl.rl_config import Config
 
 # The rewards that a perfect response has in full.
 FULL_REWARDS = 'accuracy', 'format', 'think_format'
+# The rule of a record with a scorer of its own.
+RULES = dict(accuracy=scorer.accuracy)
 
 
 def end_token_problem(config: Config, tokenizer: Tokenizer) -> str:
@@ -110,7 +112,9 @@ def _rewarded_response(config, record, opening):
     thinking = 'So.\n</think>\n'
   for answer in (gold, f'\\boxed{{{gold}}}'):
     text = f'{opening}{thinking}<answer>{answer}</answer>'
-    _, parts = registry.weighted_rewards(weights, [record], [text])
+    _, parts = registry.weighted_rewards(
+      weights, [record], [text], rules=RULES if 'scorer' in record else {}
+    )
     missing = [name for name in names if parts[name][0] != 1]
     if not missing:
       break

@@ -17,6 +17,7 @@ from r1jax.rewards import (
 )
 from r1jax.rewards.code.verifier import ProgramVerifier
 from r1jax.rewards.math import grading
+from r1jax.rewards.scorer import ScorerVerifier
 from r1jax.rewards.verdict import Record, Records, Texts
 
 # (records, texts) -> one finite number for each text. A text is the whole
@@ -38,7 +39,12 @@ REWARDS: dict[str, Reward] = {
   'repetition_penalty': penalties.repetition_penalty,
 }
 # The first verifier that handles a record verifies its accuracy.
-VERIFIERS = ProgramVerifier, choice.ChoiceVerifier, grading.MathVerifier
+VERIFIERS = (
+  ScorerVerifier,
+  ProgramVerifier,
+  choice.ChoiceVerifier,
+  grading.MathVerifier,
+)
 # Names in the previous version, for the error about an unknown reward.
 RENAMED = {'brief': 'length_penalty', 'variety': 'repetition_penalty'}
 

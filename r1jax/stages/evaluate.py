@@ -118,7 +118,8 @@ def sample_lines(config: Config, samples, parts: dict) -> list[dict]:
       answer=record.get('answer'),
       response=samples.texts[n],
       extracted=grading.extract(samples.texts[n]),
-      accuracy=float(parts['accuracy'][n]),
+      # Partial credit is a reward; only full credit counts as right.
+      accuracy=float(parts['accuracy'][n] == 1),
       format=float(parts[label][n]),
       language=float(parts['language'][n]),
       finished=bool(samples.rows.finished_B[n]),

@@ -54,7 +54,7 @@ def run(
   names = registry.user_names(weights)
   path, lines = workdir / 'verdicts.jsonl', []
   with verifiers.Verifiers(config.verify, records, names) as verifier:
-    read = [records, texts]
+    read = [*records, dict(responses=texts)]
     claimed = run_directory.claim(
       directory, path.name, read, sandbox=verifier.tier_name
     )

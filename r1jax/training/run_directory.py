@@ -4,6 +4,7 @@ checkpoint on, and is finished when it contains the stage's result."""
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict
 
 from r1jax import config as configs
 from r1jax import errors, files, user_code
+from r1jax.data import record_files
 from r1jax.distributed import hosts
 from r1jax.training import config_changes
 from r1jax.training.config_changes import Change, Changed
@@ -83,7 +85,7 @@ def open_directory(
 def claim(
   directory: RunDirectory[Config],
   result: str,
-  records: Any,
+  records: Sequence[Any],
   steps: int = 0,
   **facts: Any,
 ) -> RunDirectory[Config] | None:
@@ -94,6 +96,7 @@ def claim(
   or directory. A collective."""
   path, config, change = directory.path, directory.config, directory.change
   code = user_code.digests(configs.code_names(config))
+  code |= record_files.scorer_code(records)
   records_digest = hosts.digest(records)
   hosts.check_agreement(
     path,

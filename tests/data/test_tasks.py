@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from r1jax import errors, user_code
-from r1jax.data import tasks
+from r1jax.data import gym_tasks, tasks
 from r1jax.rewards import registry
 
 
@@ -73,7 +73,7 @@ def test_gym_tasks_have_names_and_settings():
   pytest.importorskip('reasoning_gym')
   source = 'gym:products?count=4&min_digits=1&max_digits=1'
   records = tasks.load_records(source, seed=0)
-  rows = tasks.gym_rows('products', 4, 0, min_digits=1, max_digits=1)
+  rows = gym_tasks.rows(source, 4, 0)
   assert [record['prompt'] for record in records] == [
     row['prompt'] for row in rows
   ]

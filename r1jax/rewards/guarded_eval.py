@@ -1,0 +1,118 @@
+"""Keeps eval and exec, by which several scorers of reasoning-gym and sympy's
+parser read an answer, from running what a model wrote."""
+
+import ast
+import builtins
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+OWNER = 'reasoning_gym'
+PARSER = 'sympy.parsing.sympy_parser'
+# Python literals and operators on them.
+PLAIN = (
+  ast.Expression | ast.Constant | ast.List | ast.Tuple | ast.Set | ast.Dict,
+  ast.UnaryOp | ast.BinOp | ast.BoolOp | ast.Compare | ast.expr_context,
+  ast.unaryop | ast.operator | ast.boolop | ast.cmpop,
+)
+# What sympy's parser writes around numbers and names.
+MADE = 'Symbol Integer Float Rational factorial factorial2'.split()
+FUNCTIONS = """
+  sin cos tan cot sec csc asin acos atan acot asec acsc atan2 sinh cosh tanh
+  coth asinh acosh atanh exp log ln sqrt cbrt root Abs abs sign erf Add Mul Pow
+""".split()
+CONSTANTS = 'pi', 'E', 'I', 'oo', 'GoldenRatio'
+TEXT_ARGUMENTS = *MADE, 'Function'  # of these a text may be an argument
+
+
+class Refused(ValueError):
+  """An answer is not evaluated."""
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+  """In this context reasoning-gym evaluates plain values only, and sympy's
+  parser numbers, symbols, operators and elementary functions only. Both raise
+  Refused for all else. To be used by one thread."""
+  real_eval, real_exec = builtins.eval, builtins.exec
+
+  def guarded_eval(source: Any, *scopes: Any) -> Any:
+    scopes = scopes or _scopes_of(sys._getframe(1))
+    caller = sys._getframe(1).f_globals.get('__name__', '')
+    if caller.partition('.')[0] == OWNER:
+      return real_eval(plain(source), {'__builtins__': {}})
+    if caller == PARSER:
+      return real_eval(mathematics(source, scopes[-1] or {}), *scopes)
+    return real_eval(source, *scopes)
+
+  def guarded_exec(source: Any, *scopes: Any, **options: Any) -> None:
+    frame = sys._getframe(1)
+    if frame.f_globals.get('__name__', '').partition('.')[0] == OWNER:
+      raise Refused('a program is not run')
+    real_exec(source, *(scopes or _scopes_of(frame)), **options)
+
+  builtins.eval, builtins.exec = guarded_eval, guarded_exec
+  try:
+    yield
+  finally:
+    builtins.eval, builtins.exec = real_eval, real_exec
+
+
+def plain(source: Any) -> Any:
+  """The code of a text that consists of literals and operators."""
+  tree = _tree(source)
+  for node in ast.walk(tree):
+    if not isinstance(node, PLAIN):
+      raise Refused(f'{type(node).__name__} is not evaluated')
+  return compile(tree, '<answer>', 'eval')
+
+
+def mathematics(source: Any, own_names: Any) -> Any:
+  """The code of what sympy's parser made of a text; own_names are symbols of
+  the caller's."""
+  tree = _tree(source)
+  inside = set()  # nodes that are allowed because of what is around them
+  for node in ast.walk(tree):
+    if node in inside:
+      continue
+    if isinstance(node, ast.Call):
+      inside |= _checked_call(node)
+    elif isinstance(node, ast.Name):
+      if node.id not in CONSTANTS and node.id not in own_names:
+        raise Refused(f'the name {node.id} is not evaluated')
+    elif not isinstance(node, PLAIN) or _is_text(node):
+      raise Refused(f'{type(node).__name__} is not evaluated')
+  return compile(tree, '<answer>', 'eval')
+
+
+def _checked_call(node):
+  """The parts of a call of an allowed function that need no further check."""
+  function = node.func
+  if isinstance(function, ast.Call):  # Function('f')(x)
+    name = function.func
+    if not isinstance(name, ast.Name) or name.id != 'Function':
+      raise Refused('a call of a call is not evaluated')
+    return set()
+  if not isinstance(function, ast.Name) or node.keywords:
+    raise Refused('a call is not evaluated')
+  if function.id not in (*FUNCTIONS, *TEXT_ARGUMENTS):
+    raise Refused(f'the function {function.id} is not evaluated')
+  inside = {function}
+  if function.id in TEXT_ARGUMENTS:
+    inside.update(x for x in node.args if _is_text(x))
+  return inside
+
+
+def _is_text(node):
+  return isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)
+
+
+def _tree(source):
+  if not isinstance(source, str):
+    raise Refused('only a text is evaluated')
+  return ast.parse(source.strip(), mode='eval')
+
+
+def _scopes_of(frame):
+  return frame.f_globals, frame.f_locals

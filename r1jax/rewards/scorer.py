@@ -1,0 +1,234 @@
+"""The verifier of records that carry a scorer of their own: the task of
+reasoning-gym that made them, or a function of the user's.
+
+A record's `scorer` is 'gym:NAME?key=value', or FILE.py:NAME or
+package.module:NAME of a function (record, answer) -> number from 0 to 1, or
+None for an answer that is not judged. Both run in worker processes.
+"""
+
+import math
+import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from r1jax import errors, user_code
+from r1jax.data import gym_tasks
+from r1jax.rewards import format, guarded_eval, verdict
+from r1jax.rewards.verdict import Record, Records, Texts, Verdict, VerifyConfig
+
+FORM = '(record, answer) -> number from 0 to 1'
+WORKER = 'r1jax.rewards.scorer:score_in_worker'
+LOAD = 'r1jax.rewards.scorer:load'
+TRIED = 2  # records of each scorer whose empty answer is scored at the start
+BRACE = re.compile(r'\\(?:boxed|fbox)\s*\{|\\.|[{}]', re.DOTALL)
+
+
+def extract(text: str) -> str | None:
+  r"""What a scorer gets: the content of the last <answer> tags, or else of the
+  \boxed{} in what follows the thinking, stripped. A box that is the whole
+  content of the tags is opened. None without either, or with different boxes.
+  """
+  text, is_tagged = format.answer_part(text)
+  boxes = _boxes(text)
+  if is_tagged:
+    whole = [box for box, around in boxes if around == text.strip()]
+    return whole[0] if whole else text.strip()
+  answers = {box for box, _ in boxes}
+  return answers.pop() if len(answers) == 1 else None
+
+
+def check(record: Record) -> None:
+  """Raises UserError if the record's scorer cannot be loaded or called, or if
+  its entry cannot be read."""
+  name = record['scorer']
+  where = f'the scorer of record {record["id"]}'
+  if not isinstance(name, str):
+    raise errors.UserError(
+      f'{where} is {user_code.describe(name)}: name it as FILE.py:NAME or '
+      'package.module:NAME'
+    )
+  if name.startswith(gym_tasks.PREFIX):
+    gym_tasks.entry_of(record)
+    with errors.explained(f'{where} is {name}', ImportError):
+      gym_tasks.scorer_dataset(name)
+    return
+  user_code.refresh([name] if user_code.is_name(name) else [])
+  load(name, where)
+
+
+def load(name: str, where: str = 'the scorer of a record') -> Any:
+  """The function of a name, or the dataset of a task. Raises UserError."""
+  if name.startswith(gym_tasks.PREFIX):
+    return gym_tasks.scorer_dataset(name)
+  if name.startswith(user_code.PYTHON):
+    raise errors.UserError(
+      f'{where} was given in Python, and worker processes cannot import it: '
+      'put it into a file, and name it FILE.py:NAME'
+    )
+  module = name.rpartition(':')[0].partition('.')[0]
+  # No scorer is there, but functions that run whatever a data file holds.
+  if module in sys.stdlib_module_names and not name.startswith(f'{module}.py:'):
+    raise errors.UserError(
+      f'{where} is {name!r}, which is part of Python: name a scorer of your '
+      'own, FILE.py:NAME'
+    )
+  function = user_code.load(name, where)
+  user_code.check_call(function, name, where, FORM)
+  return function
+
+
+def accuracy(records: Records, texts: Texts) -> np.ndarray:
+  """The numbers of the records' scorers, computed in this process: for answers
+  that no model wrote. 0 without an answer."""
+  value_N = np.zeros(len(texts), np.float32)
+  for n, (record, text) in enumerate(zip(records, texts, strict=True)):
+    name, answer = record['scorer'], extract(text)
+    if answer is None:
+      continue
+    if name.startswith(gym_tasks.PREFIX):
+      number, _ = _gym_score(name, record, answer)
+    else:
+      number = _user_score(name, load(name), record, answer)
+    value_N[n] = np.nan if number is None else number
+  return np.ma.masked_invalid(value_N)
+
+
+def score_in_worker(
+  name: str, source: dict[str, str], record: Record, answer: str
+) -> list:
+  """[the scorer's number or None, a reason, '' or the text of a UserError]."""
+  if name.startswith(gym_tasks.PREFIX):
+    return [*_gym_score(name, record, answer), '']
+  try:
+    function = load(name)
+    if user_code.digests([name]) != source:
+      raise errors.UserError(
+        f'the code of {name} has changed since the run began: the run ends; '
+        'the same command continues it, with the new code by --accept-code'
+      )
+    number = _user_score(name, function, record, answer)
+  except errors.UserError as error:
+    return [None, '', str(error)]
+  return [number, f'{user_code.short_name(name)} gives {number}', '']
+
+
+class ScorerVerifier(verdict.Verifier):
+  """Calls the scorers of records in worker processes. The value of a verdict is
+  the scorer's number; only 1 is right."""
+
+  check, extract = staticmethod(check), staticmethod(extract)
+
+  def __init__(self, config: VerifyConfig, records: Records) -> None:
+    self.pool = verdict.open_pool(config, config.seconds)
+    tried: dict[str, list[Record]] = {}
+    for record in filter(self.handles, records):
+      if not record['scorer'].startswith(gym_tasks.PREFIX):
+        tried.setdefault(record['scorer'], []).append(record)
+    try:
+      for name, own in tried.items():
+        self._results(name, own[:TRIED], [''] * len(own[:TRIED]))
+    except errors.UserError:
+      self.pool.close()
+      raise
+
+  @staticmethod
+  def handles(record: Record) -> bool:
+    return 'scorer' in record
+
+  def judge(self, records: Records, answers: Texts) -> list[Verdict]:
+    index_of: dict[str, list[int]] = {}
+    for n, record in enumerate(records):
+      index_of.setdefault(record['scorer'], []).append(n)
+    verdicts: dict[int, Verdict] = {}
+    # Several scorers at a time, since each may have a few answers only.
+    with ThreadPoolExecutor(max(1, min(len(index_of), self.pool.count))) as run:
+      futures = {}
+      for name, index in index_of.items():
+        rows = [records[n] for n in index], [answers[n] for n in index]
+        futures[name] = run.submit(self._results, name, *rows)
+      for name, index in index_of.items():
+        verdicts |= zip(index, futures[name].result())
+    return [verdicts[n] for n in range(len(records))]
+
+  def _results(self, name, records, answers):
+    """The verdicts on answers to records of one scorer. Raises UserError."""
+    is_own = not name.startswith(gym_tasks.PREFIX)
+    source = user_code.digests([name]) if is_own else {}
+    jobs = [[name, source, *pair] for pair in zip(records, answers)]
+    verdicts = []
+    # Imports do not count as time of the first answer.
+    for result in self.pool.map(WORKER, jobs, (LOAD, name)):
+      if result.failure:
+        verdicts.append(verdict.of_result(result))
+        continue
+      number, reason, problem = result.value
+      if problem:
+        raise errors.UserError(problem)
+      verdicts.append(_verdict(number, reason))
+    return verdicts
+
+
+def _verdict(number, reason):
+  if number is None:
+    return Verdict(math.nan, 'infra', f'the scorer does not judge: {reason}')
+  kind = {0.0: 'unequal', 1.0: 'equal'}.get(number, 'partial')
+  return Verdict(number, kind, reason)
+
+
+def _gym_score(name, record, answer):
+  """(number, reason) of the task's own scorer."""
+  task, entry = gym_tasks.scorer_dataset(name), gym_tasks.entry_of(record)
+  short = name.removeprefix(gym_tasks.PREFIX).partition('?')[0]
+  try:
+    with guarded_eval.guarded():
+      number = float(task.score_answer(answer, entry))
+  except MemoryError:
+    raise
+  except Exception as error:
+    # Some scorers raise an exception for an answer that they cannot read.
+    problem = f'{type(error).__name__}: {str(error)[:80]}'
+    return 0.0, f'{short} cannot read {verdict.quote(answer)} ({problem})'
+  if not 0 <= number <= 1:
+    return None, f'{short} gives {number}, which is not from 0 to 1'
+  return number, f'{short} gives {number:g} for {verdict.quote(answer)}'
+
+
+def _user_score(name, function, record, answer):
+  """The number of the user's scorer, or None. Raises UserError."""
+  shown = verdict.quote(answer)
+  where = f'the scorer {name} on record {record["id"]!r} and the answer {shown}'
+  try:
+    value = function(dict(record), answer)
+  except MemoryError:
+    raise
+  except (Exception, SystemExit) as error:
+    raise user_code.failure(f'{where} failed', error) from error
+  try:
+    is_text = isinstance(value, str | bytes)
+    number = math.nan if is_text or value is None else float(value)
+  except (TypeError, ValueError):
+    number = math.nan
+  if value is not None and not 0 <= number <= 1:
+    raise errors.UserError(
+      f'{where} returned {user_code.describe(value)}; expected a number from 0 '
+      'to 1, or None for an answer that is not judged'
+    )
+  return None if value is None else number
+
+
+def _boxes(text):
+  """[(content, box)] of the outermost closed boxes, stripped."""
+  opened, found = [], []
+  for token in BRACE.finditer(text):
+    mark = token[0]
+    if mark == '}' and opened:
+      start, content, is_box = opened.pop()
+      if is_box:
+        found = [box for box in found if box[0] < start]
+        found.append((start, content, token.start(), token.end()))
+    elif mark == '{' or len(mark) > 2:
+      opened.append((token.start(), token.end(), mark != '{'))
+  return [(text[a:b].strip(), text[start:end]) for start, a, b, end in found]
