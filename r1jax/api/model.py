@@ -31,7 +31,7 @@ Rows = np.ndarray | Sequence[Sequence[int]]
 class Response(NamedTuple):
   """A sampled response."""
 
-  text: str  # with the prefill, without the end token
+  text: str  # with its opening in the prompt, without the end token
   ids: list[int]  # of the tokens after the prompt, the end token included
   logprobs: np.ndarray  # of each id, as sampled; 0 for the results of a tool
   finished: bool  # False if max_new_tokens ended it

@@ -52,7 +52,7 @@ def extract(text: str) -> str | None:
   r"""The final answer of a response: its last \boxed{}, which all others must
   equal. Without a box, the content of <answer> if it is a single value."""
   text, is_tagged = format.answer_part(text)
-  boxes = list(dict.fromkeys(_boxes(text)))
+  boxes = list(dict.fromkeys(find_boxes(text)))
   if not boxes:
     return _single_value(text) if is_tagged else None
   answer = boxes[-1]
@@ -112,7 +112,7 @@ class MathVerifier(verdict.Verifier):
     return verdicts
 
 
-def _boxes(text):
+def find_boxes(text):
   r"""The contents of the outermost \boxed{} and \fbox{}, if they are closed."""
   opened, boxes = [], []
   for token in BOX.finditer(text):
