@@ -18,6 +18,7 @@ def get_config():
   config.grpo.kl_estimator = 'k3'
   config.grpo.ref_every = 400
   config.grpo.old_logprobs = 'trainer'
+  config.grpo.tis_cap = 2.0  # not stated: corrects the sampler in bfloat16
   config.rewards = dict(accuracy=1.0, format=1.0)
   config.sample.temperature = 1.0
   config.sample.max_new_tokens = 32_768

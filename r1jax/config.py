@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import itertools
 import json
+import math
 import operator
 import re
 import runpy
@@ -92,17 +93,19 @@ def option(
   default: Any,
   help: str,
   minimum: float | None = None,
+  maximum: float | None = None,
   is_code: bool = False,
   is_free: bool = False,
   fixed: str = '',
 ) -> Any:
-  """A dataclass field: its default, its text in --help, its minimum, whether it
+  """A dataclass field: its default, its text in --help, its bounds, whether it
   can hold names of user code. A key is_free if it influences no result but the
   order of sums, or only what is logged and kept; it is `fixed`, a key of FIXED,
   if it cannot change within a run (see training/config_changes.py)."""
   assert not fixed or fixed in FIXED
-  metadata = dict(help=help, minimum=minimum, is_code=is_code)
-  metadata |= dict(is_free=is_free, fixed=FIXED.get(fixed, ''))
+  metadata = dict(help=help, minimum=minimum, maximum=maximum)
+  metadata |= dict(is_code=is_code, is_free=is_free)
+  metadata |= dict(fixed=FIXED.get(fixed, ''))
   if isinstance(default, (dict, list)):
     return dataclasses.field(default_factory=default.copy, metadata=metadata)
   return dataclasses.field(default=default, metadata=metadata)
@@ -303,9 +306,11 @@ def _build(cls, section, prefix, names):
     if field.name not in section:
       raise errors.UserError(f'the key {name} is missing')
     value = _typed(hints[field.name], section[field.name], name, names)
-    low = field.metadata.get('minimum')
+    low, high = map(field.metadata.get, ('minimum', 'maximum'))
     if low is not None and value < low:
       raise errors.UserError(f'{name} is {value}; it must be at least {low}')
+    if high is not None and value > high:
+      raise errors.UserError(f'{name} is {value}; it must be at most {high}')
     values[field.name] = value
   return cls(**values)
 
@@ -330,6 +335,8 @@ def _typed(kind, value, name, names):
     return float(value)
   if kind is float and value != value:
     raise errors.UserError(f'{name} is not a number (NaN)')
+  if kind is float and type(value) is float and math.isinf(value):
+    raise errors.UserError(f'{name} is {value}; it must be finite')
   if kind is Any:
     return value.to_dict() if isinstance(value, ConfigDict) else value
   if type(value) is kind or (origin is typing.Literal and value in args):

@@ -18,11 +18,27 @@ Metrics = dict[str, Array]
 Surrogate = tuple[Array, Metrics]
 # (logp_BL, old_BL, adv_BL, weight_BL, options) -> Surrogate, or the value alone.
 Objective = Callable[..., Surrogate | Array]
-KlEstimator = Callable[[Array, Array, Array], Array]  # (logp, old, ref) -> kl
+# (logp_BL, old_BL, ref_BL) -> kl_BL; the three are 0 where a token has no weight.
+KlEstimator = Callable[[Array, Array, Array], Array]
 
 LOSS_AGGS = 'seq_mean_token_mean', 'token_mean', 'seq_mean_token_sum_norm'
 
-MAX_LOG_RATIO = 20.0  # |log ratio| is clamped to it, so that exp stays finite
+# Ratios are exponentials of log ratios clamped to +-MAX_LOG_RATIO.
+MAX_LOG_RATIO = 20.0
+# Rewards of a group that differ by less, relative to max(1, max |r|), are equal:
+# sums and scores in float32 differ by rounding.
+EQUAL_REWARDS = 1e-5
+
+
+def equal_rewards(reward_PG: Array, keep_PG: Array) -> Array:
+  """Whether the kept rewards of a group are equal up to rounding: bool [P].
+  max r - min r <= EQUAL_REWARDS * max(1, max |r|)."""
+  keep_PG = keep_PG > 0
+  max_P = jnp.where(keep_PG, reward_PG, -jnp.inf).max(axis=1)
+  min_P = jnp.where(keep_PG, reward_PG, jnp.inf).min(axis=1)
+  size_P = jnp.where(keep_PG, jnp.abs(reward_PG), 0).max(axis=1)
+  # In this form a group without kept rewards, whose max is -inf, is equal.
+  return max_P <= min_P + EQUAL_REWARDS * jnp.maximum(size_P, 1)
 
 
 def group_advantages(reward_PG: Array, keep_PG: Array, std: str) -> Array:
@@ -30,18 +46,17 @@ def group_advantages(reward_PG: Array, keep_PG: Array, std: str) -> Array:
   with std 'none' (Dr. GRPO, V3.2).
 
   Rows dropped by keep_PG have advantage 0 and are not in the statistics. A
-  group whose kept rewards are all equal has advantage exactly 0.
+  group of equal_rewards has advantage exactly 0. float32; the rewards are
+  centred on the first kept one, so that a large common part costs no digits.
   """
+  equal_P1 = equal_rewards(reward_PG, keep_PG)[:, None]
+  first_P1 = jnp.argmax(keep_PG > 0, axis=1)[:, None]
+  origin_P1 = jnp.take_along_axis(reward_PG, first_P1, axis=1)
   keep_PG = keep_PG.astype(jnp.float32)
   count_P1 = jnp.maximum(keep_PG.sum(axis=1, keepdims=True), 1)
-  mean_P1 = (reward_PG * keep_PG).sum(axis=1, keepdims=True) / count_P1
-  centred_PG = (reward_PG - mean_P1) * keep_PG
-  # Rounding leaves a tiny deviation where all rewards are equal: compare the
-  # rewards themselves.
-  max_P1 = jnp.where(keep_PG > 0, reward_PG, -jnp.inf).max(1, keepdims=True)
-  min_P1 = jnp.where(keep_PG > 0, reward_PG, jnp.inf).min(1, keepdims=True)
-  differ_P1 = max_P1 > min_P1
-  centred_PG = jnp.where(differ_P1, centred_PG, 0)
+  centred_PG = (reward_PG - origin_P1) * keep_PG
+  mean_P1 = centred_PG.sum(axis=1, keepdims=True) / count_P1
+  centred_PG = jnp.where(equal_P1, 0, (centred_PG - mean_P1) * keep_PG)
   if std == 'none':
     return centred_PG
   if std == 'sample':
@@ -49,7 +64,7 @@ def group_advantages(reward_PG: Array, keep_PG: Array, std: str) -> Array:
   else:
     assert std == 'population', std
   std_P1 = jnp.sqrt((centred_PG**2).sum(axis=1, keepdims=True) / count_P1)
-  return centred_PG / jnp.where(differ_P1, std_P1, 1)
+  return centred_PG / jnp.where(equal_P1, 1, std_P1)
 
 
 def token_weights(mask_BL: Array, loss_agg: str, length: int = 0) -> Array:
@@ -84,16 +99,40 @@ def k3(logp_BL: Array, old_BL: Array, ref_BL: Array) -> Array:
   """pi_ref/pi - log(pi_ref/pi) - 1 (R1 eq. 2; Schulman's k3).
 
   On samples of the policy its gradient is that of the forward KL(ref || pi).
+  Where log(pi_ref/pi) > MAX_LOG_RATIO the value is that at MAX_LOG_RATIO, and
+  the gradient is 0.
   """
-  return _exp(ref_BL - logp_BL) - (ref_BL - logp_BL) - 1
+  return _k3_of_log_ratio(ref_BL - logp_BL)
 
 
 def k3_unbiased(logp_BL: Array, old_BL: Array, ref_BL: Array) -> Array:
-  """pi/pi_old * k3 (V3.2): estimates KL(pi || ref) from samples of pi_old."""
-  return _exp(logp_BL - old_BL) * k3(logp_BL, old_BL, ref_BL)
+  """pi/pi_old * k3 (V3.2), with the gradient pi/pi_old * log(pi/pi_ref).
+
+  The ratio corrects each token's own distribution, not that of the tokens
+  before it: given a prefix that pi_old sampled, value and gradient are unbiased
+  for KL(pi || ref) of the next token. Within a rollout of several updates, the
+  prefixes remain those of pi_old.
+  """
+  fixed_BL = jax.lax.stop_gradient(logp_BL)
+  ratio_BL = _exp(fixed_BL - old_BL)
+  slope_BL = ratio_BL * (fixed_BL - ref_BL)
+  # The written gradient: that of the value would be the difference of two
+  # exponentials, which are clamped separately.
+  value_BL = ratio_BL * k3(fixed_BL, old_BL, ref_BL)
+  return value_BL + slope_BL * (logp_BL - fixed_BL)
 
 
-KL_ESTIMATORS: dict[str, KlEstimator] = dict(k3=k3, k3_unbiased=k3_unbiased)
+def k3_sequence(logp_BL: Array, old_BL: Array, ref_BL: Array) -> Array:
+  """k3 of whole outputs, pi_ref(o)/pi(o) - log(pi_ref(o)/pi(o)) - 1, the same
+  number for each token (R1 eq. 1 and 2, with the objective 'sequence' and
+  loss_agg 'seq_mean_token_mean'). Long outputs reach MAX_LOG_RATIO soon."""
+  log_B1 = jnp.sum(ref_BL - logp_BL, axis=1, keepdims=True)
+  return jnp.broadcast_to(_k3_of_log_ratio(log_B1), logp_BL.shape)
+
+
+KL_ESTIMATORS: dict[str, KlEstimator] = dict(
+  k3=k3, k3_unbiased=k3_unbiased, k3_sequence=k3_sequence
+)
 
 
 def grpo(
@@ -193,7 +232,12 @@ def policy_loss(
   surrogate_BL, metrics = split_surrogate(
     objective(logp_BL, old_BL, adv_BL, weight_BL)
   )
-  kl_BL = kl_estimator(logp_BL, old_BL, ref_BL)
+  sampled_BL = weight_BL > 0
+  kl_BL = kl_estimator(
+    jnp.where(sampled_BL, logp_BL, 0),
+    jnp.where(sampled_BL, old_BL, 0),
+    jnp.where(sampled_BL, ref_BL, 0),
+  )
   objective_BL = surrogate_BL - kl_coef * kl_BL
   if entropy_bonus:
     objective_BL += entropy_bonus * entropy_BL
@@ -234,8 +278,23 @@ def _binary_loss(logit_B, weight_B):
   return loss, dict(loss=loss, accuracy=accuracy, weight=jnp.sum(weight_B))
 
 
+@jax.custom_jvp
 def _exp(log_ratio):
+  """exp of the clamped log ratio, which is also its derivative everywhere: an
+  extreme ratio keeps the sign of its gradient, and a bounded size."""
   return jnp.exp(jnp.clip(log_ratio, -MAX_LOG_RATIO, MAX_LOG_RATIO))
+
+
+@_exp.defjvp
+def _exp_jvp(primals, tangents):
+  ratio = _exp(*primals)
+  return ratio, ratio * tangents[0]
+
+
+def _k3_of_log_ratio(log_ratio):
+  """exp(d) - d - 1, constant above MAX_LOG_RATIO."""
+  log_ratio = jnp.minimum(log_ratio, MAX_LOG_RATIO)
+  return jnp.exp(log_ratio) - log_ratio - 1
 
 
 def _clip(ratio_BL, adv_BL, clip_low, clip_high):

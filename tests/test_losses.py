@@ -219,6 +219,75 @@ def test_extreme_ratios_leave_loss_and_gradient_finite(name):
     assert np.isfinite(loss) and np.isfinite(grad).all()
 
 
+FAR = [
+  # log pi, log pi_old, log pi_ref, and the gradient of k3_unbiased in log pi
+  (-21.1, -21.1, -1.0, -20.1),
+  (-1.0, -1.0, -31.0, 30.0),
+  (-40.0, -40.0, -1.0, -39.0),
+  (-2.0, -3.0, -28.0, 26 * np.e),
+  (-1.0, -30.0, -2.0, 1 * np.exp(losses.MAX_LOG_RATIO)),
+  (-30.0, -1.0, -2.0, -28 * np.exp(-losses.MAX_LOG_RATIO)),
+]
+
+
+@pytest.mark.parametrize('logp, old, ref, want', FAR)
+def test_the_gradient_of_k3_unbiased_is_the_ratio_times_the_log_ratio(
+  logp, old, ref, want
+):
+  def value(logp):
+    return losses.k3_unbiased(
+      logp, jnp.full((1, 1), old), jnp.full((1, 1), ref)
+    )
+
+  got = jax.grad(lambda x: value(x)[0, 0])(jnp.full((1, 1), logp))
+  np.testing.assert_allclose(got[0, 0], want, rtol=1e-5)
+  assert np.isfinite(value(jnp.full((1, 1), logp)))
+
+
+@pytest.mark.parametrize('name', ['k3', 'k3_sequence'])
+@pytest.mark.parametrize('distance', [-1e4, -30, -3, 0, 3, 19, 21, 30, 1e4])
+def test_k3_never_pushes_away_from_the_reference(name, distance):
+  """The slope 1 - exp(d) of the estimator, 0 where d > MAX_LOG_RATIO."""
+  logp_BL, ref_BL = jnp.zeros((1, 1)), jnp.full((1, 1), float(distance))
+
+  def value(logp_BL):
+    return losses.KL_ESTIMATORS[name](logp_BL, logp_BL, ref_BL)[0, 0]
+
+  got = float(jax.grad(value)(logp_BL)[0, 0])
+  want = 0 if distance > losses.MAX_LOG_RATIO else 1 - np.exp(distance)
+  assert got == pytest.approx(want, rel=1e-4)
+  assert 0 <= value(logp_BL) < 1e9
+
+
+@pytest.mark.parametrize('name', ['grpo', 'sequence', 'gspo'])
+@pytest.mark.parametrize('log_ratio', [19.0, 21.0, 300.0])
+def test_an_extreme_ratio_keeps_the_gradient_of_a_negative_advantage(
+  name, log_ratio
+):
+  one = np.ones((1, 1), np.float32)
+  logp = np.full((1, 1), -1.0, np.float32)
+  grad = gradient(name, logp, logp - log_ratio, logp, adv=-one, weight=one)
+  want = np.exp(min(log_ratio, losses.MAX_LOG_RATIO))
+  np.testing.assert_allclose(grad[0, 0], want, rtol=1e-4)
+  grad = gradient(name, logp, logp - log_ratio, logp, adv=one, weight=one)
+  assert grad[0, 0] == 0
+
+
+def test_k3_sequence_is_the_formula_of_r1_over_whole_outputs():
+  """mean over outputs of exp(d) - d - 1, d the sum over the sampled tokens."""
+  weight = losses.token_weights(MASK, 'seq_mean_token_mean')
+  arguments = dict(kl_estimator='k3_sequence', kl_coef=0.3)
+  loss, sums = run('sequence', weight=weight, **arguments)
+  d_B = np.sum((REF - LOGP) * MASK, axis=1)
+  kl = np.mean(np.exp(d_B) - d_B - 1)
+  np.testing.assert_allclose(sums['kl'], kl, rtol=1e-5)
+  np.testing.assert_allclose(loss, run('sequence')[0] + 0.3 * kl, rtol=1e-5)
+  zero = np.zeros_like(ADV)
+  grad = gradient('sequence', LOGP, adv=zero, weight=weight, **arguments)
+  want = 0.3 / 2 * (1 - np.exp(d_B))[:, None] * MASK
+  np.testing.assert_allclose(grad, want, rtol=1e-4)
+
+
 # Five tokens, one sampled: rows weighted by their probability under the policy
 # that samples, so a sum over rows is the expectation.
 
@@ -293,6 +362,38 @@ def test_equal_rewards_have_advantage_exactly_zero(advantage_std):
   assert not ragged.any()
   assert not advantages([[1, 2, 3]], advantage_std, [[0, 1, 0]]).any()
   assert not advantages([[1, 2, 3]], advantage_std, [[0, 0, 0]]).any()
+
+
+# Rewards of one value that sums and padded widths round differently.
+NOISE = [
+  [1.3, 1.3000001, 1.3000001, 1.3],  # 1 + .3 and 1 + .1 + .2
+  [0.6123453, 0.6123456, 0.6123453, 0.6123456],  # two widths of one text
+  [1e4, 1e4 + 0.05, 1e4, 1e4 - 0.04],
+  [-3e5, -3e5 + 2.5, -3e5, -3e5],
+  [0, 1e-6, -8e-6, 0],
+]
+
+
+@pytest.mark.parametrize('advantage_std', ['population', 'sample', 'none'])
+@pytest.mark.parametrize('rewards', NOISE)
+def test_rewards_that_differ_by_rounding_are_equal(rewards, advantage_std):
+  assert not advantages([rewards], advantage_std).any()
+  assert losses.equal_rewards(np.float32([rewards]), np.ones((1, 4))).all()
+  masked = [[*rewards, 77.0]], advantage_std, [[1, 1, 1, 1, 0]]
+  assert not advantages(*masked).any()
+
+
+@pytest.mark.parametrize(
+  'rewards', [[0, 2e-5], [1, 1.00003], [1e4, 1e4 + 0.2], [-5.0001, -5]]
+)
+def test_small_differences_that_are_not_rounding_make_advantages(rewards):
+  np.testing.assert_allclose(advantages([rewards]), [[-1, 1]], rtol=1e-3)
+
+
+def test_a_large_common_part_of_the_rewards_costs_no_digits():
+  small = np.float32([[0, 1, 1, 0, 2.5]])
+  got = advantages(4096 + small, 'none')
+  np.testing.assert_allclose(got, small - 0.9, atol=1e-6)
 
 
 @pytest.mark.parametrize('right', [1, 4, 7])

@@ -89,12 +89,11 @@ class Run:
     """W2: reference log-probabilities, gradient, AdamW."""
     sizes, micro_batch_size = self.sizes, self.options.micro_batch_size
     reward_B = rows.tokens_BL.sum(axis=1) % 7
-    batch = grpo.with_advantages(
-      self.grpo_config,
-      grpo.columns(rows),
-      reward_B.astype(np.float32),
-      np.ones(sizes.rows, bool),
+    learn_B = np.ones(sizes.rows, bool)
+    adv_B = grpo.advantages(
+      self.grpo_config, reward_B.astype(np.float32), learn_B
     )
+    batch = grpo.with_advantages(grpo.columns(rows), adv_B, learn_B)
     length_buckets = batching.lengths(
       sizes.prompt_len + sizes.max_new_tokens, 1
     )

@@ -66,7 +66,8 @@ def save(
   reward: dict | None = None,
 ) -> None:
   """Writes a Hugging Face directory atomically. `reward` is the content of
-  reward.json (see rewards/reward_model.py)."""
+  reward.json (see rewards/reward_model.py). Raises UserError for weights that
+  are not finite."""
   path = Path(path).absolute()
   if path.is_file() or (path.exists() and any(path.iterdir())):
     raise errors.UserError(f'{path} is not empty: choose another directory')
@@ -80,6 +81,7 @@ def save(
   arrays = {}
   for tensor in _tensors(cfg):
     array = np.ascontiguousarray(_view(params, tensor))
+    _check_finite(array, f'the model for {path}', tensor.name)
     arrays[tensor.name] = array.reshape(tensor.shape)
   save_file(arrays, new / 'model.safetensors', metadata=dict(format='pt'))
   if tokenizer:
@@ -159,4 +161,16 @@ def _read_params(source, reader, cfg):
   for tensor in _tensors(cfg):
     out = _view(params, tensor)
     out[...] = reader.read(tensor.name).reshape(out.shape)
+    _check_finite(out, source, tensor.name)
   return params
+
+
+def _check_finite(array, where, name):
+  """Raises UserError if a weight is NaN or infinite."""
+  bad = array.size - np.count_nonzero(np.isfinite(array))
+  if bad:
+    raise errors.UserError(
+      f'{where}: {bad} of {array.size} numbers of {name} are not finite. Train '
+      'again from an older checkpoint with a lower learning rate, or take '
+      'another copy of the model'
+    )

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from r1jax import losses
+
 LEVEL = 0.95  # of all intervals
 RESAMPLES = 10_000  # of an interval; also max. combinations of signs
 BLOCK = 1_000  # resamples at one time
@@ -16,10 +18,11 @@ Answers = Sequence[str | None]
 
 
 def all_equal(x_PG: np.ndarray) -> np.ndarray:
-  """Whether the numbers of a row, NaN left out, are all the same: bool [P]."""
-  nan_PG = np.isnan(x_PG)
-  max_P = np.where(nan_PG, -np.inf, x_PG).max(axis=1)
-  return max_P <= np.where(nan_PG, np.inf, x_PG).min(axis=1)
+  """Whether the numbers of a row, NaN left out, are equal up to rounding, as
+  rewards of a group are (losses.equal_rewards): bool [P]."""
+  judged_PG = ~np.isnan(x_PG)
+  x_PG = np.nan_to_num(x_PG).astype(np.float32)
+  return np.asarray(losses.equal_rewards(x_PG, judged_PG))
 
 
 def pass_at_k(correct_PG: ArrayLike, k: int) -> float:

@@ -120,14 +120,18 @@ def scores_program(placement: Placement, cfg: ModelConfig) -> Callable:
 def score_rows(
   placement: Placement, program: Callable, params: dict, rows: Rows, size: int
 ) -> np.ndarray:
-  """The scores of rows of ids, float32 [N], in micro-batches of this size."""
-  score_N = np.zeros(len(rows), np.float32)
-  lengths = [len(row) for row in rows]
+  """The scores of rows of ids, float32 [N], in micro-batches of this size.
+  Equal rows are scored once: in micro-batches of other widths their scores
+  would differ by rounding, and so would those of a group of equal responses."""
+  distinct = list(dict.fromkeys(tuple(row) for row in rows))
+  score_N = np.zeros(len(distinct), np.float32)
+  lengths = [len(row) for row in distinct]
   for row_B, width in batching.micro_batches(lengths, size, WIDTHS):
-    batch = pad([rows[n] if n >= 0 else [] for n in row_B], width)
+    batch = pad([distinct[n] if n >= 0 else [] for n in row_B], width)
     score_B = programs.run_rows(placement, program, params, batch)
     score_N[row_B[row_B >= 0]] = score_B[row_B >= 0]
-  return score_N
+  place = {row: n for n, row in enumerate(distinct)}
+  return score_N[[place[tuple(row)] for row in rows]]
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

@@ -69,13 +69,17 @@ def advantages(
   name: str, reward_PG: np.ndarray, keep_PG: np.ndarray, std: str
 ) -> np.ndarray:
   """adv_PG: losses.group_advantages if the name is 'group', else the user's
-  function of (reward_PG, keep_PG). Dropped rows have advantage 0."""
+  function of (reward_PG, keep_PG), where rewards that are equal up to rounding
+  are made equal. Dropped rows have advantage 0."""
   if name == 'group':
     return np.asarray(_group_advantages(reward_PG, keep_PG, std=std))
   key = 'config.grpo.advantage'
   function = user_code.lookup({'group': None}, name, key)
   user_code.check_call(function, name, key, ADVANTAGE)
   name = shown_name(name)
+  equal_P1 = np.asarray(losses.equal_rewards(reward_PG, keep_PG))[:, None]
+  max_P1 = np.where(keep_PG, reward_PG, -np.inf).max(axis=1, keepdims=True)
+  reward_PG = np.where(equal_P1 & keep_PG, max_P1, reward_PG)
   return _host_array(function, name, key, (reward_PG, keep_PG), keep_PG)
 
 

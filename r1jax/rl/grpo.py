@@ -14,7 +14,6 @@ from r1jax.config import option
 from r1jax.data import batching
 from r1jax.distributed import programs
 from r1jax.distributed.device_placement import Placement
-from r1jax.evaluation import statistics
 from r1jax.models import transformer
 from r1jax.rewards import penalties
 from r1jax.rl import algorithm
@@ -48,7 +47,7 @@ class GrpoConfig:
   clip_high: float = option(0.2, 'ratios are clipped above 1 + this', minimum=0)
   kl_coef: float = option(0.001, 'weight of the KL (beta); 0: none', minimum=0)
   kl_estimator: str = option(
-    'k3', 'k3, or k3_unbiased, which is k3 times the ratio', is_code=True
+    'k3', f'{", ".join(losses.KL_ESTIMATORS)}', is_code=True
   )
   ref_every: int = option(400, 'steps between refreshes; 0: never', minimum=0)
   entropy_bonus: float = option(0.0, 'weight of the entropy; 0: off', minimum=0)
@@ -56,7 +55,9 @@ class GrpoConfig:
     'sampler', 'source of the old log-probabilities'
   )
   tis_cap: float = option(0.0, 'max. pi_trainer/pi_sampler; 0: off', minimum=0)
-  overlong_filter: bool = option(False, 'mask truncated rows (DAPO)')
+  overlong_filter: bool = option(
+    False, 'truncated rows are not in the loss, but in the baseline (DAPO)'
+  )
   overlong_buffer: int = option(
     0, 'tokens of the soft length penalty (DAPO); 0: off', minimum=0
   )
@@ -205,39 +206,59 @@ def shape_rewards(
   rows: SampledRows,
   reward_N: np.ndarray,
   max_new_tokens: int,
-) -> tuple[np.ndarray, np.ndarray]:
-  """(rewards with the soft length penalty, rows to keep). Drops rows without a
-  reward and, with overlong_filter, truncated rows (DAPO)."""
-  keep_N = ~np.isnan(reward_N)
-  reward_N = np.nan_to_num(reward_N)
-  if config.overlong_buffer:
-    reward_N = reward_N + penalties.soft_overlong(
-      rows.mask_BL.sum(axis=1), max_new_tokens, config.overlong_buffer
-    )
+) -> np.ndarray:
+  """The rewards with the soft length penalty (DAPO). NaN stays NaN."""
+  if not config.overlong_buffer:
+    return reward_N
+  return reward_N + penalties.soft_overlong(
+    rows.mask_BL.sum(axis=1), max_new_tokens, config.overlong_buffer
+  )
+
+
+def rows_to_learn(
+  config: GrpoConfig, rows: SampledRows, reward_N: np.ndarray
+) -> np.ndarray:
+  """Which rows are in the loss: those with a reward and, with overlong_filter,
+  not truncated (DAPO). bool [N]."""
+  learn_N = ~np.isnan(reward_N)
   if config.overlong_filter:
-    keep_N &= rows.finished_B
-  return reward_N, keep_N
+    learn_N &= rows.finished_B
+  return learn_N
+
+
+def advantages(
+  config: GrpoConfig, reward_N: np.ndarray, learn_N: np.ndarray
+) -> np.ndarray:
+  """adv_N, 0 for rows that are not in the loss. The mean and the standard
+  deviation of a group are those of all its rows that have a reward: DAPO masks
+  the loss of truncated rows only."""
+  adv_PG = algorithm.advantages(
+    config.advantage,
+    np.nan_to_num(reward_N).reshape(-1, config.group_size),
+    ~np.isnan(reward_N).reshape(-1, config.group_size),
+    config.advantage_std,
+  )
+  return np.where(learn_N, adv_PG.ravel(), 0).astype(np.float32)
 
 
 def with_advantages(
-  config: GrpoConfig, batch: Batch, reward_N: np.ndarray, keep_N: np.ndarray
+  batch: Batch, adv_N: np.ndarray, learn_N: np.ndarray
 ) -> Batch:
-  """The batch with adv_BL. The mask of dropped rows is set to False."""
-  adv_PG = algorithm.advantages(
-    config.advantage,
-    reward_N.reshape(-1, config.group_size),
-    keep_N.reshape(-1, config.group_size),
-    config.advantage_std,
-  )
-  adv_B1 = adv_PG.reshape(-1, 1)
-  mask_BL = batch['mask_BL'] & keep_N[:, None]
-  adv_BL = (adv_B1 * mask_BL).astype(np.float32)
-  return dict(batch, mask_BL=mask_BL, adv_BL=adv_BL)
+  """The batch with adv_BL. The mask of rows not to learn is set to False."""
+  mask_BL = batch['mask_BL'] & learn_N[:, None]
+  return dict(batch, mask_BL=mask_BL, adv_BL=adv_N[:, None] * mask_BL)
 
 
-def dead_groups(config: GrpoConfig, reward_N: np.ndarray) -> np.ndarray:
-  """Which groups have equal raw rewards, and so no gradient: [P] bool."""
-  return statistics.all_equal(reward_N.reshape(-1, config.group_size))
+def dead_groups(
+  config: GrpoConfig, rows: SampledRows, reward_N: np.ndarray
+) -> np.ndarray:
+  """Which groups have no advantage, up to rounding, in any row of the loss:
+  bool [P]. The rewards are those without the soft length penalty (DAPO): a
+  group that is all right or all wrong is dead whatever the lengths."""
+  learn_N = rows_to_learn(config, rows, reward_N)
+  adv_N = advantages(config, reward_N, learn_N)
+  has_advantage_N = abs(adv_N) > losses.EQUAL_REWARDS
+  return ~has_advantage_N.reshape(-1, config.group_size).any(axis=1)
 
 
 def mini_batches(

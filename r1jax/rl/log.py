@@ -82,8 +82,9 @@ def rollout_metrics(
   samples_per_shard = len(samples.texts) // run.sampling.placement.num_shards
   slots = min(run.config.sample.decode_slots, samples_per_shard)
   offered = max(1, samples.rows.steps.sum() * slots)
+  dead_P = grpo.dead_groups(run.config.grpo, samples.rows, rewards.reward_N)
   return held_out.summary(samples, rewards) | {
-    'dead_groups': grpo.dead_groups(run.config.grpo, rewards.reward_N).mean(),
+    'dead_groups': dead_P.mean(),
     'occupancy': samples.rows.live.sum() / offered,
   }
 

@@ -80,10 +80,11 @@ def make_batch(
   config: grpo.GrpoConfig, rollout: Rollout, rewards: Rewards
 ) -> dict[str, np.ndarray]:
   """The per-token arrays of an update: the rollout's, with advantages."""
-  reward_N, keep_N = grpo.shape_rewards(
-    config, rollout.samples.rows, rewards.reward_N, rollout.max_new_tokens
-  )
-  return grpo.with_advantages(config, rollout.batch, reward_N, keep_N)
+  rows, reward_N = rollout.samples.rows, rewards.reward_N
+  learn_N = grpo.rows_to_learn(config, rows, reward_N)
+  shaped_N = grpo.shape_rewards(config, rows, reward_N, rollout.max_new_tokens)
+  adv_N = grpo.advantages(config, shaped_N, learn_N)
+  return grpo.with_advantages(rollout.batch, adv_N, learn_N)
 
 
 def logprobs(
@@ -125,8 +126,8 @@ def _sample_prompts(sampling, params, step, next_prompt):
 
 
 def _sample_alive(sampling, params, position):
-  """Dynamic sampling (DAPO): samples prompts until enough groups have different
-  rewards, dynamic_sampling_rounds at most: samples, rewards, next_prompt."""
+  """Dynamic sampling (DAPO): samples prompts until enough groups are not
+  dead, dynamic_sampling_rounds at most: samples, rewards, next_prompt."""
   config, next_prompt = sampling.config.grpo, position.next_prompt
   samples, rewards, alive = [], [], 0
   while True:
@@ -134,8 +135,9 @@ def _sample_alive(sampling, params, position):
       sampling, params, position.step, next_prompt
     )
     samples.append(more)
-    rewards.append(pending.score(sampling.scorer, more.records, more.texts))
-    alive += (~grpo.dead_groups(config, rewards[-1].reward_N)).sum()
+    scored = pending.score(sampling.scorer, more.records, more.texts)
+    rewards.append(scored)
+    alive += (~grpo.dead_groups(config, more.rows, scored.reward_N)).sum()
     enough = alive >= config.prompts_per_step
     if enough or len(samples) >= config.dynamic_sampling_rounds:
       return *choose_groups(config, samples, rewards), next_prompt
@@ -144,10 +146,14 @@ def _sample_alive(sampling, params, position):
 def choose_groups(
   config: grpo.GrpoConfig, samples: list[Samples], rewards: list[Rewards]
 ) -> tuple[Samples, Rewards]:
-  """The first prompts_per_step groups with different rewards. If there are
-  fewer, adds groups with equal rewards."""
+  """The first prompts_per_step groups that are not dead. If there are fewer,
+  adds dead groups."""
   reward_N = np.concatenate([part.reward_N for part in rewards])
-  dead_P = grpo.dead_groups(config, reward_N)
+  dead = [
+    grpo.dead_groups(config, some.rows, scored.reward_N)
+    for some, scored in zip(samples, rewards, strict=True)
+  ]
+  dead_P = np.concatenate(dead)
   alive_first_P = np.argsort(dead_P, kind='stable')
   prompt_P = np.sort(alive_first_P[: config.prompts_per_step])
   row_N = grpo.rows_of_groups(config, prompt_P)

@@ -30,7 +30,12 @@ class SampleConfig:
 
   max_new_tokens: int = option(512, 'max. tokens of a sample', minimum=1)
   temperature: float = option(1.0, 'of the softmax; 0: greedy', minimum=0)
-  top_p: float = option(1.0, 'probability mass of the nucleus; 1: all ids')
+  top_p: float = option(
+    1.0,
+    'probability mass of the nucleus; 1: all ids',
+    minimum=1e-6,
+    maximum=1,
+  )
   top_k: int = option(0, 'number of most probable ids; 0: all', minimum=0)
   decode_slots: int = option(
     64, 'rows a device decodes at a time', minimum=1, is_free=True

@@ -41,7 +41,7 @@ def sample_token(
 def truncate(scores_BV: Array, top_p: float, top_k: int) -> Array:
   """The scores, with MASKED_LOGIT for ids outside the top_k or the nucleus of
   mass top_p. Ids of equal score are kept or masked together."""
-  if top_k:
+  if 0 < top_k < scores_BV.shape[-1]:
     min_B1 = jax.lax.top_k(scores_BV, top_k)[0][:, -1:]
     scores_BV = jnp.where(scores_BV < min_B1, lm_head.MASKED_LOGIT, scores_BV)
   if top_p < 1:

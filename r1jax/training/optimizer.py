@@ -10,6 +10,10 @@ from r1jax import errors, user_code
 from r1jax.config import option
 
 FORM = '(learning_rate) -> transformation'
+# In float32 the bias correction 1 - b^t of a decay nearer to 1 is 0, and the
+# square root of a zero moment plus a smaller eps may be 0.
+MAX_DECAY = 0.999999
+MIN_EPS = 1e-30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,22 +21,44 @@ class OptimConfig:
   lr: float = option(3e-6, 'peak learning rate (R1: 3e-6)', minimum=0)
   warmup: int = option(0, 'steps of linear warm-up', minimum=0)
   schedule: Literal['constant', 'cosine'] = option('constant', 'after warm-up')
-  final: float = option(0.1, 'last learning rate of the cosine over the peak')
-  b1: float = option(0.9, 'AdamW: decay of the first moment')
-  b2: float = option(0.95, 'AdamW: decay of the second moment')
-  eps: float = option(1e-8, 'AdamW: added to the root of the second moment')
+  final: float = option(
+    0.1,
+    'last learning rate of the cosine over the peak',
+    minimum=0,
+    maximum=1,
+  )
+  b1: float = option(
+    0.9, 'AdamW: decay of the first moment', minimum=0, maximum=MAX_DECAY
+  )
+  b2: float = option(
+    0.95, 'AdamW: decay of the second moment', minimum=0, maximum=MAX_DECAY
+  )
+  eps: float = option(
+    1e-8, 'AdamW: added to the root of the second moment', minimum=MIN_EPS
+  )
   optimizer: str = option('adamw', 'adamw', is_code=True, fixed='optimizer')
   optimizer_options: dict[str, Any] = option({}, 'parameters of your optimizer')
-  weight_decay: float = option(0.0, 'AdamW: decoupled weight decay')
-  clip_norm: float = option(1.0, 'max global norm of the gradient', minimum=0)
+  weight_decay: float = option(0.0, 'AdamW: decoupled weight decay', minimum=0)
+  clip_norm: float = option(
+    1.0, 'max. global norm of the gradient; 0: no clipping', minimum=0
+  )
   patience: int = option(10, 'skipped steps in a row that end a run', minimum=1)
 
 
 def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
-  """The rate as a function of the step, from 0 on, of a run of `steps`."""
+  """The rate as a function of the update, 0 to steps - 1, of a run of `steps`
+  updates. The first update after the warm-up has the peak rate, and the last
+  one of a cosine the rate lr * final. Raises UserError if the warm-up does not
+  end within the run."""
+  if config.warmup >= steps:
+    raise errors.UserError(
+      f'config.optim.warmup is {config.warmup}, but the run has {steps} '
+      f'updates, so that it would never reach config.optim.lr: set warmup to '
+      f'{steps - 1} or less, or train longer'
+    )
   schedule = optax.constant_schedule(config.lr)
   if config.schedule == 'cosine':
-    decay_steps = max(steps - config.warmup, 1)
+    decay_steps = max(steps - 1 - config.warmup, 1)
     schedule = optax.cosine_decay_schedule(config.lr, decay_steps, config.final)
   if not config.warmup:
     return schedule
@@ -53,7 +79,10 @@ def optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
     tx = optax.adamw(rate, config.b1, config.b2, config.eps, weight_decay=decay)
   else:
     tx = _own_transformation(config, rate)
-  return optax.chain(optax.clip_by_global_norm(config.clip_norm), tx)
+  clip = optax.identity()
+  if config.clip_norm:
+    clip = optax.clip_by_global_norm(config.clip_norm)
+  return optax.chain(clip, tx)
 
 
 def _own_transformation(config, rate):
@@ -84,8 +113,8 @@ def stop_if_stuck(
   """Raises UserError if the last `patience` or all updates were skipped."""
   if skipped >= min(config.patience, steps):
     raise errors.UserError(
-      f'the last {skipped} updates up to step {step} were skipped, since loss '
-      'or gradient was not finite: see samples.jsonl and metrics.jsonl, and '
+      f'the last {skipped} updates up to step {step} were skipped, since the '
+      'loss, the gradient or the new parameters were not finite: see samples.jsonl and metrics.jsonl, and '
       'lower config.optim.lr from the newest checkpoint on (--change optim.lr='
       'VALUE) or in another --workdir'
     )

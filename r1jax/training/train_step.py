@@ -1,9 +1,9 @@
-"""One optimiser step: computes the gradient of a loss and applies it, unless it
-is not finite. Runs under pmap or over a mesh (FSDP and tensor parallelism)."""
+"""One optimiser step: computes the gradient of a loss and applies it, unless
+the result is not finite. Runs under pmap or over a mesh (FSDP and tensor parallelism)."""
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -66,23 +66,53 @@ def gradient(loss_fn: LossFn, params: Params, batch: Batch) -> Total:
 def apply_gradient(
   tx: Optimizer, state: TrainState, grads: Params, sums: Sums
 ) -> tuple[TrainState, Sums]:
-  """(state, sums with 'grad_norm' and 'skipped') after one update. If the loss
-  or the gradient norm is not finite, parameters and optimiser state are
-  unchanged. The norm is taken before clipping, which would turn one NaN into
-  NaNs everywhere."""
+  """(state, sums with 'grad_norm' and 'skipped') after one update. If the loss,
+  the gradient norm, or any number of the new parameters or of the optimiser's
+  state is not finite, both are unchanged, and the schedule of the learning rate
+  goes on: it is a function of state.step. The norm is taken before clipping,
+  which would turn one NaN into NaNs everywhere."""
+
+  def changed(state, grads):
+    changes, opt_state = tx.update(grads, state.opt_state, state.params)
+    return optax.apply_updates(state.params, changes), opt_state
+
+  def unchanged(state, grads):
+    return state.params, advance_schedules(state.opt_state)
+
   norm = optax.tree.norm(grads)
   finite = jnp.isfinite(norm) & jnp.isfinite(sums['loss'])
-  changes, opt_state = tx.update(grads, state.opt_state, state.params)
-  params, opt_state = jax.tree.map(
-    lambda new, old: jnp.where(finite, new, old),
-    (optax.apply_updates(state.params, changes), opt_state),
-    (state.params, state.opt_state),
-  )
+  finite &= stays_finite(changed(state, grads), unchanged(state, grads))
+  # The branch computes the new state again. A select would keep old and new
+  # state in memory at once.
+  params, opt_state = jax.lax.cond(finite, changed, unchanged, state, grads)
   step, skipped = state.step + 1, jnp.where(finite, 0, state.skipped + 1)
   state = state.replace(
     params=params, opt_state=opt_state, step=step, skipped=skipped
   )
   return state, sums | dict(grad_norm=norm, skipped=skipped)
+
+
+def stays_finite(new: Any, old: Any) -> jax.Array:
+  """Whether every number of `new` is finite, except where `old` is not finite
+  either: an optimiser's state may begin with infinities."""
+
+  def leaf_stays_finite(new, old):
+    return (jnp.isfinite(new) | ~jnp.isfinite(old)).all()
+
+  leaves = jax.tree.leaves(jax.tree.map(leaf_stays_finite, new, old))
+  return jnp.stack(leaves).all()
+
+
+def advance_schedules(opt_state: optax.OptState) -> optax.OptState:
+  """The state with the count of every optax schedule one higher."""
+
+  def is_schedule(node):
+    return isinstance(node, optax.ScaleByScheduleState)
+
+  def advance(node):
+    return node._replace(count=node.count + 1) if is_schedule(node) else node
+
+  return jax.tree.map(advance, opt_state, is_leaf=is_schedule)
 
 
 class UpdatePrograms(NamedTuple):

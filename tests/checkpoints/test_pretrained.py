@@ -116,6 +116,27 @@ def test_save_refuses_a_path_that_is_not_empty(tmp_path):
     pretrained.save(tmp_path / 'out', params, CFG)
 
 
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(
+  value, dtype, tmp_path
+):
+  params = jax.device_get(transformer.init(jax.random.key(0), CFG))
+  pretrained.save(tmp_path / 'good', params, CFG)
+  params = jax.tree.map(lambda a: jnp.asarray(a, dtype), params)
+  params['layers']['down'] = params['layers']['down'].at[-1, 0, 1].set(value)
+  with pytest.raises(errors.UserError, match='mlp.down_proj.*not finite'):
+    pretrained.save(tmp_path / 'out', params, CFG)
+  assert not (tmp_path / 'out').exists()
+
+  def spoil(arrays):
+    arrays['model.norm.weight'][3] = value
+
+  edit_tensors(tmp_path / 'good', spoil)
+  with pytest.raises(errors.UserError, match='1 of .* of model.norm.weight'):
+    pretrained.load(tmp_path / 'good')
+
+
 def test_both_forms_of_rope_settings_give_the_same_config(tmp_path):
   entry = GOLDEN['llama3']['config']
   rope = dict(entry['rope_parameters'])

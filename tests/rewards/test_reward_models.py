@@ -197,3 +197,19 @@ def test_a_policy_is_not_a_reward_model(policy_model, tmp_path):
   path = save(tmp_path, policy_model)
   with pytest.raises(errors.UserError, match='has no score head'):
     load(path)
+
+
+def test_one_text_has_one_reward_in_a_call(made, tmp_path):
+  """Alone, in its group and beside longer texts, which pad it further."""
+  model = load(save(tmp_path, made), micro_batch_size=4)
+  text, longer = (
+    '<think>1</think>' + 'seven ' * 5,
+    '<think>1</think>' + 'x' * 90,
+  )
+  records = [RECORDS[0]] * 7
+  reward_N = model(records, [text, text, longer, text, text, text, text])
+  assert len(set(np.delete(reward_N, 2).tolist())) == 1
+  assert reward_N[2] != reward_N[0]
+  np.testing.assert_allclose(
+    model(records[:1], [text]), reward_N[:1], rtol=1e-5
+  )

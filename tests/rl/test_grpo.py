@@ -77,7 +77,8 @@ def rewards(reward_N=REWARD):
 
 
 def batch_of(config, rows, reward_N=REWARD, keep_N=ALL):
-  return grpo.with_advantages(config, grpo.columns(rows), reward_N, keep_N)
+  adv_N = grpo.advantages(config, reward_N, keep_N)
+  return grpo.with_advantages(grpo.columns(rows), adv_N, keep_N)
 
 
 def numbered():
@@ -133,43 +134,88 @@ def test_weights_are_made_from_the_whole_mini_batch(loss_agg):
     np.testing.assert_allclose(summed, total, rtol=1e-6)
 
 
-def test_the_overlong_filter_removes_rows_from_weights_and_statistics():
+def test_the_overlong_filter_removes_rows_from_the_loss():
   c = change(overlong_filter=True)
-  reward_N, keep_N = grpo.shape_rewards(c, rollout(), REWARD, MAX_NEW)
-  np.testing.assert_array_equal(reward_N, REWARD)
-  np.testing.assert_array_equal(keep_N, LENGTH < MAX_NEW)
-  batch = batch_of(c, rollout(), reward_N, keep_N)
-  assert not batch['adv_BL'][~keep_N].any()
-  # Row 1 of the first group is removed. Of the rewards 0 and 1 each is one
-  # standard deviation from the mean.
-  assert batch['adv_BL'][0].min() == -1 and batch['adv_BL'][2].max() == 1
+  learn_N = grpo.rows_to_learn(c, rollout(), REWARD)
+  np.testing.assert_array_equal(learn_N, LENGTH < MAX_NEW)
+  batch = batch_of(c, rollout(), REWARD, learn_N)
+  assert not batch['adv_BL'][~learn_N].any()
   (mini,) = grpo.mini_batches(c, batch, (0, 0), MAX_NEW)
   weight_B = mini['weight_BL'].sum(axis=1)
-  assert (weight_B > 0).sum() == keep_N.sum() == 9
+  assert (weight_B > 0).sum() == learn_N.sum() == 9
   np.testing.assert_allclose(weight_B[weight_B > 0], 1 / 9, rtol=1e-6)
+
+
+def test_the_overlong_filter_leaves_the_baseline_as_it_is():
+  """[1, 1, 0, 0], the last two truncated: (1 - 0.5) / 0.577 for the first."""
+  c = change(group_size=4, overlong_filter=True, advantage_std='sample')
+  rows, reward_N = (
+    rollout(np.array([3, 2, MAX_NEW, MAX_NEW])),
+    np.float32([1, 1, 0, 0]),
+  )
+  learn_N = grpo.rows_to_learn(c, rows, reward_N)
+  assert learn_N.tolist() == [True, True, False, False]
+  adv_N = grpo.advantages(c, reward_N, np.ones(4, bool))
+  np.testing.assert_allclose(adv_N, [0.866, 0.866, -0.866, -0.866], atol=1e-3)
+  made = rollouts.Rollout(
+    samples=samples('abcd', rows),
+    rewards=rewards(reward_N),
+    batch=grpo.columns(rows),
+    max_new_tokens=MAX_NEW,
+    next_prompt=1,
+    seconds={},
+  )
+  batch = rollouts.make_batch(c, made, made.rewards)
+  np.testing.assert_allclose(
+    batch['adv_BL'].sum(axis=1)[:2], [2.598, 1.732], atol=1e-3
+  )
+  assert not batch['mask_BL'][2:].any() and not batch['adv_BL'][2:].any()
+  assert not grpo.dead_groups(c, rows, reward_N).any()
+
+
+@pytest.mark.parametrize(
+  'reward, truncated, dead',
+  [
+    ([1, 1, 0, 0], [2, 3], False),
+    ([1, 1, 0, 0], [0, 1, 2, 3], True),
+    ([1, 1, 1, 1], [3], True),
+    ([0.3, 0, 0.6, 0.3], [1, 2], True),  # the learned rows lie on the mean
+    ([np.nan, np.nan, 1, 0], [2, 3], True),
+    ([np.nan, 1, 0, 0], [3], False),
+  ],
+)
+def test_a_group_is_dead_if_no_row_of_the_loss_has_an_advantage(
+  reward, truncated, dead
+):
+  c = change(group_size=4, overlong_filter=True)
+  rows = rollout(np.where(np.isin(np.arange(4), truncated), MAX_NEW, 2))
+  assert grpo.dead_groups(c, rows, np.float32(reward)).tolist() == [dead]
 
 
 def test_dead_groups_are_those_of_the_rewards_before_the_soft_penalty():
   c = change(overlong_buffer=4)
   reward_N = REWARD.copy()
-  shaped_N, keep_N = grpo.shape_rewards(c, rollout(), reward_N, MAX_NEW)
+  shaped_N = grpo.shape_rewards(c, rollout(), reward_N, MAX_NEW)
   np.testing.assert_allclose(
     shaped_N - REWARD, -np.clip((LENGTH - 3) / 4, 0, 1), atol=1e-6
   )
-  assert keep_N.all()
-  dead_P = grpo.dead_groups(c, reward_N)
+  dead_P = grpo.dead_groups(c, rollout(), reward_N)
   assert dead_P.tolist() == [False, True, False, False]
-  assert not grpo.dead_groups(c, shaped_N).any()
+  assert not grpo.dead_groups(c, rollout(), shaped_N).any()
   np.testing.assert_array_equal(reward_N, REWARD)
 
 
-def test_a_group_is_dead_when_its_rewards_are_equal_whatever_their_mean():
+@pytest.mark.parametrize(
+  'rewards', [[0.7] * 7, [1.3, 1.3000001, 1.3, 1.3, 1.3, 1.3, 1.2999998]]
+)
+def test_a_group_is_dead_when_its_rewards_are_equal_whatever_their_mean(
+  rewards,
+):
   c = change(group_size=7)
-  assert grpo.dead_groups(c, np.full(7, 0.7, np.float32)).all()
-  adv_BL = batch_of(
-    c, rollout(LENGTH[:7]), np.full(7, 0.7, np.float32), ALL[:7]
-  )['adv_BL']
-  np.testing.assert_array_equal(adv_BL, 0)
+  reward_N = np.float32(rewards)
+  assert grpo.dead_groups(c, rollout(LENGTH[:7]), reward_N).all()
+  batch = batch_of(c, rollout(LENGTH[:7]), reward_N, ALL[:7])
+  np.testing.assert_array_equal(batch['adv_BL'], 0)
 
 
 def test_live_groups_are_chosen_in_order_and_filled_up_with_dead_ones():

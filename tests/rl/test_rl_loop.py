@@ -206,7 +206,7 @@ def test_dynamic_sampling_compares_rewards_without_the_length_penalty(
   rollout = rollouts.sample_rollout(fake.run.sampling, None, None, Position())
   assert rollout.next_prompt == prompts
   reward_N = rollouts.rewards_of(rollout).reward_N
-  shaped_N, _ = grpo.shape_rewards(
+  shaped_N = grpo.shape_rewards(
     fake.run.config.grpo, rollout.samples.rows, reward_N, 10
   )
   assert (shaped_N < reward_N).all()

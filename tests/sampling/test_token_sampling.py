@@ -135,3 +135,10 @@ def test_an_id_of_probability_one_is_always_sampled():
   logits_BV = jnp.tile(logits_V, (50, 1))
   token_B, logp_B = token_sampling.sample_token(logits_BV, key_B, 1.0, 1.0, 0)
   assert (token_B == 300).all() and not logp_B.any()
+
+
+@pytest.mark.parametrize('top_k', [V, V + 1, 10**9])
+def test_a_top_k_above_the_vocabulary_keeps_all_ids(top_k):
+  logits_BV = jnp.array([make_logits()])
+  kept_BV = token_sampling.truncate(logits_BV, 1.0, top_k)
+  np.testing.assert_array_equal(kept_BV, logits_BV)

@@ -119,7 +119,7 @@ def test_sft_refuses(change, command, tmp_path):
 RL = {
   'init=scratch': "config.init is 'scratch': name the directory",
   'grpo.objective=nonsense': 'it can be grpo, sequence, gspo, cispo',
-  'grpo.kl_estimator=k1': "is 'k1'; it can be k3, k3_unbiased, or your own",
+  'grpo.kl_estimator=k1': "is 'k1'; it can be k3, k3_unbiased, k3_sequence, or your own",
   'grpo.group_size=1': 'set config.grpo.group_size higher|advantage_std=none',
   'grpo.prompts_per_step=6': (
     '4 devices share the rows|config.grpo.prompts_per_step (6)'

@@ -1,6 +1,7 @@
 """The optimiser step: its schedule, clipping, skipped updates and buffers."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from r1jax import config as configs
 from r1jax import errors
 from r1jax.distributed import device_placement
 from r1jax.models import transformer
@@ -76,7 +78,8 @@ def test_a_step_that_is_not_finite_changes_nothing_and_counts(broken):
   before = jax.tree.map(np.array, (state.params, state.opt_state))
   for count in (1, 2):
     state, sums = bad(state, batch())
-    assert_equal((state.params, state.opt_state), before)
+    same = without_schedule(state.opt_state), without_schedule(before[1])
+    assert_equal((state.params, same[0]), (before[0], same[1]))
     assert state.skipped == sums['skipped'] == count
     assert state.step == 1 + count
   state, sums = good(state, batch())
@@ -90,8 +93,89 @@ def test_one_infinite_element_is_enough():
   state = train_step.init_state(params(), tx)
   grads = dict(w=jnp.array([1.0, jnp.inf, 0.0]), b=jnp.zeros(1))
   new, _ = make_apply(tx)(state, grads)
-  assert_equal((new.params, new.opt_state), (state.params, state.opt_state))
+  assert_equal(new.params, state.params)
+  assert_equal(*map(without_schedule, (new.opt_state, state.opt_state)))
   assert new.skipped == 1
+
+
+def without_schedule(opt_state):
+  """The optimiser's state without the counts of its schedules."""
+
+  def is_schedule(node):
+    return isinstance(node, optax.ScaleByScheduleState)
+
+  nodes = jax.tree.leaves(opt_state, is_leaf=is_schedule)
+  return [node for node in nodes if not is_schedule(node)]
+
+
+def root_without_eps(gradients, moment, params=None):
+  """RMSProp with eps = 0: a zero gradient gives 0 / 0."""
+  moment = jax.tree.map(lambda g, m: 0.9 * m + 0.1 * g**2, gradients, moment)
+  return jax.tree.map(lambda g, m: g / m**0.5, gradients, moment), moment
+
+
+def overflowing_state(gradients, state, params=None):
+  return jax.tree.map(jnp.zeros_like, gradients), state * 1e30
+
+
+BROKEN = [
+  optax.GradientTransformation(
+    lambda params: jax.tree.map(jnp.zeros_like, params), root_without_eps
+  ),
+  optax.GradientTransformation(
+    lambda params: jnp.float32(1e30), overflowing_state
+  ),
+]
+
+
+@pytest.mark.parametrize('tx', BROKEN)
+def test_a_finite_gradient_that_an_optimiser_turns_into_nan_is_skipped(tx):
+  state = train_step.init_state(params(), tx)
+  zero = jax.tree.map(jnp.zeros_like, state.params)
+  new, sums = make_apply(tx)(state, zero)
+  assert_equal((new.params, new.opt_state), (state.params, state.opt_state))
+  assert new.skipped == sums['skipped'] == 1 and sums['grad_norm'] == 0
+
+
+def test_an_optimiser_state_may_begin_with_an_infinity():
+  def update(gradients, best, params=None):
+    return gradients, best
+
+  tx = optax.GradientTransformation(lambda params: jnp.float32('inf'), update)
+  state = train_step.init_state(params(), tx)
+  new, _ = make_apply(tx)(state, jax.tree.map(jnp.ones_like, state.params))
+  assert new.skipped == 0 and new.opt_state == np.inf
+
+
+@pytest.mark.parametrize('clip_norm, size', [(0.0, 5.0), (1.0, 1.0)])
+def test_a_clip_norm_of_0_is_no_clipping(clip_norm, size):
+  tx = optimizer.optimizer(dataclasses.replace(OPTIM, clip_norm=clip_norm), 10)
+  state = train_step.init_state(params(), tx)
+  grads = jax.tree.map(jnp.zeros_like, state.params)
+  grads['w'] = grads['w'].at[0].set(5.0)
+  new, _ = make_apply(tx)(state, grads)
+  mu = optax.tree_utils.tree_get(new.opt_state, 'mu')['w'][0]
+  np.testing.assert_allclose(mu, (1 - OPTIM.b1) * size, rtol=1e-6)
+  new, _ = make_apply(tx)(new, jax.tree.map(jnp.zeros_like, grads))
+  assert new.skipped == 0
+  assert np.isfinite(new.params['w']).all()
+
+
+def test_after_a_skipped_update_the_rate_is_that_of_its_step():
+  """Plain gradient descent, whose changes are the rate."""
+  changes = dict(warmup=2, schedule='cosine', final=0.25)
+  schedule = optimizer.learning_rate(dataclasses.replace(OPTIM, **changes), 6)
+  tx = optax.sgd(schedule)
+  apply, state = make_apply(tx), train_step.init_state(params(), tx)
+  ones = jax.tree.map(jnp.ones_like, state.params)
+  bad = jax.tree.map(lambda x: x * jnp.nan, ones)
+  for step in range(6):
+    before = state.params['w'][0]
+    state, _ = apply(state, bad if step in (1, 3) else ones)
+    want = 0 if step in (1, 3) else schedule(step)
+    got = before - state.params['w'][0]
+    np.testing.assert_allclose(got, want, atol=1e-6)
+  np.testing.assert_allclose(want, 0.25 * OPTIM.lr, rtol=1e-5)
 
 
 def rates(steps, at, **changes):
@@ -110,10 +194,43 @@ def test_the_warm_up_is_linear_and_then_constant():
 
 
 def test_the_cosine_ends_at_a_fraction_of_the_peak():
-  got = rates(20, [4, 12, 20, 25], warmup=4, schedule='cosine', final=0.2)
+  got = rates(21, [4, 12, 20, 25], warmup=4, schedule='cosine', final=0.2)
   np.testing.assert_allclose(got, [0.1, 0.06, 0.02, 0.02], rtol=1e-6)
-  falling = rates(20, range(4, 21), warmup=4, schedule='cosine', final=0.2)
+  falling = rates(21, range(4, 21), warmup=4, schedule='cosine', final=0.2)
   assert (np.diff(falling) < 0).all()
+
+
+def test_the_warm_up_ends_within_the_run():
+  assert rates(5, [4], warmup=4)[0] == pytest.approx(OPTIM.lr)
+  for warmup in (5, 6, 100):
+    with pytest.raises(errors.UserError, match='set warmup to 4 or less'):
+      rates(5, [0], warmup=warmup)
+
+
+@pytest.mark.parametrize(
+  'key, value',
+  [
+    ('eps', 0.0),
+    ('eps', -1e-8),
+    ('eps', 1e-46),
+    ('b1', 1.0),
+    ('b2', 1.0),
+    ('b2', -0.1),
+    ('final', 1.5),
+    ('final', -0.1),
+    ('weight_decay', -0.1),
+    ('clip_norm', -1.0),
+    ('lr', math.inf),
+    ('lr', math.nan),
+    ('clip_norm', math.inf),
+  ],
+)
+def test_values_that_adamw_cannot_divide_by_are_refused(key, value):
+  settings = configs.defaults(optimizer.OptimConfig)
+  with settings.ignore_type():
+    settings[key] = value
+  with pytest.raises(errors.UserError, match=f'config.{key} is'):
+    configs.build(optimizer.OptimConfig, settings)
 
 
 @pytest.mark.parametrize('count', [1, 4])
