@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 Metrics = dict[str, Array]
 # The value to maximise [B, L], and per-token arrays whose means are metrics.
@@ -30,10 +31,10 @@ MAX_LOG_RATIO = 20.0
 EQUAL_REWARDS = 1e-5
 
 
-def equal_rewards(reward_PG: Array, keep_PG: Array) -> Array:
+def equal_rewards(reward_PG: ArrayLike, keep_PG: ArrayLike) -> Array:
   """Whether the kept rewards of a group are equal up to rounding: bool [P].
   max r - min r <= EQUAL_REWARDS * max(1, max |r|)."""
-  keep_PG = keep_PG > 0
+  reward_PG, keep_PG = jnp.asarray(reward_PG), jnp.asarray(keep_PG) > 0
   max_P = jnp.where(keep_PG, reward_PG, -jnp.inf).max(axis=1)
   min_P = jnp.where(keep_PG, reward_PG, jnp.inf).min(axis=1)
   size_P = jnp.where(keep_PG, jnp.abs(reward_PG), 0).max(axis=1)
