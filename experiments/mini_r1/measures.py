@@ -12,7 +12,6 @@ from r1jax.data import record_files
 from r1jax.data.record_files import Record
 from r1jax.evaluation import scores, statistics
 from r1jax.rewards import format, language
-from r1jax.rewards.math import grading
 
 SAMPLES = 16  # of each held-out prompt, in every evaluation
 GENERAL = dict(helpful='general-helpful', harmless='general-harmless')
@@ -105,9 +104,8 @@ def majority(lines: list[dict]) -> np.ndarray:
   """Whether the majority of each problem's samples is correct, [P]."""
   rows = [lines[n : n + SAMPLES] for n in range(0, len(lines), SAMPLES)]
   correct_P1 = statistics.cons_at_k(
-    [[line['extracted'] for line in row] for row in rows],
-    [row[0]['answer'] for row in rows],
-    grading.equal,
+    [[line['vote'] for line in row] for row in rows],
+    [[line['accuracy'] for line in row] for row in rows],
     SAMPLES,
   )
   return correct_P1[:, 0]

@@ -7,7 +7,6 @@ import numpy as np
 
 from r1jax import errors, files
 from r1jax.evaluation import statistics
-from r1jax.rewards.math import grading
 
 RESULTS = 'model', 'protocol', 'sets', 'paired', 'codeforces'
 Lines = list[dict]  # samples, those of a problem adjacent
@@ -25,28 +24,40 @@ def score(
   lines: Lines, samples: int, pass_k: tuple[int, ...], majority_k: int
 ) -> dict:
   """The scores of a set with their intervals, from `samples` lines a problem.
-  Programs have no majority vote: their majority_k is 1."""
-  accuracy = [line['accuracy'] for line in lines]
-  correct_PG = majority_PG = np.reshape(accuracy, (-1, samples))
-  gold_P = [line['answer'] for line in lines[::samples]]
-  if None in gold_P:
-    majority_k = 1
-  else:
-    answers = np.array([line['extracted'] for line in lines], object)
-    answers_PG = answers.reshape(-1, samples).tolist()
-    majority_PG = statistics.cons_at_k(
-      answers_PG, gold_P, grading.equal, majority_k
+  The majority is over the problems that have votes. Programs have none: the
+  majority_k of a set of programs is 1."""
+  if 'can_vote' not in lines[0]:
+    raise errors.UserError(
+      'the chunks in the work directory are those of an earlier version, '
+      'without votes: evaluate in a new one'
     )
+  accuracy = [line['accuracy'] for line in lines]
+  correct_PG = np.reshape(accuracy, (-1, samples))
+  voting = [p for p in range(len(correct_PG)) if lines[p * samples]['can_vote']]
+  majority_PG = correct_PG
+  if voting:
+    vote_PG = []
+    for p in voting:
+      own = lines[p * samples : (p + 1) * samples]
+      vote_PG.append([line['vote'] for line in own])
+    majority_PG = statistics.cons_at_k(vote_PG, correct_PG[voting], majority_k)
   mean = {}
   for key in ('finished', 'format', 'language', 'length'):
     mean[key] = float(np.mean([line[key] for line in lines]))
+  pass_at, pass_interval = {}, {}
+  for k in pass_k:
+    pass_P = statistics.pass_at_k_of_problems(correct_PG, k)
+    pass_at[str(k)] = float(pass_P.mean())
+    pass_interval[str(k)] = statistics.mean_interval(pass_P)
   return dict(
-    problems=len(gold_P),
+    problems=len(correct_PG),
     samples=samples,
     pass1=float(correct_PG.mean()),
     interval=statistics.interval(correct_PG),
-    pass_k={str(k): statistics.pass_at_k(correct_PG, k) for k in pass_k},
-    majority_k=majority_k,
+    pass_k=pass_at,
+    pass_k_interval=pass_interval,
+    majority_k=majority_k if voting else 1,
+    majority_problems=len(voting),
     majority=float(majority_PG.mean()),
     majority_interval=statistics.interval(majority_PG),
     truncated=1 - mean.pop('finished'),
@@ -75,9 +86,10 @@ def pass1_by_problem(workdir: str, name: str, records: Lines) -> np.ndarray:
     correct.setdefault(_identity(line), []).append(line['accuracy'])
   keys = [_identity(record) for record in records]
   if different := set(keys) ^ correct.keys():
+    first = min(name for name, *_ in different)
     raise errors.UserError(
       f'config.baseline: {workdir} has other problems in the set {name!r}, such'
-      f' as {min(different)[0]} ({len(different)} in all): evaluate both with '
+      f' as {first} ({len(different)} in all): evaluate both with '
       'the same config.data, config.limit and config.seed'
     )
   return np.array([np.mean(correct[key]) for key in keys])
@@ -100,6 +112,9 @@ def read(workdir: str) -> dict:
     )
   with errors.explained(f'{path} was not written by the evaluate stage'):
     found = json.loads(path.read_text())
+    for x in found['sets'].values():  # Earlier versions have neither.
+      x.setdefault('pass_k_interval', {})
+      x.setdefault('majority_problems', x['problems'])
     return {key: found[key] for key in RESULTS}
 
 

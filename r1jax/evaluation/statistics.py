@@ -1,7 +1,8 @@
 """Statistics of the answers to P problems, G samples each: pass@k, majority
 votes, 95 % intervals and paired tests. Host arrays in, numbers out."""
 
-from collections.abc import Callable, Sequence
+import collections
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,7 +15,7 @@ RESAMPLES = 10_000  # of an interval; also max. combinations of signs
 BLOCK = 1_000  # resamples at one time
 
 Interval = tuple[float, float]
-Answers = Sequence[str | None]
+Votes = Sequence[int | None]
 
 
 def all_equal(x_PG: np.ndarray) -> np.ndarray:
@@ -26,14 +27,19 @@ def all_equal(x_PG: np.ndarray) -> np.ndarray:
 
 
 def pass_at_k(correct_PG: ArrayLike, k: int) -> float:
-  """mean of 1 - C(n - c, k) / C(n, k), c correct of n (HumanEval, eq. 1)."""
+  """The mean of 1 - C(n - c, k) / C(n, k), c correct of n (HumanEval, eq. 1)."""
+  return float(pass_at_k_of_problems(correct_PG, k).mean())
+
+
+def pass_at_k_of_problems(correct_PG: ArrayLike, k: int) -> np.ndarray:
+  """1 - C(n - c, k) / C(n, k) of each problem: [P]."""
   correct_PG = np.asarray(correct_PG)
   n = correct_PG.shape[1]
   assert 1 <= k <= n, f'pass@{k} of {n} samples'
   wrong_P = n - correct_PG.sum(axis=1)
   i = np.arange(k)
   # As a product no factor overflows, and one factor is 0 where c > n - k.
-  return float(1 - np.prod((wrong_P[:, None] - i) / (n - i), axis=1).mean())
+  return 1 - np.prod((wrong_P[:, None] - i) / (n - i), axis=1)
 
 
 def mean_interval(
@@ -89,19 +95,23 @@ def interval(correct_PG: ArrayLike) -> Interval:
 
 
 def cons_at_k(
-  answers_PG: Sequence[Answers], gold_P: Sequence[str], equal: Callable, k: int
+  vote_PG: Sequence[Votes], correct_PG: ArrayLike, k: int
 ) -> np.ndarray:
-  """Whether the majority of each disjoint group of k answers equals the gold: 0
-  or 1, [P, G // k]. Answers are counted as equal where equal(a, b). Ties go to
-  the answer that reaches its count first; None never wins."""
-  samples = len(answers_PG[0])
+  """The correctness of the sample that each disjoint group of k samples elects:
+  [P, G // k]. Equal votes are for the same answer; None is no vote. The first
+  sample of the answer with most votes is elected, of answers with as many that
+  which reaches its count first. Without votes 0."""
+  correct_PG = np.asarray(correct_PG, float)
+  samples = correct_PG.shape[1]
   assert 1 <= k <= samples, f'cons@{k} of {samples} samples'
-  correct_PG = np.zeros((len(answers_PG), samples // k), np.float32)
-  for p, (answers_G, gold) in enumerate(zip(answers_PG, gold_P, strict=True)):
+  cons_PG = np.zeros((len(correct_PG), samples // k))
+  for p, vote_G in enumerate(vote_PG):
     for group in range(samples // k):
-      winner = _majority(answers_G[group * k : (group + 1) * k], equal)
-      correct_PG[p, group] = winner is not None and equal(winner, gold)
-  return correct_PG
+      start = group * k
+      elected = _elected(vote_G[start : start + k])
+      if elected is not None:
+        cons_PG[p, group] = correct_PG[p, start + elected]
+  return cons_PG
 
 
 def paired_difference(a_P: ArrayLike, b_P: ArrayLike) -> tuple[float, Interval]:
@@ -139,13 +149,14 @@ def calibration_error(probability_N: np.ndarray, label_N: np.ndarray) -> float:
   return float(total / len(gap_N))
 
 
-def _majority(answers, equal):
-  counts, winner = {}, None
-  for answer in answers:
-    if answer is None:
+def _elected(votes):
+  """The index of the elected vote, or None."""
+  counts: collections.Counter = collections.Counter()
+  winner = None
+  for vote in votes:
+    if vote is None:
       continue
-    same = next((x for x in counts if equal(answer, x)), answer)
-    counts[same] = counts.get(same, 0) + 1
-    if winner is None or counts[same] > counts[winner]:
-      winner = same
-  return winner
+    counts[vote] += 1
+    if winner is None or counts[vote] > counts[winner]:
+      winner = vote
+  return None if winner is None else votes.index(winner)

@@ -138,6 +138,8 @@ def _scores(rows):
       if x['majority_k'] > 1:
         score = _interval(x['majority'], x['majority_interval'])
         cells[f'{column} majority'] = f'{score} of {x["majority_k"]}'
+        if x['majority_problems'] < x['problems']:
+          cells[f'{column} majority'] += f', {x["majority_problems"]} problems'
     if results['codeforces']:
       cells['Codeforces'] = f'{results["codeforces"]["rating"]:.0f}'
     ours.append((label, cells))
@@ -163,10 +165,19 @@ def _samples(rows):
   for label, name, x in sets:
     line = [label, name, str(x['problems']), str(x['samples'])]
     line.append(_interval(x['pass1'], x['interval']))
-    shares = [x['pass_k'].get(k) for k in ks] + [x[key] for key in means]
-    line += ['' if share is None else f'{100 * share:.1f}' for share in shares]
+    line += [_pass_at(x, k) for k in ks]
+    line += [f'{100 * x[key]:.1f}' for key in means]
     lines.append([*line, f'{x["length"]:.1f}'])
   return 'Samples', head, lines
+
+
+def _pass_at(x, k):
+  """pass@k with its interval, which results of earlier versions lack."""
+  if k not in x['pass_k']:
+    return ''
+  if k not in x['pass_k_interval']:
+    return f'{100 * x["pass_k"][k]:.1f}'
+  return _interval(x['pass_k'][k], x['pass_k_interval'][k])
 
 
 def _interval(value, interval):

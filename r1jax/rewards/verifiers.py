@@ -19,6 +19,7 @@ from r1jax.rewards.verdict import (
   Records,
   Texts,
   Verdict,
+  Verifier,
   VerifyConfig,
 )
 
@@ -81,7 +82,15 @@ class Verifiers:
     """What a verdict depends on: (record's id, its digest, final answer)."""
     data = json.dumps(record, default=repr).encode()
     digest = hashlib.blake2b(data, digest_size=16).digest()
-    return str(record['id']), digest, self._verifier_of(record).extract(text)
+    return str(record['id']), digest, self.final_answer(record, text)
+
+  def final_answer(self, record: Record, text: str) -> str | None:
+    """The final answer of a response, which is verified; None without one."""
+    return self.verifier_of(record).extract(text)
+
+  def verifier_of(self, record: Record) -> Verifier:
+    """The verifier that judges answers to a record."""
+    return next(x for x in self.verifiers if x.handles(record))
 
   def pop_failure_counts(self) -> dict[str, int]:
     """The number of failures since the last call by kind."""
@@ -97,14 +106,11 @@ class Verifiers:
       if owner.pool:
         owner.pool.close()
 
-  def _verifier_of(self, record):
-    return next(x for x in self.verifiers if x.handles(record))
-
   def _judge(self, records):
     """{key: verdict} of a dict {key: record}."""
     found = {}
     for verifier in self.verifiers:
-      keys = [k for k, r in records.items() if self._verifier_of(r) is verifier]
+      keys = [k for k, r in records.items() if self.verifier_of(r) is verifier]
       own, answers = [records[key] for key in keys], [key[-1] for key in keys]
       found |= zip(keys, verifier.judge(own, answers))
     return found

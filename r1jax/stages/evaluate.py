@@ -12,11 +12,11 @@ import numpy as np
 
 from r1jax import errors, files
 from r1jax.distributed import device_placement, hosts
-from r1jax.evaluation import evaluate_config, held_out, scores, tables
+from r1jax.evaluation import evaluate_config, held_out, scores, tables, votes
 from r1jax.rewards import pending, registry, verifiers
-from r1jax.rewards.math import grading
 from r1jax.rewards.pending import Scorer
 from r1jax.sampling import loading
+from r1jax.sampling.generate import Samples
 from r1jax.sampling.loading import SamplingModel
 from r1jax.training import run_directory
 from r1jax.training.config_changes import NO_CHANGE, Change
@@ -53,7 +53,9 @@ def run(
       scorer = Scorer(
         weights=inputs.weights, by_domain={}, rules=verifier.rules, models={}
       )
-      sample_all(config, inputs.sets, model, scorer, workdir / 'chunks')
+      sample_all(
+        config, inputs.sets, model, scorer, verifier, workdir / 'chunks'
+      )
   hosts.run_once(lambda: write_results(config, inputs, workdir))
 
 
@@ -69,7 +71,12 @@ def load_model(config: Config, records: list[dict]) -> SamplingModel:
 
 
 def sample_all(
-  config: Config, sets: dict, model: SamplingModel, scorer: Scorer, folder: Path
+  config: Config,
+  sets: dict,
+  model: SamplingModel,
+  scorer: Scorer,
+  verifier: verifiers.Verifiers,
+  folder: Path,
 ) -> None:
   """Writes the samples of each chunk of problems to its file, unless it exists.
   They depend on the seed, the set's name and the problem's number only."""
@@ -99,8 +106,11 @@ def sample_all(
           'r1jax verify shows why the verifier failed. Repeat the command to '
           'continue'
         )
-      lines = sample_lines(config, samples, rewards.parts)
-      hosts.run_once(lambda: files.write_jsonl(path, lines))
+      hosts.run_once(
+        lambda: files.write_jsonl(
+          path, sample_lines(config, samples, rewards.parts, verifier)
+        )
+      )
       means = held_out.summary(samples, rewards)
       del means['reward']  # It equals the accuracy.
       done += len(numbers)
@@ -108,25 +118,41 @@ def sample_all(
       hosts.raise_if_terminating()
 
 
-def sample_lines(config: Config, samples, parts: dict) -> list[dict]:
-  """The samples with their rewards as JSON."""
+def sample_lines(
+  config: Config,
+  samples: Samples,
+  parts: dict,
+  verifier: verifiers.Verifiers,
+) -> list[dict]:
+  """The samples with their rewards and votes as JSON."""
   label = registry.labels([config.format])[config.format]
-  return [
-    dict(
-      id=record['id'],
-      prompt=record['prompt'],
-      answer=record.get('answer'),
-      response=samples.texts[n],
-      extracted=grading.extract(samples.texts[n]),
-      # Partial credit is a reward; only full credit counts as right.
-      accuracy=float(parts['accuracy'][n] == 1),
-      format=float(parts[label][n]),
-      language=float(parts['language'][n]),
-      finished=bool(samples.rows.finished_B[n]),
-      length=int(samples.length_N[n]),
+  # Partial credit is a reward; only full credit counts as right.
+  accuracy = [float(value == 1) for value in parts['accuracy']]
+  vote = votes.groups(
+    verifier, samples.records, samples.texts, accuracy, config.samples
+  )
+  lines = []
+  for n, record in enumerate(samples.records):
+    can_vote, extracted = votes.can_vote(verifier, record), None
+    if can_vote:
+      extracted = verifier.final_answer(record, samples.texts[n])
+    lines.append(
+      dict(
+        id=record['id'],
+        prompt=record['prompt'],
+        answer=record.get('answer'),
+        response=samples.texts[n],
+        extracted=extracted,
+        can_vote=can_vote,
+        vote=vote[n],
+        accuracy=accuracy[n],
+        format=float(parts[label][n]),
+        language=float(parts['language'][n]),
+        finished=bool(samples.rows.finished_B[n]),
+        length=int(samples.length_N[n]),
+      )
     )
-    for n, record in enumerate(samples.records)
-  ]
+  return lines
 
 
 def write_results(
@@ -166,9 +192,11 @@ def shown_samples(name: str, lines: list[dict]) -> list[tuple[str, str, str]]:
   for line in lines[:: max(1, len(lines) // SHOWN)][:SHOWN]:
     correct = 'correct' if line['accuracy'] else 'wrong'
     truncated = '' if line['finished'] else ', truncated'
-    heading = (
-      f'{name}, {line["id"]}: {correct}, answer {line["extracted"]}, gold '
-      f'{line["answer"]}, {line["length"]} tokens{truncated}'
-    )
+    heading = f'{name}, {line["id"]}: {correct}'
+    if line['can_vote']:
+      heading += f', answer {line["extracted"]}'
+    if line['answer'] is not None:
+      heading += f', gold {line["answer"]}'
+    heading += f', {line["length"]} tokens{truncated}'
     shown.append((heading, line['prompt'], line['response']))
   return shown

@@ -116,27 +116,26 @@ def test_interval_resamples_problems_not_samples():
   assert high - low == pytest.approx(2 * 1.96 * 0.5 / 30**0.5, rel=0.1)
 
 
-def same_number(a, b):
-  return float(a) == float(b)
-
-
-def test_cons_at_k_counts_equal_answers_together():
-  answers_PG = [['3', '2', '3.0'], ['3', '2', '2.0'], ['1', '2', '3']]
-  correct_P = statistics.cons_at_k(answers_PG, ['3', '3', '1'], same_number, 3)
-  np.testing.assert_array_equal(correct_P, [[1], [0], [1]])
+def test_cons_at_k_elects_the_first_sample_of_the_answer_with_most_votes():
+  # Answers are named by their first sample. In the last problem the two
+  # samples of the elected answer have different verdicts: the first one's.
+  vote_PG = [[0, 1, 0], [0, 1, 1], [0, 1, 2], [0, 1, 1]]
+  correct_PG = [[1, 0, 1], [1, 0, 0], [0, 1, 0], [1, 0, 1]]
+  cons_P1 = statistics.cons_at_k(vote_PG, correct_PG, 3)
+  np.testing.assert_array_equal(cons_P1, [[1], [0], [0], [0]])
 
 
 def test_cons_at_k_gives_a_tie_to_the_first_to_reach_it():
-  # 1 and 2 have two votes each; 2 has its second one first.
-  answers_PG = [['1', '2', '2.0', '1']]
-  assert statistics.cons_at_k(answers_PG, ['2'], same_number, 4) == [1]
-  assert statistics.cons_at_k(answers_PG, ['1'], same_number, 4) == [0]
+  # Two votes each; 1 has its second one first.
+  cons = statistics.cons_at_k([[0, 1, 1, 0]], [[0, 1, 1, 0]], 4)
+  assert cons == [[1]]
+  assert statistics.cons_at_k([[0, 1, 1, 0]], [[1, 0, 0, 1]], 4) == [[0]]
 
 
 def test_cons_at_k_never_elects_a_missing_answer():
-  answers_PG = [[None, None, '7', None], [None, None, None, None]]
-  correct_P = statistics.cons_at_k(answers_PG, ['7', '7'], same_number, 4)
-  np.testing.assert_array_equal(correct_P, [[1], [0]])
+  vote_PG = [[None, None, 2, None], [None] * 4]
+  cons_P1 = statistics.cons_at_k(vote_PG, [[0, 0, 1, 0], [0] * 4], 4)
+  np.testing.assert_array_equal(cons_P1, [[1], [0]])
 
 
 def test_paired_difference_cancels_the_difficulty_of_problems():
@@ -160,26 +159,24 @@ def test_two_models_that_agree_on_few_problems_may_still_differ():
 
 
 def test_votes_are_within_each_group():
-  # Groups of 3, the seventh sample left over: 1 1 2 | 2 2 1 | 3.
-  answers_PG = [['1', '1.0', '2', '2', '2', '1', '3'], [None] * 7]
-  cons = statistics.cons_at_k(answers_PG, ['1', '1'], same_number, 3)
-  np.testing.assert_array_equal(cons, [[1, 0], [0, 0]])
-  whole_P1 = statistics.cons_at_k(answers_PG, ['1', '1'], same_number, 7)
+  # Groups of 3, the seventh sample left over: 0 0 2 | 2 2 0 | 6.
+  vote_PG = [[0, 0, 2, 2, 2, 0, 6], [None] * 7]
+  correct_PG = [[1, 1, 0, 0, 0, 1, 0], [0] * 7]
+  cons_PG = statistics.cons_at_k(vote_PG, correct_PG, 3)
+  np.testing.assert_array_equal(cons_PG, [[1, 0], [0, 0]])
+  whole_P1 = statistics.cons_at_k(vote_PG, correct_PG, 7)
   np.testing.assert_array_equal(whole_P1, [[0], [0]])  # 2 has three first
 
 
 def test_cons_at_1_is_pass_at_1_with_its_interval():
-  answers_PG = [['1', '2', '1'], ['2', '2', '1'], ['1', '1', '1']]
-  cons = statistics.cons_at_k(answers_PG, '111', same_number, 1)
-  correct_PG = np.array(answers_PG) == '1'
-  np.testing.assert_array_equal(cons, correct_PG)
-  want = statistics.interval(correct_PG)
-  assert statistics.interval(cons) == pytest.approx(want)
+  vote_PG, correct_PG = [[0, 1, 0], [0, 0, 2]], [[1, 0, 1], [0, 0, 1]]
+  cons_PG = statistics.cons_at_k(vote_PG, correct_PG, 1)
+  np.testing.assert_array_equal(cons_PG, correct_PG)
 
 
 def test_cons_of_more_samples_than_there_are_fails():
   with pytest.raises(AssertionError, match='cons@3 of 2 samples'):
-    statistics.cons_at_k([['1', '2']], ['1'], same_number, 3)
+    statistics.cons_at_k([[0, 1]], [[1, 0]], 3)
 
 
 def test_paired_p_value_by_hand():

@@ -135,10 +135,13 @@ def test_a_verdict_needs_all_intervals_on_one_side_of_the_margin(
 
 def test_differences_are_paired():
   low_P, high_P = np.array([0.1, 0.9, 0.5]), np.array([0.2, 1.0, 0.6])
-  figure = claims.difference('label', high_P, low_P)
+  figure = claims.difference('label', 'length', high_P, low_P)
   assert (figure.value, figure.low, figure.high) == pytest.approx(
     (0.1, 0.1, 0.1)
   )
+  # Shares of other prompts may differ by up to 1; lengths have no bound.
+  share = claims.difference('label', 'accuracy', high_P, low_P)
+  assert share.low < 0 < share.value < share.high < 1
 
 
 @pytest.mark.parametrize('script', SCRIPTS, ids=lambda path: path.name)

@@ -80,14 +80,21 @@ def test_the_scores_are_those_of_the_samples(whole):
     for pair in itertools.combinations(row, 2)
   ]
   assert x['pass_k'] == {'2': pytest.approx(np.mean(either))}
+  low, high = x['pass_k_interval']['2']
+  assert low < x['pass_k']['2'] < high
   votes = statistics.cons_at_k(
-    [[line['extracted'] for line in row[:3]] for row in rows],
-    [row[0]['answer'] for row in rows],
-    grading.equal,
+    [[line['vote'] for line in row] for row in rows],
+    [[line['accuracy'] for line in row] for row in rows],
     3,
   )
   assert x['majority'] == pytest.approx(votes.mean())
+  assert x['majority_problems'] == 7
   assert x['majority_interval'] == list(statistics.interval(votes))
+  for row in rows:
+    for line in row:
+      voted = None if line['vote'] is None else row[line['vote']]
+      assert (voted is None) == (line['extracted'] is None)
+      assert voted is None or voted['accuracy'] == line['accuracy']
   assert x['truncated'] == pytest.approx(1 - mean('finished'))
   assert x['format'] == pytest.approx(mean('format'))
   assert x['language'] == pytest.approx(mean('language'))
@@ -368,13 +375,44 @@ def test_a_failed_verifier_ends_the_evaluation_and_keeps_the_chunks(
   not any(tier for _, tier, _ in tiers.probe()),
   reason='no sandbox tier works on this machine',
 )
-def test_programs_have_no_majority_vote(base, tmp_path, capsys):
-  path = tmp_path / 'programs.jsonl'
+def test_every_kind_of_record_has_scores_votes_and_a_baseline(
+  base, tmp_path, capsys
+):
+  own = tmp_path / 'own.py'
+  own.write_text('def even(record, answer):\n  return answer in set("2468")\n')
+  scorer, tests = f'{own}:even', [dict(input='1', output='1')]
   rows = [
-    dict(prompt=str(n), tests=[dict(input='1', output='1')]) for n in range(3)
+    dict(id='sum', prompt='11', answer='2'),
+    dict(id='choice', prompt='12', answer='B', choices=['1', '2']),
+    dict(id='scorer', prompt='13', scorer=scorer),
+    dict(id='scorer with a gold', prompt='14', answer='4', scorer=scorer),
+    dict(id='program', prompt='15', tests=tests),
   ]
-  path.write_text('\n'.join(map(json.dumps, rows)))
-  found = run(base, tmp_path / 'ours', f'data.Programs={path}')
-  x = found['sets']['Programs']
-  assert (x['problems'], x['pass1'], x['majority_k']) == (3, 0, 1)
+  mixed, programs = tmp_path / 'mixed.jsonl', tmp_path / 'programs.jsonl'
+  mixed.write_text('\n'.join(map(json.dumps, rows)))
+  programs.write_text(json.dumps(rows[-1]))
+  data = json.dumps(dict(Mixed=str(mixed), Programs=str(programs)))
+  changes = f'data={data}', 'prompts_per_chunk=2', 'pass_k=(1, 4)'
+  first = run(base, tmp_path / 'first', *changes)
   assert 'programs run in the sandbox tier' in capsys.readouterr().out
+  found = run(
+    base, tmp_path / 'ours', *changes, f'baseline={tmp_path / "first"}'
+  )
+  assert found['sets'] == first['sets']
+  x = found['sets']['Mixed']
+  assert (x['problems'], x['majority_k'], x['majority_problems']) == (5, 3, 4)
+  x = found['sets']['Programs']
+  assert (x['problems'], x['majority_k'], x['majority_problems']) == (1, 1, 0)
+  for name in ('Mixed', 'Programs'):
+    assert found['paired'][name]['difference'] == 0
+  table = (tmp_path / 'ours/results.md').read_text()
+  assert 'of 3, 4 problems' in table
+  for line in scores.read_lines(tmp_path / 'ours', 'Mixed'):
+    is_program = line['id'] == 'program'
+    assert line['can_vote'] != is_program
+    assert not is_program or line['vote'] is line['extracted'] is None
+
+
+def test_chunks_without_votes_are_those_of_an_earlier_version():
+  with pytest.raises(errors.UserError, match='an earlier version'):
+    scores.score([dict(accuracy=1.0, answer='1')], 1, (), 1)
