@@ -1,54 +1,136 @@
 """Records from problems for programs with tests: LiveCodeBench, and Codeforces
-in the form that open-r1 publishes."""
+in the form that open-r1 publishes. A problem that cannot be judged as its own
+judge does is left out, since another verdict would be a wrong one."""
 
+import base64
+import binascii
 import json
+import re
+import zlib
 from typing import Any
+
+from r1jax.data import plain_pickle
 
 Record = dict[str, Any]
 
-# Makes a method of LiveCodeBench's class Solution a function.
-CALL = 'def call(*args):\n  return Solution().{name}(*args)\n'
+MAX_TESTS = 32 << 20  # characters of a problem's tests as JSON, and of a pickle
+ANY_CASE = re.compile(r'\b(any|either) case\b|case[- ]insensitive', re.I)
+
+
+class LeftOut(Exception):
+  """A problem that cannot be judged; the text says why."""
 
 
 def codeforces(row: Record) -> Record:
   """The prompt is the statement and the formats; tests are pairs of standard
-  input and output."""
+  input and output, with the checker and the limits of the problem."""
+  reason = _codeforces_problem(row)
+  if reason:
+    raise LeftOut(reason)
   parts = [row['description']]
   for key, title in (('input_format', 'Input'), ('output_format', 'Output')):
     if row.get(key):
       parts.append(f'{title}\n{row[key]}')
   tests = _input_output_tests(row['official_tests'])
-  return dict(id=str(row['id']), prompt='\n\n'.join(parts), tests=tests)
+  record = dict(id=str(row['id']), prompt='\n\n'.join(parts), tests=tests)
+  if row.get('generated_checker'):
+    record['checker'] = row['generated_checker']
+  elif ANY_CASE.search('\n'.join(parts)):
+    record['ignore_case'] = True
+  for key in ('time_limit', 'memory_limit'):
+    if row.get(key) is not None:
+      record[key] = float(row[key])
+  return record
 
 
 def livecodebench(row: Record) -> Record:
-  """A program that reads standard input, or a method of a class Solution. Only
-  the public tests are used: the private tests are pickled."""
+  """A program that reads standard input, or a method of a class Solution, with
+  the public and the private tests."""
   record = dict(id=str(row['question_id']), prompt=row['question_content'])
   tests = json.loads(row['public_test_cases'])
+  private = row.get('private_test_cases')
+  if not private:
+    raise LeftOut('its private tests are missing')
+  tests += _private_tests(private)
+  if reason := 'it has no tests' if not tests else _size_problem(tests):
+    raise LeftOut(reason)
   types = {test['testtype'] for test in tests}
   if types == {'stdin'}:
-    return record | dict(tests=_input_output_tests(tests))
+    return record | dict(tests=_input_output_tests(tests), imports=True)
   if types != {'functional'}:
     raise ValueError(f'tests of the types {sorted(types)}')
-  name = json.loads(row['metadata'])['func_name']
+  metadata = row['metadata']
+  if isinstance(metadata, str):
+    metadata = json.loads(metadata)
+  name = metadata['func_name']
   if not name.isidentifier():
     raise ValueError(f'the function {name!r}')
   return record | dict(
     prompt=f'{record["prompt"]}\n\n{row["starter_code"]}',
-    prefix=CALL.format(name=name),
-    entry_point='call',
-    tests=[{'assert': _assertion(test)} for test in tests],
+    entry_point=name,
+    tests=[_call_test(test) for test in tests],
   )
 
 
 READERS = dict(livecodebench=livecodebench, codeforces=codeforces)
 
 
+def _codeforces_problem(row):
+  """Why a problem of Codeforces cannot be judged, '' if it can."""
+  tests = row['official_tests']
+  if row.get('interaction_format'):
+    return 'it is interactive'
+  if row.get('input_mode') not in (None, '', 'stdio'):
+    return 'it reads files'
+  if row.get('executable') is False:
+    return 'its tests are not executable'
+  if not tests:
+    if tests is None:
+      raise TypeError('official_tests is NoneType')
+    return 'it has no official tests'
+  is_complete = row.get('official_tests_complete', True)
+  if not is_complete or len(tests) < (row.get('testset_size') or 0):
+    return 'its official tests are incomplete'
+  for test in _input_output_tests(tests):
+    # Codeforces shows the beginning of a long test.
+    if any(text.rstrip().endswith('...') for text in test.values()):
+      return 'its official tests are incomplete'
+  return _size_problem(tests)
+
+
+def _size_problem(tests):
+  is_large = len(json.dumps(tests)) > MAX_TESTS
+  return f'its tests exceed {MAX_TESTS >> 20} MiB' if is_large else ''
+
+
+def _private_tests(text):
+  """The private tests of LiveCodeBench: JSON, or base64 of a compressed pickle
+  of JSON."""
+  if text.lstrip().startswith('['):
+    return json.loads(text)
+  try:
+    packed = base64.b64decode(text)
+    unpacker = zlib.decompressobj()
+    data = unpacker.decompress(packed, MAX_TESTS + 1)
+  except (binascii.Error, zlib.error) as error:
+    raise ValueError(f'the private tests: {error}') from None
+  if len(data) > MAX_TESTS:
+    raise LeftOut(f'its tests exceed {MAX_TESTS >> 20} MiB')
+  if not unpacker.eof:
+    raise ValueError('the private tests are cut off')
+  tests = plain_pickle.loads(data)
+  if isinstance(tests, str):
+    tests = json.loads(tests)
+  if not isinstance(tests, list):
+    raise ValueError('the private tests are not a list')
+  return tests
+
+
 def _input_output_tests(tests):
   return [dict(input=test['input'], output=test['output']) for test in tests]
 
 
-def _assertion(test):
-  args = [json.loads(line) for line in test['input'].splitlines()]
-  return f'call(*{args!r}) == {json.loads(test["output"])!r}'
+def _call_test(test):
+  """One line of JSON an argument, and JSON of the result."""
+  args = [json.loads(line) for line in test['input'].strip('\n').split('\n')]
+  return dict(args=args, result=json.loads(test['output']))

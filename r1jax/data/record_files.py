@@ -1,5 +1,6 @@
 """Records from jsonl files, the held-out split, and the order of prompts."""
 
+import collections
 import hashlib
 import json
 import math
@@ -28,11 +29,17 @@ GOLD_MARKS = '####', 'The answer is:'  # of GSM8K and of MATH-500
 def read(path: str | Path) -> list[Record]:
   """The records of a jsonl file of one of FORMATS, or of HumanEval. A line
   without an id gets its task_id, or <file stem>/<line number>. MAWPS repeats
-  questions: the first is kept. Raises UserError."""
+  questions: the first is kept. Problems that cannot be judged are left out and
+  counted in a line on stdout. Raises UserError."""
   name, records = '', dict[str, Record]()
+  left_out = collections.Counter[str]()
   for number, where, row in json_rows(path):
     name = name or _format_name(row, where)
-    record = _record(row, name, where)
+    try:
+      record = _record(row, name, where)
+    except formats.LeftOut as problem:
+      left_out[str(problem)] += 1
+      continue
     if name not in formats.READERS:
       default = row.get('task_id', f'{Path(path).stem}/{number}')  # HumanEval's
       record['id'] = str(row.get('id', default))
@@ -40,6 +47,15 @@ def read(path: str | Path) -> list[Record]:
     if key in records and name != 'mawps':
       raise errors.UserError(f'{where}: an earlier line has the id {key!r} too')
     records.setdefault(key, record)
+  if left_out:
+    reasons = [f'{count}: {reason}' for reason, count in left_out.items()]
+    sentence = (
+      f'{path}: {left_out.total()} problems cannot be judged and are left out '
+      f'({"; ".join(reasons)})'
+    )
+    if not records:
+      raise errors.UserError(f'{sentence}; no problem is left')
+    print(sentence, flush=True)
   if not records:
     raise errors.UserError(f'{path} has no records: it is empty')
   return list(records.values())
@@ -153,7 +169,11 @@ def _record(row, name, where):
   """A row as a record, which may still need an id."""
   if name in formats.READERS:
     with errors.explained(f'{where} cannot be read as a problem of {name}'):
-      return formats.READERS[name](row)
+      try:
+        return formats.READERS[name](row)
+      except formats.LeftOut as problem:
+        left_out = problem
+    raise left_out
   for key in FORMATS[name]:
     if key not in row:
       raise errors.UserError(f'{where} has no key {key!r}')

@@ -33,9 +33,20 @@ class VerifyConfig:
   )
   seconds: float = option(2.0, 'CPU seconds to compare answers', minimum=0.01)
   memory: int = option(1024, 'MiB of memory of such a process', minimum=64)
-  program_seconds: float = option(4.0, 'CPU seconds of a program', minimum=0.01)
-  program_memory: int = option(512, 'MiB of memory of a program', minimum=16)
-  suite_seconds: float = option(60.0, 'CPU seconds for all tests', minimum=0.01)
+  program_seconds: float = option(6.0, 'CPU seconds of a test', minimum=0.01)
+  program_wall_seconds: float = option(
+    0.0, 'seconds of wall time of a test; 0: 2 x program_seconds + 1', minimum=0
+  )
+  program_memory: int = option(1024, 'MiB of memory of a program', minimum=16)
+  program_output: int = option(
+    16, 'MiB of the output of a test, or of an answer', minimum=1
+  )
+  suite_seconds: float = option(
+    120.0, 'CPU seconds of all tests of a program', minimum=0.01
+  )
+  suite_wall_seconds: float = option(
+    150.0, 'seconds of wall time of all tests of a program', minimum=0.01
+  )
   partial: bool = option(False, 'credit for the share of tests that pass')
   service: str = option('', 'SandboxFusion URL, used if no local sandbox works')
   cache: int = option(
@@ -43,10 +54,13 @@ class VerifyConfig:
   )
 
 
-def open_pool(config: VerifyConfig, seconds: float) -> workers.Pool:
-  """A pool of workers that have `seconds` of CPU time for a job."""
+def open_pool(
+  config: VerifyConfig, seconds: float, wall: float = 0.0
+) -> workers.Pool:
+  """A pool of workers that have `seconds` of CPU time for a job, and `wall`
+  seconds of wall time as in workers.Pool."""
   count = config.workers or os.cpu_count() or 1
-  return workers.Pool(count, seconds, config.memory << 20)
+  return workers.Pool(count, seconds, config.memory << 20, wall)
 
 
 class Verifier:

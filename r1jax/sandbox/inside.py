@@ -9,8 +9,10 @@ import builtins
 import posix
 import sys
 
-from r1jax.sandbox import wire
+from r1jax.sandbox import modules, wire
 
+# Replies before the one to a call: its computation begins, and has ended.
+CALLED, RETURNED = ('called', ''), ('returned', '')
 READY = b'ready\n'  # on stderr, after the restrictions
 EXIT_CODES = {'passed': 0, 'error': 1, 'compile': 123, 'memory': 124}
 SIGKILL = 9
@@ -19,23 +21,27 @@ PR_SET_SECCOMP, PR_NO_NEW_PRIVS = 22, 38
 CAPABILITY_VERSION = 0x20080522
 
 
-def main(serve: bool, texts: list, limit: int, restrictions: dict) -> None:
+def main(
+  serve: bool, texts: list, limit: int, restrictions: dict, given: dict
+) -> None:
   """Runs the texts, or serves calls of their functions with answers of at most
-  `limit` characters. A service, which restricts the process, passes {}."""
+  `limit` characters. A service, which restricts the process, passes {}. `given`
+  has the names, files and packages of the program."""
   if restrictions:
     _restrict(restrictions)
     posix.environ.clear()
     posix.write(2, READY)
+  sys.meta_path.insert(0, modules.Finder(given.get('packages', {})))
   if serve:
-    _serve(texts, limit, is_local=bool(restrictions))
-  problem, _ = _load('__main__', texts)
+    _serve(texts, limit, given, is_local=bool(restrictions))
+  problem, _ = _load('__main__', texts, given)
   if problem:
     kind, message = problem
     posix.write(2, message.encode('utf-8', 'backslashreplace'))
     sys.exit(EXIT_CODES[kind])
 
 
-def _serve(texts, limit, is_local):
+def _serve(texts, limit, given, is_local):
   """Loads a program, reports the result, answers calls until the end and exits.
 
   With a service, every call has its own process and one reply.
@@ -45,15 +51,19 @@ def _serve(texts, limit, is_local):
   for descriptor in range(3):
     posix.dup2(null, descriptor)
   posix.close(null)
-  problem, namespace = _load('program', texts)
+  problem, namespace = _load('program', texts, given)
   if problem:
     _reply(replies, problem, limit)
     posix._exit(1)
-  if is_local:
-    _reply(replies, ('loaded', ''), limit)
+
+  def report(stage):
+    if is_local:
+      _reply(replies, stage, limit)
+
+  report(('loaded', ''))
   for line in requests:
     call = wire.decode(line.decode().removesuffix('\n'))
-    _reply(replies, _call(namespace, *call), limit)
+    _reply(replies, _call(namespace, report, *call), limit)
   posix._exit(0)
 
 
@@ -71,17 +81,34 @@ def _reply(descriptor, value, limit):
     line = line[posix.write(descriptor, line) :]
 
 
-def _call(namespace, name, args, kwargs):
-  """The reply to a call: its value, and its arguments if it changed them."""
+def _call(namespace, report, name, args, kwargs):
+  """The reply to a call: its value, and its arguments if it changed them.
+  `report` is called directly before and after the call."""
+  before, raised = _text((args, kwargs)), None
+  report(CALLED)
   try:
-    if name not in namespace:
+    function = _function(namespace, name)
+    if function is None:
       return 'error', f'there is no {name!r} in the program'
-    before = _text((args, kwargs))
-    value = namespace[name](*args, **kwargs)
-    changed = _text((args, kwargs)) != before
-    return 'value', value, (args, kwargs) if changed else None
+    value = function(*args, **kwargs)
   except BaseException as error:
-    return 'raised', type(error).__name__, _describe(error)
+    names = [kind.__name__ for kind in type(error).__mro__]
+    raised = 'raised', names, _describe(error)
+  report(RETURNED)
+  if raised:
+    return raised
+  changed = _text((args, kwargs)) != before
+  return 'value', value, (args, kwargs) if changed else None
+
+
+def _function(namespace, name):
+  """A function of the program, or a method 'CLASS.NAME' of a new object, which
+  a NAME alone means too if the program has a class Solution; None if missing."""
+  if name in namespace:
+    return namespace[name]
+  owner, _, method = name.rpartition('.')
+  kind = namespace.get(owner or 'Solution')
+  return None if kind is None else getattr(kind(), method, None)
 
 
 def _text(value):
@@ -92,7 +119,7 @@ def _text(value):
     return None
 
 
-def _load(name, texts):
+def _load(name, texts, given):
   """(None or the problem's kind and message, namespace) of a new module in
   which the texts are run."""
   module = sys.modules[name] = type(sys)(name)
@@ -100,11 +127,16 @@ def _load(name, texts):
   namespace['__builtins__'] = builtins
   # Programs call exit(), which is defined by `site`, which is not imported.
   builtins.exit = builtins.quit = sys.exit
-  sys.meta_path.insert(0, _ThreadingFinder())
   problem, stage = None, 'compile'
   try:
     code = [compile(text, 'program', 'exec') for text in texts]
     stage = 'error'
+    if given.get('recursion'):
+      sys.setrecursionlimit(given['recursion'])
+      for part in code:
+        _provide(part, given['names'], namespace)
+    if given.get('files'):
+      _show_files(given['files'])
     for part in code:
       exec(part, namespace)
   except SystemExit as error:
@@ -115,6 +147,34 @@ def _load(name, texts):
   except BaseException as error:
     problem = stage, _describe(error)
   return problem, namespace
+
+
+def _provide(code, names, namespace):
+  """Imports the names that the code uses, from {name: (module, attribute)}."""
+  for name in code.co_names:
+    if name in names and name not in namespace:
+      module, attribute = names[name]
+      found = __import__(module)
+      namespace[name] = getattr(found, attribute) if attribute else found
+  for part in code.co_consts:
+    if type(part) is type(code):
+      _provide(part, names, namespace)
+
+
+def _show_files(files):
+  """Lets open() read {name: text}, as arguments of the program."""
+  import io
+
+  def show(name, mode='r', *args, **kwargs):
+    if type(name) is not int and str(name) in files and set(mode) <= set('rbt'):
+      text = files[str(name)]
+      if 'b' in mode:
+        return io.BytesIO(text.encode('utf-8', 'surrogateescape'))
+      return io.StringIO(text)
+    return opened(name, mode, *args, **kwargs)
+
+  opened, io.open, builtins.open = open, show, show
+  sys.argv[:] = ['program', *files]
 
 
 def _describe(error):
@@ -129,30 +189,6 @@ def _describe(error):
     return message if line is None else f'{message} (line {line})'
   except BaseException:
     return 'an exception that cannot be shown'
-
-
-class _ThreadingFinder:
-  """Imports `threading` so that a thread, which the kernel denies, runs within
-  start(): recursive programs use one for its larger stack."""
-
-  def find_spec(self, name, path, target=None):
-    if name != 'threading':
-      return None
-    sys.meta_path.remove(self)
-    import threading
-
-    threading.Thread.start = lambda thread: thread.run()
-    threading.Thread.join = lambda thread, timeout=None: None
-    threading.Thread.is_alive = lambda thread: False
-    self.module = threading
-    del sys.modules[name]
-    return type(threading.__spec__)(name, self)
-
-  def create_module(self, spec):
-    return self.module
-
-  def exec_module(self, module):
-    pass
 
 
 def _restrict(restrictions):

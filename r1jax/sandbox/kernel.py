@@ -66,8 +66,9 @@ ABI_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 LATEST_RIGHTS = 16
 READ_FILE, READ_DIRECTORY, WRITE_FILE, TRUNCATE = 4, 8, 2, 1 << 14
 
-SCRATCH = 16 << 20  # bytes of /tmp under bubblewrap, and of any file
-STACK, FILES = 64 << 20, 64
+MAX_FILE = 16 << 20  # bytes of a file, though none can be created
+STACK, FILES = 120 << 20, 64  # Linux leaves a gap of 128 MiB below the stack
+NO_SUITE = 100  # tests whose CPU time a suite without a limit may use
 
 
 def numbers(table: str) -> dict[str, int]:
@@ -100,12 +101,18 @@ def restrictions(limits: Limits, use_landlock: bool) -> dict:
   )
 
 
+def cpu_limit(limits: Limits) -> int:
+  """CPU seconds after which the kernel kills a process. It may serve the calls
+  of a whole suite, of which the parent limits each."""
+  return math.ceil(limits.suite_seconds or NO_SUITE * limits.seconds)
+
+
 def rlimits(limits: Limits) -> list[tuple[int, int]]:
   """[(resource, maximum)], none above the maximum of this process."""
   wanted = {
-    resource.RLIMIT_CPU: math.ceil(limits.seconds),
+    resource.RLIMIT_CPU: cpu_limit(limits),
     resource.RLIMIT_AS: limits.memory,
-    resource.RLIMIT_FSIZE: SCRATCH,
+    resource.RLIMIT_FSIZE: MAX_FILE,
     resource.RLIMIT_NOFILE: FILES,
     resource.RLIMIT_NPROC: 1,
     resource.RLIMIT_CORE: 0,

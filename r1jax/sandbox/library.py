@@ -1,15 +1,18 @@
 """The files that a Python program may read: the standard library, the system's
-shared libraries and time zones, but no installed packages, which may contain
-the tests and solutions of a benchmark."""
+shared libraries, time zones and numpy, but no other installed packages, which
+may contain the tests and solutions of a benchmark."""
 
 import functools
 import glob
 import importlib.util
 import os
+import re
 import sys
 import sysconfig
 
+PACKAGES = ('numpy',)
 INSTALLED = 'site-packages', 'dist-packages'
+PYTHON = re.compile(r'python(\d[\d.]*)?')
 SYSTEM = '/lib', '/lib64', '/usr/lib', '/usr/lib64'
 FILES = '/usr/share/zoneinfo', '/etc/ld.so.cache', '/etc/localtime'
 DEVICES = '/dev/null', '/dev/zero', '/dev/urandom'
@@ -22,17 +25,40 @@ def interpreter() -> str:
 
 
 @functools.cache
+def packages() -> dict[str, str]:
+  """{name: path of its __init__.py} of the PACKAGES that are installed here."""
+  found = {}
+  for name in PACKAGES:
+    spec = importlib.util.find_spec(name)
+    if spec and spec.origin and spec.origin.endswith('__init__.py'):
+      found[name] = os.path.realpath(spec.origin)
+  return found
+
+
+def package_folders() -> tuple[str, ...]:
+  """The folders of the packages, and of their own shared libraries."""
+  folders = [os.path.dirname(path) for path in packages().values()]
+  return existing(*folders, *[f'{folder}.libs' for folder in folders])
+
+
+@functools.cache
 def mounts() -> tuple[list[str], tuple[str, ...]]:
   """(paths to show, folders in them to hide), for bubblewrap."""
-  shown = existing(*SYSTEM, *_library_folders(), *_standard_library(), *FILES)
-  hidden = []
-  for folder in shown:
-    for name in INSTALLED:
-      paths = glob.glob(f'{folder}/{name}')
-      paths += glob.glob(f'{folder}/python*/{name}')
-      hidden += [path for path in paths if os.path.realpath(path) == path]
-  prefixes = tuple(f'{path}/' for path in shown)
+  multiarch = sysconfig.get_config_var('MULTIARCH') or ''
+  shown = []
+  for folder in SYSTEM:
+    path = os.path.join(folder, multiarch)
+    is_link = os.path.islink(folder)  # into another of these folders
+    shown.append(path if os.path.isdir(path) and not is_link else folder)
+  for folder in _library_folders():
+    shown += sorted(glob.glob(f'{glob.escape(folder)}/lib*.so*'))
+  shown = [*existing(*shown, *_standard_library(), *FILES)]
+  prefixes = tuple(f'{path}/' for path in shown if not os.path.islink(path))
   outermost = [path for path in shown if not path.startswith(prefixes)]
+  hidden = []
+  for folder in outermost:
+    if os.path.isdir(folder) and not os.path.islink(folder):
+      hidden += _installed_below(folder)
   return outermost, tuple(dict.fromkeys(hidden))
 
 
@@ -50,6 +76,7 @@ def landlock_paths() -> tuple[tuple[str, ...], tuple[str, ...]]:
       readable.append(path)
     else:
       readable += _without_installed(folder)
+  readable += package_folders()
   for folder in _library_folders():
     readable += glob.glob(f'{glob.escape(folder)}/lib*.so*')
   for folder in listed:
@@ -78,14 +105,33 @@ def _library_folders():
   return existing(os.path.join(sys.base_prefix, 'lib'), folder)
 
 
+def _installed_below(folder):
+  """The outermost folders of Python and of installed packages in a folder, at
+  any depth."""
+  found = []
+  for path, names, _ in os.walk(folder):
+    found += [os.path.join(path, name) for name in names if _is_python(name)]
+    names[:] = [name for name in names if not _is_python(name)]
+  return found
+
+
 def _without_installed(folder):
   """[folder], or its contents except for folders of Python and of installed
-  packages if it has any."""
-  names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+  packages if it has any, at any depth."""
+  if not os.path.isdir(folder):
+    return []
+  if not _installed_below(folder):
+    return [folder]
   found = []
-  for name in names:
+  for name in sorted(os.listdir(folder)):
     path = os.path.join(folder, name)
-    is_python = name.startswith('python') and os.path.isdir(path)
-    if name not in INSTALLED and not is_python:
+    if not os.path.isdir(path):
       found.append(path)
-  return found if len(found) < len(names) else [folder]
+    elif not os.path.islink(path) and not _is_python(name):
+      found += _without_installed(path)
+  return found
+
+
+def _is_python(name):
+  """Whether a folder of that name has installed packages, or may have them."""
+  return name in INSTALLED or PYTHON.fullmatch(name) is not None

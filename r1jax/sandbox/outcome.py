@@ -10,6 +10,7 @@ from r1jax.sandbox import inside, wire
 
 MAX_REQUEST = 64 << 20  # bytes of the arguments of a call
 MAX_DETAIL = 500  # characters of a program's message
+MAX_NAME = 80  # characters of the name of an exception
 # Kinds that a program may report; not 'infra', which is not penalised.
 REPORTED_KINDS = 'compile', 'memory', 'output', 'error'
 EXIT_KINDS = {code: kind for kind, code in inside.EXIT_CODES.items()}
@@ -17,8 +18,8 @@ UNSUPPORTED = re.compile(r'\["\?","([^"]*)"')  # in a request
 # Types of objects in answers that a request cannot encode: unsupported ones,
 # and builtins that are nested too deeply.
 ANSWER_TYPES = {wire.Unsupported.__name__, *(x.__name__ for x in wire.KINDS)}
-# The builtin exceptions that a call raises as they are; others arrive as
-# RuntimeError. None of these ends a loop or an iteration of a test.
+# The builtin exceptions that a call raises as they are; others arrive as a new
+# subclass of one of these, with their name. None ends a loop or an iteration.
 RAISED = frozenset(
   'ArithmeticError AssertionError AttributeError EOFError FileNotFoundError '
   'IndexError KeyError LookupError MemoryError NameError NotImplementedError '
@@ -29,11 +30,37 @@ RAISED = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """Limits of one program, for all calls of its functions together."""
+  """Limits of a program: of each test, which is a run or a call of a function,
+  and of the whole suite, which is all tests of one program.
 
-  seconds: float = 4.0  # of CPU time, rounded up; wall time: 3 x seconds + 1
+  What a program reads and answers is not part of a call's time. A limit of 0 is
+  derived from the others.
+  """
+
+  seconds: float = 6.0  # CPU time of a test
   memory: int = 1 << 30  # bytes of address space
-  output: int = 1 << 20  # bytes of stdout, or of one answer
+  output: int = 16 << 20  # bytes of stdout, or of one answer
+  wall: float = 0.0  # seconds of wall time of a test; 0: 2 x seconds + 1
+  suite_seconds: float = 0.0  # CPU time of all tests; 0: no limit
+  suite_wall: float = 0.0  # seconds of wall time of all tests; 0: no limit
+
+  @property
+  def max_wall(self) -> float:
+    """Seconds of wall time of one test."""
+    wall = self.wall or 2 * self.seconds + 1
+    return min(wall, self.suite_wall or wall)
+
+  @property
+  def max_seconds(self) -> float:
+    """CPU seconds of one test."""
+    return min(self.seconds, self.suite_seconds or self.seconds)
+
+
+@dataclasses.dataclass
+class Spent:
+  """CPU seconds that the programs of a suite have used."""
+
+  seconds: float = 0.0
 
 
 class Outcome(NamedTuple):
@@ -77,8 +104,7 @@ class Program:
       self.stopped = stopped
       raise
     if kind == 'raised':
-      exception = getattr(builtins, first) if first in RAISED else RuntimeError
-      raise exception(second[:MAX_DETAIL])
+      raise _exception(first, second[:MAX_DETAIL])
     if second is not None:
       _assign(args, second[0])
       _assign(kwargs, second[1])
@@ -118,12 +144,21 @@ def _request(name, args, kwargs):
 
 
 def _checked(reply):
-  """A reply ('value', value, None or changed arguments) or ('raised', type,
-  message). Raises Stopped for all others."""
+  """A reply ('value', value, None or changed arguments) or ('raised', names of
+  the type and its bases, message). Raises Stopped for all others."""
   match reply:
-    case ('raised', str(), str()) | ('value', _, None | (list(), dict())):
+    case ('raised', [str(), *_], str()) | ('value', _, None | (list(), dict())):
       return reply
   raise reported_end(reply)
+
+
+def _exception(names, message):
+  """An exception of the name and of the first base that may be raised."""
+  base = next((x for x in names if x in RAISED), 'RuntimeError')
+  kind, name = getattr(builtins, base), names[0]
+  if name != base and name.isidentifier() and len(name) <= MAX_NAME:
+    kind = type(name, (kind,), {})
+  return kind(message)
 
 
 def _assign(old, new):

@@ -10,26 +10,33 @@ import time
 from subprocess import PIPE, Popen
 from typing import Any
 
-from r1jax.sandbox import inside, launch, outcome
+from r1jax.sandbox import inside, kernel, launch, outcome
 from r1jax.sandbox.launch import Tier
-from r1jax.sandbox.outcome import Limits, Stopped
+from r1jax.sandbox.outcome import Limits, Spent, Stopped
 
 CHUNK = 1 << 16
 MAX_STDERR = 2000  # bytes of stderr that are kept
-KILL_SECONDS = 5.0  # in which the kernel must end killed processes
+KILL_SECONDS = 30.0  # in which the kernel must end killed processes
+POLL_SECONDS = 0.05  # between two looks at the CPU time of a process
+START_SECONDS = 0.25  # CPU time to start Python, which is not part of a limit
+TICKS = os.sysconf('SC_CLK_TCK')
 
 
 class Process:
-  """Python in a sandbox, whose stdin begins with a launch.payload. All waiting
-  for it takes at most 3 x limits.seconds + 1 seconds."""
+  """Python in a sandbox, whose stdin begins with a launch.payload. The limits of
+  a test apply to loading the program, to each call, and to each exchange before
+  and after a call; those of the suite to all of it."""
 
-  def __init__(self, tier: Tier, limits: Limits, stdin: bytes) -> None:
-    self.tier, self.limits = tier, limits
-    self.seconds_left = 3 * limits.seconds + 1
+  def __init__(
+    self, tier: Tier, limits: Limits, stdin: bytes, spent: Spent | None = None
+  ) -> None:
+    self.tier, self.limits, self.spent = tier, limits, spent or Spent()
+    self.started = time.monotonic()
+    self.deadline = self.started + (limits.suite_wall or math.inf)
     self.unsent = memoryview(stdin)
     self.stdout, self.stderr = b'', b''
     self.is_restricted = False  # the program starts afterwards
-    self.started, self.lived = time.monotonic(), 0.0
+    self.lived = 0.0
     self.exit_code: int | None = None
     settings: Any = dict(stdin=PIPE, stdout=PIPE, stderr=PIPE, bufsize=0)
     settings |= dict(cwd='/', env=launch.ENVIRONMENT, start_new_session=True)
@@ -40,6 +47,7 @@ class Process:
     assert self.child.stdin
     os.set_blocking(self.child.stdin.fileno(), False)
     self.readable = [self.child.stdout, self.child.stderr]  # not at their end
+    self._begin()
 
   def load(self) -> None:
     """Waits until the functions are defined. Raises Stopped on failure."""
@@ -55,6 +63,12 @@ class Process:
       if self.stdout:
         raise Stopped('error', 'the program sent a reply without a request')
       self.unsent = memoryview(line)
+      for stage in inside.CALLED, inside.RETURNED:
+        self._begin()
+        reply = self._read_reply()
+        if reply != stage:
+          raise outcome.reported_end(reply)
+      self._begin()
       return self._read_reply()
     except Stopped:
       self.close()
@@ -77,7 +91,7 @@ class Process:
       return 'infra', f'{self.tier.name} did not start: {stderr[-500:]}'
     # The kernel kills a process at its limit of CPU time.
     if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
-      seconds = math.ceil(self.limits.seconds)
+      seconds = kernel.cpu_limit(self.limits)
       if self.lived > seconds - 0.1:
         return 'timeout', f'more than {seconds} seconds of CPU time'
       if code == -signal.SIGKILL:
@@ -93,7 +107,10 @@ class Process:
       self._kill_namespace()
     with contextlib.suppress(ProcessLookupError):
       os.killpg(self.child.pid, signal.SIGKILL)
-    _, status = os.waitpid(self.child.pid, 0)
+    if not self._has_ended(KILL_SECONDS):
+      raise Stopped('infra', 'the kernel does not end a killed process')
+    _, status, usage = os.wait4(self.child.pid, 0)
+    self.spent.seconds += usage.ru_utime + usage.ru_stime
     self.lived = time.monotonic() - self.started
     self.exit_code = os.waitstatus_to_exitcode(status)
     self.child.returncode = self.exit_code
@@ -119,17 +136,31 @@ class Process:
 
   def _exchange(self):
     """Waits until a pipe is ready, then writes and reads without waiting."""
+    now = time.monotonic()
+    self.seconds_left = min(self.seconds_left, self.deadline - now)
     if self.seconds_left <= 0:
       raise self._timeout()
-    started = time.monotonic()
+    used = self._cpu_seconds() - self.cpu_before
+    if used > self.limits.max_seconds + START_SECONDS:
+      raise Stopped('timeout', f'more than {self.limits.seconds} CPU seconds')
     stdin = self.child.stdin
     writable = [stdin] if self.unsent and not stdin.closed else []
-    for pipe in _ready(self.readable, writable, self.seconds_left):
+    seconds = min(self.seconds_left, POLL_SECONDS)
+    for pipe in _ready(self.readable, writable, seconds):
       if pipe is stdin:
         self._write()
       else:
         self._read(pipe)
-    self.seconds_left -= time.monotonic() - started
+    self.seconds_left -= time.monotonic() - now
+
+  def _begin(self):
+    """Starts a new test, or the exchange before or after it."""
+    self.seconds_left = self.limits.max_wall
+    self.cpu_before = self._cpu_seconds()
+
+  def _cpu_seconds(self):
+    """CPU seconds of the sandbox's processes so far."""
+    return sum(map(_cpu_seconds, [self.child.pid, *_descendants(self)]))
 
   def _write(self):
     try:
@@ -179,13 +210,37 @@ class Process:
   def _kill_namespace(self):
     """Kills the first process of bubblewrap's namespace, with which all others
     end. bubblewrap reaps it; a container may have no init that would."""
-    pid = self.child.pid
     with contextlib.suppress(OSError):
-      with open(f'/proc/{pid}/task/{pid}/children') as file:
-        children = [int(x) for x in file.read().split()]
+      children = _children(self.child.pid)
       for child in children:
         os.kill(child, signal.SIGKILL)
       self._has_ended(KILL_SECONDS if children else 0)
+
+
+def _children(pid):
+  with open(f'/proc/{pid}/task/{pid}/children') as file:
+    return [int(x) for x in file.read().split()]
+
+
+def _descendants(process):
+  """The processes that bubblewrap has started; the other tier starts none."""
+  found, new = [], [process.child.pid] if process.tier.name == 'bwrap' else []
+  while new:
+    with contextlib.suppress(OSError):
+      children = _children(new.pop())
+      found += children
+      new += children
+  return found
+
+
+def _cpu_seconds(pid):
+  """CPU seconds of a process; 0 if it has ended."""
+  try:
+    with open(f'/proc/{pid}/stat', 'rb') as file:
+      fields = file.read().rpartition(b')')[2].split()
+  except OSError:
+    return 0.0
+  return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def _ready(readable, writable, seconds):

@@ -3,12 +3,15 @@
 
 import http.client
 import json
+import math
+import time
 import urllib.request
 
 from r1jax.sandbox import launch, outcome
 from r1jax.sandbox.outcome import Limits, Outcome, Stopped
 
 MAX_STDERR = 2000  # characters of a program's stderr that are kept
+CHUNK = 1 << 16
 QUEUE_SECONDS = 30.0  # in addition to the program's
 # What reading a response raises that does not follow the protocol.
 MALFORMED = AttributeError, KeyError, TypeError, ValueError
@@ -18,13 +21,20 @@ class ServiceChannel:
   """Calls of a program's functions. Each call runs in a new process, so the
   program keeps no state between calls."""
 
-  def __init__(self, url: str, code: list[str], limits: Limits) -> None:
-    self.url, self.code, self.limits = url, code, limits
+  def __init__(
+    self, url: str, code: list[str], limits: Limits, given: dict
+  ) -> None:
+    self.url, self.limits = url, limits
+    self.script = launch.script(code, limits, True, given)
+    self.deadline = time.monotonic() + (limits.suite_wall or math.inf)
 
   def ask(self, line: bytes) -> object:
     """The reply to a request. Raises Stopped if there is none."""
-    script = launch.script(self.code, self.limits, serve=True)
-    kind, stdout, detail = run(self.url, script, line.decode(), self.limits)
+    if time.monotonic() > self.deadline:
+      raise Stopped('timeout', 'the limit of wall time was exceeded')
+    kind, stdout, detail = run(
+      self.url, self.script, line.decode(), self.limits
+    )
     if kind not in ('passed', 'error'):
       raise Stopped(kind, detail)
     lines = stdout.splitlines()
@@ -39,8 +49,8 @@ def run(url: str, script: str, stdin: str, limits: Limits) -> Outcome:
     code=script,
     language='python',
     stdin=stdin,
-    compile_timeout=limits.seconds,
-    run_timeout=limits.seconds,
+    compile_timeout=limits.max_seconds,
+    run_timeout=limits.max_seconds,
     memory_limit_MB=limits.memory >> 20,
   )
   max_bytes = 8 * limits.output + (1 << 20)
@@ -50,9 +60,18 @@ def run(url: str, script: str, stdin: str, limits: Limits) -> Outcome:
       json.dumps(body).encode(),
       {'Content-Type': 'application/json'},
     )
-    timeout = 3 * limits.seconds + 1 + QUEUE_SECONDS
+    timeout = limits.max_wall + QUEUE_SECONDS
+    deadline = time.monotonic() + timeout
+    data = b''
     with urllib.request.urlopen(request, timeout=timeout) as response:
-      data = response.read(max_bytes + 1)
+      while part := response.read1(CHUNK):
+        data += part
+        if len(data) > max_bytes or time.monotonic() > deadline:
+          break
+    if time.monotonic() > deadline:
+      return Outcome(
+        'infra', b'', f'the service took more than {timeout:.0f} s'
+      )
     if len(data) > max_bytes:
       return Outcome('output', b'', f'a response over {max_bytes} bytes')
     return _parse(json.loads(data), limits)

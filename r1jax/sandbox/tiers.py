@@ -7,18 +7,19 @@ two also filter system calls by seccomp and limit resources.
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import platform
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from r1jax import errors
 from r1jax.sandbox import kernel, launch, process, service
 from r1jax.sandbox.launch import Tier
-from r1jax.sandbox.outcome import Limits, Outcome, Program, Stopped
+from r1jax.sandbox.outcome import Limits, Outcome, Program, Spent, Stopped
 
 # Each function tries what a sandbox must deny; names that succeed are printed.
 CANARY = """
@@ -67,15 +68,28 @@ def probe(service_url: str = '') -> Iterator[tuple[str, Tier | None, str]]:
     yield tier.name, None if reason else tier, reason
 
 
-def run(tier: Tier, code: list[str], stdin: str, limits: Limits) -> Outcome:
-  """The Outcome of a program, whose texts run in one namespace."""
+def run(
+  tier: Tier,
+  code: list[str],
+  stdin: str,
+  limits: Limits,
+  given: Mapping = {},
+  spent: Spent | None = None,
+) -> Outcome:
+  """The Outcome of a program, whose texts run in one namespace. `given` may
+  have `names` and `recursion` (environment.provided), and `files`, texts that
+  the program finds by the names in sys.argv. Adds the CPU time to `spent`."""
   if tier.name == 'service':
-    script = launch.script(code, limits, serve=False)
+    script = launch.script(code, limits, False, dict(given))
     return service.run(tier.location, script, stdin, limits)
-  data = launch.payload(tier, code, limits, serve=False)
+  # The process runs one test, so it has no more CPU time than that.
+  seconds = limits.max_seconds + process.START_SECONDS
+  limits = dataclasses.replace(limits, suite_seconds=seconds)
+  data = launch.payload(tier, code, limits, False, dict(given))
   data += stdin.encode('utf-8', 'surrogateescape')
   try:
-    with contextlib.closing(process.Process(tier, limits, data)) as running:
+    running = process.Process(tier, limits, data, spent)
+    with contextlib.closing(running):
       running.communicate()
   except Stopped as stopped:
     return Outcome(stopped.kind, b'', stopped.detail)
@@ -85,14 +99,20 @@ def run(tier: Tier, code: list[str], stdin: str, limits: Limits) -> Outcome:
 
 @contextlib.contextmanager
 def open_program(
-  tier: Tier, code: list[str], limits: Limits
+  tier: Tier,
+  code: list[str],
+  limits: Limits,
+  given: Mapping = {},
+  spent: Spent | None = None,
 ) -> Iterator[Program]:
   """A loaded program, which ends on exit. Raises Stopped if loading fails."""
   if tier.name == 'service':
-    yield Program(service.ServiceChannel(tier.location, code, limits))
+    channel = service.ServiceChannel(tier.location, code, limits, dict(given))
+    yield Program(channel)
     return
-  data = launch.payload(tier, code, limits, serve=True)
-  with contextlib.closing(process.Process(tier, limits, data)) as running:
+  data = launch.payload(tier, code, limits, True, dict(given))
+  running = process.Process(tier, limits, data, spent)
+  with contextlib.closing(running):
     running.load()
     yield Program(running)
 

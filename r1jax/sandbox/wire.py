@@ -3,7 +3,7 @@ trusted process exchange data.
 
 None, bool and str are written as they are, every other value as a list that
 begins with its tag. int and float are hexadecimal, so that none is too long or
-rounded. Decoded values consist of exact builtins; an object without such a form
+rounded; a list of nothing but one of them is packed in one text. Decoded values consist of exact builtins; an object without such a form
 arrives as an Unsupported.
 """
 
@@ -13,6 +13,7 @@ import itertools
 MAX_DEPTH = 64
 TAGS = {list: 'l', tuple: 't', set: 's', frozenset: 'z', dict: 'd'}
 MAKERS = {tag: kind for kind, tag in TAGS.items()}
+PACKED_ITEMS = 4096  # of a packed list that are written at a time
 KINDS = {*TAGS, str, bool, int, float, complex, bytes, type(None)}
 # A set or dict of more than MANY keys is refused if more than MAX_COLLISIONS
 # of them have one hash.
@@ -102,6 +103,8 @@ def _write(value, put, depth):
     put(f'["c","{value.real.hex()}","{value.imag.hex()}"]')
   elif kind is bytes:
     put(f'["b","{value.hex()}"]')
+  elif kind is list and set(map(type, value)) in ({int}, {float}):
+    _write_packed(value, put)
   else:
     put(f'["{TAGS[kind]}"')
     if kind is dict:
@@ -110,6 +113,18 @@ def _write(value, put, depth):
       put(',')
       _write(x, put, depth - 1)
     put(']')
+
+
+def _write_packed(numbers, put):
+  """Writes a list of exact ints or floats."""
+  is_int = type(numbers[0]) is int
+  put('["I","' if is_int else '["F","')
+  for start in range(0, len(numbers), PACKED_ITEMS):
+    part = numbers[start : start + PACKED_ITEMS]
+    if start:
+      put(',')
+    put(','.join(map('{:x}'.format if is_int else float.hex, part)))
+  put('"]')
 
 
 def _read(tree, depth):
@@ -135,6 +150,10 @@ def _read(tree, depth):
     return int(x, 16)
   if tag == 'f':
     return float.fromhex(x)
+  if tag == 'I':
+    return list(map(int, x.split(','), itertools.repeat(16)))
+  if tag == 'F':
+    return list(map(float.fromhex, x.split(',')))
   if tag == 'b':
     return bytes.fromhex(x)
   if tag == 'u':

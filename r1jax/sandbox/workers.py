@@ -27,6 +27,7 @@ from typing import NamedTuple
 MAX_BYTES = 64 << 20  # of a job, and of a result
 IMPORT_SECONDS = 300.0  # in which the function of a job must be imported
 GRACE = 1.0  # seconds of wall time beyond four times the CPU seconds
+KILL_SECONDS = 30.0  # in which the kernel must end a killed worker
 POLL_SECONDS = 0.02  # between two looks at a worker's CPU time
 ENVIRONMENT = 'PATH', 'LANG', 'LC_ALL', 'HOME', 'TMPDIR', 'LD_LIBRARY_PATH'
 # Threads of numeric libraries take address space. The order of sets must not
@@ -49,12 +50,16 @@ class Result(NamedTuple):
 class Pool(contextlib.AbstractContextManager):
   """`count` workers, started when they are needed. Thread-safe.
 
-  A job may use `seconds` of CPU time, 4 x seconds + GRACE of wall time and
-  `memory` bytes. `counts` is the number of jobs by kind of failure.
+  A job may use `seconds` of CPU time, `wall` seconds of wall time (0: 4 x
+  seconds + GRACE) and `memory` bytes. `counts` is the number of jobs by kind of
+  failure.
   """
 
-  def __init__(self, count: int, seconds: float, memory: int) -> None:
+  def __init__(
+    self, count: int, seconds: float, memory: int, wall: float = 0.0
+  ) -> None:
     self.count, self.seconds, self.memory = count, seconds, memory
+    self.wall = wall or 4 * seconds + GRACE
     self.counts: collections.Counter[str] = collections.Counter()
     self.idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
     self.closing = threading.Lock()
@@ -94,7 +99,7 @@ class Pool(contextlib.AbstractContextManager):
       for _ in range(2):  # again if another process kills the worker
         if not worker or worker.lifeline is None:
           worker = _Worker(self.memory)
-        result = worker.run(line, self.seconds)
+        result = worker.run(line, self.seconds, self.wall)
         if result.failure != 'died':
           break
       self.counts[result.failure.partition(':')[0]] += 1
@@ -118,7 +123,7 @@ class _Worker:
     os.set_blocking(self.process.stdin.fileno(), False)
     self.unread = bytearray()
 
-  def run(self, line, seconds):
+  def run(self, line, seconds, wall):
     """The Result of a job. Afterwards the worker may be closed."""
     is_loaded = False
     try:
@@ -126,7 +131,7 @@ class _Worker:
       self._read_line(time.monotonic() + IMPORT_SECONDS)
       is_loaded = True
       max_cpu = self._cpu_seconds() + seconds
-      deadline = time.monotonic() + 4 * seconds + GRACE
+      deadline = time.monotonic() + wall
       kind, value = json.loads(self._read_line(deadline, max_cpu))
     except BaseException as error:
       self.close()
@@ -148,7 +153,8 @@ class _Worker:
     # The id remains the group's until the process has been waited for.
     with contextlib.suppress(ProcessLookupError):
       os.killpg(self.process.pid, signal.SIGKILL)
-    self.process.wait()
+    with contextlib.suppress(TimeoutExpired):  # It does not return from a call.
+      self.process.wait(KILL_SECONDS)
     for pipe in (self.process.stdin, self.process.stdout):
       pipe.close()
     os.close(self.lifeline)

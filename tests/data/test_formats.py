@@ -1,31 +1,47 @@
 """Problems of LiveCodeBench and Codeforces become records with tests."""
 
+import base64
 import json
+import pickle
+import zlib
 
 import pytest
 
 from r1jax import errors
-from r1jax.data import record_files
+from r1jax.data import formats, plain_pickle, record_files
 from r1jax.rewards.code import unit_tests
 from r1jax.sandbox import tiers
 
+
+def packed(tests):
+  """Private tests as LiveCodeBench packs them."""
+  data = zlib.compress(pickle.dumps(json.dumps(tests)))
+  return base64.b64encode(data).decode()
+
+
 TESTS = [dict(input='1 2\n', output='3\n', testtype='stdin')]
+PRIVATE = [dict(input='4 5\n', output='9\n', testtype='stdin')]
 STDIN = dict(
   question_id='abc_a',
   question_content='Add two numbers.',
   starter_code='',
   public_test_cases=json.dumps(TESTS),
-  private_test_cases='eJw...',
+  private_test_cases=packed(PRIVATE),
 )
 FUNCTIONAL = dict(
   question_id=3,
   question_content='The longest word.',
-  starter_code='class Solution:\n    def longest(self, words, most):\n        ',
+  starter_code='class Solution:\n'
+  '    def longest(self, words: List[str], most: int) -> str:\n        ',
   metadata=json.dumps(dict(func_name='longest')),
   public_test_cases=json.dumps(
     [
       dict(input='["a", "bcd", "ef"]\n2', output='"ef"', testtype='functional'),
-      dict(input='["x"]\n1', output='"x"', testtype='functional'),
+    ]
+  ),
+  private_test_cases=packed(
+    [
+      dict(input='["x", "abc"]\n1', output='"x"', testtype='functional'),
     ]
   ),
 )
@@ -36,9 +52,27 @@ CODEFORCES = dict(
   input_format='A number.',
   output_format='YES or NO.',
   official_tests=[dict(input='8', output='YES'), dict(input='3', output='NO')],
+  official_tests_complete=True,
+  interaction_format=None,
+  input_mode='stdio',
+  generated_checker=None,
+  executable=True,
+  time_limit=1.5,
+  memory_limit=256.0,
+)
+DIVISOR_CHECKER = """import sys
+with open(sys.argv[1]) as file: n = int(file.read())
+expected = open(sys.argv[2]).read()
+got = int(open(sys.argv[3], encoding='utf-8').readline())
+print(1 if 1 < got < n and n % got == 0 else 0)
+"""
+DIVISOR = CODEFORCES | dict(
+  description='Print a divisor.',
+  official_tests=[dict(input='12', output='2'), dict(input='35', output='5')],
+  generated_checker=DIVISOR_CHECKER,
 )
 SOLUTION = """class Solution:
-    def longest(self, words, most):
+    def longest(self, words: List[str], most: int) -> str:
         return max((x for x in words if len(x) <= most), key=len)
 """
 
@@ -61,7 +95,16 @@ def tier():
   [
     (STDIN, 'print(sum(map(int, input().split())))', 'print(4)'),
     (FUNCTIONAL, SOLUTION, SOLUTION.replace('max', 'min')),
+    (FUNCTIONAL, SOLUTION, 'class Solution:\n  def longest(*_): return "ef"'),
+    (STDIN, 'print(sum(map(int, stdin.read().split())))', 'print(3)'),
     (CODEFORCES, 'print("NO" if int(input()) % 2 else "YES")', 'print("YES")'),
+    (CODEFORCES, 'print("NO" if int(input()) % 2 else "YES")', 'print("yes")'),
+    (
+      DIVISOR,
+      'n = int(input())\nprint(n // (2 if n % 2 == 0 else 5))',
+      'print(2)',
+    ),
+    (DIVISOR, 'print(5 if input() == "35" else 6)', 'print("x")'),
   ],
 )
 def test_records_have_the_tests_of_the_problem(
@@ -74,6 +117,18 @@ def test_records_have_the_tests_of_the_problem(
   assert unit_tests.judge(record, wrong, tier, limits).value == 0
 
 
+def test_public_and_private_tests_are_used(tmp_path):
+  one, two = read(tmp_path / 'live.jsonl', STDIN, FUNCTIONAL)
+  assert [x['input'] for x in one['tests']] == ['1 2\n', '4 5\n']
+  assert two['tests'] == [
+    dict(args=[['a', 'bcd', 'ef'], 2], result='ef'),
+    dict(args=[['x', 'abc'], 1], result='x'),
+  ]
+  plain = STDIN | dict(private_test_cases=json.dumps(PRIVATE))
+  (record,) = read(tmp_path / 'plain.jsonl', plain)
+  assert record == one
+
+
 def test_prompts_have_the_formats_and_the_starter_code(tmp_path):
   one, two = read(tmp_path / 'live.jsonl', STDIN, FUNCTIONAL)
   assert (one['id'], one['prompt']) == ('abc_a', 'Add two numbers.')
@@ -83,12 +138,112 @@ def test_prompts_have_the_formats_and_the_starter_code(tmp_path):
   assert record['prompt'] == (
     'Is it even?\n\nInput\nA number.\n\nOutput\nYES or NO.'
   )
+  assert (record['time_limit'], record['memory_limit']) == (1.5, 256)
+
+
+@pytest.mark.parametrize(
+  'change, reason',
+  [
+    (dict(interaction_format='Ask.'), 'it is interactive'),
+    (dict(input_mode='file'), 'it reads files'),
+    (dict(executable=False), 'its tests are not executable'),
+    (dict(official_tests_complete=False), 'tests are incomplete'),
+    (dict(testset_size=3), 'tests are incomplete'),
+    (dict(official_tests=[dict(input='1 2 ...', output='3')]), 'incomplete'),
+    (dict(official_tests=[]), 'no official tests'),
+  ],
+)
+def test_problems_that_cannot_be_judged_are_left_out_and_counted(
+  tmp_path, capsys, change, reason
+):
+  bad = CODEFORCES | dict(id='other') | change
+  path = tmp_path / 'problems.jsonl'
+  assert [x['id'] for x in read(path, bad, CODEFORCES)] == ['4/A']
+  printed = capsys.readouterr().out
+  assert '1 problems cannot be judged' in printed and reason in printed
+  with pytest.raises(errors.UserError, match=f'{reason}.*no problem is left'):
+    read(path, bad)
+
+
+def test_problems_without_private_tests_or_with_too_large_ones_are_left_out(
+  tmp_path, monkeypatch
+):
+  path = tmp_path / 'problems.jsonl'
+  for private in '', None:
+    with pytest.raises(errors.UserError, match='private tests are missing'):
+      read(path, STDIN | dict(private_test_cases=private))
+  monkeypatch.setattr(formats, 'MAX_TESTS', 1000)
+  large = [PRIVATE[0] | dict(input='1 ' * 10**6)]
+  with pytest.raises(errors.UserError, match='tests exceed.*no problem'):
+    read(path, STDIN | dict(private_test_cases=packed(large)))
+
+
+def test_the_case_of_outputs_does_not_count_if_the_problem_says_so(tmp_path):
+  row = CODEFORCES | dict(output_format='Print YES or NO in any case.')
+  (record,) = read(tmp_path / 'problems.jsonl', row)
+  assert record['ignore_case'] is True
+  (record,) = read(tmp_path / 'other.jsonl', CODEFORCES)
+  assert 'ignore_case' not in record
+
+
+class Call:
+  def __reduce__(self):
+    return print, ('called',)
+
+
+@pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
+def test_pickles_of_plain_data_are_read(protocol):
+  for value in (
+    'a\u00e9\U0001f600' * 300,
+    [{'input': '1', 'n': [1, -(10**30), 2.5, None, True]}, (), (1, 2), {}],
+    {'a': ('b', 'b', 'c', 'd')},
+  ):
+    assert plain_pickle.loads(pickle.dumps(value, protocol)) == value
+
+
+@pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
+def test_pickles_of_anything_else_are_refused(protocol, capsys):
+  shared = [1]
+  for value in Call(), [Call()], print, pickle.Pickler, {1}, [shared, shared]:
+    with pytest.raises(ValueError, match='a pickle'):
+      plain_pickle.loads(pickle.dumps(value, protocol))
+  assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  'data',
+  [
+    b'',
+    b'.',
+    b'N',
+    b'NN.',
+    b'h\0.',
+    b'X\xff\xff\xff\x7fa.',
+    b'(.',
+    b'a.',
+    b'Nr\xff\xff\xff\xff0.',
+    b'cos\nsystem\n(S"true"\ntR.',
+  ],
+)
+def test_malformed_pickles_are_refused(data):
+  with pytest.raises(ValueError):
+    plain_pickle.loads(data)
 
 
 @pytest.mark.parametrize(
   'row, message',
   [
     (STDIN | dict(public_test_cases='['), 'line 1 cannot be read'),
+    (STDIN | dict(private_test_cases='eJw...'), 'line 1 cannot be read'),
+    (
+      STDIN
+      | dict(
+        private_test_cases=base64.b64encode(
+          zlib.compress(pickle.dumps(Call()))
+        ).decode()
+      ),
+      'more than plain data',
+    ),
     (FUNCTIONAL | dict(metadata='{}'), 'func_name'),
     (
       FUNCTIONAL | dict(metadata='{"func_name": "f(); import os"}'),

@@ -31,6 +31,11 @@ PLAIN = (
   set(),
   frozenset(),
   {},
+  [1, 2, -(10**30)],
+  [0.1, -math.inf],
+  [True, 2],
+  [1, 2.0],
+  [1] * 10_000,
   [1, (2, {3}), {'a': [frozenset({4})], (5, 6): None}],
   {True: 1, 'b': b'c'},
 )
@@ -89,7 +94,13 @@ def test_an_unsupported_object_equals_nothing(value):
 
 def test_a_value_beyond_the_limit_is_refused():
   assert wire.encode('a' * 98, 100)
-  for value in 'a' * 99, [1] * 20, 10**200, {i: i for i in range(20)}:
+  for value in (
+    'a' * 99,
+    [1] * 60,
+    [0.5] * 20,
+    10**200,
+    {i: i for i in range(20)},
+  ):
     with pytest.raises(wire.TooBig):
       wire.encode(value, 100)
 
@@ -127,6 +138,10 @@ def test_a_list_that_contains_itself_ends_at_the_maximum_depth():
     '[]',
     '["i"]',
     '["i", "2", "3"]',
+    '["I", ""]',
+    '["I", "1,,2"]',
+    '["F", "x"]',
+    '["I", "1", "2"]',
     '["i", ["i", "2"]]',
     '["i", "g"]',
     '["f", "nothing"]',

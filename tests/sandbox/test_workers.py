@@ -122,7 +122,7 @@ def test_the_work_for_a_large_result_is_linear_in_its_size():
   job = json.dumps([EVAL, [f'"x" * {size}']]).encode() + b'\n'
   with contextlib.closing(workers._Worker(1 << 30)) as worker:
     worker.unread = buffer = CountingBuffer()
-    result = worker.run(job, MANY_SECONDS)
+    result = worker.run(job, MANY_SECONDS, MANY_SECONDS)
   assert len(result.value) == size
   assert size <= buffer.work < 2 * size
 

@@ -1,34 +1,20 @@
 """The verifier of programs."""
 
-import re
+import json
 
-from r1jax.rewards import format, verdict
-from r1jax.rewards.code import unit_tests
+from r1jax.rewards import verdict
+from r1jax.rewards.code import cases, extraction, unit_tests
 from r1jax.rewards.verdict import Records, Texts, Verdict, VerifyConfig
 from r1jax.sandbox import tiers
 
 JUDGE = 'r1jax.rewards.code.unit_tests:judge_json'  # a worker calls it
-LANGUAGES = '', 'python', 'python3', 'py'
-FENCE = re.compile(r' {0,3}```+ *([\w+-]*)[^`]*\Z')
+SECONDS = 60.0  # CPU seconds of a worker, beside those of the programs
+GRACE = 60.0  # seconds of wall time, beside those of the programs
 
 
-def extract_program(text: str) -> str | None:
-  """The last closed Python block in the answer part of a response, or None."""
-  text, _ = format.answer_part(text)
-  found, language = None, ''
-  block: list[str] | None = None
-  for line in text.replace('\r\n', '\n').split('\n'):
-    fence = FENCE.match(line)
-    if block is None:
-      if fence:
-        block, language = [], fence[1].lower()
-    elif fence and not line.strip(' `'):
-      if language in LANGUAGES:
-        found = '\n'.join(block) + '\n'
-      block = None
-    else:
-      block.append(line)
-  return found
+def extract_program(text: str, entry_point: str = '') -> str | None:
+  """The program of a response that defines an entry point, or reads stdin."""
+  return extraction.program(extraction.blocks(text), entry_point)
 
 
 class ProgramVerifier(verdict.Verifier):
@@ -36,7 +22,7 @@ class ProgramVerifier(verdict.Verifier):
 
   handles = staticmethod(unit_tests.is_code)
   check = staticmethod(unit_tests.check_tests)
-  extract = staticmethod(extract_program)
+  extract = staticmethod(extraction.encoded_blocks)
 
   def __init__(self, config: VerifyConfig, records: Records) -> None:
     tier = None
@@ -44,12 +30,24 @@ class ProgramVerifier(verdict.Verifier):
       tier = tiers.find(config.service)
       print(f'programs run in the sandbox tier {tier.name}', flush=True)
       self.tier_name = tier.name
-    memory = config.program_memory << 20
-    limits = dict(seconds=config.program_seconds, memory=memory)
+    limits = dict(
+      seconds=config.program_seconds,
+      wall=config.program_wall_seconds,
+      memory=config.program_memory << 20,
+      output=config.program_output << 20,
+      suite_seconds=config.suite_seconds,
+      suite_wall=config.suite_wall_seconds,
+    )
     self.settings = tier, limits, config.partial
-    self.pool = verdict.open_pool(config, config.suite_seconds)
+    wall = config.suite_wall_seconds + GRACE
+    self.pool = verdict.open_pool(config, SECONDS, wall)
 
   def judge(self, records: Records, answers: Texts) -> list[Verdict]:
-    tests = map(unit_tests.tests_of, records)
-    jobs = [[test, code, *self.settings] for test, code in zip(tests, answers)]
+    """One verdict a text of encoded_blocks."""
+    jobs = []
+    for record, answer in zip(records, answers, strict=True):
+      entry = '' if cases.reads_stdin(record) else record['entry_point']
+      found = [extraction.Block(*block) for block in json.loads(answer)]
+      code = extraction.program(found, entry)
+      jobs.append([unit_tests.tests_of(record), code, *self.settings])
     return [verdict.of_result(result) for result in self.pool.map(JUDGE, jobs)]

@@ -1,0 +1,73 @@
+"""What a record says about its tests: code, names, limits."""
+
+import dataclasses
+import functools
+import re
+
+from r1jax.rewards.verdict import Record
+from r1jax.sandbox import environment
+from r1jax.sandbox.tiers import Limits
+
+# 'NAME', or a method as 'Solution().NAME' or 'Solution.NAME'.
+ENTRY_POINT = re.compile(r'(?:([^\W\d]\w*)(?:\(\))?\.)?([^\W\d]\w*)')
+INTERPRETER = 64 << 20  # bytes of Python itself, beside a record's memory_limit
+
+
+def reads_stdin(record: Record) -> bool:
+  """Whether the tests are inputs and outputs of a program."""
+  return 'test' not in record and 'output' in record['tests'][0]
+
+
+def entry_point(record: Record) -> tuple[str, str]:
+  """(class or '', function) of the record's entry point."""
+  found = ENTRY_POINT.fullmatch(record['entry_point'])
+  assert found
+  return found[1] or '', found[2]
+
+
+def head(record: Record) -> str:
+  """The code before the response's: the prefix, or a prompt that is Python."""
+  if 'prefix' in record:
+    return record['prefix']
+  prompt = record.get('prompt', '')
+  if 'test' in record and isinstance(prompt, str) and compiled(prompt):
+    return prompt
+  return ''
+
+
+def assertion(test: dict) -> str:
+  """The statement of a test {'assert': …}."""
+  text = test['assert'].strip()
+  return text if text.startswith('assert ') else f'assert ({text})'
+
+
+def given(record: Record) -> dict:
+  """The names that the program gets without imports: by default if it defines
+  a function, as the judges of such sets provide them."""
+  is_program = reads_stdin(record)
+  if not record.get('imports', not is_program):
+    return {}
+  return environment.provided([] if is_program else entry_point(record))
+
+
+def limits_of(record: Record, limits: Limits) -> Limits:
+  """The limits with the record's own of a test: time_limit in seconds and
+  memory_limit in MiB, to which that of Python itself is added."""
+  if 'time_limit' in record:
+    seconds = record['time_limit']
+    wall = limits.wall and max(limits.wall, 2 * seconds + 1)
+    limits = dataclasses.replace(limits, seconds=seconds, wall=wall)
+  if 'memory_limit' in record:
+    memory = int(record['memory_limit'] * (1 << 20)) + INTERPRETER
+    limits = dataclasses.replace(limits, memory=memory)
+  return limits
+
+
+@functools.lru_cache(1024)
+def compiled(text):
+  """The compiled text; None if it is not Python."""
+  try:
+    # optimize=0 keeps the assertions under python -O.
+    return compile(text, 'test', 'exec', dont_inherit=True, optimize=0)
+  except (SyntaxError, ValueError, RecursionError, MemoryError):
+    return None

@@ -1,0 +1,47 @@
+"""The sandbox and the remaining time of all tests of one program."""
+
+import dataclasses
+import math
+import time
+
+from r1jax.rewards.verdict import Verdict
+from r1jax.sandbox.tiers import Limits, Spent, Tier
+
+SMALLEST = 0.01  # seconds, where none are left; 0 would be no limit
+
+
+class Suite:
+  """A tier, and limits that shrink by what the tests have used."""
+
+  def __init__(self, tier: Tier, limits: Limits) -> None:
+    self.tier, self.all_limits = tier, limits
+    self.spent = Spent()
+    self.started = time.monotonic()
+
+  def limits(self) -> Limits:
+    """The limits of the next test."""
+    limits = self.all_limits
+    if limits.suite_seconds:
+      left = limits.suite_seconds - self.spent.seconds
+      limits = dataclasses.replace(limits, suite_seconds=max(left, SMALLEST))
+    if limits.suite_wall:
+      left = limits.suite_wall - (time.monotonic() - self.started)
+      limits = dataclasses.replace(limits, suite_wall=max(left, SMALLEST))
+    return limits
+
+  def is_over(self) -> bool:
+    """Whether the time of all tests is used up."""
+    limits = self.limits()
+    left = limits.suite_seconds or math.inf, limits.suite_wall or math.inf
+    return min(left) <= SMALLEST
+
+  @staticmethod
+  def ended(kind: str, detail: str) -> Verdict:
+    """The Verdict on a program that ended before its tests."""
+    return Verdict(math.nan if kind == 'infra' else 0.0, kind, one_line(detail))
+
+
+def one_line(text: str) -> str:
+  """The text without line breaks and characters that cannot be printed."""
+  text = ' '.join(text.split())
+  return ''.join(c if c.isprintable() else '\ufffd' for c in text)
