@@ -57,13 +57,18 @@ def run(name: str, arguments: Sequence[str]) -> int:
   options, overrides = make_parser(name, stage).parse_known_args(arguments)
   if options.config:
     settings = config.load_file(options.config)
-  elif dataclasses.fields(stage.Config):
+  elif dataclasses.fields(stage.Config) and name != 'verify':
     raise errors.UserError(f'{name} needs --config FILE, see experiments/')
   else:
     settings = config.defaults(stage.Config)
   settings = config.override(settings, overrides)
   if name == 'preflight':  # no work directory and no other hosts
     return 0 if stage.rehearse(settings, options) else 1
+  if name == 'verify':
+    stage.apply_options(settings, options)
+    if not options.workdir:
+      run_verify(stage, settings)
+      return 0
   run_stage(stage, settings, options.workdir, make_change(settings, options))
   return 0
 
@@ -113,6 +118,14 @@ def run_stage(
       stage.run(settings, workdir, change)
 
 
+def run_verify(stage: ModuleType, settings: ConfigDict) -> None:
+  """Runs verify without a work directory."""
+  from r1jax.distributed import hosts
+
+  with hosts.connected(stage.output_path(settings).parent):
+    stage.run_beside(settings)
+
+
 def overview() -> str:
   """Help: the first sentence of the docstring of each stage and of sweep."""
   modules = {name: STAGES[name] for name in NAMES} | {'sweep': SWEEP}
@@ -130,8 +143,11 @@ def overview() -> str:
 def make_parser(name: str, stage: ModuleType) -> argparse.ArgumentParser:
   """The parser of a stage. Overrides (--config.key=value) remain unparsed."""
   keys, is_preflight = config.describe(stage.Config), name == 'preflight'
+  has_options = name in ('preflight', 'verify')
   required = '--topology CHIP:SHAPE' if is_preflight else '--workdir DIR'
   config_file = '--config FILE' if keys else '[--config FILE]'
+  if name == 'verify':
+    config_file, required = '--records FILE', '--responses FILE'
   parser = argparse.ArgumentParser(
     prog=f'python -m r1jax {name}',
     usage=f'%(prog)s {config_file} {required} [--config.key=value …]',
@@ -142,7 +158,7 @@ def make_parser(name: str, stage: ModuleType) -> argparse.ArgumentParser:
   )
   add = parser.add_argument
   add('--config', metavar='FILE', help='a config file')
-  if is_preflight:
+  if has_options:
     stage.add_options(parser)
   else:
     add('--workdir', metavar='DIR', required=True, help='folder of the run')

@@ -18,6 +18,14 @@ def write_text(path: pathlib.Path, text: str) -> None:
   os.replace(temporary, path)
 
 
+def check_writable(path: pathlib.Path) -> None:
+  """Raises UserError if the file cannot be written."""
+  temporary = path.with_name(path.name + '.tmp')
+  with errors.explained(f'cannot write {path}', OSError):
+    temporary.write_text('')
+    temporary.unlink()
+
+
 def write_jsonl(path: pathlib.Path, rows: Iterable[Any]) -> None:
   """Writes each row as one line of JSON, atomically."""
   lines = [json.dumps(row, ensure_ascii=False) + '\n' for row in rows]

@@ -1,6 +1,8 @@
 """Records from jsonl files, the held-out split, and the order of prompts."""
 
+import codecs
 import collections
+import contextlib
 import hashlib
 import json
 import math
@@ -11,6 +13,7 @@ import numpy as np
 
 from r1jax import errors, user_code
 from r1jax.data import formats, gym_tasks
+from r1jax.data.bad_records import BadRecords
 from r1jax.data.formats import Record
 
 # The keys by which the first line of a file tells its format, tried in order.
@@ -26,39 +29,53 @@ FORMATS = dict(
 GOLD_MARKS = '####', 'The answer is:'  # of GSM8K and of MATH-500
 
 
-def read(path: str | Path) -> list[Record]:
+def read(path: str | Path, bad: BadRecords | None = None) -> list[Record]:
   """The records of a jsonl file of one of FORMATS, or of HumanEval. A line
   without an id gets its task_id, or <file stem>/<line number>. MAWPS repeats
   questions: the first is kept. Problems that cannot be judged are left out and
-  counted in a line on stdout. Raises UserError."""
+  counted in a line on stdout. Lines that are no records are noted in `bad`, or
+  else raise UserError."""
+  noted = bad or BadRecords(key='')
   name, records = '', dict[str, Record]()
   left_out = collections.Counter[str]()
-  for number, where, row in json_rows(path):
-    name = name or _format_name(row, where)
-    try:
-      record = _record(row, name, where)
-    except formats.LeftOut as problem:
-      left_out[str(problem)] += 1
-      continue
-    if name not in formats.READERS:
-      default = row.get('task_id', f'{Path(path).stem}/{number}')  # HumanEval's
-      record['id'] = str(row.get('id', default))
-    key = record['prompt' if name == 'mawps' else 'id']
-    if key in records and name != 'mawps':
-      raise errors.UserError(f'{where}: an earlier line has the id {key!r} too')
-    records.setdefault(key, record)
+  for number, where, row in json_rows(path, noted):
+    with noted.noted():
+      name = name or _format_name(row, where)
+      try:
+        record = _record(row, name, where)
+      except formats.LeftOut as problem:
+        left_out[str(problem)] += 1
+        continue
+      if name not in formats.READERS:  # task_id is HumanEval's
+        default = row.get('task_id', f'{Path(path).stem}/{number}')
+        record['id'] = str(row.get('id', default))
+      key = record['prompt' if name == 'mawps' else 'id']
+      if key in records and name != 'mawps':
+        raise errors.UserError(
+          f'{where}: an earlier line has the id {key!r} too'
+        )
+      records.setdefault(key, record)
+  if noted.sentences and not name:  # not one line has a known format
+    raise errors.UserError(noted.sentences[0])
+  if not bad:
+    noted.finish(len(records), str(path))
   if left_out:
-    reasons = [f'{count}: {reason}' for reason, count in left_out.items()]
-    sentence = (
-      f'{path}: {left_out.total()} problems cannot be judged and are left out '
-      f'({"; ".join(reasons)})'
-    )
-    if not records:
-      raise errors.UserError(f'{sentence}; no problem is left')
-    print(sentence, flush=True)
-  if not records:
+    _report_left_out(path, left_out, len(records))
+  if not records and not noted.sentences:
     raise errors.UserError(f'{path} has no records: it is empty')
   return list(records.values())
+
+
+def _report_left_out(path, left_out, count):
+  """Prints why problems cannot be judged. Raises UserError if none is left."""
+  reasons = [f'{number}: {reason}' for reason, number in left_out.items()]
+  sentence = (
+    f'{path}: {left_out.total()} problems cannot be judged and are left out '
+    f'({"; ".join(reasons)})'
+  )
+  if not count:
+    raise errors.UserError(f'{sentence}; no problem is left')
+  print(sentence, flush=True)
 
 
 def own_record(row: dict, where: str, default_id: str) -> Record:
@@ -75,19 +92,6 @@ def own_record(row: dict, where: str, default_id: str) -> Record:
   return record | dict(id=str(row.get('id', default_id)))
 
 
-def check_ids(records: Sequence[Record], source: str) -> None:
-  """Raises UserError if there are no records, or if two have the same id."""
-  if not records:
-    raise errors.UserError(f'{source} has no records: it is empty')
-  seen = set()
-  for record in records:
-    if record['id'] in seen:
-      raise errors.UserError(
-        f'two records of {source} have the id {record["id"]!r}: ids must differ'
-      )
-    seen.add(record['id'])
-
-
 def scorer_code(records: Sequence[Record]) -> dict[str, str]:
   """{file, module or package: its digest or version} of the records' scorers,
   as this process has loaded them (see rewards/scorer.py)."""
@@ -101,22 +105,33 @@ def scorer_code(records: Sequence[Record]) -> dict[str, str]:
   return code
 
 
-def json_rows(path: str | Path) -> Iterator[tuple[int, str, dict]]:
-  """(line number, 'FILE line N', object) of each line that is not blank. Raises
-  UserError if there is no file, or if a line is not a JSON object."""
+def json_rows(
+  path: str | Path, bad: BadRecords | None = None
+) -> Iterator[tuple[int, str, dict]]:
+  """(line number, 'FILE line N', object) of each line that is not blank. A line
+  that is not a JSON object is noted in `bad`, or else raises UserError, as a
+  missing file does."""
   if not Path(path).is_file():
     raise errors.UserError(f'there is no data file {path}')
-  for number, line in enumerate(Path(path).read_bytes().split(b'\n'), 1):
+  data = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
+  for number, line in enumerate(data.split(b'\n'), 1):
     if not line.strip():
       continue
-    where = f'{path} line {number}'
-    with errors.explained(f'{where} is not JSON'):
-      row = json.loads(line)
-      if b'\\ud' in line.lower():  # lone surrogates cannot be encoded
-        json.dumps(row, ensure_ascii=False).encode()
-    if not isinstance(row, dict):
-      raise errors.UserError(f'{where} is not a JSON object with keys')
-    yield number, where, row
+    where, row = f'{path} line {number}', None
+    with bad.noted() if bad else contextlib.nullcontext():
+      row = _json_object(line, where)
+    if row is not None:
+      yield number, where, row
+
+
+def _json_object(line, where):
+  with errors.explained(f'{where} is not JSON'):
+    row = json.loads(line)
+    if b'\\ud' in line.lower():  # lone surrogates cannot be encoded
+      json.dumps(row, ensure_ascii=False).encode()
+  if not isinstance(row, dict):
+    raise errors.UserError(f'{where} is not a JSON object with keys')
+  return row
 
 
 def split(

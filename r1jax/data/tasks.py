@@ -12,6 +12,7 @@ import numpy as np
 from r1jax import errors, user_code
 from r1jax.data import gym_tasks, record_files
 from r1jax.data import settings as source_settings
+from r1jax.data.bad_records import BadRecords
 from r1jax.data.record_files import Record
 
 NO_THINKING = 0.2  # share of running sums that are answered without thinking
@@ -20,10 +21,13 @@ MAX_YIELDED = 1_000_000  # records of an iterator that is given no count
 CORRECT = 0.3  # share of functions whose program is not changed at random
 
 
-def load_records(source: str, seed: int) -> list[Record]:
+def load_records(
+  source: str, seed: int, bad: BadRecords | None = None
+) -> list[Record]:
   """The records of a source: `PATH`, `toy:NAME?count=N&key=value`,
   `gym:NAME?...`, or a name of user code, `my_data.py:problems?...`. Values are
-  JSON (`max_digits=1`, `operators=["+"]`), or else strings. Raises UserError.
+  JSON (`max_digits=1`, `operators=["+"]`), or else strings. Records that cannot
+  be read are noted in `bad`, or else raise UserError.
   """
   if not source:
     raise errors.UserError(
@@ -41,11 +45,12 @@ def load_records(source: str, seed: int) -> list[Record]:
         'from PATH, toy:NAME?count=N, gym:NAME?count=N, FILE.py:NAME or '
         'package.module:NAME'
       )
-    return user_records(name, seed, source_settings.parse(query, source))
+    settings = source_settings.parse(query, source)
+    return user_records(name, seed, settings, bad)
   if source.endswith('.py'):
     user_code.load(source, 'the source of records')  # raises: no name
   if not colon or maker not in ('toy', 'gym'):
-    return record_files.read(source)
+    return record_files.read(source, bad)
   name, _, query = rest.partition('?')
   settings = source_settings.parse(query, source)
   count = settings.pop('count', None)
@@ -68,7 +73,9 @@ def load_records(source: str, seed: int) -> list[Record]:
   return [dict(id=f'{name}/{seed}/{n}') | row for n, row in enumerate(rows)]
 
 
-def user_records(name: str, seed: int, settings: dict) -> list[Record]:
+def user_records(
+  name: str, seed: int, settings: dict, bad: BadRecords | None = None
+) -> list[Record]:
   """The records of the user's function (seed, **settings) -> records, or of a
   list. With the setting `count`, which need not be one of its parameters, the
   first records. An id that a record lacks is NAME/seed/number."""
@@ -83,17 +90,27 @@ def user_records(name: str, seed: int, settings: dict) -> list[Record]:
     user_code.check_call(source, name, key, form, settings, 'its source')
     rows = _call(user_code.shown_name(name), source, seed, settings)
   short, name = user_code.short_name(name), user_code.shown_name(name)
-  records = []
+  records: dict[str, Record] = {}
+  noted = bad or BadRecords(key='')
   for n, row in enumerate(_rows(name, rows, count)):
     where = f'record {n} of {name}'
-    if not isinstance(row, dict):
-      raise errors.UserError(
-        f'{where} is {user_code.describe(row)}; expected a dict with the key '
-        "'prompt'"
-      )
-    records.append(record_files.own_record(row, where, f'{short}/{seed}/{n}'))
-  record_files.check_ids(records, name)
-  return records
+    with noted.noted():
+      if not isinstance(row, dict):
+        raise errors.UserError(
+          f'{where} is {user_code.describe(row)}; expected a dict with the key '
+          "'prompt'"
+        )
+      record = record_files.own_record(row, where, f'{short}/{seed}/{n}')
+      if record['id'] in records:
+        raise errors.UserError(
+          f'two records of {name} have the id {record["id"]!r}: ids must differ'
+        )
+      records[record['id']] = record
+  if not bad:
+    noted.finish(len(records), name)
+  if not records and not noted.sentences:
+    raise errors.UserError(f'{name} has no records: it is empty')
+  return list(records.values())
 
 
 def _call(name, function, seed, settings):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from r1jax import errors, user_code
 from r1jax.config import option
 from r1jax.data import tools
+from r1jax.data.bad_records import BadRecords
 from r1jax.data.record_files import Record
 from r1jax.data.tokenizer_protocol import Tokenizer
 
@@ -113,8 +114,8 @@ def with_opening(text: str, opening: str) -> str:
 def encode_prompts(
   tokenizer: Tokenizer, records: Sequence[Record], prompt: PromptConfig
 ) -> list[list[int]]:
-  """The ids of each record's prompt, opening included. Raises UserError if one
-  has none or more than config.prompt.max_len."""
+  """The ids of each record's prompt, opening included. Raises UserError, with
+  all records that have none or more than config.prompt.max_len."""
   prompts = [make_prompt(tokenizer, record, prompt) for record in records]
   return encode_made(tokenizer, records, prompts, prompt.max_len)
 
@@ -126,17 +127,44 @@ def encode_made(
   max_len: int,
 ) -> list[list[int]]:
   """encode_prompts of prompts that are made already."""
-  ids_P = []
+  bad, ids_P = BadRecords(key=''), []
   for record, made in zip(records, prompts, strict=True):
     ids = tokenizer.encode(made.full_text)
-    if not 0 < len(ids) <= max_len:
-      raise errors.UserError(
-        f'the prompt of record {record["id"]} has {len(ids)} tokens; '
-        f'config.prompt.max_len allows 1 to {max_len}: raise it or drop '
-        'the record'
-      )
-    ids_P.append(ids)
+    with bad.noted():
+      check_length(record, ids, max_len)
+      ids_P.append(ids)
+  bad.finish(len(ids_P), 'the data')
   return ids_P
+
+
+def encode_fitting(
+  tokenizer: Tokenizer,
+  records: Sequence[Record],
+  prompt: PromptConfig,
+  skip_bad_records: bool,
+) -> tuple[list[Record], list[list[int]]]:
+  """(the records whose prompts are not too long, the ids of these prompts).
+  Raises UserError with all others, unless it is to leave them out."""
+  bad, kept, ids_P = BadRecords(skip_bad_records), [], []
+  for record in records:
+    made = make_prompt(tokenizer, record, prompt)
+    ids = tokenizer.encode(made.full_text)
+    with bad.noted():
+      check_length(record, ids, prompt.max_len)
+      kept.append(record)
+      ids_P.append(ids)
+  bad.finish(len(kept), 'the data')
+  return kept, ids_P
+
+
+def check_length(record: Record, ids: Sequence[int], max_len: int) -> None:
+  """Raises UserError if a prompt has no tokens or more than max_len."""
+  if not 0 < len(ids) <= max_len:
+    raise errors.UserError(
+      f'the prompt of record {record["id"]} has {len(ids)} tokens; '
+      f'config.prompt.max_len allows 1 to {max_len}: raise it or drop the '
+      'record'
+    )
 
 
 def prompt_text(

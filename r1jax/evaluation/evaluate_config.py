@@ -11,6 +11,7 @@ from r1jax import errors
 from r1jax.checkpoints import policy
 from r1jax.config import option
 from r1jax.data import tasks, templates
+from r1jax.data.bad_records import BadRecords
 from r1jax.distributed import device_placement
 from r1jax.evaluation import rating, scores
 from r1jax.rewards import language, registry, verifiers
@@ -22,6 +23,9 @@ class Config:
   init: str = option('', "a model's directory, GGUF file or hub name")
   data: dict[str, str] = option(
     {}, 'problems by set: a path, toy:… or gym:…', is_code=True
+  )
+  skip_bad_records: bool = option(
+    False, 'leave out, and count, records that cannot be used'
   )
   limit: int = option(0, 'problems of a set, by a hash; 0: all', minimum=0)
   samples: int = option(16, 'a problem (R1: 64 AIME, 16 MATH-500)', minimum=1)
@@ -87,21 +91,46 @@ def check(config: Config) -> None:
 def read_inputs(config: Config) -> Inputs:
   """Reads all files, and chooses config.limit problems of a set by hash."""
   weights = {'accuracy': 1.0, config.format: 0.0, 'language': 0.0}
-  sets, baseline, codeforces, all_records = {}, {}, {}, []
+  sets, codeforces, all_records = {}, {}, []
   for name, source in config.data.items():
-    records = tasks.load_records(source, config.seed)
+    bad = BadRecords(config.skip_bad_records)
+    records = tasks.load_records(source, config.seed, bad)
     digests = [hashlib.blake2b(x['prompt'].encode()).digest() for x in records]
     by_digest = sorted(range(len(records)), key=digests.__getitem__)
     numbers = sorted(by_digest[: config.limit or None])
-    records = [records[n] for n in numbers]
-    registry.check_rewards(weights, records)
-    for record in records:
-      language.target(record)  # Raises UserError for an unknown language.
-    sets[name] = dict(zip(numbers, records))
-    all_records += records
-    if config.baseline:
-      baseline[name] = scores.pass1_by_problem(config.baseline, name, records)
+    number_of = {records[n]['id']: n for n in numbers}
+    good = []
+    for record in [records[n] for n in numbers]:
+      with bad.noted():
+        language.target(record)  # Raises UserError for an unknown language.
+        good.append(record)
+    good = registry.check_rewards(weights, good, bad=bad)
+    bad.finish(len(good), source)
+    sets[name] = {number_of[record['id']]: record for record in good}
+    all_records += good
+  baseline = _baseline(config, sets)
   if config.codeforces:
     codeforces = rating.summary(*rating.read(config.codeforces))
   compared = scores.read_all(config.compare_with)
   return Inputs(sets, all_records, weights, compared, baseline, codeforces)
+
+
+def with_records(config: Config, inputs: Inputs, records: list[dict]) -> Inputs:
+  """The inputs with those problems that are among the records."""
+  numbers, sets = set(map(id, records)), {}
+  for name, problems in inputs.sets.items():
+    sets[name] = {n: x for n, x in problems.items() if id(x) in numbers}
+    if not sets[name]:
+      raise errors.UserError(f'no record of {config.data[name]} can be used')
+  baseline = _baseline(config, sets)
+  return inputs._replace(sets=sets, records=records, baseline=baseline)
+
+
+def _baseline(config, sets):
+  """pass@1 of each problem of the sets in config.baseline, if it is set."""
+  if not config.baseline:
+    return {}
+  return {
+    name: scores.pass1_by_problem(config.baseline, name, [*problems.values()])
+    for name, problems in sets.items()
+  }

@@ -131,7 +131,9 @@ def _check_responses(config, tokenizer, records):
   """Prompts, end tokens and ideal responses."""
   records = records[:: max(1, len(records) // RECORDS)][:RECORDS]
   try:
-    prompts = templates.encode_prompts(tokenizer, records, config.prompt)
+    records, prompts = templates.encode_fitting(
+      tokenizer, records, config.prompt, config.skip_bad_records
+    )
   except errors.UserError as error:
     yield Check('prompts', False, str(error))
     return

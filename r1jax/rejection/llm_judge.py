@@ -13,6 +13,7 @@ from r1jax import errors
 from r1jax.checkpoints import policy
 from r1jax.config import option
 from r1jax.data import templates
+from r1jax.data.bad_records import BadRecords
 from r1jax.data.templates import PromptConfig
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.rewards.verdict import Record, Records
@@ -72,8 +73,11 @@ def needs_judge(config: JudgeConfig, record: Record) -> bool:
   return needed or record['domain'] in config.domains
 
 
-def check(config: JudgeConfig, records: Records) -> None:
-  """Refuses a template or records for the LLM judge that cannot be used."""
+def check(
+  config: JudgeConfig, records: Records, bad: BadRecords
+) -> list[Record]:
+  """The records that the LLM judge can judge; the others are noted in `bad`.
+  Refuses a template that cannot be used."""
   for name in ('question', 'reference', 'answer'):
     if f'{{{name}}}' not in config.question_template:
       raise errors.UserError(f'config.judge.question_template lacks {{{name}}}')
@@ -82,12 +86,16 @@ def check(config: JudgeConfig, records: Records) -> None:
       f'record {records[0]["id"]} needs the LLM judge, but config.judge.init '
       'names no model: name one, or leave such records out'
     )
+  kept = []
   for record in records:
     answer = record.get('answer')
-    if not isinstance(answer, str) or not answer.strip():
-      raise errors.UserError(
-        f'record {record["id"]} has no answer for the LLM judge: give it one'
-      )
+    with bad.noted():
+      if not isinstance(answer, str) or not answer.strip():
+        raise errors.UserError(
+          f'record {record["id"]} has no answer for the LLM judge: give it one'
+        )
+      kept.append(record)
+  return kept
 
 
 def question(config: JudgeConfig, record: Record, text: str) -> Record:
@@ -106,18 +114,27 @@ def fits(config: JudgeConfig, tokenizer: Tokenizer, question: Record) -> bool:
   return len(tokenizer.encode(made.full_text)) <= config.prompt.max_len
 
 
-def check_prompt_length(
-  config: JudgeConfig, judge: policy.Policy, records: Records
-) -> None:
-  """Refuses records whose question is too long even with an empty answer."""
+def short_enough(
+  config: JudgeConfig, judge: policy.Policy, records: Records, bad: BadRecords
+) -> list[Record]:
+  """The records whose question with an empty answer is not too long, and those
+  that need no judge; the others are noted in `bad`."""
   longest = config.prompt.max_len + config.sample.max_new_tokens
   policy.check_length(judge.cfg, longest)
+  kept = []
   for record in records:
-    if not fits(config, judge.tokenizer, question(config, record, '')):
-      raise errors.UserError(
-        f'record {record["id"]} is too long for the LLM judge, even without an '
-        f'answer: raise config.judge.prompt.max_len, {config.prompt.max_len}'
-      )
+    is_judged = needs_judge(config, record)
+    with bad.noted():
+      if is_judged and not fits(
+        config, judge.tokenizer, question(config, record, '')
+      ):
+        raise errors.UserError(
+          f'record {record["id"]} is too long for the LLM judge, even without '
+          f'an answer: raise config.judge.prompt.max_len, '
+          f'{config.prompt.max_len}'
+        )
+      kept.append(record)
+  return kept
 
 
 def verdicts(

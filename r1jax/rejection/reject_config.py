@@ -6,6 +6,7 @@ from r1jax import errors
 from r1jax.checkpoints import policy
 from r1jax.config import option
 from r1jax.data import record_files, tasks, templates
+from r1jax.data.bad_records import BadRecords
 from r1jax.distributed import device_placement
 from r1jax.rejection import llm_judge
 from r1jax.rejection.filters import FilterConfig
@@ -18,6 +19,9 @@ from r1jax.sampling import decode, generate
 class Config:
   init: str = option('', "a model's directory, GGUF file or hub name")
   data: str = option('', 'records: a path, toy:… or gym:…', is_code=True)
+  skip_bad_records: bool = option(
+    False, 'leave out, and count, records that cannot be used'
+  )
   samples: int = option(16, 'samples for a prompt, as many as in RL', minimum=1)
   prompts_per_chunk: int = option(32, 'prompts saved at one time', minimum=1)
   seed: int = option(0, 'of all random numbers', minimum=0)
@@ -59,9 +63,15 @@ def check(config: Config) -> None:
 
 def load(config: Config) -> tuple[list[Record], list[Record]]:
   """(records to sample, records to mix in), all checked."""
-  records = _load(config, config.data, registry.REASONING_DOMAINS[0])
+  bad, records = BadRecords(config.skip_bad_records), []
+  for record in _load(config, config.data, registry.REASONING_DOMAINS[0], bad):
+    with bad.noted():
+      language.target(record)  # refuses an unknown language
+      llm_judge.needs_judge(config.judge, record)  # refuses an unknown value
+      records.append(record)
+  records = _good_records(config, records, bad)
+  bad.finish(len(records), config.data)
   for record in records:
-    language.target(record)  # refuses an unknown language
     if config.per_domain and record['domain'] not in config.per_domain:
       raise errors.UserError(
         f'record {record["id"]} has the domain {record["domain"]!r}, which '
@@ -74,43 +84,59 @@ def load(config: Config) -> tuple[list[Record], list[Record]]:
         f'config.per_domain or config.judge.domains names {domain!r}, but no '
         f'record of {config.data} is of that domain: leave it out'
       )
-  judged = [x for x in records if llm_judge.needs_judge(config.judge, x)]
-  llm_judge.check(config.judge, judged)
-  others = [x for x in records if not llm_judge.needs_judge(config.judge, x)]
-  registry.check_rewards(config.min_rewards, others)
   return records, _load_mix(config, records) if config.mix else []
+
+
+def _good_records(config, records, bad):
+  """The records whose gold can be read by the LLM judge or the verifier."""
+  judged = [x for x in records if llm_judge.needs_judge(config.judge, x)]
+  others = [x for x in records if not llm_judge.needs_judge(config.judge, x)]
+  good = llm_judge.check(config.judge, judged, bad)
+  good += registry.check_rewards(config.min_rewards, others, bad=bad)
+  numbers = set(map(id, good))
+  return [x for x in records if id(x) in numbers]
 
 
 def _load_mix(config, records):
   """config.mix_count records of config.mix, chosen by the seed."""
-  mixed = _load(config, config.mix, 'general')
+  bad, mixed = BadRecords(config.skip_bad_records), []
+  sample_ids = set()
+  for record in records:
+    sample_ids.update(f'{record["id"]}/{n}' for n in range(config.samples))
+  for record in _load(config, config.mix, 'general', bad):
+    with bad.noted():
+      _check_mixed(config, record, sample_ids)
+      mixed.append(record)
+  bad.finish(len(mixed), config.mix)
   count = config.mix_count or len(mixed)
   if count > len(mixed):
     raise errors.UserError(
       f'config.mix_count is {count}, but {config.mix} has only {len(mixed)} '
       'records: lower it'
     )
-  sample_ids = set()
-  for record in records:
-    sample_ids.update(f'{record["id"]}/{n}' for n in range(config.samples))
-  for record in mixed:
-    name = f'record {record["id"]} of {config.mix}'
-    if not isinstance(record.get('response'), str):
-      raise errors.UserError(f'{name} has no response: give it one, or drop it')
-    if record['id'] in sample_ids:
-      raise errors.UserError(
-        f'the id of {name} is also that of a sample of {config.data}: rename it'
-      )
   index = record_files.prompt_indices(config.seed, 0, count, len(mixed))
   return [mixed[n] for n in index]
 
 
-def _load(config, path, default):
+def _check_mixed(config, record, sample_ids):
+  name = f'record {record["id"]} of {config.mix}'
+  if not isinstance(record.get('response'), str):
+    raise errors.UserError(f'{name} has no response: give it one, or drop it')
+  if record['id'] in sample_ids:
+    raise errors.UserError(
+      f'the id of {name} is also that of a sample of {config.data}: rename it'
+    )
+
+
+def _load(config, path, default, bad):
   """The records of a path, with the default domain where they have none."""
-  records = tasks.load_records(path, config.seed)
-  for record in records:
-    if not isinstance(record.get('domain', default), str):
-      raise errors.UserError(
-        f'record {record["id"]} has the domain {record["domain"]!r}, not a text'
-      )
-  return [dict(domain=default) | record for record in records]
+  records = []
+  for record in tasks.load_records(path, config.seed, bad):
+    with bad.noted():
+      if not isinstance(record.get('domain', default), str):
+        raise errors.UserError(
+          f'record {record["id"]} has the domain {record["domain"]!r}, not a '
+          'text'
+        )
+      records.append(dict(domain=default) | record)
+  return records

@@ -5,11 +5,12 @@ import ast
 import builtins
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
+from sympy.parsing import sympy_parser
+
 OWNER = 'reasoning_gym'
-PARSER = 'sympy.parsing.sympy_parser'
 # Python literals and operators on them.
 PLAIN = (
   ast.Expression | ast.Constant | ast.List | ast.Tuple | ast.Set | ast.Dict,
@@ -36,15 +37,13 @@ def guarded() -> Iterator[None]:
   parser numbers, symbols, operators and elementary functions only. Both raise
   Refused for all else. To be used by one thread."""
   real_eval, real_exec = builtins.eval, builtins.exec
+  real_stringify = sympy_parser.stringify_expr
 
   def guarded_eval(source: Any, *scopes: Any) -> Any:
-    scopes = scopes or _scopes_of(sys._getframe(1))
-    caller = sys._getframe(1).f_globals.get('__name__', '')
-    if caller.partition('.')[0] == OWNER:
+    frame = sys._getframe(1)
+    if frame.f_globals.get('__name__', '').partition('.')[0] == OWNER:
       return real_eval(plain(source), {'__builtins__': {}})
-    if caller == PARSER:
-      return real_eval(mathematics(source, scopes[-1] or {}), *scopes)
-    return real_eval(source, *scopes)
+    return real_eval(source, *(scopes or _scopes_of(frame)))
 
   def guarded_exec(source: Any, *scopes: Any, **options: Any) -> None:
     frame = sys._getframe(1)
@@ -52,11 +51,19 @@ def guarded() -> Iterator[None]:
       raise Refused('a program is not run')
     real_exec(source, *(scopes or _scopes_of(frame)), **options)
 
+  def guarded_stringify(text: str, own: dict, *options: Any) -> str:
+    """The program that sympy's parser makes of a text, and then evaluates."""
+    program = real_stringify(text, own, *options)
+    check_mathematics(program, own)
+    return program
+
   builtins.eval, builtins.exec = guarded_eval, guarded_exec
+  sympy_parser.stringify_expr = guarded_stringify
   try:
     yield
   finally:
     builtins.eval, builtins.exec = real_eval, real_exec
+    sympy_parser.stringify_expr = real_stringify
 
 
 def plain(source: Any) -> Any:
@@ -68,9 +75,9 @@ def plain(source: Any) -> Any:
   return compile(tree, '<answer>', 'eval')
 
 
-def mathematics(source: Any, own_names: Any) -> Any:
-  """The code of what sympy's parser made of a text; own_names are symbols of
-  the caller's."""
+def check_mathematics(source: str, own_names: Container[str]) -> None:
+  """Raises Refused for a program that is more than mathematics; own_names are
+  symbols of the caller's."""
   tree = _tree(source)
   inside = set()  # nodes that are allowed because of what is around them
   for node in ast.walk(tree):
@@ -83,7 +90,6 @@ def mathematics(source: Any, own_names: Any) -> Any:
         raise Refused(f'the name {node.id} is not evaluated')
     elif not isinstance(node, PLAIN) or _is_text(node):
       raise Refused(f'{type(node).__name__} is not evaluated')
-  return compile(tree, '<answer>', 'eval')
 
 
 def _checked_call(node):

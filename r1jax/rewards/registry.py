@@ -8,11 +8,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 import numpy as np
 
 from r1jax import errors, user_code
+from r1jax.data.bad_records import BadRecords
 from r1jax.rewards import (
   choice,
   format,
   language,
   penalties,
+  scorer,
   user_rewards,
 )
 from r1jax.rewards.code.verifier import ProgramVerifier
@@ -54,10 +56,33 @@ def check_rewards(
   records: Records,
   by_domain: Mapping[str, Weights] = {},
   model_names: Collection[str] = (),
-) -> None:
-  """Refuses unknown rewards and domains, unreadable gold answers, and rewards
-  of the user's that fail. Trained models have the rewards model_names."""
-  known = [*REWARDS, *model_names]
+  bad: BadRecords | None = None,
+) -> list[Record]:
+  """The records, without those that have an unknown domain or an unreadable
+  gold answer, which are noted in `bad`, or else raise UserError. Refuses unknown
+  rewards, and rewards of the user's that fail. Trained models have the rewards
+  model_names."""
+  _check_names([*REWARDS, *model_names], weights, by_domain)
+  noted, kept = bad or BadRecords(key=''), []
+  tables = [weights_for(weights, by_domain, record) for record in records]
+  verified = [x for x, table in zip(records, tables) if 'accuracy' in table]
+  scorer.check_code(verified)
+  for record, table in zip(records, tables):
+    with noted.noted():
+      _check_domain(record, by_domain)
+      if 'accuracy' in table:
+        next(x for x in VERIFIERS if x.handles(record)).check(record)
+      kept.append(record)
+  if not bad:
+    noted.finish(len(kept), 'the data')
+  for name in user_names(weights, by_domain):
+    own = [x for x in kept if name in weights_for(weights, by_domain, x)]
+    user_rewards.check(name, own)
+  return kept
+
+
+def _check_names(known, weights, by_domain):
+  """Refuses unknown rewards."""
   if not all((weights, *by_domain.values())):
     raise errors.UserError(f'name at least one reward of {", ".join(REWARDS)}')
   for name in itertools.chain(weights, *by_domain.values()):
@@ -72,19 +97,16 @@ def check_rewards(
         f'{RENAMED.get(name, near)!r}? There are {", ".join(known)}, and your '
         'own as FILE.py:NAME'
       )
+
+
+def _check_domain(record, by_domain):
+  domain = record.get('domain', REASONING_DOMAINS[0])
   domains = *by_domain, *REASONING_DOMAINS
-  for record in records:
-    domain = record.get('domain', REASONING_DOMAINS[0])
-    if by_domain and domain not in domains:
-      raise errors.UserError(
-        f'record {record["id"]} has the domain {domain!r}, which has no '
-        f'rewards: name it in config.by_domain, or use {", ".join(domains)}'
-      )
-    if 'accuracy' in weights_for(weights, by_domain, record):
-      next(x for x in VERIFIERS if x.handles(record)).check(record)
-  for name in user_names(weights, by_domain):
-    own = [x for x in records if name in weights_for(weights, by_domain, x)]
-    user_rewards.check(name, own)
+  if by_domain and domain not in domains:
+    raise errors.UserError(
+      f'record {record["id"]} has the domain {domain!r}, which has no '
+      f'rewards: name it in config.by_domain, or use {", ".join(domains)}'
+    )
 
 
 def user_names(

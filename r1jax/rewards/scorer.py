@@ -40,23 +40,31 @@ def extract(text: str) -> str | None:
   return answers.pop() if len(answers) == 1 else None
 
 
+def check_code(records: Records) -> None:
+  """Raises UserError if a scorer of the records cannot be loaded or called. To
+  be used once, at the start: it imports changed files anew."""
+  first: dict[str, Record] = {}
+  for record in records:
+    if isinstance(record.get('scorer'), str):
+      first.setdefault(record['scorer'], record)
+  user_code.refresh([name for name in first if user_code.is_name(name)])
+  for name, record in first.items():
+    where = f'the scorer of record {record["id"]}'
+    with errors.explained(f'{where} is {name}', ImportError):
+      load(name, where)
+
+
 def check(record: Record) -> None:
-  """Raises UserError if the record's scorer cannot be loaded or called, or if
-  its entry cannot be read."""
+  """Raises UserError if the record's scorer is no name, or if its entry cannot
+  be read."""
   name = record['scorer']
-  where = f'the scorer of record {record["id"]}'
   if not isinstance(name, str):
     raise errors.UserError(
-      f'{where} is {user_code.describe(name)}: name it as FILE.py:NAME or '
-      'package.module:NAME'
+      f'the scorer of record {record["id"]} is {user_code.describe(name)}: '
+      'name it as FILE.py:NAME or package.module:NAME'
     )
   if name.startswith(gym_tasks.PREFIX):
     gym_tasks.entry_of(record)
-    with errors.explained(f'{where} is {name}', ImportError):
-      gym_tasks.scorer_dataset(name)
-    return
-  user_code.refresh([name] if user_code.is_name(name) else [])
-  load(name, where)
 
 
 def load(name: str, where: str = 'the scorer of a record') -> Any:

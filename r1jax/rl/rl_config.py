@@ -8,6 +8,7 @@ from r1jax import errors
 from r1jax.checkpoints import policy
 from r1jax.config import option
 from r1jax.data import record_files, tasks, templates
+from r1jax.data.bad_records import BadRecords
 from r1jax.distributed import device_placement
 from r1jax.distributed.device_placement import Placement
 from r1jax.evaluation import held_out
@@ -25,6 +26,11 @@ class Config:
   )
   prompts: str = option(
     '', 'records: a path, toy:… or gym:…', is_code=True, fixed='data'
+  )
+  skip_bad_records: bool = option(
+    False,
+    'leave out, and count, records that cannot be used',
+    fixed='data',
   )
   steps: int = option(100, 'optimiser steps', minimum=1)
   max_new_tokens_schedule: tuple[tuple[int, int], ...] = option(
@@ -149,19 +155,23 @@ def check_remaining(config: Config, step: int) -> None:
 
 def load_records(config: Config) -> tuple[list[dict], list[dict]]:
   """(training records, held-out records), golds and domains checked."""
-  records = tasks.load_records(config.prompts, config.seed)
+  records = _good_records(config, config.prompts, config.seed)
   if config.eval.data:
-    held_out_records = tasks.load_records(config.eval.data, config.seed + 1)
+    held_out_records = _good_records(config, config.eval.data, config.seed + 1)
   else:
     records, held_out_records = record_files.split(
       records, config.eval.held_out, config.seed
     )
-  registry.check_rewards(
-    config.rewards,
-    records + held_out_records,
-    config.by_domain,
-    config.reward_models,
-  )
+  check_records(config, records, held_out_records)
+  return records, held_out_records
+
+
+def check_records(
+  config: Config, records: list[dict], held_out_records: list[dict]
+) -> None:
+  """Raises UserError if the records are too few to train or to evaluate on."""
+  if not records:
+    raise errors.UserError(f'no record of {config.prompts} can be used')
   if config.domains_from and not first_records(config, records):
     raise errors.UserError(
       f'all records of {config.prompts} are of domains of config.by_domain: '
@@ -172,7 +182,18 @@ def load_records(config: Config) -> tuple[list[dict], list[dict]]:
       registry.weights_for(config.rewards, config.by_domain, record)
       for record in held_out_records
     )
-  return records, held_out_records
+
+
+def _good_records(config, source, seed):
+  """The records of a source. Raises UserError for those that cannot be used, or
+  leaves them out."""
+  bad = BadRecords(config.skip_bad_records)
+  records = tasks.load_records(source, seed, bad)
+  records = registry.check_rewards(
+    config.rewards, records, config.by_domain, config.reward_models, bad
+  )
+  bad.finish(len(records), source)
+  return records
 
 
 def first_records(config: Config, records: list[dict]) -> list[dict]:

@@ -188,9 +188,14 @@ def load_sampling(
   verifier = stack.enter_context(
     verifiers.Verifiers(config.verify, both, names)
   )
-  model, prompt_width = loading.load_policy(
+  model, prompt_width, kept = loading.load_policy(
     config, placement, both, max(config.response_lengths)
   )
+  if len(kept) < len(both):
+    numbers = set(map(id, kept))
+    records = [x for x in records if id(x) in numbers]
+    held_out_records = [x for x in held_out_records if id(x) in numbers]
+    rl_config.check_records(config, records, held_out_records)
   params, cfg, tokenizer = model
   models = {}
   for name, path in config.reward_models.items():

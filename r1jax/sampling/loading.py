@@ -1,6 +1,7 @@
 """Loads a policy for a stage, checks it against the run, makes its Sampler.
 
-`config` is that of a stage, with init, seed, prompt, sample and compute.
+`config` is that of a stage, with init, seed, skip_bad_records, prompt, sample
+and compute.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 from r1jax.checkpoints import policy
 from r1jax.checkpoints.policy import Policy
 from r1jax.data import templates
+from r1jax.data.formats import Record
 from r1jax.distributed import device_placement
 from r1jax.distributed.device_placement import Placement
 from r1jax.models.transformer import ModelConfig
@@ -22,18 +24,21 @@ class SamplingModel(NamedTuple):
 
 def load_policy(
   config: Any, placement: Placement, records: Sequence, max_new_tokens: int
-) -> tuple[Policy, int]:
-  """(the policy of config.init, the number of tokens of the longest prompt).
+) -> tuple[Policy, int, list[Record]]:
+  """(the policy of config.init, the number of tokens of the longest prompt, the
+  records whose prompts are not too long).
 
-  Raises UserError if a prompt is longer than config.prompt.max_len, or if
-  check_policy does.
+  Raises UserError if check_policy does, or if prompts are longer than
+  config.prompt.max_len and config.skip_bad_records does not leave them out.
   """
   model = policy.load(config.init, config.compute, None, config.seed)
-  prompts = templates.encode_prompts(model.tokenizer, records, config.prompt)
+  kept, prompts = templates.encode_fitting(
+    model.tokenizer, records, config.prompt, config.skip_bad_records
+  )
   width = max(len(ids) for ids in prompts)
   tokens = width + max_new_tokens + config.prompt.results_len
   check_policy(placement, model.params, model.cfg, tokens)
-  return model, width
+  return model, width, kept
 
 
 def check_policy(

@@ -42,7 +42,12 @@ def run(
   records = inputs.records
   names = registry.user_names(inputs.weights)
   with verifiers.Verifiers(config.verify, records, names) as verifier:
-    model = load_model(config, records) if records else None
+    model = None
+    if records:
+      model, good = load_model(config, records)
+      if len(good) < len(records):
+        inputs = evaluate_config.with_records(config, inputs, good)
+      records = good
     claimed = run_directory.claim(
       directory, 'results.json', records, sandbox=verifier.tier_name
     )
@@ -59,15 +64,18 @@ def run(
   hosts.run_once(lambda: write_results(config, inputs, workdir))
 
 
-def load_model(config: Config, records: list[dict]) -> SamplingModel:
-  """The model of config.init on the devices."""
+def load_model(
+  config: Config, records: list[dict]
+) -> tuple[SamplingModel, list[dict]]:
+  """(the model of config.init on the devices, the records whose prompts are not
+  too long)."""
   placement = device_placement.placement(config.parallel)
-  model, prompt_width = loading.load_policy(
+  model, prompt_width, records = loading.load_policy(
     config, placement, records, config.sample.max_new_tokens
   )
   sampler = loading.make_sampler(config, placement, model, prompt_width)
   params = device_placement.put_state(placement, model.params)
-  return SamplingModel(sampler, params)
+  return SamplingModel(sampler, params), records
 
 
 def sample_all(

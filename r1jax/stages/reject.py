@@ -13,6 +13,7 @@ import numpy as np
 
 from r1jax import files
 from r1jax.checkpoints import policy
+from r1jax.data.bad_records import BadRecords
 from r1jax.distributed import device_placement, hosts
 from r1jax.rejection import filters, llm_judge, reject_config, result
 from r1jax.rejection.reject_config import Config
@@ -49,7 +50,7 @@ def run(
   config = directory.config
   reject_config.check(config)
   records, mixed = reject_config.load(config)
-  model, judge = load_models(config, records)
+  model, judge, records = load_models(config, records)
   names = registry.user_names(config.min_rewards)
   with verifiers.Verifiers(config.verify, records, names) as verifier:
     read = records + mixed
@@ -66,26 +67,28 @@ def run(
 
 def load_models(
   config: Config, records: list[dict]
-) -> tuple[SamplingModel, SamplingModel | None]:
-  """(the policy, the LLM judge or None if no record needs it)."""
+) -> tuple[SamplingModel, SamplingModel | None, list[dict]]:
+  """(the policy, the LLM judge or None if no record needs it, the records that
+  are not too long for either)."""
   placement = device_placement.placement(config.parallel)
-  model, prompt_width = loading.load_policy(
+  model, prompt_width, records = loading.load_policy(
     config, placement, records, config.sample.max_new_tokens
   )
   sampler = loading.make_sampler(config, placement, model, prompt_width)
   params = device_placement.put_state(placement, model.params)
   sampling_policy = SamplingModel(sampler, params)
-  judged = [x for x in records if llm_judge.needs_judge(config.judge, x)]
-  if not judged:
-    return sampling_policy, None
+  if not any(llm_judge.needs_judge(config.judge, x) for x in records):
+    return sampling_policy, None, records
   judge = config.judge
   if judge.init != config.init:
     model = policy.load(judge.init, config.compute, None, config.seed)
     params = device_placement.put_state(placement, model.params)
-  llm_judge.check_prompt_length(judge, model, judged)
+  bad = BadRecords(config.skip_bad_records)
+  records = llm_judge.short_enough(judge, model, records, bad)
+  bad.finish(len(records), config.data)
   config = dataclasses.replace(config, prompt=judge.prompt, sample=judge.sample)
   sampler = loading.make_sampler(config, placement, model, judge.prompt.max_len)
-  return sampling_policy, SamplingModel(sampler, params)
+  return sampling_policy, SamplingModel(sampler, params), records
 
 
 def sample_all(run: Run, folder: Path) -> list[dict]:

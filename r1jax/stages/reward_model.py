@@ -15,6 +15,7 @@ from r1jax import errors, losses
 from r1jax.checkpoints import policy, pretrained
 from r1jax.config import option
 from r1jax.data import batching, record_files, tasks, templates
+from r1jax.data.bad_records import BadRecords
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed import device_placement, hosts, programs
 from r1jax.evaluation import statistics
@@ -66,6 +67,9 @@ class Config:
     128, 'prompts of config.data to hold out', minimum=1, fixed='held_out'
   )
   eval_every: int = option(0, 'steps between evaluations; 0: none', minimum=0)
+  skip_bad_records: bool = option(
+    False, 'leave out, and count, records that cannot be used', fixed='data'
+  )
   steps: int = option(0, 'optimiser steps; 0: computed from epochs', minimum=0)
   epochs: int = option(1, 'passes over the data (R1: 1)', minimum=1)
   batch_size: int = option(
@@ -147,8 +151,8 @@ def run(
   )
   if not cfg.score:
     params, cfg = transformer.with_score(params, cfg)
-  rows = encode(tokenizer, records, config)
-  held_out_rows = encode(tokenizer, held_out, config)
+  records, rows = encode_good(tokenizer, records, config)
+  held_out, held_out_rows = encode_good(tokenizer, held_out, config)
   longest = max(len(ids) for x, _ in rows + held_out_rows for ids in x)
   loading.check_policy(placement, params, cfg, longest)
   steps = loop.num_steps(config, len(rows))
@@ -186,28 +190,56 @@ def run(
 def load_records(config: Config) -> tuple[list[dict], list[dict]]:
   """(training records, held-out records). Raises UserError for a record that
   does not fit config.kind and config.part."""
-  kind, part = config.kind, config.part
-  records = tasks.load_records(config.data, config.seed)
+  records = _good_records(config, config.data, config.seed)
   if config.eval_data:
-    held_out = tasks.load_records(config.eval_data, config.seed + 1)
+    held_out = _good_records(config, config.eval_data, config.seed + 1)
   else:
     records, held_out = record_files.split(
       records, config.held_out, config.seed
     )
-  for record in records + held_out:
-    for key in RESPONSES[kind]:
-      text = record.get(key)
-      if not isinstance(text, str) or not reward_model.scored_text(text, part):
-        raise errors.UserError(
-          f'record {record["id"]} has no text {key!r} with a {part}: drop it, '
-          f'or change config.kind={kind} or config.part={part}'
-        )
-    safe = record.get('safe')
-    if kind == 'pointwise' and not isinstance(safe, bool):
-      raise errors.UserError(
-        f"record {record['id']} has 'safe': {safe!r}: it must be true or false"
-      )
   return records, held_out
+
+
+def _good_records(config, source, seed):
+  """The records of a source. Raises UserError for those that do not fit, or
+  leaves them out."""
+  bad, kept = BadRecords(config.skip_bad_records), []
+  for record in tasks.load_records(source, seed, bad):
+    with bad.noted():
+      _check_record(config, record)
+      kept.append(record)
+  bad.finish(len(kept), source)
+  return kept
+
+
+def _check_record(config, record):
+  kind, part = config.kind, config.part
+  for key in RESPONSES[kind]:
+    text = record.get(key)
+    if not isinstance(text, str) or not reward_model.scored_text(text, part):
+      raise errors.UserError(
+        f'record {record["id"]} has no text {key!r} with a {part}: drop it, '
+        f'or change config.kind={kind} or config.part={part}'
+      )
+  safe = record.get('safe')
+  if kind == 'pointwise' and not isinstance(safe, bool):
+    raise errors.UserError(
+      f"record {record['id']} has 'safe': {safe!r}: it must be true or false"
+    )
+
+
+def encode_good(
+  tokenizer: Tokenizer, records: list, config: Config
+) -> tuple[list[dict], list[Row]]:
+  """(records, rows) of those that are not too long. Raises UserError for the
+  others, or leaves them out."""
+  bad, kept, rows = BadRecords(config.skip_bad_records), [], []
+  for record in records:
+    with bad.noted():
+      rows += encode(tokenizer, [record], config)
+      kept.append(record)
+  bad.finish(len(kept), config.data)
+  return kept, rows
 
 
 def encode(tokenizer: Tokenizer, records: list, config: Config) -> list[Row]:

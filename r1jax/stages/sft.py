@@ -13,6 +13,7 @@ from r1jax import errors, losses
 from r1jax.checkpoints import policy, pretrained
 from r1jax.config import option
 from r1jax.data import batching, tasks, templates
+from r1jax.data.bad_records import BadRecords
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed import device_placement, hosts, programs
 from r1jax.models import transformer
@@ -28,6 +29,11 @@ class Config:
   )
   data: str = option(
     '', 'records with prompt and response', is_code=True, fixed='data'
+  )
+  skip_bad_records: bool = option(
+    False,
+    'leave out, and count, records that cannot be used',
+    fixed='data',
   )
   steps: int = option(0, 'optimiser steps; 0: computed from epochs', minimum=0)
   epochs: int = option(2, 'passes over the data (R1: 2 to 3)', minimum=1)
@@ -67,6 +73,7 @@ class Dataset:
   """What loop.fit trains on: rows of ids, and masks of those to learn."""
 
   config: Config
+  records: list[dict]  # of the rows
   rows: list[list[int]]
   masks: list[list[bool]]
 
@@ -101,14 +108,15 @@ def run(
   config = directory.config
   placement = device_placement.placement(config.parallel)
   loop.check_batch_size(config, placement.num_shards)
-  records = tasks.load_records(config.data, config.seed)
+  bad = BadRecords(config.skip_bad_records)
+  records = tasks.load_records(config.data, config.seed, bad)
   params, cfg, tokenizer = policy.load(
     config.init, config.compute, config.scratch, config.seed
   )
-  dataset = encode(tokenizer, records, config)
+  dataset = encode(tokenizer, records, config, bad)
   loading.check_policy(placement, params, cfg, max(map(len, dataset.rows)))
   steps = loop.num_steps(config, len(dataset.rows))
-  claimed = run_directory.claim(directory, 'model', records, steps)
+  claimed = run_directory.claim(directory, 'model', dataset.records, steps)
   if claimed is None:
     return
   tx = optimizer.optimizer(config.optim, steps)
@@ -122,34 +130,52 @@ def run(
   hosts.run_once(lambda: pretrained.save(path, params, cfg, tokenizer))
 
 
-def encode(tokenizer: Tokenizer, records: list, config: Config) -> Dataset:
+def encode(
+  tokenizer: Tokenizer,
+  records: list,
+  config: Config,
+  bad: BadRecords | None = None,
+) -> Dataset:
   """Rows of prompt, response and end token. The mask is True for what a policy
-  would sample: the response without the results of tools, and the end."""
+  would sample: the response without the results of tools, and the end. Raises
+  UserError for records that cannot be used, with those in `bad`, or leaves them
+  out."""
+  bad = bad or BadRecords(config.skip_bad_records)
+  kept, rows, masks = [], [], []
   for record in records:
     if not isinstance(record.get('response'), str):
-      raise errors.UserError(
+      bad.sentences.append(
         f'record {record["id"]} of {config.data} has no response to train on'
       )
-  made = [templates.make_prompt(tokenizer, x, config.prompt) for x in records]
-  prompts = templates.encode_made(
-    tokenizer, records, made, config.prompt.max_len
-  )
-  rows, masks = [], []
-  for record, prompt, one in zip(records, prompts, made):
-    response = templates.without_opening(record['response'], one.opening)
-    row, mask = list(prompt), [False] * len(prompt)
-    for text, is_sampled in tool_calls.split_results(config.prompt, response):
-      ids = tokenizer.encode(text)
-      row += ids
-      mask += [is_sampled] * len(ids)
-    rows.append(row + [tokenizer.eos_ids[0]])
-    masks.append(mask + [True])
-    if len(rows[-1]) > config.max_len:
-      raise errors.UserError(
-        f'record {record["id"]} has {len(rows[-1])} tokens; config.max_len '
-        f'allows {config.max_len}: raise it or drop the record'
-      )
-  return Dataset(config=config, rows=rows, masks=masks)
+      continue
+    # Not noted: what fails in a template fails in it for all records.
+    made = templates.make_prompt(tokenizer, record, config.prompt)
+    with bad.noted():
+      row, mask = _encode_record(tokenizer, record, made, config)
+      kept.append(record)
+      rows.append(row)
+      masks.append(mask)
+  bad.finish(len(kept), config.data)
+  return Dataset(config=config, records=kept, rows=rows, masks=masks)
+
+
+def _encode_record(tokenizer, record, made, config):
+  """(ids, mask) of a record whose prompt is made."""
+  row = list(tokenizer.encode(made.full_text))
+  templates.check_length(record, row, config.prompt.max_len)
+  mask = [False] * len(row)
+  response = templates.without_opening(record['response'], made.opening)
+  for text, is_sampled in tool_calls.split_results(config.prompt, response):
+    ids = tokenizer.encode(text)
+    row += ids
+    mask += [is_sampled] * len(ids)
+  row, mask = [*row, tokenizer.eos_ids[0]], [*mask, True]
+  if len(row) > config.max_len:
+    raise errors.UserError(
+      f'record {record["id"]} has {len(row)} tokens; config.max_len '
+      f'allows {config.max_len}: raise it or drop the record'
+    )
+  return row, mask
 
 
 def loss(

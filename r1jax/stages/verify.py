@@ -1,16 +1,21 @@
 """Scores responses from a file by rule rewards, with the reason of every
-verdict, in order to debug a reward."""
+verdict, in order to debug a reward. `verify --records FILE --responses FILE`
+needs no config and writes the verdicts beside the responses."""
 
+import argparse
 import collections
 import dataclasses
 from pathlib import Path
+from typing import NamedTuple
 
 import ml_collections
 import numpy as np
 
+from r1jax import config as configs
 from r1jax import errors, files
 from r1jax.config import option
-from r1jax.data import tasks, templates
+from r1jax.data import record_files, tasks, templates
+from r1jax.data.bad_records import BadRecords
 from r1jax.distributed import hosts
 from r1jax.rewards import registry, verifiers
 from r1jax.training import run_directory
@@ -29,11 +34,71 @@ class Config:
   opening: str = option(
     '', 'start of every response that is in its prompt, e.g. <think>'
   )
+  skip_bad_records: bool = option(
+    False, 'leave out, and count, records and responses that cannot be used'
+  )
   seed: int = option(0, 'of toy: and gym: records', minimum=0)
   chunk: int = option(
     256, 'responses between two lines of progress', minimum=1, is_free=True
   )
   verify: verifiers.VerifyConfig = verifiers.VerifyConfig()
+
+
+class Inputs(NamedTuple):
+  """The responses, each with its record."""
+
+  records: list[dict]
+  texts: list[str]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+  """Adds verify's arguments beside the config."""
+  add = parser.add_argument
+  add('--records', metavar='SOURCE', help='sets config.data')
+  add('--responses', metavar='FILE', help='sets config.responses')
+  add(
+    '--workdir',
+    metavar='DIR',
+    help='folder of the run; without it the verdicts are written beside the '
+    'responses, as NAME.verdicts.jsonl',
+  )
+
+
+def apply_options(
+  settings: ml_collections.ConfigDict, options: argparse.Namespace
+) -> None:
+  """Sets the keys that --records and --responses replace."""
+  if options.records:
+    settings.data = options.records
+  if options.responses:
+    settings.responses = options.responses
+  if not settings.data:
+    raise errors.UserError(
+      'verify needs records: --records FILE, and --responses FILE unless the '
+      'records hold their responses'
+    )
+
+
+def output_path(settings: ml_collections.ConfigDict) -> Path:
+  """Where the verdicts are written without a work directory."""
+  source = Path(settings.responses or settings.data)
+  if not source.is_file():
+    what = 'responses' if settings.responses else 'records'
+    raise errors.UserError(
+      f'there is no file {source} of {what}, beside which the verdicts could '
+      'be written: name one, or give --workdir DIR'
+    )
+  return source.with_name(f'{source.stem}.verdicts.jsonl')
+
+
+def run_beside(settings: ml_collections.ConfigDict) -> None:
+  """Writes the verdicts beside the responses, one line a response."""
+  path, config = output_path(settings), configs.build(Config, settings)
+  files.check_writable(path)
+  inputs = load(config)
+  names = registry.user_names(dict.fromkeys(config.rewards, 1.0))
+  with verifiers.Verifiers(config.verify, inputs.records, names) as verifier:
+    write(config, verifier, inputs, path)
 
 
 def run(
@@ -47,30 +112,36 @@ def run(
     workdir, Config, settings, change, run_directory.ONE_CONFIG
   )
   config = directory.config
-  records, texts = load(config)
-  texts = [templates.with_opening(text, config.opening) for text in texts]
-  weights = dict.fromkeys(config.rewards, 1.0)
-  registry.check_rewards(weights, records)
-  names = registry.user_names(weights)
-  path, lines = workdir / 'verdicts.jsonl', []
-  with verifiers.Verifiers(config.verify, records, names) as verifier:
-    read = [*records, dict(responses=texts)]
+  inputs = load(config)
+  names = registry.user_names(dict.fromkeys(config.rewards, 1.0))
+  path = workdir / 'verdicts.jsonl'
+  with verifiers.Verifiers(config.verify, inputs.records, names) as verifier:
+    read = [*inputs.records, dict(responses=inputs.texts)]
     claimed = run_directory.claim(
       directory, path.name, read, sandbox=verifier.tier_name
     )
     if claimed is None:
       return
     run_directory.record_changes(claimed, claimed.progress)
-    for start in range(0, len(records), config.chunk):
-      part = slice(start, start + config.chunk)
-      own = hosts.own_rows(len(records[part]))
-      own_lines = verify(
-        config.rewards, verifier, records[part][own], texts[part][own]
-      )
-      for host_lines in hosts.gather(own_lines):
-        lines += host_lines
-      print(f'{len(lines)}/{len(records)} verified', flush=True)
-      hosts.raise_if_terminating()
+    write(config, verifier, inputs, path)
+
+
+def write(
+  config: Config, verifier: verifiers.Verifiers, inputs: Inputs, path: Path
+) -> None:
+  """Verifies all responses and writes the lines; prints the first and a
+  summary."""
+  records, texts, lines = inputs.records, inputs.texts, list[dict]()
+  for start in range(0, len(records), config.chunk):
+    part = slice(start, start + config.chunk)
+    own = hosts.own_rows(len(records[part]))
+    own_lines = verify(
+      config.rewards, verifier, records[part][own], texts[part][own]
+    )
+    for host_lines in hosts.gather(own_lines):
+      lines += host_lines
+    print(f'{len(lines)}/{len(records)} verified', flush=True)
+    hosts.raise_if_terminating()
   hosts.run_once(lambda: files.write_jsonl(path, lines))
   for line in lines[:SHOWN]:
     rewards = ' '.join(f'{name} {x}' for name, x in line['rewards'].items())
@@ -78,31 +149,64 @@ def run(
   print(summary(config.rewards, lines), path, sep='\n')
 
 
-def load(config: Config) -> tuple[list[dict], list[str]]:
-  """(records, responses), one pair for each response."""
-  records = tasks.load_records(config.data, config.seed)
+def load(config: Config) -> Inputs:
+  """The responses with their records. Raises UserError for those that cannot be
+  used, or leaves them out."""
+  bad = BadRecords(config.skip_bad_records)
+  records = tasks.load_records(config.data, config.seed, bad)
   if not config.responses:
-    for record in records:
+    records = _with_response(config, records, bad)
+  weights = dict.fromkeys(config.rewards, 1.0)
+  records = registry.check_rewards(weights, records, bad=bad)
+  bad.finish(len(records), config.data)
+  answered = [(x, x.get('response')) for x in records]
+  if config.responses:
+    answered = _answered(config, records)
+  return Inputs(
+    records=[record for record, _ in answered],
+    texts=[templates.with_opening(x, config.opening) for _, x in answered],
+  )
+
+
+def _with_response(config, records, bad):
+  """The records that hold their response."""
+  kept = []
+  for record in records:
+    with bad.noted():
       if not isinstance(record.get('response'), str):
         raise errors.UserError(
           f'record {record["id"]} of {config.data} has no response to verify: '
           'add it, or set config.responses to a file of responses'
         )
-    return records, [record['response'] for record in records]
-  if not Path(config.responses).is_file():
-    raise errors.UserError(f'there is no file {config.responses} of responses')
+      kept.append(record)
+  return kept
+
+
+def _answered(config, records):
+  """[(record, response)] of the lines of config.responses."""
+  path, bad, answered = (
+    config.responses,
+    BadRecords(config.skip_bad_records),
+    [],
+  )
+  if not Path(path).is_file():
+    raise errors.UserError(f'there is no file {path} of responses')
   record_of = {record['id']: record for record in records}
-  found, texts = [], []
-  for n, line in enumerate(files.read_jsonl(config.responses), 1):
-    record_id, text = line.get('id'), line.get('response')
-    if not isinstance(text, str) or record_id not in record_of:
-      raise errors.UserError(
-        f'{config.responses} line {n} must have a response and the id of a '
-        f'record of {config.data}; its id is {record_id!r}'
-      )
-    found.append(record_of[record_id])
-    texts.append(text)
-  return found, texts
+  for _, where, row in record_files.json_rows(path, bad):
+    record_id, text = row.get('id'), row.get('response')
+    if type(record_id) is int:  # ids of records are texts
+      record_id = str(record_id)
+    with bad.noted():
+      if not isinstance(text, str) or record_id not in record_of:
+        raise errors.UserError(
+          f'{where} must have a response and the id of a record of '
+          f'{config.data}; its id is {record_id!r}'
+        )
+      answered.append((record_of[record_id], text))
+  if not answered and not bad.sentences:
+    raise errors.UserError(f'{path} has no responses: it is empty')
+  bad.finish(len(answered), path)
+  return answered
 
 
 def verify(

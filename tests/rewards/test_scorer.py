@@ -261,7 +261,7 @@ def test_a_wrong_scorer_is_refused_at_the_start(name, message, tmp_path):
     ('scorer', 'to name your own code'),
     (7, 'is int 7: name it as FILE.py:NAME'),
     ('python:f@abc', 'was given in Python'),
-    ('gym:nothing?count=2', 'entry cannot be read'),
+    ('gym:nothing?count=2', 'has no task .nothing.'),
   ],
 )
 def test_a_scorer_that_is_none_is_refused(name, message):

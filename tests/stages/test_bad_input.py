@@ -39,7 +39,9 @@ def assert_refused(answer, parts, workdir):
   """`parts` of the message are separated by |."""
   code, message = answer
   assert code == 2, message
-  assert message.startswith('r1jax: ') and message.count('\n') == 1
+  first, *listed = message.splitlines()
+  assert first.startswith('r1jax: ')
+  assert all(line.startswith('  ') for line in listed)  # records
   assert 'Traceback' not in message
   for part in parts.split('|'):
     assert part in message, message

@@ -429,7 +429,9 @@ def refusal(tmp_path, capsys, *arguments):
   )
   message = capsys.readouterr().err
   assert code == 2
-  assert message.startswith('r1jax: ') and message.count('\n') == 1
+  first, *listed = message.splitlines()
+  assert first.startswith('r1jax: ')
+  assert all(line.startswith('  ') for line in listed)  # records
   assert not (tmp_path / 'run').exists()
   return message
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from experiments import base
-from r1jax import config, errors, files
+from r1jax import cli, config, errors, files
 from r1jax.stages import verify
 
 RECORDS = [
@@ -103,3 +103,83 @@ def test_wrong_input_is_refused_and_no_file_is_written(
   with pytest.raises(errors.UserError, match=message):
     run(tmp_path / 'run', f'data={data}', *changes)
   assert not (tmp_path / 'run').exists()
+
+
+def flags(folder, *arguments):
+  """The exit code of verify with flags alone."""
+  return cli.main(['verify', *arguments, '--config.verify.workers=1'])
+
+
+ODD = (
+  '\ufeff{"id": "a", "response": "<answer>\\\\boxed{4}</answer>"}\r\n'
+  '\r\n   \n'
+  '{"id": "a", "response": "<answer>5</answer>"}\n\n'
+  '{"id": "d", "response": "\\\\boxed{5}"}'
+)
+
+
+def test_verify_works_from_flags_alone(tmp_path, capsys):
+  data = write(tmp_path / 'data.jsonl', RECORDS)
+  responses = tmp_path / 'r.jsonl'
+  responses.write_bytes(ODD.encode())
+  arguments = '--records', str(data), '--responses', str(responses)
+  for _ in range(2):  # the second run replaces the verdicts
+    assert flags(tmp_path, *arguments) == 0
+  lines = files.read_jsonl(tmp_path / 'r.verdicts.jsonl')
+  assert [x['rewards']['accuracy'] for x in lines] == [1, 0, 1]
+  assert {x.name for x in tmp_path.iterdir()} == {
+    'data.jsonl',
+    'r.jsonl',
+    'r.verdicts.jsonl',
+  }
+  assert flags(tmp_path, '--records', str(data)) == 0
+  assert len(files.read_jsonl(tmp_path / 'data.verdicts.jsonl')) == 4
+
+
+BAD_LINES = [
+  '{"id": "a", "response": "4"}',
+  '{"id": "z", "response": "4"}',
+  '{"response": "4"}',
+  '{"id": "a"}',
+  '{"id": "a", "response": ["4"]}',
+  '{"id": "a", "response": "\\ud800"}',
+  '{"id": "a", "resp',
+  '[]',
+  '{"id": "d", "response": "5"}',
+]
+
+
+def test_all_bad_responses_are_named_before_any_is_judged(tmp_path, capsys):
+  data = write(tmp_path / 'data.jsonl', RECORDS)
+  responses = tmp_path / 'r.jsonl'
+  responses.write_text('\n'.join(BAD_LINES))
+  arguments = '--records', str(data), '--responses', str(responses)
+  assert flags(tmp_path, *arguments) == 2
+  output = capsys.readouterr()
+  assert '7 of 9 records of' in output.err
+  assert all(f'line {n} ' in output.err for n in range(2, 9))
+  assert 'verified' not in output.out
+  assert not (tmp_path / 'r.verdicts.jsonl').exists()
+  skip = '--config.skip_bad_records=True'
+  assert flags(tmp_path, *arguments, skip) == 0
+  assert 'left out 7 of 9' in capsys.readouterr().out
+  assert len(files.read_jsonl(tmp_path / 'r.verdicts.jsonl')) == 2
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    ((), 'verify needs records: --records FILE'),
+    (('--records', 'toy:running_sum?count=3'), 'give --workdir DIR'),
+    (('--records', 'DATA', '--responses', 'no.jsonl'), 'no file no.jsonl of'),
+    (('--records', 'no.jsonl', '--responses', 'DATA'), 'no data file no.jsonl'),
+    (('--records', 'DATA', '--responses', 'EMPTY'), 'it is empty'),
+    (('--records', 'EMPTY'), 'it is empty'),
+  ],
+)
+def test_wrong_flags_are_refused(arguments, message, tmp_path, capsys):
+  places = dict(DATA=write(tmp_path / 'data.jsonl', RECORDS))
+  places['EMPTY'] = write(tmp_path / 'empty.jsonl', [])
+  arguments = [str(places.get(x, x)) for x in arguments]
+  assert flags(tmp_path, *arguments) == 2
+  assert message in capsys.readouterr().err

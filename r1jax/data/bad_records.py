@@ -1,0 +1,54 @@
+"""Records that cannot be used: all are named before a stage begins, or they are
+left out and counted."""
+
+import contextlib
+from collections.abc import Iterator
+
+from r1jax import errors
+
+SHOWN = 20  # of the records that cannot be used
+KEY = 'config.skip_bad_records'
+
+
+class BadRecords:
+  """Collects one sentence about each record that cannot be used. `key` is the
+  config key by which a user leaves such records out, '' if there is none."""
+
+  def __init__(self, skip: bool = False, key: str = KEY) -> None:
+    self.skip, self.key = skip, key
+    self.sentences: list[str] = []
+
+  @contextlib.contextmanager
+  def noted(self) -> Iterator[None]:
+    """Notes the UserError that this context raises about a record."""
+    try:
+      yield
+    except errors.UserError as error:
+      self.sentences.append(str(error))
+
+  def finish(self, kept: int, source: str) -> None:
+    """Raises UserError with all sentences, or prints them if these records are
+    left out. `kept` is the number of good records, `source` their origin."""
+    found, self.sentences = self.sentences, []
+    if not found:
+      return
+    total = kept + len(found)
+    shown = [f'  {sentence}' for sentence in found[:SHOWN]]
+    if len(found) > SHOWN:
+      shown.append(f'  and {len(found) - SHOWN:,} more')
+    if self.skip:
+      line = f'left out {len(found):,} of {total:,} records of {source}:'
+      print('\n'.join([line, *shown]), flush=True)
+      if not kept:
+        raise errors.UserError(f'no record of {source} can be used')
+      return
+    hint = f'{self.key}=True leaves such records out'
+    if not self.key or not kept:
+      hint = ''
+    if len(found) == 1 and not hint:
+      raise errors.UserError(found[0])
+    if len(found) == 1:
+      raise errors.UserError(f'{found[0]} (1 of {total:,} records; {hint})')
+    line = f'{len(found):,} of {total:,} records of {source} cannot be used'
+    line += f' ({hint}):' if hint else ':'
+    raise errors.UserError('\n'.join([line, *shown]))
