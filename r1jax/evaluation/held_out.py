@@ -60,7 +60,10 @@ def metrics(samples: Samples, rewards: Rewards, group_size: int) -> dict:
   the share of groups with equal rewards, and the means of `summary`, named
   'eval/...'. Problems without any judged sample are left out; of the others
   the judged samples count. NaN if there are none."""
-  pass1_P = judged_means(rewards.parts['accuracy'].reshape(-1, group_size))
+  accuracy_PG = rewards.parts['accuracy'].reshape(-1, group_size)
+  # Partial credit is a reward; only full credit counts as right.
+  right_PG = np.where(np.isnan(accuracy_PG), np.nan, accuracy_PG == 1)
+  pass1_P = judged_means(right_PG)
   pass1 = low = high = math.nan
   if pass1_P.size:
     pass1 = float(pass1_P.mean())

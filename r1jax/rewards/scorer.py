@@ -17,13 +17,14 @@ import numpy as np
 from r1jax import errors, user_code
 from r1jax.data import gym_tasks
 from r1jax.rewards import format, guarded_eval, verdict
+from r1jax.rewards.math import grading
 from r1jax.rewards.verdict import Record, Records, Texts, Verdict, VerifyConfig
 
 FORM = '(record, answer) -> number from 0 to 1'
 WORKER = 'r1jax.rewards.scorer:score_in_worker'
 LOAD = 'r1jax.rewards.scorer:load'
 TRIED = 2  # records of each scorer whose empty answer is scored at the start
-BRACE = re.compile(r'\\(?:boxed|fbox)\s*\{|\\.|[{}]', re.DOTALL)
+WHOLE_BOX = re.compile(r'\\(?:boxed|fbox)\s*\{(.*)\}', re.DOTALL)
 
 
 def extract(text: str) -> str | None:
@@ -32,12 +33,12 @@ def extract(text: str) -> str | None:
   content of the tags is opened. None without either, or with different boxes.
   """
   text, is_tagged = format.answer_part(text)
-  boxes = _boxes(text)
+  boxes = grading.find_boxes(text)
   if is_tagged:
-    whole = [box for box, around in boxes if around == text.strip()]
-    return whole[0] if whole else text.strip()
-  answers = {box for box, _ in boxes}
-  return answers.pop() if len(answers) == 1 else None
+    whole = WHOLE_BOX.fullmatch(text.strip())
+    is_box = whole and boxes == [whole[1].strip()]
+    return boxes[0] if is_box else text.strip()
+  return boxes[0] if len(set(boxes)) == 1 else None
 
 
 def check_code(records: Records) -> None:
@@ -225,18 +226,3 @@ def _user_score(name, function, record, answer):
       'to 1, or None for an answer that is not judged'
     )
   return None if value is None else number
-
-
-def _boxes(text):
-  """[(content, box)] of the outermost closed boxes, stripped."""
-  opened, found = [], []
-  for token in BRACE.finditer(text):
-    mark = token[0]
-    if mark == '}' and opened:
-      start, content, is_box = opened.pop()
-      if is_box:
-        found = [box for box in found if box[0] < start]
-        found.append((start, content, token.start(), token.end()))
-    elif mark == '{' or len(mark) > 2:
-      opened.append((token.start(), token.end(), mark != '{'))
-  return [(text[a:b].strip(), text[start:end]) for start, a, b, end in found]

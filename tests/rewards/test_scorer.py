@@ -162,12 +162,13 @@ def test_all_else_is_not_evaluated(text):
 def test_sympy_reads_mathematics_only(text, is_read):
   from sympy.parsing import sympy_parser
 
-  with guarded_eval.guarded():
-    if is_read:
-      sympy_parser.parse_expr(text)
-    else:
+  for evaluate in (True, False):
+    with guarded_eval.guarded():
+      if is_read:
+        sympy_parser.parse_expr(text, evaluate=evaluate)
+        continue
       with pytest.raises((guarded_eval.Refused, SyntaxError)):
-        sympy_parser.parse_expr(text)
+        sympy_parser.parse_expr(text, evaluate=evaluate)
 
 
 @pytest.mark.parametrize(
