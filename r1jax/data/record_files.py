@@ -70,8 +70,8 @@ def _report_left_out(path, left_out, count):
   """Prints why problems cannot be judged. Raises UserError if none is left."""
   reasons = [f'{number}: {reason}' for reason, number in left_out.items()]
   sentence = (
-    f'{path}: {left_out.total()} problems cannot be judged and are left out '
-    f'({"; ".join(reasons)})'
+    f'{path}: left out {left_out.total()} of {left_out.total() + count} '
+    f'problems, which cannot be judged ({"; ".join(reasons)})'
   )
   if not count:
     raise errors.UserError(f'{sentence}; no problem is left')

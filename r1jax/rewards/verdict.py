@@ -35,7 +35,7 @@ class VerifyConfig:
   memory: int = option(1024, 'MiB of memory of such a process', minimum=64)
   program_seconds: float = option(6.0, 'CPU seconds of a test', minimum=0.01)
   program_wall_seconds: float = option(
-    0.0, 'seconds of wall time of a test; 0: 2 x program_seconds + 1', minimum=0
+    0.0, 'seconds of wall time of a test; 0: 2 x program_seconds + 5', minimum=0
   )
   program_memory: int = option(1024, 'MiB of memory of a program', minimum=16)
   program_output: int = option(

@@ -34,9 +34,3 @@ def _names():
   for name in MODULES:
     table[name] = [name, '']
   return table
-
-
-def origin(name: str) -> tuple[str, str]:
-  """(module, attribute or '') of a provided name; ('', '') for any other."""
-  module, attribute = _names().get(name, ('', ''))
-  return module, attribute

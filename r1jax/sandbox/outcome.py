@@ -40,14 +40,14 @@ class Limits:
   seconds: float = 6.0  # CPU time of a test
   memory: int = 1 << 30  # bytes of address space
   output: int = 16 << 20  # bytes of stdout, or of one answer
-  wall: float = 0.0  # seconds of wall time of a test; 0: 2 x seconds + 1
+  wall: float = 0.0  # seconds of wall time of a test; 0: 2 x seconds + 5
   suite_seconds: float = 0.0  # CPU time of all tests; 0: no limit
   suite_wall: float = 0.0  # seconds of wall time of all tests; 0: no limit
 
   @property
   def max_wall(self) -> float:
     """Seconds of wall time of one test."""
-    wall = self.wall or 2 * self.seconds + 1
+    wall = self.wall or 2 * self.seconds + 5
     return min(wall, self.suite_wall or wall)
 
   @property

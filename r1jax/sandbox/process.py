@@ -36,7 +36,7 @@ class Process:
     self.unsent = memoryview(stdin)
     self.stdout, self.stderr = b'', b''
     self.is_restricted = False  # the program starts afterwards
-    self.lived = 0.0
+    self.lived, self.cpu_seen = 0.0, 0.0
     self.exit_code: int | None = None
     settings: Any = dict(stdin=PIPE, stdout=PIPE, stderr=PIPE, bufsize=0)
     settings |= dict(cwd='/', env=launch.ENVIRONMENT, start_new_session=True)
@@ -110,7 +110,8 @@ class Process:
     if not self._has_ended(KILL_SECONDS):
       raise Stopped('infra', 'the kernel does not end a killed process')
     _, status, usage = os.wait4(self.child.pid, 0)
-    self.spent.seconds += usage.ru_utime + usage.ru_stime
+    # bubblewrap does not wait for its children, so their time is not in `usage`.
+    self.spent.seconds += max(self.cpu_seen, usage.ru_utime + usage.ru_stime)
     self.lived = time.monotonic() - self.started
     self.exit_code = os.waitstatus_to_exitcode(status)
     self.child.returncode = self.exit_code
@@ -160,7 +161,9 @@ class Process:
 
   def _cpu_seconds(self):
     """CPU seconds of the sandbox's processes so far."""
-    return sum(map(_cpu_seconds, [self.child.pid, *_descendants(self)]))
+    pids = [self.child.pid, *_descendants(self)]
+    self.cpu_seen = max(self.cpu_seen, sum(map(_cpu_seconds, pids)))
+    return self.cpu_seen
 
   def _write(self):
     try:

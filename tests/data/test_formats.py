@@ -160,7 +160,7 @@ def test_problems_that_cannot_be_judged_are_left_out_and_counted(
   path = tmp_path / 'problems.jsonl'
   assert [x['id'] for x in read(path, bad, CODEFORCES)] == ['4/A']
   printed = capsys.readouterr().out
-  assert '1 problems cannot be judged' in printed and reason in printed
+  assert 'left out 1 of 2 problems' in printed and reason in printed
   with pytest.raises(errors.UserError, match=f'{reason}.*no problem is left'):
     read(path, bad)
 

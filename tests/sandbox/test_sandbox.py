@@ -133,7 +133,7 @@ def test_signal_handlers_do_not_delay_the_end(here):
 def test_a_sleeping_program_ends_at_its_limit_of_wall_time(here):
   code = 'import os, time\nfor fd in 0, 1, 2: os.close(fd)\ntime.sleep(600)'
   # It would pass at the end of its sleep.
-  assert run(here, code, seconds=1).kind == 'timeout'
+  assert run(here, code, wall=3).kind == 'timeout'
 
 
 def descendants(pid):
@@ -169,9 +169,8 @@ def pids_of(program):
 
 def test_no_process_outlives_its_program(here):
   sleeper = 'import time\ndef f(): time.sleep(9999)'
-  with opened(here, sleeper) as program:
+  with opened(here, sleeper, wall=1) as program:
     pids = pids_of(program)
-    program.channel.seconds_left = 0.1
     with pytest.raises(tiers.Stopped, match='timeout'):
       program.call('f', [])
     assert all_end(pids)
@@ -310,15 +309,6 @@ def test_no_file_can_be_written(here, tmp_path):
   for path in (tmp_path / 'mark', '/tmp/r1jax_mark_file', '/r1jax_mark_file'):
     kind(here, f'open({str(path)!r}, "w").write("mark")')
     assert not os.path.exists(path)
-
-
-def test_the_size_of_the_scratch_folder_is_limited():
-  with tier_of('bwrap') as tier:
-    code = (
-      'with open("/tmp/a", "wb", 0) as a, open("/tmp/b", "wb", 0) as b:\n'
-      '  for i in range(32): a.write(bytes(1 << 20)), b.write(bytes(1 << 20))'
-    )
-    assert kind(tier, code) == 'error'
 
 
 def test_calls_return_values_and_change_arguments(tier):

@@ -3,6 +3,7 @@
 import ast
 import builtins
 import importlib
+from typing import NamedTuple
 
 from r1jax.sandbox import environment, wire
 
@@ -15,16 +16,42 @@ def problem(code: str, head: str, names: set[str]) -> str:
   """The first argument that a test passes to a function of one of the names
   although it is no plain value, '' if there is none. Only what the text of the
   test shows is found."""
-  tree, before = ast.parse(code), ast.parse(head)
-  defined = [*ast.walk(before), *ast.walk(tree)]
-  classes = {x.name: x for x in defined if isinstance(x, ast.ClassDef)}
-  functions = {x.name for x in defined if isinstance(x, ast.FunctionDef)}
-  for node in ast.walk(tree):
+  nodes = [*ast.walk(ast.parse(head)), *ast.walk(ast.parse(code))]
+  names_of = _Names(
+    classes={x.name: x for x in nodes if isinstance(x, ast.ClassDef)},
+    functions={x.name for x in nodes if isinstance(x, ast.FunctionDef)},
+    imported=_imported(nodes),
+  )
+  for node in nodes:
     if isinstance(node, ast.Call) and _name(node.func) in names:
       for value in [*node.args, *[x.value for x in node.keywords]]:
-        if _is_foreign(value, classes, functions):
+        if _is_foreign(value, names_of):
           return ast.unparse(value)[:60]
   return ''
+
+
+class _Names(NamedTuple):
+  """What names mean: {name: class}, functions, {name: (module, attribute)}."""
+
+  classes: dict[str, ast.ClassDef]
+  functions: set[str]
+  imported: dict[str, tuple[str, str]]
+
+
+def _imported(nodes):
+  found = {}
+  for node in nodes:
+    if isinstance(node, ast.Import):
+      for x in node.names:
+        found[x.asname or x.name] = x.name, ''
+    elif isinstance(node, ast.ImportFrom):
+      for x in node.names:
+        found[x.asname or x.name] = node.module or '', x.name
+        if x.name == '*' and node.module in environment.MODULES:
+          module = importlib.import_module(node.module)
+          for name in getattr(module, '__all__', dir(module)):
+            found[name] = node.module, name
+  return found
 
 
 def _name(function):
@@ -34,27 +61,27 @@ def _name(function):
   return function.id if isinstance(function, ast.Name) else ''
 
 
-def _is_foreign(value, classes, functions):
+def _is_foreign(value, names):
   """Whether an expression is certainly no plain value."""
   if isinstance(value, (ast.Lambda, ast.GeneratorExp)):
     return True
   if isinstance(value, ast.Name):
-    return value.id in functions or callable(getattr(builtins, value.id, None))
+    is_builtin = callable(getattr(builtins, value.id, None))
+    return value.id in names.functions or is_builtin
   if isinstance(value, ast.Call):
-    return _makes_foreign(value.func, classes)
+    return _makes_foreign(value.func, names)
   if isinstance(value, CONTAINERS):
-    parts = ast.iter_child_nodes(value)
-    return any(_is_foreign(x, classes, functions) for x in parts)
+    return any(_is_foreign(x, names) for x in ast.iter_child_nodes(value))
   return False
 
 
-def _makes_foreign(function, classes):
+def _makes_foreign(function, names):
   """Whether a call of the function makes an object that is no plain value."""
   name = _name(function)
-  if isinstance(function, ast.Name) and name in classes:
-    bases = [_name(x) for x in classes[name].bases]
+  if isinstance(function, ast.Name) and name in names.classes:
+    bases = [_name(x) for x in names.classes[name].bases]
     return not any(_is_plain_class(x) for x in bases)
-  kind = _library_object(function)
+  kind = _library_object(function, names.imported)
   if isinstance(kind, type):
     return not issubclass(kind, PLAIN)
   return kind is not None and name in ITERATORS
@@ -66,15 +93,16 @@ def _is_plain_class(name):
   return is_plain or name in ('NamedTuple', 'IntEnum', 'Counter', 'defaultdict')
 
 
-def _library_object(function):
+def _library_object(function, imported):
   """What a name, or MODULE.NAME, means in the standard library; None if it is
   none of these."""
   if isinstance(function, ast.Name):
-    if hasattr(builtins, function.id):
-      return getattr(builtins, function.id)
-    module, attribute = environment.origin(function.id)
+    if function.id not in imported:
+      return getattr(builtins, function.id, None)
+    module, attribute = imported[function.id]
   elif isinstance(function, ast.Attribute):
-    module, attribute = _name(function.value), function.attr
+    module, _ = imported.get(_name(function.value), ('', ''))
+    attribute = function.attr
   else:
     return None
   if module not in environment.MODULES or not attribute:

@@ -55,7 +55,7 @@ def limits_of(record: Record, limits: Limits) -> Limits:
   memory_limit in MiB, to which that of Python itself is added."""
   if 'time_limit' in record:
     seconds = record['time_limit']
-    wall = limits.wall and max(limits.wall, 2 * seconds + 1)
+    wall = limits.wall and max(limits.wall, 2 * seconds + 5)
     limits = dataclasses.replace(limits, seconds=seconds, wall=wall)
   if 'memory_limit' in record:
     memory = int(record['memory_limit'] * (1 << 20)) + INTERPRETER

@@ -11,7 +11,9 @@ FENCE = re.compile(
   r'(?P<indent>[ \t]*(?:(?:[-*+]|\d+[.)])[ \t]+)?)'
   r'(?P<fence>```+|~~~+)[ \t]*(?P<info>.*)'
 )
-PYTHON = re.compile(r'\{?\.?(python|py|pypy|cpython|ipython)[\d.]*\b', re.I)
+PYTHON = re.compile(
+  r'\{?\.?(python|py|pypy|cpython|ipython)[\d.]*(?![\w-])|[\w./:-]+\.py\b', re.I
+)
 # What a program that reads stdin does in any case.
 OUTPUT = re.compile(r'\bprint\s*\(|\bstdout\b|\bos\.write\b')
 MAX_INDENT = 3  # columns between an opening fence and its closing one
