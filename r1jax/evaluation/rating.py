@@ -2,52 +2,70 @@
 P(solved) = 1 / (1 + 10^((d - r) / 400)), P problems of rating d, G attempts."""
 
 import math
-import statistics
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import optimize
 
 from r1jax import errors
 from r1jax.data import record_files
 
 SCALE = 400 / math.log(10)
 TAIL = (1 - 0.95) / 2  # the probability on each side of an interval
+AGREEING = 0.5  # p (1 - p) of attempts that agree, added to those observed
 # Of R1-Zero, Dev1, Dev2, Dev3 and R1 (R1, Table 3).
 RATINGS = (1444, 1534, 1687, 1746, 2029)
 PERCENTILES = (80.4, 84.5, 90.5, 92.1, 96.3)
 
 
 def fit(difficulty_P: ArrayLike, solved_PG: ArrayLike) -> tuple[float, ...]:
-  """Maximum-likelihood rating r and its 95 % interval {r : 2 (l(best) - l(r))
-  <= phi z^2}. phi corrects for attempts that agree: the variance of the
-  attempts summed by problem over the model's, clipped to [1, G]. If all or no
-  problems are solved, r is where that outcome has probability 1/2, and one end
-  of the interval is infinite."""
+  """Maximum-likelihood rating r and its 95 % interval. If all or no problems
+  are solved, r is where that outcome has probability 1/2, and one end of the
+  interval is infinite.
+
+  The interval is Clopper and Pearson's: all r for which so many solved attempts
+  or more, and so many or fewer, have a probability of at least TAIL each, if
+  attempts are independent. Attempts at a problem may agree: only as many count
+  as effective_attempts says.
+  """
   d_P, solved_PG = np.asarray(difficulty_P, float), np.asarray(solved_PG, bool)
   G, solved_P = solved_PG.shape[1], solved_PG.sum(axis=1)
-  span = 4000 + 1000 * G
-  start, end = d_P.min() - span, d_P.max() + span
-
-  def loglik(r):
-    x_P = r - d_P
-    return solved_P @ _log_p(x_P) + (G - solved_P) @ _log_p(-x_P)
-
-  if solved_PG.all() or not solved_PG.any():
-    sign = 1 if solved_PG.all() else -1
-    best = _root(lambda r: sign * (loglik(r) - math.log(0.5)), start, end)
-    bound = _root(lambda r: sign * (loglik(r) / G - math.log(TAIL)), start, end)
-    return (best, bound, math.inf) if sign == 1 else (best, -math.inf, bound)
-
-  best = _root(
+  start, end = _search_range(d_P, G)
+  if solved_PG.all():
+    best = optimize.brentq(
+      lambda r: G * _log_p(r - d_P).sum() - math.log(0.5), start, end
+    )
+    return best, _low(d_P, len(d_P), 1), math.inf
+  if not solved_PG.any():
+    best = optimize.brentq(
+      lambda r: math.log(0.5) - G * _log_p(d_P - r).sum(), start, end
+    )
+    return best, -math.inf, _high(d_P, 0, 1)
+  best = optimize.brentq(
     lambda r: (G * np.exp(_log_p(r - d_P)) - solved_P).sum(), start, end
   )
-  p_P = np.exp(_log_p(best - d_P))
-  phi = ((solved_P - G * p_P) ** 2).sum() / (G * (p_P * (1 - p_P)).sum())
-  z = statistics.NormalDist().inv_cdf(1 - TAIL)
-  bound = loglik(best) - np.clip(phi, 1, G) * z**2 / 2
-  low = _root(lambda r: loglik(r) - bound, start, best)
-  high = _root(lambda r: bound - loglik(r), best, end)
-  return best, low, high
+  # Between whole numbers of attempts the ends are interpolated.
+  attempts = effective_attempts(best - d_P, solved_P / G, G)
+  whole = math.floor(attempts), math.ceil(attempts)
+  solved = solved_P.sum() / G
+  low = np.interp(attempts, whole, [_low(d_P, solved, n) for n in whole])
+  high = np.interp(attempts, whole, [_high(d_P, solved, n) for n in whole])
+  return best, float(low), float(high)
+
+
+def effective_attempts(x_P: np.ndarray, share_P: np.ndarray, G: int) -> float:
+  """The number of independent attempts at each problem with as much variance
+  as G attempts that may agree, 1 to G; the problems are rated x below the
+  contestant, who solves a share of the attempts at each.
+
+  The variance of a share is p (1 - p) / attempts. AGREEING is added to both the
+  observed and the model's sum over problems, since few uncertain problems do
+  not show how far attempts agree: without them 1 attempt counts.
+  """
+  p_P, P = np.exp(_log_p(x_P)), len(x_P)
+  observed = ((share_P - p_P) ** 2).sum() * P / max(1, P - 1)
+  model = np.exp(_log_p(x_P) + _log_p(-x_P)).sum()
+  return float(np.clip((model + AGREEING) / (observed + AGREEING), 1, G))
 
 
 def percentile(rating: float) -> float:
@@ -123,12 +141,35 @@ def _log_p(x_P):
   return -np.logaddexp(0, -x_P / SCALE)
 
 
-def _root(f, low, high):
-  """Where the increasing f changes its sign, by bisection."""
-  for _ in range(60):
-    middle = (low + high) / 2
-    if f(middle) > 0:
-      high = middle
-    else:
-      low = middle
-  return float((low + high) / 2)
+def _search_range(d_P, G):
+  span = 4000 + 1000 * G
+  return d_P.min() - span, d_P.max() + span
+
+
+def _low(d_P, solved, attempts):
+  """The rating with which at least `solved` problems, the mean over attempts,
+  are solved with probability TAIL."""
+  return optimize.brentq(
+    lambda r: _log_tail(r - d_P, attempts, solved * attempts) - math.log(TAIL),
+    *_search_range(d_P, attempts),
+  )
+
+
+def _high(d_P, solved, attempts):
+  """The same for at most `solved` problems. To solve a problem rated x above
+  is as probable as to fail at one rated x below."""
+  return -_low(-d_P, len(d_P) - solved, attempts)
+
+
+def _log_tail(x_P, attempts, solved):
+  """log P(at least `solved` of `attempts` independent attempts at each problem
+  are solved); between whole numbers of solved attempts linear."""
+  pmf, p_P = np.ones(1), np.exp(_log_p(x_P))
+  for p in p_P:
+    pmf = np.convolve(pmf, [1 - p, p])
+  size = len(p_P) * attempts + 1
+  if attempts > 1:  # The transform of a sum is the product of transforms.
+    pmf = np.fft.irfft(np.fft.rfft(pmf, size) ** attempts, size)
+  tail = np.cumsum(np.maximum(pmf, 0)[::-1])[::-1]
+  log_tail = np.log(np.maximum(tail, np.finfo(float).tiny))
+  return np.interp(solved, np.arange(size), log_tail)

@@ -53,19 +53,29 @@ def mean_interval(
   Clopper and Pearson's if all numbers are `least` or `most`, and rise with each
   number. RESAMPLES random weights stand for the distribution.
   """
-  x_P = np.sort(np.asarray(x_P, float))
-  assert len(x_P) and least <= x_P[0] and x_P[-1] <= most, 'not in the bounds'
-  rng, low_R, high_R = np.random.default_rng(0), [], []
+  x_P1 = np.asarray(x_P, float)[:, None]
+  low_1, high_1 = mean_intervals(x_P1, least, most)
+  return float(low_1[0]), float(high_1[0])
+
+
+def mean_intervals(
+  x_PN: np.ndarray, least: float = 0.0, most: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+  """mean_interval of each of N columns: (low_N, high_N)."""
+  assert x_PN.size and least <= x_PN.min() and x_PN.max() <= most, 'bounds'
+  sorted_PN = np.sort(x_PN, axis=0)
+  rng, low_RN, high_RN = np.random.default_rng(0), [], []
   for _ in range(RESAMPLES // BLOCK):
-    weight_RP = rng.standard_exponential((BLOCK, len(x_P) + 1))
+    weight_RP = rng.standard_exponential((BLOCK, len(x_PN) + 1))
     weight_RP /= weight_RP.sum(axis=1, keepdims=True)
-    bound_R, sum_R = weight_RP[:, 0], weight_RP[:, 1:] @ x_P
-    low_R.append(sum_R + bound_R * least)
-    high_R.append(sum_R + bound_R * most)
-  low = np.quantile(np.concatenate(low_R), (1 - LEVEL) / 2)
-  high = np.quantile(np.concatenate(high_R), (1 + LEVEL) / 2)
-  mean = x_P.mean()
-  return float(max(least, min(low, mean))), float(min(most, max(high, mean)))
+    bound_R1, sum_RN = weight_RP[:, :1], weight_RP[:, 1:] @ sorted_PN
+    low_RN.append(sum_RN + bound_R1 * least)
+    high_RN.append(sum_RN + bound_R1 * most)
+  low_N = np.quantile(np.concatenate(low_RN), (1 - LEVEL) / 2, axis=0)
+  high_N = np.quantile(np.concatenate(high_RN), (1 + LEVEL) / 2, axis=0)
+  mean_N = x_PN.mean(axis=0)
+  low_N, high_N = np.minimum(low_N, mean_N), np.maximum(high_N, mean_N)
+  return np.maximum(low_N, least), np.minimum(high_N, most)
 
 
 def bootstrap_mean(x_P: ArrayLike) -> Interval:

@@ -45,8 +45,10 @@ NOTES = (
 )
 CODEFORCES_NOTE = (
   'Codeforces: maximum likelihood of the Elo model P(solved) = 1 / (1 + '
-  "10^((d - r) / 400)); the paper's formula is unknown. Percentiles are linear "
-  "in log odds between the paper's, 1444 (80.4) to 2029 (96.3), and beyond."
+  "10^((d - r) / 400)); the paper's formula is unknown. The 95 % interval has "
+  'exact tails of 2.5 %; attempts that agree count as fewer. Percentiles are '
+  "linear in log odds between the paper's, 1444 (80.4) to 2029 (96.3), and "
+  'beyond.'
 )
 
 Rows = Sequence[tuple[str, dict]]  # (label, results.json of an evaluation)
