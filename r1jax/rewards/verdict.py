@@ -33,6 +33,11 @@ class VerifyConfig:
   )
   seconds: float = option(2.0, 'CPU seconds to compare answers', minimum=0.01)
   memory: int = option(1024, 'MiB of memory of such a process', minimum=64)
+  final_form: bool = option(
+    True,
+    'whether a gold answer that is a number asks for a number: then 140/2 and '
+    '35+35 are not 70; a record may have its own final_form',
+  )
   program_seconds: float = option(6.0, 'CPU seconds of a test', minimum=0.01)
   program_wall_seconds: float = option(
     0.0, 'seconds of wall time of a test; 0: 2 x program_seconds + 5', minimum=0

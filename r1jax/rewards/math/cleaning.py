@@ -5,73 +5,113 @@ import re
 import unicodedata
 from collections.abc import Callable
 
+from r1jax.rewards.math import dress
+
 MAX_CHOICE = 200  # characters of an answer that names a choice
 GREEK = """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu
 xi rho sigma tau upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi
 Psi Omega""".split()
-SIGNS = """cdot cdot times div le le ge ge ne approx pm mp pi infty cup in
-lfloor rfloor lceil rceil langle rangle""".split()
-CHARACTERS = 'αβγδεζηθικλμνξρστυφχψωΓΔΘΛΞΣΦΨΩ·⋅×÷≤⩽≥⩾≠≈±∓π∞∪∈⌊⌋⌈⌉⟨⟩'
+SIGNS = """cdot cdot times div le le ge ge ne approx pm mp pi infty cup in cap
+lfloor rfloor lceil rceil langle rangle angle triangle setminus land lor int sum
+partial""".split()
+CHARACTERS = (
+  'αβγδεζηθικλμνξρστυφχψωΓΔΘΛΞΣΦΨΩ·⋅×÷≤⩽≥⩾≠≈±∓π∞∪∈∩⌊⌋⌈⌉⟨⟩∠△∖∧∨∫∑∂'
+)
 REPLACEMENTS = {c: rf'\{name} ' for c, name in zip(CHARACTERS, GREEK + SIGNS)}
-REPLACEMENTS |= {'°': r'^\circ ', '∅': r'\emptyset', 'ℝ': r'\mathbb{R}'}
-REPLACEMENTS |= {'或': ' or ', '和': ' and '}
+REPLACEMENTS |= {'°': r'^\circ ', '℃': r'^\circ C', '℉': r'^\circ F'}
+REPLACEMENTS |= {'∅': r'\emptyset', 'ℝ': r'\mathbb{R}'}
+REPLACEMENTS |= {'或': ' or ', '和': ' and ', '且': ' and '}
+REPLACEMENTS |= {'µ': r'\mu ', '\u2126': r'\Omega '}
+REPLACEMENTS |= {'；': ';', '≡': r'\equiv ', '￠': '¢', '￡': '£'}
 REPLACEMENTS |= dict.fromkeys('−–‐‑﹣', '-') | dict(zip('⁄∕’′。、', "//''.,"))
 REPLACEMENTS |= dict.fromkeys('\u2009\u202f\u00a0', r'\,')  # narrow, no-break
 SMALL_DIGITS = str.maketrans('⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ₀₁₂₃₄₅₆₇₈₉', '0123456789-n0123456789')
 
+BASES = dict(two=2, three=3, four=4, five=5, six=6, seven=7, eight=8, nine=9)
+BASES |= dict(ten=10, twelve=12, sixteen=16)
+
 # (pattern, replacement), applied in this order.
 REWRITES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
   (r'\s+', ' '),
-  (r'\\\\', '\n'),  # the next row of a matrix
+  (r'\\\\(?:\[[\d.]+[a-z]+\])?|\\newline(?![a-zA-Z])', '\n'),  # the next row
+  (r'\\+$', ''),
   (r'\\! ?', ''),
   (
     r'(?<![\d.])\d{1,3}(?:(?:\\,|\{,\})\d{3})+(?!\d)',
     lambda match: re.sub(r'\D', '', match[0]),
   ),
-  (r'\\[,;: ]|\\q?quad(?![a-zA-Z])|(?<=\S)~', ' '),
-  (r'\\[()\[\]]|\\[bB]igg?[lr]?(?![a-zA-Z])', ''),
-  (r'\\(?:left|right|displaystyle|boxed|fbox)(?![a-zA-Z])', ''),
+  (r'\\[,;:> ]|\\(?:q?quad|enspace|thinspace|space)(?![a-zA-Z])|~', ' '),
+  (r'\\[()\[\]]', ''),
   (
-    r'\\(?:text(?:bf|it|rm)?|mbox|math(?:rm|bf)|operatorname) ?\{([^{}]*)\}',
-    r' \1 ',
+    r'(?s)\\\{ ?\\begin\{(array|aligned|matrix)\}(?:\{[lcr| ]+\})?(.*)'
+    r'\\end\{\1\} ?$',
+    r'\\begin{cases}\2\\end{cases}',
   ),
-  (r'\\[dtc]frac', r'\\frac'),
+  (r'\\(?:[dtcsx]|nice|flat)frac(?![a-zA-Z])', r'\\frac'),
   (r'\\[dt]binom', r'\\binom'),
-  (r'\{([^{}]*)\\choose([^{}]*)\}', r'\\binom{\1}{\2}'),
   (r'\\[lr]?vert(?![a-zA-Z])|\\mid(?![a-zA-Z])', '|'),
+  (r'\\(?:lbrace|lbrack)(?![a-zA-Z]) ?', r'\\{'),
+  (r'\\rbrace(?![a-zA-Z])', r'\\}'),
+  (r'\\colon(?![a-zA-Z])', ':'),
+  (r'\\[lr]Vert(?![a-zA-Z])', r'\\|'),
   (r'\\langle(?![a-zA-Z])', '('),
   (r'\\rangle(?![a-zA-Z])', ')'),
-  (r'\\varnothing|\\\{ ?\\\}', r'\\emptyset'),
-  (r'\\neq(?![a-zA-Z])| != ', r'\\ne '),
+  (r'\\varnothing|\\\{ ?\\\}|\\empty(?![a-zA-Z])', r'\\emptyset'),
+  (r'\\neq(?![a-zA-Z])|\\not ?=| != ', r'\\ne '),
+  (r'\\(?:land|wedge)(?![a-zA-Z])', ' and '),
+  (r'\\(?:lor|vee)(?![a-zA-Z])', ' or '),
+  (r'\\smallsetminus(?![a-zA-Z])|\\backslash(?![a-zA-Z])', r'\\setminus'),
   (r'(?<![a-zA-Z])infinity(?![a-zA-Z])', r'\\infty'),
+  (r'\\(?:thickapprox|simeq|approxeq|doteq)(?![a-zA-Z])', r'\\approx'),
   (
-    r'(?<=\d)(\.\d*)\\dot\{?(\d)\}?(\d*)\\dot\{?(\d)\}?',
+    r'(?<=\d)(\.\d*)\\dot ?\{?(\d)\}?(\d*)\\dot ?\{?(\d)\}?',
     r'\1\\overline{\2\3\4}',
   ),
   (r'(?<=\d)(\.\d*)\\(?:dot|bar) ?\{?(\d+)\}?', r'\1\\overline{\2}'),
-  (r' ?\^ ?(?:\{ ?\\circ ?\}|\\circ)|\\degree(?![a-z])', ' deg '),
+  (r' ?\^ ?(?:\{ ?\\circ ?\}|\\circ(?![a-z]))|\\degree(?![a-z])', ' deg '),
+  (r'\\(?:textohm|ohm)(?![a-z])|(?<=\d) ?\\Omega(?![a-z])', ' Ω '),
+  (r'(?<=\d) ?(k|M|m)(?: ?\\Omega(?![a-z]))', r' \1Ω '),
+  (r'\\(?:textmu|upmu) ?', 'μ'),
+  (r'(?<=[\d ])\\mu ?(?=[mgsAFCVHL](?![a-zA-Z]))', 'μ'),
+  (r'\\(?:euro|texteuro)(?![a-z])', '€'),
+  (r'\\(?:pounds|textsterling)(?![a-z])', '£'),
   (r'\*\*', '^'),
   (r' ?(?:\*|\\(?:cdot|times)(?![a-zA-Z])) ?', '*'),
+  (
+    r'_ ?\{? ?(two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen) ?\}?',
+    lambda match: f'_{{{BASES[match[1]]}}}',
+  ),
+  (r'\((\d\w*)\) ?_', r'\1_'),
   (r'√ ?(\d+|[a-zA-Z])', r'\\sqrt{\1}'),
   (r'∛ ?(\d+|[a-zA-Z])', r'\\sqrt[3]{\1}'),
   (r'√', r'\\sqrt'),
   (r'(\\frac|\\sqrt) ?(\d|(?<= )[a-zA-Z])', r'\1{\2}'),
   (r'(\\frac) ?(\{[^{}]*\}) ?([\da-zA-Z])', r'\1\2{\3}'),
-  (r'\\([$%])', r'\1'),
+  (r'\\([$%#&])', r'\1'),
   (r' +', ' '),
-  (r' (?=[\^_,)\]}])|(?<=[(\[{]) ', ''),
+  (r' (?=[\^_,;)\]}])|(?<=[(\[{]) ', ''),
+  (
+    r'(?<![\^_}\]a-zA-Z])\{(\d+\.?\d*|[a-zA-Z]|'
+    r'\\(?:frac|binom)\{[^{}]*\}\{[^{}]*\}|\\sqrt\{[^{}]*\})\}',
+    r'\1',
+  ),
 ]
 COMPILED_REWRITES = [(re.compile(pattern), new) for pattern, new in REWRITES]
 INTRODUCTION = re.compile(
-  r'(?i)(?:(?:so|thus|hence|therefore),? )?(?:(?:the|our|final|correct) )*'
-  r'(?:answer|result)(?:: ?| is:? | = ?| )|'
-  r'(?:所以|因此|故)?,?(?:最终|正确|最后)?的?答案(?:应?(?:是|为))?:? ?'
+  r'(?i)(?:(?:so|thus|hence|therefore|finally|and),? )*'
+  r'(?:(?:the|our|my|final|correct|required|desired|numerical) )*'
+  r'(?:answer|result|solution|value)'
+  r'(?: to (?:the|this) (?:problem|question))?'
+  r'(?:: ?| is(?: therefore| thus| simply| equal to)?:? ?| = ?| equals ?)|'
+  r'(?:所以|因此|故)?,?(?:最终|正确|最后)?的?答案(?:应?(?:是|为))?:? ?|'
+  r'(?i:answer ?(?=[-\d$(]))|\\(?:therefore|implies|Rightarrow) ?'
 )
 CHOICE = re.compile(
   r'(?is)(?:(?:option|choice) |故?选(?:项|择)?:? ?)?'
   r'(?:\(([A-J])\)(?= |[.:]|$)|([A-J])(?=[).:]|$))[).:]* ?(.*)'
 )
 OTHER_CHOICE = re.compile(r'(?<![a-zA-Z\\])[A-J](?![a-zA-Z])')
+EMPHASIS = re.compile(r'(\*\*|`+)(.*)\1', re.DOTALL)
 
 
 def clean(text: str) -> str:
@@ -81,16 +121,17 @@ def clean(text: str) -> str:
     text = re.sub('[₀-₉]+', r'_{\g<0>}', text).translate(SMALL_DIGITS)
     text = ''.join(map(_normal_character, text))
   text = text.strip()
-  if text.startswith('**') and text.endswith('**'):
-    text = text[2:-2]
+  if match := EMPHASIS.fullmatch(text):
+    text = match[2]
   if len(re.findall(r'(?<!\\)\$', text)) % 2 == 0:
     text = re.sub(r'(?<!\\)\$', '', text)
+  text = dress.remove(text)
   for pattern, replacement in COMPILED_REWRITES:
     text = pattern.sub(replacement, text)
   text = text.strip()
   if match := INTRODUCTION.match(text):
     text = text[match.end() :]
-  return text.strip().removesuffix('.').strip()
+  return text.strip().rstrip(',;').removesuffix('.').strip()
 
 
 def choice(text: str) -> str | None:

@@ -218,6 +218,11 @@ class _Parser:
     self.take(BRACKETS[opening])
     return token
 
+  def ends_argument(self):
+    r"""Whether a factor ends an argument without brackets: \sin x e^x."""
+    following = self.tokens[self.position : self.position + 2]
+    return following[0] in ENDS_OF_ARGUMENT or following == ['e', '^']
+
   def call(self, name):
     r"""A function's value: \sin^2 x, \sin^{-1} x, \log_2 8, \sin 2x."""
     base = exponent = None
@@ -230,7 +235,7 @@ class _Parser:
       value = self.atom()
     else:
       value = self.signed()
-      while self.begins_factor() and self.peek() not in ENDS_OF_ARGUMENT:
+      while self.begins_factor() and not self.ends_argument():
         value *= self.power()
     if exponent == -1 and name in bounded_arithmetic.INVERSES:
       return bounded_arithmetic.INVERSES[name](value)

@@ -3,8 +3,8 @@ of `grading` cannot. Runs in a worker process with limits of time and memory.
 
 - Decimals are exact, except for a gold that may be rounded.
 - Equations are equal up to swapped sides and a factor other than 0,
-  inequalities up to a positive factor. x > 3 equals (3, \infty), and "x < 1 or
-  x > 2" equals a union.
+  inequalities up to a positive factor. Inequalities in one variable, intervals
+  and their unions are sets of real numbers: x > 3 equals (3, \infty).
 - The value of a true chain, x = 2 + 3 = 5, is its last side; the value of
   \sqrt2 \approx 1.414 is the first.
 - Units are never converted, since a problem may require one.
@@ -17,15 +17,24 @@ import re
 import sympy
 
 from r1jax.rewards import verdict
-from r1jax.rewards.math import numeric, parser, value_forms
+from r1jax.rewards.math import (
+  left_sides,
+  numeric,
+  parser,
+  real_sets,
+  spellings,
+  units,
+  value_forms,
+)
 from r1jax.rewards.math.bounded_arithmetic import Unreadable
 from r1jax.rewards.math.parser import Relation
-from r1jax.rewards.math.value_forms import Value
+from r1jax.rewards.math.value_forms import LIST, SET, TUPLE
 
-MAX_SET = 12  # entries of a set
+MAX_SET = 16  # entries of a set
 INTERVALS = '()', '[]', '(]', '[)'
 LEAVES = 'number', 'text'
 FLIPPED = {'<': '>', '>': '<', '<=': '>=', '>=': '<='}
+REAL_SETS = r'\cup', r'\cap', r'\setminus', 'and', 'or', *INTERVALS, LIST, SET
 PROSE = re.compile(r"[a-zA-Z ,.'-]+")
 FUNCTION = re.compile(r'sin|cos|tan|cot|sec|csc')
 MAX_RELATIVE_ERROR = sympy.Rational(1, 100)  # of a number after \approx
@@ -34,8 +43,9 @@ MAX_RELATIVE_ERROR = sympy.Rational(1, 100)  # of a number after \approx
 def equal(answer: str, gold: str) -> list:
   """The Verdict on an answer as JSON. value_forms must be able to read both."""
   is_equal, reason = False, 'not equal by mathematics'
+  words = units.words_of(gold)
   try:
-    if _equal(value_forms.read(answer), value_forms.read(gold)):
+    if _equal(value_forms.read(answer, words), value_forms.read(gold, words)):
       is_equal, reason = True, 'equal by mathematics'
   except Unreadable as error:
     reason = f'not read as mathematics: {error}'
@@ -47,44 +57,67 @@ def equal(answer: str, gold: str) -> list:
 
 
 def _equal(a, gold):
-  if a.unit and gold.unit and a.unit != gold.unit:
+  if not units.are_compatible(a.unit, gold.unit):
+    return False
+  if gold.left == left_sides.EXPRESSION and not a.name and '=' not in a.raw:
     return False
   if a.name and gold.name and a.name != gold.name and a.kind not in LEAVES:
-    return False
+    a, gold = map(value_forms.sort_by_name, (a, gold))
+    return a.name == gold.name and _equal(a, gold)
   if a.kind in LEAVES and gold.kind in LEAVES:
-    return _equal_leaves(a, gold)
+    return _equal_leaves(a, gold) or _equal_real_sets(a, gold)
   if a.kind == gold.kind and a.kind in ('matrix', *INTERVALS):
     same_size = len(a.parts) == len(gold.parts)
     return same_size and all(map(_equal, a.parts, gold.parts))
-  if a.kind == gold.kind and a.kind in ('{}', r'\cup', 'and', 'or'):
+  if a.kind == gold.kind == 'cases':
     return _equal_sets(a.parts, gold.parts)
-  if {a.kind, gold.kind} == {'{}', r'\cup'}:
-    alternatives = a.parts if a.kind == '{}' else gold.parts
-    solutions = [_solve(part) for part in alternatives]
-    # The alternatives must be inequalities in one variable.
-    if None in solutions or len({variable for variable, *_ in solutions}) > 1:
-      return False
-    return _equal_sets(a.parts, gold.parts)
-  leaf, other = (a, gold) if a.kind in LEAVES else (gold, a)
-  if leaf.kind in LEAVES and other.kind in INTERVALS:
-    return _equals_interval(leaf, other)
-  return False
+  if {a.kind, gold.kind} <= {SET, LIST}:
+    if _equal_sets(_entries(a), _entries(gold)):
+      return True
+  elif a.kind == gold.kind and a.kind in (r'\cup', 'and', 'or'):
+    if _equal_sets(a.parts, gold.parts):
+      return True
+  elif {a.kind, gold.kind} == {TUPLE, LIST} and (a.name or gold.name):
+    same_size = len(a.parts) == len(gold.parts)
+    return same_size and all(map(_equal, a.parts, gold.parts))
+  if a.kind in INTERVALS and gold.kind in LEAVES or (
+    gold.kind in INTERVALS and a.kind in LEAVES
+  ):
+    leaf, other = (a, gold) if a.kind in LEAVES else (gold, a)
+    if _equals_interval(leaf, other):
+      return True
+  return _equal_real_sets(a, gold)
+
+
+def _entries(value):
+  """The entries of a list, and the different ones of a set in braces."""
+  if value.kind == LIST:
+    return value.parts
+  entries: list = []
+  for part in value.parts[: MAX_SET + 1]:
+    if not any(_equal(part, entry) for entry in entries):
+      entries.append(part)
+  return entries
 
 
 def _equal_leaves(a, gold):
   """Whether two numbers, expressions, equations or inequalities are equal."""
-  if a._replace(decimals=0, raw='') == gold._replace(decimals=0, raw=''):
+  plain = dict(decimals=0, raw='', is_final=False)
+  if a._replace(**plain) == gold._replace(**plain):
     return True
   if PROSE.fullmatch(a.raw) and PROSE.fullmatch(gold.raw):
-    return False
-  # A name that only one of them has, f(x) = or x =, is ignored.
-  relation = _relation(a, bool(gold.name) or '=' in gold.raw)
-  gold_relation = _relation(gold, bool(a.name) or '=' in a.raw)
+    return spellings.are_same_product(a.raw, gold.raw)
+  # A name that only one of them has, f(x) = or x =, is ignored; so is one that
+  # both have.
+  is_same_name = a.name == gold.name != ''
+  has_sides = gold.name or '=' in gold.raw, a.name or '=' in a.raw
+  relation = _relation(a, bool(has_sides[0]) and not is_same_name)
+  gold_relation = _relation(gold, bool(has_sides[1]) and not is_same_name)
   if relation.signs or gold_relation.signs:
     return _equal_relations(relation, gold_relation)
   (x,), (y,) = relation.sides, gold_relation.sides
-  if (a.unit == '%') != (gold.unit == '%'):
-    shares = (x / 100, y) if a.unit == '%' else (x, y / 100)
+  if units.is_percent(a.unit) != units.is_percent(gold.unit):
+    shares = (x / 100, y) if units.is_percent(a.unit) else (x, y / 100)
     if numeric.equal(*shares):
       return True
     # A missing percent sign is accepted above 1.
@@ -108,12 +141,12 @@ def _equal_sets(parts, golds):
   return True
 
 
-def _relation(value: Value, named: bool = True) -> Relation:
+def _relation(value, named: bool = True) -> Relation:
   """A leaf as a relation; if `named`, its first side is the leaf's name."""
   relation = Relation([sympy.Rational(value.number)], [])
   if value.kind == 'text':
     # The degrees of an angle in a function are not a unit of the answer.
-    is_angle = value.unit == 'deg' and FUNCTION.search(value.raw)
+    is_angle = value.unit == 'degree' and FUNCTION.search(value.raw)
     text = value.raw + ' deg' if is_angle else value.raw
     relation = _evaluate_chain(parser.parse(text), value.name)
   if not named or not value.name:
@@ -123,14 +156,18 @@ def _relation(value: Value, named: bool = True) -> Relation:
 
 
 def _evaluate_chain(relation, name):
-  r"""The value of a true chain of =, or of one \approx; else the relation."""
+  r"""The value of a true chain of =, or of one that ends with \approx; else the
+  relation."""
   sides, signs = relation
-  if signs == ['~']:
-    exact, rounded = sides
-    if rounded.is_Rational:
-      if numeric.near(exact, rounded, abs(rounded) * MAX_RELATIVE_ERROR):
-        return Relation([exact], [])
-    raise Unreadable(r'the sides of \approx differ by more than one percent')
+  if '~' in signs:
+    if signs.count('~') > 1 or signs[-1] != '~' or not sides[-1].is_Rational:
+      raise Unreadable(r'\approx before another sign')
+    exact, rounded = sides[-2:]
+    if not numeric.near(exact, rounded, abs(rounded) * MAX_RELATIVE_ERROR):
+      raise Unreadable(r'the sides of \approx differ by more than one percent')
+    sides, signs = sides[:-1], signs[:-1]
+    if not signs:
+      return Relation(sides, [])
   if not signs or set(signs) != {'='}:
     return relation
   *steps, last = sides
@@ -139,7 +176,7 @@ def _evaluate_chain(relation, name):
     steps = [side for side in steps if not side.free_symbols]
   if all(numeric.equal(side, last) for side in steps):
     return Relation([last], [])
-  return relation
+  return Relation(sides, signs)
 
 
 def _equal_relations(a, gold):
@@ -167,6 +204,92 @@ def _with_first_sign(sign, relation):
   return Relation(sides[::-1], [FLIPPED[sign] for sign in reversed(signs)])
 
 
+def _equal_real_sets(a, gold):
+  """Whether both are the same set of real numbers, of the same variable."""
+  if not (_has_inequality(a) or _has_inequality(gold)):
+    if not {a.kind, gold.kind} & {r'\cup', r'\cap', r'\setminus'}:
+      return False
+  (name, numbers), (gold_name, golds) = map(_real_set, (a, gold))
+  if name and gold_name and name != gold_name:
+    return False
+  return real_sets.equal(numbers, golds)
+
+
+def _has_inequality(value):
+  if value.kind in LEAVES:
+    return value_forms.INEQUALITY.search(value.raw) is not None
+  return any(map(_has_inequality, value.parts))
+
+
+def _real_set(value):
+  """(variable or '', set of real numbers)."""
+  if value.text == 'no solution':
+    return value.name, []
+  if value.kind in LEAVES:
+    variable, numbers = real_sets.solve(_relation(value, named=False))
+    return str(variable), numbers
+  if value.kind not in REAL_SETS:
+    raise Unreadable('not a set of real numbers')
+  if value.kind in INTERVALS and not _has_inequality(value):
+    if len(value.parts) != 2:
+      raise Unreadable('not an interval')
+    ends = [_bound(part) for part in value.parts]
+    return value.name, real_sets.interval(*ends, value.kind)
+  if value.kind in (SET, LIST) and not _has_inequality(value):
+    numbers = []
+    for part in value.parts[:MAX_SET]:
+      numbers = real_sets.union(numbers, real_sets.point(_bound(part)))
+    return value.name, numbers
+  return _combined(value)
+
+
+def _combined(value):
+  sets = [_real_set(part) for part in value.parts[:MAX_SET]]
+  names = {name for name, _ in sets if name}
+  if len(names) > 1:
+    raise Unreadable('several variables')
+  kind, (first, *others) = value.kind, [numbers for _, numbers in sets]
+  if kind in (LIST, TUPLE):  # x > 1, x < 2: both, if that is possible
+    both = first
+    for other in others:
+      both = real_sets.intersection(both, other)
+    if both:
+      return max(names, default=''), both
+    kind = 'or'
+  combine = real_sets.union
+  if kind in ('and', r'\cap'):
+    combine = real_sets.intersection
+  elif kind == r'\setminus':
+    combine = real_sets.difference
+  for other in others:
+    first = combine(first, other)
+  return max(names, default='') or value.name, first
+
+
+def _bound(value):
+  if value.kind not in LEAVES:
+    raise Unreadable('the end of an interval is not a number')
+  relation = _relation(value)
+  if relation.signs:
+    raise Unreadable('the end of an interval is not a number')
+  return relation.sides[0]
+
+
+def _equals_interval(leaf, interval):
+  """Whether a leaf, a < x < b with other variables in a and b, is an inequality
+  with the same solutions as the interval."""
+  solution = _solve(leaf)
+  if solution is None or len(interval.parts) != 2:
+    return False
+  variable, brackets, ends = solution
+  if brackets != interval.kind or interval.name not in ('', str(variable)):
+    return False
+  bounds = [_relation(part) for part in interval.parts]
+  if any(bound.signs for bound in bounds):
+    return False
+  return all(map(numeric.equal, ends, [bound.sides[0] for bound in bounds]))
+
+
 def _solve(leaf):
   """(variable, brackets, ends): the interval of an inequality in one variable.
   None for any other value."""
@@ -184,17 +307,3 @@ def _solve(leaf):
   opening = '[' if '=' in signs[0] else '('
   closing = ']' if '=' in signs[1] else ')'
   return sides[1], opening + closing, [sides[0], sides[2]]
-
-
-def _equals_interval(leaf, interval):
-  """Whether a leaf is an inequality with the same solutions as the interval."""
-  solution = _solve(leaf)
-  if solution is None or len(interval.parts) != 2:
-    return False
-  variable, brackets, ends = solution
-  if brackets != interval.kind or interval.name not in ('', str(variable)):
-    return False
-  bounds = [_relation(part) for part in interval.parts]
-  if any(bound.signs for bound in bounds):
-    return False
-  return all(map(numeric.equal, ends, [bound.sides[0] for bound in bounds]))

@@ -1,53 +1,53 @@
 """Reads the text of an answer into a Value: a number, a set, a tuple, an
 interval, a matrix, or other text. Nothing is evaluated."""
 
+import itertools
 import re
+from collections.abc import Collection
 from fractions import Fraction
 from typing import NamedTuple
 
-from r1jax.rewards.math import cleaning, units
+from r1jax.rewards.math import (
+  cleaning,
+  environments,
+  left_sides,
+  numbers,
+  phrases,
+  spellings,
+  units,
+)
 
 MAX_ANSWER = 1000  # characters of an answer
 MAX_DEPTH = 20  # nested brackets
-MAX_EXPONENT = 1000
+MAX_SIGNS = 3  # independent signs of an expression, which has 2^n values
 MIN_ROUNDED_DECIMALS = 3  # of a gold that may be a rounded number
 
 OPEN, CLOSE = '([{', ')]}'
+LIST, SET, TUPLE = ',', '{}', '()'
 
 THOUSANDS = re.compile(r'(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)')
-SPACED = re.compile(r'[+-]?\d{1,3}(?: \d{3}){2,}')
-LETTER = re.compile('[a-zA-Z]')
+SPACED = re.compile(r'[+-]?\d{1,3}(?: \d{3})+(?:\.\d+)?(?= ?(?:[^\d\s.]|$))')
 AND = re.compile(r',? ?\b(and|or)\b ?')
-INEQUALITY = re.compile(r'[<>]|\\(?:[lg]eq?|[lg]t)(?![a-z])')
-NAME = re.compile(
-  r"((?:[a-zA-Z]|\\[a-z]+)'*(?:_\w|_\{\w+\}|\(-?\w+\))?|\([a-z](?:, ?[a-z])+\))"
-  r' ?(?:=|\\in(?![a-z])) ?'
-)
-REVERSED = re.compile(r'((?:[^a-zA-Z=\\]|\\[a-z]+)+?) ?= ?([a-zA-Z])')
+INEQUALITY = re.compile(r'[<>]|\\(?:[lg]eq?|[lg]eqslant|[lg]t)(?![a-z])')
+SIGN = re.compile(r'(?<![<>!:=\\])=(?!=)|\\(approx|in|equiv)(?![a-zA-Z]) ?')
 UNEQUAL = re.compile(r'([a-zA-Z]) ?\\ne ?([^,=<>]+)')
-MATRIX = re.compile(
-  r'(?s)(-?(?:\d+|[a-z]|\\frac\{\d+\}\{\d+\})?) ?[(\[]?'
-  r'\\begin\{([pb]?(?:small)?matrix|array)\}(?:\{[lcr| ]+\})?'
-  r'(.*)\\end\{\2\}[)\]]?'
-)
 BUILDER = re.compile(
-  r'\\?\{ ?[a-zA-Z](?: ?\\in ?\\mathbb\{R\})? ?[|:] ?(.*?)\\?\}'
+  r'\\?\{ ?[a-zA-Z](?: ?\\in ?\\mathbb\{?R\}?)? ?[|:] ?(.*?) ?\\?\}'
 )
-REALS = re.compile(r'\\mathbb ?\{?R\}?|(?i:all reals?(?: numbers)?)|全体实数')
-SIGNS = re.compile(r'\\(?:pm|mp)(?![a-zA-Z])')
-
-PLAIN = r'(?:\d+\.?\d*|\.\d+)'
-SIGNED = rf'([+-]?{PLAIN})'
-DECIMAL = re.compile(rf'{SIGNED}(?:(?:[eE]|\*10\^)\{{?([+-]?\d{{1,4}})\}}?)?')
-POWER = re.compile(r'([+-]?)10\^\{?([+-]?\d{1,4})\}?')
-SLASH = re.compile(rf'([+-]?)(?:(\d+) )?({PLAIN})/({PLAIN})')
-RATIO = re.compile(rf'([+-]?)(\d*)\\frac\{{{SIGNED}\}}\{{{SIGNED}\}}')
+REALS = re.compile(
+  r'\\mathbb ?\{?R\}?|(?i:(?:the )?(?:set of )?all (?:the )?reals?(?: numbers)?)|'
+  r'(?i:\(?all reals\)?)|全体实数|实数集'
+)
+ENVIRONMENT = re.compile(r'\\(begin|end)\{')
+SIGNS = re.compile(r'\\(pm|mp)(?![a-zA-Z])')
 
 
 class Value(NamedTuple):
-  r"""An answer. A 'number' has `number`, a 'text' has `text`; all other kinds
-  have `parts`: 'matrix', the brackets of a tuple or an interval, as '(]', '{}'
-  for a set, r'\cup' for a union, 'and' and 'or' for alternatives."""
+  r"""An answer. A 'number' has `number`, a 'text' has `text`; a 'time' is a
+  text. All other kinds have `parts`, in written order: 'matrix', 'cases', the
+  brackets of a tuple or an interval, as '(]', ',' for values between commas,
+  '{}' for a set in braces, r'\cup', r'\cap' and r'\setminus' of sets, 'and' and
+  'or' for alternatives."""
 
   kind: str
   number: Fraction = Fraction(0)
@@ -55,12 +55,15 @@ class Value(NamedTuple):
   parts: tuple['Value', ...] = ()
   unit: str = ''
   name: str = ''  # before the value, as in x = 3
+  left: str = ''  # what the name is: left_sides.NAME or EXPRESSION
   decimals: int = 0  # after the point of a number
+  is_final: bool = False  # of a number: nothing is left to be carried out
   raw: str = ''  # the LaTeX of a text, without its unit
 
 
-def read(text: str) -> Value | None:
-  """The Value of a text; None if it is blank, too long or unbalanced."""
+def read(text: str, words: Collection[str] = ()) -> Value | None:
+  """The Value of a text; None if it is blank, too long or unbalanced. `words`
+  are those of the gold answer that may name its unit."""
   if not text.strip() or len(text) > MAX_ANSWER:
     return None
   text, depth = cleaning.clean(text), 0
@@ -68,115 +71,220 @@ def read(text: str) -> Value | None:
     depth += (char in OPEN) - (char in CLOSE)
     if not 0 <= depth <= MAX_DEPTH:
       return None
-  return _read_value(text) if text and depth == 0 else None
+  if not text or depth != 0 or len(text) > 2 * MAX_ANSWER:
+    return None
+  return _Reader(words).value(text)
 
 
-def _read_value(text):
-  text = text.strip()
-  if not text.startswith(('(', '[', '{', r'\{')):
-    text = THOUSANDS.sub(lambda match: match[0].replace(',', ''), text)
-  if SPACED.fullmatch(text):
-    text = text.replace(' ', '')
-  if match := BUILDER.fullmatch(text):
-    text = match[1]
-  if len(parts := _split(text, r'\cup')) > 1:
-    return Value(kind=r'\cup', parts=_read_sorted(parts))
-  parts = _expand_signs(_split(AND.sub(',', text), ','))
-  if len(parts) > 1:
-    return _several(_read_sorted(parts), AND.findall(text))
-  if match := UNEQUAL.fullmatch(text):
-    parts = [rf'(-\infty,{match[2]})', rf'({match[2]},\infty)']
-    return Value(kind=r'\cup', parts=_read_sorted(parts), name=match[1])
-  if match := NAME.match(text):
-    value = _read_unnamed(text[match.end() :])
-    return value._replace(name=match[1].replace(' ', ''))
-  if match := REVERSED.fullmatch(text):
-    return _read_unnamed(match[1])._replace(name=match[2])
-  return _read_unnamed(text)
+class _Reader:
+  """Reads values with the words of one gold answer."""
+
+  def __init__(self, words):
+    self.words = words
+
+  def value(self, text):
+    text = environments.unalign(text.strip())
+    if not text.startswith(('(', '[', '{', r'\{')):
+      text = THOUSANDS.sub(lambda match: match[0].replace(',', ''), text)
+    if match := SPACED.match(text):
+      text = match[0].replace(' ', '') + text[match.end() :]
+    if match := BUILDER.fullmatch(text):
+      text = match[1]
+    for operator in (r'\setminus', r'\cup', r'\cap'):
+      if len(parts := split(text, operator)) > 1:
+        return Value(kind=operator, parts=tuple(map(self.value, parts)))
+    if len(parts := split(text, ';')) > 1:
+      return self.several(parts, ())
+    if phrases.normal(text) is None:
+      has_rows = ENVIRONMENT.search(text) is not None
+      listed = text if has_rows else AND.sub(',', text)
+      parts = expand_signs(split(listed, ','))
+      if len(parts) > 1:
+        words = () if has_rows else AND.findall(text)
+        return self.several([x for x in parts if x.strip()], words)
+    if match := UNEQUAL.fullmatch(text):
+      parts = [rf'(-\infty,{match[2]})', rf'({match[2]},\infty)']
+      parts = tuple(map(self.value, parts))
+      return Value(kind=r'\cup', parts=parts, name=match[1], left='name')
+    return self.equality(text)
+
+  def equality(self, text):
+    """A value with a name before it, or after it as in 3 = x."""
+    if INEQUALITY.search(text) and not split_sides(text)[1:]:
+      return self.unnamed(text)
+    sides = split_sides(text)
+    if len(sides) == 1:
+      return self.unnamed(text.removeprefix(r'\approx').strip())
+    first, rest = sides[0], text[len(sides[0]) :]
+    rest = SIGN.sub('', rest, count=1).strip()
+    if not first.strip():  # = 5 or \approx 5
+      return self.equality(rest)
+    left = left_sides.kind(first)
+    if left == left_sides.NAME or left == 'expression' and len(sides) == 2:
+      name = left_sides.normal(first)
+      value = self.unnamed(rest) if len(sides) > 2 else self.value(rest)
+      if not value.name:
+        return value._replace(name=name, left=left)
+    is_reversed = len(sides) == 2 and left != left_sides.EXPRESSION
+    if is_reversed and left_sides.VARIABLE.fullmatch(rest):
+      name = left_sides.normal(rest)
+      return self.unnamed(first)._replace(name=name, left=left_sides.NAME)
+    return self.unnamed(text)
+
+  def unnamed(self, text):
+    text = environments.expand_determinants(text.strip())
+    if REALS.fullmatch(text):
+      return self.value(r'(-\infty,\infty)')
+    if phrase := phrases.normal(text):
+      return Value(kind='text', text=phrase, raw=text)
+    if time := phrases.time(text):
+      return Value(kind='time', text=' '.join(time), raw=text)
+    if rows := environments.matrix(text):
+      return self.matrix(rows)
+    if cases := environments.cases(text):
+      return self.cases(cases)
+    brackets = enclosing(text)
+    return self.bracketed(text, brackets) if brackets else self.quantity(text)
+
+  def bracketed(self, text, brackets):
+    width = len(brackets) // 2
+    inside = text[width:-width]
+    parts = split(inside, ';')
+    parts = parts if len(parts) > 1 else split(inside, ',')
+    nested = [enclosing(part.strip()) for part in parts]
+    if brackets == '[]' and len(parts) > 1 and set(nested) == {'[]'}:
+      rows = [self.value(part)._replace(kind=TUPLE) for part in parts]
+      if len({len(row.parts) for row in rows}) == 1:
+        return Value(kind='matrix', parts=tuple(rows))
+    if brackets in (TUPLE, SET) and len(parts) == 1:
+      return self.value(inside)
+    if brackets in (SET, r'\{\}'):
+      parts = expand_signs(parts)
+      return Value(kind=SET, parts=tuple(map(self.value, parts)))
+    if len(SIGNS.findall(inside)) == 1:  # (\pm1, 2) is two points
+      points = [SIGNS.sub(sign, text) for sign in '+-']
+      return Value(kind=LIST, parts=tuple(map(self.value, points)))
+    return Value(kind=brackets, parts=tuple(map(self.value, parts)))
+
+  def several(self, parts, words):
+    """Values between commas or the words 'and' and 'or': a list, or the point
+    of x=1, y=2. Between inequalities, names or words, 'and' is not 'or'."""
+    values = tuple(map(self.value, parts))
+    names = {value.name for value in values if value.name}
+    has_inequality = any(INEQUALITY.search(x.raw) for x in values)
+    if 'and' in words and has_inequality:
+      return Value(kind='and', parts=values)
+    are_words = all(x.kind == 'text' and x.raw.isalpha() for x in values)
+    if 'or' in words and (len(names) > 1 or are_words or has_inequality):
+      return Value(kind='or', parts=values)
+    is_point = len(names) == len(values)
+    letters = {name.partition('_')[0] for name in names}
+    if not is_point or len(values) > 1 == len(letters):
+      return Value(kind=LIST, parts=values)
+    parts = tuple(x._replace(name='', left='') for x in values)
+    name = f'({",".join(value.name for value in values)})'
+    return Value(kind=TUPLE, parts=parts, name=name, left=left_sides.NAME)
+
+  def matrix(self, rows):
+    """A factor times a matrix. A matrix with one column is a vector."""
+    table = []
+    for cells in rows.cells:
+      table.append(tuple(self.cell(rows.factor, cell) for cell in cells))
+    if len(table) > 1 and all(len(row) == 1 for row in table):
+      return Value(kind=TUPLE, parts=tuple(row[0] for row in table))
+    parts = tuple(Value(kind=TUPLE, parts=row) for row in table)
+    return Value(kind='matrix', parts=parts)
+
+  def cell(self, factor, text):
+    value = self.value(text)
+    if not factor:
+      return value
+    number = numbers.read('-1' if factor == '-' else factor)
+    if number and value.kind == 'number':
+      return value._replace(number=number.value * value.number)
+    return self.value(f'{factor}({text})')
+
+  def cases(self, rows):
+    """A system of equations, or a function by cases."""
+    if all(len(row) == 1 for row in rows):
+      return self.several([row[0] for row in rows if row[0]], ())
+    parts = []
+    for row in rows:
+      value, condition = row[0], row[1] if len(row) > 1 else ''
+      if environments.is_otherwise(condition):
+        condition = ''
+      read = self.value(condition) if condition else Value(kind='text')
+      parts.append(Value(kind=TUPLE, parts=(self.value(value), read)))
+    return Value(kind='cases', parts=tuple(parts))
+
+  def quantity(self, text):
+    """A number, or other text, with its unit."""
+    raw, factor, unit = units.split(text, self.words)
+    number = numbers.read(cleaning.tight(raw))
+    if number is None:
+      if factor != 1:
+        raw = rf'\frac{{{factor.numerator}}}{{{factor.denominator}}}*({raw})'
+      normal = spellings.normal(raw)
+      return Value(kind='text', text=normal, unit=unit, raw=raw)
+    return Value(
+      kind='number',
+      number=number.value * factor,
+      unit=unit,
+      decimals=number.decimals if factor == 1 else 0,
+      is_final=number.is_final,
+    )
 
 
-def _read_unnamed(text: str) -> Value:
-  if REALS.fullmatch(text):
-    return _read_value(r'(-\infty,\infty)')
-  if match := MATRIX.fullmatch(text):
-    return _read_matrix(match[1], match[3])
-  brackets = _brackets(text)
-  if brackets is None:
-    return _read_quantity(text)
-  width = len(brackets) // 2
-  inside = text[width:-width]
-  parts = _split(inside, ',')
-  nested = [_brackets(part.strip()) for part in parts]
-  if brackets == '[]' and len(parts) > 1 and set(nested) == {'[]'}:
-    rows = [_read_value(part)._replace(kind='()') for part in parts]
-    if len({len(row.parts) for row in rows}) == 1:
-      return Value(kind='matrix', parts=tuple(rows))
-  if brackets in ('()', '{}') and len(parts) == 1:
-    return _read_value(inside)
-  if brackets in ('{}', r'\{\}'):
-    return Value(kind='{}', parts=_read_sorted(_expand_signs(parts)))
-  return Value(kind=brackets, parts=tuple(map(_read_value, parts)))
+def sort_by_name(value: Value) -> Value:
+  """The point of x=1, y=2 with its parts in the order of their names."""
+  names = value.name.removeprefix('(').removesuffix(')').split(',')
+  if value.kind != TUPLE or len(names) != len(value.parts) or len(names) < 2:
+    return value
+  pairs = sorted(zip(names, value.parts), key=lambda pair: pair[0])
+  name = f'({",".join(name for name, _ in pairs)})'
+  return value._replace(name=name, parts=tuple(part for _, part in pairs))
 
 
-def _several(values, words):
-  """Values between commas or the words 'and' and 'or': a set, or the point of
-  x=1, y=2. Between inequalities, names or words, 'and' is not 'or'."""
-  names = sorted({value.name for value in values})
-  if 'and' in words and any(INEQUALITY.search(x.raw) for x in values):
-    return Value(kind='and', parts=values)
-  are_words = all(x.kind == 'text' and x.raw.isalpha() for x in values)
-  if 'or' in words and (len(names) > 1 or are_words):
-    return Value(kind='or', parts=values)
-  if len(names) < len(values) or not all(map(LETTER.fullmatch, names)):
-    return Value(kind='{}', parts=values)
-  point = sorted(values, key=lambda value: value.name)
-  parts = tuple(value._replace(name='') for value in point)
-  return Value(kind='()', parts=parts, name=f'({",".join(names)})')
-
-
-def _read_matrix(factor, inside):
-  """A factor times a matrix. A matrix with one column is a vector."""
-  rows = []
-  for line in inside.strip('\n ').split('\n'):
-    cells = line.split('&')
-    if factor:
-      cells = [f'{factor}({cell})' for cell in cells]
-    rows.append(tuple(map(_read_value, cells)))
-  if len(rows) > 1 and all(len(row) == 1 for row in rows):
-    return Value(kind='()', parts=tuple(row[0] for row in rows))
-  parts = tuple(Value(kind='()', parts=row) for row in rows)
-  return Value(kind='matrix', parts=parts)
-
-
-def _split(text: str, separator: str) -> list[str]:
+def split(text: str, separator: str) -> list[str]:
   """Splits at the separators outside all brackets."""
-  parts, start, depth = [], 0, 0
-  for i, char in enumerate(text):
-    depth += (char in OPEN) - (char in CLOSE)
-    if depth == 0 and text.startswith(separator, i):
-      parts.append(text[start:i])
-      start = i + len(separator)
+  parts, start = [], 0
+  depths = _depths(text) if separator in text else []
+  for match in re.finditer(re.escape(separator), text if depths else ''):
+    if depths[match.start()] == 0:
+      parts.append(text[start : match.start()])
+      start = match.end()
   return parts + [text[start:]]
 
 
-def _expand_signs(parts):
-  r"""Replaces each part with a single \pm, not in brackets, by two parts."""
+def split_sides(text: str) -> list[str]:
+  r"""The sides of =, \approx and \in outside all brackets."""
+  depths, sides, start = _depths(text), [], 0
+  for match in SIGN.finditer(text):
+    if depths[match.start()] == 0:
+      sides.append(text[start : match.start()])
+      start = match.end()
+  return sides + [text[start:]]
+
+
+def expand_signs(parts: list[str]) -> list[str]:
+  r"""Replaces each part with \pm, not in brackets, by its values: two if \mp
+  occurs with it, otherwise one for each choice of signs."""
   expanded = []
   for part in parts:
-    if len(SIGNS.findall(part)) == 1 and _brackets(part.strip()) is None:
-      expanded += [SIGNS.sub(sign, part) for sign in '+-']
-    else:
+    signs = SIGNS.findall(part)
+    if not 0 < len(signs) <= MAX_SIGNS or enclosing(part.strip()):
       expanded.append(part)
+    elif 'mp' in signs:
+      for pm, mp in ('+-', '-+'):
+        choice = [pm if sign == 'pm' else mp for sign in signs]
+        expanded.append(_with_signs(part, choice))
+    else:
+      for choice in itertools.product('+-', repeat=len(signs)):
+        expanded.append(_with_signs(part, choice))
   return expanded
 
 
-def _read_sorted(parts):
-  values = [_read_value(part) for part in parts]
-  values.sort(key=lambda x: (x.kind, x.number, repr(x.text), repr(x.parts)))
-  return tuple(values)
-
-
-def _brackets(text: str) -> str | None:
+def enclosing(text: str) -> str | None:
   """The pair of brackets that encloses the whole text, or None."""
   if not text.startswith(('(', '[', '{', r'\{')):
     return None
@@ -190,45 +298,14 @@ def _brackets(text: str) -> str | None:
   return text[0] + text[-1]
 
 
-def _read_quantity(text: str) -> Value:
-  """A number, or other text, with its unit."""
-  raw, unit = units.split(text)
-  number, decimals = _read_number(cleaning.tight(raw))
-  if number is None:
-    return Value(kind='text', text=_normal_text(raw), unit=unit, raw=raw)
-  return Value(kind='number', number=number, unit=unit, decimals=decimals)
+def _depths(text):
+  """The number of brackets and environments that are open at each character."""
+  changes = [(char in OPEN) - (char in CLOSE) for char in text]
+  for match in ENVIRONMENT.finditer(text):
+    changes[match.start()] += 1 if match[1] == 'begin' else -1
+  return list(itertools.accumulate(changes))
 
 
-def _read_number(text: str) -> tuple[Fraction | None, int]:
-  """(number, decimals), or (None, 0) if the text is not a number."""
-  if match := POWER.fullmatch(text):
-    text = f'{match[1]}1e{match[2]}'
-  if match := DECIMAL.fullmatch(text):
-    exponent = int(match[2] or 0)
-    if abs(exponent) > MAX_EXPONENT:
-      return None, 0
-    decimals = len(match[1].partition('.')[2])
-    number = Fraction(match[1].removesuffix('.')) * Fraction(10) ** exponent
-    return number, 0 if match[2] else decimals
-  if '/' in text:  # without one the search in a long number would be slow
-    text = SLASH.sub(r'\1\2\\frac{\3}{\4}', text)
-  match = RATIO.fullmatch(text)
-  if not match or match[2] and not (match[3] + match[4]).isdigit():
-    return None, 0
-  above, below = (Fraction(x.removesuffix('.')) for x in match.group(3, 4))
-  if below == 0:
-    return None, 0
-  number = int(match[2] or 0) + above / below
-  return -number if match[1] == '-' else number, 0
-
-
-def _normal_text(text: str) -> str:
-  r"""An expression in normal form: x^{2} as x^2, pi/2 as \frac{\pi}{2}."""
-  text = re.sub(r'\\(?=[a-zA-Z])', '', cleaning.tight(text))
-  text = text.translate(str.maketrans('{}', '()'))
-  text = re.sub(r'([\^_])\((-?\d+|[a-zA-Z])\)(?!\d)', r'\1\2', text)
-  text = re.sub(r'(?<=[\d)])\*(?=[a-zA-Z(])(?!frac)', '', text)
-  text = re.sub(
-    r'(?<![\w^)./])(\w+)/(\d+|[a-zA-Z]|pi)(?![\w^(.])', r'frac(\1)(\2)', text
-  )
-  return text.casefold() if len(text) > 1 and text.isalpha() else text
+def _with_signs(part, choice):
+  signs = iter(choice)
+  return SIGNS.sub(lambda match: next(signs), part)
