@@ -2,10 +2,13 @@ r"""The test cases of the math verifier.
 
 Conventions: the final answer comes after the thinking, within the last <answer>
 if there are tags; several boxes must be equal. A missing unit is accepted, a
-wrong one is not. 0.3333 is not 1/3, but a gold with three or more decimals may
+wrong one is not; an unknown word is text. If the gold is a number in final
+form, an expression that is left to be carried out is not equal; such cases are
+"unevaluated" and equal if verify.final_form is false. 0.3333 is not 1/3, but a gold with three or more decimals may
 be a rounded number, and an answer that rounds to it is equal. 50% equals 50%
 and 0.5; a missing sign is accepted above 1. `x =` before a value may be missing
-on one side. Tuples are ordered, sets are not; the brackets of intervals matter.
+on one side. Named values are compared by name, and in written order with
+values that have none. Tuples are ordered, sets are not; the brackets of intervals matter.
 Equations are equal up to swapped sides and a factor, x > 3 equals (3, \infty).
 
 cases.jsonl is a second table with the same conventions. Its author had not seen
@@ -25,6 +28,7 @@ class Case(NamedTuple):
   response: str
   gold: str
   is_equal: bool
+  is_unevaluated: bool = False  # equal in value, but not in final form
 
 
 # kind: [(gold, equal answers, unequal answers)]
@@ -177,7 +181,7 @@ BOXED = {
     ),
     (
       '10^{-3}',
-      ['0.001', '1/1000', '1e-3', r'\frac{1}{10^3}'],
+      ['0.001', '1/1000', '1e-3'],
       ['1000', '0.01', '-1000', '10^{3}'],
     ),
     (
@@ -222,14 +226,14 @@ BOXED = {
     ),
     (
       '3',
-      [r'\sqrt9', r'\sqrt[3]{27}', r'\sqrt{81}/3'],
+      ['3.0', r'\frac{3}{1}+0=3'],
       [r'\sqrt3', r'\pm3', r'-\sqrt9'],
     ),
   ],
   'trigonometry and logarithms': [
     (
       r'\frac{1}{2}',
-      [r'\sin 30^\circ', r'\cos\frac{\pi}{3}', r'\sin(\pi/6)'],
+      [r'\sin 30^\circ=\frac12', r'\cos\frac{\pi}{3}=0.5'],
       [r'\sin 30', r'\cos 30^\circ', r'\sin\frac{\pi}{3}'],
     ),
     (
@@ -244,7 +248,7 @@ BOXED = {
     ),
     (
       '3',
-      [r'\log_2 8', r'\log_{10}1000', r'\ln e^3'],
+      [r'\log_2 8=3', r'\log_{10}1000=3'],
       [r'\log_3 8', r'\log_8 2'],
     ),
     (
@@ -269,7 +273,7 @@ BOXED = {
       ['4i+3', '3 + 4i', '3+i4', r'3+4\mathrm{i}', '(3+4i)'],
       ['3-4i', '4+3i', '7', '5', '3+4'],
     ),
-    ('-1', ['i^2', r'e^{i\pi}', 'i^{6}'], ['i', '-i', 'i^4']),
+    ('-1', ['i^2=-1', r'e^{i\pi}=-1'], ['i', '-i', 'i^4']),
     ('i', [r'\sqrt{-1}', r'\frac{-1}{i}', 'i^5'], ['-i', '1', 'i^3']),
   ],
   'expressions': [
@@ -307,7 +311,7 @@ BOXED = {
     ('|x|', [r'\sqrt{x^2}', r'\left|x\right|', '|-x|'], ['x', '-x', 'x^2']),
   ],
   'equations': [
-    ('x=3', ['3', 'x = 3', '3 = x', 'x=6/2'], ['x=-3', 'y=3', 'x>3', '2x=3']),
+    ('x=3', ['3', 'x = 3', '3 = x', 'x=6/2=3'], ['x=-3', 'y=3', 'x>3', '2x=3']),
     (
       'y=2x+1',
       ['y = 2x + 1', 'y-2x=1', '2x-y+1=0', 'y=1+2x', '2y=4x+2', '2x+1=y'],
@@ -362,7 +366,7 @@ BOXED = {
     ),
     (
       r'\pm2',
-      ['2,-2', r'\{-2,2\}', '-2 and 2', r'x=\pm2', r'\pm\sqrt4'],
+      ['2,-2', r'\{-2,2\}', '-2 and 2', r'x=\pm2'],
       ['2', '-2', r'\pm3', '2,2', '4'],
     ),
     (
@@ -380,7 +384,7 @@ BOXED = {
   'tuples': [
     (
       '(1,2)',
-      ['(1, 2)', r'\left(1,2\right)', r'(1,\,2)', r'(1,\sqrt4)', '(1.0,2)'],
+      ['(1, 2)', r'\left(1,2\right)', r'(1,\,2)', '(1.0,2)'],
       ['(2,1)', '12', '(1,2,3)', '(1,-2)', '{2,1}'],
     ),
     (
@@ -400,7 +404,6 @@ BOXED = {
       [
         r'\begin{bmatrix}1&2\\3&4\end{bmatrix}',
         r'\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}',
-        r'\begin{pmatrix}1&\sqrt4\\3&4\end{pmatrix}',
         '[[1,2],[3,4]]',
       ],
       [
@@ -568,11 +571,23 @@ RESPONSES = [
   ('box of a box', r'\boxed{\boxed{5}}', '5', True),
   ('fbox', r'\fbox{5}', '5', True),
   ('a set in a box', r'\boxed{\{1,2\}}', r'\{2,1\}', True),
-  ('a fraction in a box', r'\boxed{\frac{10}{2}}', '5', True),
+  ('a fraction in a box', r'\boxed{\frac{10}{4}}', '2.5', True),
   ('box with a space', r'\boxed {5}', '5', True),
   ('box of prose', r'\boxed{\text{five apples}}', '5', False),
   ('escaped braces', r'\boxed{5\}', '5', False),
   ('the gold in other words', 'gold answer: 5 5 5', '5', False),
+]
+
+# [(gold, answers of its value that are not in final form)]
+UNEVALUATED = [
+  ('10^{-3}', [r'\frac{1}{10^3}']),
+  ('3', [r'\sqrt9', r'\sqrt[3]{27}', r'\sqrt{81}/3', r'\log_2 8', r'\ln e^3']),
+  (r'\frac{1}{2}', [r'\sin 30^\circ', r'\cos\frac{\pi}{3}', r'\sin(\pi/6)']),
+  ('-1', ['i^2', r'e^{i\pi}', 'i^{6}']),
+  ('x=3', ['x=6/2']),
+  (r'\pm2', [r'\pm\sqrt4']),
+  ('(1,2)', [r'(1,\sqrt4)']),
+  ('5', [r'\frac{10}{2}', '2+3', r'\frac{5}{1}']),
 ]
 
 # Unequal answers that must be rejected quickly; the gold is \sqrt2.
@@ -620,9 +635,13 @@ def cases() -> list[Case]:
       found += [Case(kind, response(x), gold, False) for x in unequal]
   for _, text, gold, is_correct in RESPONSES:
     found.append(Case('responses', text, gold, is_correct))
+  for gold, answers in UNEVALUATED:
+    for answer in answers:
+      found.append(Case('final form', response(answer), gold, False, True))
   for row in _read('more.jsonl'):
     text = response(row['answer'])
-    found.append(Case(row['kind'], text, row['gold'], row['equal']))
+    case = Case(row['kind'], text, row['gold'], row['equal'])
+    found.append(case._replace(is_unevaluated='unevaluated' in row))
   for text in HOSTILE.values():
     found.append(Case('hostile', response(text), r'\sqrt2', False))
   return found
@@ -632,11 +651,12 @@ def blind() -> list[Case]:
   """The cases of cases.jsonl."""
   found = []
   for row in _read('cases.jsonl'):
-    for key, is_equal in ('equal', True), ('unequal', False):
-      for answer in row[key]:
+    for key in 'equal', 'unequal', 'unevaluated':
+      for answer in row.get(key, []):
         text = _expand(answer)
         text = text if 'whole' in row else response(text)
-        found.append(Case(row['kind'], text, row['gold'], is_equal))
+        case = Case(row['kind'], text, row['gold'], key == 'equal')
+        found.append(case._replace(is_unevaluated=key == 'unevaluated'))
   return found
 
 

@@ -41,12 +41,12 @@ TIMEOUT = 10.0  # seconds for a case of math-verify
 
 
 def run_r1jax(
-  table: Sequence[Case], seconds: float = 2.0
+  table: Sequence[Case], seconds: float = 2.0, final_form: bool = True
 ) -> tuple[list[bool], list[float]]:
   """(whether each case is accepted in so many CPU seconds, wall seconds of
   each)."""
   accepted, taken = [], []
-  config = verifiers.VerifyConfig(seconds=seconds)
+  config = verifiers.VerifyConfig(seconds=seconds, final_form=final_form)
   with verifiers.Verifiers(config) as verifier:
     for n, case in enumerate(table):
       began = time.perf_counter()

@@ -3,6 +3,7 @@ import time
 import pytest
 
 from r1jax import errors
+from r1jax.rewards import verdict
 from r1jax.rewards.math import grading
 
 # (content of the box, gold) with equal values.
@@ -110,6 +111,11 @@ SAME = [
   (r'\begin{pmatrix} 1 \\ 2 \end{pmatrix}', '(1,2)'),
   ('x=1, y=2', '(1,2)'),
   ('y=2, x=1', '(x,y)=(1,2)'),
+  ('y=2, x=1', 'x=1, y=2'),
+  ('m=3, b=2', '(3,2)'),
+  (r'\approx 42', '42'),
+  ('~42', '42'),  # a space in LaTeX
+  ('1 234', '1234'),
   # text
   (r'\text{Evelyn}', 'evelyn'),
   ('Yes', 'yes'),
@@ -145,8 +151,10 @@ DIFFERENT = [
   ('42!', '42'),
   (r'\le 42', '42'),
   ('≥42', '42'),
-  (r'\approx 42', '42'),
-  ('~42', '42'),
+  ('m=2, b=3', '(3,2)'),
+  ('y=2, x=1', '(1,2)'),
+  ('140/2', '70'),
+  ('3.5/0.5', '7'),
   ('about 42', '42'),
   ('not 42', '42'),
   (r'\pm 42', '42'),
@@ -165,7 +173,7 @@ DIFFERENT = [
   ('(42', '42'),
   ('1,23', '123'),
   ('12,34', '1234'),
-  ('1 234', '1234'),
+  ('1 23', '123'),
   ('0.3333', '1/3'),
   ('0.3333333333', '1/3'),
   ('0.33', '0.3333'),
@@ -261,6 +269,10 @@ WHOLE = [
   (T + r'<answer>\frac{3}{4}</answer>', '0.75', True),
   (T + r'<answer>2\sqrt{3}</answer>', r'2\sqrt{3}', True),
   (T + '<answer>2 pi</answer>', r'2\pi', True),
+  (T + '<answer>The answer is 5</answer>', '5', True),
+  (T + r'<answer>So the final answer is $\frac12$.</answer>', '0.5', True),
+  (T + r'\boxed{70} and \boxed{\frac{140}{2}}', '70', False),
+  (T + r'\boxed{\frac{140}{2}} = \boxed{70}', '70', True),
   (T + '<answer>Yes</answer>', 'yes', True),
   (T + '<answer>(B)</answer>', 'B', True),
   (T + '<answer>4</answer> no: <answer>5</answer>', '5', True),
@@ -292,7 +304,6 @@ WHOLE = [
   ('5', '5', False),
   (T + '5', '5', False),
   (T + 'The answer is 5.', '5', False),
-  (T + '<answer>The answer is 5</answer>', '5', False),
   (T + '<answer>2+3=5</answer>', '5', False),
   (T + '<answer>4\n5</answer>', '5', False),
   (T + '<answer>5 apples and 3 pears</answer>', '5', False),
@@ -365,10 +376,33 @@ def test_a_gold_that_is_not_a_string_is_an_error():
     grading.check_gold(dict(id='a/1', answer=5))
 
 
+def test_boxes_that_may_be_equal_are_one_answer_and_each_is_compared():
+  answer = grading.extract(T + r'\boxed{\sqrt{12}} = \boxed{2\sqrt3}')
+  assert grading.forms(answer) == [r'\sqrt{12}', r'2\sqrt3']
+  records = [dict(id='1', answer=r'2\sqrt3'), dict(id='2', answer=r'\sqrt{12}')]
+  wrong = grading.extract(T + r'\boxed{\sqrt{13}} = \boxed{2\sqrt3}')
+  verifier = grading.MathVerifier(verdict.VerifyConfig(workers=1), records)
+  with verifier.pool:
+    values = verifier.judge(records + records[:1], [answer, answer, wrong])
+  assert [x.value for x in values] == [1, 1, 0]
+
+
+def test_a_record_may_ask_for_algebra_instead_of_final_form():
+  records = [dict(id='1', answer='70'), dict(id='2', answer='70')]
+  records[1]['final_form'] = False
+  verifier = grading.MathVerifier(verdict.VerifyConfig(workers=1), records)
+  with verifier.pool:
+    values = verifier.judge(records, ['37+45-12', '37+45-12'])
+  assert [x.value for x in values] == [0, 1]
+  with pytest.raises(errors.UserError, match='final_form of record a/1'):
+    grading.check_gold(dict(id='a/1', answer='5', final_form='no'))
+
+
 def test_exact_is_none_where_unequal_texts_may_be_equal():
-  assert grading.exact('4/2', '2') is True
+  assert grading.exact('6/4', '3/2') is True
   assert grading.exact('3', '2') is False
   assert grading.exact('(1,2)', '(1,3)') is False
-  assert grading.exact('1+1', '2') is None
+  assert grading.exact('1+1', '2') is False
+  assert grading.exact('1+1', '2', final_form=False) is None
   assert grading.exact(r'\sqrt{12}', r'2\sqrt{3}') is None
   assert grading.exact('(1', '2') is False

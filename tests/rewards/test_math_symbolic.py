@@ -11,7 +11,7 @@ from r1jax.sandbox import workers
 
 def equal(answer, gold):
   """The verdict of the math verifier: exact rules first."""
-  is_equal = grading.exact(answer, gold)
+  is_equal = grading.exact(answer, gold, final_form=False)
   return symbolic.equal(answer, gold)[0] if is_equal is None else is_equal
 
 
@@ -59,6 +59,7 @@ def equal(answer, gold):
     ('f(x)=x^2-1', '(x-1)(x+1)'),
     (r'x=2\sqrt3', r'\sqrt{12}'),
     (r'\{1, \sqrt{4}\}', r'\{2,1\}'),
+    (r'\{1,\sqrt4,2\}', r'\{1,2\}'),
     (r'\pm\sqrt8', r'2\sqrt2,-2\sqrt2'),
     (r'(1,\sqrt{4})', '(1,2)'),
     (r'5\sqrt{2}\text{ cm}', r'\sqrt{50}'),
@@ -181,7 +182,7 @@ def test_pairs_are_equal_in_both_orders(answer, gold):
     ('-2x>6', 'x>3'),
     (r'(\sqrt4,1)', '(1,2)'),
     (r'(1,\sqrt4]', '(1,2)'),
-    (r'\{1,\sqrt4,2\}', r'\{1,2\}'),
+    (r'1,\sqrt4,2', '1,2'),
     (r'\sqrt{50}\text{ cm}', r'5\sqrt2 m'),
     (r'-\infty', r'\infty'),
     ('AB', 'BA'),

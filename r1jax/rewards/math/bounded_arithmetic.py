@@ -6,6 +6,7 @@ from sympy import Expr
 
 MAX_BITS = 1 << 15  # of the power of a number
 MAX_EXPONENT = 10_000  # of a base with variables
+MAX_TOWER = 3  # exponents in an exponent
 MAX_ROOT = 100
 MAX_FACTORIAL = 2500
 
@@ -39,7 +40,7 @@ def power(base: Expr, exponent: Expr) -> Expr:
     is_large = size > limit or exponent.q > MAX_ROOT
   elif exponent.is_number:
     is_large = _bits(exponent) > 64 or abs(sympy.N(exponent, 5)) > MAX_ROOT
-  if is_large:
+  if is_large or _tower(exponent) >= MAX_TOWER:
     raise Unreadable('a power is too large')
   return base**exponent
 
@@ -54,6 +55,8 @@ def root(value: Expr, degree: Expr) -> Expr:
 
 def apply(name: str, value: Expr, base: Expr | None) -> Expr:
   """FUNCTIONS[name] of the value; a logarithm may have a base."""
+  if name in ('exp', 'sinh', 'cosh') and _tower(value) >= MAX_TOWER:
+    raise Unreadable('a power is too large')
   result = FUNCTIONS[name](value)
   if base is not None:
     return divide(result, sympy.log(base))
@@ -95,6 +98,17 @@ def find_period(digits: str) -> tuple[str, str]:
     if digits.endswith(period * (3 if m == 1 else 2)):
       return digits[:-m], period
   raise Unreadable('no period before the dots')
+
+
+def _tower(value):
+  """The number of exponents in exponents of an expression."""
+  if value.is_Atom:
+    return 0
+  if isinstance(value, sympy.exp):
+    return 1 + _tower(value.args[0])
+  if value.is_Pow and not value.exp.is_Rational:
+    return max(1 + _tower(value.exp), _tower(value.base))
+  return max(map(_tower, value.args))
 
 
 def _bits(value):

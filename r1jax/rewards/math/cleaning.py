@@ -14,9 +14,7 @@ Psi Omega""".split()
 SIGNS = """cdot cdot times div le le ge ge ne approx pm mp pi infty cup in cap
 lfloor rfloor lceil rceil langle rangle angle triangle setminus land lor int sum
 partial""".split()
-CHARACTERS = (
-  'αβγδεζηθικλμνξρστυφχψωΓΔΘΛΞΣΦΨΩ·⋅×÷≤⩽≥⩾≠≈±∓π∞∪∈∩⌊⌋⌈⌉⟨⟩∠△∖∧∨∫∑∂'
-)
+CHARACTERS = 'αβγδεζηθικλμνξρστυφχψωΓΔΘΛΞΣΦΨΩ·⋅×÷≤⩽≥⩾≠≈±∓π∞∪∈∩⌊⌋⌈⌉⟨⟩∠△∖∧∨∫∑∂'
 REPLACEMENTS = {c: rf'\{name} ' for c, name in zip(CHARACTERS, GREEK + SIGNS)}
 REPLACEMENTS |= {'°': r'^\circ ', '℃': r'^\circ C', '℉': r'^\circ F'}
 REPLACEMENTS |= {'∅': r'\emptyset', 'ℝ': r'\mathbb{R}'}

@@ -43,6 +43,7 @@ MAX_UNBOXED = 100  # characters of an answer without a box
 MAX_BOXES = 8  # different boxes in a response
 MAX_WORDS = 3  # of an answer without a box
 UNORDERED = r'\cup', 'and', 'or', 'cases'
+EXACT = re.compile(r'\\?(?:sqrt|pi(?![a-z]))')
 BOX = re.compile(r'\\(?:boxed|fbox)\s*\{|\\.|[{}]', re.DOTALL)
 WORD = re.compile(r'(?<!\S)[a-zA-Z]{3,}(?![^\s.,])')
 
@@ -52,7 +53,9 @@ def accuracy(records: Records, texts: Texts) -> np.ndarray:
   correct = []
   for text, record in zip(map(extract, texts), records, strict=True):
     final_form = record.get('final_form', True)
-    correct.append(text is not None and equal(text, record['answer'], final_form))
+    correct.append(
+      text is not None and equal(text, record['answer'], final_form)
+    )
   return np.array(correct, np.float32)
 
 
@@ -155,7 +158,9 @@ class MathVerifier(verdict.Verifier):
       final_form = record.get('final_form', self.final_form)
       exact_N.append(exact(answer, gold, final_form))
       if exact_N[-1] is None:
-        jobs += [[form, gold] for form in forms(answer)]
+        *others, last = forms(answer)
+        jobs += [[form, gold, False] for form in others]
+        jobs.append([last, gold, final_form])
     results = iter(self.pool.map(SYMBOLIC, jobs))
     verdicts = []
     for answer, record, is_equal in zip(answers, records, exact_N):
@@ -206,9 +211,11 @@ def _has_final_form(a: Value, gold: Value) -> bool:
   """Whether all numbers of an answer that stand for final numbers of the gold
   are in final form."""
   if gold.kind == 'number':
-    if not gold.is_final or a.kind == 'number':
-      return a.is_final or not gold.is_final
-    return a.kind == 'text' and _ends_in_number(a)
+    if not gold.is_final or gold.left == left_sides.EXPRESSION:
+      return True
+    if a.kind != 'text':
+      return a.is_final
+    return _ends_in_number(a) or _may_be_rounded(gold) and _is_exact(a)
   kinds = {a.kind, gold.kind}
   is_named_list = kinds == {TUPLE, LIST} and (a.name or gold.name)
   if kinds in ({'matrix'}, {TUPLE}) or is_named_list:
@@ -233,6 +240,15 @@ def _ends_in_number(value):
   return number is not None and number.is_final
 
 
+def _may_be_rounded(gold):
+  return gold.decimals >= value_forms.MIN_ROUNDED_DECIMALS
+
+
+def _is_exact(value):
+  r"""Whether a text may be the exact value of a rounded gold, as \sqrt2."""
+  return EXACT.search(value.raw) is not None and '=' not in value.raw
+
+
 def _are_equal(a: Value, gold: Value) -> bool:
   if not units.are_compatible(a.unit, gold.unit):
     return False
@@ -255,8 +271,8 @@ def _are_equal(a: Value, gold: Value) -> bool:
     return a.kind == 'number' and _is_same_share(a, gold)
   if a.kind == 'number':
     error = abs(a.number - gold.number)
-    may_be_rounded = gold.decimals >= value_forms.MIN_ROUNDED_DECIMALS
-    return error == 0 or (may_be_rounded and 2 * error * 10**gold.decimals <= 1)
+    is_near = 2 * error * 10**gold.decimals <= 1
+    return error == 0 or _may_be_rounded(gold) and is_near
   if a.kind == 'text':
     return a.text == gold.text
   same_size = len(a.parts) == len(gold.parts)

@@ -12,11 +12,12 @@ import re
 MAX_LEFT = 200  # characters
 NAME, EXPRESSION, EQUATION = 'name', 'expression', 'equation'
 
-LETTER = r'(?:[a-zA-Z]|\\(?:%s)(?![a-zA-Z]))' % '|'.join(
+GREEK = '|'.join(
   """alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa
   lambda mu nu xi rho sigma tau upsilon phi varphi chi psi omega Gamma Delta
   Theta Lambda Xi Sigma Phi Psi Omega ell""".split()
 )
+LETTER = rf'(?:[a-zA-Z]|\\(?:{GREEK})(?![a-zA-Z]))'
 SUBSCRIPT = r"(?:'|_\w|_\{[^{}]*\}|_\\[a-zA-Z]+)"
 VARIABLE = re.compile(
   rf'{LETTER} ?{SUBSCRIPT}*|\([a-zA-Z](?: ?, ?[a-zA-Z])+\)', re.ASCII
@@ -27,7 +28,9 @@ ORNAMENTS = re.compile(
   r'wideparen|overarc|parallelogram|odot|lVert|rVert)(?![a-zA-Z])|'
   r'(?<![a-zA-Z])m(?= ?\\angle)|[|{}\[\] ]|\\\|'
 )
-MARK = re.compile(r'\\(?:vec|hat|bar|overline|overrightarrow|widehat|tilde|angle)')
+MARK = re.compile(
+  r'\\(?:vec|hat|bar|overline|overrightarrow|widehat|tilde|angle)'
+)
 POINTS = re.compile(r"(?:[A-Z](?:'|_\d|_[a-z])*){1,8}")
 WORDS = re.compile(r"[a-zA-Z][a-zA-Z ,.'()-]*[a-zA-Z.)]")
 PROSE = re.compile(r'(?<![a-zA-Z\\])[a-zA-Z]{4,}')
@@ -36,7 +39,7 @@ NEGATIONS = re.compile(
   r'less|more|approximately|about|between|over|under|perhaps|maybe)\b'
 )
 HEAD = re.compile(
-  rf"(?:{LETTER}|\\?[a-zA-Z]{{2,12}}|\\mathbb\{{?[A-Z]\}}?) ?"
+  rf'(?:{LETTER}|\\?[a-zA-Z]{{2,12}}|\\mathbb\{{?[A-Z]\}}?) ?'
   rf'(?:{SUBSCRIPT}|\^\{{?(?:-1|\(\w+\)|\w)\}}?)* ?(?=[(\[])'
 )
 HEAD_NAMES = set(
@@ -48,10 +51,10 @@ OPERATOR = re.compile(
   r'deg|dim|ker|arg|Pr|hom|nabla|Re|Im|bigcup|bigcap)(?![a-zA-Z])|'
   r'(?:gcd|lcm|lim|det|max|min|Pr|LCM|GCD|HCF)(?![a-zA-Z])'
 )
-DERIVATIVE = re.compile(r'\\frac ?\{ ?(?:d|\\partial)[^{}]*\} ?\{ ?(?:d|\\partial)')
-FUNCTION = (
-  r'(?:sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh)'
+DERIVATIVE = re.compile(
+  r'\\frac ?\{ ?(?:d|\\partial)[^{}]*\} ?\{ ?(?:d|\\partial)'
 )
+FUNCTION = r'(?:sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh)'
 OF_ANGLE = re.compile(
   rf'\\?{FUNCTION}(?:\^\{{?[2-9]\}}?)? ?(?:\(?[^()=+*/^\d]{{1,30}}\)?|'
   rf'\([^()=*/^\d]{{1,30}}\))'
@@ -60,7 +63,11 @@ COMMAND = re.compile(r'\\([a-zA-Z]+)')
 UNKNOWN = re.compile(rf'(?:{LETTER})(?:{SUBSCRIPT})*')
 RELATION = re.compile(r'[<>]|\\(?:le|ge|ne|approx|in)(?![a-zA-Z])')
 APPLICATION = re.compile(r'(?<![a-zA-Z\\])[fghFGHP] ?\(')
-CONSTANTS = {'e', 'i', r'\pi'}
+CONSTANTS = {'e', 'i'}
+NOT_UNKNOWN = re.compile(
+  rf'(?!{LETTER})\\[a-zA-Z]+|(?<![a-zA-Z\\])(?:{FUNCTION}|ln|log|exp|sqrt|pi)'
+  r'(?![a-zA-Z])'
+)
 
 
 def kind(text: str) -> str:
@@ -116,7 +123,7 @@ def _is_application(text):
     depth += (char in '([') - (char in ')]')
     if depth == 0 and n < len(text) - 1:
       return False
-  head = re.sub(r"[^a-zA-Z]", '', match[0].split('^')[0].split('_')[0])
+  head = re.sub(r'[^a-zA-Z]', '', match[0].split('^')[0].split('_')[0])
   if match[0].lstrip().startswith('\\'):
     head = COMMAND.match(match[0].lstrip())[1]
   if len(head) > 1 and head not in HEAD_NAMES and not _is_greek(text):
@@ -131,13 +138,8 @@ def _is_greek(text):
   return text[0] == '\\' and re.match(LETTER, text) is not None
 
 
-def unknowns(text):
+def unknowns(text: str) -> set[str]:
   """The unknowns of an expression: letters, with their subscripts."""
-  found = set()
-  text = re.sub(rf'\\?{FUNCTION}', ' ', text)
-  text = re.sub(r'\\(?:frac|sqrt|binom|ln|log|exp|overline|vec|angle|hat)', ' ', text)
-  text = re.sub(r'(?<![a-zA-Z\\])(?:ln|log|exp|sqrt|pi)(?![a-zA-Z])', ' ', text)
-  for match in UNKNOWN.finditer(text):
-    if match[0] not in CONSTANTS:
-      found.add(match[0])
-  return found
+  text = NOT_UNKNOWN.sub(' ', text)
+  found = {match[0] for match in UNKNOWN.finditer(text)}
+  return found - CONSTANTS

@@ -24,9 +24,7 @@ PHRASES = [
   ),
 ]
 COMPILED = [(re.compile(pattern, re.I), name) for pattern, name in PHRASES]
-TIME = re.compile(
-  r"(?i)(\d{1,2})(?::(\d{2}))?(?: ?([ap])\.? ?m\.?| ?o'clock)"
-)
+TIME = re.compile(r"(?i)(\d{1,2})(?::(\d{2}))?(?: ?([ap])\.? ?m\.?| ?o'clock)")
 NOON = re.compile(r'(?i)(?:12(?::00)? )?(noon|midnight)')
 CLOCK = re.compile(r'(\d{1,2}):(\d{2})')
 MAX_PHRASE = 60

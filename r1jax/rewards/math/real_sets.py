@@ -145,7 +145,9 @@ def _contains(intervals, piece):
     if after > 0 or before > 0:
       continue
     is_point = piece[1]
-    if is_point and (after == 0 and not has_low or before == 0 and not has_high):
+    if is_point and (
+      after == 0 and not has_low or before == 0 and not has_high
+    ):
       continue
     return True
   return False

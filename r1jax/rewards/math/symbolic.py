@@ -40,13 +40,19 @@ FUNCTION = re.compile(r'sin|cos|tan|cot|sec|csc')
 MAX_RELATIVE_ERROR = sympy.Rational(1, 100)  # of a number after \approx
 
 
-def equal(answer: str, gold: str) -> list:
-  """The Verdict on an answer as JSON. value_forms must be able to read both."""
+def equal(answer: str, gold: str, final_form: bool = False) -> list:
+  """The Verdict on an answer as JSON. value_forms must be able to read both.
+  With final_form, the exact value of a rounded gold must be irrational."""
   is_equal, reason = False, 'not equal by mathematics'
   words = units.words_of(gold)
   try:
-    if _equal(value_forms.read(answer, words), value_forms.read(gold, words)):
+    value = value_forms.read(answer, words)
+    gold_value = value_forms.read(gold, words)
+    assert value and gold_value
+    if _equal(value, gold_value):
       is_equal, reason = True, 'equal by mathematics'
+      if final_form and gold_value.kind == 'number' and _is_unevaluated(value):
+        is_equal, reason = False, 'equal, but not in final form'
   except Unreadable as error:
     reason = f'not read as mathematics: {error}'
   except MemoryError:
@@ -80,13 +86,22 @@ def _equal(a, gold):
   elif {a.kind, gold.kind} == {TUPLE, LIST} and (a.name or gold.name):
     same_size = len(a.parts) == len(gold.parts)
     return same_size and all(map(_equal, a.parts, gold.parts))
-  if a.kind in INTERVALS and gold.kind in LEAVES or (
-    gold.kind in INTERVALS and a.kind in LEAVES
+  if (
+    a.kind in INTERVALS
+    and gold.kind in LEAVES
+    or (gold.kind in INTERVALS and a.kind in LEAVES)
   ):
     leaf, other = (a, gold) if a.kind in LEAVES else (gold, a)
     if _equals_interval(leaf, other):
       return True
   return _equal_real_sets(a, gold)
+
+
+def _is_unevaluated(value):
+  r"""Whether a text is an expression of a rational number, \frac{\sqrt4}3."""
+  if value.kind != 'text' or '=' in value.raw or r'\approx' in value.raw:
+    return False
+  return _relation(value, named=False).sides[0].is_rational is not False
 
 
 def _entries(value):

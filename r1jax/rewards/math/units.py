@@ -63,8 +63,8 @@ MULTIPLIERS |= dict.fromkeys(['dozen', 'dozens'], Fraction(12))
 PARTS = dict(half=2, third=3, fourth=4, quarter=4, fifth=5, sixth=6, seventh=7)
 PARTS |= dict(eighth=8, ninth=9, tenth=10, eleventh=11, twelfth=12)
 PARTS |= dict(twentieth=20, hundredth=100, thousandth=1000, millionth=10**6)
-for _name, _n in PARTS.items():
-  MULTIPLIERS |= dict.fromkeys([_name, _name + 's'], Fraction(1, _n))
+for _part, _n in PARTS.items():
+  MULTIPLIERS |= dict.fromkeys([_part, _part + 's'], Fraction(1, _n))
 MULTIPLIERS['halves'] = Fraction(1, 2)
 PERCENT = {'%', 'percent', 'pct', 'percentage'}
 DIRECTIONS = set('increase decrease off discount profit loss gain'.split())
@@ -125,7 +125,9 @@ MEASURE_WORDS = set(
   杯 盒 包 套 双 副 组 队 次 页 道 种 类 间 座 栋 层 排 行 列 人 步 题 份 面 艘
   架 盏 幅 首 封 户 家 届 届 圈 段 级 字""".split()
 )
-HAN_NOT_UNITS = set('十百千万亿兆点又负分半是不非错没无至到约多余几以上下左右或和')
+HAN_NOT_UNITS = set(
+  '十百千万亿兆点又负分半是不非错没无至到约多余几以上下左右或和'
+)
 
 
 class Quantity(NamedTuple):
@@ -175,7 +177,10 @@ def are_compatible(unit: str, gold: str) -> bool:
     return set(unit[1:].split()) <= set(gold[1:].split())
   if unit[0] == gold[0] == '%':
     return '%' in (unit, gold)
-  if {unit, gold} in ({'degree', 'degreeCelsius'}, {'degree', 'degreeFahrenheit'}):
+  if {unit, gold} in (
+    {'degree', 'degreeCelsius'},
+    {'degree', 'degreeFahrenheit'},
+  ):
     return True
   short, long = sorted((unit, gold), key=len)
   return short in CURRENCIES and long.startswith(short + '*')
@@ -296,7 +301,9 @@ def _read_unit(tokens, words):
     return None
   things = [x for x in exponents if x[0] == '#']
   counted = ' '.join(x[1:] for x in things)
-  rest = {x: n for x, n in exponents.items() if x[0] != '#' and x not in IGNORED}
+  rest = {
+    x: n for x, n in exponents.items() if x[0] != '#' and x not in IGNORED
+  }
   if counted and not rest:
     return '#' + counted
   money = [x for x in rest if x in CURRENCIES]

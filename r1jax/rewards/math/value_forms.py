@@ -100,7 +100,7 @@ class _Reader:
       listed = text if has_rows else AND.sub(',', text)
       parts = expand_signs(split(listed, ','))
       if len(parts) > 1:
-        words = () if has_rows else AND.findall(text)
+        words = [] if has_rows else AND.findall(text)
         return self.several([x for x in parts if x.strip()], words)
     if match := UNEQUAL.fullmatch(text):
       parts = [rf'(-\infty,{match[2]})', rf'({match[2]},\infty)']
