@@ -205,7 +205,7 @@ def _of_words(options, text, only=None):
       for n in numbers
       if len(options.texts[n]) <= MAX_OPTION
       and ('%' in text) == ('%' in options.texts[n])
-      and grading.equal(text, options.texts[n])
+      and grading.equal(text, options.texts[n], final_form=False)
     ]
   if only in same:
     return only

@@ -279,8 +279,8 @@ def expand_signs(parts: list[str]) -> list[str]:
         choice = [pm if sign == 'pm' else mp for sign in signs]
         expanded.append(_with_signs(part, choice))
     else:
-      for choice in itertools.product('+-', repeat=len(signs)):
-        expanded.append(_with_signs(part, choice))
+      for combination in itertools.product('+-', repeat=len(signs)):
+        expanded.append(_with_signs(part, combination))
   return expanded
 
 
