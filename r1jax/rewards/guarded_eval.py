@@ -8,8 +8,6 @@ import sys
 from collections.abc import Container, Iterator
 from typing import Any
 
-from sympy.parsing import sympy_parser
-
 OWNER = 'reasoning_gym'
 # Python literals and operators on them.
 PLAIN = (
@@ -36,6 +34,8 @@ def guarded() -> Iterator[None]:
   """In this context reasoning-gym evaluates plain values only, and sympy's
   parser numbers, symbols, operators and elementary functions only. Both raise
   Refused for all else. To be used by one thread."""
+  from sympy.parsing import sympy_parser  # slow, so only in workers
+
   real_eval, real_exec = builtins.eval, builtins.exec
   real_stringify = sympy_parser.stringify_expr
 

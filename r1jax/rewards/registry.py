@@ -16,9 +16,11 @@ from r1jax.rewards import (
   penalties,
   scorer,
   user_rewards,
+  verdict,
 )
 from r1jax.rewards.code.verifier import ProgramVerifier
 from r1jax.rewards.math import grading
+from r1jax.rewards.math_verify import MathVerifyVerifier
 from r1jax.rewards.scorer import ScorerVerifier
 from r1jax.rewards.verdict import Record, Records, Texts
 
@@ -47,6 +49,11 @@ VERIFIERS = (
   choice.ChoiceVerifier,
   grading.MathVerifier,
 )
+# What compares mathematics, by config.verify.math_verifier.
+MATH_VERIFIERS: dict[str, type[verdict.Verifier]] = {
+  'r1jax': grading.MathVerifier,
+  'math_verify': MathVerifyVerifier,
+}
 # Names in the previous version, for the error about an unknown reward.
 RENAMED = {'brief': 'length_penalty', 'variety': 'repetition_penalty'}
 
@@ -107,6 +114,11 @@ def _check_domain(record, by_domain):
       f'record {record["id"]} has the domain {domain!r}, which has no '
       f'rewards: name it in config.by_domain, or use {", ".join(domains)}'
     )
+
+
+def verifiers_of(config: verdict.VerifyConfig) -> list[type[verdict.Verifier]]:
+  """VERIFIERS, with the one of mathematics that the config names."""
+  return [*VERIFIERS[:-1], MATH_VERIFIERS[config.math_verifier]]
 
 
 def user_names(

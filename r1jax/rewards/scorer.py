@@ -132,16 +132,16 @@ class ScorerVerifier(verdict.Verifier):
 
   def __init__(self, config: VerifyConfig, records: Records) -> None:
     self.pool = verdict.open_pool(config, config.seconds)
+
+  def prepare(self, records: Records) -> None:
+    """Calls each scorer of the user's with an empty answer, since a model may
+    give one."""
     tried: dict[str, list[Record]] = {}
-    for record in filter(self.handles, records):
+    for record in records:
       if not record['scorer'].startswith(gym_tasks.PREFIX):
         tried.setdefault(record['scorer'], []).append(record)
-    try:
-      for name, own in tried.items():
-        self._results(name, own[:TRIED], [''] * len(own[:TRIED]))
-    except errors.UserError:
-      self.pool.close()
-      raise
+    for name, own in tried.items():
+      self._results(name, own[:TRIED], [''] * len(own[:TRIED]))
 
   @staticmethod
   def handles(record: Record) -> bool:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from r1jax.config import option
 from r1jax.sandbox import workers
@@ -52,6 +52,9 @@ class VerifyConfig:
   suite_wall_seconds: float = option(
     150.0, 'seconds of wall time of all tests of a program', minimum=0.01
   )
+  math_verifier: Literal['r1jax', 'math_verify'] = option(
+    'r1jax', 'who compares mathematics: r1jax, or math_verify (a package)'
+  )
   partial: bool = option(False, 'credit for the share of tests that pass')
   service: str = option('', 'SandboxFusion URL, used if no local sandbox works')
   cache: int = option(
@@ -76,6 +79,10 @@ class Verifier:
 
   def __init__(self, config: VerifyConfig, records: Records) -> None:
     """Prepares for these records."""
+
+  def prepare(self, records: Records) -> None:
+    """Checks, before the first answer, the records that it verifies, as far as
+    `check` does not. Raises UserError."""
 
   @staticmethod
   def handles(record: Record) -> bool:

@@ -10,6 +10,7 @@ from typing import Self
 
 import numpy as np
 
+from r1jax import errors
 from r1jax.rewards import registry
 from r1jax.rewards.registry import Reward
 from r1jax.rewards.user_rewards import UserReward
@@ -44,12 +45,20 @@ class Verifiers:
     self.config, self.lock = config, threading.Lock()
     self.cache: collections.OrderedDict = collections.OrderedDict()
     self.counts: collections.Counter[str] = collections.Counter()
-    self.verifiers = [cls(config, records) for cls in registry.VERIFIERS]
+    classes = registry.verifiers_of(config)
+    self.verifiers = [cls(config, records) for cls in classes]
     names = [x.tier_name for x in self.verifiers if x.tier_name]
     self.tier_name = names[0] if names else None
     self.user_rewards = [UserReward(name, config) for name in reward_names]
     self.rules: dict[str, Reward] = {x.name: x for x in self.user_rewards}
     self.rules['accuracy'] = self.accuracy
+    try:
+      for verifier in self.verifiers:
+        own = [x for x in records if self.verifier_of(x) is verifier]
+        verifier.prepare(own)
+    except errors.UserError:
+      self.__exit__()
+      raise
 
   def accuracy(self, records: Records, texts: Texts) -> np.ndarray:
     """The values of the verdicts; masked where a verifier failed."""
