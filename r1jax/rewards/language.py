@@ -3,7 +3,8 @@ r"""Language consistency: the share of target-language words in the thinking.
 R1, eq. 7: Num(words of the target language) / Num(words). Definitions of ours:
 - The target is the record's `language`, else the main one of its prompt: zh, or
   one of latin.LANGUAGES (en, de, fr, es, …). All others are `other`.
-- Latin words are told apart by sentence (`latin`), other languages by script:
+- Latin words are told apart by sentence (`latin`), also from some languages that
+  cannot be targets, as Latin or Swahili. Other languages are known by script:
   Russian is other, as is Bulgarian. Han is Chinese, and Japanese in a sentence
   with Kana.
 - Chinese is segmented by rjieba. Without that package two characters count as a
@@ -110,8 +111,9 @@ def count(text: str) -> dict[str, float]:
     others += sum(len(word) > 3 for word in words['greek'])
     # Not ½ or ².
     others += sum(any(map(str.isalpha, word)) for word in words['other'])
-  counts: dict[str, float] = dict(zh=_chinese(han), other=others)
-  return counts | latin.count(sentences)
+  counts: dict[str, float] = dict(zh=_chinese(han), **latin.count(sentences))
+  counts['other'] += others
+  return counts
 
 
 def _is_word(word):

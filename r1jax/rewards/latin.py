@@ -17,18 +17,24 @@ from py3langid import langid
 LANGUAGES = tuple(
   'en de fr es it pt nl sv da no pl cs ro hu fi tr vi id'.split()
 )
+# Those that would else be taken for one of LANGUAGES: zxx is no language.
+RIVALS = tuple(
+  """af ca cy eo et eu ga gl ha hr ht ig is jv la lt lv mg mt qu sk sl so sq sw
+tl xh yo zu zxx""".split()
+)
+KNOWN = LANGUAGES + RIVALS
 MAX_WORDS = 8  # of a piece
-SWITCH = 10.0  # nats
+SWITCH = 12.0  # nats
 
 Sentences = Sequence[Sequence[str]]
 
 
 def count(sentences: Sentences) -> dict[str, int]:
-  """The number of words of each of LANGUAGES."""
+  """The number of words of each of LANGUAGES, and of all others."""
   pieces = cut(sentences)
-  words = dict.fromkeys(LANGUAGES, 0)
+  words = dict.fromkeys((*LANGUAGES, 'other'), 0)
   for piece, language in zip(pieces, judge(pieces)):
-    words[language] += len(piece)
+    words[language if language in LANGUAGES else 'other'] += len(piece)
   return words
 
 
@@ -47,7 +53,7 @@ def judge(pieces: Sentences) -> list[str]:
   """The most probable language of each piece (Viterbi)."""
   if not pieces:
     return []
-  best_K = np.full(len(LANGUAGES), -SWITCH)
+  best_K = np.full(len(KNOWN), -SWITCH)
   best_K[0], previous_NK = 0, []
   for piece in pieces:
     switched = best_K.argmax()
@@ -58,13 +64,13 @@ def judge(pieces: Sentences) -> list[str]:
   found = [int(best_K.argmax())]
   for previous_K in previous_NK[:0:-1]:
     found.append(int(previous_K[found[-1]]))
-  return [LANGUAGES[n] for n in reversed(found)]
+  return [KNOWN[n] for n in reversed(found)]
 
 
 def _log_likelihoods(text):
   """log p(text | language), up to a constant; 0 for a text without features."""
   score_of = dict(_identifier().rank(text))
-  score_K = np.array([score_of[x] for x in LANGUAGES], np.float64)
+  score_K = np.array([score_of[x] for x in KNOWN], np.float64)
   score_K -= score_K.max()
   return score_K
 
@@ -73,5 +79,5 @@ def _log_likelihoods(text):
 def _identifier():
   """py3langid's model; not its global one, which a user's reward may change."""
   identifier = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE)
-  identifier.set_languages(LANGUAGES)
+  identifier.set_languages(KNOWN)
   return identifier

@@ -147,6 +147,20 @@ def test_a_language_is_known_wherever_it_is_written(name, form, segmenter):
   assert language.language([record], [response]) == 1
 
 
+OTHERS = [
+  'Primum duos numeros addimus, deinde summam per tres dividimus.',
+  'Kwanza tunajumlisha namba zote mbili, halafu tunagawanya jumla kwa tatu.',
+  'Yn gyntaf rydym yn adio y ddau rif ac yna yn rhannu y cyfanswm gyda thri.',
+  'Women xian ba liang ge shu jia qi lai, ranhou chu yi san, suoyi shi qi.',
+  'asdf qwer zxcv hjkl uiop fghj rtyu vbnm dfgh jklz',
+]
+
+
+@pytest.mark.parametrize('text', OTHERS)
+def test_latin_letters_in_no_target_language_are_not_english(text):
+  assert set(counts(text)) == {'other'}
+
+
 def test_sentences_of_two_languages_have_their_proportions():
   for name in ('de', 'fr', 'es', 'pl'):
     own, english = counts(THOUGHTS[name])[name], counts(THOUGHTS['en'])['en']
