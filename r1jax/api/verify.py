@@ -12,8 +12,9 @@ def verify(
   records: Iterable[dict], responses: Iterable[str], partial: bool = False
 ) -> list[Verdict]:
   """A verdict on each response to the record at the same place: its value (the
-  accuracy reward), its kind and the reason. With `partial` a program is worth
-  the share of the tests that pass."""
+  accuracy reward), its kind and the reason. A response begins with the <think>
+  that its prompt opened. With `partial` a program is worth the share of the
+  tests that pass."""
   for name, values in dict(records=records, responses=responses).items():
     if isinstance(values, str | dict) or not isinstance(values, Iterable):
       raise errors.UserError(

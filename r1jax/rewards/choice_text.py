@@ -47,10 +47,11 @@ START = r"""(?x:
   (?:\ (?:is|are|would\ be|must\ be|should\ be|=))*[:=]?\ *
   (?:(?:the\ )?(?:letter|option|choice):?\ )?
   |(?:so|thus|hence|therefore),?\ (?=[(\[]?[a-z]\b)
-  |(?:(?:so|thus|hence|therefore),?\ )?(?:I|we)\ (?:choose|chose|pick|select)
-  \ (?:(?:the\ )?(?:letter|option|choice|answer):?\ )?
-  |【答案】\ *
-  |(?:所以|因此|综上所述|综上|故)?[,、]?(?:本题|此题)?的?
+  |(?:(?:so|thus|hence|therefore),?\ )?(?:(?:I|we)\ )?
+  (?:choose|chose|pick|select)\ (?:(?:the\ )?(?:letter|option|choice|answer):?\ )?
+  |(?:(?:so|thus|hence|therefore),?\ )?it(?:\ is|'s)\ (?:option\ )?
+  |correct:\ *|【答案】\ *|(?:所以|因此)?正确的(?:选项)?是
+  |(?:所以|因此|综上所述|综上|故)?[,、]?(?:本题|此题|我)?的?
   (?:最终|正确|最后)?的?(?:答案|选项)(?:应该|应)?(?:是|为|选)?(?:选项)?[:]?\ *
   |(?:所以|因此|综上所述|综上|故)?[,、]?(?:本题|此题|我)?的?(?:答案)?
   (?:应该|应)?选(?:择|项)?(?:选项)?[:]?\ *
@@ -60,8 +61,17 @@ END = r"""(?x:
   \ (?:is|must\ be)\ (?:(?:the\ )?(?:correct|right|best)
   (?:\ (?:answer|option|choice|one))?|the\ answer)
   |\ ?(?:项|选项)?(?:是)?(?:正确|对)(?:的|答案|选项)?
-  |\ ?(?:项|选项)
+  |\ ?(?:(?:项|选项)(?:符合题意)?|符合题意)
 )"""
+# Signs without a meaning of their own, before and after an answer.
+MARKS = r'∴|→|⇒|=>|#+ |✓|✔|✅|\\(?:therefore|checkmark|implies|[rR]ightarrow)'
+OUTER_MARKS = re.compile(
+  rf'^(?:(?:{MARKS}) *){{1,3}}|(?: *(?:{MARKS})){{1,3}}$'
+)
+REVERSED = re.compile(
+  r'(?is)(?P<words>.+?)(?:,? [(\[](?:option |choice )?(?P<letter>[A-Z])[)\]]'
+  r'|, (?:option|choice) [(\[]?(?P<named>[A-Z])[)\]]?)'
+)
 BRACKETS = {
   '(': ')',
   '[': ']',
@@ -77,7 +87,7 @@ OPEN, CLOSE = (
 )
 LETTER = re.compile(
   rf'(?is)(?:{START})?(?P<open>[{OPEN}])?(?P<letter>[A-Z])'
-  rf'(?P<close>[{CLOSE}])?(?:{END})?'
+  rf'(?P<close>\.?[{CLOSE}])?(?:{END})?'
   r'(?P<words>(?P<separator>[.:,、)\]]+| [-–—](?= ))? *(?P<rest>.*))'
 )
 SEVERAL = re.compile(r' ?(?:[,;、/&\n]| and |和|与|及) ?(?:and )?')
@@ -112,7 +122,7 @@ def read_options(choices: list[str]) -> Options:
 def single(options: Options, answer: str) -> str | None:
   """The letter of the choice that a line of an answer names, or None."""
   text = plain(answer)
-  if letter := _letter(options, text):
+  if letter := _letter(options, text) or _last_letter(options, text):
     return letter
   number = _of_words(options, text)
   if number is None and (match := INTRODUCTION.match(text)):
@@ -162,7 +172,7 @@ def plain(text: str) -> str:
   for _ in range(2):
     text = BOLD.sub(r'\2', text)
   text = re.sub(r' (?=[.,:;)\]])|(?<=[(\[]) ', '', ' '.join(text.split()))
-  text = text.strip(' 。').strip()
+  text = OUTER_MARKS.sub('', text.strip(' 。')).strip(' 。')
   is_quoted = any(text[:1] + text[-1:] == pair for pair in QUOTES)
   return text[1:-1].strip() if is_quoted and len(text) > 2 else text
 
@@ -184,10 +194,24 @@ def _letter(options, text):
   return LETTERS[number] if same else None
 
 
+def _last_letter(options, text):
+  """The letter after the words of its choice, as in '12 (B)'."""
+  match = REVERSED.fullmatch(text)
+  letter = match and (match['letter'] or match['named']).upper()
+  if not letter or letter not in LETTERS[: len(options.texts)]:
+    return None
+  number, words = LETTERS.index(letter), match['words']
+  if begin := INTRODUCTION.match(words):
+    words = words[begin.end() :]
+  return letter if _of_words(options, words, number) == number else None
+
+
 def _brackets_match(match):
-  if not match['open']:
-    return match['close'] in (None, ')', ']')
-  return match['close'] in (None, BRACKETS[match['open']])
+  if not match['close']:
+    return True
+  return match['close'][-1] == BRACKETS.get(match['open'] or '(') or (
+    not match['open'] and match['close'][-1] == ']'
+  )
 
 
 def _of_words(options, text, only=None):

@@ -25,8 +25,9 @@ from r1jax.rewards.scorer import ScorerVerifier
 from r1jax.rewards.verdict import Record, Records, Texts
 
 # (records, texts) -> one finite number for each text. A text is the whole
-# response: prefill included, end token removed. A masked entry means that the
-# reward is unknown; the sample is then excluded from the update.
+# response: its opening in the prompt (<think>, prefill) included, end token
+# removed. A masked entry means that the reward is unknown; the sample is then
+# excluded from the update.
 Reward = Callable[[Records, Texts], np.ndarray]
 Weights = Mapping[str, float]
 

@@ -1,5 +1,7 @@
 """Multiple choice, and the rewards for length and repetition."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,15 @@ B) 12
 B: 12
 B. 12
 B、12
+(B.)
+B (12)
+12 (B)
+12, option B
+#### B
+∴ B
+\therefore B
+B \checkmark
+B ✓
 B - 12
 B — 12
 B 12
@@ -113,6 +124,9 @@ The correct answer to this question is option (B).
 So the answer is B.
 Thus, (B)
 I choose B
+Select (B)
+It is B
+Correct: B
 B is correct
 B is the answer
 (B) is the correct answer
@@ -132,8 +146,11 @@ B is the answer
 本题答案选B
 因此，答案选B
 【答案】B
+我的答案是B
+正确的是B
 选项B
 B项
+B选项符合题意
 B选项正确
 B 是正确选项
 答案是 $\boxed{B}$"""
@@ -199,6 +216,17 @@ B) 10
 B: 10
 B 13
 B, 13
+B (10)
+13 (B)
+10 (B)
+12 (A)
+12 (not B)
+not 12 (B)
+12 (B or C)
+A => B
+the wrong answer is B
+The incorrect option is B
+The second best answer is B
 B: 12 or 13
 A: 12
 A. 12
@@ -266,6 +294,44 @@ def test_an_answer_that_does_not_name_the_choice_has_no_reward(answer):
 )
 def test_the_final_choice_of_a_response(text, reward):
   assert choice.choice([NUMBERS], [text]) == reward
+
+
+HOSTILE = [
+  '(',
+  'B ',
+  '*',
+  '**a',
+  '_a',
+  '{',
+  '\\text{',
+  '\\bf',
+  'B, ',
+  '(B',
+  '选',
+]
+HOSTILE += [
+  'so ',
+  'the answer is ',
+  '"',
+  '→ ',
+  'A\n',
+  '答案',
+  '$',
+  '<b>',
+  '~',
+  '%',
+]
+
+
+@pytest.mark.parametrize('piece', HOSTILE)
+def test_hostile_answers_are_read_in_little_time(piece):
+  answer = (piece * 2000)[:1900]
+  for text in (answer, answer + 'B', 'B' + answer, f'(B) {answer} (B)'):
+    began = time.process_time()
+    choice.choice([NUMBERS], [rf'\boxed{{{text}}}'])
+    choice.letter_of(NUMBERS, text)
+    # All take less than 0.5 s.
+    assert time.process_time() - began < 20
 
 
 @pytest.mark.parametrize(
