@@ -35,6 +35,12 @@ PROMPT = (
   '    """The squares of the odd numbers, summed, times their count."""\n'
 )
 CASES = [([1, 2, 3], 20), ([7, 7], 196), ([5, 9], 212)]
+# Careless as those of sets are: it repeats what it does not accept.
+CHECKER = """import sys
+_, expected, got = [open(name).read() for name in sys.argv[1:]]
+if got.strip().isdigit() and int(got) == int(expected): print(1)
+else: print(0); print('expected', expected, 'not', got[:200])
+"""
 MARKS = 'r1jax_mark_'
 GRACE = 300.0  # seconds in which killed processes must end
 
@@ -101,6 +107,7 @@ class Arena:
         ],
       ),
     )
+    self.records['checker'] = self.records['stdin'] | dict(checker=CHECKER)
 
   @contextlib.contextmanager
   def prepared(self, monkeypatch):

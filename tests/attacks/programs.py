@@ -11,7 +11,15 @@ import itertools
 import re
 from typing import NamedTuple
 
-from attacks import answering, breaking, cheating, escaping, prying, spreading
+from attacks import (
+  answering,
+  breaking,
+  cheating,
+  escaping,
+  judging,
+  prying,
+  spreading,
+)
 
 SECONDS = 20  # of CPU time; HEAD ends an attack after as many of wall time
 HEADER = re.compile(r'(\*?)(.+?)(?: \[(\w+)(?: (\d+))?\])?: (.+)')
@@ -106,6 +114,7 @@ THEMES = {
     | escaping.THEMES
     | spreading.THEMES
     | breaking.THEMES
+    | judging.THEMES
   ).items()
 }
 ALL = [*itertools.chain(*THEMES.values())]

@@ -47,8 +47,8 @@ def _compared(record, test, stdout, suite):
 
 def _checked(record, test, stdout, suite):
   """The Verdict of the record's checker, which runs in a sandbox of its own:
-  right if it ends well and the last line that it prints is a number of at least
-  1. What makes it fail is not right."""
+  right if it ends well and prints a number of at least 1 and nothing else. What
+  makes it fail is not right."""
   output = stdout.decode('utf-8', 'replace')
   texts = test['input'], test['output'], output
   limits = dataclasses.replace(
@@ -73,10 +73,9 @@ def _checked(record, test, stdout, suite):
 
 
 def _score(printed):
-  """The number in the last line; 0 without one."""
-  lines = printed.decode('utf-8', 'replace').strip().split('\n')
+  """The printed number; 0 if anything else is printed, as the output may be."""
   try:
-    return float(lines[-1])
+    return float(printed.decode('ascii'))
   except ValueError:
     return 0.0
 
