@@ -2,10 +2,12 @@
 in the form that open-r1 publishes. A problem that cannot be judged as its own
 judge does is left out, since another verdict would be a wrong one."""
 
+import ast
 import base64
 import binascii
 import json
 import re
+import sys
 import zlib
 from typing import Any
 
@@ -14,6 +16,8 @@ from r1jax.data import plain_pickle
 Record = dict[str, Any]
 
 MAX_TESTS = 32 << 20  # characters of a problem's tests as JSON, and of a pickle
+# Modules that need processes or sockets, which the sandbox denies.
+DENIED = {'subprocess', 'multiprocessing', 'socket', 'requests'}
 ANY_CASE = re.compile(r'\b(any|either) case\b|case[- ]insensitive', re.I)
 
 
@@ -47,7 +51,8 @@ def livecodebench(row: Record) -> Record:
   """A program that reads standard input, or a method of a class Solution, with
   the public and the private tests."""
   record = dict(id=str(row['question_id']), prompt=row['question_content'])
-  tests = json.loads(row['public_test_cases'])
+  tests = row['public_test_cases']
+  tests = json.loads(tests) if isinstance(tests, str) else list(tests)
   private = row.get('private_test_cases')
   if not private:
     raise LeftOut('its private tests are missing')
@@ -95,7 +100,29 @@ def _codeforces_problem(row):
     # Codeforces shows the beginning of a long test.
     if any(text.rstrip().endswith('...') for text in test.values()):
       return 'its official tests are incomplete'
+  if checker := row.get('generated_checker'):
+    if reason := _checker_problem(checker):
+      return reason
   return _size_problem(tests)
+
+
+def _checker_problem(text):
+  """Why a checker cannot be run in the sandbox, '' if it can."""
+  try:
+    tree = ast.parse(text)
+  except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+    return 'its checker is not Python'
+  if not re.search(r'\bprint\b|\bstdout\b|\bwrite\b', text):
+    return 'its checker prints nothing'
+  modules = set()
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      modules |= {x.name.partition('.')[0] for x in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      modules.add((node.module or '').partition('.')[0])
+  known = {*sys.stdlib_module_names, 'numpy'} - DENIED
+  missing = sorted(modules - known)
+  return f'its checker needs the module {missing[0]}' if missing else ''
 
 
 def _size_problem(tests):

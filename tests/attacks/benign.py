@@ -168,6 +168,36 @@ FOUND = {
     'def f(n): return len(bytearray(n)) + len([0] * (n // 8))\n',
     'f(80_000_000) == 90_000_000',
   ),
+  'a method of Solution': calls(
+    'double',
+    'class Solution:\n'
+    '  def double(self, xs: List[int]) -> List[int]:\n'
+    '    return [*map(lambda x: 2 * x, deque(xs))]\n',
+    'double([1, 2]) == [2, 4]',
+  ),
+  'threads and pools': calls(
+    'f',
+    'import threading, concurrent.futures as c\n'
+    'def f(n):\n  lock, found = threading.Lock(), []\n'
+    '  def add(i):\n    with lock: found.append(i)\n'
+    '  ts = [threading.Thread(target=add, args=(i,)) for i in range(n)]\n'
+    '  for t in ts: t.start()\n  for t in ts: t.join(1)\n'
+    '  with c.ThreadPoolExecutor() as p: return sum(p.map(abs, found))\n',
+    'f(4) == 6',
+  ),
+  'coroutines': calls(
+    'f',
+    'import asyncio\nasync def g(x): await asyncio.sleep(0.01); return x * x\n'
+    'async def main(n): return await asyncio.gather(*map(g, range(n)))\n'
+    'def f(n): return asyncio.run(main(n))\n',
+    'f(3) == [0, 1, 4]',
+  ),
+  'temporary file in memory': calls(
+    'f',
+    'import tempfile\ndef f(x):\n  with tempfile.TemporaryFile() as t:\n'
+    '    t.write(x); t.seek(0); return t.read()\n',
+    'f(b"ab") == b"ab"',
+  ),
   'input': reads(
     'n = int(input())\nprint(sum(map(int, input().split())))', *SUMS
   ),

@@ -151,6 +151,16 @@ def test_prompts_have_the_formats_and_the_starter_code(tmp_path):
     (dict(testset_size=3), 'tests are incomplete'),
     (dict(official_tests=[dict(input='1 2 ...', output='3')]), 'incomplete'),
     (dict(official_tests=[]), 'no official tests'),
+    (dict(generated_checker='# nothing\nx = 1'), 'checker prints nothing'),
+    (dict(generated_checker='def main() {'), 'checker is not Python'),
+    (
+      dict(generated_checker='import pandas as p\nprint(1)'),
+      'needs the module pandas',
+    ),
+    (
+      dict(generated_checker='from os import x\nimport subprocess\nprint(1)'),
+      'subproc',
+    ),
   ],
 )
 def test_problems_that_cannot_be_judged_are_left_out_and_counted(

@@ -240,6 +240,39 @@ def test_such_arguments_in_a_check_are_refused_too():
     unit_tests.check_tests(record)
 
 
+NODES = """class Node:
+  def __init__(self, x): self.x = x
+def node(xs): return Node(xs)
+def plain(xs): return [xs]
+"""
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    'f(node([1])) == 1',
+    'f([node([1])]) == 1',
+    'f(x=node(1)) == 1',
+    '[x := node(1), f(x)][1] == 1',
+  ],
+)
+def test_arguments_that_helpers_of_the_record_make_are_looked_at(text):
+  asserts(text.replace('node', 'plain'), prefix=NODES)
+  with pytest.raises(errors.UserError, match='object of the type Node, which'):
+    asserts(text, prefix=NODES)
+
+
+def test_all_assertions_of_a_check_are_looked_at():
+  test = (
+    'def check(candidate):\n  assert candidate(root = plain(1)) == 1\n'
+    '  assert candidate(root = node(1)) == 1\n'
+  )
+  record = dict(id='r', prompt=NODES, entry_point='Solution().f', test=test)
+  with pytest.raises(errors.UserError, match='object of the type Node, which'):
+    unit_tests.check_tests(record)
+  unit_tests.check_tests(record | dict(test=test.replace('node', 'plain')))
+
+
 def test_plain_arguments_are_accepted():
   asserts('f(list(range(3)), sum(x for x in [1])) == 1')
   asserts('f(sorted([2], key=lambda x: -x)) == 1')

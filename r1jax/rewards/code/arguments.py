@@ -5,6 +5,7 @@ import builtins
 import importlib
 from typing import NamedTuple
 
+from r1jax.rewards.code import probe
 from r1jax.sandbox import environment, wire
 
 PLAIN = tuple(wire.KINDS)
@@ -14,20 +15,33 @@ ITERATORS = 'iter', 'open'  # functions whose results cannot be sent either
 
 def problem(code: str, head: str, names: set[str]) -> str:
   """The first argument that a test passes to a function of one of the names
-  although it is no plain value, '' if there is none. Only what the text of the
-  test shows is found."""
+  although it is no plain value, '' if there is none. What the text of the test
+  does not show is found by a probe, if the record defines classes."""
   nodes = [*ast.walk(ast.parse(head)), *ast.walk(ast.parse(code))]
   names_of = _Names(
     classes={x.name: x for x in nodes if isinstance(x, ast.ClassDef)},
     functions={x.name for x in nodes if isinstance(x, ast.FunctionDef)},
     imported=_imported(nodes),
   )
+  is_clear = True
   for node in nodes:
     if isinstance(node, ast.Call) and _name(node.func) in names:
       for value in [*node.args, *[x.value for x in node.keywords]]:
         if _is_foreign(value, names_of):
           return ast.unparse(value)[:60]
-  return ''
+        is_clear = is_clear and _is_literal(value)
+  if is_clear or not names_of.classes:
+    return ''
+  kind = probe.problem(code, head, names)
+  return f'an object of the type {kind}' if kind else ''
+
+
+def _is_literal(value):
+  try:
+    ast.literal_eval(value)
+  except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+    return False
+  return True
 
 
 class _Names(NamedTuple):
