@@ -80,11 +80,10 @@ def metrics(samples: Samples, rewards: Rewards, group_size: int) -> dict:
   return {f'eval/{name}': value for name, value in line.items()}
 
 
-def judged_means(accuracy_PG: np.ndarray) -> np.ndarray:
-  """The mean over the judged samples of each problem that has any."""
-  judged_PG = ~np.isnan(accuracy_PG)
-  count_P = judged_PG.sum(axis=1)
-  sum_P = np.where(judged_PG, accuracy_PG, 0).sum(axis=1, dtype=np.float64)
+def judged_means(right_PG: np.ndarray) -> np.ndarray:
+  """The mean over the judged samples, not NaN, of each problem that has any."""
+  count_P = (~np.isnan(right_PG)).sum(axis=1)
+  sum_P = np.nansum(right_PG, axis=1, dtype=np.float64)
   return sum_P[count_P > 0] / count_P[count_P > 0]
 
 

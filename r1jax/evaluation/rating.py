@@ -12,6 +12,7 @@ from r1jax.data import record_files
 
 SCALE = 400 / math.log(10)
 TAIL = (1 - 0.95) / 2  # the probability on each side of an interval
+SPAN = 10_000  # between the problems' ratings and the ends of the search
 AGREEING = 0.5  # p (1 - p) of attempts that agree, added to those observed
 # Of R1-Zero, Dev1, Dev2, Dev3 and R1 (R1, Table 3).
 RATINGS = (1444, 1534, 1687, 1746, 2029)
@@ -30,7 +31,7 @@ def fit(difficulty_P: ArrayLike, solved_PG: ArrayLike) -> tuple[float, ...]:
   """
   d_P, solved_PG = np.asarray(difficulty_P, float), np.asarray(solved_PG, bool)
   G, solved_P = solved_PG.shape[1], solved_PG.sum(axis=1)
-  start, end = _search_range(d_P, G)
+  start, end = _search_range(d_P)
   if solved_PG.all():
     best = optimize.brentq(
       lambda r: G * _log_p(r - d_P).sum() - math.log(0.5), start, end
@@ -40,17 +41,16 @@ def fit(difficulty_P: ArrayLike, solved_PG: ArrayLike) -> tuple[float, ...]:
     best = optimize.brentq(
       lambda r: math.log(0.5) - G * _log_p(d_P - r).sum(), start, end
     )
-    return best, -math.inf, _high(d_P, 0, 1)
+    return best, -math.inf, -_low(-d_P, len(d_P), 1)
   best = optimize.brentq(
     lambda r: (G * np.exp(_log_p(r - d_P)) - solved_P).sum(), start, end
   )
-  # Between whole numbers of attempts the ends are interpolated.
   attempts = effective_attempts(best - d_P, solved_P / G, G)
-  whole = math.floor(attempts), math.ceil(attempts)
   solved = solved_P.sum() / G
-  low = np.interp(attempts, whole, [_low(d_P, solved, n) for n in whole])
-  high = np.interp(attempts, whole, [_high(d_P, solved, n) for n in whole])
-  return best, float(low), float(high)
+  low = _low_between(d_P, solved, attempts)
+  # To solve a problem rated x above is as probable as to fail at x below.
+  high = -_low_between(-d_P, len(d_P) - solved, attempts)
+  return best, low, high
 
 
 def effective_attempts(x_P: np.ndarray, share_P: np.ndarray, G: int) -> float:
@@ -141,24 +141,29 @@ def _log_p(x_P):
   return -np.logaddexp(0, -x_P / SCALE)
 
 
-def _search_range(d_P, G):
-  span = 4000 + 1000 * G
-  return d_P.min() - span, d_P.max() + span
+def _search_range(d_P):
+  return d_P.min() - SPAN, d_P.max() + SPAN
 
 
 def _low(d_P, solved, attempts):
   """The rating with which at least `solved` problems, the mean over attempts,
-  are solved with probability TAIL."""
-  return optimize.brentq(
-    lambda r: _log_tail(r - d_P, attempts, solved * attempts) - math.log(TAIL),
-    *_search_range(d_P, attempts),
-  )
+  are solved with probability TAIL; -inf if it is below all ratings."""
+
+  def excess(r):
+    tail = _log_tail(r - d_P, attempts, solved * attempts)
+    return tail - math.log(TAIL)
+
+  start, end = _search_range(d_P)
+  return optimize.brentq(excess, start, end) if excess(start) < 0 else -math.inf
 
 
-def _high(d_P, solved, attempts):
-  """The same for at most `solved` problems. To solve a problem rated x above
-  is as probable as to fail at one rated x below."""
-  return -_low(-d_P, len(d_P) - solved, attempts)
+def _low_between(d_P, solved, attempts):
+  """_low, interpolated between whole numbers of attempts."""
+  fewer, more = math.floor(attempts), math.ceil(attempts)
+  ends = [_low(d_P, solved, n) for n in (fewer, more)]
+  if -math.inf in ends:
+    return -math.inf
+  return float(np.interp(attempts, (fewer, more), ends))
 
 
 def _log_tail(x_P, attempts, solved):

@@ -86,6 +86,19 @@ def test_one_solved_attempt_more_makes_no_jump_and_lowers_no_end():
   assert steps.min() > -0.2 and steps.max() < 1
 
 
+@pytest.mark.parametrize('attempts', [16, 512])
+def test_one_solved_attempt_of_many_has_an_interval(attempts):
+  solved_PG = np.zeros((12, attempts))
+  solved_PG[0, 0] = 1
+  d_P, _ = simulate(1500, attempts=1, contests=2)
+  best, low, high = rating.fit(d_P, solved_PG)
+  assert low < best < high
+  _, _, none = rating.fit(d_P, np.zeros((12, attempts)))
+  assert high == pytest.approx(none, abs=50)
+  failed_low, _, _ = rating.fit(-d_P, np.ones((12, attempts)))
+  assert failed_low == pytest.approx(-none)
+
+
 def test_attempts_that_agree_count_as_one():
   d_P, solved_P1 = simulate(1500, attempts=1, contests=100)
   once, low, high = rating.fit(d_P, solved_P1)
