@@ -95,7 +95,7 @@ def test_one_solved_attempt_of_many_has_an_interval(attempts):
   assert low < best < high
   _, _, none = rating.fit(d_P, np.zeros((12, attempts)))
   assert high == pytest.approx(none, abs=50)
-  failed_low, _, _ = rating.fit(-d_P, np.ones((12, attempts)))
+  _, failed_low, _ = rating.fit(-d_P, np.ones((12, attempts)))
   assert failed_low == pytest.approx(-none)
 
 
