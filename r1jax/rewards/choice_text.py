@@ -13,22 +13,13 @@ import re
 import unicodedata
 from typing import NamedTuple
 
-from r1jax.rewards.math import grading
+from r1jax.rewards.math import dress, grading
 
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
 MAX_CHARS = 2000  # of an answer
 MAX_OPTION = 200  # characters of a value that is compared by mathematics
 
-FONT = re.compile(
-  r'\\(?:text(?:bf|it|rm|sf|tt|sc|up|md|normal)?|math(?:rm|bf|it|sf|tt|normal)|'
-  r'boldsymbol|bm|emph|underline|uline|mbox|hbox|operatorname\*?|boxed|fbox|'
-  r'(?:text)?color(?:box)? ?\{[^{}]*\}) ?\{([^{}]*)\}'
-)
-DECLARATION = re.compile(
-  r'\\(?:bf|it|rm|sf|tt|sl|em|bfseries|itshape|rmfamily|normalfont|tiny|small|'
-  r'normalsize|large|Large|LARGE|huge|Huge|displaystyle|textstyle|left|right|'
-  r'[bB]igg?[lr]?)(?![a-zA-Z])|\\color ?\{[^{}]*\}|\\[()\[\]]|(?<!\\)\$'
-)
+DELIMITER = re.compile(r'\\[()\[\]]|(?<!\\)\$')
 SPACE = re.compile(
   r'\\(?:[,;:! ]|q?quad(?![a-zA-Z])|hspace ?\{[^{}]*\})|(?<=\S)~'
 )
@@ -91,12 +82,12 @@ LETTER = re.compile(
   r'(?P<words>(?P<separator>[.:,、)\]]+| [-–—](?= ))? *(?P<rest>.*))'
 )
 SEVERAL = re.compile(r' ?(?:[,;、/&\n]| and |和|与|及) ?(?:and )?')
-JOINED = re.compile(r'[([]?([A-Z]{2,})[)\]]?')
+JOINED = re.compile(r'[([]?([A-Z](?: ?[A-Z])+)[)\]]?')
 OWN_LABEL = r'(?is)[(\[]?{}(?:[)\]]|[.:)])[.:]? *(?P<words>\S.*)'
 
 
-# What follows may not be a value of another choice: 'A = 12'.
-LABEL = re.compile(r'(?is)[([]?([A-Z])(?:[)\].:,、= -])')
+# A value with the letter of another choice beside it is not read: 'A = 12'.
+LABELS = re.compile(r'(?<![a-zA-Z\\])[A-Z](?![a-zA-Z])')
 
 
 class Options(NamedTuple):
@@ -137,7 +128,7 @@ def several(options: Options, answer: str) -> str | None:
     text = text[match.end() :]
   text = text.replace(r'\{', '').replace(r'\}', '').strip(' .')
   if match := JOINED.fullmatch(text):
-    letters = list(match[1])
+    letters = list(match[1].replace(' ', ''))
   else:
     parts = [part for part in SEVERAL.split(text) if part]
     letters = [single(options, part) or '' for part in parts]
@@ -163,12 +154,10 @@ def plain(text: str) -> str:
   r"""The text without fonts, markdown and dollars, in half-width characters."""
   text = unicodedata.normalize('NFKC', text)
   text = ''.join(c for c in text if unicodedata.category(c) != 'Cf')
-  text = SPACE.sub(' ', DECLARATION.sub(' ', HTML.sub('', text)))
-  for _ in range(8):  # nested commands
-    undressed = GROUP.sub(r'\1', FONT.sub(r' \1 ', text))
-    if undressed == text:
-      break
-    text = undressed
+  text = DELIMITER.sub(' ', dress.remove(HTML.sub('', text)))
+  text = SPACE.sub(' ', text)
+  for _ in range(3):  # nested braces
+    text = GROUP.sub(r'\1', text)
   for _ in range(2):
     text = BOLD.sub(r'\2', text)
   text = re.sub(r' (?=[.,:;)\]])|(?<=[(\[]) ', '', ' '.join(text.split()))
@@ -221,8 +210,7 @@ def _of_words(options, text, only=None):
   if not key:
     return None
   same = [n for n in numbers if options.keys[n] == key]
-  label = LABEL.match(text)
-  is_value = not label or label[1].upper() not in LETTERS[: len(numbers)]
+  is_value = not any(x in LETTERS[: len(numbers)] for x in LABELS.findall(text))
   if not same and is_value and len(text) <= MAX_OPTION:
     same = [
       n

@@ -107,6 +107,9 @@ __B__
 \text{Option B}
 \text{The answer is B}
 \textcolor{red}{B}
+\textbf{{(B)}}
+\textnormal{B}
+\color{red}B
 \Large B
 {\bf B}
 {B}
@@ -366,6 +369,7 @@ def test_choices_may_have_their_own_labels():
   [
     ('AC', 'AC'),
     ('A, C', 'AC'),
+    ('A C', 'AC'),
     ('C,A', 'AC'),
     ('(A), (C)', 'AC'),
     ('A and C', 'AC'),

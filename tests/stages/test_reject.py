@@ -180,9 +180,9 @@ POLICY = {
   'how?': [think('we see'), think('we see', 6), 'cut', 'no form \\boxed{5}'],
   'why?': [
     think('we 先算总数'),
-    think('word ' * 300),
+    think('the sum of all of these ' * 45),
     think('```x```'),
-    think('ab' * 50),
+    think('the sum of all of these is seven ' * 9),
   ],
   'who?': [think('1'), think('2'), think('2'), think('3')],
   'eh?': [think('1'), think('x', 'y'), think('4'), 'no form 5'],
@@ -454,7 +454,7 @@ RECORDS = [
   (dict(prompt='1', answer='1' * 99, judge=True), 'even without an answer'),
   (dict(prompt='1', answer='\\boxed{'), 'gold'),
   (dict(prompt='1', answer='1', domain=None), 'has the domain None'),
-  (dict(prompt='1', answer='1', language='de'), "has the language 'de'"),
+  (dict(prompt='1', answer='1', language='ru'), "has the language 'ru'"),
 ]
 
 
