@@ -73,6 +73,11 @@ REWRITES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
   (r'(?<=[\d ])\\mu ?(?=[mgsAFCVHL](?![a-zA-Z]))', 'μ'),
   (r'\\(?:euro|texteuro)(?![a-z])', '€'),
   (r'\\(?:pounds|textsterling)(?![a-z])', '£'),
+  (r'(?<=\d) ?\^ ?\{?o\}?(?![a-z])', ' deg '),
+  (r'^ ?\]([^\[\]()]*,[^\[\]()]*)\[ ?$', r'(\1)'),  # ]1,2[
+  (r'^ ?\]([^\[\]()]*,[^\[\]()]*)\] ?$', r'(\1]'),
+  (r'^ ?\[([^\[\]()]*,[^\[\]()]*)\[ ?$', r'[\1)'),
+  (r'(?<![\^_}\]a-zA-Z])\{ ?\}|(?<=[\d)])\{ ?\}', ''),
   (r'\*\*', '^'),
   (r' ?(?:\*|\\(?:cdot|times)(?![a-zA-Z])) ?', '*'),
   (
@@ -102,6 +107,7 @@ INTRODUCTION = re.compile(
   r'(?: to (?:the|this) (?:problem|question))?'
   r'(?:: ?| is(?: therefore| thus| simply| equal to)?:? ?| = ?| equals ?)|'
   r'(?:所以|因此|故)?,?(?:最终|正确|最后)?的?答案(?:应?(?:是|为))?:? ?|'
+  r'(?i:(?:so|thus|hence|therefore|then),? )(?=[-+\d($\\]|[a-zA-Z] ?=)|'
   r'(?i:answer ?(?=[-\d$(]))|\\(?:therefore|implies|Rightarrow) ?'
 )
 CHOICE = re.compile(
@@ -109,7 +115,7 @@ CHOICE = re.compile(
   r'(?:\(([A-J])\)(?= |[.:]|$)|([A-J])(?=[).:]|$))[).:]* ?(.*)'
 )
 OTHER_CHOICE = re.compile(r'(?<![a-zA-Z\\])[A-J](?![a-zA-Z])')
-EMPHASIS = re.compile(r'(\*\*|`+)(.*)\1', re.DOTALL)
+EMPHASIS = re.compile(r'(\*{1,3}|_{1,2}|`+)([^*_`].*)\1', re.DOTALL)
 
 
 def clean(text: str) -> str:
@@ -123,6 +129,7 @@ def clean(text: str) -> str:
     text = match[2]
   if len(re.findall(r'(?<!\\)\$', text)) % 2 == 0:
     text = re.sub(r'(?<!\\)\$', '', text)
+  text = re.sub(r'\\mathbf ?\{R\}', r'\\mathbb{R}', text)
   text = dress.remove(text)
   for pattern, replacement in COMPILED_REWRITES:
     text = pattern.sub(replacement, text)

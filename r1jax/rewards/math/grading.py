@@ -202,6 +202,8 @@ def _single_value(text):
   value = value_forms.read(text)
   if value is None or value.kind != 'text':
     return text if value else None
+  if phrases.normal(value.raw):
+    return text
   words = [word for word in WORD.findall(text) if word not in units.FUNCTIONS]
   max_words = 0 if any(char.isdigit() for char in text) else MAX_WORDS
   return text if len(words) <= max_words else None
@@ -218,7 +220,7 @@ def _has_final_form(a: Value, gold: Value) -> bool:
     return _ends_in_number(a) or _may_be_rounded(gold) and _is_exact(a)
   kinds = {a.kind, gold.kind}
   is_named_list = kinds == {TUPLE, LIST} and (a.name or gold.name)
-  if kinds in ({'matrix'}, {TUPLE}) or is_named_list:
+  if kinds in ({TUPLE}, {'matrix'}) or is_named_list:
     pairs = zip(a.parts, gold.parts)
     return all(_has_final_form(part, other) for part, other in pairs)
   if kinds <= {SET, LIST}:

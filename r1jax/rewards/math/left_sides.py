@@ -57,7 +57,12 @@ DERIVATIVE = re.compile(
 FUNCTION = r'(?:sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh)'
 OF_ANGLE = re.compile(
   rf'\\?{FUNCTION}(?:\^\{{?[2-9]\}}?)? ?(?:\(?[^()=+*/^\d]{{1,30}}\)?|'
-  rf'\([^()=*/^\d]{{1,30}}\))'
+  rf'\([^()=*/^\d]{{1,30}}\)|\(?\d? ?(?:[A-Z]|\\(?:{GREEK})) ?\)?|'
+  rf'\(?\\frac\{{(?:[A-Z]|\\(?:{GREEK}))\}}\{{\d\}}\)?)'
+)
+# The modulus of a number or the norm of a vector; |x| = 5 is to be solved.
+MODULUS = re.compile(
+  r'\| ?(?:[zwabuv]|z_\d|\\vec\{?[a-z]\}?) ?\||\\\|.{1,30}\\\|'
 )
 COMMAND = re.compile(r'\\([a-zA-Z]+)')
 UNKNOWN = re.compile(rf'(?:{LETTER})(?:{SUBSCRIPT})*')
@@ -80,6 +85,8 @@ def kind(text: str) -> str:
   if _is_points(text) or _is_words(text) or _is_application(text):
     return NAME
   if OPERATOR.match(text) or DERIVATIVE.match(text):
+    return NAME
+  if MODULUS.fullmatch(text) or text in (r'\sigma^2', r'\sigma^{2}'):
     return NAME
   if OF_ANGLE.fullmatch(text) and unknowns(text):
     return NAME

@@ -87,6 +87,10 @@ def _solve_one(a, sign, b, variable):
     return _half_line(-f.coeff(variable, 0) / slope, sign, slope)
   if b.has(variable):
     a, b, sign = b, a, FLIPPED[sign]
+  factor, a = a.as_coeff_Mul()
+  if not factor.is_positive:
+    raise Unreadable('an inequality that is not linear')
+  b = b / factor
   if not isinstance(a, sympy.Abs) or b.has(variable) or not b.is_positive:
     raise Unreadable('an inequality that is not linear')
   inside = [_solve_one(a.args[0], sign, b, variable)]

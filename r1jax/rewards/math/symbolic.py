@@ -221,13 +221,18 @@ def _with_first_sign(sign, relation):
 
 def _equal_real_sets(a, gold):
   """Whether both are the same set of real numbers, of the same variable."""
-  if not (_has_inequality(a) or _has_inequality(gold)):
-    if not {a.kind, gold.kind} & {r'\cup', r'\cap', r'\setminus'}:
-      return False
+  if not any(map(_is_set_of_reals, (a, gold))):
+    return False
   (name, numbers), (gold_name, golds) = map(_real_set, (a, gold))
   if name and gold_name and name != gold_name:
     return False
   return real_sets.equal(numbers, golds)
+
+
+def _is_set_of_reals(value):
+  if value.kind in (r'\cup', r'\cap', r'\setminus') or _has_inequality(value):
+    return True
+  return value.kind == LIST and any(map(_is_set_of_reals, value.parts))
 
 
 def _has_inequality(value):
@@ -250,7 +255,8 @@ def _real_set(value):
       raise Unreadable('not an interval')
     ends = [_bound(part) for part in value.parts]
     return value.name, real_sets.interval(*ends, value.kind)
-  if value.kind in (SET, LIST) and not _has_inequality(value):
+  is_points = all(part.kind in LEAVES for part in value.parts)
+  if value.kind in (SET, LIST) and is_points and not _has_inequality(value):
     numbers = []
     for part in value.parts[:MAX_SET]:
       numbers = real_sets.union(numbers, real_sets.point(_bound(part)))

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from fractions import Fraction
 from typing import NamedTuple
 
-from r1jax.rewards.math import cleaning, unit_words
+from r1jax.rewards.math import cleaning, han, unit_words
 
 FUNCTIONS = set('pi sqrt frac sin cos tan cot sec csc log ln exp'.split())
 MAX_TAIL = 12  # tokens after a number
@@ -68,7 +68,12 @@ for _part, _n in PARTS.items():
 MULTIPLIERS['halves'] = Fraction(1, 2)
 PERCENT = {'%', 'percent', 'pct', 'percentage'}
 DIRECTIONS = set('increase decrease off discount profit loss gain'.split())
-DIRECTIONS |= set('reduction growth decline interest tax chance'.split())
+DIRECTIONS |= set(
+  'reduction growth decline interest tax chance more less higher lower'.split()
+)
+# After a quantity these say nothing about its value.
+TOTALS = [['total'], ['in', 'total'], ['altogether'], ['in', 'all'], ['each']]
+PERSONS = dict(person='people', child='children', man='men', woman='women')
 PER = {'/', 'per', 'a', 'an', 'each'}
 AREA = dict(square=2, sq=2, cubic=3, cu=3, squared=2, cubed=3)
 IGNORED = 'unit', 'units'
@@ -99,35 +104,22 @@ PREFIX_SIGN = re.compile(
 TOKEN = re.compile(
   r' ?(?:(?P<word>[a-zA-ZΩμµ]+)|(?P<power>\^\{?-?\d\}?)|(?P<sign>[%/*()$€£¥₹¢-]))'
 )
-TAIL = re.compile(r'[a-zA-ZΩμµ%$€£¥₹¢/*^{}\d() -]*')
+TAIL = re.compile(r'[.a-zA-ZΩμµ%$€£¥₹¢/*^{}\d() -]*')
+COMPOUND = re.compile(r'(\d+) ?([a-z]+)')
+COMPOUNDS_OF = re.compile(r'\d+ ?[a-z]+(?:(?:,| and|, and)? \d+ ?[a-z]+)+')
+COMPOUND_UNITS = (
+  'year month week day hour minute second'.split(),
+  'mile yard foot inch'.split(),
+  'pound ounce'.split(),
+  ['$', 'cent'],
+  'kilogram gram'.split(),
+  'meter centimeter'.split(),
+)
+DOTTED = re.compile(r'(?<=[a-zA-Z])\.(?= |$)')  # sq. ft.
+FRACTION = re.compile(
+  r' \\frac\{ ?([a-zA-Z][a-zA-Z*^\d ]*?) ?\}\{ ?([a-zA-Z][a-zA-Z*^\d ]*?) ?\}$'
+)
 START = re.compile(r'(?<=[\d)}.%a-z])(?= ?(?:[a-zA-ZΩμµ%$€£¥₹¢(]|/ ?[a-z]))')
-
-HAN_POWERS = {'十': 1, '百': 2, '千': 3, '万': 4, '萬': 4, '亿': 8, '億': 8}
-HAN_POWERS |= {'兆': 12}
-HAN_NUMBER = re.compile(r'((?:\d[\d,.]*[十百千]?[万萬亿億兆]+|\d+[千百])+\d*)')
-HAN_TERM = re.compile(r'(\d+(?:\.\d+)?)([十百千万萬亿億兆]+)|(\d+)$')
-HAN_PERCENT = re.compile(r'([+-]?)百分之(.+)')
-HAN_TAIL = re.compile(r'(?<=[\d)}%]) ?([\u4e00-\u9fff]{1,6})$')
-HAN_UNITS = dict(
-  pair.split('=')
-  for pair in """元=¥ 块钱=¥ 人民币=¥ 美元=$ 欧元=€ 英镑=£ 角=角 分=分 米=meter
-  厘米=centimeter 分米=decimeter 毫米=millimeter 千米=kilometer 公里=kilometer
-  度=degree 克=gram 千克=kilogram 公斤=kilogram 毫克=milligram 吨=ton 斤=斤
-  小时=hour 分钟=minute 秒=second 秒钟=second 天=day 日=day 周=week 星期=week
-  月=month 年=year 升=liter 毫升=milliliter 平方米=meter^2 平方厘米=centimeter^2
-  平方千米=kilometer^2 平方公里=kilometer^2 立方米=meter^3 立方厘米=centimeter^3
-  亩=亩 公顷=hectare 岁=岁 个百分点=% 牛=newton 牛顿=newton 焦耳=joule 焦=joule
-  瓦=watt 瓦特=watt 伏=volt 安=ampere 欧=ohm 欧姆=ohm 赫兹=hertz 帕=pascal
-  摄氏度=degreeCelsius 弧度=radian 度角=degree 平方单位= 单位=""".split()
-)
-MEASURE_WORDS = set(
-  """个 只 本 件 条 张 支 枝 名 位 台 辆 棵 朵 头 匹 把 根 块 片 颗 粒 箱 袋 瓶
-  杯 盒 包 套 双 副 组 队 次 页 道 种 类 间 座 栋 层 排 行 列 人 步 题 份 面 艘
-  架 盏 幅 首 封 户 家 届 届 圈 段 级 字""".split()
-)
-HAN_NOT_UNITS = set(
-  '十百千万亿兆点又负分半是不非错没无至到约多余几以上下左右或和'
-)
 
 
 class Quantity(NamedTuple):
@@ -149,13 +141,14 @@ def split(text: str, words: Collection[str] = ()) -> Quantity:
   """The parts of a quantity. `words` are those of the gold answer."""
   text = text.strip()
   if not text.isascii():
-    text = _read_han_number(text)
+    text = han.expand(text)
+  text = FRACTION.sub(r' \1/(\2)', text)
   currency = ''
   if match := PREFIX_SIGN.match(text):
     currency = CURRENCY_SIGNS[match[2].strip()]
     text = match[1] + text[match.end() :]
-  if (match := HAN_TAIL.search(text)) and not currency:
-    unit = _han_unit(match[1])
+  if (match := han.TAIL.search(text)) and not currency:
+    unit = han.unit(match[1])
     if unit is not None:
       return Quantity(text[: match.start()], unit=unit)
   for match in START.finditer(text):
@@ -186,6 +179,23 @@ def are_compatible(unit: str, gold: str) -> bool:
   return short in CURRENCIES and long.startswith(short + '*')
 
 
+def compound(text: str) -> str | None:
+  """The normal form of 2 hours and 30 minutes, or None: at least two whole
+  numbers with units of one kind, the larger unit first."""
+  pairs = COMPOUND.findall(text) if len(text) < 60 else []
+  if len(pairs) < 2 or not COMPOUNDS_OF.fullmatch(text):
+    return None
+  names = [_name(word, (), True) for _, word in pairs]
+  for kind in COMPOUND_UNITS:
+    if all(name in kind for name in names):
+      places = [kind.index(name) for name in names]
+      if places == sorted(set(places)):
+        return ' '.join(
+          f'{int(x)} {name}' for (x, _), name in zip(pairs, names)
+        )
+  return None
+
+
 def is_percent(unit: str) -> bool:
   return unit.startswith('%')
 
@@ -211,6 +221,10 @@ def _read_tail(tail, previous, currency, words):
       tokens.pop(0)
   if factor != 1 and after_letter and previous != 'i':
     return None  # x million
+  for phrase in TOTALS:
+    if tokens[-len(phrase) :] == phrase:
+      tokens = tokens[: -len(phrase)]
+      break
   unit = _read_unit(tokens, words)
   if unit is None:
     return None
@@ -226,6 +240,7 @@ def _read_tail(tail, previous, currency, words):
 
 def _tokenize(tail):
   tokens, position = [], 0
+  tail = DOTTED.sub('', tail)
   while position < len(tail):
     match = TOKEN.match(tail, position)
     if not match or len(tokens) > MAX_TAIL:
@@ -328,7 +343,7 @@ def _name(word, words, is_last):
   if len(word) > 1 and word[0] in PREFIXES and word[1:] in SYMBOLS:
     if word not in ('pm', 'cd', 'dl', 'mh', 'ch', 'dh', 'nh'):
       return PREFIXES[word[0]] + SYMBOLS[word[1:]]
-  lower = word.lower()
+  lower = PERSONS.get(word.lower().removesuffix('s'), word.lower())
   if lower in CURRENCY_WORDS:
     return CURRENCY_WORDS[lower]
   for name in (lower, lower.removesuffix('s'), lower.removesuffix('es')):
@@ -340,37 +355,10 @@ def _name(word, words, is_last):
       rest = name.removeprefix(prefix)
       if rest != name and rest in NAMES:
         return prefix + NAMES[rest]
+  if lower in FUNCTIONS:
+    return None
   if lower in COUNTED or lower + 's' in COUNTED or lower in words:
     return '#' + lower.removesuffix('s')
   if lower.removesuffix('s') in words or lower + 's' in words:
     return '#' + lower.removesuffix('s')
   return None
-
-
-def _han_unit(text):
-  if text in HAN_UNITS:
-    return HAN_UNITS[text]
-  if HAN_NOT_UNITS.isdisjoint(text) and text[0] in MEASURE_WORDS:
-    return '#' + text
-  return None
-
-
-def _read_han_number(text):
-  """3.5万 as 35000, 1亿2000万 as 120000000, 百分之5 as 5%."""
-  if match := HAN_PERCENT.fullmatch(text):
-    return f'{match[1]}{match[2]}%'
-  match = HAN_NUMBER.search(text)
-  if not match or match.start() and text[match.start() - 1] not in '+- $¥':
-    return text
-  terms = HAN_TERM.findall(match[1])
-  if ''.join(a + b + c for a, b, c in terms) != match[1].replace(',', ''):
-    return text
-  total, last = Fraction(0), None
-  for digits, powers, plain in terms:
-    power = sum(HAN_POWERS[x] for x in powers)
-    if last is not None and power >= last:
-      return text
-    total, last = total + Fraction(digits or plain) * 10**power, power
-  if total.denominator != 1:
-    return text
-  return text[: match.start()] + str(total) + text[match.end() :]

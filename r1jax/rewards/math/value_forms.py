@@ -39,6 +39,12 @@ REALS = re.compile(
   r'(?i:\(?all reals\)?)|全体实数|实数集'
 )
 ENVIRONMENT = re.compile(r'\\(begin|end)\{')
+EXCEPT = re.compile(
+  r'(?i)(?:all real numbers|all reals|\\mathbb\{R\},?)'
+  r' (?:except|other than|but)(?: for)? (.*)'
+)
+# A \cup B = ...
+SET_NAME = re.compile(r"[A-Z]'? ?(?:\\(?:cup|cap|setminus) ?[A-Z]'? ?)+=")
 SIGNS = re.compile(r'\\(pm|mp)(?![a-zA-Z])')
 
 
@@ -90,6 +96,13 @@ class _Reader:
       text = match[0].replace(' ', '') + text[match.end() :]
     if match := BUILDER.fullmatch(text):
       text = match[1]
+    if match := EXCEPT.fullmatch(text):
+      excluded = re.sub(r'[a-zA-Z] ?(?:=|\\ne) ?| and ', ',', match[1])
+      text = rf'\mathbb{{R}}\setminus\{{{excluded.strip(", ")}\}}'
+    if compound := units.compound(text):
+      return Value(kind='text', text=compound, raw=text)
+    if SET_NAME.match(text):
+      return self.equality(text)
     for operator in (r'\setminus', r'\cup', r'\cap'):
       if len(parts := split(text, operator)) > 1:
         return Value(kind=operator, parts=tuple(map(self.value, parts)))
