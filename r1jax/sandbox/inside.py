@@ -15,6 +15,7 @@ from r1jax.sandbox import modules, wire
 CALLED, RETURNED = ('called', ''), ('returned', '')
 READY = b'ready\n'  # on stderr, after the restrictions
 EXIT_CODES = {'passed': 0, 'error': 1, 'compile': 123, 'memory': 124}
+STREAMS = {'/dev/stdin': 0, '/dev/stdout': 1, '/dev/stderr': 2}
 SIGKILL = 9
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 PR_SET_SECCOMP, PR_NO_NEW_PRIVS = 22, 38
@@ -136,9 +137,11 @@ def _load(name, texts, given):
     if given.get('recursion'):
       sys.setrecursionlimit(given['recursion'])
       for part in code:
-        _provide(part, given['names'], namespace)
+        provide(part, given['names'], namespace)
     if given.get('files'):
       _show_files(given['files'])
+    if any('/dev/std' in text for text in texts):
+      _name_streams()
     for part in code:
       exec(part, namespace)
   except SystemExit as error:
@@ -151,7 +154,7 @@ def _load(name, texts, given):
   return problem, namespace
 
 
-def _provide(code, names, namespace):
+def provide(code, names: dict, namespace: dict) -> None:
   """Imports the names that the code uses, from {name: (module, attribute)}."""
   for name in code.co_names:
     if name in names and name not in namespace:
@@ -160,7 +163,7 @@ def _provide(code, names, namespace):
       namespace[name] = getattr(found, attribute) if attribute else found
   for part in code.co_consts:
     if type(part) is type(code):
-      _provide(part, names, namespace)
+      provide(part, names, namespace)
 
 
 def _deepen_calls_from_c():
@@ -224,6 +227,16 @@ def _describe(error):
     return message if line is None else f'{message} (line {line})'
   except BaseException:
     return 'an exception that cannot be shown'
+
+
+def _name_streams():
+  """Lets open() read and write the streams by their names, which are links to
+  files of /proc."""
+
+  def open_stream(name, *args, **kwargs):
+    return opened(STREAMS.get(str(name), name), *args, **kwargs)
+
+  opened, builtins.open = open, open_stream
 
 
 def _restrict(restrictions):

@@ -203,7 +203,18 @@ def change_temporary_files(module):
   module.TemporaryDirectory = refused
 
 
+def change_resource(module):
+  """The stack is as large as it can be, which programs ask for."""
+
+  def set_limit(kind, limits):
+    if kind != module.RLIMIT_STACK:
+      changed(kind, limits)
+
+  changed, module.setrlimit = module.setrlimit, set_limit
+
+
 CHANGES = {
+  'resource': change_resource,
   'threading': change_threading,
   'queue': change_queue,
   'concurrent.futures.thread': change_thread_pools,

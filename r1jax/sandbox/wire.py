@@ -47,7 +47,7 @@ class Unsupported:
 def encode(value: object, limit: int) -> str:
   """One line of JSON. Raises TooBig beyond `limit` characters.
 
-  A subclass of a builtin is written as that builtin.
+  A subclass of a builtin, or a number of numpy, is written as that builtin.
   """
 
   def put(text):
@@ -75,6 +75,9 @@ def decode(text: str) -> object:
 
 def _write(value, put, depth):
   kind = type(value)
+  if kind.__module__ == 'numpy' and getattr(value, 'shape', None) == ():
+    value = value.item()
+    kind = type(value)
   if kind not in KINDS:
     kind = next((x for x in kind.__mro__ if x in KINDS), None)
     try:

@@ -225,6 +225,19 @@ FOUND = {
     'n, *xs = open(0).read().split()\nprint(sum(map(int, xs)), flush=True)',
     *SUMS,
   ),
+  'streams by their names': reads(
+    'import sys\nsys.stdin = open("/dev/stdin")\nn = int(input())\n'
+    'xs = map(int, sys.stdin.read().split())\n'
+    'print(sum(xs), file=open("/dev/stdout", "w"))',
+    *SUMS,
+  ),
+  'a larger stack': reads(
+    'import resource, sys\n'
+    'resource.setrlimit(resource.RLIMIT_STACK, (1 << 29, -1))\n'
+    'sys.setrecursionlimit(10**6)\ndef down(n): return n and down(n - 1) + 1\n'
+    'n = input()\nprint(sum(map(int, input().split())) + down(9999) - 9999)',
+    *SUMS,
+  ),
   'input to its end': reads(
     'lines = []\nwhile True:\n  try: lines.append(input())\n'
     '  except EOFError: break\nprint(sum(map(int, lines[1].split())))',

@@ -51,11 +51,12 @@ for folder in FOLDERS: sys.path.append(folder)
 for name in 'r1jax', 'r1jax.sandbox', 'test_attacks', 'conftest', 'pytest':
   attempt(__import__, name)
 score = yes
-#: benchmarks: installed packages may hold the problems and solutions
+#: benchmarks: installed packages but numpy may hold the problems and solutions
 import glob
 for folder in FOLDERS:
   if 'site-packages' in folder:
-    for path in glob.glob(folder + '/*/*.py')[:50]: read(path)
+    for path in glob.glob(folder + '/*/*.py')[:50]:
+      if '/numpy/' not in path: read(path)
 score = yes
 """
 

@@ -70,6 +70,20 @@ def test_a_program_has_these_names_only_if_the_record_says_so():
   assert judge(record, 'def f(n): return math.isqrt(n)')[:2] == (0, 'error')
 
 
+def test_humaneval_provides_no_names():
+  test = 'def check(candidate):\n  assert candidate(9) == 3\n'
+  record = dict(id='r', prompt='?', entry_point='f', test=test)
+  code = 'def f(n): return math.isqrt(n)'
+  assert judge(record, code)[:2] == (0, 'error')
+  assert judge(record | dict(imports=True), code).value == 1
+
+
+def test_assertions_have_these_names_too():
+  record = asserts('math.isclose(f(2), sqrt(2)) and Counter("a")["a"] == 1')
+  assert judge(record, 'def f(n): return n ** 0.5').value == 1
+  assert judge(record, 'def f(n): return n').value == 0
+
+
 @pytest.mark.parametrize(
   'entry_point, call, code',
   [

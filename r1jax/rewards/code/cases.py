@@ -42,12 +42,15 @@ def assertion(test: dict) -> str:
 
 
 def given(record: Record) -> dict:
-  """The names that the program gets without imports: by default if it defines
-  a function, as the judges of such sets provide them."""
-  is_program = reads_stdin(record)
-  if not record.get('imports', not is_program):
+  """The names that the program gets without imports, as the judges of sets of
+  functions provide them; that of HumanEval does not."""
+  is_program, owner, name = reads_stdin(record), '', ''
+  if not is_program:
+    owner, name = entry_point(record)
+  is_default = not is_program and ('tests' in record or owner != '')
+  if not record.get('imports', is_default):
     return {}
-  return environment.provided([] if is_program else entry_point(record))
+  return environment.provided([owner, name])
 
 
 def limits_of(record: Record, limits: Limits) -> Limits:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from r1jax.rewards.code import cases, comparison
 from r1jax.rewards.code.suite import Suite, one_line
 from r1jax.rewards.verdict import Record, Verdict, quote
-from r1jax.sandbox import tiers, wire
+from r1jax.sandbox import inside, tiers, wire
 from r1jax.sandbox.tiers import Stopped
 
 PLAIN = 'None, bool, int, float, complex, str, bytes, list, tuple, set and dict'
@@ -28,13 +28,13 @@ def verdicts(record: Record, code: str, suite: Suite) -> Iterator[Verdict]:
         suite.tier, parts, suite.limits(), given, suite.spent
       ) as program:
         while tests and not program.stopped:
-          yield _run_test(record, head, program, tests.pop(0))
+          yield _run_test(record, given, program, tests.pop(0))
     except Stopped as stopped:
       yield suite.ended(stopped.kind, stopped.detail)
       return
 
 
-def _run_test(record, head, program, test):
+def _run_test(record, given, program, test):
   """The Verdict on one test, which runs in this process."""
   owner, name = cases.entry_point(record)
   names = {'__name__': 'test'}
@@ -43,7 +43,7 @@ def _run_test(record, head, program, test):
   )
   try:
     # A test may use helpers that the prompt defines.
-    exec(cases.compiled(head) or '', names)
+    exec(cases.compiled(cases.head(record)) or '', names)
   except Exception as error:
     reason = f'the code before the response fails: {_str(error)}'
     return Suite.ended('infra', reason)
@@ -56,7 +56,9 @@ def _run_test(record, head, program, test):
       _compare(function, test, record.get('tolerance', 0.0))
     else:
       text = test if isinstance(test, str) else cases.assertion(test)
-      exec(cases.compiled(text), names)
+      test_code = cases.compiled(text)
+      inside.provide(test_code, given.get('names', {}), names)
+      exec(test_code, names)
     if 'test' in record:
       function.calls = 0
       names['check'](function)

@@ -11,7 +11,7 @@ An entry point is a function, or a method of a class Solution. Optional keys:
 - `prefix`, or with `test` a prompt that is Python, precedes the code of the
   response, which may then be the body of the function;
 - `imports`: whether names as of LiveCodeBench's judge are there without imports
-  (default: if there is an entry point);
+  (default: if there are `tests` of a function, or its entry point is a method);
 - `time_limit` (CPU seconds of a test), `memory_limit` (MiB);
 - `tolerance` (of numbers that are not integers), `ignore_case` (of outputs);
 - `checker`, a Python program for many right outputs, called with the names of
