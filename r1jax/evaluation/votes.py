@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 from r1jax.rewards import choice, scorer
 from r1jax.rewards.code.verifier import ProgramVerifier
+from r1jax.rewards.math import grading
 from r1jax.rewards.verdict import Record, Records, Texts
 from r1jax.rewards.verifiers import Verifiers
 
@@ -51,8 +52,11 @@ class Problem:
       text = ' '.join(answer.split())
       if isinstance(verifier, choice.ChoiceVerifier):
         text = choice.letter_of(record, answer) or text
-      if has_value and value == 1:
-        text = ''  # All of them equal the gold.
+      if has_value:
+        boxes = grading.find_boxes(text)  # of an answer in several forms
+        text = boxes[-1] if boxes else text
+        if value == 1:
+          text = ''  # All of them equal the gold.
       self.keys.append((value, text))
     votes = collections.Counter(key for key in self.keys if key)
     ordered = [key for key, _ in votes.most_common()]  # first ones on ties

@@ -1,5 +1,7 @@
 """Votes are counted by the verdicts that accuracy uses."""
 
+import dataclasses
+
 import pytest
 
 from r1jax.evaluation import statistics, votes
@@ -62,6 +64,23 @@ def test_wrong_votes_in_several_spellings_add_up(opened):
     [0, 0, 2, 0],
     [0] * 4,
   )
+
+
+def test_an_answer_in_two_boxes_votes_by_the_last(opened):
+  texts = [r'\boxed{\frac{x^2-1}{x-1}} = \boxed{x+1}', r'\boxed{1 + x}']
+  for gold, accuracy in (('x', [0.0, 0.0]), ('x+1', [1.0, 1.0])):
+    records = [problem(gold)] * 2
+    assert [x.value for x in opened.verdicts(records, texts)] == accuracy
+    assert votes.groups(opened, records, texts, accuracy, 2) == [0, 0]
+
+
+def test_mathematics_by_math_verify_has_votes_by_math_verify():
+  pytest.importorskip('math_verify')
+  config = dataclasses.replace(CONFIG, math_verifier='math_verify')
+  answers = ['5', '5', r'\sqrt{12}', r'2\sqrt3', r'\sqrt3 \cdot 2']
+  with verifiers.Verifiers(config, [problem('5')]) as x:
+    assert vote(x, problem('5'), answers)[0] == [0, 0, 2, 2, 2]
+    assert cons(x, problem(r'2\sqrt3'), answers) == 1
 
 
 def test_equality_that_is_not_transitive_goes_by_the_most_frequent(opened):
