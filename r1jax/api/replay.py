@@ -14,6 +14,7 @@ from r1jax import errors, files, user_code
 from r1jax.api import run_samples, work_directory
 from r1jax.api.run_samples import RunSamples
 from r1jax.api.work_directory import WorkDirectory
+from r1jax.data import record_files
 from r1jax.distributed import device_placement, hosts, programs
 from r1jax.models import transformer
 from r1jax.rewards.pending import Rewards
@@ -60,7 +61,7 @@ def samples_of(directory: WorkDirectory, step: int) -> RunSamples:
 
 def check(directory: WorkDirectory, step: int) -> None:
   """Raises UserError for a step that cannot be recomputed."""
-  path, content = directory.path, directory.content
+  path = directory.path
   if directory.stage is not rl:
     raise errors.UserError(f'{path} is not a run of rl, so it has no rollouts')
   file = path / 'metrics.jsonl'
@@ -78,12 +79,17 @@ def check(directory: WorkDirectory, step: int) -> None:
       f'{path} has config.grpo.max_staleness=1: its rollouts cannot be '
       'recomputed, since a resumed run samples them with another policy'
     )
-  code, old = user_code.digests(configs.code_names(config)), content.get('code')
+  check_code(directory, user_code.digests(configs.code_names(config)))
+
+
+def check_code(directory: WorkDirectory, code: dict[str, str]) -> None:
+  """Raises UserError if these digests are not those of the run."""
+  old = directory.content.get('code') or {}
   for name, digest in code.items():
-    if old and old.get(name, digest) != digest:
+    if old.get(name, digest) != digest:
       raise errors.UserError(
-        f'the code of {name} has changed since the run in {path}: put the old '
-        'code back to recompute its rollouts'
+        f'the code of {name} has changed since the run in {directory.path}: '
+        'put the old code back to recompute its rollouts'
       )
 
 
@@ -132,7 +138,9 @@ def open_run(
   placement, rollout_placement = device_placement.placements(config.parallel)
   rl_config.check(config, placement, rollout_placement)
   sampling, params = setup.load_sampling(stack, config, rollout_placement)
-  digest = hosts.digest(sampling.records + sampling.held_out_records)
+  records = sampling.records + sampling.held_out_records
+  check_code(directory, record_files.scorer_code(records))
+  digest = hosts.digest(records)
   if directory.content.get('records', digest) != digest:
     raise errors.UserError(
       f'the records have changed since the run in {directory.path}: put the '

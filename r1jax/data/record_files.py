@@ -85,6 +85,8 @@ def own_record(row: dict, where: str, default_id: str) -> Record:
     key: value.item() if isinstance(value, np.generic) else value
     for key, value in row.items()
   }
+  if callable(plain.get('scorer')):
+    plain['scorer'] = user_code.name_of(plain['scorer'])
   for key, value in plain.items():
     with errors.explained(f'{where}: {key!r} is not JSON', TypeError):
       json.dumps(value)

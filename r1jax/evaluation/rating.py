@@ -9,6 +9,7 @@ from scipy import optimize
 
 from r1jax import errors
 from r1jax.data import record_files
+from r1jax.data.bad_records import BadRecords
 
 SCALE = 400 / math.log(10)
 TAIL = (1 - 0.95) / 2  # the probability on each side of an interval
@@ -104,31 +105,41 @@ def summary(
   )
 
 
+def _checked_key(row, rows, where):
+  """(contest, problem) of a row. Raises UserError if it cannot be used beside
+  the earlier rows."""
+  rating, verdicts = row.get('rating', -1), row.get('verdicts')
+  key = contest, problem = row.get('contest'), row.get('problem')
+  if not {type(contest), type(problem)} <= {int, str}:
+    raise errors.UserError(
+      f"{where}: 'contest' and 'problem' must be texts or integers"
+    )
+  if type(rating) not in (int, float) or not 0 <= rating <= 5000:
+    raise errors.UserError(f"{where}: 'rating' must be a number, 0 to 5000")
+  if not isinstance(verdicts, list) or {type(x) for x in verdicts} != {bool}:
+    raise errors.UserError(f"{where}: 'verdicts' must list true and false")
+  if key in rows:
+    raise errors.UserError(
+      f'{where} repeats problem {problem} of contest {contest}: merge them'
+    )
+  attempts = len(next(iter(rows.values()), row)['verdicts'])
+  if len(verdicts) != attempts:
+    raise errors.UserError(
+      f'{where} has {len(verdicts)} verdicts: all need {attempts}, as line 1'
+    )
+  return key
+
+
 def read(path: str) -> tuple[list, np.ndarray, np.ndarray]:
   """(contest_P, difficulty_P, solved_PG) of a jsonl file, a line a problem:
   {"contest": 1, "problem": "A", "rating": 1500, "verdicts": [true, false]}."""
   rows: dict[tuple, dict] = {}
-  for _, where, row in record_files.json_rows(path):
-    rating, verdicts = row.get('rating', -1), row.get('verdicts')
-    key = contest, problem = row.get('contest'), row.get('problem')
-    if not {type(contest), type(problem)} <= {int, str}:
-      raise errors.UserError(
-        f"{where}: 'contest' and 'problem' must be texts or integers"
-      )
-    if type(rating) not in (int, float) or not 0 <= rating <= 5000:
-      raise errors.UserError(f"{where}: 'rating' must be a number, 0 to 5000")
-    if not isinstance(verdicts, list) or {type(x) for x in verdicts} != {bool}:
-      raise errors.UserError(f"{where}: 'verdicts' must list true and false")
-    if key in rows:
-      raise errors.UserError(
-        f'{where} repeats problem {problem} of contest {contest}: merge them'
-      )
-    rows[key] = row
-    attempts = len(next(iter(rows.values()))['verdicts'])
-    if len(verdicts) != attempts:
-      raise errors.UserError(
-        f'{where} has {len(verdicts)} verdicts: all need {attempts}, as line 1'
-      )
+  bad = BadRecords(key='')
+  for _, where, row in record_files.json_rows(path, bad):
+    with bad.noted():
+      key = _checked_key(row, rows, where)
+      rows[key] = row
+  bad.finish(len(rows), str(path))
   if not rows:
     raise errors.UserError(f'{path} has no verdicts: it is empty')
   difficulty_P = np.array([row['rating'] for row in rows.values()], float)

@@ -33,6 +33,11 @@ def test_a_problem_counts_by_its_judged_samples():
   assert line['eval/unscored'] == pytest.approx(5 / 12)
 
 
+def test_partial_credit_is_not_right():
+  line = metrics([[1, 0.5], [0.99, NAN], [1, 1]])
+  assert line['eval/pass1'] == pytest.approx((0.5 + 0 + 1) / 3)
+
+
 def test_a_sample_lost_in_every_problem_leaves_an_evaluation():
   line = metrics([[1, NAN], [NAN, 0], [NAN, 1]])
   assert line['eval/problems'] == 3
