@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterable
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class Verifiers:
     self.cache: collections.OrderedDict = collections.OrderedDict()
     self.counts: collections.Counter[str] = collections.Counter()
     classes = registry.verifiers_of(config)
-    self.verifiers = [cls(config, records) for cls in classes]
+    self.verifiers: list[Verifier] = [cls(config, records) for cls in classes]
     names = [x.tier_name for x in self.verifiers if x.tier_name]
     self.tier_name = names[0] if names else None
     self.user_rewards = [UserReward(name, config) for name in reward_names]
@@ -111,7 +111,8 @@ class Verifiers:
 
   def __exit__(self, *_: object) -> None:
     """Ends all worker processes."""
-    for owner in [*self.verifiers, *self.user_rewards]:
+    owners: list[Any] = [*self.verifiers, *self.user_rewards]
+    for owner in owners:
       if owner.pool:
         owner.pool.close()
 

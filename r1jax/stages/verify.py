@@ -159,9 +159,10 @@ def load(config: Config) -> Inputs:
   weights = dict.fromkeys(config.rewards, 1.0)
   records = registry.check_rewards(weights, records, bad=bad)
   bad.finish(len(records), config.data)
-  answered = [(x, x.get('response')) for x in records]
   if config.responses:
     answered = _answered(config, records)
+  else:
+    answered = [(record, record['response']) for record in records]
   return Inputs(
     records=[record for record, _ in answered],
     texts=[templates.with_opening(x, config.opening) for _, x in answered],

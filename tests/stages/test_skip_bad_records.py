@@ -128,3 +128,14 @@ def test_reward_model_names_or_leaves_out_what_it_cannot_train_on(
   config = dataclasses.replace(config, skip_bad_records=False)
   with pytest.raises(errors.UserError, match='record long has .* tokens'):
     reward_model.encode_good(TOKENIZER, records, config)
+
+
+def test_problems_with_long_prompts_leave_their_sets(data):
+  settings = evaluate_config.Config(data=dict(A=data), skip_bad_records=True)
+  inputs = evaluate_config.read_inputs(settings)
+  kept = inputs.records[1:]
+  inputs = evaluate_config.with_records(settings, inputs, kept)
+  assert [*inputs.sets['A'].values()] == inputs.records == kept
+  assert len(kept) == 2
+  with pytest.raises(errors.UserError, match='no record of .* can be used'):
+    evaluate_config.with_records(settings, inputs, [])

@@ -8,6 +8,7 @@ import pytest
 
 from r1jax import config as configs
 from r1jax import errors, user_code
+from r1jax.data import gym_tasks
 from r1jax.training import run_directory
 from r1jax.training.config_changes import Change
 
@@ -399,3 +400,28 @@ def test_only_keys_with_a_weight_are_names_of_code():
     by_domain={'math:hard': {'b.py:short': 1.0}},
   )
   assert configs.code_names(options) == ['a.py:problems', 'b.py:short']
+
+
+def test_a_scorer_of_the_records_is_code_of_the_run(tmp_path):
+  file = tmp_path / 'own_scorer_of_a_run.py'
+  file.write_text('def score(record, answer):\n  return 1.0\n')
+  records = [dict(id='a', prompt='?', scorer=f'{file}:score')]
+  start(tmp_path / 'run', records=records)
+  assert content(tmp_path / 'run')['code'].keys() == {str(file)}
+  save(tmp_path / 'run', 4)
+  file.write_text('def score(record, answer):\n  return 0.0\n')
+  user_code.refresh([records[0]['scorer']])
+  with raises('own_scorer_of_a_run.py has changed', '--accept-code'):
+    start(tmp_path / 'run', records=records, step=4)
+  assert start(tmp_path / 'run', records=records, step=4, accept_code=True)
+
+
+def test_reasoning_gym_is_code_of_its_records_runs(tmp_path, monkeypatch):
+  records = [dict(id='a', prompt='?', scorer='gym:gcd?count=1')]
+  monkeypatch.setattr(gym_tasks, 'version', lambda: '0.1')
+  start(tmp_path, records=records)
+  assert content(tmp_path)['code'] == {'reasoning-gym': '0.1'}
+  save(tmp_path, 4)
+  monkeypatch.setattr(gym_tasks, 'version', lambda: '0.2')
+  with raises('the code of reasoning-gym has changed'):
+    start(tmp_path, records=records, step=4)
