@@ -41,17 +41,19 @@ FOREIGN = re.compile(rf'[^\W\d_{LATIN}{GREEK}{SYMBOLS}]+|[{GREEK}]{{4,}}')
 STRING = re.compile(
   r'"([^"\n]*)"|(?<![^\W_])\'([^\'\n]*)\'(?![^\W_])|“([^“”\n]*)”'
 )
-COMMENT = re.compile(r'#|(?<!:)//|/\*|\*/|--|<!--|\A\s*\*|"""|\'\'\'')
+COMMENT = re.compile(
+  r'#(?!include|define)|(?<!:)//|/\*|\*/|--|<!--|\A\s*\*|"""|\'\'\''
+)
 NUMBERS = re.compile(r'(?<![\w.)\]])\d[\d\s+\-*/=.,%×÷^()]*')
 CODE_SIGN = re.compile(r'\w[(\[]|\w\.\w|[{}\[\]_;=<>|&@$\\^~*/+"]')
 COMMENT_SIGN = re.compile(r'\w[(\[]|\w\.\w|[{}\[\]_;\\]|==')
 TOKEN = re.compile(rf"[{LATIN}]+(?:['’][{LATIN}]+)*")
 RUN = re.compile(rf"[{LATIN}'’]++(?:,? [{LATIN}'’]++){{3,}}+")
 KEYWORDS = set(
-  """and as assert async await begin bool break case catch char class const
-continue def default del do double elif else end enum except export false final
-float fn for from func function global if import in int interface is lambda let
-long match new nil none nonlocal not null or pass print private public raise
+  """and as asc assert async await begin bool break by case catch char class const
+continue def default del desc do double elif else end enum except export false final
+float fn for from func function global group if import in int interface is lambda let
+long match new nil none nonlocal not null or order pass print private public raise
 return select static string struct switch then throw true try type until var
 void where while with yield""".split()
 )

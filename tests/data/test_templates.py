@@ -105,6 +105,39 @@ def test_a_think_tag_at_the_end_of_the_template_opens_the_response_once(
   assert made.full_text.count('<think>') <= max(1, template.count('<think>'))
 
 
+# The ends of the chat templates of DeepSeek-R1-Distill-Qwen and of Qwen3, and of
+# one that always closes the thinking.
+CHATS = {
+  """{% for m in messages %}<｜User｜>{{ m['content'] }}{% endfor %}{% if \
+add_generation_prompt %}{{'<｜Assistant｜><think>\\n'}}{% endif %}""": '<think>\n',
+  """{%- for m in messages %}
+  {{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+  {{- '<|im_start|>assistant\n' }}
+  {%- if enable_thinking is defined and enable_thinking is false %}
+    {{- '<think>\n\n</think>\n\n' }}
+  {%- endif %}
+{%- endif %}""": '',
+  """{{ messages[0].content }}
+{%- if add_generation_prompt %}
+  {{- '<|im_start|>assistant\n<think>\n\n</think>\n\n' }}
+{%- endif %}""": '<think>\n\n</think>\n\n',
+}
+
+
+@pytest.mark.parametrize('chat, opening', CHATS.items())
+def test_a_chat_template_may_open_the_thinking(chat, opening):
+  settings = dataclasses.replace(TOKENIZER.settings, chat_template=chat)
+  tokenizer = tokenization.HFTokenizer(TOKENIZER.backend, settings)
+  prompt = templates.PromptConfig(template='chat')
+  record = dict(id='r', prompt='What does <think> mean?')
+  made = templates.make_prompt(tokenizer, record, prompt)
+  assert made.opening == opening
+  message = dict(role='user', content=record['prompt'])
+  assert made.full_text == tokenizer.chat([message])
+
+
 def test_a_closed_thinking_and_a_prefill_that_opens_one_are_refused():
   prompt = templates.PromptConfig(template=CLOSED, prefill='<think>')
   with pytest.raises(errors.UserError, match='take the prefill away'):

@@ -161,6 +161,30 @@ def test_latin_letters_in_no_target_language_are_not_english(text):
   assert set(counts(text)) == {'other'}
 
 
+PROGRAM = """\
+#include <iostream>
+from collections import defaultdict as dd
+def solve(n: int, items: list[str]) -> int:
+    for item in items:
+        if item not in seen and len(item) > 3:
+            total += prices["name"]
+        else:
+            continue
+    return total if total is not None else 0
+const add = (a, b) => a + b;
+public static void main(String[] args) {
+SELECT name, age FROM people
+GROUP BY name
+ORDER BY age DESC;"""
+
+
+@pytest.mark.parametrize('language_name', ['', 'python', 'cpp'])
+def test_a_program_has_no_language(language_name, segmenter):
+  code = f'```{language_name}\n{PROGRAM}\n```'
+  assert counts(code) == {}
+  assert set(counts(f'先写代码：\n{code}\n所以答案是五。')) == {'zh'}
+
+
 def test_sentences_of_two_languages_have_their_proportions():
   for name in ('de', 'fr', 'es', 'pl'):
     own, english = counts(THOUGHTS[name])[name], counts(THOUGHTS['en'])['en']
