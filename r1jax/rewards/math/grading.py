@@ -29,21 +29,17 @@ from r1jax import errors
 from r1jax.rewards import format, verdict
 from r1jax.rewards.math import (
   cleaning,
-  left_sides,
-  numbers,
+  exact_rules,
   phrases,
   units,
   value_forms,
 )
-from r1jax.rewards.math.value_forms import LIST, SET, TUPLE, Value
 from r1jax.rewards.verdict import Record, Records, Texts, Verdict, VerifyConfig
 
 SYMBOLIC = 'r1jax.rewards.math.symbolic:equal'  # a worker calls it
 MAX_UNBOXED = 100  # characters of an answer without a box
 MAX_BOXES = 8  # different boxes in a response
 MAX_WORDS = 3  # of an answer without a box
-UNORDERED = r'\cup', 'and', 'or', 'cases'
-EXACT = re.compile(r'\\?(?:sqrt|pi(?![a-z]))')
 BOX = re.compile(r'\\(?:boxed|fbox)\s*\{|\\.|[{}]', re.DOTALL)
 WORD = re.compile(r'(?<!\S)[a-zA-Z]{3,}(?![^\s.,])')
 
@@ -130,11 +126,15 @@ def _exact_one(answer, gold, final_form):
   spellings = {cleaning.tight(cleaning.clean(text)) for text in (answer, gold)}
   if len(spellings) == 1:
     return True
-  if final_form and not _has_final_form(value, gold_value):
+  if final_form and not exact_rules.has_final_form(value, gold_value):
     return False
-  if _are_equal(value, gold_value):
+  if exact_rules.are_equal(value, gold_value):
     return True
-  return False if _is_numeric(value) and _is_numeric(gold_value) else None
+  return (
+    False
+    if exact_rules.is_numeric(value) and exact_rules.is_numeric(gold_value)
+    else None
+  )
 
 
 class MathVerifier(verdict.Verifier):
@@ -207,129 +207,3 @@ def _single_value(text):
   words = [word for word in WORD.findall(text) if word not in units.FUNCTIONS]
   max_words = 0 if any(char.isdigit() for char in text) else MAX_WORDS
   return text if len(words) <= max_words else None
-
-
-def _has_final_form(a: Value, gold: Value) -> bool:
-  """Whether all numbers of an answer that stand for final numbers of the gold
-  are in final form."""
-  if gold.kind == 'number':
-    if not gold.is_final or gold.left == left_sides.EXPRESSION:
-      return True
-    if a.kind != 'text':
-      return a.is_final
-    return _ends_in_number(a) or _may_be_rounded(gold) and _is_exact(a)
-  kinds = {a.kind, gold.kind}
-  is_named_list = kinds == {TUPLE, LIST} and (a.name or gold.name)
-  if kinds in ({TUPLE}, {'matrix'}) or is_named_list:
-    pairs = zip(a.parts, gold.parts)
-    return all(_has_final_form(part, other) for part, other in pairs)
-  if kinds <= {SET, LIST}:
-    if all(part.kind == 'number' and part.is_final for part in gold.parts):
-      return all(_has_final_form(part, gold.parts[0]) for part in a.parts)
-  return True
-
-
-def _ends_in_number(value):
-  """Whether a text is a chain whose value, its last side or the one before the
-  approximation, is a number: 2 + 3 = 5."""
-  sides = value_forms.split_sides(value.raw)
-  if len(sides) < 2 or value_forms.INEQUALITY.search(value.raw):
-    return False
-  if not value.name and left_sides.unknowns(value.raw):
-    return False
-  last = -2 if value_forms.split(value.raw, r'\approx')[1:] else -1
-  number = numbers.read(cleaning.tight(sides[last]))
-  return number is not None and number.is_final
-
-
-def _may_be_rounded(gold):
-  return gold.decimals >= value_forms.MIN_ROUNDED_DECIMALS
-
-
-def _is_exact(value):
-  r"""Whether a text may be the exact value of a rounded gold, as \sqrt2."""
-  return EXACT.search(value.raw) is not None and '=' not in value.raw
-
-
-def _are_equal(a: Value, gold: Value) -> bool:
-  if not units.are_compatible(a.unit, gold.unit):
-    return False
-  if a.name and gold.name and a.name != gold.name:
-    golds = value_forms.sort_by_name(gold)
-    a = value_forms.sort_by_name(a)
-    return a.name == golds.name and _are_equal(a, golds)
-  if gold.left == left_sides.EXPRESSION and not a.name:
-    return False
-  kinds = {a.kind, gold.kind}
-  if 'time' in kinds:
-    return _are_same_time(a, gold)
-  is_set = len(kinds) == 1 and a.kind in UNORDERED
-  if kinds <= {SET, LIST} or is_set:
-    return _are_same_set(a, gold)
-  is_named_list = kinds == {TUPLE, LIST} and (a.name or gold.name)
-  if a.kind != gold.kind and not is_named_list:
-    return False
-  if units.is_percent(a.unit) != units.is_percent(gold.unit):
-    return a.kind == 'number' and _is_same_share(a, gold)
-  if a.kind == 'number':
-    error = abs(a.number - gold.number)
-    is_near = 2 * error * 10**gold.decimals <= 1
-    return error == 0 or _may_be_rounded(gold) and is_near
-  if a.kind == 'text':
-    return a.text == gold.text
-  same_size = len(a.parts) == len(gold.parts)
-  return same_size and all(map(_are_equal, a.parts, gold.parts))
-
-
-def _is_same_share(a, gold):
-  """Whether a percentage equals a number; above 1 the sign may be missing."""
-  shares = []
-  for value in (a, gold):
-    is_percent = units.is_percent(value.unit)
-    shares.append(value.number / 100 if is_percent else value.number)
-  if shares[0] == shares[1]:
-    return True
-  return a.number == gold.number and abs(gold.number) > 1
-
-
-def _are_same_set(a, gold):
-  """Whether each entry has its equal. A set in braces has no entry twice."""
-  parts, golds = _entries(a), _entries(gold)
-  if len(parts) != len(golds):
-    return False
-  for part in golds:
-    match = next((x for x in parts if _are_equal(x, part)), None)
-    if match is None:
-      return False
-    parts.remove(match)
-  return True
-
-
-def _entries(value):
-  entries: list[Value] = []
-  for part in value.parts:
-    if value.kind == SET and any(_are_equal(part, x) for x in entries):
-      continue
-    entries.append(part)
-  return entries
-
-
-def _are_same_time(a, gold):
-  times = []
-  for value in (a, gold):
-    clock, _, half = value.text.partition(' ')
-    if value.kind != 'time' and not phrases.CLOCK.fullmatch(clock):
-      return False
-    times.append((clock, half))
-  return phrases.are_same_time(*times)
-
-
-def _is_numeric(value):
-  """Whether the value consists of numbers only, so that exact rules suffice."""
-  if value.left == left_sides.EXPRESSION:
-    return False
-  if value.kind in ('number', 'text', 'time'):
-    return value.kind != 'text'
-  if value.kind in (r'\cup', r'\cap', r'\setminus'):
-    return False
-  return all(map(_is_numeric, value.parts))

@@ -13,89 +13,10 @@ from collections.abc import Collection
 from fractions import Fraction
 from typing import NamedTuple
 
-from r1jax.rewards.math import cleaning, han, unit_words
+from r1jax.rewards.math import cleaning, han, unit_names
 
-FUNCTIONS = set('pi sqrt frac sin cos tan cot sec csc log ln exp'.split())
+FUNCTIONS = unit_names.FUNCTIONS
 MAX_TAIL = 12  # tokens after a number
-
-SYMBOLS = dict(
-  m='meter', s='second', g='gram', h='hour', l='liter', L='liter',
-  A='ampere', K='kelvin', N='newton', J='joule', W='watt', V='volt',
-  C='coulomb', F='farad', T='tesla', H='henry', Ω='ohm', Pa='pascal',
-  Hz='hertz', Wb='weber', Bq='becquerel', eV='electronvolt', mol='mole',
-  rad='radian', cal='calorie', bar='bar',
-)  # fmt: skip
-PREFIXES = dict(
-  k='kilo', c='centi', m='milli', d='deci', M='mega', G='giga', n='nano'
-) | dict.fromkeys('μµ', 'micro')
-ABBREVIATIONS = dict(
-  hr='hour', hrs='hour', min='minute', mins='minute', secs='second', yr='year',
-  yrs='year', ft='foot', yd='yard', mi='mile', lb='pound', lbs='pound',
-  oz='ounce', gal='gallon', qt='quart', pt='pint', tsp='teaspoon', amp='ampere',
-  tbsp='tablespoon', ha='hectare', deg='degree', atm='atmosphere', kilo='kilogram',
-  kilos='kilogram', KB='kilobyte', MB='megabyte', GB='gigabyte', dB='decibel',
-  wk='week', wks='week', km='kilometer', inch='inch',
-)  # fmt: skip
-ABBREVIATIONS['in'] = 'inch'
-COMPOUNDS = dict(
-  mph='mile hour^-1', kph='kilometer hour^-1', kmh='kilometer hour^-1',
-  kWh='kilowatt hour', rpm='revolution minute^-1', psi='pound inch^-2',
-  Nm='newton meter', cc='centimeter^3', sqft='foot^2',
-)  # fmt: skip
-LONG_PREFIXES = 'kilo centi milli deci mega giga micro nano'.split()
-CURRENCY_SIGNS = {
-  '$': '$', '€': '€', '£': '£', '¥': '¥', '￥': '¥', '₹': '₹', '₽': '₽',
-  'US$': '$', 'USD': '$', 'EUR': '€', 'GBP': '£', 'CNY': '¥', 'RMB': '¥',
-  'INR': '₹', '¢': 'cent', 'Rs.': '₹', 'Rs': '₹', 'HK$': 'HK$', 'C$': 'C$', 'A$': 'A$',
-}  # fmt: skip
-CURRENCY_WORDS = dict(
-  dollar='$', dollars='$', usd='$', buck='$', bucks='$', euro='€', euros='€',
-  eur='€', gbp='£', yuan='¥', rmb='¥', cny='¥', rupee='₹', rupees='₹', inr='₹',
-  yen='yen', peso='peso', pesos='peso', ruble='₽', rubles='₽', won='won',
-  cent='cent', cents='cent', penny='cent', pence='pence', shilling='shilling',
-  shillings='shilling', franc='franc', francs='franc',
-)  # fmt: skip
-CURRENCIES = {*CURRENCY_SIGNS.values(), *CURRENCY_WORDS.values()}
-POWERS = dict(hundred=2, thousand=3, million=6, billion=9, trillion=12)
-MULTIPLIERS = {name: Fraction(10**n) for name, n in POWERS.items()}
-MULTIPLIERS |= {name + 's': x for name, x in MULTIPLIERS.items()}
-MULTIPLIERS |= dict.fromkeys(['dozen', 'dozens'], Fraction(12))
-PARTS = dict(half=2, third=3, fourth=4, quarter=4, fifth=5, sixth=6, seventh=7)
-PARTS |= dict(eighth=8, ninth=9, tenth=10, eleventh=11, twelfth=12)
-PARTS |= dict(twentieth=20, hundredth=100, thousandth=1000, millionth=10**6)
-for _part, _n in PARTS.items():
-  MULTIPLIERS |= dict.fromkeys([_part, _part + 's'], Fraction(1, _n))
-MULTIPLIERS['halves'] = Fraction(1, 2)
-PERCENT = {'%', 'percent', 'pct', 'percentage'}
-DIRECTIONS = set('increase decrease off discount profit loss gain'.split())
-DIRECTIONS |= set(
-  'reduction growth decline interest tax chance more less higher lower'.split()
-)
-# After a quantity these say nothing about its value.
-TOTALS = [['total'], ['in', 'total'], ['altogether'], ['in', 'all'], ['each']]
-PERSONS = dict(person='people', child='children', man='men', woman='women')
-PER = {'/', 'per', 'a', 'an', 'each'}
-AREA = dict(square=2, sq=2, cubic=3, cu=3, squared=2, cubed=3)
-IGNORED = 'unit', 'units'
-# A word of these is no unit, even if the gold answer has it.
-NOT_UNITS = FUNCTIONS | set(
-  """and or to of the plus minus times over less more than most least not no is
-  about below above under are was if mod base choose point zero negative half
-  factorial infinity infty inf arcsin arccos arctan sinh cosh tanh lim max min
-  gcd lcm det sum int prod for all any none other else when where wrong perhaps
-  maybe right correct incorrect true false first second last between with
-  without january february march april may june july august september october
-  november december monday tuesday wednesday thursday friday saturday sunday
-  one two three four five six seven eight nine ten text left mathbb emptyset
-  alpha beta gamma delta theta omega phi lambda overline""".split()
-)
-NAMES: dict[str, str] = {}
-for _line in unit_words.UNITS.split():
-  _names = _line.split('=')
-  NAMES |= dict.fromkeys(_names, _names[0])
-COUNTED = set(unit_words.COUNTED.split())
-SINGLE = set('mgshlLAKNJWVCFTHΩ')  # only after a space, or as the gold's unit
-GLUED = set('cm km mm kg ft mph kph mL ml kWh Hz rpm lb lbs oz hr hrs'.split())
 
 PREFIX_SIGN = re.compile(
   r'([+-]?) ?(US\$|HK\$|C\$|A\$|Rs\.? ?|(?:USD|EUR|GBP|CNY|RMB|INR) ?|[$€£¥￥₹₽])'
@@ -134,7 +55,7 @@ def words_of(gold: str) -> frozenset[str]:
   """The words of a gold answer that may be the name of its unit."""
   words = {word.lower() for word in re.findall(r'[a-zA-Z]{3,}', gold)}
   words |= set(re.findall(r'[a-zA-Z]+', split(cleaning.clean(gold)).unit))
-  return frozenset(words - NOT_UNITS - MULTIPLIERS.keys())
+  return frozenset(words - unit_names.NOT_UNITS - unit_names.MULTIPLIERS.keys())
 
 
 def split(text: str, words: Collection[str] = ()) -> Quantity:
@@ -145,7 +66,7 @@ def split(text: str, words: Collection[str] = ()) -> Quantity:
   text = FRACTION.sub(r' \1/(\2)', text)
   currency = ''
   if match := PREFIX_SIGN.match(text):
-    currency = CURRENCY_SIGNS[match[2].strip()]
+    currency = unit_names.CURRENCY_SIGNS[match[2].strip()]
     text = match[1] + text[match.end() :]
   if (match := han.TAIL.search(text)) and not currency:
     unit = han.unit(match[1])
@@ -176,7 +97,7 @@ def are_compatible(unit: str, gold: str) -> bool:
   ):
     return True
   short, long = sorted((unit, gold), key=len)
-  return short in CURRENCIES and long.startswith(short + '*')
+  return short in unit_names.CURRENCIES and long.startswith(short + '*')
 
 
 def compound(text: str) -> str | None:
@@ -215,13 +136,13 @@ def _read_tail(tail, previous, currency, words):
   if len(tokens) > 2 and tokens[0] == '(' and tokens[-1] == ')':
     tokens = tokens[1:-1]
   factor = Fraction(1)
-  while tokens and tokens[0].lower() in MULTIPLIERS:
-    factor *= MULTIPLIERS[tokens.pop(0).lower()]
+  while tokens and tokens[0].lower() in unit_names.MULTIPLIERS:
+    factor *= unit_names.MULTIPLIERS[tokens.pop(0).lower()]
     if tokens and tokens[0] == 'of':
       tokens.pop(0)
   if factor != 1 and after_letter and previous != 'i':
     return None  # x million
-  for phrase in TOTALS:
+  for phrase in unit_names.TOTALS:
     if tokens[-len(phrase) :] == phrase:
       tokens = tokens[: -len(phrase)]
       break
@@ -251,7 +172,7 @@ def _tokenize(tail):
 
 
 def _may_be_glued(word, words):
-  if word in GLUED or word.lower() in words:
+  if word in unit_names.GLUED or word.lower() in words:
     return True
   names = [_name(word, words, False)] + [None]
   if len(word) < 3:
@@ -264,11 +185,15 @@ def _read_unit(tokens, words):
   text that begins with '/' is a rate alone."""
   if not tokens:
     return ''
-  if tokens[0].lower() in PERCENT:
+  if tokens[0].lower() in unit_names.PERCENT:
     rest = [x.lower() for x in tokens[1:]]
     if not rest:
       return '%'
-    return f'% {rest[0]}' if len(rest) == 1 and rest[0] in DIRECTIONS else None
+    return (
+      f'% {rest[0]}'
+      if len(rest) == 1 and rest[0] in unit_names.DIRECTIONS
+      else None
+    )
   if tokens[0] == 'per' and tokens[1:] == ['cent']:
     return '%'
   temperature = ''.join(tokens).lower().removeprefix('degrees')
@@ -279,7 +204,7 @@ def _read_unit(tokens, words):
       return 'degree' + name
   exponents, counted = {}, []
   sign = pending = 1
-  is_rate = tokens[0] in PER
+  is_rate = tokens[0] in unit_names.PER
   depth = 0
   previous = ''
   for position, token in enumerate(tokens):
@@ -291,14 +216,16 @@ def _read_unit(tokens, words):
     elif token in ('*', '-'):
       if not previous:
         return None
-    elif lower in PER and (token in ('/', 'per') or exponents or is_rate):
+    elif lower in unit_names.PER and (
+      token in ('/', 'per') or exponents or is_rate
+    ):
       sign = -1
-    elif lower in AREA and lower[-1] != 'd':
-      pending = AREA[lower]
+    elif lower in unit_names.AREA and lower[-1] != 'd':
+      pending = unit_names.AREA[lower]
     elif token[0] == '^' or lower in ('squared', 'cubed'):
       if not previous:
         return None
-      times = AREA.get(lower) or int(token[1:])
+      times = unit_names.AREA.get(lower) or int(token[1:])
       exponents[previous] *= times
       previous = ''
     else:
@@ -317,11 +244,13 @@ def _read_unit(tokens, words):
   things = [x for x in exponents if x[0] == '#']
   counted = ' '.join(x[1:] for x in things)
   rest = {
-    x: n for x, n in exponents.items() if x[0] != '#' and x not in IGNORED
+    x: n
+    for x, n in exponents.items()
+    if x[0] != '#' and x not in unit_names.IGNORED
   }
   if counted and not rest:
     return '#' + counted
-  money = [x for x in rest if x in CURRENCIES]
+  money = [x for x in rest if x in unit_names.CURRENCIES]
   order = money + sorted(x for x in rest if x not in money)
   if counted:
     order.append(counted)
@@ -332,32 +261,40 @@ def _read_unit(tokens, words):
 
 def _name(word, words, is_last):
   """The normal name of a unit or of a counted thing ('#apple'), or None."""
-  if word in CURRENCY_SIGNS:
-    return CURRENCY_SIGNS[word]
-  if word in COMPOUNDS:
-    return COMPOUNDS[word]
-  if word in SYMBOLS:
-    return SYMBOLS[word]
-  if word in ABBREVIATIONS:
-    return ABBREVIATIONS[word]
-  if len(word) > 1 and word[0] in PREFIXES and word[1:] in SYMBOLS:
+  if word in unit_names.CURRENCY_SIGNS:
+    return unit_names.CURRENCY_SIGNS[word]
+  if word in unit_names.COMPOUNDS:
+    return unit_names.COMPOUNDS[word]
+  if word in unit_names.SYMBOLS:
+    return unit_names.SYMBOLS[word]
+  if word in unit_names.ABBREVIATIONS:
+    return unit_names.ABBREVIATIONS[word]
+  if (
+    len(word) > 1
+    and word[0] in unit_names.PREFIXES
+    and word[1:] in unit_names.SYMBOLS
+  ):
     if word not in ('pm', 'cd', 'dl', 'mh', 'ch', 'dh', 'nh'):
-      return PREFIXES[word[0]] + SYMBOLS[word[1:]]
-  lower = PERSONS.get(word.lower().removesuffix('s'), word.lower())
-  if lower in CURRENCY_WORDS:
-    return CURRENCY_WORDS[lower]
+      return unit_names.PREFIXES[word[0]] + unit_names.SYMBOLS[word[1:]]
+  lower = unit_names.PERSONS.get(word.lower().removesuffix('s'), word.lower())
+  if lower in unit_names.CURRENCY_WORDS:
+    return unit_names.CURRENCY_WORDS[lower]
   for name in (lower, lower.removesuffix('s'), lower.removesuffix('es')):
-    if name in NAMES:
-      return NAMES[name]
-    if name in IGNORED:
+    if name in unit_names.NAMES:
+      return unit_names.NAMES[name]
+    if name in unit_names.IGNORED:
       return 'unit'
-    for prefix in LONG_PREFIXES:
+    for prefix in unit_names.LONG_PREFIXES:
       rest = name.removeprefix(prefix)
-      if rest != name and rest in NAMES:
-        return prefix + NAMES[rest]
+      if rest != name and rest in unit_names.NAMES:
+        return prefix + unit_names.NAMES[rest]
   if lower in FUNCTIONS:
     return None
-  if lower in COUNTED or lower + 's' in COUNTED or lower in words:
+  if (
+    lower in unit_names.COUNTED
+    or lower + 's' in unit_names.COUNTED
+    or lower in words
+  ):
     return '#' + lower.removesuffix('s')
   if lower.removesuffix('s') in words or lower + 's' in words:
     return '#' + lower.removesuffix('s')

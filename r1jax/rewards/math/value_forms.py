@@ -1,7 +1,6 @@
 """Reads the text of an answer into a Value: a number, a set, a tuple, an
 interval, a matrix, or other text. Nothing is evaluated."""
 
-import itertools
 import re
 from collections.abc import Collection
 from fractions import Fraction
@@ -14,22 +13,20 @@ from r1jax.rewards.math import (
   numbers,
   phrases,
   spellings,
+  splitting,
   units,
 )
 
 MAX_ANSWER = 1000  # characters of an answer
 MAX_DEPTH = 20  # nested brackets
-MAX_SIGNS = 3  # independent signs of an expression, which has 2^n values
 MIN_ROUNDED_DECIMALS = 3  # of a gold that may be a rounded number
 
-OPEN, CLOSE = '([{', ')]}'
 LIST, SET, TUPLE = ',', '{}', '()'
 
 THOUSANDS = re.compile(r'(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)')
 SPACED = re.compile(r'[+-]?\d{1,3}(?: \d{3})+(?:\.\d+)?(?= ?(?:[^\d\s.]|$))')
 AND = re.compile(r',? ?\b(and|or)\b ?')
 INEQUALITY = re.compile(r'[<>]|\\(?:[lg]eq?|[lg]eqslant|[lg]t)(?![a-z])')
-SIGN = re.compile(r'(?<![<>!:=\\])=(?!=)|\\(approx|in|equiv)(?![a-zA-Z]) ?')
 UNEQUAL = re.compile(r'([a-zA-Z]) ?\\ne ?([^,=<>]+)')
 BUILDER = re.compile(
   r'\\?\{ ?[a-zA-Z](?: ?\\in ?\\mathbb\{?R\}?)? ?[|:] ?(.*?) ?\\?\}'
@@ -38,14 +35,12 @@ REALS = re.compile(
   r'\\mathbb ?\{?R\}?|(?i:(?:the )?(?:set of )?all (?:the )?reals?(?: numbers)?)|'
   r'(?i:\(?all reals\)?)|全体实数|实数集'
 )
-ENVIRONMENT = re.compile(r'\\(begin|end)\{')
 EXCEPT = re.compile(
   r'(?i)(?:all real numbers|all reals|\\mathbb\{R\},?)'
   r' (?:except|other than|but)(?: for)? (.*)'
 )
 # A \cup B = ...
 SET_NAME = re.compile(r"[A-Z]'? ?(?:\\(?:cup|cap|setminus) ?[A-Z]'? ?)+=")
-SIGNS = re.compile(r'\\(pm|mp)(?![a-zA-Z])')
 
 
 class Value(NamedTuple):
@@ -74,7 +69,7 @@ def read(text: str, words: Collection[str] = ()) -> Value | None:
     return None
   text, depth = cleaning.clean(text), 0
   for char in text:
-    depth += (char in OPEN) - (char in CLOSE)
+    depth += (char in splitting.OPEN) - (char in splitting.CLOSE)
     if not 0 <= depth <= MAX_DEPTH:
       return None
   if not text or depth != 0 or len(text) > 2 * MAX_ANSWER:
@@ -104,14 +99,14 @@ class _Reader:
     if SET_NAME.match(text):
       return self.equality(text)
     for operator in (r'\setminus', r'\cup', r'\cap'):
-      if len(parts := split(text, operator)) > 1:
+      if len(parts := splitting.split(text, operator)) > 1:
         return Value(kind=operator, parts=tuple(map(self.value, parts)))
-    if len(parts := split(text, ';')) > 1:
+    if len(parts := splitting.split(text, ';')) > 1:
       return self.several(parts, ())
     if phrases.normal(text) is None:
-      has_rows = ENVIRONMENT.search(text) is not None
+      has_rows = splitting.ENVIRONMENT.search(text) is not None
       listed = text if has_rows else AND.sub(',', text)
-      parts = expand_signs(split(listed, ','))
+      parts = splitting.expand_signs(splitting.split(listed, ','))
       if len(parts) > 1:
         words = [] if has_rows else AND.findall(text)
         return self.several([x for x in parts if x.strip()], words)
@@ -123,13 +118,13 @@ class _Reader:
 
   def equality(self, text):
     """A value with a name before it, or after it as in 3 = x."""
-    if INEQUALITY.search(text) and not split_sides(text)[1:]:
+    if INEQUALITY.search(text) and not splitting.split_sides(text)[1:]:
       return self.unnamed(text)
-    sides = split_sides(text)
+    sides = splitting.split_sides(text)
     if len(sides) == 1:
       return self.unnamed(text.removeprefix(r'\approx').strip())
     first, rest = sides[0], text[len(sides[0]) :]
-    rest = SIGN.sub('', rest, count=1).strip()
+    rest = splitting.SIGN.sub('', rest, count=1).strip()
     if not first.strip():  # = 5 or \approx 5
       return self.equality(rest)
     left = left_sides.kind(first)
@@ -156,15 +151,15 @@ class _Reader:
       return self.matrix(rows)
     if cases := environments.cases(text):
       return self.cases(cases)
-    brackets = enclosing(text)
+    brackets = splitting.enclosing(text)
     return self.bracketed(text, brackets) if brackets else self.quantity(text)
 
   def bracketed(self, text, brackets):
     width = len(brackets) // 2
     inside = text[width:-width]
-    parts = split(inside, ';')
-    parts = parts if len(parts) > 1 else split(inside, ',')
-    nested = [enclosing(part.strip()) for part in parts]
+    parts = splitting.split(inside, ';')
+    parts = parts if len(parts) > 1 else splitting.split(inside, ',')
+    nested = [splitting.enclosing(part.strip()) for part in parts]
     if brackets == '[]' and len(parts) > 1 and set(nested) == {'[]'}:
       rows = [self.value(part)._replace(kind=TUPLE) for part in parts]
       if len({len(row.parts) for row in rows}) == 1:
@@ -172,10 +167,10 @@ class _Reader:
     if brackets in (TUPLE, SET) and len(parts) == 1:
       return self.value(inside)
     if brackets in (SET, r'\{\}'):
-      parts = expand_signs(parts)
+      parts = splitting.expand_signs(parts)
       return Value(kind=SET, parts=tuple(map(self.value, parts)))
-    if len(SIGNS.findall(inside)) == 1:  # (\pm1, 2) is two points
-      points = [SIGNS.sub(sign, text) for sign in '+-']
+    if len(splitting.SIGNS.findall(inside)) == 1:  # (\pm1, 2) is two points
+      points = [splitting.SIGNS.sub(sign, text) for sign in '+-']
       return Value(kind=LIST, parts=tuple(map(self.value, points)))
     return Value(kind=brackets, parts=tuple(map(self.value, parts)))
 
@@ -256,69 +251,3 @@ def sort_by_name(value: Value) -> Value:
   pairs = sorted(zip(names, value.parts), key=lambda pair: pair[0])
   name = f'({",".join(name for name, _ in pairs)})'
   return value._replace(name=name, parts=tuple(part for _, part in pairs))
-
-
-def split(text: str, separator: str) -> list[str]:
-  """Splits at the separators outside all brackets."""
-  parts, start = [], 0
-  depths = _depths(text) if separator in text else []
-  for match in re.finditer(re.escape(separator), text if depths else ''):
-    if depths[match.start()] == 0:
-      parts.append(text[start : match.start()])
-      start = match.end()
-  return parts + [text[start:]]
-
-
-def split_sides(text: str) -> list[str]:
-  r"""The sides of =, \approx and \in outside all brackets."""
-  depths, sides, start = _depths(text), [], 0
-  for match in SIGN.finditer(text):
-    if depths[match.start()] == 0:
-      sides.append(text[start : match.start()])
-      start = match.end()
-  return sides + [text[start:]]
-
-
-def expand_signs(parts: list[str]) -> list[str]:
-  r"""Replaces each part with \pm, not in brackets, by its values: two if \mp
-  occurs with it, otherwise one for each choice of signs."""
-  expanded = []
-  for part in parts:
-    signs = SIGNS.findall(part)
-    if not 0 < len(signs) <= MAX_SIGNS or enclosing(part.strip()):
-      expanded.append(part)
-    elif 'mp' in signs:
-      for pm, mp in ('+-', '-+'):
-        choice = [pm if sign == 'pm' else mp for sign in signs]
-        expanded.append(_with_signs(part, choice))
-    else:
-      for combination in itertools.product('+-', repeat=len(signs)):
-        expanded.append(_with_signs(part, combination))
-  return expanded
-
-
-def enclosing(text: str) -> str | None:
-  """The pair of brackets that encloses the whole text, or None."""
-  if not text.startswith(('(', '[', '{', r'\{')):
-    return None
-  depth = 0
-  for char in text[:-1]:
-    depth += (char in OPEN) - (char in CLOSE)
-    if depth == 0 and char in CLOSE:
-      return None
-  if text[0] == '\\':
-    return r'\{\}' if text.endswith(r'\}') else None
-  return text[0] + text[-1]
-
-
-def _depths(text):
-  """The number of brackets and environments that are open at each character."""
-  changes = [(char in OPEN) - (char in CLOSE) for char in text]
-  for match in ENVIRONMENT.finditer(text):
-    changes[match.start()] += 1 if match[1] == 'begin' else -1
-  return list(itertools.accumulate(changes))
-
-
-def _with_signs(part, choice):
-  signs = iter(choice)
-  return SIGNS.sub(lambda match: next(signs), part)

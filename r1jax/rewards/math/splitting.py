@@ -1,0 +1,78 @@
+"""Splits the text of an answer outside its brackets and environments."""
+
+import itertools
+import re
+
+MAX_SIGNS = 3  # independent signs of an expression, which has 2^n values
+
+OPEN, CLOSE = '([{', ')]}'
+
+ENVIRONMENT = re.compile(r'\\(begin|end)\{')
+SIGN = re.compile(r'(?<![<>!:=\\])=(?!=)|\\(approx|in|equiv)(?![a-zA-Z]) ?')
+SIGNS = re.compile(r'\\(pm|mp)(?![a-zA-Z])')
+
+
+def split(text: str, separator: str) -> list[str]:
+  """Splits at the separators outside all brackets."""
+  parts, start = [], 0
+  depths = _depths(text) if separator in text else []
+  for match in re.finditer(re.escape(separator), text if depths else ''):
+    if depths[match.start()] == 0:
+      parts.append(text[start : match.start()])
+      start = match.end()
+  return parts + [text[start:]]
+
+
+def split_sides(text: str) -> list[str]:
+  r"""The sides of =, \approx and \in outside all brackets."""
+  depths, sides, start = _depths(text), [], 0
+  for match in SIGN.finditer(text):
+    if depths[match.start()] == 0:
+      sides.append(text[start : match.start()])
+      start = match.end()
+  return sides + [text[start:]]
+
+
+def expand_signs(parts: list[str]) -> list[str]:
+  r"""Replaces each part with \pm, not in brackets, by its values: two if \mp
+  occurs with it, otherwise one for each choice of signs."""
+  expanded = []
+  for part in parts:
+    signs = SIGNS.findall(part)
+    if not 0 < len(signs) <= MAX_SIGNS or enclosing(part.strip()):
+      expanded.append(part)
+    elif 'mp' in signs:
+      for pm, mp in ('+-', '-+'):
+        choice = [pm if sign == 'pm' else mp for sign in signs]
+        expanded.append(_with_signs(part, choice))
+    else:
+      for combination in itertools.product('+-', repeat=len(signs)):
+        expanded.append(_with_signs(part, combination))
+  return expanded
+
+
+def enclosing(text: str) -> str | None:
+  """The pair of brackets that encloses the whole text, or None."""
+  if not text.startswith(('(', '[', '{', r'\{')):
+    return None
+  depth = 0
+  for char in text[:-1]:
+    depth += (char in OPEN) - (char in CLOSE)
+    if depth == 0 and char in CLOSE:
+      return None
+  if text[0] == '\\':
+    return r'\{\}' if text.endswith(r'\}') else None
+  return text[0] + text[-1]
+
+
+def _depths(text):
+  """The number of brackets and environments that are open at each character."""
+  changes = [(char in OPEN) - (char in CLOSE) for char in text]
+  for match in ENVIRONMENT.finditer(text):
+    changes[match.start()] += 1 if match[1] == 'begin' else -1
+  return list(itertools.accumulate(changes))
+
+
+def _with_signs(part, choice):
+  signs = iter(choice)
+  return SIGNS.sub(lambda match: next(signs), part)
