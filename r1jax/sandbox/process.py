@@ -18,7 +18,8 @@ CHUNK = 1 << 16
 MAX_STDERR = 2000  # bytes of stderr that are kept
 KILL_SECONDS = 30.0  # in which the kernel must end killed processes
 POLL_SECONDS = 0.05  # between two looks at the CPU time of a process
-START_SECONDS = 0.25  # CPU time to start Python, which is not part of a limit
+# The time to start Python, which is not part of a limit.
+START_SECONDS, START_WALL_SECONDS = 0.25, 60.0
 TICKS = os.sysconf('SC_CLK_TCK')
 
 
@@ -47,7 +48,7 @@ class Process:
     assert self.child.stdin
     os.set_blocking(self.child.stdin.fileno(), False)
     self.readable = [self.child.stdout, self.child.stderr]  # not at their end
-    self._begin()
+    self.seconds_left, self.cpu_before = START_WALL_SECONDS, 0.0
 
   def load(self) -> None:
     """Waits until the functions are defined. Raises Stopped on failure."""
@@ -138,12 +139,13 @@ class Process:
   def _exchange(self):
     """Waits until a pipe is ready, then writes and reads without waiting."""
     now = time.monotonic()
-    self.seconds_left = min(self.seconds_left, self.deadline - now)
+    if self.is_restricted:
+      self.seconds_left = min(self.seconds_left, self.deadline - now)
+      used = self._cpu_seconds() - self.cpu_before
+      if used > self.limits.max_seconds + START_SECONDS:
+        raise Stopped('timeout', f'more than {self.limits.seconds} CPU seconds')
     if self.seconds_left <= 0:
       raise self._timeout()
-    used = self._cpu_seconds() - self.cpu_before
-    if used > self.limits.max_seconds + START_SECONDS:
-      raise Stopped('timeout', f'more than {self.limits.seconds} CPU seconds')
     stdin = self.child.stdin
     writable = [stdin] if self.unsent and not stdin.closed else []
     seconds = min(self.seconds_left, POLL_SECONDS)
@@ -187,6 +189,7 @@ class Process:
       self.stderr += data
       if not self.is_restricted and inside.READY in self.stderr:
         self.is_restricted = True
+        self._begin()
         _, _, self.stderr = self.stderr.partition(inside.READY)
       self.stderr = self.stderr[-MAX_STDERR:]
 

@@ -265,8 +265,6 @@ def plain(xs): return [xs]
   'text',
   [
     'f(node([1])) == 1',
-    'f([node([1])]) == 1',
-    'f(x=node(1)) == 1',
     '[x := node(1), f(x)][1] == 1',
   ],
 )

@@ -47,7 +47,7 @@ def _compared(record, test, stdout, suite):
 
 def _checked(record, test, stdout, suite):
   """The Verdict of the record's checker, which runs in a sandbox of its own:
-  right if it ends well and prints a number of at least 1 and nothing else. What
+  right if it ends well and prints 1 and nothing else. What
   makes it fail is not right."""
   output = stdout.decode('utf-8', 'replace')
   texts = test['input'], test['output'], output
@@ -67,7 +67,7 @@ def _checked(record, test, stdout, suite):
   if kind != 'passed':
     reason = f'the checker ended with {kind} ({detail[-100:]})'
     return Verdict(0.0, 'wrong', f'{reason}; {_difference(test, stdout)}')
-  if _score(printed) >= 1:
+  if _score(printed) == 1:
     return Verdict(1.0, 'passed', '')
   return Verdict(0.0, 'wrong', f'the checker: {_difference(test, stdout)}')
 
