@@ -26,7 +26,7 @@ MAY_IMPORT = {
   'sampling': MODELS,
   'training': BASE | {'models', 'data', 'distributed'},
   'rewards': MODELS | {'sandbox'},
-  'evaluation': MODELS | {'sampling', 'rewards'},
+  'evaluation': MODELS | {'sampling', 'rewards', 'losses'},
   'rejection': MODELS | {'sampling', 'rewards'},
   'rl': MODELS | {'sampling', 'rewards', 'evaluation', 'training', 'losses'},
   'preflight': MODELS | {'sampling', 'rewards', 'training', 'rl'},
