@@ -141,8 +141,11 @@ def _check_responses(config, tokenizer, records):
   text += f'config.prompt.max_len is {config.prompt.max_len}'
   yield Check('prompts', True, text)
   made = [templates.make_prompt(tokenizer, x, config.prompt) for x in records]
-  for one in {x.opening: x for x in made}.values():
-    problem = ideal_response.thinking_problem(config, one)
+  for one, record in {
+    x.opening: (x, y) for x, y in zip(made, records)
+  }.values():
+    question = record['prompt']
+    problem = ideal_response.thinking_problem(config, one, question)
     text = problem or ideal_response.describe_opening(config, one)
     yield Check('begin of responses', not problem, text)
   problem = ideal_response.end_token_problem(config, tokenizer)

@@ -72,8 +72,16 @@ def problem(
   return f'none of config.prompt.stop_strings ends the response: it ends {tail}'
 
 
-def thinking_problem(config: Config, made: Prompt) -> str:
-  """A prompt that closes the thinking leaves nothing to think."""
+def thinking_problem(config: Config, made: Prompt, question: str) -> str:
+  """A prompt that closes the thinking leaves nothing to think; one that opens
+  it before other text hides the tag."""
+  _, asked, tail = made.text.rpartition(question)
+  if asked and tail.count('<think>') > tail.count('</think>'):
+    return (
+      f'the prompt template opens <think> before its end, {tail[-60:]!r}: only '
+      'a tag at the end counts; set config.prompt.prefill to what follows the '
+      'question from the tag on'
+    )
   weights = [config.rewards, *config.by_domain.values()]
   has_language = any('language' in x for x in weights)
   if '</think>' not in made.opening or not has_language:

@@ -165,6 +165,12 @@ def _encode_record(tokenizer, record, made, config):
   templates.check_length(record, row, config.prompt.max_len)
   mask = [False] * len(row)
   response = templates.without_opening(record['response'], made.opening)
+  if '<think>' in made.opening and response.lstrip().startswith('<think>'):
+    raise errors.UserError(
+      f'the response of record {record["id"]} begins with <think>, but its '
+      f'prompt ends with {made.opening!r}: use a prompt template that does not '
+      'open the thinking, or a prefill that agrees with the responses'
+    )
   for text, is_sampled in tool_calls.split_results(config.prompt, response):
     ids = tokenizer.encode(text)
     row += ids

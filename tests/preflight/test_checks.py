@@ -85,10 +85,25 @@ def test_a_template_may_open_or_close_the_thinking(template, prefill):
 
 def test_a_language_reward_of_empty_thinking_is_named():
   (config, *_), made = opened(CLOSED)
-  assert ideal_response.thinking_problem(config, made) == ''
+  assert ideal_response.thinking_problem(config, made, '1+1?') == ''
   config = dataclasses.replace(config, rewards=dict(language=1.0))
-  problem = ideal_response.thinking_problem(config, made)
+  problem = ideal_response.thinking_problem(config, made, '1+1?')
   assert 'language of its thinking is always 0' in problem
+
+
+@pytest.mark.parametrize(
+  'end, is_problem',
+  [
+    (' <think>\nOkay, ', True),
+    (' <think>\n', False),
+    ('\nUse <think> </think> and <answer> </answer>. A:', False),
+    ('', False),
+  ],
+)
+def test_a_think_tag_before_the_end_of_a_template_is_named(end, is_problem):
+  (config, *_), made = opened('<think>{question}' + end)
+  problem = ideal_response.thinking_problem(config, made, '1+1?')
+  assert ('set config.prompt.prefill' in problem) == is_problem
 
 
 def test_the_problem_of_an_ideal_response_is_named():

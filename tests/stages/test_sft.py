@@ -97,6 +97,17 @@ def test_a_think_tag_of_the_template_occurs_once_and_is_not_trained_on(end):
     assert mask.index(True) == len(TOKENIZER.encode('12' + end))
 
 
+def test_a_thinking_after_one_that_the_template_closed_is_refused():
+  template = '{question}<think>\n\n</think>\n\n'
+  prompt = dataclasses.replace(CONFIG.prompt, template=template, max_len=99)
+  config = dataclasses.replace(CONFIG, prompt=prompt)
+  with pytest.raises(errors.UserError, match='begins with <think>, but its'):
+    encode(RECORDS[:1], config)
+  rows, _ = encode([dict(RECORDS[0], response='<think></think>3')], config)
+  text = TOKENIZER.decode(rows[0])
+  assert text == '12<think>\n\n</think>\n\n3<|end|>'
+
+
 def test_response_tokens_have_equal_weights_and_prompt_tokens_none():
   dataset = sft.encode(TOKENIZER, RECORDS * 2, CONFIG)
   rows = dataset.rows[:4]
