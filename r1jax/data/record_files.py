@@ -200,6 +200,8 @@ def _record(row, name, where):
     raise errors.UserError(f'{where}: {prompt_key!r} must be a text, not blank')
   if name == 'r1jax' and 'answer' not in row:
     return row
+  if 'scorer' in row:  # It may use all keys, and an answer of any kind.
+    return row | dict(prompt=prompt)
   gold = _gold(row[answer_key])
   if gold is None:
     raise errors.UserError(f'{where}: {answer_key!r} must be text or a number')

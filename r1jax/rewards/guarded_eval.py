@@ -4,6 +4,7 @@ parser read an answer, from running what a model wrote."""
 import ast
 import builtins
 import contextlib
+import re
 import sys
 from collections.abc import Container, Iterator
 from typing import Any
@@ -20,7 +21,9 @@ MADE = 'Symbol Integer Float Rational factorial factorial2'.split()
 FUNCTIONS = """
   sin cos tan cot sec csc asin acos atan acot asec acsc atan2 sinh cosh tanh
   coth asinh acosh atanh exp log ln sqrt cbrt root Abs abs sign erf Add Mul Pow
+  erfc erfi Ei li Si Ci Shi Chi fresnels fresnelc gamma lowergamma uppergamma
 """.split()
+NAME = re.compile(r'[A-Za-z]\w*')
 CONSTANTS = 'pi', 'E', 'I', 'oo', 'GoldenRatio'
 TEXT_ARGUMENTS = *MADE, 'Function'  # of these a text may be an argument
 
@@ -30,14 +33,16 @@ class Refused(ValueError):
 
 
 @contextlib.contextmanager
-def guarded() -> Iterator[None]:
+def guarded(gold: str = '') -> Iterator[None]:
   """In this context reasoning-gym evaluates plain values only, and sympy's
-  parser numbers, symbols, operators and elementary functions only. Both raise
-  Refused for all else. To be used by one thread."""
+  parser numbers, symbols, operators, and FUNCTIONS or those of the gold answer:
+  Integral, for example, would let a copied question pass. Both raise Refused for
+  all else. To be used by one thread."""
   from sympy.parsing import sympy_parser  # slow, so only in workers
 
   real_eval, real_exec = builtins.eval, builtins.exec
   real_stringify = sympy_parser.stringify_expr
+  functions = {*FUNCTIONS, *_functions_of(gold)}
 
   def guarded_eval(source: Any, *scopes: Any) -> Any:
     frame = sys._getframe(1)
@@ -54,7 +59,7 @@ def guarded() -> Iterator[None]:
   def guarded_stringify(text: str, own: dict, *options: Any) -> str:
     """The program that sympy's parser makes of a text, and then evaluates."""
     program = real_stringify(text, own, *options)
-    check_mathematics(program, own)
+    check_mathematics(program, own, functions)
     return program
 
   builtins.eval, builtins.exec = guarded_eval, guarded_exec
@@ -75,16 +80,18 @@ def plain(source: Any) -> Any:
   return compile(tree, '<answer>', 'eval')
 
 
-def check_mathematics(source: str, own_names: Container[str]) -> None:
-  """Raises Refused for a program that is more than mathematics; own_names are
-  symbols of the caller's."""
+def check_mathematics(
+  source: str, own_names: Container[str], functions: Container[str] = FUNCTIONS
+) -> None:
+  """Raises Refused for a program that is more than mathematics with these
+  functions; own_names are symbols of the caller's."""
   tree = _tree(source)
   inside = set()  # nodes that are allowed because of what is around them
   for node in ast.walk(tree):
     if node in inside:
       continue
     if isinstance(node, ast.Call):
-      inside |= _checked_call(node)
+      inside |= _checked_call(node, functions)
     elif isinstance(node, ast.Name):
       if node.id not in CONSTANTS and node.id not in own_names:
         raise Refused(f'the name {node.id} is not evaluated')
@@ -92,7 +99,16 @@ def check_mathematics(source: str, own_names: Container[str]) -> None:
       raise Refused(f'{type(node).__name__} is not evaluated')
 
 
-def _checked_call(node):
+def _functions_of(gold):
+  """The names in a gold answer that are functions of sympy."""
+  import sympy
+
+  found = {name: vars(sympy).get(name) for name in NAME.findall(gold)}
+  kinds = {name: x for name, x in found.items() if isinstance(x, type)}
+  return [name for name, x in kinds.items() if issubclass(x, sympy.Expr)]
+
+
+def _checked_call(node, functions):
   """The parts of a call of an allowed function that need no further check."""
   function = node.func
   if isinstance(function, ast.Call):  # Function('f')(x)
@@ -102,7 +118,7 @@ def _checked_call(node):
     return set()
   if not isinstance(function, ast.Name) or node.keywords:
     raise Refused('a call is not evaluated')
-  if function.id not in (*FUNCTIONS, *TEXT_ARGUMENTS):
+  if function.id not in functions and function.id not in TEXT_ARGUMENTS:
     raise Refused(f'the function {function.id} is not evaluated')
   inside = {function}
   if function.id in TEXT_ARGUMENTS:

@@ -192,7 +192,7 @@ def _gym_score(name, record, answer):
   task, entry = gym_tasks.scorer_dataset(name), gym_tasks.entry_of(record)
   short = name.removeprefix(gym_tasks.PREFIX).partition('?')[0]
   try:
-    with guarded_eval.guarded():
+    with guarded_eval.guarded(str(entry['answer'])):
       number = float(task.score_answer(answer, entry))
   except MemoryError:
     raise

@@ -112,3 +112,20 @@ def test_all_long_prompts_are_named_or_left_out(capsys):
   kept, ids = templates.encode_fitting(Letters(), records, prompt, True)
   assert [x['id'] for x in kept] == ['q3', 'q4'] and len(ids) == 2
   assert 'left out 2 of 4 records' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  'row',
+  [
+    dict(prompt='?', answer=[1, 2]),
+    dict(prompt='?', answer=' 1'),
+    dict(prompt='?', target=3),
+    dict(question='?', answer='no mark', target=3),
+    dict(problem='?', answer='1', target=3),
+  ],
+)
+def test_a_record_with_a_scorer_keeps_all_keys(row, tmp_path):
+  row = row | dict(scorer='own.py:score', id='a')
+  path = write(tmp_path / 'data.jsonl', [row])
+  (record,) = record_files.read(path)
+  assert record == row | dict(prompt='?')

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from experiments.verifiers import reasoning_gym
 from r1jax import errors, user_code
-from r1jax.data import record_files, tasks
+from r1jax.data import gym_tasks, record_files, tasks
 from r1jax.rewards import guarded_eval, registry, scorer, verdict, verifiers
 
 # CPU seconds that no machine reaches, and few worker processes.
@@ -20,6 +21,14 @@ def verdicts_of(records, answers):
   registry.check_rewards({'accuracy': 1.0}, records)
   with verifiers.Verifiers(CONFIG, records) as opened:
     return opened.verdicts(records, list(map(tagged, answers)))
+
+
+@pytest.fixture(scope='module')
+def opened():
+  """Verifiers whose workers import reasoning-gym once."""
+  config = verdict.VerifyConfig(workers=1, seconds=100.0)
+  with verifiers.Verifiers(config) as found:
+    yield found
 
 
 # A gold with tags, one with newlines, one with brackets; a list whose numbers
@@ -48,7 +57,7 @@ def gym():
   }
 
 
-def test_the_reward_is_the_number_of_the_tasks_own_scorer(gym):
+def test_the_reward_is_the_number_of_the_tasks_own_scorer(gym, opened):
   records, answers, expected = [], [], []
   for name, (own, dataset) in gym.items():
     golds = [record.get('answer', '') for record in own]
@@ -63,30 +72,50 @@ def test_the_reward_is_the_number_of_the_tasks_own_scorer(gym):
       except ValueError:  # of prime_factorization
         value = 0.0
       expected.append(value)
-  assert [x.value for x in verdicts_of(records, answers)] == expected
+  found = opened.verdicts(records, list(map(tagged, answers)))
+  assert [x.value for x in found] == expected
 
 
-def test_what_the_scorer_accepts_is_right_and_a_copied_question_is_not(gym):
+def test_records_of_tasks_pass_the_checks_of_a_start(gym):
+  records = [record for own, _ in gym.values() for record in own]
+  assert registry.check_rewards({'accuracy': 1.0}, records) == records
+
+
+def test_the_table_of_the_tasks_agrees_with_their_scorers():
+  pytest.importorskip('reasoning_gym')
+  config = verdict.VerifyConfig(workers=1, seconds=100.0)
+  row = reasoning_gym.compare('n_queens', 1, config)
+  assert (row.golds, row.accepted, row.wrong, row.differ) == (1, 1, 12, 0)
+
+
+def test_what_the_scorer_accepts_is_right_and_a_copied_question_is_not(
+  gym, opened
+):
   records = [gym[name][0][0] for name in ACCEPTED]
   answers = []
   for record, change in zip(records, ACCEPTED.values()):
     gold = record['answer']
     answers.append(f'\n{change(gold) if change else gold}\n')
-  assert {x.kind for x in verdicts_of(records, answers)} == {'equal'}
+  found = opened.verdicts(records, list(map(tagged, answers)))
+  assert {x.kind for x in found} == {'equal'}
   (chain_sum, *_), _ = gym['chain_sum']
   question = chain_sum['prompt'].partition(': ')[2].rstrip(' =.')
   assert '+' in question or '-' in question
-  (copied,) = verdicts_of([chain_sum], [question])
+  (copied,) = opened.verdicts([chain_sum], [tagged(question)])
   assert copied.value < 1
 
 
-def test_a_task_without_a_single_gold_has_right_answers(gym):
+def test_a_task_without_a_single_gold_has_right_answers(gym, opened):
   (record, _), dataset = gym['graph_color']
   assert 'answer' not in record
   colors = dataset[0]['metadata']['possible_answer']
   answers = [json.dumps(colors), '{}', 'x']
-  values = [x.value for x in verdicts_of([record] * 3, answers)]
-  assert values == [1, 0.01, 0]  # their credit for what is JSON
+  found = opened.verdicts([record] * 3, list(map(tagged, answers)))
+  assert [x.value for x in found] == [
+    1,
+    0.01,
+    0,
+  ]  # their credit for what is JSON
 
 
 def test_records_of_a_task_survive_a_file(gym, tmp_path):
@@ -169,6 +198,17 @@ def test_sympy_reads_mathematics_only(text, is_read):
         continue
       with pytest.raises((guarded_eval.Refused, SyntaxError)):
         sympy_parser.parse_expr(text, evaluate=evaluate)
+
+
+def test_an_unevaluated_integral_is_only_right_if_the_gold_is_one():
+  pytest.importorskip('reasoning_gym')
+  (record,) = tasks.load_records('gym:simple_integration?count=1', 5)
+  entry = gym_tasks.entry_of(record)
+  integrand = entry['metadata']['integrand']
+  copied = f'Integral({integrand}, {entry["metadata"]["variable"]})'
+  assert scorer._gym_score(record['scorer'], record, copied)[0] == 0
+  record['entry'] = repr(entry | dict(answer=copied))
+  assert scorer._gym_score(record['scorer'], record, copied)[0] == 1
 
 
 @pytest.mark.parametrize(
