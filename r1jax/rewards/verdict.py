@@ -47,10 +47,12 @@ class VerifyConfig:
     16, 'MiB of the output of a test, or of an answer', minimum=1
   )
   suite_seconds: float = option(
-    120.0, 'CPU seconds of all tests of a program', minimum=0.01
+    0.0,
+    'CPU seconds of all tests; 0: (program_seconds + 1) x tests + 5',
+    minimum=0,
   )
   suite_wall_seconds: float = option(
-    150.0, 'seconds of wall time of all tests of a program', minimum=0.01
+    0.0, 'seconds of wall time of all tests; 0: twice suite_seconds', minimum=0
   )
   math_verifier: Literal['r1jax', 'math_verify'] = option(
     'r1jax', 'who compares mathematics: r1jax, or math_verify (a package)'

@@ -172,7 +172,10 @@ def _deepen_calls_from_c():
   state of the thread."""
   if not (3, 12) <= sys.version_info < (3, 14):
     return
-  import _ctypes
+  try:
+    import _ctypes
+  except ImportError:  # at a service
+    return
 
   class Address(_ctypes._SimpleCData):
     _type_ = 'P'

@@ -11,6 +11,7 @@ from r1jax.sandbox import inside, wire
 MAX_REQUEST = 64 << 20  # bytes of the arguments of a call
 MAX_DETAIL = 500  # characters of a program's message
 MAX_NAME = 80  # characters of the name of an exception
+WALL_TIME = 'the limit of wall time was exceeded'  # of a program that sleeps
 # Kinds that a program may report; not 'infra', which is not penalised.
 REPORTED_KINDS = 'compile', 'memory', 'output', 'error'
 EXIT_KINDS = {code: kind for kind, code in inside.EXIT_CODES.items()}

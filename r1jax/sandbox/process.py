@@ -200,7 +200,7 @@ class Process:
 
   def _timeout(self):
     kind = 'timeout' if self.is_restricted else 'infra'
-    return Stopped(kind, 'the limit of wall time was exceeded')
+    return Stopped(kind, outcome.WALL_TIME)
 
   def _has_ended(self, seconds):
     """Whether the process ends within `seconds`. Does not reap it."""

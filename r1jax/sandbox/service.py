@@ -31,7 +31,7 @@ class ServiceChannel:
   def ask(self, line: bytes) -> object:
     """The reply to a request. Raises Stopped if there is none."""
     if time.monotonic() > self.deadline:
-      raise Stopped('timeout', 'the limit of wall time was exceeded')
+      raise Stopped('timeout', outcome.WALL_TIME)
     kind, stdout, detail = run(
       self.url, self.script, line.decode(), self.limits
     )

@@ -59,6 +59,10 @@ def record_of(*pairs, **options):
     ('inf', 'Infinity', False),
     ('1e999999999', '1e999999998', False),
     ('0x10', '16', False),
+    ('110', '0110', False),  # of a string of digits, each counts
+    ('0110', '0110', True),
+    ('00', '0', False),
+    ('0.50', '00.5', True),
     ('YES', 'yes', False),
     ('abc', 'abd', False),
     ('\ufffd', '\ufffd', True),

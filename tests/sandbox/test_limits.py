@@ -7,7 +7,7 @@ import pytest
 from toy_sandbox import LIMITS, TIERS, local, tier_of
 
 from r1jax.rewards import verdict
-from r1jax.rewards.code import unit_tests, verifier
+from r1jax.rewards.code import cases, unit_tests, verifier
 from r1jax.sandbox import inside, service, tiers, wire
 
 SLEEP = 'import time\ndef f(n): time.sleep(600)'
@@ -60,14 +60,33 @@ def test_a_sleeping_program_ends_at_the_wall_limit_of_a_test(here):
   assert time.monotonic() - started < 300  # far less than its sleep
 
 
-def test_the_wall_limit_of_the_suite_ends_all_tests(here):
-  record = calls(*[[1, 1]] * 100)
-  verdict = judge(record, SLEEP, here, wall=0.5, suite_wall=1, partial=True)
+def test_a_program_that_sleeps_in_one_test_gets_no_other(here):
+  started = time.monotonic()
+  record = calls(*[[1, 1]] * 1000)
+  verdict = judge(record, SLEEP, here, wall=0.5, partial=True)
   assert verdict[:2] == (0, 'timeout')
-  record = dict(id='r', tests=[dict(input='', output='')] * 100)
+  record = dict(id='r', tests=[dict(input='', output='')] * 1000)
   code = 'import time\ntime.sleep(600)'
-  verdict = judge(record, code, here, wall=0.5, suite_wall=1, partial=True)
+  verdict = judge(record, code, here, wall=0.5, partial=True)
   assert verdict[:2] == (0, 'timeout')
+  assert time.monotonic() - started < 300
+
+
+def test_the_wall_limit_of_the_suite_ends_all_tests(here):
+  code = 'import time\ndef f(n): time.sleep(0.3); return n'
+  record = calls(*[[1, 1]] * 1000)
+  verdict = judge(record, code, here, suite_wall=1.5, partial=True)
+  assert verdict.kind == 'timeout' and verdict.value < 0.1
+
+
+def test_limits_of_all_tests_are_livecodebenchs_by_default():
+  record = calls([1, 1], [2, 2])
+  found = cases.limits_of(record, tiers.Limits(seconds=6))
+  assert (found.suite_seconds, found.suite_wall) == (19, 38)
+  found = cases.limits_of(record | dict(time_limit=1), tiers.Limits(seconds=6))
+  assert (found.seconds, found.suite_seconds) == (1, 9)
+  given = tiers.Limits(seconds=6, suite_seconds=3, suite_wall=4)
+  assert cases.limits_of(record, given) == given
 
 
 def test_the_cpu_limit_of_the_suite_ends_all_tests(here):

@@ -54,8 +54,10 @@ def given(record: Record) -> dict:
 
 
 def limits_of(record: Record, limits: Limits) -> Limits:
-  """The limits with the record's own of a test: time_limit in seconds and
-  memory_limit in MiB, to which that of Python itself is added."""
+  """The limits with the record's own of a test, time_limit in seconds and
+  memory_limit in MiB, to which that of Python itself is added; and with those
+  of all tests, if they are 0: LiveCodeBench's of CPU time, twice it of wall
+  time."""
   if 'time_limit' in record:
     seconds = record['time_limit']
     wall = limits.wall and max(limits.wall, 2 * seconds + 5)
@@ -63,7 +65,15 @@ def limits_of(record: Record, limits: Limits) -> Limits:
   if 'memory_limit' in record:
     memory = int(record['memory_limit'] * (1 << 20)) + INTERPRETER
     limits = dataclasses.replace(limits, memory=memory)
-  return limits
+  total = (limits.seconds + 1) * count(record) + 5
+  total = limits.suite_seconds or total
+  wall = limits.suite_wall or 2 * total
+  return dataclasses.replace(limits, suite_seconds=total, suite_wall=wall)
+
+
+def count(record: Record) -> int:
+  """The number of tests. HumanEval's check is one test."""
+  return 1 if 'test' in record else len(record['tests'])
 
 
 @functools.lru_cache(1024)

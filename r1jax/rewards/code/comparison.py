@@ -6,6 +6,7 @@ import re
 # Without the separators, digits of other scripts and NaN that Decimal reads.
 NUMBER = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,9})?', re.I | re.ASCII)
 INTEGER = re.compile(r'[+-]?\d+', re.ASCII)
+PADDED = re.compile(r'[+-]?0\d+', re.ASCII)  # may be a string of digits
 MAX_DIGITS = 10_000  # of a number that is compared by its value
 # Differences are rounded to 40 digits; what overflows is not equal.
 CONTEXT = decimal.Context(prec=40, traps=[])
@@ -67,10 +68,13 @@ def _same_word(word, wanted, tolerance):
     return False
   if not NUMBER.fullmatch(word) or not NUMBER.fullmatch(wanted):
     return False
+  are_integers = INTEGER.fullmatch(word) and INTEGER.fullmatch(wanted)
+  if are_integers and (PADDED.fullmatch(word) or PADDED.fullmatch(wanted)):
+    return False
   x, y = decimal.Decimal(word), decimal.Decimal(wanted)
   if x == y:
     return True
-  if not tolerance or (INTEGER.fullmatch(word) and INTEGER.fullmatch(wanted)):
+  if not tolerance or are_integers:
     return False
   size = max(decimal.Decimal(1), y.copy_abs())
   limit = CONTEXT.multiply(decimal.Decimal(tolerance), size)

@@ -28,13 +28,13 @@ def verdicts(record: Record, code: str, suite: Suite) -> Iterator[Verdict]:
         suite.tier, parts, suite.limits(), given, suite.spent
       ) as program:
         while tests and not program.stopped:
-          yield _run_test(record, given, program, tests.pop(0))
+          yield _run_test(record, given, program, suite, tests.pop(0))
     except Stopped as stopped:
       yield suite.ended(stopped.kind, stopped.detail)
       return
 
 
-def _run_test(record, given, program, test):
+def _run_test(record, given, program, suite, test):
   """The Verdict on one test, which runs in this process."""
   owner, name = cases.entry_point(record)
   names = {'__name__': 'test'}
@@ -46,7 +46,7 @@ def _run_test(record, given, program, test):
     exec(cases.compiled(cases.head(record)) or '', names)
   except Exception as error:
     reason = f'the code before the response fails: {_str(error)}'
-    return Suite.ended('infra', reason)
+    return suite.ended('infra', reason)
   problem = None
   try:
     names[name] = names['candidate'] = function
@@ -65,7 +65,7 @@ def _run_test(record, given, program, test):
   except Exception as error:
     problem = error
   if program.stopped:  # also if the test has caught the exception
-    return Suite.ended(program.stopped.kind, program.stopped.detail)
+    return suite.ended(program.stopped.kind, program.stopped.detail)
   if problem is None and function.calls:
     return Verdict(1.0, 'passed', '')
   if problem is None:

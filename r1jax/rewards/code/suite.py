@@ -5,6 +5,7 @@ import math
 import time
 
 from r1jax.rewards.verdict import Verdict
+from r1jax.sandbox.outcome import WALL_TIME
 from r1jax.sandbox.tiers import Limits, Spent, Tier
 
 SMALLEST = 0.01  # seconds, where none are left; 0 would be no limit
@@ -15,7 +16,7 @@ class Suite:
 
   def __init__(self, tier: Tier, limits: Limits) -> None:
     self.tier, self.all_limits = tier, limits
-    self.spent = Spent()
+    self.spent, self.sleeps = Spent(), False
     self.started = time.monotonic()
 
   def limits(self) -> Limits:
@@ -30,14 +31,15 @@ class Suite:
     return limits
 
   def is_over(self) -> bool:
-    """Whether the time of all tests is used up."""
+    """Whether the time of all tests is used up, or the program has slept for all
+    of the time of a test: it would do so in the others."""
     limits = self.limits()
     left = limits.suite_seconds or math.inf, limits.suite_wall or math.inf
-    return min(left) <= SMALLEST
+    return self.sleeps or min(left) <= SMALLEST
 
-  @staticmethod
-  def ended(kind: str, detail: str) -> Verdict:
+  def ended(self, kind: str, detail: str) -> Verdict:
     """The Verdict on a program that ended before its tests."""
+    self.sleeps = self.sleeps or detail == WALL_TIME
     return Verdict(math.nan if kind == 'infra' else 0.0, kind, one_line(detail))
 
 

@@ -147,7 +147,7 @@ def judge(
   fails, that is the verdict."""
   if len(code) > MAX_CODE:
     return Verdict(0.0, 'compile', f'more than {MAX_CODE} characters of code')
-  count = 1 if 'test' in record else len(record['tests'])
+  count = cases.count(record)
   passed, failure = 0, None
   suite = Suite(tier, cases.limits_of(record, limits))
   run = program_tests if cases.reads_stdin(record) else function_tests

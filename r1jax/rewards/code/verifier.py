@@ -1,11 +1,13 @@
 """The verifier of programs."""
 
+import dataclasses
 import json
 
 from r1jax.rewards import verdict
 from r1jax.rewards.code import cases, extraction, unit_tests
 from r1jax.rewards.verdict import Records, Texts, Verdict, VerifyConfig
 from r1jax.sandbox import tiers
+from r1jax.sandbox.tiers import Limits
 
 JUDGE = 'r1jax.rewards.code.unit_tests:judge_json'  # a worker calls it
 SECONDS = 60.0  # CPU seconds of a worker, beside those of the programs
@@ -26,11 +28,12 @@ class ProgramVerifier(verdict.Verifier):
 
   def __init__(self, config: VerifyConfig, records: Records) -> None:
     tier = None
-    if any(map(unit_tests.is_code, records)):
+    programs = [record for record in records if unit_tests.is_code(record)]
+    if programs:
       tier = tiers.find(config.service)
       print(f'programs run in the sandbox tier {tier.name}', flush=True)
       self.tier_name = tier.name
-    limits = dict(
+    limits = Limits(
       seconds=config.program_seconds,
       wall=config.program_wall_seconds,
       memory=config.program_memory << 20,
@@ -38,9 +41,11 @@ class ProgramVerifier(verdict.Verifier):
       suite_seconds=config.suite_seconds,
       suite_wall=config.suite_wall_seconds,
     )
-    self.settings = tier, limits, config.partial
-    wall = config.suite_wall_seconds + GRACE
-    self.pool = verdict.open_pool(config, SECONDS, wall)
+    self.settings = tier, dataclasses.asdict(limits), config.partial
+    walls = [cases.limits_of(record, limits).suite_wall for record in programs]
+    self.pool = verdict.open_pool(
+      config, SECONDS, max(walls, default=0) + GRACE
+    )
 
   def judge(self, records: Records, answers: Texts) -> list[Verdict]:
     """One verdict a text of encoded_blocks."""
