@@ -37,6 +37,10 @@ NOTES = (
   'Our rows: percent with a 95 % interval over the problems (Gaffke; of one '
   "sample a problem, Clopper and Pearson's). Language: the share of words in "
   "the problem's language in the thinking, 0 % without words.",
+  'Majority: votes for answers that the verifier finds equal add up; programs '
+  'have none. Differences are of the same problems; each may be from -1 to 1, '
+  'so few problems leave a wide interval. p: the signs of the differences are '
+  'random if the models are equal.',
   "The papers' rows: temperature 0.6, top-p 0.95, at most 32,768 tokens; k = "
   '64 samples for AIME 2024 and GPQA Diamond, 16 for MATH-500 and Codeforces, '
   '8 for LiveCodeBench (2024-08 to 2025-01); majority of 64 (of 16 in Fig. 1). '

@@ -112,7 +112,7 @@ def sample_all(
         raise errors.UserError(
           f'{failed} samples of the set {name} have no accuracy: python -m '
           'r1jax verify shows why the verifier failed. Repeat the command to '
-          'continue'
+          'continue; a scorer of your own must judge every answer'
         )
       hosts.run_once(
         lambda: files.write_jsonl(

@@ -3,12 +3,14 @@ the tables that the script prints."""
 
 import math
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from experiments.benchmarks import coverage
 from r1jax.evaluation import statistics
 
-SHAPES = [(1, 0.0), (16, 0.2), (64, 0.0), (64, 1.0), (64, math.inf)]
+SHAPES = [(16, 0.2), (64, 0.2), (64, 1.0), (64, math.inf), (64, 'rare')]
 
 
 @pytest.fixture(autouse=True)
@@ -16,11 +18,22 @@ def fewer_resamples(monkeypatch):
   monkeypatch.setattr(statistics, 'RESAMPLES', 2_000)
 
 
-@pytest.mark.parametrize('samples, shape', [*SHAPES, (64, 'rare')])
+@pytest.mark.parametrize('samples, shape', SHAPES)
 def test_intervals_of_pass1_cover_it_at_all_rates(samples, shape):
   for rate in (0.01, 0.02, 0.06, 0.5, 0.94, 0.99):
     covered, _ = coverage.pass1(30, samples, rate, shape, 300)
     assert covered >= 0.93, rate
+
+
+@pytest.mark.parametrize('problems', [30, 100])
+def test_intervals_of_whole_problems_cover_every_rate_by_exact_sums(problems):
+  """One sample each, or samples that all agree."""
+  solved = np.arange(problems + 1)
+  solved_PN = np.arange(problems)[:, None] < solved
+  low_N, high_N = statistics.mean_intervals(solved_PN.astype(float))
+  for rate in np.linspace(0.01, 0.99, 197):
+    covers_N = (low_N <= rate) & (rate <= high_N)
+    assert stats.binom.pmf(solved, problems, rate) @ covers_N >= 0.935, rate
 
 
 def test_intervals_are_as_narrow_as_the_problems_are_alike():
