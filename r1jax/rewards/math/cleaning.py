@@ -40,6 +40,7 @@ REWRITES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
   ),
   (r'\\[,;:> ]|\\(?:q?quad|enspace|thinspace|space)(?![a-zA-Z])|~', ' '),
   (r'\\[()\[\]]', ''),
+  (r'\\(?:SI|qty) ?\{([^{}]*)\} ?\{([^{}]*)\}', r'\1 \2'),
   (
     r'(?s)\\\{ ?\\begin\{(array|aligned|matrix)\}(?:\{[lcr| ]+\})?(.*)'
     r'\\end\{\1\} ?$',

@@ -204,6 +204,8 @@ def _single_value(text):
     return text if value else None
   if phrases.normal(value.raw):
     return text
-  words = [word for word in WORD.findall(text) if word not in units.FUNCTIONS]
-  max_words = 0 if any(char.isdigit() for char in text) else MAX_WORDS
+  words = [
+    word for word in WORD.findall(value.raw) if word not in units.FUNCTIONS
+  ]
+  max_words = 0 if any(char.isdigit() for char in value.raw) else MAX_WORDS
   return text if len(words) <= max_words else None

@@ -3,6 +3,8 @@
 import re
 from fractions import Fraction
 
+MAX_POWER = 24  # of ten, in a number with 万 and 亿
+MAX_DIGITS = 100
 POWERS = {
   '十': 1,
   '百': 2,
@@ -13,7 +15,9 @@ POWERS = {
   '億': 8,
   '兆': 12,
 }
-NUMBER = re.compile(r'((?:\d[\d,.]*[十百千]?[万萬亿億兆]+|\d+[千百])+\d*)')
+NUMBER = re.compile(
+  r'((?:\d[\d,.]*[十百千]?[万萬亿億兆]+|\d+[千百](?![克米瓦卡赫帕焦伏]))+\d*)'
+)
 TERM = re.compile(r'(\d+(?:\.\d+)?)([十百千万萬亿億兆]+)|(\d+)$')
 PERCENT = re.compile(r'([+-]?)百分之(.+)')
 RATIO = re.compile(r'([+-]?)(\w+)分之(\w+)')
@@ -121,6 +125,8 @@ def _sum_of_terms(text):
   total, last = Fraction(0), None
   for digits, powers, plain in terms:
     power = sum(POWERS[x] for x in powers)
+    if power > MAX_POWER or len(digits + plain) > MAX_DIGITS:
+      return None
     if last is not None and power >= last:
       return None
     total, last = total + Fraction(digits or plain) * 10**power, power
