@@ -11,9 +11,10 @@ R1, eq. 7: Num(words of the target language) / Num(words). Definitions of ours:
   word, as in Kana, Thai and other scripts without spaces. In other scripts a
   run of letters is a word; in Greek, only a run of four or more.
 - Not counted are numbers, formulas, commands, function names, letters next to a
-  digit (`3x`, `5cm`), single letters and single names of two to four capitals
-  (`I`, `a`, `AB`), and code. The prose in code or in a formula is counted, so
-  that text cannot be hidden there (`prose`).
+  digit (`3x`, `5cm`), up to three letters next to `=` or `^` (`F = ma`), single
+  letters and single names of two to four capitals (`I`, `a`, `AB`), and code.
+  The prose in code or in a formula is counted, so that text cannot be hidden
+  there (`prose`).
 """
 
 import importlib.util
@@ -51,6 +52,8 @@ END = re.compile(r'[。！？；\n]+|(?<![.!?;:])[.!?;:]++(?=\s|$)')
 WORD = re.compile(
   rf'(?P<symbol>\\[A-Za-z]+|[{SYMBOLS}]+'
   rf'|(?<=\d)[A-Za-z]{{1,2}}(?![{LATIN}])|(?<![{LATIN}])[A-Za-z]{{1,2}}(?=\d)'
+  rf'|(?<![{LATIN}])[A-Za-z]{{2,3}}(?=\s?[=^])'
+  rf'|(?:(?<=[=^])|(?<=[=^]\s))[A-Za-z]{{2,3}}(?![{LATIN}])'
   rf'|(?<![{LATIN}])(?<![A-Z]\ )[A-Z]{{2,4}}(?![{LATIN}]|\ [A-Z]{{2}}))'
   rf"|(?P<latin>[{LATIN}]+(?:['’][{LATIN}]+)*)"
   rf'|(?P<han>[{HAN}]+)|(?P<unspaced>[{UNSPACED}]+)|(?P<greek>[{GREEK}]+)'

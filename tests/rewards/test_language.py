@@ -35,6 +35,7 @@ WORDS = [
   ('ＨＥＬＬＯ ｗｏｒｌｄ', 2, 0, 0),
   ('the segment AB and the triangle ABC', 5, 0, 0),
   ('THE SUM OF ALL', 4, 0, 0),
+  ('so F = ma and dx = 3, e^ab is', 3, 0, 0),
   ('So x = 3, then I add a y to it', 5, 0, 0),  # I and a are letters
   ('3x + 5cm, H2O, x1, log2(8), 10 km', 1, 0, 0),  # km
   ('sin x, cos(y), max(a, b), gcd', 0, 0, 0),
@@ -63,7 +64,7 @@ WORDS = [
   ('see\n```python\nfor item in basket:\n  pass\n```\nend', 2, 0, 0),
   ('see ```for item in basket', 5, 0, 0),  # not closed: text
   ('see\n```\nfor item in basket', 5, 0, 0),
-  ('~~~py\nx = foo(bar)\n~~~ ok', 4, 0, 0),  # not closed
+  ('~~~py\nx = foo(bar)\n~~~ ok', 3, 0, 0),  # not closed
   ('~~~py\nx = foo(bar)\n~~~\nok', 1, 0, 0),
   ('```py\nx = 3  # the first number\n```', 3, 0, 0),
   ('```c\nint n = 3; // the first number\n```', 3, 0, 0),
