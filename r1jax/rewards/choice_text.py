@@ -21,7 +21,7 @@ MAX_OPTION = 200  # characters of a value that is compared by mathematics
 
 DELIMITER = re.compile(r'\\[()\[\]]|(?<!\\)\$')
 SPACE = re.compile(
-  r'\\(?:[,;:! ]|q?quad(?![a-zA-Z])|hspace ?\{[^{}]*\})|(?<=\S)~'
+  r'\\(?:[,;:! ]|q?quad(?![a-zA-Z])|hspace ?\{[^{}]*\})|(?<=[^\s~])~(?!~)'
 )
 BOLD = re.compile(
   r'(?<![\w*])(\*{1,3}|_{1,2})(?=[^\s*_])(.*?)(?<=[^\s*_])\1(?![\w*])'
@@ -211,6 +211,7 @@ def _of_words(options, text, only=None):
     return None
   same = [n for n in numbers if options.keys[n] == key]
   is_value = not any(x in LETTERS[: len(numbers)] for x in LABELS.findall(text))
+  is_value = is_value and '?' not in text and '~~' not in text  # struck out
   if not same and is_value and len(text) <= MAX_OPTION:
     same = [
       n

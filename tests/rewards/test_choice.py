@@ -240,6 +240,11 @@ A = 12
 12 or 13
 12, 13
 12 is wrong
+~~12~~
+12?
+\cancel{12}
+11+1
+|12|
 not 12
 all but B
 except B
