@@ -9,8 +9,8 @@ KEEPS_ARGUMENT = set(
   textnormal textsuperscript emph mbox hbox mathrm mathbf mathit mathsf mathtt
   mathnormal mathcal mathscr mathfrak boldsymbol bm pmb operatorname mathop
   mathord mathbin mathrel mathpunct mathinner underline uline ensuremath boxed
-  fbox framebox makebox raisebox colorbox textcolor fcolorbox smash mathstrut
-  mathclose mathopen large""".split()
+  fbox framebox makebox raisebox colorbox textcolor fcolorbox smash
+  mathclose mathopen""".split()
 )
 DROPPED = {name: 0 for name in KEEPS_ARGUMENT}  # arguments before the kept one
 DROPPED |= dict(textcolor=1, colorbox=1, fcolorbox=2, raisebox=1)
@@ -54,7 +54,7 @@ def remove(text: str) -> str:
           closing[argument] + 1 - argument
         )
       chars[start:argument] = [' '] + [''] * (argument - start - 1)
-    elif name in KEEPS_ARGUMENT and name != 'large' or name in DECLARATIONS:
+    elif name in KEEPS_ARGUMENT or name in DECLARATIONS:
       _keep_argument(chars, text, match, closing)
   return ''.join(chars)
 

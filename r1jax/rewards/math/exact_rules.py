@@ -28,7 +28,7 @@ def has_final_form(a: Value, gold: Value) -> bool:
       return a.is_final
     return _ends_in_number(a) or _may_be_rounded(gold) and _is_exact(a)
   kinds = {a.kind, gold.kind}
-  is_named_list = kinds == {TUPLE, LIST} and (a.name or gold.name)
+  is_named_list = kinds == {TUPLE, LIST} and value_forms.is_named(a, gold)
   if kinds in ({TUPLE}, {'matrix'}) or is_named_list:
     pairs = zip(a.parts, gold.parts)
     return all(has_final_form(part, other) for part, other in pairs)
@@ -75,7 +75,7 @@ def are_equal(a: Value, gold: Value) -> bool:
   is_set = len(kinds) == 1 and a.kind in UNORDERED
   if kinds <= {SET, LIST} or is_set:
     return _are_same_set(a, gold)
-  is_named_list = kinds == {TUPLE, LIST} and (a.name or gold.name)
+  is_named_list = kinds == {TUPLE, LIST} and value_forms.is_named(a, gold)
   if a.kind != gold.kind and not is_named_list:
     return False
   if units.is_percent(a.unit) != units.is_percent(gold.unit):

@@ -91,6 +91,10 @@ def numeral(text: str) -> Fraction | None:
   if len(text) > 20 or not NUMERAL.fullmatch(text):
     return None
   whole, _, decimals = text.removeprefix('负').partition('点')
+  # 万 alone is none, and 一百二 may be 120.
+  is_short = len(whole) > 1 and whole[-1] in DIGITS and whole[-2] in '百千万亿'
+  if whole[0] not in DIGITS and whole[0] != '十' or is_short:
+    return None
   total = section = digit = 0
   last = ''
   for char in whole:

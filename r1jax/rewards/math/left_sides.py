@@ -3,8 +3,9 @@ r"""Says what stands before the sign of `name = value`.
 A name names one quantity and does not change the value: x, f(2), AB,
 \angle ABC, P(X>2), \gcd(12,18), \int ..., \frac{dy}{dx}, \sin A, words. An
 expression in two or more unknowns, m+n, is the quantity that was asked for if
-the gold is a bare value, and one side of an equation otherwise. In one unknown
-it is an equation to be solved, 2x = 10, and its value is not the other side.
+the gold is a bare value, and one side of an equation otherwise. In one unknown,
+or in x and y with coefficients, it is an equation, 2x = 10 or 2x + y = 6, and
+its value is not the other side.
 """
 
 import re
@@ -64,6 +65,7 @@ OF_ANGLE = re.compile(
 MODULUS = re.compile(
   r'\| ?(?:[zwabuv]|z_\d|\\vec\{?[a-z]\}?) ?\||\\\|.{1,30}\\\|'
 )
+COEFFICIENT = re.compile(r'(?<![\^_\d])(?<![\^_]\{)\d')
 COMMAND = re.compile(r'\\([a-zA-Z]+)')
 UNKNOWN = re.compile(rf'(?:{LETTER})(?:{SUBSCRIPT})*')
 RELATION = re.compile(r'[<>]|\\(?:le|ge|ne|approx|in)(?![a-zA-Z])')
@@ -94,7 +96,10 @@ def kind(text: str) -> str:
     return EQUATION
   if APPLICATION.search(text):
     return EXPRESSION
-  return EXPRESSION if len(unknowns(text)) > 1 else EQUATION
+  found = unknowns(text)
+  if found <= {'x', 'y', 'z'} and COEFFICIENT.search(text):
+    return EQUATION  # of a line or a circle
+  return EXPRESSION if len(found) > 1 else EQUATION
 
 
 def normal(text: str) -> str:

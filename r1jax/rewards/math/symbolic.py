@@ -78,7 +78,7 @@ def _equal(a, gold):
   elif a.kind == gold.kind and a.kind in (r'\cup', 'and', 'or'):
     if _equal_sets(a.parts, gold.parts):
       return True
-  elif {a.kind, gold.kind} == {TUPLE, LIST} and (a.name or gold.name):
+  elif {a.kind, gold.kind} == {TUPLE, LIST} and value_forms.is_named(a, gold):
     same_size = len(a.parts) == len(gold.parts)
     return same_size and all(map(_equal, a.parts, gold.parts))
   if (

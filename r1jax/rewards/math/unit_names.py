@@ -19,7 +19,7 @@ ABBREVIATIONS = dict(
   hr='hour', hrs='hour', min='minute', mins='minute', secs='second', yr='year',
   yrs='year', ft='foot', yd='yard', mi='mile', lb='pound', lbs='pound',
   oz='ounce', gal='gallon', qt='quart', pt='pint', tsp='teaspoon', amp='ampere',
-  tbsp='tablespoon', ha='hectare', deg='degree', atm='atmosphere', kilo='kilogram',
+  tbsp='tablespoon', ha='hectare', deg='degree', atm='atmosphere', 
   kilos='kilogram', KB='kilobyte', MB='megabyte', GB='gigabyte', dB='decibel',
   wk='week', wks='week', km='kilometer', inch='inch',
 )  # fmt: skip

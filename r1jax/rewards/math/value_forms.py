@@ -243,6 +243,15 @@ class _Reader:
     )
 
 
+def is_named(*values: Value) -> bool:
+  """Whether one of two points or lists has names, which give its order."""
+  for value in values:
+    names = {part.name for part in value.parts if part.name}
+    if value.name or 1 < len(names) == len(value.parts):
+      return True
+  return False
+
+
 def sort_by_name(value: Value) -> Value:
   """The point of x=1, y=2 with its parts in the order of their names."""
   names = value.name.removeprefix('(').removesuffix(')').split(',')
