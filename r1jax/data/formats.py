@@ -18,7 +18,10 @@ Record = dict[str, Any]
 MAX_TESTS = 32 << 20  # characters of a problem's tests as JSON, and of a pickle
 # Modules that need processes or sockets, which the sandbox denies.
 DENIED = {'subprocess', 'multiprocessing', 'socket', 'requests'}
-ANY_CASE = re.compile(r'\b(any|either) case\b|case[- ]insensitive', re.I)
+ANY_CASE = re.compile(
+  r'\b(print|output)\b[^.\n]*\bin any (case|register)\b|\bcase[- ]insensitive',
+  re.I,
+)
 
 
 class LeftOut(Exception):
@@ -39,7 +42,7 @@ def codeforces(row: Record) -> Record:
   record = dict(id=str(row['id']), prompt='\n\n'.join(parts), tests=tests)
   if row.get('generated_checker'):
     record['checker'] = row['generated_checker']
-  elif ANY_CASE.search('\n'.join(parts)):
+  elif ANY_CASE.search('\n'.join(parts)) and _words(tests) <= {'yes', 'no'}:
     record['ignore_case'] = True
   for key in ('time_limit', 'memory_limit'):
     if row.get(key) is not None:
@@ -123,6 +126,12 @@ def _checker_problem(text):
   known = {*sys.stdlib_module_names, 'numpy'} - DENIED
   missing = sorted(modules - known)
   return f'its checker needs the module {missing[0]}' if missing else ''
+
+
+def _words(tests):
+  """The words of letters in the outputs, in lower case."""
+  texts = ' '.join(test['output'] for test in tests)
+  return {word.lower() for word in re.findall(r'[^\W\d_]+', texts)}
 
 
 def _size_problem(tests):

@@ -14,6 +14,7 @@ STORES = 'MEMOIZE', 'PUT', 'BINPUT', 'LONG_BINPUT'
 LOADS = 'GET', 'BINGET', 'LONG_BINGET'
 IGNORED = 'PROTO', 'FRAME'
 MARK = object()
+MAX_OPCODES = 1_000_000
 
 
 def loads(data: bytes) -> object:
@@ -25,7 +26,9 @@ def loads(data: bytes) -> object:
   stack: list = []
   memo: dict[int, object] = {}
   try:
-    for opcode, argument, _ in pickletools.genops(data):
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+      if count > MAX_OPCODES:
+        raise ValueError(f'a pickle of more than {MAX_OPCODES} parts')
       if opcode.name == 'STOP':
         (value,) = stack
         if value is not MARK:

@@ -59,9 +59,10 @@ class Limits:
 
 @dataclasses.dataclass
 class Spent:
-  """CPU seconds that the programs of a suite have used."""
+  """What the programs of a suite have used."""
 
-  seconds: float = 0.0
+  seconds: float = 0.0  # of CPU time
+  delay: float = 0.0  # seconds of waiting for a CPU, which are not wall time
 
 
 class Outcome(NamedTuple):

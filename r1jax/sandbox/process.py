@@ -37,7 +37,7 @@ class Process:
     self.unsent = memoryview(stdin)
     self.stdout, self.stderr = b'', b''
     self.is_restricted = False  # the program starts afterwards
-    self.lived, self.cpu_seen = 0.0, 0.0
+    self.lived, self.cpu_seen, self.delay_seen = 0.0, 0.0, 0.0
     self.exit_code: int | None = None
     settings: Any = dict(stdin=PIPE, stdout=PIPE, stderr=PIPE, bufsize=0)
     settings |= dict(cwd='/', env=launch.ENVIRONMENT, start_new_session=True)
@@ -48,7 +48,8 @@ class Process:
     assert self.child.stdin
     os.set_blocking(self.child.stdin.fileno(), False)
     self.readable = [self.child.stdout, self.child.stderr]  # not at their end
-    self.seconds_left, self.cpu_before = START_WALL_SECONDS, 0.0
+    self.delay_at_start = self._delay()
+    self._begin(START_WALL_SECONDS)
 
   def load(self) -> None:
     """Waits until the functions are defined. Raises Stopped on failure."""
@@ -65,11 +66,11 @@ class Process:
         raise Stopped('error', 'the program sent a reply without a request')
       self.unsent = memoryview(line)
       for stage in inside.CALLED, inside.RETURNED:
-        self._begin()
+        self._begin(self.limits.max_wall)
         reply = self._read_reply()
         if reply != stage:
           raise outcome.reported_end(reply)
-      self._begin()
+      self._begin(self.limits.max_wall)
       return self._read_reply()
     except Stopped:
       self.close()
@@ -113,6 +114,7 @@ class Process:
     _, status, usage = os.wait4(self.child.pid, 0)
     # bubblewrap does not wait for its children, so their time is not in `usage`.
     self.spent.seconds += max(self.cpu_seen, usage.ru_utime + usage.ru_stime)
+    self.spent.delay += self.delay_seen - self.delay_at_start
     self.lived = time.monotonic() - self.started
     self.exit_code = os.waitstatus_to_exitcode(status)
     self.child.returncode = self.exit_code
@@ -138,28 +140,40 @@ class Process:
 
   def _exchange(self):
     """Waits until a pipe is ready, then writes and reads without waiting."""
-    now = time.monotonic()
-    if self.is_restricted:
-      self.seconds_left = min(self.seconds_left, self.deadline - now)
-      used = self._cpu_seconds() - self.cpu_before
-      if used > self.limits.max_seconds + START_SECONDS:
-        raise Stopped('timeout', f'more than {self.limits.seconds} CPU seconds')
-    if self.seconds_left <= 0:
-      raise self._timeout()
+    seconds = min(self._seconds_left(), POLL_SECONDS)
     stdin = self.child.stdin
     writable = [stdin] if self.unsent and not stdin.closed else []
-    seconds = min(self.seconds_left, POLL_SECONDS)
     for pipe in _ready(self.readable, writable, seconds):
       if pipe is stdin:
         self._write()
       else:
         self._read(pipe)
-    self.seconds_left -= time.monotonic() - now
 
-  def _begin(self):
-    """Starts a new test, or the exchange before or after it."""
-    self.seconds_left = self.limits.max_wall
-    self.cpu_before = self._cpu_seconds()
+  def _begin(self, wall):
+    """Starts a new test, or the exchange before or after it, of `wall` seconds."""
+    self.wall, self.began = wall, time.monotonic()
+    self.cpu_before, self.delay_before = self._cpu_seconds(), self._delay()
+
+  def _seconds_left(self):
+    """Seconds of wall time that are left. Raises Stopped if none are, or no CPU
+    time. What a busy machine makes the two processes wait does not count."""
+    now, delay = time.monotonic(), self._delay()
+    left = self.wall - (now - self.began) + (delay - self.delay_before)
+    if self.is_restricted:
+      left = min(left, self.deadline - now + delay - self.delay_at_start)
+      used = self._cpu_seconds() - self.cpu_before
+      if used > self.limits.max_seconds + START_SECONDS:
+        raise Stopped('timeout', f'more than {self.limits.seconds} CPU seconds')
+    if left <= 0:
+      kind = 'timeout' if self.is_restricted else 'infra'
+      raise Stopped(kind, outcome.WALL_TIME)
+    return left
+
+  def _delay(self):
+    """Seconds that this thread and the sandbox have waited for a CPU so far."""
+    pids = ['thread-self', self.child.pid, *_descendants(self)]
+    self.delay_seen = max(self.delay_seen, sum(map(_delay, pids)))
+    return self.delay_seen
 
   def _cpu_seconds(self):
     """CPU seconds of the sandbox's processes so far."""
@@ -189,18 +203,14 @@ class Process:
       self.stderr += data
       if not self.is_restricted and inside.READY in self.stderr:
         self.is_restricted = True
-        self._begin()
+        self._begin(self.limits.max_wall)
         _, _, self.stderr = self.stderr.partition(inside.READY)
       self.stderr = self.stderr[-MAX_STDERR:]
 
   def _wait(self):
     """Waits until the process has ended by itself."""
-    if not self._has_ended(self.seconds_left):
-      raise self._timeout()
-
-  def _timeout(self):
-    kind = 'timeout' if self.is_restricted else 'infra'
-    return Stopped(kind, outcome.WALL_TIME)
+    while not self._has_ended(min(self._seconds_left(), POLL_SECONDS)):
+      pass
 
   def _has_ended(self, seconds):
     """Whether the process ends within `seconds`. Does not reap it."""
@@ -247,6 +257,15 @@ def _cpu_seconds(pid):
   except OSError:
     return 0.0
   return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def _delay(pid):
+  """Seconds that a process was ready to run but had no CPU; 0 if unknown."""
+  try:
+    with open(f'/proc/{pid}/schedstat', 'rb') as file:
+      return int(file.read().split()[1]) / 1e9
+  except (OSError, IndexError):
+    return 0.0
 
 
 def _ready(readable, writable, seconds):

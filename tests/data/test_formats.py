@@ -189,11 +189,18 @@ def test_problems_without_private_tests_or_with_too_large_ones_are_left_out(
 
 
 def test_the_case_of_outputs_does_not_count_if_the_problem_says_so(tmp_path):
-  row = CODEFORCES | dict(output_format='Print YES or NO in any case.')
-  (record,) = read(tmp_path / 'problems.jsonl', row)
+  says = dict(output_format='You can print each letter in any case.')
+  (record,) = read(tmp_path / 'problems.jsonl', CODEFORCES | says)
   assert record['ignore_case'] is True
-  (record,) = read(tmp_path / 'other.jsonl', CODEFORCES)
-  assert 'ignore_case' not in record
+  idiom = dict(output_format='Print it. In any case, an answer exists.')
+  letters = [dict(input='1', output='aB')]
+  for row in (
+    CODEFORCES,
+    CODEFORCES | idiom,
+    CODEFORCES | says | dict(official_tests=letters),
+  ):
+    (record,) = read(tmp_path / 'other.jsonl', row)
+    assert 'ignore_case' not in record
 
 
 class Call:
@@ -238,6 +245,13 @@ def test_pickles_of_anything_else_are_refused(protocol, capsys):
 def test_malformed_pickles_are_refused(data):
   with pytest.raises(ValueError):
     plain_pickle.loads(data)
+
+
+def test_the_parts_of_a_pickle_are_limited(monkeypatch):
+  monkeypatch.setattr(plain_pickle, 'MAX_OPCODES', 100)
+  assert len(plain_pickle.loads(pickle.dumps([1] * 40))) == 40
+  with pytest.raises(ValueError, match='more than 100 parts'):
+    plain_pickle.loads(pickle.dumps([1] * 200))
 
 
 @pytest.mark.parametrize(

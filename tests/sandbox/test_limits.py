@@ -8,7 +8,7 @@ from toy_sandbox import LIMITS, TIERS, local, tier_of
 
 from r1jax.rewards import verdict
 from r1jax.rewards.code import cases, unit_tests, verifier
-from r1jax.sandbox import inside, service, tiers, wire
+from r1jax.sandbox import inside, process, service, tiers, wire
 
 SLEEP = 'import time\ndef f(n): time.sleep(600)'
 BURN = (
@@ -60,6 +60,16 @@ def test_a_sleeping_program_ends_at_the_wall_limit_of_a_test(here):
   assert time.monotonic() - started < 300  # far less than its sleep
 
 
+def test_waiting_for_a_cpu_is_not_wall_time_of_a_program(here, monkeypatch):
+  delays = iter(range(0, 10**9, 100))
+  monkeypatch.setattr(process, '_delay', lambda pid: float(next(delays)))
+  record = calls([1, 1])
+  code = 'import time\ndef f(n): time.sleep(1); return n'
+  assert judge(record, code, here, wall=0.2).value == 1
+  monkeypatch.setattr(process, '_delay', lambda pid: 0.0)
+  assert judge(record, code, here, wall=0.2)[:2] == (0, 'timeout')
+
+
 def test_a_program_that_sleeps_in_one_test_gets_no_other(here):
   started = time.monotonic()
   record = calls(*[[1, 1]] * 1000)
@@ -106,9 +116,9 @@ def test_encoding_an_answer_is_not_time_of_the_test(here):
     stages, channel = [], program.channel
     begin = channel._begin
 
-    def record_stage():
-      stages.append(time.monotonic())
-      begin()
+    def record_stage(wall):
+      stages.append(wall)
+      begin(wall)
 
     channel._begin = record_stage
     assert len(program.call('f', [20_000])) == 20_000
@@ -159,7 +169,7 @@ def test_the_config_sets_all_limits(monkeypatch):
     suite_wall=4.0,
   )
   ((count, _, _, wall),) = seen
-  assert count == 3 and 4 < wall < 100
+  assert count == 3 and 4 < wall < 400
 
 
 def test_a_service_that_drips_is_an_infra_error(monkeypatch):

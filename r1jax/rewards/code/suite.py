@@ -26,7 +26,8 @@ class Suite:
       left = limits.suite_seconds - self.spent.seconds
       limits = dataclasses.replace(limits, suite_seconds=max(left, SMALLEST))
     if limits.suite_wall:
-      left = limits.suite_wall - (time.monotonic() - self.started)
+      used = time.monotonic() - self.started - self.spent.delay
+      left = limits.suite_wall - used
       limits = dataclasses.replace(limits, suite_wall=max(left, SMALLEST))
     return limits
 

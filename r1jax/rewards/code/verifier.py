@@ -11,7 +11,8 @@ from r1jax.sandbox.tiers import Limits
 
 JUDGE = 'r1jax.rewards.code.unit_tests:judge_json'  # a worker calls it
 SECONDS = 60.0  # CPU seconds of a worker, beside those of the programs
-GRACE = 60.0  # seconds of wall time, beside those of the programs
+# Of a worker's wall time to the programs'; on a busy machine they wait for CPUs.
+FACTOR, GRACE = 4, 240.0
 
 
 def extract_program(text: str, entry_point: str = '') -> str | None:
@@ -43,9 +44,8 @@ class ProgramVerifier(verdict.Verifier):
     )
     self.settings = tier, dataclasses.asdict(limits), config.partial
     walls = [cases.limits_of(record, limits).suite_wall for record in programs]
-    self.pool = verdict.open_pool(
-      config, SECONDS, max(walls, default=0) + GRACE
-    )
+    wall = FACTOR * max(walls, default=0) + GRACE
+    self.pool = verdict.open_pool(config, SECONDS, wall)
 
   def judge(self, records: Records, answers: Texts) -> list[Verdict]:
     """One verdict a text of encoded_blocks."""
