@@ -258,6 +258,17 @@ def test_finished_evaluations_are_compared_without_a_model(
   assert again[0][1] == results
 
 
+def test_results_of_an_earlier_version_are_shown(whole, tmp_path):
+  results = json.loads((whole[0] / 'results.json').read_text())
+  for x in results['sets'].values():
+    del x['pass_k_interval'], x['majority_problems']
+  (tmp_path / 'results.json').write_text(json.dumps(results))
+  table = tables.markdown(scores.read_all([str(tmp_path)]))
+  share = f'{100 * results["sets"]["GSM8K"]["pass_k"]["2"]:.1f}'
+  assert f'| {share} |' in table and '] of 3 |' in table
+  assert f'| {share} [' in (whole[0] / 'results.md').read_text()
+
+
 @pytest.mark.parametrize(
   'name, paper_name',
   [
