@@ -83,8 +83,13 @@ LETTER = re.compile(
 )
 SEVERAL = re.compile(r' ?(?:[,;、/&\n]| and |和|与|及) ?(?:and )?')
 JOINED = re.compile(r'[([]?([A-Z](?: ?[A-Z])+)[)\]]?')
+# What is said of several choices together.
+ALL = re.compile(
+  r'(?i)^both (?=.* and )|^(?:options|choices) '
+  r'| are (?:the )?(?:correct|right)(?: (?:answers|options|choices))?$'
+  r'|(?:[两三四]项)?(?:都?是?正确的?)$|[两三四]项$'
+)
 OWN_LABEL = r'(?is)[(\[]?{}(?:[)\]]|[.:)])[.:]? *(?P<words>\S.*)'
-
 
 # A value with the letter of another choice beside it is not read: 'A = 12'.
 LABELS = re.compile(r'(?<![a-zA-Z\\])[A-Z](?![a-zA-Z])')
@@ -126,7 +131,8 @@ def several(options: Options, answer: str) -> str | None:
   text = plain(answer)
   if match := INTRODUCTION.match(text):
     text = text[match.end() :]
-  text = text.replace(r'\{', '').replace(r'\}', '').strip(' .')
+  text = text.replace(r'\{', '').replace(r'\}', '').removesuffix('.').strip()
+  text = ALL.sub('', text)
   if match := JOINED.fullmatch(text):
     letters = list(match[1].replace(' ', ''))
   else:
