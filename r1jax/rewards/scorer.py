@@ -23,7 +23,11 @@ from r1jax.rewards.verdict import Record, Records, Texts, Verdict, VerifyConfig
 FORM = '(record, answer) -> number from 0 to 1'
 WORKER = 'r1jax.rewards.scorer:score_in_worker'
 LOAD = 'r1jax.rewards.scorer:load'
-TRIED = 2  # records of each scorer whose empty answer is scored at the start
+TRIED = 2  # records of each scorer whose answers TRIALS are scored at the start
+TRIALS = '', '?'
+NOT_FINITE = {
+  word + unit for word in ('nan', 'inf', 'infinity') for unit in ('', 'i', 'j')
+}
 WHOLE_BOX = re.compile(r'\\(?:boxed|fbox)\s*\{(.*)\}', re.DOTALL)
 
 
@@ -134,14 +138,20 @@ class ScorerVerifier(verdict.Verifier):
     self.pool = verdict.open_pool(config, config.seconds)
 
   def prepare(self, records: Records) -> None:
-    """Calls each scorer of the user's with an empty answer, since a model may
-    give one."""
+    """Calls each scorer with answers that are none, as a model may give. Raises
+    UserError if one of the user's fails; names those that accept them."""
     tried: dict[str, list[Record]] = {}
     for record in records:
-      if not record['scorer'].startswith(gym_tasks.PREFIX):
-        tried.setdefault(record['scorer'], []).append(record)
+      tried.setdefault(record['scorer'], []).append(record)
     for name, own in tried.items():
-      self._results(name, own[:TRIED], [''] * len(own[:TRIED]))
+      for answer in TRIALS:
+        found = self._results(name, own[:TRIED], [answer] * len(own[:TRIED]))
+        if all(x.value == 1 for x in found):
+          print(
+            f'warning: the scorer {name} gives 1 to the answer {answer!r}: '
+            'rewards of such records may mean nothing',
+            flush=True,
+          )
 
   @staticmethod
   def handles(record: Record) -> bool:
@@ -191,6 +201,9 @@ def _gym_score(name, record, answer):
   """(number, reason) of the task's own scorer."""
   task, entry = gym_tasks.scorer_dataset(name), gym_tasks.entry_of(record)
   short = name.removeprefix(gym_tasks.PREFIX).partition('?')[0]
+  if _is_not_finite(answer) and not _is_not_finite(str(entry['answer'])):
+    # Scorers that measure a distance may give 1, since NaN compares as false.
+    return 0.0, f'{verdict.quote(answer)} is no finite number'
   try:
     with guarded_eval.guarded(str(entry['answer'])):
       number = float(task.score_answer(answer, entry))
@@ -203,6 +216,12 @@ def _gym_score(name, record, answer):
   if not 0 <= number <= 1:
     return None, f'{short} gives {number}, which is not from 0 to 1'
   return number, f'{short} gives {number:g} for {verdict.quote(answer)}'
+
+
+def _is_not_finite(answer):
+  """Whether the words of an answer are those of NaN and infinity."""
+  words = set(re.findall('[a-z]+', answer.lower()))
+  return bool(words & NOT_FINITE) and words <= NOT_FINITE | {'e', 'i', 'j'}
 
 
 def _user_score(name, function, record, answer):

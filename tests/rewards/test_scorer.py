@@ -200,6 +200,22 @@ def test_sympy_reads_mathematics_only(text, is_read):
         sympy_parser.parse_expr(text, evaluate=evaluate)
 
 
+@pytest.mark.parametrize(
+  'answer', ['NaN', ' nan', '-inf', 'nan+nanj', '1+nani', 'Infinity', '(nan)']
+)
+def test_no_answer_of_nan_or_infinity_is_near_the_gold(answer):
+  pytest.importorskip('reasoning_gym')
+  (record,) = tasks.load_records('gym:complex_arithmetic?count=1', 5)
+  assert scorer._gym_score(record['scorer'], record, answer)[0] == 0
+
+
+def test_a_scorer_that_accepts_everything_is_named(tmp_path, capsys):
+  records = own_records(tmp_path, 'all', 'def all(record, answer): return 1')
+  with verifiers.Verifiers(CONFIG, records):
+    pass
+  assert "gives 1 to the answer '?'" in capsys.readouterr().out
+
+
 def test_an_unevaluated_integral_is_only_right_if_the_gold_is_one():
   pytest.importorskip('reasoning_gym')
   (record,) = tasks.load_records('gym:simple_integration?count=1', 5)
@@ -247,7 +263,7 @@ def one(answer):
 def failing(record, answer):
   return record['nothing']
 def late(record, answer):
-  return 'x' if answer else 0
+  return 'x' if answer == 'a' else 0
 """
 
 
