@@ -4,16 +4,17 @@ Conventions: the final answer comes after the thinking, within the last <answer>
 if there are tags; several boxes must be equal. A missing unit is accepted, a
 wrong one is not; an unknown word is text. If the gold is a number in final
 form, an expression that is left to be carried out is not equal; such cases are
-"unevaluated" and equal if verify.final_form is false. 0.3333 is not 1/3, but a gold with three or more decimals may
-be a rounded number, and an answer that rounds to it is equal. 50% equals 50%
-and 0.5; a missing sign is accepted above 1. `x =` before a value may be missing
-on one side. Named values are compared by name, and in written order with
-values that have none. Tuples are ordered, sets are not; the brackets of intervals matter.
-Equations are equal up to swapped sides and a factor, x > 3 equals (3, \infty).
+"unevaluated" and equal if verify.final_form is false. 0.3333 is not 1/3, but a
+gold with three or more decimals may be a rounded number, and an answer that
+rounds to it is equal. 50% equals 50% and 0.5; a missing sign is accepted above
+1. `x =` before a value may be missing on one side. Named values are compared by
+name, and in written order with values that have none. Tuples are ordered, sets
+are not; the brackets of intervals matter. Equations are equal up to swapped
+sides and a factor, x > 3 equals (3, \infty).
 
 cases.jsonl is a second table with the same conventions. Its author had not seen
 the verifier's code. The first measurement on it had 1 false accept of 883 and
-19 false rejects of 632.
+19 false rejects of 632; later, its unevaluated answers were set apart.
 """
 
 import json

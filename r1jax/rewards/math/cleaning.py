@@ -82,7 +82,7 @@ REWRITES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
   (r'\*\*', '^'),
   (r' ?(?:\*|\\(?:cdot|times)(?![a-zA-Z])) ?', '*'),
   (
-    r'_ ?\{? ?(two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen) ?\}?',
+    rf'_ ?\{{? ?({"|".join(BASES)}) ?\}}?',
     lambda match: f'_{{{BASES[match[1]]}}}',
   ),
   (r'\((\d\w*)\) ?_', r'\1_'),

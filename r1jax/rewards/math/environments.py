@@ -12,7 +12,8 @@ MATRIX = re.compile(
 )
 DETERMINANT = re.compile(
   r'(?s)(?:\\begin\{vmatrix\}(.*?)\\end\{vmatrix\}|'
-  r'\| ?\\begin\{(?:array|matrix)\}(?:\{[lcr| ]+\})?(.*?)\\end\{(?:array|matrix)\} ?\||'
+  r'\| ?\\begin\{(?:array|matrix)\}(?:\{[lcr| ]+\})?(.*?)'
+  r'\\end\{(?:array|matrix)\} ?\||'
   r'\\?det ?\(? ?\\begin\{[pb]matrix\}(.*?)\\end\{[pb]matrix\} ?\)?)'
 )
 CASES = re.compile(

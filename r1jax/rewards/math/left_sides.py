@@ -14,8 +14,8 @@ MAX_LEFT = 200  # characters
 NAME, EXPRESSION, EQUATION = 'name', 'expression', 'equation'
 
 GREEK = '|'.join(
-  """alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa
-  lambda mu nu xi rho sigma tau upsilon phi varphi chi psi omega Gamma Delta
+  """alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota
+  kappa lambda mu nu xi rho sigma tau upsilon phi varphi chi psi omega Gamma Delta
   Theta Lambda Xi Sigma Phi Psi Omega ell""".split()
 )
 LETTER = rf'(?:[a-zA-Z]|\\(?:{GREEK})(?![a-zA-Z]))'
@@ -45,11 +45,12 @@ HEAD = re.compile(
 )
 HEAD_NAMES = set(
   """gcd lcm max min det deg dim rank Pr Var Cov E P N lim sup inf ord arg Arg
-  Re Im tr mod area Area vol Vol mathbb cov var prob Prob proj card hcf""".split()
+  Re Im tr mod area Area vol Vol mathbb cov var prob Prob proj card
+  hcf""".split()
 )
 OPERATOR = re.compile(
-  r'\\(?:int|iint|iiint|oint|sum|prod|lim|limsup|liminf|gcd|det|max|min|sup|inf|'
-  r'deg|dim|ker|arg|Pr|hom|nabla|Re|Im|bigcup|bigcap)(?![a-zA-Z])|'
+  r'\\(?:int|iint|iiint|oint|sum|prod|lim|limsup|liminf|gcd|det|max|min|'
+  r'sup|inf|deg|dim|ker|arg|Pr|hom|nabla|Re|Im|bigcup|bigcap)(?![a-zA-Z])|'
   r'(?:gcd|lcm|lim|det|max|min|Pr|LCM|GCD|HCF)(?![a-zA-Z])'
 )
 DERIVATIVE = re.compile(

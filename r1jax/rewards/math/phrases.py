@@ -6,14 +6,14 @@ import re
 PHRASES = [
   (
     r'\\emptyset|(?:the )?(?:empty|null) set|(?:there (?:is|are) )?'
-    r'(?:(?:it|this|the (?:equation|system)) has )?no (?:real )?(?:solutions?|roots?)'
-    r'(?: exists?)?|(?:the )?solution set is empty|(?:方程|此题)?无(?:实数)?解|'
+    r'(?:(?:it|this|the (?:equation|system)) has )?'
+    r'no (?:real )?(?:solutions?|roots?)(?: exists?)?|(?:the )?solution set is empty|(?:方程|此题)?无(?:实数)?解|'
     r'没有(?:实数)?解|空集',
     'no solution',
   ),
   (
-    r'(?:the )?(?:limit )?d\.?n\.?e\.?|(?:(?:the |this )?limit )?(?:does not|do not|doesn\'t|'
-    r'did not) exist|nonexistent|(?:极限)?不存在',
+    r'(?:the )?(?:limit )?d\.?n\.?e\.?|(?:(?:the |this )?limit )?'
+    r'(?:does not|do not|doesn\'t|did not) exist|nonexistent|(?:极限)?不存在',
     'does not exist',
   ),
   (r'(?:it is )?(?:undefined|not defined)|无意义|未定义', 'undefined'),

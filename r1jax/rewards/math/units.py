@@ -13,18 +13,16 @@ from collections.abc import Collection
 from fractions import Fraction
 from typing import NamedTuple
 
-from r1jax.rewards.math import cleaning, han, unit_names
+from r1jax.rewards.math import cleaning, han, unit_grammar, unit_names
 
 FUNCTIONS = unit_names.FUNCTIONS
 MAX_TAIL = 12  # tokens after a number
 
 PREFIX_SIGN = re.compile(
-  r'([+-]?) ?(US\$|HK\$|C\$|A\$|Rs\.? ?|(?:USD|EUR|GBP|CNY|RMB|INR) ?|[$€£¥￥₹₽])'
-  r' ?(?=[\d.\\({+-])'
+  r'([+-]?) ?(US\$|HK\$|C\$|A\$|Rs\.? ?|(?:USD|EUR|GBP|CNY|RMB|INR) ?|'
+  r'[$€£¥￥₹₽]) ?(?=[\d.\\({+-])'
 )
-TOKEN = re.compile(
-  r' ?(?:(?P<word>[a-zA-ZΩμµ]+)|(?P<power>\^\{?-?\d\}?)|(?P<sign>[%/*()$€£¥₹¢-]))'
-)
+TOKEN = re.compile(r' ?(?:[a-zA-ZΩμµ]+|\^\{?-?\d\}?|[%/*()$€£¥₹¢-])')
 TAIL = re.compile(r'[.a-zA-ZΩμµ%$€£¥₹¢/*^{}\d() -]*')
 COMPOUND = re.compile(r'(\d+) ?([a-z]+)')
 COMPOUNDS_OF = re.compile(r'\d+ ?[a-z]+(?:(?:,| and|, and)? \d+ ?[a-z]+)+')
@@ -91,12 +89,9 @@ def are_compatible(unit: str, gold: str) -> bool:
     return set(unit[1:].split()) <= set(gold[1:].split())
   if unit[0] == gold[0] == '%':
     return '%' in (unit, gold)
-  if {unit, gold} in (
-    {'degree', 'degreeCelsius'},
-    {'degree', 'degreeFahrenheit'},
-  ):
-    return True
   short, long = sorted((unit, gold), key=len)
+  if short == 'degree':
+    return long in ('degreeCelsius', 'degreeFahrenheit')
   return short in unit_names.CURRENCIES and long.startswith(short + '*')
 
 
@@ -106,14 +101,13 @@ def compound(text: str) -> str | None:
   pairs = COMPOUND.findall(text) if len(text) < 60 else []
   if len(pairs) < 2 or not COMPOUNDS_OF.fullmatch(text):
     return None
-  names = [_name(word, (), True) for _, word in pairs]
+  names = [unit_grammar.name_of(word) for _, word in pairs]
   for kind in COMPOUND_UNITS:
-    if all(name in kind for name in names):
-      places = [kind.index(name) for name in names]
+    places = [kind.index(name) for name in names if name in kind]
+    if len(places) == len(names):
       if places == sorted(set(places)):
-        return ' '.join(
-          f'{int(x)} {name}' for (x, _), name in zip(pairs, names)
-        )
+        sizes = [f'{int(x)} {name}' for (x, _), name in zip(pairs, names)]
+        return ' '.join(sizes)
   return None
 
 
@@ -122,7 +116,7 @@ def is_percent(unit: str) -> bool:
 
 
 def _read_tail(tail, previous, currency, words):
-  """(factor, unit) of what follows a number, or None if it is something else."""
+  """(factor, unit) of what follows a number, or None for anything else."""
   tokens = _tokenize(tail)
   if not tokens:
     return None
@@ -146,17 +140,15 @@ def _read_tail(tail, previous, currency, words):
     if tokens[-len(phrase) :] == phrase:
       tokens = tokens[: -len(phrase)]
       break
-  unit = _read_unit(tokens, words)
+  unit = unit_grammar.read(tokens, words)
   if unit is None:
     return None
-  if currency:
-    if unit and unit != currency and not unit.startswith('/'):
-      unit = '' if unit.startswith(currency) else None
-      if unit is None:
-        return None
-    rate = unit[1:] if unit.startswith('/') else ''
-    return factor, currency + ('*' + rate if rate else '')
-  return None if unit.startswith('/') else (factor, unit)
+  if unit.startswith('/'):  # a rate alone, which money may have
+    rate = unit.replace('/', '*', 1) if len(unit) > 1 else ''
+    return (factor, currency + rate) if currency else None
+  if currency and unit not in ('', currency):
+    return None
+  return factor, currency or unit
 
 
 def _tokenize(tail):
@@ -174,128 +166,5 @@ def _tokenize(tail):
 def _may_be_glued(word, words):
   if word in unit_names.GLUED or word.lower() in words:
     return True
-  names = [_name(word, words, False)] + [None]
-  if len(word) < 3:
-    return bool(words) and names[0] is not None and names[0] in words
-  return names[0] is not None
-
-
-def _read_unit(tokens, words):
-  """The unit in normal form; '' if it is of no account; None if it is none. A
-  text that begins with '/' is a rate alone."""
-  if not tokens:
-    return ''
-  if tokens[0].lower() in unit_names.PERCENT:
-    rest = [x.lower() for x in tokens[1:]]
-    if not rest:
-      return '%'
-    return (
-      f'% {rest[0]}'
-      if len(rest) == 1 and rest[0] in unit_names.DIRECTIONS
-      else None
-    )
-  if tokens[0] == 'per' and tokens[1:] == ['cent']:
-    return '%'
-  temperature = ''.join(tokens).lower().removeprefix('degrees')
-  temperature = temperature.removeprefix('degree').removeprefix('deg')
-  if temperature != ''.join(tokens).lower() or temperature in ('celsius',):
-    if temperature in ('c', 'celsius', 'f', 'fahrenheit'):
-      name = 'Celsius' if temperature[0] == 'c' else 'Fahrenheit'
-      return 'degree' + name
-  exponents, counted = {}, []
-  sign = pending = 1
-  is_rate = tokens[0] in unit_names.PER
-  depth = 0
-  previous = ''
-  for position, token in enumerate(tokens):
-    lower = token.lower()
-    if token in ('(', ')'):
-      depth += 1 if token == '(' else -1
-      if token == ')' and depth == 0:
-        sign = 1
-    elif token in ('*', '-'):
-      if not previous:
-        return None
-    elif lower in unit_names.PER and (
-      token in ('/', 'per') or exponents or is_rate
-    ):
-      sign = -1
-    elif lower in unit_names.AREA and lower[-1] != 'd':
-      pending = unit_names.AREA[lower]
-    elif token[0] == '^' or lower in ('squared', 'cubed'):
-      if not previous:
-        return None
-      times = unit_names.AREA.get(lower) or int(token[1:])
-      exponents[previous] *= times
-      previous = ''
-    else:
-      name = _name(token, words, position == len(tokens) - 1)
-      if name is None:
-        return None
-      for part in name.split(' ') if name[0] != '#' else [name]:
-        part, _, power = part.partition('^')
-        times = sign * pending * int(power or 1)
-        exponents[part] = exponents.get(part, 0) + times
-        previous = part
-      pending = 1
-      sign = sign if depth else 1
-  if depth or pending != 1 and not exponents:
-    return None
-  things = [x for x in exponents if x[0] == '#']
-  counted = ' '.join(x[1:] for x in things)
-  rest = {
-    x: n
-    for x, n in exponents.items()
-    if x[0] != '#' and x not in unit_names.IGNORED
-  }
-  if counted and not rest:
-    return '#' + counted
-  money = [x for x in rest if x in unit_names.CURRENCIES]
-  order = money + sorted(x for x in rest if x not in money)
-  if counted:
-    order.append(counted)
-    rest[counted] = exponents[things[0]]
-  parts = [x if rest[x] == 1 else f'{x}^{rest[x]}' for x in order]
-  return ('/' if is_rate else '') + '*'.join(parts)
-
-
-def _name(word, words, is_last):
-  """The normal name of a unit or of a counted thing ('#apple'), or None."""
-  if word in unit_names.CURRENCY_SIGNS:
-    return unit_names.CURRENCY_SIGNS[word]
-  if word in unit_names.COMPOUNDS:
-    return unit_names.COMPOUNDS[word]
-  if word in unit_names.SYMBOLS:
-    return unit_names.SYMBOLS[word]
-  if word in unit_names.ABBREVIATIONS:
-    return unit_names.ABBREVIATIONS[word]
-  if (
-    len(word) > 1
-    and word[0] in unit_names.PREFIXES
-    and word[1:] in unit_names.SYMBOLS
-  ):
-    if word not in ('pm', 'cd', 'dl', 'mh', 'ch', 'dh', 'nh'):
-      return unit_names.PREFIXES[word[0]] + unit_names.SYMBOLS[word[1:]]
-  lower = unit_names.PERSONS.get(word.lower().removesuffix('s'), word.lower())
-  if lower in unit_names.CURRENCY_WORDS:
-    return unit_names.CURRENCY_WORDS[lower]
-  for name in (lower, lower.removesuffix('s'), lower.removesuffix('es')):
-    if name in unit_names.NAMES:
-      return unit_names.NAMES[name]
-    if name in unit_names.IGNORED:
-      return 'unit'
-    for prefix in unit_names.LONG_PREFIXES:
-      rest = name.removeprefix(prefix)
-      if rest != name and rest in unit_names.NAMES:
-        return prefix + unit_names.NAMES[rest]
-  if lower in FUNCTIONS:
-    return None
-  if (
-    lower in unit_names.COUNTED
-    or lower + 's' in unit_names.COUNTED
-    or lower in words
-  ):
-    return '#' + lower.removesuffix('s')
-  if lower.removesuffix('s') in words or lower + 's' in words:
-    return '#' + lower.removesuffix('s')
-  return None
+  name = unit_grammar.name_of(word, words)
+  return name is not None and (len(word) > 2 or name in words)
