@@ -579,6 +579,70 @@ RESPONSES = [
   ('the gold in other words', 'gold answer: 5 5 5', '5', False),
 ]
 
+# (content of <answer>, gold, whether it is correct)
+ANSWERS = [
+  ('x = 5', '5', True),
+  ('\\(5\\)', '5', True),
+  ('5.', '5', True),
+  ('The final answer is \\(5\\).', '5', True),
+  ('**Answer:** 5', '5', True),
+  ('**5**', '5', True),
+  ('Final Answer: 5', '5', True),
+  ('Answer: $5$', '5', True),
+  ('The answer is: 5', '5', True),
+  ('Therefore, the answer is 5.', '5', True),
+  ('So the answer is $x=5$.', '5', True),
+  ('5 dollars', '5', True),
+  ('The answer is 5 or 6', '5', False),
+  ('The answer is not 5', '5', False),
+  ('The answer is probably 5', '5', False),
+  ('My answer is 5', '5', True),
+  ('The correct answer is \\frac{1}{2}', '0.5', True),
+  ('The answer is 2\\sqrt{3}', '\\sqrt{12}', True),
+  ('The answer is (1,2)', '(1,2)', True),
+  ('No solution', '\\emptyset', True),
+  ('The limit does not exist', 'DNE', True),
+  ('The answer is no solution', '\\emptyset', True),
+  ('The answer is Yes', 'yes', True),
+  ('The answer is B', 'B', True),
+  ('**The answer is 5**', '5', True),
+  ('The answer is 5 apples.', '5', True),
+  ('Result: 5', '5', True),
+  ('5\n', '5', True),
+  ('\n\n$$5$$\n', '5', True),
+  ('答案：5', '5', True),
+  ('所以答案是5。', '5', True),
+  ('The answer is 5, because 2+3=5', '5', False),
+  ('5 is the answer', '5', False),
+  ('I think 5', '5', False),
+  ('4 5', '45', False),
+  ('The answer is 35+35', '70', False),
+  ('The answer is 70 = 35+35', '70', False),
+  ('35+35=70', '70', True),
+  ('The answer is $5$ dollars', '5', True),
+  ('$\\boxed{5}$ dollars', '5', True),
+  ('The answer is 5%', '5\\%', True),
+  ('The answer is x=1 or x=2', '1,2', True),
+  ('The answer is x=1,y=2', '(1,2)', True),
+  ('the answer is ab', 'AB', False),
+  ('The value is 5', '5', True),
+  ('The solution is x=5', '5', True),
+  ('Answer 5', '5', True),
+  ('\\boxed{5}\\boxed{6}', '5', False),
+  ('\\boxed{\\frac{10}{2}}', '5', False),
+  ('$\\boxed{0.5}$, that is $\\boxed{\\frac{1}{2}}$', '1/2', True),
+  ('\\boxed{\\sqrt{12}} or \\boxed{2\\sqrt3}', '2\\sqrt3', True),
+  ('\\boxed{\\sqrt{12}} or \\boxed{3\\sqrt2}', '2\\sqrt3', False),
+  ('\\boxed{2\\sqrt3}\\approx\\boxed{3.46}', '2\\sqrt3', False),
+  ('\\boxed{50\\%}=\\boxed{0.5}', '0.5', True),
+  ('\\boxed{x=5} so \\boxed{5}', '5', True),
+  ('\\boxed{2+3} = \\boxed{5}', '5', True),
+  ('\\boxed{5} = \\boxed{2+3}', '5', False),
+  ('\\boxed{5\\text{ cm}} = \\boxed{5}', '5 cm', True),
+  ('\\boxed{5\\text{ cm}} = \\boxed{5\\text{ m}}', '5 cm', False),
+  ('\\boxed{(x+1)^2}=\\boxed{x^2+2x+1}', 'x^2+2x+1', True),
+]
+
 # [(gold, answers of its value that are not in final form)]
 UNEVALUATED = [
   ('10^{-3}', [r'\frac{1}{10^3}']),
@@ -635,6 +699,9 @@ def cases() -> list[Case]:
       found += [Case(kind, response(x), gold, True) for x in equal]
       found += [Case(kind, response(x), gold, False) for x in unequal]
   for _, text, gold, is_correct in RESPONSES:
+    found.append(Case('responses', text, gold, is_correct))
+  for content, gold, is_correct in ANSWERS:
+    text = f'<think>Let me see.</think><answer>{content}</answer>'
     found.append(Case('responses', text, gold, is_correct))
   for gold, answers in UNEVALUATED:
     for answer in answers:

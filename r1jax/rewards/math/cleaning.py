@@ -116,6 +116,7 @@ CHOICE = re.compile(
   r'(?:\(([A-J])\)(?= |[.:]|$)|([A-J])(?=[).:]|$))[).:]* ?(.*)'
 )
 OTHER_CHOICE = re.compile(r'(?<![a-zA-Z\\])[A-J](?![a-zA-Z])')
+BOLD = re.compile(r'(?<![^ ])\*\*(?! )([^*]+)\*\*(?=[ .,:]|$)')
 EMPHASIS = re.compile(r'(\*{1,3}|_{1,2}|`+)([^*_`].*)\1', re.DOTALL)
 
 
@@ -128,6 +129,7 @@ def clean(text: str) -> str:
   text = text.strip()
   if match := EMPHASIS.fullmatch(text):
     text = match[2]
+  text = BOLD.sub(r'\1', text)
   if len(re.findall(r'(?<!\\)\$', text)) % 2 == 0:
     text = re.sub(r'(?<!\\)\$', '', text)
   text = re.sub(r'\\mathbf ?\{R\}', r'\\mathbb{R}', text)

@@ -137,12 +137,14 @@ def _points(a, b):
 def _signs(generator, count, n, is_entire):
   """The signs of a point: the first points are positive; later ones have a
   negative variable, or any number of them."""
+  if count == 1:
+    return [-1 if n % 2 else 1]
   if n < 2:
     return [1] * count
   if is_entire and n % 2:
     return [generator.choice((-1, 1)) for _ in range(count)]
   signs = [1] * count
-  signs[generator.randrange(count)] = -1 if count > 1 or n % 2 else 1
+  signs[generator.randrange(count)] = -1
   return signs
 
 
