@@ -175,7 +175,7 @@ def test_a_row_may_have_max_len_tokens():
   assert len(encode([row])[0][0]) == 20
 
 
-def test_a_loss_that_diverges_ends_the_run(tmp_path, capsys):
+def test_updates_that_are_not_finite_end_the_run(tmp_path, capsys):
   """Steps are computed from epochs: 3 * 64 rows are 6 batches of 32."""
   with pytest.raises(errors.UserError) as error:
     toy.run(
@@ -184,7 +184,7 @@ def test_a_loss_that_diverges_ends_the_run(tmp_path, capsys):
       'data=toy:running_sum?count=64&digits=3',
       'steps=0',
       'epochs=3',
-      'optim.lr=1e999',
+      'optim.lr=3e38',
       'optim.schedule=constant',
       'optim.patience=3',
     )
@@ -193,7 +193,7 @@ def test_a_loss_that_diverges_ends_the_run(tmp_path, capsys):
   assert 'step 3/6' in capsys.readouterr().out
   lines = files.read_jsonl(tmp_path / 'metrics.jsonl')
   assert [line['skipped'] for line in lines] == [0, 1, 2, 3]
-  assert lines[0]['loss'] > 1 and lines[-1]['loss'] is None
+  assert lines[0]['loss'] > 1
   assert not (tmp_path / 'model').exists()
 
 
