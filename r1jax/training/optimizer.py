@@ -23,7 +23,7 @@ class OptimConfig:
   schedule: Literal['constant', 'cosine'] = option('constant', 'after warm-up')
   final: float = option(
     0.1,
-    'last learning rate of the cosine over the peak',
+    'learning rate at the end of the cosine over the peak',
     minimum=0,
     maximum=1,
   )
@@ -47,9 +47,9 @@ class OptimConfig:
 
 def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
   """The rate as a function of the update, 0 to steps - 1, of a run of `steps`
-  updates. The first update after the warm-up has the peak rate, and the last
-  one of a cosine the rate lr * final. Raises UserError if the warm-up does not
-  end within the run."""
+  updates. The first update after the warm-up has the peak rate. A cosine is
+  lr * final at `steps`, just after the last update. Raises UserError if the
+  warm-up does not end within the run."""
   if config.warmup >= steps:
     raise errors.UserError(
       f'config.optim.warmup is {config.warmup}, but the run has {steps} '
@@ -58,7 +58,7 @@ def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
     )
   schedule = optax.constant_schedule(config.lr)
   if config.schedule == 'cosine':
-    decay_steps = max(steps - 1 - config.warmup, 1)
+    decay_steps = steps - config.warmup
     schedule = optax.cosine_decay_schedule(config.lr, decay_steps, config.final)
   if not config.warmup:
     return schedule
