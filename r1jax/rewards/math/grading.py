@@ -94,7 +94,8 @@ def extract(text: str) -> str | None:
 def forms(answer: str) -> list[str]:
   r"""The boxes of an extracted answer \boxed{a}\boxed{b}, or the answer."""
   boxes = find_boxes(answer) if answer.startswith(r'\boxed{') else []
-  return boxes if len(boxes) > 1 else [answer]
+  is_joined = ''.join(rf'\boxed{{{box}}}' for box in boxes) == answer
+  return boxes if len(boxes) > 1 and is_joined else [answer]
 
 
 def equal(answer: str, gold: str, final_form: bool = True) -> bool:

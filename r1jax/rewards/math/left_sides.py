@@ -73,7 +73,7 @@ RELATION = re.compile(r'[<>]|\\(?:le|ge|ne|approx|in)(?![a-zA-Z])')
 APPLICATION = re.compile(r'(?<![a-zA-Z\\])[fghFGHP] ?\(')
 CONSTANTS = {'e', 'i'}
 NOT_UNKNOWN = re.compile(
-  rf'(?!{LETTER})\\[a-zA-Z]+|(?<![a-zA-Z\\])(?:{FUNCTION}|ln|log|exp|sqrt|pi)'
+  rf'(?!{LETTER})\\[a-zA-Z]+|(?<![a-zA-Z\\])(?:{FUNCTION}|ln|log|exp|sqrt|pi|deg)'
   r'(?![a-zA-Z])'
 )
 
@@ -93,9 +93,9 @@ def kind(text: str) -> str:
     return NAME
   if OF_ANGLE.fullmatch(text) and unknowns(text):
     return NAME
-  if RELATION.search(text) or NEGATIONS.search(text):
+  if RELATION.search(text) or PROSE.search(text) or NEGATIONS.search(text):
     return EQUATION
-  if APPLICATION.search(text):
+  if len(APPLICATION.findall(text)) > 1:  # f(1) + f(2)
     return EXPRESSION
   found = unknowns(text)
   if found <= {'x', 'y', 'z'} and COEFFICIENT.search(text):

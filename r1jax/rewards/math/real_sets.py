@@ -20,8 +20,9 @@ def interval(low, high, brackets: str) -> list:
   for end in (low, high):
     if not (end in INFINITIES or end.is_real and not end.free_symbols):
       raise Unreadable('the end of an interval is not a real number')
-  has_low = brackets[0] == '[' and low != -sympy.oo
-  has_high = brackets[1] == ']' and high != sympy.oo
+  has_low, has_high = brackets[0] == '[', brackets[1] == ']'
+  if has_low and low == -sympy.oo or has_high and high == sympy.oo:
+    raise Unreadable('infinity is in no interval')
   order = compare(low, high)
   if order > 0 or order == 0 and not (has_low and has_high):
     raise Unreadable('an interval has its ends in the wrong order')
