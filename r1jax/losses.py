@@ -17,17 +17,17 @@ from jax.typing import ArrayLike
 Metrics = dict[str, Array]
 # The value to maximise [B, L], and per-token arrays whose means are metrics.
 Surrogate = tuple[Array, Metrics]
-# (logp_BL, old_BL, adv_BL, weight_BL, options) -> Surrogate, or the value alone.
+# (logp_BL, old_BL, adv_BL, weight_BL, options) -> Surrogate, or its value.
 Objective = Callable[..., Surrogate | Array]
-# (logp_BL, old_BL, ref_BL) -> kl_BL; the three are 0 where a token has no weight.
+# (logp_BL, old_BL, ref_BL) -> kl_BL; all are 0 where a token has no weight.
 KlEstimator = Callable[[Array, Array, Array], Array]
 
 LOSS_AGGS = 'seq_mean_token_mean', 'token_mean', 'seq_mean_token_sum_norm'
 
 # Ratios are exponentials of log ratios clamped to +-MAX_LOG_RATIO.
 MAX_LOG_RATIO = 20.0
-# Rewards of a group that differ by less, relative to max(1, max |r|), are equal:
-# sums and scores in float32 differ by rounding.
+# Rewards of a group that differ by less, relative to max(1, max |r|), are
+# equal: sums and scores in float32 differ by rounding.
 EQUAL_REWARDS = 1e-5
 
 

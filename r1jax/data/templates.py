@@ -100,9 +100,15 @@ def without_opening(text: str, opening: str) -> str:
     return text.removeprefix(opening)
   if text.startswith(opening):
     return text[len(opening) :]
-  words = map(re.escape, opening.split())
-  match = re.compile(r'\s*' + r'\s*'.join(words) + r'\s*').match(text)
-  return text[match.end() :] if match else text
+  beginnings = [opening.split()]
+  if opening.split()[0] == '<think>' and '</think>' not in opening:
+    beginnings.append(['<think>'])  # saved without the rest of the prefill
+  for words in beginnings:
+    pattern = r'\s*' + r'\s*'.join(map(re.escape, words)) + r'\s*'
+    match = re.match(pattern, text)
+    if match:
+      return text[match.end() :]
+  return text
 
 
 def with_opening(text: str, opening: str) -> str:

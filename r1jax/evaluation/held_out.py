@@ -87,12 +87,6 @@ def judged_means(right_PG: np.ndarray) -> np.ndarray:
   return sum_P[count_P > 0] / count_P[count_P > 0]
 
 
-def score(line: Mapping[str, float]) -> float | None:
-  """pass@1 of `metrics`; None if no problem was judged."""
-  pass1 = float(line['eval/pass1'])
-  return None if math.isnan(pass1) else pass1
-
-
 def base_line(
   line: Mapping[str, float],
   config: EvalConfig,

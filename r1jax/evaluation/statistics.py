@@ -12,7 +12,7 @@ from r1jax import losses
 
 LEVEL = 0.95  # of all intervals
 RESAMPLES = 10_000  # of an interval; also max. combinations of signs
-BLOCK = 1_000  # resamples at one time
+BLOCK = 1_000_000  # random weights at one time
 
 Interval = tuple[float, float]
 Votes = Sequence[int | None]
@@ -27,7 +27,7 @@ def all_equal(x_PG: np.ndarray) -> np.ndarray:
 
 
 def pass_at_k(correct_PG: ArrayLike, k: int) -> float:
-  """The mean of 1 - C(n - c, k) / C(n, k), c correct of n (HumanEval, eq. 1)."""
+  """Mean of 1 - C(n - c, k) / C(n, k), c correct of n (HumanEval, eq. 1)."""
   return float(pass_at_k_of_problems(correct_PG, k).mean())
 
 
@@ -65,8 +65,10 @@ def mean_intervals(
   assert x_PN.size and least <= x_PN.min() and x_PN.max() <= most, 'bounds'
   sorted_PN = np.sort(x_PN, axis=0)
   rng, low_RN, high_RN = np.random.default_rng(0), [], []
-  for _ in range(RESAMPLES // BLOCK):
-    weight_RP = rng.standard_exponential((BLOCK, len(x_PN) + 1))
+  block = max(1, min(RESAMPLES, BLOCK // len(x_PN)))
+  for first in range(0, RESAMPLES, block):
+    size = min(block, RESAMPLES - first), len(x_PN) + 1
+    weight_RP = rng.standard_exponential(size)
     weight_RP /= weight_RP.sum(axis=1, keepdims=True)
     bound_R1, sum_RN = weight_RP[:, :1], weight_RP[:, 1:] @ sorted_PN
     low_RN.append(sum_RN + bound_R1 * least)

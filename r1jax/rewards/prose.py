@@ -48,7 +48,7 @@ NUMBERS = re.compile(r'(?<![\w.)\]])\d[\d\s+\-*/=.,%×÷^()]*')
 CODE_SIGN = re.compile(r'\w[(\[]|\w\.\w|[{}\[\]_;=<>|&@$\\^~*/+"]')
 COMMENT_SIGN = re.compile(r'\w[(\[]|\w\.\w|[{}\[\]_;\\]|==')
 TOKEN = re.compile(rf"[{LATIN}]+(?:['’][{LATIN}]+)*")
-RUN = re.compile(rf"[{LATIN}'’]++(?:,? [{LATIN}'’]++){{3,}}+")
+RUN = re.compile(rf"(?<![{LATIN}'’])[{LATIN}'’]++(?:,? [{LATIN}'’]++){{3,}}+")
 KEYWORDS = set(
   """and as asc assert async await begin bool break by case catch char class const
 continue def default del desc do double elif else end enum except export false final

@@ -256,9 +256,11 @@ def dead_groups(
   bool [P]. The rewards are those without the soft length penalty (DAPO): a
   group that is all right or all wrong is dead whatever the lengths."""
   learn_N = rows_to_learn(config, rows, reward_N)
-  adv_N = advantages(config, reward_N, learn_N)
-  has_advantage_N = abs(adv_N) > losses.EQUAL_REWARDS
-  return ~has_advantage_N.reshape(-1, config.group_size).any(axis=1)
+  size_N = abs(advantages(config, reward_N, np.ones_like(learn_N)))
+  size_PG = size_N.reshape(-1, config.group_size)
+  learnt_PG = np.where(learn_N.reshape(size_PG.shape), size_PG, 0)
+  # The learned rows may lie on the mean of the group but for rounding.
+  return learnt_PG.max(axis=1) <= losses.EQUAL_REWARDS * size_PG.max(axis=1)
 
 
 def mini_batches(

@@ -47,7 +47,8 @@ class Position:
   step: int = 0  # updates so far
   next_prompt: int = 0  # index in the stream of prompts
   ref_step: int = 0  # when the reference was refreshed last
-  score: float | None = None  # pass@1 of the step, where it was evaluated
+  # pass@1 of the step, where it was evaluated; NaN if nothing was judged.
+  score: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 
 import contextlib
 import dataclasses
+import math
 import pathlib
 import time
 from collections.abc import Iterator
@@ -58,7 +59,7 @@ def with_evaluation(run: Run, state: RlState, position: Position) -> Position:
     return position
   line = dict(step=step) | log.evaluate(run, state, step)
   run.writer.write(line)
-  return dataclasses.replace(position, score=held_out.score(line))
+  return dataclasses.replace(position, score=float(line['eval/pass1']))
 
 
 def base_line(run: Run, line: dict) -> str:
@@ -271,10 +272,11 @@ def end_if_terminating(run: Run, state: RlState, position: Position) -> None:
 def save(run: Run, state: RlState, position: Position) -> None:
   """Writes a checkpoint in the background, unless the step is saved already."""
   if position.step > (run.checkpoints.latest_step() or 0):
+    is_judged = position.score is not None and not math.isnan(position.score)
     checkpoint.save(
       run.checkpoints,
       position.step,
       state,
       dataclasses.asdict(position),
-      position.score,
+      position.score if is_judged else None,
     )

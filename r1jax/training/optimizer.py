@@ -114,7 +114,7 @@ def stop_if_stuck(
   if skipped >= min(config.patience, steps):
     raise errors.UserError(
       f'the last {skipped} updates up to step {step} were skipped, since the '
-      'loss, the gradient or the new parameters were not finite: see samples.jsonl and metrics.jsonl, and '
-      'lower config.optim.lr from the newest checkpoint on (--change optim.lr='
-      'VALUE) or in another --workdir'
+      'loss, the gradient or the new parameters were not finite: see '
+      'samples.jsonl and metrics.jsonl, and lower config.optim.lr from the '
+      'newest checkpoint on (--change optim.lr=VALUE) or in another --workdir'
     )

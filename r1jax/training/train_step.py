@@ -1,5 +1,6 @@
 """One optimiser step: computes the gradient of a loss and applies it, unless
-the result is not finite. Runs under pmap or over a mesh (FSDP and tensor parallelism)."""
+the result is not finite. Runs under pmap or over a mesh (FSDP and tensor
+parallelism)."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -104,15 +105,26 @@ def stays_finite(new: Any, old: Any) -> jax.Array:
 
 
 def advance_schedules(opt_state: optax.OptState) -> optax.OptState:
-  """The state with the count of every optax schedule one higher."""
+  """The state with the count of every optax schedule one higher. Those inside
+  optax.MultiSteps count its own updates and stay."""
+  injected = optax.InjectStatefulHyperparamsState
 
-  def is_schedule(node):
-    return isinstance(node, optax.ScaleByScheduleState)
+  def is_node(node):
+    schedule = optax.ScaleByScheduleState
+    return isinstance(node, (schedule, injected, optax.MultiStepsState))
 
   def advance(node):
-    return node._replace(count=node.count + 1) if is_schedule(node) else node
+    if isinstance(node, optax.ScaleByScheduleState):
+      return node._replace(count=node.count + 1)
+    if isinstance(node, injected):
+      states = node.hyperparams_states  # {name: (count,)}
+      return node._replace(
+        hyperparams_states=jax.tree.map(lambda count: count + 1, states),
+        inner_state=advance_schedules(node.inner_state),
+      )
+    return node
 
-  return jax.tree.map(advance, opt_state, is_leaf=is_schedule)
+  return jax.tree.map(advance, opt_state, is_leaf=is_node)
 
 
 class UpdatePrograms(NamedTuple):

@@ -138,6 +138,11 @@ def test_a_chat_template_may_open_the_thinking(chat, opening):
   assert made.full_text == tokenizer.chat([message])
 
 
+def test_a_response_saved_without_the_prefill_has_its_tag_once():
+  opening, text = '<think>\nLet me', '<think>\nSo 5</think>'
+  assert templates.with_opening(text, opening) == text
+
+
 def test_a_closed_thinking_and_a_prefill_that_opens_one_are_refused():
   prompt = templates.PromptConfig(template=CLOSED, prefill='<think>')
   with pytest.raises(errors.UserError, match='take the prefill away'):

@@ -9,7 +9,7 @@ import optax
 import pytest
 import toy
 
-from r1jax import errors, losses
+from r1jax import errors, losses, user_code
 from r1jax.data import batching
 from r1jax.distributed import device_placement
 from r1jax.models import transformer
@@ -190,6 +190,16 @@ def test_a_group_is_dead_if_no_row_of_the_loss_has_an_advantage(
   c = change(group_size=4, overlong_filter=True)
   rows = rollout(np.where(np.isin(np.arange(4), truncated), MAX_NEW, 2))
   assert grpo.dead_groups(c, rows, np.float32(reward)).tolist() == [dead]
+
+
+def small_advantages(reward_PG, keep_PG):
+  return 1e-7 * (reward_PG - reward_PG.mean(axis=1, keepdims=True))
+
+
+def test_whether_a_group_is_dead_does_not_depend_on_the_scale_of_advantages():
+  c = change(advantage=user_code.name_of(small_advantages))
+  dead_P = grpo.dead_groups(c, rollout(), REWARD)
+  assert dead_P.tolist() == [False, True, False, False]
 
 
 def test_dead_groups_are_those_of_the_rewards_before_the_soft_penalty():

@@ -161,11 +161,14 @@ def test_a_clip_norm_of_0_is_no_clipping(clip_norm, size):
   assert np.isfinite(new.params['w']).all()
 
 
-def test_after_a_skipped_update_the_rate_is_that_of_its_step():
+@pytest.mark.parametrize(
+  'make', [optax.sgd, optax.inject_hyperparams(optax.sgd)]
+)
+def test_after_a_skipped_update_the_rate_is_that_of_its_step(make):
   """Plain gradient descent, whose changes are the rate."""
   changes = dict(warmup=2, schedule='cosine', final=0.25)
   schedule = optimizer.learning_rate(dataclasses.replace(OPTIM, **changes), 6)
-  tx = optax.sgd(schedule)
+  tx = make(learning_rate=schedule)
   apply, state = make_apply(tx), train_step.init_state(params(), tx)
   ones = jax.tree.map(jnp.ones_like, state.params)
   bad = jax.tree.map(lambda x: x * jnp.nan, ones)
