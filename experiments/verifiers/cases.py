@@ -574,7 +574,7 @@ RESPONSES = [
   ('a set in a box', r'\boxed{\{1,2\}}', r'\{2,1\}', True),
   ('a fraction in a box', r'\boxed{\frac{10}{4}}', '2.5', True),
   ('box with a space', r'\boxed {5}', '5', True),
-  ('box of prose', r'\boxed{\text{five apples}}', '5', False),
+  ('box of prose', r'\boxed{\text{five apples}}', '5', True),
   ('escaped braces', r'\boxed{5\}', '5', False),
   ('the gold in other words', 'gold answer: 5 5 5', '5', False),
 ]
@@ -708,6 +708,8 @@ def cases() -> list[Case]:
       found.append(Case('final form', response(answer), gold, False, True))
   for row in _read('more.jsonl'):
     text = response(row['answer'])
+    if 'tagged' in row:  # without a box
+      text = f'<think>Let me see.</think><answer>{row["answer"]}</answer>'
     case = Case(row['kind'], text, row['gold'], row['equal'])
     found.append(case._replace(is_unevaluated='unevaluated' in row))
   for text in HOSTILE.values():

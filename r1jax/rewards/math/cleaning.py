@@ -1,11 +1,11 @@
 r"""Normalises the text of an answer: digits, signs, spaces and LaTeX markup.
-Phrases that introduce an answer ("The answer is") are removed."""
+Sentences that end with the answer are cut to it."""
 
 import re
 import unicodedata
 from collections.abc import Callable
 
-from r1jax.rewards.math import dress
+from r1jax.rewards.math import dress, sentences
 
 MAX_CHOICE = 200  # characters of an answer that names a choice
 GREEK = """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu
@@ -38,15 +38,27 @@ REWRITES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     r'(?<![\d.])\d{1,3}(?:(?:\\,|\{,\})\d{3})+(?!\d)',
     lambda match: re.sub(r'\D', '', match[0]),
   ),
+  (
+    r'\\begin\{(array|tabular)\} ?(?:\[[tcb]\])? ?'
+    r'\{(?:[lcr| ]|@ ?\{[^{}]*\})*\}',
+    r'\\begin{\1}',
+  ),
+  (r'(\\begin\{align(?:ed)?at\*?\}) ?\{\d\}', r'\1'),
   (r'\\[,;:> ]|\\(?:q?quad|enspace|thinspace|space)(?![a-zA-Z])|~', ' '),
   (r'\\[()\[\]]', ''),
   (r'\\(?:SI|qty) ?\{([^{}]*)\} ?\{([^{}]*)\}', r'\1 \2'),
   (
-    r'(?s)\\\{ ?\\begin\{(array|aligned|matrix)\}(?:\{[lcr| ]+\})?(.*)'
+    r'(?s)\\\{ ?\\begin\{(array|matrix|aligned|align\*?|gathered|split|alignedat)'
+    r'\}(.*)'
     r'\\end\{\1\} ?$',
     r'\\begin{cases}\2\\end{cases}',
   ),
   (r'\\(?:[dtcsx]|nice|flat)frac(?![a-zA-Z])', r'\\frac'),
+  (
+    r'(\\(?:frac|sqrt|binom|overline)) (?=[{\[])|(?<=\})(?<!\\\}) (?=\{)',
+    r'\1',
+  ),
+  (r'(?<=\d\.) (?=\\overline)', ''),
   (r'\\[dt]binom', r'\\binom'),
   (r'\\[lr]?vert(?![a-zA-Z])|\\mid(?![a-zA-Z])', '|'),
   (r'\\(?:lbrace|lbrack)(?![a-zA-Z]) ?', r'\\{'),
@@ -60,7 +72,7 @@ REWRITES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
   (r'\\(?:land|wedge)(?![a-zA-Z])', ' and '),
   (r'\\(?:lor|vee)(?![a-zA-Z])', ' or '),
   (r'\\smallsetminus(?![a-zA-Z])|\\backslash(?![a-zA-Z])', r'\\setminus'),
-  (r'(?<![a-zA-Z])infinity(?![a-zA-Z])', r'\\infty'),
+  (r'(?<![a-zA-Z])[Ii]nfinity(?![a-zA-Z])', r'\\infty'),
   (r'\\(?:thickapprox|simeq|approxeq|doteq)(?![a-zA-Z])', r'\\approx'),
   (
     r'(?<=\d)(\.\d*)\\dot ?\{?(\d)\}?(\d*)\\dot ?\{?(\d)\}?',
@@ -93,6 +105,7 @@ REWRITES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
   (r'(\\frac) ?(\{[^{}]*\}) ?([\da-zA-Z])', r'\1\2{\3}'),
   (r'\\([$%#&])', r'\1'),
   (r' +', ' '),
+  (r'(?<=\d) (?=[\u4e00-\u9fff])', ''),
   (r' (?=[\^_,;)\]}])|(?<=[(\[{]) ', ''),
   (
     r'(?<![\^_}\]a-zA-Z])\{(\d+\.?\d*|[a-zA-Z]|'
@@ -101,16 +114,6 @@ REWRITES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
   ),
 ]
 COMPILED_REWRITES = [(re.compile(pattern), new) for pattern, new in REWRITES]
-INTRODUCTION = re.compile(
-  r'(?i)(?:(?:so|thus|hence|therefore|finally|and),? )*'
-  r'(?:(?:the|our|my|final|correct|required|desired|numerical) )*'
-  r'(?:answer|result|solution|value)'
-  r'(?: to (?:the|this) (?:problem|question))?'
-  r'(?:: ?| is(?: therefore| thus| simply| equal to)?:? ?| = ?| equals ?)|'
-  r'(?:所以|因此|故)?,?(?:最终|正确|最后)?的?答案(?:应?(?:是|为))?:? ?|'
-  r'(?i:(?:so|thus|hence|therefore|then),? )(?=[-+\d($\\]|[a-zA-Z] ?=)|'
-  r'(?i:answer ?(?=[-\d$(]))|\\(?:therefore|implies|Rightarrow) ?'
-)
 CHOICE = re.compile(
   r'(?is)(?:(?:option|choice) |故?选(?:项|择)?:? ?)?'
   r'(?:\(([A-J])\)(?= |[.:]|$)|([A-J])(?=[).:]|$))[).:]* ?(.*)'
@@ -130,16 +133,16 @@ def clean(text: str) -> str:
   if match := EMPHASIS.fullmatch(text):
     text = match[2]
   text = BOLD.sub(r'\1', text)
-  if len(re.findall(r'(?<!\\)\$', text)) % 2 == 0:
+  is_even = len(re.findall(r'(?<!\\)\$', text)) % 2 == 0
+  if is_even and not sentences.has_money(text):
     text = re.sub(r'(?<!\\)\$', '', text)
   text = re.sub(r'\\mathbf ?\{R\}', r'\\mathbb{R}', text)
   text = dress.remove(text)
   for pattern, replacement in COMPILED_REWRITES:
     text = pattern.sub(replacement, text)
-  text = text.strip()
-  if match := INTRODUCTION.match(text):
-    text = text[match.end() :]
-  return text.strip().rstrip(',;').removesuffix('.').strip()
+  return (
+    sentences.value(text.strip()).strip().rstrip(',;').removesuffix('.').strip()
+  )
 
 
 def choice(text: str) -> str | None:

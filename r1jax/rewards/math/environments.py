@@ -18,10 +18,10 @@ DETERMINANT = re.compile(
 )
 CASES = re.compile(
   r'(?s)(?:\\begin\{[dr]?cases\}(.*)\\end\{[dr]?cases\}|'
-  r'\\\{ ?\\begin\{(array|aligned|matrix)\}(?:\{[lcr| ]+\})?(.*)\\end\{\2\})'
+  r'\\\{ ?\\begin\{(array|aligned|matrix)\}(.*)\\end\{\2\})'
 )
 ALIGNED = re.compile(
-  r'(?s)\\begin\{(aligned|align\*?|gathered|gather\*?|split|eqnarray\*?|'
+  r'(?s)\\begin\{(aligned|align\*?|align(?:ed)?at\*?|gathered|gather\*?|split|eqnarray\*?|'
   r'equation\*?)\}(.*)\\end\{\1\}'
 )
 CONDITION = re.compile(
@@ -58,10 +58,11 @@ def unalign(text: str) -> str:
   r"""The equations of an aligned environment: a chain if rows begin with =,
   otherwise a list."""
   match = ALIGNED.fullmatch(text)
-  if not match:
-    return text
+  inside = match[2] if match else text
+  if '\n' not in inside or not match and '\\begin' in text:
+    return inside.replace('&', '') if match else text
   joined = ''
-  for line in match[2].strip('\n ').split('\n'):
+  for line in inside.strip('\n ').split('\n'):
     line = line.replace('&', '').strip().rstrip(',;')
     if line and joined:
       joined += '' if line.startswith(('=', '\\approx')) else ', '
@@ -89,8 +90,13 @@ def is_otherwise(text: str) -> bool:
 
 
 def _rows(inside):
-  lines = inside.replace('\\hline', '').strip('\n ').split('\n')
-  return [[cell.strip() for cell in line.split('&')] for line in lines]
+  rows = []
+  for line in inside.replace('\\hline', '').strip('\n ').split('\n'):
+    cells = [cell.strip() for cell in line.split('&')]
+    if any(cell.startswith('=') for cell in cells):
+      cells = [''.join(cells)]  # an equation that is aligned at its sign
+    rows.append([cell.rstrip(',;') for cell in cells])
+  return rows
 
 
 def _split_condition(text):

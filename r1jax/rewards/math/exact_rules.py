@@ -26,7 +26,9 @@ def has_final_form(a: Value, gold: Value) -> bool:
       return True
     if a.kind != 'text':
       return a.is_final
-    return _ends_in_number(a) or _may_be_rounded(gold) and _is_exact(a)
+    return (
+      _ends_in_number(a) or value_forms.may_be_rounded(gold) and _is_exact(a)
+    )
   kinds = {a.kind, gold.kind}
   is_named_list = kinds == {TUPLE, LIST} and value_forms.is_named(a, gold)
   if kinds in ({TUPLE}, {'matrix'}) or is_named_list:
@@ -51,10 +53,6 @@ def _ends_in_number(value):
   return number is not None and number.is_final
 
 
-def _may_be_rounded(gold):
-  return gold.decimals >= value_forms.MIN_ROUNDED_DECIMALS
-
-
 def _is_exact(value):
   r"""Whether a text may be the exact value of a rounded gold, as \sqrt2."""
   return EXACT.search(value.raw) is not None and '=' not in value.raw
@@ -63,7 +61,8 @@ def _is_exact(value):
 def are_equal(a: Value, gold: Value) -> bool:
   if not units.are_compatible(a.unit, gold.unit):
     return False
-  if a.name and gold.name and a.name != gold.name:
+  is_named = a.name and gold.name
+  if is_named and not value_forms.is_same_name(a.name, gold.name):
     golds = value_forms.sort_by_name(gold)
     a = value_forms.sort_by_name(a)
     return a.name == golds.name and are_equal(a, golds)
@@ -83,9 +82,11 @@ def are_equal(a: Value, gold: Value) -> bool:
   if a.kind == 'number':
     error = abs(a.number - gold.number)
     is_near = 2 * error * 10**gold.decimals <= 1
-    return error == 0 or _may_be_rounded(gold) and is_near
+    return error == 0 or value_forms.may_be_rounded(gold) and is_near
   if a.kind == 'text':
     return a.text == gold.text
+  if not value_forms.have_same_names(a, gold):
+    return False
   same_size = len(a.parts) == len(gold.parts)
   return same_size and all(map(are_equal, a.parts, gold.parts))
 

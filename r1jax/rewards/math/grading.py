@@ -7,7 +7,8 @@ by exact rules. Nothing that a model wrote is evaluated.
   VerifyConfig.final_form or a record's `final_form` = false allows all
   expressions of the same value.
 - 0.3333 is not 1/3. A gold with three or more decimals may be a rounded number,
-  as 3.33333: an answer that rounds to it is equal.
+  as 3.33333: an answer that rounds to it is equal. Zeros before the first
+  digit do not count: 0.0125 may be rounded, 0.001 is exact.
 - 50% equals 50% and 0.5. A missing percent sign is accepted for values above 1:
   50% equals 50, but 0.5% does not equal 0.5, and 1% does not equal 1.
 - Units are those that units.py knows, and names before the value (x =) those of

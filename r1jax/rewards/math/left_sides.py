@@ -110,6 +110,7 @@ def normal(text: str) -> str:
     return ORNAMENTS.sub('', text)
   if _is_words(text):
     return ' '.join(text.casefold().removeprefix('the ').split())
+  text = re.sub(r'_ ?\{(\w)\}', r'_\1', text)
   return text.replace(' ', '').replace('\\dfrac', '\\frac')
 
 

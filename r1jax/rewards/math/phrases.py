@@ -27,6 +27,10 @@ COMPILED = [(re.compile(pattern, re.I), name) for pattern, name in PHRASES]
 TIME = re.compile(r"(?i)(\d{1,2})(?::(\d{2}))?(?: ?([ap])\.? ?m\.?| ?o'clock)")
 NOON = re.compile(r'(?i)(?:12(?::00)? )?(noon|midnight)')
 CLOCK = re.compile(r'(\d{1,2}):(\d{2})')
+LEADING_ZERO = re.compile(r'0\d:\d{2}')
+INFINITY = re.compile(
+  r'(?i)(negative|minus|positive|plus|[+-]|正|负)? ?(?:infinity|\\infty|无穷大?)'
+)
 MAX_PHRASE = 60
 
 
@@ -38,6 +42,25 @@ def normal(text: str) -> str | None:
     if pattern.fullmatch(text):
       return name
   return None
+
+
+def infinity(text: str) -> str | None:
+  r"""\infty or -\infty of words, minus infinity and 负无穷; or None."""
+  match = INFINITY.fullmatch(text)
+  if not match:
+    return None
+  is_negative = match[1] and match[1].lower() in (
+    '-',
+    'negative',
+    'minus',
+    '负',
+  )
+  return r'-\infty' if is_negative else r'\infty'
+
+
+def clock(text: str) -> str:
+  """A time of day without a leading zero: 7:05 for 07:05."""
+  return text[1:] if LEADING_ZERO.fullmatch(text) else text
 
 
 def time(text: str) -> tuple[str, str] | None:

@@ -46,7 +46,7 @@ def equal(answer: str, gold: str, final_form: bool = False) -> list:
     assert value and gold_value
     if _equal(value, gold_value):
       is_equal, reason = True, 'equal by mathematics'
-      if final_form and gold_value.kind == 'number' and _is_unevaluated(value):
+      if final_form and _asks_for_number(gold_value) and _is_unevaluated(value):
         is_equal, reason = False, 'equal, but not in final form'
   except Unreadable as error:
     reason = f'not read as mathematics: {error}'
@@ -65,6 +65,8 @@ def _equal(a, gold):
   if a.name and gold.name and a.name != gold.name and a.kind not in LEAVES:
     a, gold = map(value_forms.sort_by_name, (a, gold))
     return a.name == gold.name and _equal(a, gold)
+  if not value_forms.have_same_names(a, gold):
+    return False
   if a.kind in LEAVES and gold.kind in LEAVES:
     return _equal_leaves(a, gold) or solution_sets.equal(a, gold)
   if a.kind == gold.kind and a.kind in ('matrix', *INTERVALS):
@@ -90,6 +92,10 @@ def _equal(a, gold):
     if solution_sets.equals_interval(leaf, other):
       return True
   return solution_sets.equal(a, gold)
+
+
+def _asks_for_number(gold):
+  return gold.kind == 'number' and gold.left != left_sides.EXPRESSION
 
 
 def _is_unevaluated(value):
@@ -119,7 +125,7 @@ def _equal_leaves(a, gold):
     return spellings.are_same_product(a.raw, gold.raw)
   # A name that only one of them has, f(x) = or x =, is ignored; so is one that
   # both have.
-  is_same_name = a.name == gold.name != ''
+  is_same_name = a.name and value_forms.is_same_name(a.name, gold.name)
   has_sides = gold.name or '=' in gold.raw, a.name or '=' in a.raw
   relation = relations.read(a, bool(has_sides[0]) and not is_same_name)
   gold_relation = relations.read(gold, bool(has_sides[1]) and not is_same_name)
@@ -132,7 +138,7 @@ def _equal_leaves(a, gold):
       return True
     # A missing percent sign is accepted above 1.
     return y.is_number and not numeric.near(y, 0, 1) and numeric.equal(x, y)
-  if gold.decimals >= value_forms.MIN_ROUNDED_DECIMALS:
+  if value_forms.may_be_rounded(gold):
     return numeric.near(x, y, sympy.Rational(1, 2 * 10**gold.decimals))
   return numeric.equal(x, y)
 

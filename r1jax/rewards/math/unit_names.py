@@ -84,5 +84,9 @@ NAMES: dict[str, str] = {}
 for _line in unit_words.UNITS.split():
   _names = _line.split('=')
   NAMES |= dict.fromkeys(_names, _names[0])
-COUNTED = set(unit_words.COUNTED.split())
+COUNTED = set(unit_words.COUNTED.split()) | set(
+  """ways solutions numbers digits values integers triangles combinations
+  permutations arrangements possibilities subsets outcomes primes divisors games
+  matches teams""".split()
+)
 GLUED = set('cm km mm kg ft mph kph mL ml kWh Hz rpm lb lbs oz hr hrs'.split())

@@ -10,6 +10,7 @@ from r1jax.rewards.math import (
   cleaning,
   environments,
   left_sides,
+  number_words,
   numbers,
   phrases,
   spellings,
@@ -19,7 +20,7 @@ from r1jax.rewards.math import (
 
 MAX_ANSWER = 1000  # characters of an answer
 MAX_DEPTH = 20  # nested brackets
-MIN_ROUNDED_DECIMALS = 3  # of a gold that may be a rounded number
+MIN_ROUNDED_DIGITS = 3  # decimals of a gold that may be a rounded number
 
 LIST, SET, TUPLE = ',', '{}', '()'
 
@@ -104,7 +105,7 @@ class _Reader:
         return Value(kind=operator, parts=tuple(map(self.value, parts)))
     if len(parts := splitting.split(text, ';')) > 1:
       return self.several(parts, ())
-    if phrases.normal(text) is None:
+    if phrases.normal(text) is None and number_words.read(text) is None:
       has_rows = splitting.ENVIRONMENT.search(text) is not None
       listed = text if has_rows else AND.sub(',', text)
       parts = splitting.expand_signs(splitting.split(listed, ','))
@@ -146,12 +147,15 @@ class _Reader:
       return self.value(r'(-\infty,\infty)')
     if phrase := phrases.normal(text):
       return Value(kind='text', text=phrase, raw=text)
+    if infinity := phrases.infinity(text):
+      text = infinity
     if time := phrases.time(text):
       return Value(kind='time', text=' '.join(time), raw=text)
     if rows := environments.matrix(text):
       return self.matrix(rows)
     if cases := environments.cases(text):
       return self.cases(cases)
+    text = phrases.clock(text)
     brackets = splitting.enclosing(text)
     return self.bracketed(text, brackets) if brackets else self.quantity(text)
 
@@ -173,7 +177,9 @@ class _Reader:
     if len(splitting.SIGNS.findall(inside)) == 1:  # (\pm1, 2) is two points
       points = [splitting.SIGNS.sub(sign, text) for sign in '+-']
       return Value(kind=LIST, parts=tuple(map(self.value, points)))
-    return Value(kind=brackets, parts=tuple(map(self.value, parts)))
+    values = tuple(map(self.value, parts))
+    named = point(values) if brackets == TUPLE and len(values) > 1 else None
+    return named or Value(kind=brackets, parts=values)
 
   def several(self, parts, words):
     """Values between commas or the words 'and' and 'or': a list, or the point
@@ -186,19 +192,19 @@ class _Reader:
     are_words = all(x.kind == 'text' and x.raw.isalpha() for x in values)
     if 'or' in words and (len(names) > 1 or are_words or has_inequality):
       return Value(kind='or', parts=values)
-    is_point = len(names) == len(values)
     letters = {name.partition('_')[0] for name in names}
-    if not is_point or len(values) > 1 == len(letters):
+    if len(values) > 1 == len(letters):
       return Value(kind=LIST, parts=values)
-    parts = tuple(x._replace(name='', left='') for x in values)
-    name = f'({",".join(value.name for value in values)})'
-    return Value(kind=TUPLE, parts=parts, name=name, left=left_sides.NAME)
+    return point(values) or Value(kind=LIST, parts=values)
 
   def matrix(self, rows):
     """A factor times a matrix. A matrix with one column is a vector."""
     table = []
     for cells in rows.cells:
       table.append(tuple(self.cell(rows.factor, cell) for cell in cells))
+    cells = tuple(cell for row in table for cell in row)
+    if len(cells) > 1 and (named := point(cells)):
+      return named
     if len(table) > 1 and all(len(row) == 1 for row in table):
       return Value(kind=TUPLE, parts=tuple(row[0] for row in table))
     parts = tuple(Value(kind=TUPLE, parts=row) for row in table)
@@ -228,6 +234,7 @@ class _Reader:
 
   def quantity(self, text):
     """A number, or other text, with its unit."""
+    text = number_words.replace(text)
     raw, factor, unit = units.split(text, self.words)
     number = numbers.read(cleaning.tight(raw))
     if number is None:
@@ -242,6 +249,46 @@ class _Reader:
       decimals=number.decimals if factor == 1 else 0,
       is_final=number.is_final,
     )
+
+
+def point(values: tuple[Value, ...]) -> Value | None:
+  """The point (x,y) of x=1, y=2; None if the values have no names."""
+  names = [value.name for value in values if value.name]
+  if len(set(names)) != len(values):
+    return None
+  parts = tuple(x._replace(name='', left='') for x in values)
+  name = f'({",".join(names)})'
+  return Value(kind=TUPLE, parts=parts, name=name, left=left_sides.NAME)
+
+
+def may_be_rounded(gold: Value) -> bool:
+  """Whether a number has three or more decimals, from its first digit on."""
+  digits = abs(gold.number) * 10**gold.decimals
+  least = MIN_ROUNDED_DIGITS
+  return gold.decimals >= least and digits >= 10 ** (least - 1)
+
+
+def is_same_name(name: str, gold: str) -> bool:
+  """Whether two names are one, or the second the first without a number, as
+  x_1 and x_2 are the values of x."""
+  return name == gold or re.sub(r'_\d$', '', name) == gold != ''
+
+
+def part_names(value: Value) -> list[str]:
+  """The names of the entries of a value; '' for one without a name."""
+  names = value.name.removeprefix('(').removesuffix(')').split(',')
+  if len(names) == len(value.parts) > 1:
+    return names
+  return [part.name for part in value.parts]
+
+
+def have_same_names(a: Value, b: Value) -> bool:
+  """Whether two points, matrices or lists have no entries in one place that
+  have different names."""
+  if SET in (a.kind, b.kind):
+    return True
+  pairs = zip(part_names(a), part_names(b))
+  return all(x == y for x, y in pairs if x and y)
 
 
 def is_named(*values: Value) -> bool:
