@@ -139,7 +139,8 @@ def open_run(
   rl_config.check(config, placement, rollout_placement)
   sampling, params = setup.load_sampling(stack, config, rollout_placement)
   records = sampling.records + sampling.held_out_records
-  check_code(directory, record_files.scorer_code(records))
+  scored = rl_config.verified_records(config, records)
+  check_code(directory, record_files.scorer_code(scored))
   digest = hosts.digest(records)
   if directory.content.get('records', digest) != digest:
     raise errors.UserError(

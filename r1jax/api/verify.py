@@ -37,7 +37,7 @@ def verify(
         f'response {n} is {user_code.describe(response)}: it must be a text'
       )
     own_records.append(record_files.own_record(record, f'record {n}', str(n)))
-  registry.check_rewards(dict(accuracy=1.0), own_records)
   config = VerifyConfig(partial=partial)
+  registry.check_rewards(dict(accuracy=1.0), own_records, verify=config)
   with verifiers.Verifiers(config, own_records) as verifier:
     return verifier.verdicts(own_records, responses)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from r1jax import errors
 
-SHOWN = 20  # of the records that cannot be used
+SHOWN = 20  # of the records that cannot be used; of the others the names
 KEY = 'config.skip_bad_records'
 
 
@@ -16,26 +16,32 @@ class BadRecords:
 
   def __init__(self, skip: bool = False, key: str = KEY) -> None:
     self.skip, self.key = skip, key
-    self.sentences: list[str] = []
+    self.found: list[tuple[str, str]] = []  # (name, sentence)
 
   @contextlib.contextmanager
-  def noted(self) -> Iterator[None]:
-    """Notes the UserError that this context raises about a record."""
+  def noted(self, name: str) -> Iterator[None]:
+    """Notes the UserError that this context raises about a record, `name` being
+    its id or place."""
     try:
       yield
     except errors.UserError as error:
-      self.sentences.append(str(error))
+      self.note(name, str(error))
+
+  def note(self, name: str, sentence: str) -> None:
+    """Notes a sentence about the record `name`."""
+    self.found.append((name, sentence))
 
   def finish(self, kept: int, source: str) -> None:
     """Raises UserError with all sentences, or prints them if these records are
     left out. `kept` is the number of good records, `source` their origin."""
-    found, self.sentences = self.sentences, []
+    found, self.found = self.found, []
     if not found:
       return
     total = kept + len(found)
-    shown = [f'  {sentence}' for sentence in found[:SHOWN]]
+    shown = [f'  {sentence}' for _, sentence in found[:SHOWN]]
     if len(found) > SHOWN:
-      shown.append(f'  and {len(found) - SHOWN:,} more')
+      names = ', '.join(name for name, _ in found[SHOWN:])
+      shown.append(f'  and {len(found) - SHOWN:,} more: {names}')
     if self.skip:
       line = f'left out {len(found):,} of {total:,} records of {source}:'
       print('\n'.join([line, *shown]), flush=True)
@@ -46,9 +52,9 @@ class BadRecords:
     if not self.key or not kept:
       hint = ''
     if len(found) == 1 and not hint:
-      raise errors.UserError(found[0])
+      raise errors.UserError(found[0][1])
     if len(found) == 1:
-      raise errors.UserError(f'{found[0]} (1 of {total:,} records; {hint})')
+      raise errors.UserError(f'{found[0][1]} (1 of {total:,} records; {hint})')
     line = f'{len(found):,} of {total:,} records of {source} cannot be used'
     line += f' ({hint}):' if hint else ':'
     raise errors.UserError('\n'.join([line, *shown]))

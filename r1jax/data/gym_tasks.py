@@ -61,7 +61,7 @@ def dataset(source: str, **arguments: int) -> Any:
     return create_dataset(name, **settings, **arguments)
 
 
-@functools.lru_cache(32)
+@functools.lru_cache(128)  # reasoning-gym has 105 tasks
 def scorer_dataset(source: str) -> Any:
   """The dataset whose method score_answer(answer, entry) judges the answers to
   records with this scorer."""

@@ -39,7 +39,7 @@ def read(path: str | Path, bad: BadRecords | None = None) -> list[Record]:
   name, records = '', dict[str, Record]()
   left_out = collections.Counter[str]()
   for number, where, row in json_rows(path, noted):
-    with noted.noted():
+    with noted.noted(f'line {number}'):
       name = name or _format_name(row, where)
       try:
         record = _record(row, name, where)
@@ -55,13 +55,13 @@ def read(path: str | Path, bad: BadRecords | None = None) -> list[Record]:
           f'{where}: an earlier line has the id {key!r} too'
         )
       records.setdefault(key, record)
-  if noted.sentences and not name:  # not one line has a known format
-    raise errors.UserError(noted.sentences[0])
+  if noted.found and not name:  # not one line has a known format
+    raise errors.UserError(noted.found[0][1])
   if not bad:
     noted.finish(len(records), str(path))
   if left_out:
     _report_left_out(path, left_out, len(records))
-  if not records and not noted.sentences:
+  if not records and not noted.found:
     raise errors.UserError(f'{path} has no records: it is empty')
   return list(records.values())
 
@@ -96,10 +96,9 @@ def own_record(row: dict, where: str, default_id: str) -> Record:
 
 def scorer_code(records: Sequence[Record]) -> dict[str, str]:
   """{file, module or package: its digest or version} of the records' scorers,
-  as this process has loaded them (see rewards/scorer.py)."""
-  scorers = [
-    x['scorer'] for x in records if isinstance(x, dict) and 'scorer' in x
-  ]
+  as this process has loaded them (see rewards/scorer.py). The records must have
+  passed registry.check_rewards."""
+  scorers = [x['scorer'] for x in records if 'scorer' in x]
   names = [x for x in dict.fromkeys(scorers) if user_code.is_name(x)]
   code = user_code.digests(names)
   if any(name.startswith(gym_tasks.PREFIX) for name in scorers):
@@ -120,7 +119,7 @@ def json_rows(
     if not line.strip():
       continue
     where, row = f'{path} line {number}', None
-    with bad.noted() if bad else contextlib.nullcontext():
+    with bad.noted(f'line {number}') if bad else contextlib.nullcontext():
       row = _json_object(line, where)
     if row is not None:
       yield number, where, row

@@ -94,7 +94,7 @@ def user_records(
   noted = bad or BadRecords(key='')
   for n, row in enumerate(_rows(name, rows, count)):
     where = f'record {n} of {name}'
-    with noted.noted():
+    with noted.noted(f'record {n}'):
       if not isinstance(row, dict):
         raise errors.UserError(
           f'{where} is {user_code.describe(row)}; expected a dict with the key '
@@ -108,7 +108,7 @@ def user_records(
       records[record['id']] = record
   if not bad:
     noted.finish(len(records), name)
-  if not records and not noted.sentences:
+  if not records and not noted.found:
     raise errors.UserError(f'{name} has no records: it is empty')
   return list(records.values())
 

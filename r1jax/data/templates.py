@@ -112,7 +112,7 @@ def without_opening(text: str, opening: str) -> str:
 
 
 def with_opening(text: str, opening: str) -> str:
-  """A response that begins with its opening, which is added if it is missing."""
+  """A response that begins with its opening, which is added where missing."""
   rest = without_opening(text, opening)
   return text if rest != text else opening + text
 
@@ -136,7 +136,7 @@ def encode_made(
   bad, ids_P = BadRecords(key=''), []
   for record, made in zip(records, prompts, strict=True):
     ids = tokenizer.encode(made.full_text)
-    with bad.noted():
+    with bad.noted(record['id']):
       check_length(record, ids, max_len)
       ids_P.append(ids)
   bad.finish(len(ids_P), 'the data')
@@ -155,7 +155,7 @@ def encode_fitting(
   for record in records:
     made = make_prompt(tokenizer, record, prompt)
     ids = tokenizer.encode(made.full_text)
-    with bad.noted():
+    with bad.noted(record['id']):
       check_length(record, ids, prompt.max_len)
       kept.append(record)
       ids_P.append(ids)

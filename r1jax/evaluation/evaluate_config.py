@@ -56,8 +56,8 @@ class Inputs(NamedTuple):
   records: list[dict]  # the problems of all sets
   weights: dict[str, float]  # of the rewards; their weighted sum is not used
   compared: list[tuple[str, dict]]  # (label, results) of config.compare_with
-  baseline: dict[str, np.ndarray]  # pass@1 of each problem by set
   codeforces: dict  # the rating; empty without config.codeforces
+  baseline: dict[str, np.ndarray]  # see with_baseline
 
 
 def check(config: Config) -> None:
@@ -101,18 +101,17 @@ def read_inputs(config: Config) -> Inputs:
     number_of = {records[n]['id']: n for n in numbers}
     good = []
     for record in [records[n] for n in numbers]:
-      with bad.noted():
+      with bad.noted(record['id']):
         language.target(record)  # Raises UserError for an unknown language.
         good.append(record)
-    good = registry.check_rewards(weights, good, bad=bad)
+    good = registry.check_rewards(weights, good, bad=bad, verify=config.verify)
     bad.finish(len(good), source)
     sets[name] = {number_of[record['id']]: record for record in good}
     all_records += good
-  baseline = _baseline(config, sets)
   if config.codeforces:
     codeforces = rating.summary(*rating.read(config.codeforces))
   compared = scores.read_all(config.compare_with)
-  return Inputs(sets, all_records, weights, compared, baseline, codeforces)
+  return Inputs(sets, all_records, weights, compared, codeforces, {})
 
 
 def with_records(config: Config, inputs: Inputs, records: list[dict]) -> Inputs:
@@ -122,15 +121,16 @@ def with_records(config: Config, inputs: Inputs, records: list[dict]) -> Inputs:
     sets[name] = {n: x for n, x in problems.items() if id(x) in numbers}
     if not sets[name]:
       raise errors.UserError(f'no record of {config.data[name]} can be used')
-  baseline = _baseline(config, sets)
-  return inputs._replace(sets=sets, records=records, baseline=baseline)
+  return inputs._replace(sets=sets, records=records)
 
 
-def _baseline(config, sets):
-  """pass@1 of each problem of the sets in config.baseline, if it is set."""
+def with_baseline(config: Config, inputs: Inputs) -> Inputs:
+  """The inputs with pass@1 of each problem, by set, in config.baseline, if it
+  is set. Raises UserError if that has other problems."""
   if not config.baseline:
-    return {}
-  return {
-    name: scores.pass1_by_problem(config.baseline, name, [*problems.values()])
-    for name, problems in sets.items()
-  }
+    return inputs
+  baseline = {}
+  for name, problems in inputs.sets.items():
+    own = list(problems.values())
+    baseline[name] = scores.pass1_by_problem(config.baseline, name, own)
+  return inputs._replace(baseline=baseline)

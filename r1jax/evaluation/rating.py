@@ -135,8 +135,8 @@ def read(path: str) -> tuple[list, np.ndarray, np.ndarray]:
   {"contest": 1, "problem": "A", "rating": 1500, "verdicts": [true, false]}."""
   rows: dict[tuple, dict] = {}
   bad = BadRecords(key='')
-  for _, where, row in record_files.json_rows(path, bad):
-    with bad.noted():
+  for number, where, row in record_files.json_rows(path, bad):
+    with bad.noted(f'line {number}'):
       key = _checked_key(row, rows, where)
       rows[key] = row
   bad.finish(len(rows), str(path))

@@ -119,5 +119,6 @@ def read(workdir: str) -> dict:
 
 
 def _identity(record):
-  """What two evaluations of one problem have in common."""
-  return record['id'], record['prompt'], record.get('answer')
+  """What two evaluations of one problem have in common: (id, JSON), since an
+  answer to a scorer may be a list."""
+  return record['id'], json.dumps([record['prompt'], record.get('answer')])

@@ -14,6 +14,7 @@ from r1jax.checkpoints import gguf_file, policy, tokenization
 from r1jax.data import templates
 from r1jax.preflight import ideal_response, shapes, trial
 from r1jax.preflight.plan import Plan
+from r1jax.rewards import verifiers
 from r1jax.rewards.code import unit_tests
 from r1jax.rl import grpo, rl_config
 
@@ -154,11 +155,14 @@ def _check_responses(config, tokenizer, records):
   text = problem or names or 'none, only stop strings'
   yield Check('end token', not problem, text)
   count, found = 0, []
-  for record, prompt in zip(records, prompts):
-    has_gold = 'answer' in record or 'scorer' not in record
-    if has_gold and not unit_tests.is_code(record):
+  with verifiers.Verifiers(config.verify) as verifier:
+    for record, prompt in zip(records, prompts):
+      if not _has_gold_text(record):
+        continue
       count += 1
-      problem = ideal_response.problem(config, tokenizer, record, prompt)
+      problem = ideal_response.problem(
+        config, tokenizer, record, prompt, verifier.rules
+      )
       if problem:
         found.append(f'record {record["id"]}: {problem}')
   good, text = True, f'all {count} end and get every reward'
@@ -167,6 +171,13 @@ def _check_responses(config, tokenizer, records):
   elif found:
     good, text = False, f'{len(found)} of {count} fail: {found[0]}'
   yield Check('ideal responses', good, text)
+
+
+def _has_gold_text(record):
+  """Whether an ideal response can be made: not for programs, nor for a scorer
+  that has no gold answer or one that is no text."""
+  gold = record.get('answer', None if 'scorer' in record else '')
+  return isinstance(gold, str) and not unit_tests.is_code(record)
 
 
 def _check_samples(plan, tokenizer, records, pass_rate):
@@ -188,7 +199,8 @@ def _check_samples(plan, tokenizer, records, pass_rate):
     text = f'|delta log p| of {size} tokens in {dtype}: mean {mean:.1e}, max. '
     good = bool(mean < MAX_LOGP_DIFFERENCE[dtype])
     yield Check('sampler and trainer', good, f'{text}{error_N.max():.1e}')
-    rate_P = trial.pass_rates(config, samples)
+    with verifiers.Verifiers(config.verify) as verifier:
+      rate_P = trial.pass_rates(config, samples, verifier.rules)
     reason = 'config.rewards has no accuracy'
   if pass_rate is not None:
     rate_P = np.array([pass_rate])

@@ -1,18 +1,17 @@
 """Checks whether an ideal response is possible with this prompt, tokenizer and
 rewards. Functions return the problem, or ''."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from r1jax.data import templates
 from r1jax.data.templates import Prompt
 from r1jax.data.tokenizer_protocol import Tokenizer
-from r1jax.rewards import registry, scorer
+from r1jax.rewards import registry
+from r1jax.rewards.registry import Reward
 from r1jax.rl.rl_config import Config
 
 # The rewards that a perfect response has in full.
 FULL_REWARDS = 'accuracy', 'format', 'think_format'
-# The rule of a record with a scorer of its own.
-RULES = dict(accuracy=scorer.accuracy)
 
 
 def end_token_problem(config: Config, tokenizer: Tokenizer) -> str:
@@ -39,15 +38,21 @@ def end_token_problem(config: Config, tokenizer: Tokenizer) -> str:
 
 
 def named_ids(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+  """Ids with the texts of their tokens: 2 '</s>', 3 'a'."""
   return ', '.join(f'{n} {tokenizer.decode([n])!r}' for n in ids)
 
 
 def problem(
-  config: Config, tokenizer: Tokenizer, record: dict, prompt: Sequence[int]
+  config: Config,
+  tokenizer: Tokenizer,
+  record: dict,
+  prompt: Sequence[int],
+  rules: Mapping[str, Reward] = {},
 ) -> str:
-  """The problem of the ideal response to a record with this prompt."""
+  """The problem of the ideal response to a record with this prompt. `rules` are
+  those of the run's verifiers."""
   opening = templates.make_prompt(tokenizer, record, config.prompt).opening
-  text, missing = _rewarded_response(config, record, opening)
+  text, missing = _rewarded_response(config, record, opening, rules)
   if missing:
     return f'{text!r} gets no {", ".join(missing)}'
   sampled = text[len(opening) :]
@@ -106,7 +111,7 @@ def describe_opening(config: Config, made: Prompt) -> str:
   return f'{source} gives {made.opening!r}, which counts as the response'
 
 
-def _rewarded_response(config, record, opening):
+def _rewarded_response(config, record, opening, rules):
   """(a response, the rewards that it does not get in full). Its answer is the
   gold answer, plain or boxed."""
   table = registry.weights_for(config.rewards, config.by_domain, record)
@@ -120,9 +125,7 @@ def _rewarded_response(config, record, opening):
     thinking = 'So.\n</think>\n'
   for answer in (gold, f'\\boxed{{{gold}}}'):
     text = f'{opening}{thinking}<answer>{answer}</answer>'
-    _, parts = registry.weighted_rewards(
-      weights, [record], [text], rules=RULES if 'scorer' in record else {}
-    )
+    _, parts = registry.weighted_rewards(weights, [record], [text], rules=rules)
     missing = [name for name in names if parts[name][0] != 1]
     if not missing:
       break

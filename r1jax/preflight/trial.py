@@ -2,6 +2,7 @@
 and trainer agree, and how many groups have no gradient."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from r1jax.checkpoints.policy import Policy
 from r1jax.data import record_files, templates
 from r1jax.distributed import device_placement
 from r1jax.rewards import registry
+from r1jax.rewards.registry import Reward
 from r1jax.rl import grpo
 from r1jax.rl.rl_config import Config
 from r1jax.sampling.generate import Sampler, Samples
@@ -48,12 +50,14 @@ def logp_errors(config: Config, model: Policy, samples: Samples) -> np.ndarray:
   return np.abs(logp_BL - rows.logp_BL)[rows.mask_BL]
 
 
-def pass_rates(config: Config, samples: Samples) -> np.ndarray | None:
+def pass_rates(
+  config: Config, samples: Samples, rules: Mapping[str, Reward]
+) -> np.ndarray | None:
   """The share of correct samples of each record, [P]; None if accuracy is not
-  among the rewards."""
+  among the rewards. `rules` are those of the run's verifiers."""
   by_domain = {name: _rules(x) for name, x in config.by_domain.items()}
   _, parts = registry.weighted_rewards(
-    _rules(config.rewards), samples.records, samples.texts, by_domain
+    _rules(config.rewards), samples.records, samples.texts, by_domain, rules
   )
   if 'accuracy' not in parts:
     return None

@@ -89,7 +89,7 @@ def check(
   kept = []
   for record in records:
     answer = record.get('answer')
-    with bad.noted():
+    with bad.noted(record['id']):
       if not isinstance(answer, str) or not answer.strip():
         raise errors.UserError(
           f'record {record["id"]} has no answer for the LLM judge: give it one'
@@ -124,7 +124,7 @@ def short_enough(
   kept = []
   for record in records:
     is_judged = needs_judge(config, record)
-    with bad.noted():
+    with bad.noted(record['id']):
       if is_judged and not fits(
         config, judge.tokenizer, question(config, record, '')
       ):

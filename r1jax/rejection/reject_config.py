@@ -65,7 +65,7 @@ def load(config: Config) -> tuple[list[Record], list[Record]]:
   """(records to sample, records to mix in), all checked."""
   bad, records = BadRecords(config.skip_bad_records), []
   for record in _load(config, config.data, registry.REASONING_DOMAINS[0], bad):
-    with bad.noted():
+    with bad.noted(record['id']):
       language.target(record)  # refuses an unknown language
       llm_judge.needs_judge(config.judge, record)  # refuses an unknown value
       records.append(record)
@@ -92,9 +92,17 @@ def _good_records(config, records, bad):
   judged = [x for x in records if llm_judge.needs_judge(config.judge, x)]
   others = [x for x in records if not llm_judge.needs_judge(config.judge, x)]
   good = llm_judge.check(config.judge, judged, bad)
-  good += registry.check_rewards(config.min_rewards, others, bad=bad)
+  good += registry.check_rewards(
+    config.min_rewards, others, bad=bad, verify=config.verify
+  )
   numbers = set(map(id, good))
   return [x for x in records if id(x) in numbers]
+
+
+def verified_records(config: Config, records: list[Record]) -> list[Record]:
+  """The records whose accuracy a verifier decides, not the LLM judge."""
+  verified = registry.verified_records(config.min_rewards, records)
+  return [x for x in verified if not llm_judge.needs_judge(config.judge, x)]
 
 
 def _load_mix(config, records):
@@ -104,7 +112,7 @@ def _load_mix(config, records):
   for record in records:
     sample_ids.update(f'{record["id"]}/{n}' for n in range(config.samples))
   for record in _load(config, config.mix, 'general', bad):
-    with bad.noted():
+    with bad.noted(record['id']):
       _check_mixed(config, record, sample_ids)
       mixed.append(record)
   bad.finish(len(mixed), config.mix)
@@ -132,7 +140,7 @@ def _load(config, path, default, bad):
   """The records of a path, with the default domain where they have none."""
   records = []
   for record in tasks.load_records(path, config.seed, bad):
-    with bad.noted():
+    with bad.noted(record['id']):
       if not isinstance(record.get('domain', default), str):
         raise errors.UserError(
           f'record {record["id"]} has the domain {record["domain"]!r}, not a '

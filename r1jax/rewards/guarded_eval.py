@@ -36,25 +36,29 @@ class Refused(ValueError):
 def guarded(gold: str = '') -> Iterator[None]:
   """In this context reasoning-gym evaluates plain values only, and sympy's
   parser numbers, symbols, operators, and FUNCTIONS or those of the gold answer:
-  Integral, for example, would let a copied question pass. Both raise Refused for
-  all else. To be used by one thread."""
+  Integral, for example, would let a copied question pass. Both raise Refused
+  for all else. To be used by one thread."""
   from sympy.parsing import sympy_parser  # slow, so only in workers
 
   real_eval, real_exec = builtins.eval, builtins.exec
   real_stringify = sympy_parser.stringify_expr
   functions = {*FUNCTIONS, *_functions_of(gold)}
 
-  def guarded_eval(source: Any, *scopes: Any) -> Any:
+  def guarded_eval(
+    source: Any, /, globals: Any = None, locals: Any = None
+  ) -> Any:
     frame = sys._getframe(1)
     if frame.f_globals.get('__name__', '').partition('.')[0] == OWNER:
       return real_eval(plain(source), {'__builtins__': {}})
-    return real_eval(source, *(scopes or _scopes_of(frame)))
+    return real_eval(source, *_scopes(frame, globals, locals))
 
-  def guarded_exec(source: Any, *scopes: Any, **options: Any) -> None:
+  def guarded_exec(
+    source: Any, /, globals: Any = None, locals: Any = None, **options: Any
+  ) -> None:
     frame = sys._getframe(1)
     if frame.f_globals.get('__name__', '').partition('.')[0] == OWNER:
       raise Refused('a program is not run')
-    real_exec(source, *(scopes or _scopes_of(frame)), **options)
+    real_exec(source, *_scopes(frame, globals, locals), **options)
 
   def guarded_stringify(text: str, own: dict, *options: Any) -> str:
     """The program that sympy's parser makes of a text, and then evaluates."""
@@ -136,5 +140,9 @@ def _tree(source):
   return ast.parse(source.strip(), mode='eval')
 
 
-def _scopes_of(frame):
-  return frame.f_globals, frame.f_locals
+def _scopes(frame, own_globals, own_locals):
+  """(globals, locals) of eval and exec if a caller gives these or None."""
+  if own_globals is None:
+    names = frame.f_locals if own_locals is None else own_locals
+    return frame.f_globals, names
+  return own_globals, own_globals if own_locals is None else own_locals

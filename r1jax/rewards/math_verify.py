@@ -3,6 +3,7 @@ math-verify, for figures that can be compared with theirs. It is chosen by
 config.verify.math_verifier and runs in worker processes.
 """
 
+import contextlib
 import importlib.util
 
 from r1jax import errors
@@ -14,17 +15,23 @@ from r1jax.rewards.verdict import Record, Records, Texts, Verdict, VerifyConfig
 WORKER = 'r1jax.rewards.math_verify:compare'
 GOLD_WORKER = 'r1jax.rewards.math_verify:can_read'
 REQUIREMENT = 'math-verify==0.9.0'
+MAX_TEXT = 2_000  # last characters that are read of a response without a box
+MAX_NESTED = 8  # boxes, each of which contains nothing but the next
 
 
 def extract(text: str) -> str | None:
-  r"""What math-verify reads in a response: the last \boxed{} after the thinking;
-  without a box, the content of <answer>, or the whole text after the thinking,
-  in which it looks for a value."""
+  r"""What math-verify reads in a response: the last \boxed{} after the
+  thinking; without a box, the content of <answer>, or the end of the text
+  after the thinking, in which it looks for a value. None if there is no text.
+  """
   text, is_tagged = format.answer_part(text)
   boxes = grading.find_boxes(text)
   if boxes:
     return rf'\boxed{{{_innermost(boxes[-1])}}}'
   text = text.strip()
+  if len(text) > MAX_TEXT:
+    _, _, lines = text[-MAX_TEXT:].partition('\n')
+    return lines.strip() or text[-MAX_TEXT:].strip()
   if is_tagged and text and '$' not in text:
     return rf'\boxed{{{text}}}'
   return text or None
@@ -39,39 +46,52 @@ def check(record: Record) -> None:
     )
 
 
+def check_package() -> None:
+  """Raises UserError if math-verify is not installed."""
+  if not importlib.util.find_spec('math_verify'):
+    raise errors.UserError(
+      'config.verify.math_verifier=math_verify needs another package: pip '
+      f'install {REQUIREMENT}'
+    )
+
+
 class MathVerifyVerifier(verdict.Verifier):
-  """Compares answers as math-verify does, with its defaults. Handles all records
-  that no other verifier handles."""
+  """Compares answers as math-verify does, with its defaults. Handles all
+  records that no other verifier handles."""
 
   check, extract = staticmethod(check), staticmethod(extract)
 
   def __init__(self, config: VerifyConfig, records: Records) -> None:
-    if not importlib.util.find_spec('math_verify'):
-      raise errors.UserError(
-        'config.verify.math_verifier=math_verify needs another package: pip '
-        f'install {REQUIREMENT}'
-      )
+    check_package()
     self.pool = verdict.open_pool(config, config.seconds)
+
+  @classmethod
+  def check_all(
+    cls, config: VerifyConfig, records: Records, bad: BadRecords
+  ) -> list[Record]:
+    """The records whose gold math-verify can read; others are noted."""
+    if not records:
+      return []
+    check_package()
+    golds = [x['answer'] for x in records if isinstance(x.get('answer'), str)]
+    golds, kept = list(dict.fromkeys(golds)), []
+    with contextlib.closing(verdict.open_pool(config, config.seconds)) as pool:
+      results = pool.map(GOLD_WORKER, [[gold] for gold in golds])
+    readable = {gold for gold, x in zip(golds, results) if x.value}
+    for record in records:
+      with bad.noted(record['id']):
+        check(record)
+        if record['answer'] not in readable:
+          raise errors.UserError(
+            f'the gold answer {verdict.quote(record["answer"])} of record '
+            f'{record["id"]} cannot be read by math-verify'
+          )
+        kept.append(record)
+    return kept
 
   @staticmethod
   def handles(record: Record) -> bool:
     return True
-
-  def prepare(self, records: Records) -> None:
-    """Raises UserError for all records whose gold math-verify cannot read."""
-    records = [x for x in records if isinstance(x.get('answer'), str)]
-    golds = list(dict.fromkeys(record['answer'] for record in records))
-    results = self.pool.map(GOLD_WORKER, [[gold] for gold in golds])
-    readable = {gold for gold, x in zip(golds, results) if x.value}
-    bad = BadRecords(key='')
-    for record in records:
-      if record['answer'] not in readable:
-        gold = verdict.quote(record['answer'])
-        bad.sentences.append(
-          f'the gold answer {gold} of record {record["id"]} cannot be read by '
-          'math-verify'
-        )
-    bad.finish(len(records) - len(bad.sentences), 'the data')
 
   def judge(self, records: Records, answers: Texts) -> list[Verdict]:
     pairs = zip(answers, records, strict=True)
@@ -112,7 +132,10 @@ def _gold_text(gold):
 
 def _innermost(box):
   """The content of a box within which there is nothing but another."""
-  inner = grading.find_boxes(box)
-  if len(inner) == 1 and box.startswith(('\\boxed', '\\fbox')):
-    return _innermost(inner[0]) if box.endswith('}') else box
+  for _ in range(MAX_NESTED):
+    inner = grading.find_boxes(box)
+    is_box = box.startswith(('\\boxed', '\\fbox')) and box.endswith('}')
+    if len(inner) != 1 or not is_box:
+      break
+    box = inner[0]
   return box

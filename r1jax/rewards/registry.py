@@ -43,18 +43,15 @@ REWARDS: dict[str, Reward] = {
   'length_penalty': penalties.length_penalty,
   'repetition_penalty': penalties.repetition_penalty,
 }
-# The first verifier that handles a record verifies its accuracy.
-VERIFIERS = (
-  ScorerVerifier,
-  ProgramVerifier,
-  choice.ChoiceVerifier,
-  grading.MathVerifier,
-)
-# What compares mathematics, by config.verify.math_verifier.
+# The first verifier that handles a record verifies its accuracy; see
+# verifiers_of.
+VERIFIERS = ScorerVerifier, ProgramVerifier, choice.ChoiceVerifier
+# The last verifier, which compares mathematics, by config.verify.math_verifier.
 MATH_VERIFIERS: dict[str, type[verdict.Verifier]] = {
   'r1jax': grading.MathVerifier,
   'math_verify': MathVerifyVerifier,
 }
+DEFAULT_CONFIG = verdict.VerifyConfig()
 # Names in the previous version, for the error about an unknown reward.
 RENAMED = {'brief': 'length_penalty', 'variety': 'repetition_penalty'}
 
@@ -65,22 +62,26 @@ def check_rewards(
   by_domain: Mapping[str, Weights] = {},
   model_names: Collection[str] = (),
   bad: BadRecords | None = None,
+  verify: verdict.VerifyConfig = DEFAULT_CONFIG,
 ) -> list[Record]:
-  """The records, without those that have an unknown domain or an unreadable
-  gold answer, which are noted in `bad`, or else raise UserError. Refuses unknown
-  rewards, and rewards of the user's that fail. Trained models have the rewards
-  model_names."""
+  """The records, without those that have an unknown domain or a gold answer
+  that the verifier of `verify` cannot read, which are noted in `bad`, or else
+  raise UserError. Refuses unknown rewards, and rewards of the user's that fail.
+  Trained models have the rewards model_names."""
   _check_names([*REWARDS, *model_names], weights, by_domain)
-  noted, kept = bad or BadRecords(key=''), []
-  tables = [weights_for(weights, by_domain, record) for record in records]
-  verified = [x for x, table in zip(records, tables) if 'accuracy' in table]
-  scorer.check_code(verified)
-  for record, table in zip(records, tables):
-    with noted.noted():
+  noted, known = bad or BadRecords(key=''), []
+  for record in records:
+    with noted.noted(record['id']):
       _check_domain(record, by_domain)
-      if 'accuracy' in table:
-        next(x for x in VERIFIERS if x.handles(record)).check(record)
-      kept.append(record)
+      known.append(record)
+  verified = verified_records(weights, known, by_domain)
+  scorer.check_code(verified)
+  good = set(map(id, known)) - set(map(id, verified))
+  for verifier in verifiers_of(verify):
+    own = [x for x in verified if verifier.handles(x)]
+    good.update(map(id, verifier.check_all(verify, own, noted)))
+    verified = [x for x in verified if not verifier.handles(x)]
+  kept = [x for x in known if id(x) in good]
   if not bad:
     noted.finish(len(kept), 'the data')
   for name in user_names(weights, by_domain):
@@ -109,6 +110,11 @@ def _check_names(known, weights, by_domain):
 
 def _check_domain(record, by_domain):
   domain = record.get('domain', REASONING_DOMAINS[0])
+  if not isinstance(domain, str | None):
+    raise errors.UserError(
+      f'the domain of record {record["id"]} is {user_code.describe(domain)}: '
+      'it must be a text'
+    )
   domains = *by_domain, *REASONING_DOMAINS
   if by_domain and domain not in domains:
     raise errors.UserError(
@@ -118,8 +124,20 @@ def _check_domain(record, by_domain):
 
 
 def verifiers_of(config: verdict.VerifyConfig) -> list[type[verdict.Verifier]]:
-  """VERIFIERS, with the one of mathematics that the config names."""
-  return [*VERIFIERS[:-1], MATH_VERIFIERS[config.math_verifier]]
+  """The verifiers of a run, in their order: VERIFIERS, and the one of
+  mathematics that the config names."""
+  return [*VERIFIERS, MATH_VERIFIERS[config.math_verifier]]
+
+
+def verified_records(
+  weights: Weights,
+  records: Records,
+  by_domain: Mapping[str, Weights] = {},
+) -> list[Record]:
+  """The records whose accuracy is among their rewards."""
+  return [
+    x for x in records if 'accuracy' in weights_for(weights, by_domain, x)
+  ]
 
 
 def user_names(

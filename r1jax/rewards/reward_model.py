@@ -88,6 +88,18 @@ def encode(
   """A row of ids for each text: prompt, scored text, EOS token (also if it was
   truncated). Empty if there is no text to score."""
   made = [templates.make_prompt(tokenizer, x, prompt) for x in records]
+  return encode_made(tokenizer, prompt, part, records, texts, made)
+
+
+def encode_made(
+  tokenizer: Tokenizer,
+  prompt: templates.PromptConfig,
+  part: str,
+  records: Records,
+  texts: Texts,
+  made: Sequence[templates.Prompt],
+) -> list[list[int]]:
+  """`encode` of texts whose prompts are made already."""
   without_opening = [x._replace(opening='') for x in made]
   prompts = templates.encode_made(
     tokenizer, records, without_opening, prompt.max_len

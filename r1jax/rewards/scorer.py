@@ -12,8 +12,6 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
-
 from r1jax import errors, user_code
 from r1jax.data import gym_tasks
 from r1jax.rewards import format, guarded_eval, verdict
@@ -23,26 +21,24 @@ from r1jax.rewards.verdict import Record, Records, Texts, Verdict, VerifyConfig
 FORM = '(record, answer) -> number from 0 to 1'
 WORKER = 'r1jax.rewards.scorer:score_in_worker'
 LOAD = 'r1jax.rewards.scorer:load'
-TRIED = 2  # records of each scorer whose answers TRIALS are scored at the start
-TRIALS = '', '?'
+TRIED = 8  # records of each scorer whose answers TRIALS are scored at the start
+TRIALS = '?', 'qzx'
 NOT_FINITE = {
   word + unit for word in ('nan', 'inf', 'infinity') for unit in ('', 'i', 'j')
 }
-WHOLE_BOX = re.compile(r'\\(?:boxed|fbox)\s*\{(.*)\}', re.DOTALL)
 
 
 def extract(text: str) -> str | None:
   r"""What a scorer gets: the content of the last <answer> tags, or else of the
-  \boxed{} in what follows the thinking, stripped. A box that is the whole
-  content of the tags is opened. None without either, or with different boxes.
+  \boxed{} in what follows the thinking, stripped. A single box in the tags is
+  opened. None without either, with different boxes outside the tags, or if
+  nothing is left.
   """
   text, is_tagged = format.answer_part(text)
-  boxes = grading.find_boxes(text)
-  if is_tagged:
-    whole = WHOLE_BOX.fullmatch(text.strip())
-    is_box = whole and boxes == [whole[1].strip()]
-    return boxes[0] if is_box else text.strip()
-  return boxes[0] if len(set(boxes)) == 1 else None
+  boxes = set(grading.find_boxes(text))
+  if len(boxes) == 1:
+    return boxes.pop() or None
+  return text.strip() or None if is_tagged else None
 
 
 def check_code(records: Records) -> None:
@@ -93,22 +89,6 @@ def load(name: str, where: str = 'the scorer of a record') -> Any:
   return function
 
 
-def accuracy(records: Records, texts: Texts) -> np.ndarray:
-  """The numbers of the records' scorers, computed in this process: for answers
-  that no model wrote. 0 without an answer."""
-  value_N = np.zeros(len(texts), np.float32)
-  for n, (record, text) in enumerate(zip(records, texts, strict=True)):
-    name, answer = record['scorer'], extract(text)
-    if answer is None:
-      continue
-    if name.startswith(gym_tasks.PREFIX):
-      number, _ = _gym_score(name, record, answer)
-    else:
-      number = _user_score(name, load(name), record, answer)
-    value_N[n] = np.nan if number is None else number
-  return np.ma.masked_invalid(value_N)
-
-
 def score_in_worker(
   name: str, source: dict[str, str], record: Record, answer: str
 ) -> list:
@@ -146,10 +126,11 @@ class ScorerVerifier(verdict.Verifier):
     for name, own in tried.items():
       for answer in TRIALS:
         found = self._results(name, own[:TRIED], [answer] * len(own[:TRIED]))
-        if all(x.value == 1 for x in found):
+        accepted = [x['id'] for x, y in zip(own, found) if y.value == 1]
+        if accepted:
           print(
-            f'warning: the scorer {name} gives 1 to the answer {answer!r}: '
-            'rewards of such records may mean nothing',
+            f'warning: the scorer {name} gives 1 to the answer {answer!r} to '
+            f'record {accepted[0]}: rewards of such records may mean nothing',
             flush=True,
           )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from r1jax.config import option
+from r1jax.data.bad_records import BadRecords
 from r1jax.sandbox import workers
 
 Record = dict
@@ -74,7 +75,8 @@ def open_pool(
 
 
 class Verifier:
-  """Verifies answers to one kind of record; registry.VERIFIERS lists all."""
+  """Verifies answers to one kind of record; registry.VERIFIERS and
+  registry.MATH_VERIFIERS list all."""
 
   tier_name: str | None = None  # the sandbox tier, if programs run
   pool: Any = None  # of workers; Verifiers closes it
@@ -84,7 +86,7 @@ class Verifier:
 
   def prepare(self, records: Records) -> None:
     """Checks, before the first answer, the records that it verifies, as far as
-    `check` does not. Raises UserError."""
+    `check_all` does not. Raises UserError."""
 
   @staticmethod
   def handles(record: Record) -> bool:
@@ -95,6 +97,18 @@ class Verifier:
   def check(record: Record) -> None:
     """Raises UserError if the gold answer is not readable."""
     raise NotImplementedError
+
+  @classmethod
+  def check_all(
+    cls, config: VerifyConfig, records: Records, bad: BadRecords
+  ) -> list[Record]:
+    """The records whose gold answer is readable; others are noted in `bad`."""
+    kept = []
+    for record in records:
+      with bad.noted(record['id']):
+        cls.check(record)
+        kept.append(record)
+    return kept
 
   @staticmethod
   def extract(text: str) -> str | None:

@@ -190,10 +190,20 @@ def _good_records(config, source, seed):
   bad = BadRecords(config.skip_bad_records)
   records = tasks.load_records(source, seed, bad)
   records = registry.check_rewards(
-    config.rewards, records, config.by_domain, config.reward_models, bad
+    config.rewards,
+    records,
+    config.by_domain,
+    config.reward_models,
+    bad,
+    config.verify,
   )
   bad.finish(len(records), source)
   return records
+
+
+def verified_records(config: Config, records: list[dict]) -> list[dict]:
+  """The records whose accuracy is among their rewards."""
+  return registry.verified_records(config.rewards, records, config.by_domain)
 
 
 def first_records(config: Config, records: list[dict]) -> list[dict]:

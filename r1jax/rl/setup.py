@@ -121,6 +121,7 @@ def open_run(
     'model',
     records,
     config.steps,
+    scored=rl_config.verified_records(config, records),
     sandbox=sampling.verifiers.tier_name,
   )
   if claimed is None:
@@ -186,8 +187,9 @@ def load_sampling(
   records, held_out_records = rl_config.load_records(config)
   both = records + held_out_records
   names = registry.user_names(config.rewards, config.by_domain)
+  verified = rl_config.verified_records(config, both)
   verifier = stack.enter_context(
-    verifiers.Verifiers(config.verify, both, names)
+    verifiers.Verifiers(config.verify, verified, names)
   )
   model, prompt_width, kept = loading.load_policy(
     config, placement, both, max(config.response_lengths)

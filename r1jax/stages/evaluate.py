@@ -48,8 +48,13 @@ def run(
       if len(good) < len(records):
         inputs = evaluate_config.with_records(config, inputs, good)
       records = good
+    inputs = evaluate_config.with_baseline(config, inputs)
     claimed = run_directory.claim(
-      directory, 'results.json', records, sandbox=verifier.tier_name
+      directory,
+      'results.json',
+      records,
+      scored=records,
+      sandbox=verifier.tier_name,
     )
     if claimed is None:
       return

@@ -52,10 +52,14 @@ def run(
   records, mixed = reject_config.load(config)
   model, judge, records = load_models(config, records)
   names = registry.user_names(config.min_rewards)
-  with verifiers.Verifiers(config.verify, records, names) as verifier:
-    read = records + mixed
+  verified = reject_config.verified_records(config, records)
+  with verifiers.Verifiers(config.verify, verified, names) as verifier:
     claimed = run_directory.claim(
-      directory, 'records.jsonl', read, sandbox=verifier.tier_name
+      directory,
+      'records.jsonl',
+      records + mixed,
+      scored=verified,
+      sandbox=verifier.tier_name,
     )
     if claimed is None:
       return

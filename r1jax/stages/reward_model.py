@@ -151,8 +151,10 @@ def run(
   )
   if not cfg.score:
     params, cfg = transformer.with_score(params, cfg)
-  records, rows = encode_good(tokenizer, records, config)
-  held_out, held_out_rows = encode_good(tokenizer, held_out, config)
+  records, rows = encode_good(tokenizer, records, config, config.data)
+  held_out, held_out_rows = encode_good(
+    tokenizer, held_out, config, config.eval_data or config.data
+  )
   longest = max(len(ids) for x, _ in rows + held_out_rows for ids in x)
   loading.check_policy(placement, params, cfg, longest)
   steps = loop.num_steps(config, len(rows))
@@ -205,7 +207,7 @@ def _good_records(config, source, seed):
   leaves them out."""
   bad, kept = BadRecords(config.skip_bad_records), []
   for record in tasks.load_records(source, seed, bad):
-    with bad.noted():
+    with bad.noted(record['id']):
       _check_record(config, record)
       kept.append(record)
   bad.finish(len(kept), source)
@@ -229,27 +231,34 @@ def _check_record(config, record):
 
 
 def encode_good(
-  tokenizer: Tokenizer, records: list, config: Config
+  tokenizer: Tokenizer, records: list, config: Config, source: str
 ) -> tuple[list[dict], list[Row]]:
-  """(records, rows) of those that are not too long. Raises UserError for the
-  others, or leaves them out."""
+  """(records, rows) of those of a source that are not too long. Raises
+  UserError for the others, or leaves them out."""
   bad, kept, rows = BadRecords(config.skip_bad_records), [], []
   for record in records:
-    with bad.noted():
-      rows += encode(tokenizer, [record], config)
+    # Not noted: what fails in a template fails in it for all records.
+    made = templates.make_prompt(tokenizer, record, config.prompt)
+    with bad.noted(record['id']):
+      rows += encode(tokenizer, [record], config, [made])
       kept.append(record)
-  bad.finish(len(kept), config.data)
+  bad.finish(len(kept), source)
   return kept, rows
 
 
-def encode(tokenizer: Tokenizer, records: list, config: Config) -> list[Row]:
+def encode(
+  tokenizer: Tokenizer,
+  records: list,
+  config: Config,
+  made: Sequence[templates.Prompt],
+) -> list[Row]:
   """Each record's responses as ids, with its label; in a pair the first
-  response is the preferred one."""
+  response is the preferred one. The prompts of the records are made."""
   columns = []
   for key in RESPONSES[config.kind]:
     texts = [record[key] for record in records]
-    column = reward_model.encode(
-      tokenizer, config.prompt, config.part, records, texts
+    column = reward_model.encode_made(
+      tokenizer, config.prompt, config.part, records, texts, made
     )
     for record, ids in zip(records, column):
       if len(ids) > config.max_len:

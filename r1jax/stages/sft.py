@@ -144,13 +144,14 @@ def encode(
   kept, rows, masks = [], [], []
   for record in records:
     if not isinstance(record.get('response'), str):
-      bad.sentences.append(
-        f'record {record["id"]} of {config.data} has no response to train on'
+      bad.note(
+        record['id'],
+        f'record {record["id"]} of {config.data} has no response to train on',
       )
       continue
     # Not noted: what fails in a template fails in it for all records.
     made = templates.make_prompt(tokenizer, record, config.prompt)
-    with bad.noted():
+    with bad.noted(record['id']):
       row, mask = _encode_record(tokenizer, record, made, config)
       kept.append(record)
       rows.append(row)

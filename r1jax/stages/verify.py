@@ -94,10 +94,9 @@ def output_path(settings: ml_collections.ConfigDict) -> Path:
 def run_beside(settings: ml_collections.ConfigDict) -> None:
   """Writes the verdicts beside the responses, one line a response."""
   path, config = output_path(settings), configs.build(Config, settings)
-  files.check_writable(path)
+  hosts.run_once(lambda: files.check_writable(path))
   inputs = load(config)
-  names = registry.user_names(dict.fromkeys(config.rewards, 1.0))
-  with verifiers.Verifiers(config.verify, inputs.records, names) as verifier:
+  with open_verifiers(config, inputs.records) as verifier:
     write(config, verifier, inputs, path)
 
 
@@ -113,17 +112,35 @@ def run(
   )
   config = directory.config
   inputs = load(config)
-  names = registry.user_names(dict.fromkeys(config.rewards, 1.0))
   path = workdir / 'verdicts.jsonl'
-  with verifiers.Verifiers(config.verify, inputs.records, names) as verifier:
+  with open_verifiers(config, inputs.records) as verifier:
     read = [*inputs.records, dict(responses=inputs.texts)]
     claimed = run_directory.claim(
-      directory, path.name, read, sandbox=verifier.tier_name
+      directory,
+      path.name,
+      read,
+      scored=registry.verified_records(weights_of(config), inputs.records),
+      sandbox=verifier.tier_name,
     )
     if claimed is None:
       return
     run_directory.record_changes(claimed, claimed.progress)
     write(config, verifier, inputs, path)
+
+
+def weights_of(config: Config) -> dict[str, float]:
+  """config.rewards as weights; their sum is not used."""
+  return dict.fromkeys(config.rewards, 1.0)
+
+
+def open_verifiers(config: Config, records: list[dict]) -> verifiers.Verifiers:
+  """The verifiers of the rewards in config.rewards, to be closed."""
+  weights = weights_of(config)
+  return verifiers.Verifiers(
+    config.verify,
+    registry.verified_records(weights, records),
+    registry.user_names(weights),
+  )
 
 
 def write(
@@ -156,8 +173,9 @@ def load(config: Config) -> Inputs:
   records = tasks.load_records(config.data, config.seed, bad)
   if not config.responses:
     records = _with_response(config, records, bad)
-  weights = dict.fromkeys(config.rewards, 1.0)
-  records = registry.check_rewards(weights, records, bad=bad)
+  records = registry.check_rewards(
+    weights_of(config), records, bad=bad, verify=config.verify
+  )
   bad.finish(len(records), config.data)
   if config.responses:
     answered = _answered(config, records)
@@ -173,7 +191,7 @@ def _with_response(config, records, bad):
   """The records that hold their response."""
   kept = []
   for record in records:
-    with bad.noted():
+    with bad.noted(record['id']):
       if not isinstance(record.get('response'), str):
         raise errors.UserError(
           f'record {record["id"]} of {config.data} has no response to verify: '
@@ -185,26 +203,24 @@ def _with_response(config, records, bad):
 
 def _answered(config, records):
   """[(record, response)] of the lines of config.responses."""
-  path, bad, answered = (
-    config.responses,
-    BadRecords(config.skip_bad_records),
-    [],
-  )
+  path, answered = config.responses, []
+  bad = BadRecords(config.skip_bad_records)
   if not Path(path).is_file():
     raise errors.UserError(f'there is no file {path} of responses')
   record_of = {record['id']: record for record in records}
-  for _, where, row in record_files.json_rows(path, bad):
+  for number, where, row in record_files.json_rows(path, bad):
     record_id, text = row.get('id'), row.get('response')
     if type(record_id) is int:  # ids of records are texts
       record_id = str(record_id)
-    with bad.noted():
-      if not isinstance(text, str) or record_id not in record_of:
+    with bad.noted(f'line {number}'):
+      is_known = isinstance(record_id, str) and record_id in record_of
+      if not isinstance(text, str) or not is_known:
         raise errors.UserError(
           f'{where} must have a response and the id of a record of '
           f'{config.data}; its id is {record_id!r}'
         )
       answered.append((record_of[record_id], text))
-  if not answered and not bad.sentences:
+  if not answered and not bad.found:
     raise errors.UserError(f'{path} has no responses: it is empty')
   bad.finish(len(answered), path)
   return answered

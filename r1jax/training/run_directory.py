@@ -87,16 +87,18 @@ def claim(
   result: str,
   records: Sequence[Any],
   steps: int = 0,
+  scored: Sequence[dict] = (),
   **facts: Any,
 ) -> RunDirectory[Config] | None:
   """Assigns the work directory to the config. Returns None if the run is
   finished: `result`, written last, exists, and a training stage has no `steps`
   left. Otherwise record_changes must follow. Raises UserError if records or
   user code have changed, or if the hosts differ in config, records, code, facts
-  or directory. A collective."""
+  or directory. The scorers of the records `scored`, those whose accuracy the
+  stage computes, are user code too. A collective."""
   path, config, change = directory.path, directory.config, directory.change
   code = user_code.digests(configs.code_names(config))
-  code |= record_files.scorer_code(records)
+  code |= record_files.scorer_code(scored)
   records_digest = hosts.digest(records)
   hosts.check_agreement(
     path,
@@ -117,7 +119,8 @@ def claim(
   if steps and steps < directory.progress:
     raise errors.UserError(
       f'config.steps would be {steps}, but {path} has a checkpoint of step '
-      f'{directory.progress}: the steps of a run cannot be less than it has done'
+      f'{directory.progress}: the steps of a run cannot be less than it has '
+      'done'
     )
   if is_finished and not _is_extended(directory, steps):
     print(f'{path} is finished: the result is {path / result}')

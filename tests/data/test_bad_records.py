@@ -51,7 +51,9 @@ def test_bad_lines_may_be_left_out_and_are_counted(tmp_path, capsys):
   assert 'left out 7 of 9 records of x.jsonl:' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('count, more', [(20, ''), (25, 'and 5 more')])
+@pytest.mark.parametrize(
+  'count, more', [(20, ''), (25, 'and 5 more: q20, q21, q22, q23, q24')]
+)
 def test_at_most_twenty_are_listed(count, more):
   golds = [dict(id=f'q{n}', prompt='?', answer='((') for n in range(count)]
   good = dict(id='a', prompt='?', answer='2')
@@ -75,7 +77,7 @@ def test_lines_and_golds_are_named_together(tmp_path):
 
 def test_a_source_without_a_good_record_is_refused(capsys):
   bad = BadRecords(skip=True)
-  bad.sentences.append('record 1 is bad')
+  bad.note('1', 'record 1 is bad')
   with pytest.raises(errors.UserError, match='no record of x can be used'):
     bad.finish(0, 'x')
 

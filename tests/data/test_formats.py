@@ -71,6 +71,7 @@ DIVISOR = CODEFORCES | dict(
   official_tests=[dict(input='12', output='2'), dict(input='35', output='5')],
   generated_checker=DIVISOR_CHECKER,
 )
+CUT = '1 ' * 125 + '...'  # as Codeforces shows a long test
 SOLUTION = """class Solution:
     def longest(self, words: List[str], most: int) -> str:
         return max((x for x in words if len(x) <= most), key=len)
@@ -149,7 +150,7 @@ def test_prompts_have_the_formats_and_the_starter_code(tmp_path):
     (dict(executable=False), 'its tests are not executable'),
     (dict(official_tests_complete=False), 'tests are incomplete'),
     (dict(testset_size=3), 'tests are incomplete'),
-    (dict(official_tests=[dict(input='1 2 ...', output='3')]), 'incomplete'),
+    (dict(official_tests=[dict(input=CUT, output='3')]), 'incomplete'),
     (dict(official_tests=[]), 'no official tests'),
     (dict(generated_checker='# nothing\nx = 1'), 'checker prints nothing'),
     (dict(generated_checker='def main() {'), 'checker is not Python'),
@@ -173,6 +174,14 @@ def test_problems_that_cannot_be_judged_are_left_out_and_counted(
   assert 'left out 1 of 2 problems' in printed and reason in printed
   with pytest.raises(errors.UserError, match=f'{reason}.*no problem is left'):
     read(path, bad)
+
+
+def test_a_grid_may_end_in_dots(tmp_path):
+  tests = [dict(input='2 3\n#..\n...\n', output='...')]
+  (record,) = read(
+    tmp_path / 'a.jsonl', CODEFORCES | dict(official_tests=tests)
+  )
+  assert record['tests'] == tests
 
 
 def test_problems_without_private_tests_or_with_too_large_ones_are_left_out(

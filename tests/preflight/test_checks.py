@@ -13,7 +13,7 @@ from r1jax import cli
 from r1jax import config as configs
 from r1jax.checkpoints import tokenization
 from r1jax.data import templates
-from r1jax.preflight import ideal_response, trial
+from r1jax.preflight import checks, ideal_response, trial
 from r1jax.rl import rl_config
 
 
@@ -116,6 +116,22 @@ def test_the_problem_of_an_ideal_response_is_named():
   unknown = with_sample(config, eos_ids=(10**6,))
   text = ideal_response.end_token_problem(unknown, TOKENIZER)
   assert 'never sampled' in text
+
+
+def test_responses_are_judged_by_the_verifiers_of_the_run():
+  config, tokenizer, record, ids = toy()
+  calls = []
+
+  def accuracy(records, texts):
+    calls.append(texts)
+    return np.zeros(len(texts), np.float32)
+
+  problem = ideal_response.problem(
+    config, tokenizer, record, ids, dict(accuracy=accuracy)
+  )
+  assert 'gets no accuracy' in problem and calls
+  own = record | dict(scorer='own.py:f', answer=[1])
+  assert checks._has_gold_text(record) and not checks._has_gold_text(own)
 
 
 def test_the_command_reports_whether_a_run_fits(experiment, tmp_path, capsys):

@@ -7,6 +7,7 @@ import pytest
 
 import r1jax
 from r1jax import config, errors
+from r1jax.data.bad_records import BadRecords
 from r1jax.rewards import math_verify, registry, verdict, verifiers
 
 CONFIG = verdict.VerifyConfig(
@@ -46,7 +47,7 @@ def test_only_mathematics_is_judged_by_another_verifier():
   own, peers = (
     registry.verifiers_of(x) for x in (verdict.VerifyConfig(), CONFIG)
   )
-  assert own[:-1] == peers[:-1] and own == list(registry.VERIFIERS)
+  assert own[:-1] == peers[:-1] == list(registry.VERIFIERS)
   assert peers[-1] is math_verify.MathVerifyVerifier
 
 
@@ -56,6 +57,8 @@ def test_only_mathematics_is_judged_by_another_verifier():
     (r'<think>\boxed{1}</think>It is $\boxed{2}$', r'\boxed{2}'),
     (r'\boxed{1} and \boxed{\frac{1}{2}}', r'\boxed{\frac{1}{2}}'),
     (r'\boxed{\boxed{2}}', r'\boxed{2}'),
+    ('a' * 3_000 + ' $1$\n' + 'b' * 1_990 + ' $2$', 'b' * 1_990 + ' $2$'),
+    ('a' * 3_000, 'a' * 2_000),
     ('<think>1</think><answer> 2 </answer>', r'\boxed{2}'),
     ('<think>1</think><answer>It is $2$</answer>', 'It is $2$'),
     ('<think>1</think>The final answer is $2$', 'The final answer is $2$'),
@@ -65,6 +68,11 @@ def test_only_mathematics_is_judged_by_another_verifier():
 )
 def test_what_math_verify_gets(text, answer):
   assert math_verify.extract(text) == answer
+
+
+def test_many_boxes_in_boxes_end_no_run():
+  text = r'\boxed{' * 1_500 + '2' + '}' * 1_500
+  assert math_verify.extract(text).startswith(r'\boxed{')
 
 
 @needs_package
@@ -97,8 +105,26 @@ def test_golds_that_math_verify_cannot_read_are_all_named():
   assert unread != golds
   if not unread:
     pytest.skip('it reads all of them')
-  with pytest.raises(errors.UserError, match='cannot be read by math-verify'):
-    verifiers.Verifiers(CONFIG, records)
+  records.append(dict(id='none', prompt='?'))
+  with pytest.raises(errors.UserError, match='cannot be read by') as caught:
+    registry.check_rewards({'accuracy': 1.0}, records, verify=CONFIG)
+  assert 'record none has no answer' in str(caught.value)
+  bad = BadRecords(skip=True)
+  kept = registry.check_rewards(
+    {'accuracy': 1.0}, records, bad=bad, verify=CONFIG
+  )
+  assert [x['answer'] for x in kept] == [x for x in golds if x not in unread]
+  assert len(bad.found) == len(unread) + 1
+
+
+@needs_package
+def test_golds_are_checked_by_the_verifier_of_the_config():
+  gold = r'\{x \mid x \in \mathbb{R}, x^2 > 2, x \ne 7\}'
+  records = [record(0, gold)]
+  with pytest.raises(errors.UserError, match='cannot be read'):
+    registry.check_rewards({'accuracy': 1.0}, records)
+  found = registry.check_rewards({'accuracy': 1.0}, records, verify=CONFIG)
+  assert found == records
 
 
 @needs_package

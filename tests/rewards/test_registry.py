@@ -158,6 +158,13 @@ def test_a_domain_without_rewards_is_refused_with_its_record():
     registry.check_rewards({'accuracy': 1.0}, [record], BY_DOMAIN)
 
 
+@pytest.mark.parametrize('by_domain', [{}, BY_DOMAIN])
+def test_a_domain_that_is_no_text_is_a_bad_record(by_domain):
+  records = [dict(id='r', prompt='?', answer='1', domain=['a'])]
+  with pytest.raises(errors.UserError, match='the domain of record r is list'):
+    registry.check_rewards({'accuracy': 1.0}, records, by_domain, KIND)
+
+
 def test_accuracy_needs_an_answer_to_compare_with():
   with pytest.raises(errors.UserError, match='record r has no answer'):
     registry.check_rewards({'accuracy': 1.0}, [dict(id='r', prompt='?')])

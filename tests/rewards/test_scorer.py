@@ -67,10 +67,12 @@ def test_the_reward_is_the_number_of_the_tasks_own_scorer(gym, opened):
     for answer in [golds[0], *wrong]:
       records.append(own[0])
       answers.append(answer)
+      value = 0.0
       try:
-        value = float(dataset.score_answer(answer.strip(), dataset[0]))
+        if answer:  # else there is no answer, whatever the scorer gives
+          value = float(dataset.score_answer(answer.strip(), dataset[0]))
       except ValueError:  # of prime_factorization
-        value = 0.0
+        pass
       expected.append(value)
   found = opened.verdicts(records, list(map(tagged, answers)))
   assert [x.value for x in found] == expected
@@ -216,6 +218,32 @@ def test_a_scorer_that_accepts_everything_is_named(tmp_path, capsys):
   assert "gives 1 to the answer '?'" in capsys.readouterr().out
 
 
+def test_a_scorer_that_accepts_nonsense_for_one_record_is_named(
+  tmp_path, capsys
+):
+  text = 'def last(record, answer): return record["target"] == 4'
+  with verifiers.Verifiers(CONFIG, own_records(tmp_path, 'last', text)):
+    pass
+  assert "to the answer '?' to record 4: " in capsys.readouterr().out
+
+
+def test_code_that_is_guarded_may_name_its_scopes():
+  names, made = dict(a=2), {}
+  a = 3
+  with guarded_eval.guarded():
+    assert eval('a', globals=names) == 2
+    assert eval('a', locals=dict(a=5)) == 5
+    assert eval('a') == a
+    exec('b = a', globals=names, locals=made)
+  assert made == dict(b=2)
+
+
+def test_the_scorers_of_all_tasks_are_kept():
+  factory = pytest.importorskip('reasoning_gym.factory')
+  limit = gym_tasks.scorer_dataset.cache_parameters()['maxsize']
+  assert limit >= len(factory.DATASETS)
+
+
 def test_an_unevaluated_integral_is_only_right_if_the_gold_is_one():
   pytest.importorskip('reasoning_gym')
   (record,) = tasks.load_records('gym:simple_integration?count=1', 5)
@@ -235,13 +263,16 @@ def test_an_unevaluated_integral_is_only_right_if_the_gold_is_one():
     ('<think>1</think><answer>1 2\n3 4</answer>', '1 2\n3 4'),
     ('<answer>1</answer><answer>2</answer>', '2'),
     ('<think>1</think><answer> \\boxed{ 2 } </answer>', '2'),
-    ('<think>1</think><answer>It is \\boxed{2}</answer>', 'It is \\boxed{2}'),
+    ('<think>1</think><answer>It is \\boxed{2}</answer>', '2'),
+    ('<answer>\\boxed{1} \\boxed{2}</answer>', '\\boxed{1} \\boxed{2}'),
+    ('<think>1</think><answer>5', None),
+    ('<answer>\\boxed{}</answer>', None),
     ('<think>\\boxed{1}</think>It is $\\boxed{2}$.', '2'),
     ('It is \\boxed{\\frac{1}{2}}', '\\frac{1}{2}'),
     ('<think>1</think>\\boxed{2} or \\boxed{3}', None),
     ('<think>1</think>2', None),
     ('<think><answer>1</answer>', None),
-    ('<think>1</think><answer></answer>', ''),
+    ('<think>1</think><answer></answer>', None),
   ],
 )
 def test_a_scorer_gets_the_text_of_the_answer(text, answer):

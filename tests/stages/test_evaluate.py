@@ -340,6 +340,27 @@ def test_prompts_that_are_too_long_are_refused(base, tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
+def test_prompts_that_are_too_long_are_left_out_of_the_baseline_too(
+  base, tmp_path
+):
+  path = tmp_path / 'own.jsonl'
+  answers = [2], ['a'], 4
+  rows = [
+    dict(id=f'{n}', prompt='1' * n, answer=x, scorer=f'{tmp_path}/own.py:f')
+    for n, x in zip((2, 3, 9), answers)
+  ]
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  (tmp_path / 'own.py').write_text('def f(record, answer): return 0')
+  data = json.dumps(dict(Own=str(path)))
+  changes = f'data={data}', 'prompt.max_len=6', 'skip_bad_records=True'
+  run(base, tmp_path / 'first', *changes)
+  found = run(
+    base, tmp_path / 'ours', *changes, f'baseline={tmp_path / "first"}'
+  )
+  assert found['sets']['Own']['problems'] == 2
+  assert found['paired']['Own']['difference'] == 0
+
+
 def test_nothing_to_evaluate_is_refused(tmp_path):
   settings = toy.settings('evaluate')
   settings.data = {}

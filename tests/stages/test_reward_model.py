@@ -13,6 +13,7 @@ import toy_metrics
 
 from r1jax import errors, files
 from r1jax.checkpoints import pretrained, tokenization
+from r1jax.data import templates
 from r1jax.distributed import device_placement, programs
 from r1jax.models import transformer
 from r1jax.rewards import reward_model
@@ -198,7 +199,8 @@ def ragged(config):
       for x in ('abc', 'bacacabab', 'c', 'aaccbb')
     )
   ]
-  return stage.encode(TOKENIZER, records, config)
+  made = [templates.make_prompt(TOKENIZER, x, config.prompt) for x in records]
+  return stage.encode(TOKENIZER, records, config, made)
 
 
 def one_update(config, strategy='pmap', devices=1, tensor_parallel=1):

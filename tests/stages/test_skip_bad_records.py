@@ -123,11 +123,20 @@ def test_reward_model_names_or_leaves_out_what_it_cannot_train_on(
   config = dataclasses.replace(config, skip_bad_records=True)
   records, _ = reward_model.load_records(config)
   assert [x['id'] for x in records] == ['a', 'long', 'b']
-  kept, rows = reward_model.encode_good(TOKENIZER, records, config)
+  kept, rows = reward_model.encode_good(TOKENIZER, records, config, 'pairs')
   assert [x['id'] for x in kept] == ['a', 'b'] and len(rows) == 2
   config = dataclasses.replace(config, skip_bad_records=False)
   with pytest.raises(errors.UserError, match='record long has .* tokens'):
-    reward_model.encode_good(TOKENIZER, records, config)
+    reward_model.encode_good(TOKENIZER, records, config, 'pairs')
+  twice = [x | dict(id=f'{x["id"]}{n}') for n in (1, 2) for x in records]
+  with pytest.raises(errors.UserError, match='of 6 records of held cannot'):
+    reward_model.encode_good(TOKENIZER, twice, config, 'held')
+  failing = tmp_path / 'own_failing.py'
+  failing.write_text('def ask(record): return record["nothing"]')
+  prompt = PromptConfig(template=f'{failing}:ask')
+  config = dataclasses.replace(config, prompt=prompt)
+  with pytest.raises(errors.UserError, match='^config.prompt.template: '):
+    reward_model.encode_good(TOKENIZER, records, config, 'pairs')
 
 
 def test_problems_with_long_prompts_leave_their_sets(data):

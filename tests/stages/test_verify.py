@@ -57,6 +57,14 @@ def test_every_response_has_rewards_and_a_reason(tmp_path, capsys):
   assert 'is finished' in capsys.readouterr().out
 
 
+def test_no_scorer_is_called_without_the_accuracy(tmp_path, capsys):
+  scorers = f'{tmp_path}/no.py:f', 'human:alice', ['a'], 5
+  rows = [RECORDS[1] | dict(id=str(n), scorer=x) for n, x in enumerate(scorers)]
+  data = write(tmp_path / 'data.jsonl', rows)
+  run(tmp_path / 'run', f'data={data}', "rewards=['format']")
+  assert 'format 1.0000 (4 of 4)' in capsys.readouterr().out
+
+
 def test_responses_may_be_the_samples_of_a_run(tmp_path):
   data = write(tmp_path / 'data.jsonl', RECORDS)
   rows = [dict(id='d', response=r'\boxed{5}'), dict(id='d', response='?')]
@@ -139,6 +147,7 @@ def test_verify_works_from_flags_alone(tmp_path, capsys):
 BAD_LINES = [
   '{"id": "a", "response": "4"}',
   '{"id": "z", "response": "4"}',
+  '{"id": ["a"], "response": "4"}',
   '{"response": "4"}',
   '{"id": "a"}',
   '{"id": "a", "response": ["4"]}',
@@ -156,13 +165,13 @@ def test_all_bad_responses_are_named_before_any_is_judged(tmp_path, capsys):
   arguments = '--records', str(data), '--responses', str(responses)
   assert flags(tmp_path, *arguments) == 2
   output = capsys.readouterr()
-  assert '7 of 9 records of' in output.err
-  assert all(f'line {n} ' in output.err for n in range(2, 9))
+  assert '8 of 10 records of' in output.err
+  assert all(f'line {n} ' in output.err for n in range(2, 10))
   assert 'verified' not in output.out
   assert not (tmp_path / 'r.verdicts.jsonl').exists()
   skip = '--config.skip_bad_records=True'
   assert flags(tmp_path, *arguments, skip) == 0
-  assert 'left out 7 of 9' in capsys.readouterr().out
+  assert 'left out 8 of 10' in capsys.readouterr().out
   assert len(files.read_jsonl(tmp_path / 'r.verdicts.jsonl')) == 2
 
 

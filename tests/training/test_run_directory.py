@@ -42,6 +42,7 @@ def start(
   change=(),
   accept_code=False,
   records=('a',),
+  scored=(),
   fixed='',
 ):
   """Starts or continues a run with values by dotted key, from the checkpoint
@@ -51,7 +52,9 @@ def start(
     path, Config, settings, Change(dict(change), accept_code), fixed
   )
   steps = directory.config.steps
-  claimed = run_directory.claim(directory, 'model', list(records), steps)
+  claimed = run_directory.claim(
+    directory, 'model', list(records), steps, scored
+  )
   if claimed is None:
     return None
   run_directory.record_changes(claimed, step)
@@ -252,6 +255,23 @@ def test_a_command_that_ends_before_the_restore_changes_nothing(tmp_path):
   assert content(tmp_path) == written
 
 
+def test_only_the_scorers_that_a_stage_calls_are_user_code(tmp_path):
+  path = tmp_path / 'own_scorer_code.py'
+  path.write_text('raise ValueError("imported")')
+  records = [
+    dict(id=str(n), scorer=x)
+    for n, x in enumerate([f'{path}:f', 'human:alice', ['a'], 5])
+  ]
+  assert start(tmp_path / 'run', records=records)
+  assert content(tmp_path / 'run')['code'] == {}
+  path.write_text('def f(record, answer): return 1')
+  directory = run_directory.open_directory(
+    tmp_path / 'other', Config, configs.defaults(Config), Change({})
+  )
+  run_directory.claim(directory, 'model', records, 100, records[:1])
+  assert content(tmp_path / 'other')['code'].keys() == {str(path)}
+
+
 def test_more_steps_continue_a_finished_run_and_keep_its_model(tmp_path):
   start(tmp_path)
   finish(tmp_path, 100)
@@ -406,22 +426,24 @@ def test_a_scorer_of_the_records_is_code_of_the_run(tmp_path):
   file = tmp_path / 'own_scorer_of_a_run.py'
   file.write_text('def score(record, answer):\n  return 1.0\n')
   records = [dict(id='a', prompt='?', scorer=f'{file}:score')]
-  start(tmp_path / 'run', records=records)
+  start(tmp_path / 'run', records=records, scored=records)
   assert content(tmp_path / 'run')['code'].keys() == {str(file)}
   save(tmp_path / 'run', 4)
   file.write_text('def score(record, answer):\n  return 0.0\n')
   user_code.refresh([records[0]['scorer']])
   with raises('own_scorer_of_a_run.py has changed', '--accept-code'):
-    start(tmp_path / 'run', records=records, step=4)
-  assert start(tmp_path / 'run', records=records, step=4, accept_code=True)
+    start(tmp_path / 'run', records=records, scored=records, step=4)
+  assert start(
+    tmp_path / 'run', records=records, scored=records, step=4, accept_code=True
+  )
 
 
 def test_reasoning_gym_is_code_of_its_records_runs(tmp_path, monkeypatch):
   records = [dict(id='a', prompt='?', scorer='gym:gcd?count=1')]
   monkeypatch.setattr(gym_tasks, 'version', lambda: '0.1')
-  start(tmp_path, records=records)
+  start(tmp_path, records=records, scored=records)
   assert content(tmp_path)['code'] == {'reasoning-gym': '0.1'}
   save(tmp_path, 4)
   monkeypatch.setattr(gym_tasks, 'version', lambda: '0.2')
   with raises('the code of reasoning-gym has changed'):
-    start(tmp_path, records=records, step=4)
+    start(tmp_path, records=records, scored=records, step=4)
