@@ -20,6 +20,8 @@ from r1jax.sampling import decode, generate
 
 @dataclasses.dataclass(frozen=True)
 class Config:
+  """The config of the evaluate stage."""
+
   init: str = option('', "a model's directory, GGUF file or hub name")
   data: dict[str, str] = option(
     {}, 'problems by set: a path, toy:… or gym:…', is_code=True

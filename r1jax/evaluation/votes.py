@@ -74,6 +74,7 @@ class Problem:
 
 
 def can_vote(verifiers: Verifiers, record: Record) -> bool:
+  """Whether answers to a record have votes: all but programs."""
   return not isinstance(verifiers.verifier_of(record), ProgramVerifier)
 
 

@@ -32,6 +32,7 @@ class Check(NamedTuple):
 
   @property
   def line(self) -> str:
+    """The check as a line of the report."""
     if self.good is None:
       return f' -  {self.name}: {self.text}'
     return f'{"ok " if self.good else "BAD"} {self.name}: {self.text}'

@@ -17,6 +17,8 @@ from r1jax.sampling import decode, generate
 
 @dataclasses.dataclass(frozen=True)
 class Config:
+  """The config of the reject stage."""
+
   init: str = option('', "a model's directory, GGUF file or hub name")
   data: str = option('', 'records: a path, toy:… or gym:…', is_code=True)
   skip_bad_records: bool = option(

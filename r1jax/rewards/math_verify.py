@@ -91,9 +91,11 @@ class MathVerifyVerifier(verdict.Verifier):
 
   @staticmethod
   def handles(record: Record) -> bool:
+    """True: it is the last of the verifiers."""
     return True
 
   def judge(self, records: Records, answers: Texts) -> list[Verdict]:
+    """Compares each answer with its record's gold in a worker process."""
     pairs = zip(answers, records, strict=True)
     jobs = [[answer, record['answer']] for answer, record in pairs]
     return [verdict.of_result(result) for result in self.pool.map(WORKER, jobs)]

@@ -61,6 +61,7 @@ class RewardModel:
     self.program, self.max_len = scores_program(placement, cfg), cfg.max_len
 
   def __call__(self, records: Records, texts: Texts) -> np.ndarray:
+    """The reward of each text, float32 [N]."""
     rows = encode(self.tokenizer, self.prompt, self.part, records, texts)
     rows = [row[-self.max_len :] for row in rows]
     score_N = score_rows(

@@ -136,9 +136,12 @@ class ScorerVerifier(verdict.Verifier):
 
   @staticmethod
   def handles(record: Record) -> bool:
+    """Whether the record names a scorer."""
     return 'scorer' in record
 
   def judge(self, records: Records, answers: Texts) -> list[Verdict]:
+    """The scorers' numbers as verdicts. Raises UserError if a scorer of the
+    user's fails."""
     index_of: dict[str, list[int]] = {}
     for n, record in enumerate(records):
       index_of.setdefault(record['scorer'], []).append(n)

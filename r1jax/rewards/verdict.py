@@ -29,6 +29,8 @@ class Verdict(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class VerifyConfig:
+  """The limits of verifiers, and which of them judge."""
+
   workers: int = option(
     0, 'number of processes; 0: one per core', minimum=0, is_free=True
   )

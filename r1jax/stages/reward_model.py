@@ -38,6 +38,8 @@ Row = tuple[tuple[list[int], ...], bool]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
+  """The config of the reward_model stage."""
+
   init: str = option(
     '', "a policy's directory, GGUF file or hub name", fixed='model'
   )

@@ -24,6 +24,8 @@ from r1jax.training.config_changes import NO_CHANGE, Change
 
 @dataclasses.dataclass(frozen=True)
 class Config:
+  """The config of the sft stage."""
+
   init: str = option(
     'scratch', "a model's directory, GGUF file or hub name", fixed='model'
   )

@@ -26,6 +26,8 @@ SHOWN = 20  # verdicts on the terminal
 
 @dataclasses.dataclass(frozen=True)
 class Config:
+  """The config of the verify stage."""
+
   data: str = option('', 'records: a path, toy:… or gym:…', is_code=True)
   responses: str = option('', "jsonl of id and response; '': of the records")
   rewards: list[str] = option(

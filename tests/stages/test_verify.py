@@ -6,6 +6,7 @@ import pytest
 
 from experiments import base
 from r1jax import cli, config, errors, files
+from r1jax.distributed import hosts
 from r1jax.stages import verify
 
 RECORDS = [
@@ -142,6 +143,17 @@ def test_verify_works_from_flags_alone(tmp_path, capsys):
   }
   assert flags(tmp_path, '--records', str(data)) == 0
   assert len(files.read_jsonl(tmp_path / 'data.verdicts.jsonl')) == 4
+
+
+def test_one_host_alone_tries_whether_it_can_write(tmp_path, monkeypatch):
+  data = write(tmp_path / 'data.jsonl', RECORDS)
+  settings = base.get_config('verify')
+  settings.data, tried = str(data), []
+  monkeypatch.setattr(hosts, 'index', lambda: 1)
+  monkeypatch.setattr(files, 'check_writable', tried.append)
+  monkeypatch.setattr(files, 'write_jsonl', lambda path, rows: tried.append(1))
+  verify.run_beside(settings)
+  assert not tried
 
 
 BAD_LINES = [
