@@ -50,6 +50,7 @@ def group_advantages(reward_PG: Array, keep_PG: Array, std: str) -> Array:
   group of equal_rewards has advantage exactly 0. float32; the rewards are
   centred on the first kept one, so that a large common part costs no digits.
   """
+  reward_PG = jnp.where(keep_PG > 0, reward_PG, 0)
   equal_P1 = equal_rewards(reward_PG, keep_PG)[:, None]
   first_P1 = jnp.argmax(keep_PG > 0, axis=1)[:, None]
   origin_P1 = jnp.take_along_axis(reward_PG, first_P1, axis=1)
@@ -64,8 +65,11 @@ def group_advantages(reward_PG: Array, keep_PG: Array, std: str) -> Array:
     count_P1 = jnp.maximum(count_P1 - 1, 1)
   else:
     assert std == 'population', std
-  std_P1 = jnp.sqrt((centred_PG**2).sum(axis=1, keepdims=True) / count_P1)
-  return centred_PG / jnp.where(equal_P1, 1, std_P1)
+  # Relative to the largest, so that no square overflows.
+  size_P1 = jnp.abs(centred_PG).max(axis=1, keepdims=True)
+  relative_PG = centred_PG / jnp.where(equal_P1, 1, size_P1)
+  variance_P1 = (relative_PG**2).sum(axis=1, keepdims=True) / count_P1
+  return relative_PG / jnp.where(equal_P1, 1, jnp.sqrt(variance_P1))
 
 
 def token_weights(mask_BL: Array, loss_agg: str, length: int = 0) -> Array:

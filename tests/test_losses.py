@@ -396,6 +396,14 @@ def test_a_large_common_part_of_the_rewards_costs_no_digits():
   np.testing.assert_allclose(got, small - 0.9, atol=1e-6)
 
 
+def test_large_rewards_and_dropped_infinities_leave_advantages_finite():
+  got = advantages([[1e30, -1e30, 0, 0]])
+  np.testing.assert_allclose(got, [[2**0.5, -(2**0.5), 0, 0]], rtol=1e-6)
+  for bad in (np.nan, np.inf, -np.inf):
+    got = advantages([[bad, 1, 0, 1]], keep=[[0, 1, 1, 1]])
+    np.testing.assert_allclose(got, [[0, 0.7071, -1.4142, 0.7071]], atol=1e-4)
+
+
 @pytest.mark.parametrize('right', [1, 4, 7])
 def test_the_population_deviation_gives_the_advantages_of_the_paper(right):
   adv = advantages([[1] * right + [0] * (8 - right)])[0]

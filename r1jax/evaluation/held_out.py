@@ -104,6 +104,8 @@ def base_line(
     )
   text += 'length {eval/length:.1f}, truncated {eval/truncated:.1%}; '
   samples = f'{config.samples} samples at temperature {config.temperature:g}'
+  if math.isnan(line['eval/dead_groups']):
+    return (text + 'no sample has a reward').format_map(line)
   text += f'{{eval/dead_groups:.1%}} have equal rewards in {samples}'
   if (config.samples, config.temperature) != (group_size, temperature):
     text += f' (a training group: {group_size} at {temperature:g})'

@@ -14,10 +14,13 @@ THINK_TAGS = re.compile(r'(</?think>)')
 MAX_MARKUP = 10_000  # characters that are read as markup
 # Letters and symbols without ink: Hangul fillers, an empty Braille cell, …
 BLANK = set('\u115f\u1160\u3164\uffa0\u2800\U0001d159')
-# What is not shown: comments, tags, spaces of LaTeX, commands without content.
+# What is not shown: comments, tags, spaces of LaTeX, commands without content,
+# fences and emphasis without text.
 UNSHOWN = re.compile(
   r'(?s)<!--(?:(?!<!--).)*?-->'
-  r'|</?(?:br|p|div|span|hr|em|strong|center|answer)\b[^<>]*>'
+  r'|</?[a-zA-Z][^<>]*>|\*{2,}|_{2,}|`+|~{2,}'
+  r'|\\(?:begin|end|color|label) ?\{[^{}]*\}'
+  r'|\\(?:display|text|script)style(?![a-zA-Z])'
   r'|\\[hv]?phantom ?\{[^{}]*\}|\\[hv]space\*? ?\{[^{}]*\}'
   r'|\\[a-zA-Z]+ ?\{\s*\}|\\q?quad(?![a-zA-Z])|\\[,;:! ]|\\[()\[\]]|[$~]'
 )
@@ -67,6 +70,8 @@ def is_visible(text: str) -> bool:
   if len(text) > MAX_MARKUP:
     return _has_ink(text)
   text = html.unescape(text)
+  # Within braces, too, invisible characters are no content.
+  text = ''.join(c for c in text if unicodedata.category(c) != 'Cf')
   for _ in range(3):  # a command may contain another
     text = UNSHOWN.sub('', text)
   return _has_ink(text)

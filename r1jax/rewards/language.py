@@ -17,6 +17,7 @@ R1, eq. 7: Num(words of the target language) / Num(words). Definitions of ours:
   there (`prose`).
 """
 
+import html
 import importlib.util
 import re
 import unicodedata
@@ -46,6 +47,11 @@ UNSPACED = KANA + r'\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff'  # Thai to Khmer
 WIDE = {0xFF21 + n: 0x41 + n for n in range(26)}  # full-width Latin letters
 WIDE |= {0xFF41 + n: 0x61 + n for n in range(26)}
 
+# Soft hyphens, zero-width characters, marks of direction and variants.
+INVISIBLE = re.compile(
+  '[\u00ad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f'
+  '\ufe00-\ufe0f\ufeff]'
+)
 # Long runs of combining marks would take quadratic time to normalise.
 MARKS = re.compile(r'([^\w\s!-~]{8})[^\w\s!-~]+')
 END = re.compile(r'[。！？；\n]+|(?<![.!?;:])[.!?;:]++(?=\s|$)')
@@ -98,6 +104,7 @@ def share(text: str, language: str) -> float:
 
 def count(text: str) -> dict[str, float]:
   """The number of words of a text in each of TARGETS and in 'other'."""
+  text = INVISIBLE.sub('', html.unescape(text))
   text = unicodedata.normalize('NFC', MARKS.sub(r'\1', text)).translate(WIDE)
   sentences, han, others = [], [], 0.0
   for sentence in END.split(prose.prose(text)):

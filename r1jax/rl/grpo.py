@@ -250,17 +250,36 @@ def with_advantages(
 
 
 def dead_groups(
-  config: GrpoConfig, rows: SampledRows, reward_N: np.ndarray
+  config: GrpoConfig,
+  rows: SampledRows,
+  reward_N: np.ndarray,
+  max_new_tokens: int,
 ) -> np.ndarray:
   """Which groups have no advantage, up to rounding, in any row of the loss:
-  bool [P]. The rewards are those without the soft length penalty (DAPO): a
-  group that is all right or all wrong is dead whatever the lengths."""
+  bool [P]. Asked of the rewards with and without the soft length penalty: a
+  group that is all right or all wrong is dead whatever the lengths (DAPO)."""
   learn_N = rows_to_learn(config, rows, reward_N)
-  size_N = abs(advantages(config, reward_N, np.ones_like(learn_N)))
-  size_PG = size_N.reshape(-1, config.group_size)
+  shaped_N = shape_rewards(config, rows, reward_N, max_new_tokens)
+  dead_P = _without_advantage(config, reward_N, learn_N)
+  if config.overlong_buffer:
+    dead_P |= _without_advantage(config, shaped_N, learn_N)
+  return dead_P
+
+
+def _without_advantage(config, reward_N, learn_N):
+  """Which groups have advantages of the size of rounding only: those of equal
+  rewards below EQUAL_REWARDS, those of rows on the mean of the others."""
+  adv_N = advantages(config, reward_N, np.ones_like(learn_N))
+  size_PG = abs(adv_N).reshape(-1, config.group_size)
   learnt_PG = np.where(learn_N.reshape(size_PG.shape), size_PG, 0)
-  # The learned rows may lie on the mean of the group but for rounding.
-  return learnt_PG.max(axis=1) <= losses.EQUAL_REWARDS * size_PG.max(axis=1)
+  reward_PG = np.nan_to_num(reward_N).reshape(size_PG.shape)
+  judged_PG = ~np.isnan(reward_N).reshape(size_PG.shape)
+  equal_P = np.asarray(losses.equal_rewards(reward_PG, judged_PG))
+  reward_size_P = abs(reward_PG).max(axis=1)
+  rounding_P = losses.EQUAL_REWARDS * np.where(
+    equal_P, np.maximum(reward_size_P, 1), size_PG.max(axis=1)
+  )
+  return learnt_PG.max(axis=1) <= rounding_P
 
 
 def mini_batches(

@@ -26,7 +26,7 @@ def log_step(
   due. Returns the held-out pass@1, or None."""
   config = run.config
   first_step, step = lines[0]['step'] - 1, lines[-1]['step']
-  line = rollout_metrics(run, rollout.samples, rewards)
+  line = rollout_metrics(run, rollout.samples, rewards, rollout.max_new_tokens)
   line |= rollout.seconds | seconds
   failed = hosts.gather(run.sampling.verifiers.pop_failure_counts())
   line |= {f'verify/{kind}': sum(x[kind] for x in failed) for kind in failed[0]}
@@ -76,13 +76,15 @@ def evaluate(run: Run, state: RlState, step: int) -> dict[str, float]:
 
 
 def rollout_metrics(
-  run: Run, samples: Samples, rewards: Rewards
+  run: Run, samples: Samples, rewards: Rewards, max_new_tokens: int
 ) -> dict[str, float]:
   """Metrics of a rollout before its updates."""
   samples_per_shard = len(samples.texts) // run.sampling.placement.num_shards
   slots = min(run.config.sample.decode_slots, samples_per_shard)
   offered = max(1, samples.rows.steps.sum() * slots)
-  dead_P = grpo.dead_groups(run.config.grpo, samples.rows, rewards.reward_N)
+  dead_P = grpo.dead_groups(
+    run.config.grpo, samples.rows, rewards.reward_N, max_new_tokens
+  )
   return held_out.summary(samples, rewards) | {
     'dead_groups': dead_P.mean(),
     'occupancy': samples.rows.live.sum() / offered,

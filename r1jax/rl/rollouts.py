@@ -129,7 +129,8 @@ def _sample_alive(sampling, params, position):
   """Dynamic sampling (DAPO): samples prompts until enough groups are not
   dead, dynamic_sampling_rounds at most: samples, rewards, next_prompt."""
   config, next_prompt = sampling.config.grpo, position.next_prompt
-  samples, rewards, alive = [], [], 0
+  max_new_tokens = sampling.config.max_new_tokens_at(position.step)
+  samples, rewards, dead = [], [], []
   while True:
     more, next_prompt = _sample_prompts(
       sampling, params, position.step, next_prompt
@@ -137,23 +138,24 @@ def _sample_alive(sampling, params, position):
     samples.append(more)
     scored = pending.score(sampling.scorer, more.records, more.texts)
     rewards.append(scored)
-    alive += (~grpo.dead_groups(config, more.rows, scored.reward_N)).sum()
-    enough = alive >= config.prompts_per_step
+    dead.append(
+      grpo.dead_groups(config, more.rows, scored.reward_N, max_new_tokens)
+    )
+    enough = sum((~dead_P).sum() for dead_P in dead) >= config.prompts_per_step
     if enough or len(samples) >= config.dynamic_sampling_rounds:
-      return *choose_groups(config, samples, rewards), next_prompt
+      chosen = choose_groups(config, samples, rewards, np.concatenate(dead))
+      return *chosen, next_prompt
 
 
 def choose_groups(
-  config: grpo.GrpoConfig, samples: list[Samples], rewards: list[Rewards]
+  config: grpo.GrpoConfig,
+  samples: list[Samples],
+  rewards: list[Rewards],
+  dead_P: np.ndarray,
 ) -> tuple[Samples, Rewards]:
   """The first prompts_per_step groups that are not dead. If there are fewer,
   adds dead groups."""
   reward_N = np.concatenate([part.reward_N for part in rewards])
-  dead = [
-    grpo.dead_groups(config, some.rows, scored.reward_N)
-    for some, scored in zip(samples, rewards, strict=True)
-  ]
-  dead_P = np.concatenate(dead)
   alive_first_P = np.argsort(dead_P, kind='stable')
   prompt_P = np.sort(alive_first_P[: config.prompts_per_step])
   row_N = grpo.rows_of_groups(config, prompt_P)

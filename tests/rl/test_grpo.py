@@ -170,7 +170,7 @@ def test_the_overlong_filter_leaves_the_baseline_as_it_is():
     batch['adv_BL'].sum(axis=1)[:2], [2.598, 1.732], atol=1e-3
   )
   assert not batch['mask_BL'][2:].any() and not batch['adv_BL'][2:].any()
-  assert not grpo.dead_groups(c, rows, reward_N).any()
+  assert not grpo.dead_groups(c, rows, reward_N, MAX_NEW).any()
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,9 @@ def test_a_group_is_dead_if_no_row_of_the_loss_has_an_advantage(
 ):
   c = change(group_size=4, overlong_filter=True)
   rows = rollout(np.where(np.isin(np.arange(4), truncated), MAX_NEW, 2))
-  assert grpo.dead_groups(c, rows, np.float32(reward)).tolist() == [dead]
+  assert grpo.dead_groups(c, rows, np.float32(reward), MAX_NEW).tolist() == [
+    dead
+  ]
 
 
 def small_advantages(reward_PG, keep_PG):
@@ -198,8 +200,29 @@ def small_advantages(reward_PG, keep_PG):
 
 def test_whether_a_group_is_dead_does_not_depend_on_the_scale_of_advantages():
   c = change(advantage=user_code.name_of(small_advantages))
-  dead_P = grpo.dead_groups(c, rollout(), REWARD)
+  dead_P = grpo.dead_groups(c, rollout(), REWARD, MAX_NEW)
   assert dead_P.tolist() == [False, True, False, False]
+
+
+def leave_one_out(reward_PG, keep_PG):
+  others_PG = reward_PG.sum(axis=1, keepdims=True) - reward_PG
+  return reward_PG - others_PG / (reward_PG.shape[1] - 1)
+
+
+@pytest.mark.parametrize('reward', [0.7, 0.1, 1 / 3, 1.2])
+def test_rounding_of_an_own_advantage_does_not_make_a_group_alive(reward):
+  c = change(advantage=user_code.name_of(leave_one_out), group_size=7)
+  rows, reward_N = rollout(LENGTH[:7]), np.full(7, reward, np.float32)
+  assert grpo.dead_groups(c, rows, reward_N, MAX_NEW).all()
+  reward_N[2] += 0.1
+  assert not grpo.dead_groups(c, rows, reward_N, MAX_NEW).any()
+
+
+def test_a_group_that_the_soft_penalty_makes_equal_is_dead():
+  c = change(overlong_buffer=4)
+  rows = rollout(np.array([MAX_NEW, 2, 2]))
+  reward_N = np.float32([1, 0, 0])
+  assert grpo.dead_groups(c, rows, reward_N, MAX_NEW).tolist() == [True]
 
 
 def test_dead_groups_are_those_of_the_rewards_before_the_soft_penalty():
@@ -209,9 +232,9 @@ def test_dead_groups_are_those_of_the_rewards_before_the_soft_penalty():
   np.testing.assert_allclose(
     shaped_N - REWARD, -np.clip((LENGTH - 3) / 4, 0, 1), atol=1e-6
   )
-  dead_P = grpo.dead_groups(c, rollout(), reward_N)
+  dead_P = grpo.dead_groups(c, rollout(), reward_N, MAX_NEW)
   assert dead_P.tolist() == [False, True, False, False]
-  assert not grpo.dead_groups(c, rollout(), shaped_N).any()
+  assert not grpo.dead_groups(c, rollout(), shaped_N, MAX_NEW).any()
   np.testing.assert_array_equal(reward_N, REWARD)
 
 
@@ -223,7 +246,7 @@ def test_a_group_is_dead_when_its_rewards_are_equal_whatever_their_mean(
 ):
   c = change(group_size=7)
   reward_N = np.float32(rewards)
-  assert grpo.dead_groups(c, rollout(LENGTH[:7]), reward_N).all()
+  assert grpo.dead_groups(c, rollout(LENGTH[:7]), reward_N, MAX_NEW).all()
   batch = batch_of(c, rollout(LENGTH[:7]), reward_N, ALL[:7])
   np.testing.assert_array_equal(batch['adv_BL'], 0)
 
@@ -236,6 +259,7 @@ def test_live_groups_are_chosen_in_order_and_filled_up_with_dead_ones():
     C,
     [samples(), samples('mnopqrstuvwx', rollout(LENGTH[::-1]))],
     list(map(rewards, reward_N)),
+    np.array([True, False, True, False, False, True, True, True]),
   )
   # The groups 1, 3 and 4 are alive; 0 is the first dead one.
   want_N = np.concatenate([dead, live, live, live])
@@ -254,7 +278,9 @@ def test_live_groups_are_chosen_in_order_and_filled_up_with_dead_ones():
 
 
 def test_a_single_rollout_is_taken_as_it_is():
-  chosen, _ = rollouts.choose_groups(C, [samples()], [rewards()])
+  chosen, _ = rollouts.choose_groups(
+    C, [samples()], [rewards()], np.zeros(4, bool)
+  )
   assert ''.join(chosen.texts) == 'abcdefghijkl'
   np.testing.assert_array_equal(chosen.rows.tokens_BL, rollout().tokens_BL)
 
