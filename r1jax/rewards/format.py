@@ -18,7 +18,8 @@ BLANK = set('\u115f\u1160\u3164\uffa0\u2800\U0001d159')
 # fences and emphasis without text.
 UNSHOWN = re.compile(
   r'(?s)<!--(?:(?!<!--).)*?-->'
-  r'|</?[a-zA-Z][^<>]*>|\*{2,}|_{2,}|`+|~{2,}'
+  r'|</?(?:br|p|div|span|hr|em|strong|center|answer)'
+  r'\b[^<>]*>|\*{2,}|_{2,}|`+|~{2,}'
   r'|\\(?:begin|end|color|label) ?\{[^{}]*\}'
   r'|\\(?:display|text|script)style(?![a-zA-Z])'
   r'|\\[hv]?phantom ?\{[^{}]*\}|\\[hv]space\*? ?\{[^{}]*\}'

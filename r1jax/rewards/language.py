@@ -80,19 +80,24 @@ def thinking(text: str) -> str:
   return text.partition('<think>')[2]
 
 
-def target(record: Record) -> str:
-  """The record's `language`, or the one with most words in its prompt; English
-  if there are none."""
+def check(record: Record) -> None:
+  """Raises UserError if the record's `language` is none of TARGETS."""
   language = record.get('language')
-  if language is None:
-    words = count(record['prompt'])
-    return max((*latin.LANGUAGES, 'zh'), key=words.__getitem__)
-  if language not in TARGETS:
+  if language is not None and language not in TARGETS:
     raise errors.UserError(
       f'record {record["id"]} has the language {language!r}: make it one of '
       f'{", ".join(TARGETS)}'
     )
-  return language
+
+
+def target(record: Record) -> str:
+  """The record's `language`, or the one with most words in its prompt; English
+  if there are none. Raises UserError as `check`."""
+  check(record)
+  if record.get('language') is not None:
+    return record['language']
+  words = count(record['prompt'])
+  return max((*latin.LANGUAGES, 'zh'), key=words.__getitem__)
 
 
 def share(text: str, language: str) -> float:

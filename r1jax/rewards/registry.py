@@ -64,8 +64,8 @@ def check_rewards(
   bad: BadRecords | None = None,
   verify: verdict.VerifyConfig = DEFAULT_CONFIG,
 ) -> list[Record]:
-  """The records, without those that have an unknown domain or a gold answer
-  that the verifier of `verify` cannot read, which are noted in `bad`, or else
+  """The records, without those that have an unknown domain or language, or
+  a gold answer that the verifier of `verify` cannot read, which are noted in `bad`, or else
   raise UserError. Refuses unknown rewards, and rewards of the user's that fail.
   Trained models have the rewards model_names."""
   _check_names([*REWARDS, *model_names], weights, by_domain)
@@ -73,6 +73,8 @@ def check_rewards(
   for record in records:
     with noted.noted(record['id']):
       _check_domain(record, by_domain)
+      if 'language' in weights_for(weights, by_domain, record):
+        language.check(record)
       known.append(record)
   verified = verified_records(weights, known, by_domain)
   scorer.check_code(verified)

@@ -51,6 +51,15 @@ VISIBLE = [
   '&amp;',
   'a' * 20_000,
 ]
+INVISIBLE += [
+  '\\boxed{\u200b}',
+  '\\boxed{\\text{\u2060}}',
+  r'\displaystyle',
+  r'\begin{aligned}\end{aligned}',
+  r'\color{red}',
+  '****',
+  '```\n```',
+]
 
 
 @pytest.mark.parametrize('answer', INVISIBLE)

@@ -335,3 +335,11 @@ def test_hostile_texts_do_not_take_quadratic_time(piece):
     assert 0 <= language.share(begin + text + '$', 'en') <= 1
     # All take less than 0.1 s; quadratic work would take minutes.
     assert time.process_time() - began < 20
+
+
+@pytest.mark.parametrize('joint', ['\u200b', '\u00ad', '\u2060'])
+def test_invisible_characters_do_not_hide_words(joint):
+  german = 'Zuerst addieren wir alle Zahlen und teilen dann durch zwei.'
+  hidden = ' '.join(joint.join(word) for word in german.split())
+  assert language.share(hidden, 'en') == language.share(german, 'en') == 0
+  assert language.share(hidden, 'de') > 0.9

@@ -158,6 +158,20 @@ def test_a_domain_without_rewards_is_refused_with_its_record():
     registry.check_rewards({'accuracy': 1.0}, [record], BY_DOMAIN)
 
 
+def test_all_records_of_an_unknown_language_are_named_at_the_start():
+  languages = 'xx', 'en', 'EN', None, 'zh-CN'
+  records = [
+    dict(id=f'r{n}', prompt='?', answer='1', language=x)
+    for n, x in enumerate(languages)
+  ]
+  weights = {'accuracy': 1.0, 'language': 1.0}
+  with pytest.raises(errors.UserError, match='3 of 5') as error:
+    registry.check_rewards(weights, records)
+  for name in ("'xx'", "'EN'", "'zh-CN'"):
+    assert name in str(error.value)
+  assert registry.check_rewards({'accuracy': 1.0}, records) == records
+
+
 @pytest.mark.parametrize('by_domain', [{}, BY_DOMAIN])
 def test_a_domain_that_is_no_text_is_a_bad_record(by_domain):
   records = [dict(id='r', prompt='?', answer='1', domain=['a'])]
