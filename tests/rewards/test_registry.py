@@ -182,3 +182,14 @@ def test_a_domain_that_is_no_text_is_a_bad_record(by_domain):
 def test_accuracy_needs_an_answer_to_compare_with():
   with pytest.raises(errors.UserError, match='record r has no answer'):
     registry.check_rewards({'accuracy': 1.0}, [dict(id='r', prompt='?')])
+
+
+def test_records_are_verified_where_the_accuracy_is_a_reward():
+  domains = dict(general=dict(format=1.0), math=dict(accuracy=1.0))
+  records = [dict(id=x, domain=x) for x in ('general', 'math', 'stem')]
+  for weights, expected in (
+    (dict(accuracy=1.0), ['math', 'stem']),
+    (dict(format=1.0), ['math']),
+  ):
+    found = registry.verified_records(weights, records, domains)
+    assert [x['id'] for x in found] == expected

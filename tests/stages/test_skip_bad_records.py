@@ -148,3 +148,12 @@ def test_problems_with_long_prompts_leave_their_sets(data):
   assert len(kept) == 2
   with pytest.raises(errors.UserError, match='no record of .* can be used'):
     evaluate_config.with_records(settings, inputs, [])
+
+
+def test_no_verifier_is_asked_where_the_llm_judge_decides():
+  records = [dict(id=x, domain='math', judge=x == 'a') for x in 'ab']
+  config = reject_config.Config(min_rewards=dict(accuracy=1.0))
+  found = reject_config.verified_records(config, records)
+  assert [x['id'] for x in found] == ['b']
+  config = reject_config.Config(min_rewards=dict(format=1.0))
+  assert reject_config.verified_records(config, records) == []
