@@ -5,7 +5,12 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-from r1jax.rewards.math import dress, sentences
+from r1jax.rewards.math import (
+  approximations,
+  combinatorics,
+  dress,
+  sentences,
+)
 
 MAX_CHOICE = 200  # characters of an answer that names a choice
 GREEK = """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu
@@ -20,7 +25,7 @@ REPLACEMENTS |= {'°': r'^\circ ', '℃': r'^\circ C', '℉': r'^\circ F'}
 REPLACEMENTS |= {'∅': r'\emptyset', 'ℝ': r'\mathbb{R}'}
 REPLACEMENTS |= {'或': ' or ', '和': ' and ', '且': ' and '}
 REPLACEMENTS |= {'µ': r'\mu ', '\u2126': r'\Omega '}
-REPLACEMENTS |= {'；': ';', '≡': r'\equiv ', '￠': '¢', '￡': '£'}
+REPLACEMENTS |= {'；': ';', '∶': ':', '≡': r'\equiv ', '￠': '¢', '￡': '£'}
 REPLACEMENTS |= dict.fromkeys('−–‐‑﹣', '-') | dict(zip('⁄∕’′。、', "//''.,"))
 REPLACEMENTS |= dict.fromkeys('\u2009\u202f\u00a0', r'\,')  # narrow, no-break
 SMALL_DIGITS = str.maketrans('⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ₀₁₂₃₄₅₆₇₈₉', '0123456789-n0123456789')
@@ -140,9 +145,9 @@ def clean(text: str) -> str:
   text = dress.remove(text)
   for pattern, replacement in COMPILED_REWRITES:
     text = pattern.sub(replacement, text)
-  return (
-    sentences.value(text.strip()).strip().rstrip(',;').removesuffix('.').strip()
-  )
+  text = sentences.value(text.strip()).strip()
+  text = text.rstrip(',;').removesuffix('.').strip()
+  return combinatorics.expand(approximations.normal(text)).strip()
 
 
 def choice(text: str) -> str | None:

@@ -10,9 +10,9 @@ from r1jax.rewards.math import (
   phrases,
   splitting,
   units,
-  value_forms,
+  values,
 )
-from r1jax.rewards.math.value_forms import LIST, SET, TUPLE, Value
+from r1jax.rewards.math.values import LIST, SET, TUPLE, Value
 
 UNORDERED = r'\cup', 'and', 'or', 'cases'
 EXACT = re.compile(r'\\?(?:sqrt|pi(?![a-z]))')
@@ -26,12 +26,10 @@ def has_final_form(a: Value, gold: Value) -> bool:
       return True
     if a.kind != 'text':
       return a.is_final
-    return (
-      _ends_in_number(a) or value_forms.may_be_rounded(gold) and _is_exact(a)
-    )
+    return _ends_in_number(a) or values.may_be_rounded(gold) and _is_exact(a)
   kinds = {a.kind, gold.kind}
-  is_named_list = kinds == {TUPLE, LIST} and value_forms.is_named(a, gold)
-  if kinds in ({TUPLE}, {'matrix'}) or is_named_list:
+  is_named_list = kinds == {TUPLE, LIST} and values.is_named(a, gold)
+  if kinds in ({TUPLE}, {'matrix'}, {':'}) or is_named_list:
     pairs = zip(a.parts, gold.parts)
     return all(has_final_form(part, other) for part, other in pairs)
   if kinds <= {SET, LIST}:
@@ -44,7 +42,7 @@ def _ends_in_number(value):
   """Whether a text is a chain whose value, its last side or the one before the
   approximation, is a number: 2 + 3 = 5."""
   sides = splitting.split_sides(value.raw)
-  if len(sides) < 2 or value_forms.INEQUALITY.search(value.raw):
+  if len(sides) < 2 or values.INEQUALITY.search(value.raw):
     return False
   if not value.name and left_sides.unknowns(value.raw):
     return False
@@ -62,9 +60,9 @@ def are_equal(a: Value, gold: Value) -> bool:
   if not units.are_compatible(a.unit, gold.unit):
     return False
   is_named = a.name and gold.name
-  if is_named and not value_forms.is_same_name(a.name, gold.name):
-    golds = value_forms.sort_by_name(gold)
-    a = value_forms.sort_by_name(a)
+  if is_named and not values.is_same_name(a.name, gold.name):
+    golds = values.sort_by_name(gold)
+    a = values.sort_by_name(a)
     return a.name == golds.name and are_equal(a, golds)
   if gold.left == left_sides.EXPRESSION and not a.name:
     return False
@@ -74,7 +72,7 @@ def are_equal(a: Value, gold: Value) -> bool:
   is_set = len(kinds) == 1 and a.kind in UNORDERED
   if kinds <= {SET, LIST} or is_set:
     return _are_same_set(a, gold)
-  is_named_list = kinds == {TUPLE, LIST} and value_forms.is_named(a, gold)
+  is_named_list = kinds == {TUPLE, LIST} and values.is_named(a, gold)
   if a.kind != gold.kind and not is_named_list:
     return False
   if units.is_percent(a.unit) != units.is_percent(gold.unit):
@@ -82,10 +80,10 @@ def are_equal(a: Value, gold: Value) -> bool:
   if a.kind == 'number':
     error = abs(a.number - gold.number)
     is_near = 2 * error * 10**gold.decimals <= 1
-    return error == 0 or value_forms.may_be_rounded(gold) and is_near
+    return error == 0 or values.may_be_rounded(gold) and is_near
   if a.kind == 'text':
     return a.text == gold.text
-  if not value_forms.have_same_names(a, gold):
+  if not values.have_same_names(a, gold):
     return False
   same_size = len(a.parts) == len(gold.parts)
   return same_size and all(map(are_equal, a.parts, gold.parts))

@@ -32,6 +32,7 @@ ORNAMENTS = re.compile(
 MARK = re.compile(
   r'\\(?:vec|hat|bar|overline|overrightarrow|widehat|tilde|angle)'
 )
+RATIO = re.compile(r'[a-zA-Z]{1,2}(?: ?: ?[a-zA-Z]{1,2})+')
 POINTS = re.compile(r"(?:[A-Z](?:'|_\d|_[a-z])*){1,8}")
 WORDS = re.compile(r"[a-zA-Z][a-zA-Z ,.'()-]*[a-zA-Z.)]")
 PROSE = re.compile(r'(?<![a-zA-Z\\])[a-zA-Z]{4,}')
@@ -85,7 +86,12 @@ def kind(text: str) -> str:
     return EQUATION
   if VARIABLE.fullmatch(text) and text not in CONSTANTS:
     return NAME
-  if _is_points(text) or _is_words(text) or _is_application(text):
+  if (
+    RATIO.fullmatch(text)
+    or _is_points(text)
+    or _is_words(text)
+    or _is_application(text)
+  ):
     return NAME
   if OPERATOR.match(text) or DERIVATIVE.match(text):
     return NAME

@@ -3,10 +3,10 @@ intervals, unions. x > 3 equals (3, \infty)."""
 
 import sympy
 
-from r1jax.rewards.math import numeric, real_sets, relations, value_forms
+from r1jax.rewards.math import numeric, real_sets, relations, values
 from r1jax.rewards.math.bounded_arithmetic import Unreadable
 from r1jax.rewards.math.parser import Relation
-from r1jax.rewards.math.value_forms import LIST, SET, TUPLE
+from r1jax.rewards.math.values import LIST, SET, TUPLE
 
 MAX_SET = 16  # entries of a set
 INTERVALS = '()', '[]', '(]', '[)'
@@ -32,7 +32,7 @@ def _is_set_of_reals(value):
 
 def _has_inequality(value):
   if value.kind in LEAVES:
-    return value_forms.INEQUALITY.search(value.raw) is not None
+    return values.INEQUALITY.search(value.raw) is not None
   return any(map(_has_inequality, value.parts))
 
 

@@ -9,6 +9,11 @@ OPEN, CLOSE = '([{', ')]}'
 
 ENVIRONMENT = re.compile(r'\\(begin|end)\{')
 SIGN = re.compile(r'(?<![<>!:=\\])=(?!=)|\\(approx|in|equiv)(?![a-zA-Z]) ?')
+MAX_RATIO = 80  # characters
+RATIO_SIGN = re.compile(r' ?(?:(?<![a-zA-Z])(?:is )?to(?![a-zA-Z])|:|比) ?')
+RATIO_PART = re.compile(
+  r'(?:[\d.+*/^{}()-]|\\(?:sqrt|frac|pi)(?![a-z])|(?<![a-zA-Z])[a-z](?![a-zA-Z]))+'
+)
 SIGNS = re.compile(r'\\(pm|mp)(?![a-zA-Z])')
 
 
@@ -31,6 +36,16 @@ def split_sides(text: str) -> list[str]:
       sides.append(text[start : match.start()])
       start = match.end()
   return sides + [text[start:]]
+
+
+def ratio(text: str) -> list[str] | None:
+  """The parts of 3:4, "3 to 4", "3 is to 4" and 3比4; None of other texts."""
+  if not RATIO_SIGN.search(text) or len(text) > MAX_RATIO:
+    return None
+  parts = [part.strip() for part in RATIO_SIGN.split(text)]
+  is_ratio = all(RATIO_PART.fullmatch(part) for part in parts)
+  is_closed = all(part.count('{') == part.count('}') for part in parts)
+  return parts if is_ratio and is_closed else None
 
 
 def expand_signs(parts: list[str]) -> list[str]:

@@ -25,9 +25,10 @@ from r1jax.rewards.math import (
   spellings,
   units,
   value_forms,
+  values,
 )
 from r1jax.rewards.math.bounded_arithmetic import Unreadable
-from r1jax.rewards.math.value_forms import LIST, SET, TUPLE
+from r1jax.rewards.math.values import LIST, SET, TUPLE
 
 MAX_SET = 16  # entries of a set
 INTERVALS = '()', '[]', '(]', '[)'
@@ -63,13 +64,13 @@ def _equal(a, gold):
   if gold.left == left_sides.EXPRESSION and not a.name and '=' not in a.raw:
     return False
   if a.name and gold.name and a.name != gold.name and a.kind not in LEAVES:
-    a, gold = map(value_forms.sort_by_name, (a, gold))
+    a, gold = map(values.sort_by_name, (a, gold))
     return a.name == gold.name and _equal(a, gold)
-  if not value_forms.have_same_names(a, gold):
+  if not values.have_same_names(a, gold):
     return False
   if a.kind in LEAVES and gold.kind in LEAVES:
     return _equal_leaves(a, gold) or solution_sets.equal(a, gold)
-  if a.kind == gold.kind and a.kind in ('matrix', *INTERVALS):
+  if a.kind == gold.kind and a.kind in ('matrix', ':', *INTERVALS):
     same_size = len(a.parts) == len(gold.parts)
     return same_size and all(map(_equal, a.parts, gold.parts))
   if a.kind == gold.kind == 'cases':
@@ -80,7 +81,7 @@ def _equal(a, gold):
   elif a.kind == gold.kind and a.kind in (r'\cup', 'and', 'or'):
     if _equal_sets(a.parts, gold.parts):
       return True
-  elif {a.kind, gold.kind} == {TUPLE, LIST} and value_forms.is_named(a, gold):
+  elif {a.kind, gold.kind} == {TUPLE, LIST} and values.is_named(a, gold):
     same_size = len(a.parts) == len(gold.parts)
     return same_size and all(map(_equal, a.parts, gold.parts))
   if (
@@ -125,7 +126,7 @@ def _equal_leaves(a, gold):
     return spellings.are_same_product(a.raw, gold.raw)
   # A name that only one of them has, f(x) = or x =, is ignored; so is one that
   # both have.
-  is_same_name = a.name and value_forms.is_same_name(a.name, gold.name)
+  is_same_name = a.name and values.is_same_name(a.name, gold.name)
   has_sides = gold.name or '=' in gold.raw, a.name or '=' in a.raw
   relation = relations.read(a, bool(has_sides[0]) and not is_same_name)
   gold_relation = relations.read(gold, bool(has_sides[1]) and not is_same_name)
@@ -138,7 +139,7 @@ def _equal_leaves(a, gold):
       return True
     # A missing percent sign is accepted above 1.
     return y.is_number and not numeric.near(y, 0, 1) and numeric.equal(x, y)
-  if value_forms.may_be_rounded(gold):
+  if values.may_be_rounded(gold):
     return numeric.near(x, y, sympy.Rational(1, 2 * 10**gold.decimals))
   return numeric.equal(x, y)
 

@@ -3,10 +3,9 @@ interval, a matrix, or other text. Nothing is evaluated."""
 
 import re
 from collections.abc import Collection
-from fractions import Fraction
-from typing import NamedTuple
 
 from r1jax.rewards.math import (
+  approximations,
   cleaning,
   environments,
   left_sides,
@@ -16,19 +15,19 @@ from r1jax.rewards.math import (
   spellings,
   splitting,
   units,
+  values,
 )
+from r1jax.rewards.math.values import LIST, SET, TUPLE, Value
 
 MAX_ANSWER = 1000  # characters of an answer
 MAX_DEPTH = 20  # nested brackets
-MIN_ROUNDED_DIGITS = 3  # decimals of a gold that may be a rounded number
 
-LIST, SET, TUPLE = ',', '{}', '()'
 
 THOUSANDS = re.compile(r'(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)')
 SPACED = re.compile(r'[+-]?\d{1,3}(?: \d{3})+(?:\.\d+)?(?= ?(?:[^\d\s.]|$))')
 AND = re.compile(r',? ?\b(and|or)\b ?')
-INEQUALITY = re.compile(r'[<>]|\\(?:[lg]eq?|[lg]eqslant|[lg]t)(?![a-z])')
 UNEQUAL = re.compile(r'([a-zA-Z]) ?\\ne ?([^,=<>]+)')
+NAMED_POINT = re.compile(r"([A-Z](?:'|_\w)*) ?(\(.*\))")
 BUILDER = re.compile(
   r'\\?\{ ?[a-zA-Z](?: ?\\in ?\\mathbb\{?R\}?)? ?[|:] ?(.*?) ?\\?\}'
 )
@@ -43,25 +42,6 @@ EXCEPT = re.compile(
 )
 # A \cup B = ...
 SET_NAME = re.compile(r"[A-Z]'? ?(?:\\(?:cup|cap|setminus) ?[A-Z]'? ?)+=")
-
-
-class Value(NamedTuple):
-  r"""An answer. A 'number' has `number`, a 'text' has `text`; a 'time' is a
-  text. All other kinds have `parts`, in written order: 'matrix', 'cases', the
-  brackets of a tuple or an interval, as '(]', ',' for values between commas,
-  '{}' for a set in braces, r'\cup', r'\cap' and r'\setminus' of sets, 'and' and
-  'or' for alternatives."""
-
-  kind: str
-  number: Fraction = Fraction(0)
-  text: str = ''  # in normal form, for comparison
-  parts: tuple['Value', ...] = ()
-  unit: str = ''
-  name: str = ''  # before the value, as in x = 3
-  left: str = ''  # what the name is: left_sides.NAME or EXPRESSION
-  decimals: int = 0  # after the point of a number
-  is_final: bool = False  # of a number: nothing is left to be carried out
-  raw: str = ''  # the LaTeX of a text, without its unit
 
 
 def read(text: str, words: Collection[str] = ()) -> Value | None:
@@ -120,7 +100,12 @@ class _Reader:
 
   def equality(self, text):
     """A value with a name before it, or after it as in 3 = x."""
-    if INEQUALITY.search(text) and not splitting.split_sides(text)[1:]:
+    sides = splitting.split(text, r'\approx')
+    is_exact = left_sides.kind(sides[0]) != left_sides.NAME
+    if len(sides) == 2 and sides[0].strip() and is_exact:
+      exact, rounded = self.equality(sides[0].strip()), self.quantity(sides[1])
+      return approximations.exact_value(exact, rounded) or self.unnamed(text)
+    if values.INEQUALITY.search(text) and not splitting.split_sides(text)[1:]:
       return self.unnamed(text)
     sides = splitting.split_sides(text)
     if len(sides) == 1:
@@ -156,6 +141,15 @@ class _Reader:
     if cases := environments.cases(text):
       return self.cases(cases)
     text = phrases.clock(text)
+    if ratio := splitting.ratio(text):
+      if all(part.isdigit() for part in ratio):
+        text = ':'.join(ratio)
+        return Value(kind='text', text=text, raw=text)
+      return Value(kind=':', parts=tuple(map(self.value, ratio)))
+    if match := NAMED_POINT.fullmatch(text):
+      point = self.unnamed(match[2])
+      if point.kind == TUPLE and len(point.parts) > 1 and not point.name:
+        return point._replace(name=match[1], left=left_sides.NAME)
     brackets = splitting.enclosing(text)
     return self.bracketed(text, brackets) if brackets else self.quantity(text)
 
@@ -177,25 +171,27 @@ class _Reader:
     if len(splitting.SIGNS.findall(inside)) == 1:  # (\pm1, 2) is two points
       points = [splitting.SIGNS.sub(sign, text) for sign in '+-']
       return Value(kind=LIST, parts=tuple(map(self.value, points)))
-    values = tuple(map(self.value, parts))
-    named = point(values) if brackets == TUPLE and len(values) > 1 else None
-    return named or Value(kind=brackets, parts=values)
+    entries = tuple(map(self.value, parts))
+    named = (
+      values.point(entries) if brackets == TUPLE and len(entries) > 1 else None
+    )
+    return named or Value(kind=brackets, parts=entries)
 
   def several(self, parts, words):
     """Values between commas or the words 'and' and 'or': a list, or the point
     of x=1, y=2. Between inequalities, names or words, 'and' is not 'or'."""
-    values = tuple(map(self.value, parts))
-    names = {value.name for value in values if value.name}
-    has_inequality = any(INEQUALITY.search(x.raw) for x in values)
+    entries = tuple(map(self.value, parts))
+    names = {value.name for value in entries if value.name}
+    has_inequality = any(values.INEQUALITY.search(x.raw) for x in entries)
     if 'and' in words and has_inequality:
-      return Value(kind='and', parts=values)
-    are_words = all(x.kind == 'text' and x.raw.isalpha() for x in values)
+      return Value(kind='and', parts=entries)
+    are_words = all(x.kind == 'text' and x.raw.isalpha() for x in entries)
     if 'or' in words and (len(names) > 1 or are_words or has_inequality):
-      return Value(kind='or', parts=values)
+      return Value(kind='or', parts=entries)
     letters = {name.partition('_')[0] for name in names}
-    if len(values) > 1 == len(letters):
-      return Value(kind=LIST, parts=values)
-    return point(values) or Value(kind=LIST, parts=values)
+    if len(entries) > 1 == len(letters):
+      return Value(kind=LIST, parts=entries)
+    return values.point(entries) or Value(kind=LIST, parts=entries)
 
   def matrix(self, rows):
     """A factor times a matrix. A matrix with one column is a vector."""
@@ -203,7 +199,7 @@ class _Reader:
     for cells in rows.cells:
       table.append(tuple(self.cell(rows.factor, cell) for cell in cells))
     cells = tuple(cell for row in table for cell in row)
-    if len(cells) > 1 and (named := point(cells)):
+    if len(cells) > 1 and (named := values.point(cells)):
       return named
     if len(table) > 1 and all(len(row) == 1 for row in table):
       return Value(kind=TUPLE, parts=tuple(row[0] for row in table))
@@ -249,62 +245,3 @@ class _Reader:
       decimals=number.decimals if factor == 1 else 0,
       is_final=number.is_final,
     )
-
-
-def point(values: tuple[Value, ...]) -> Value | None:
-  """The point (x,y) of x=1, y=2; None if the values have no names."""
-  names = [value.name for value in values if value.name]
-  if len(set(names)) != len(values):
-    return None
-  parts = tuple(x._replace(name='', left='') for x in values)
-  name = f'({",".join(names)})'
-  return Value(kind=TUPLE, parts=parts, name=name, left=left_sides.NAME)
-
-
-def may_be_rounded(gold: Value) -> bool:
-  """Whether a number has three or more decimals, from its first digit on."""
-  digits = abs(gold.number) * 10**gold.decimals
-  least = MIN_ROUNDED_DIGITS
-  return gold.decimals >= least and digits >= 10 ** (least - 1)
-
-
-def is_same_name(name: str, gold: str) -> bool:
-  """Whether two names are one, or the second the first without a number, as
-  x_1 and x_2 are the values of x."""
-  return name == gold or re.sub(r'_\d$', '', name) == gold != ''
-
-
-def part_names(value: Value) -> list[str]:
-  """The names of the entries of a value; '' for one without a name."""
-  names = value.name.removeprefix('(').removesuffix(')').split(',')
-  if len(names) == len(value.parts) > 1:
-    return names
-  return [part.name for part in value.parts]
-
-
-def have_same_names(a: Value, b: Value) -> bool:
-  """Whether two points, matrices or lists have no entries in one place that
-  have different names."""
-  if SET in (a.kind, b.kind):
-    return True
-  pairs = zip(part_names(a), part_names(b))
-  return all(x == y for x, y in pairs if x and y)
-
-
-def is_named(*values: Value) -> bool:
-  """Whether one of two points or lists has names, which give its order."""
-  for value in values:
-    names = {part.name for part in value.parts if part.name}
-    if value.name or 1 < len(names) == len(value.parts):
-      return True
-  return False
-
-
-def sort_by_name(value: Value) -> Value:
-  """The point of x=1, y=2 with its parts in the order of their names."""
-  names = value.name.removeprefix('(').removesuffix(')').split(',')
-  if value.kind != TUPLE or len(names) != len(value.parts) or len(names) < 2:
-    return value
-  pairs = sorted(zip(names, value.parts), key=lambda pair: pair[0])
-  name = f'({",".join(name for name, _ in pairs)})'
-  return value._replace(name=name, parts=tuple(part for _, part in pairs))
