@@ -10,6 +10,7 @@ from r1jax.rewards.math import (
   combinatorics,
   dress,
   sentences,
+  undress,
 )
 
 MAX_CHOICE = 200  # characters of an answer that names a choice
@@ -142,7 +143,7 @@ def clean(text: str) -> str:
   if is_even and not sentences.has_money(text):
     text = re.sub(r'(?<!\\)\$', '', text)
   text = re.sub(r'\\mathbf ?\{R\}', r'\\mathbb{R}', text)
-  text = dress.remove(text)
+  text = dress.remove(undress.remove(text))
   for pattern, replacement in COMPILED_REWRITES:
     text = pattern.sub(replacement, text)
   text = sentences.value(text.strip()).strip()

@@ -5,8 +5,9 @@ import re
 from r1jax.rewards.math.bounded_arithmetic import FUNCTIONS, Unreadable
 
 MAX_TOKENS = 300
-MAX_LETTERS = 3  # of a run of letters that may be a product of variables
+MAX_LETTERS = 4  # of a run of letters that may be a product of variables
 
+WORD = re.compile('(?i)[^aeiou][aeiou]+[^aeiou]|[aeiou]{2}|[aeiou][^aeiou][aeiou]')
 TOKEN = re.compile(
   r'\s*(?:(?P<number>\d+\.\d*|\.\d+|\d+)'
   r'|(?P<command>\\[a-zA-Z]+)|(?P<word>[a-zA-Z]+)'
@@ -47,7 +48,8 @@ def _split_letters(letters):
     known = [name for name in NAMES if rest.startswith(name)]
     names.append(max(known, key=len) if known else rest[0])
     rest = rest[len(names[-1]) :]
-  if sum(len(name) == 1 for name in names) > MAX_LETTERS:
+  count = sum(len(name) == 1 for name in names)
+  if count > MAX_LETTERS or count > 3 and WORD.search(letters):
     raise Unreadable(f'{letters[:20]!r} is a word')
   return names
 

@@ -9,7 +9,12 @@ from typing import NamedTuple
 
 import sympy
 
-from r1jax.rewards.math import bounded_arithmetic, cleaning, lexer
+from r1jax.rewards.math import (
+  bounded_arithmetic,
+  cleaning,
+  lexer,
+  vectors,
+)
 from r1jax.rewards.math.bounded_arithmetic import FUNCTIONS, Unreadable
 
 MAX_DEPTH = 40
@@ -24,6 +29,7 @@ COMPARISONS |= dict.fromkeys(['<=', r'\le', r'\leq', r'\leqslant'], '<=')
 COMPARISONS |= dict.fromkeys(['>=', r'\ge', r'\geq', r'\geqslant'], '>=')
 DOTS = '...', '..', r'\ldots', r'\dots', r'\cdots'
 BARS = '|', r'\|'
+VECTORS = r'\overrightarrow', r'\vec'
 BRACKETS = {'(': ')', '[': ']', '{': '}'}
 ENDS_OF_ARGUMENT = {*BRACKETS, *FUNCTIONS}  # of a function without brackets
 FLOORS = {r'\lfloor': (r'\rfloor', sympy.floor)}
@@ -161,6 +167,10 @@ class _Parser:
     if name == 'sqrt':
       degree = self.group(']') if self.accept('[') else sympy.Integer(2)
       return bounded_arithmetic.root(self.argument(), degree)
+    if token == r'\hat' and self.peek() in vectors.UNITS:
+      return vectors.UNITS[self.take()]
+    if token in VECTORS:
+      return vectors.of_points(self.letters())
     if name in FUNCTIONS:
       return self.call(name)
     if name in CONSTANTS and self.peek() != '_':
@@ -168,6 +178,14 @@ class _Parser:
     if len(name) == 1 and name.isalpha() or name in GREEK:
       return self.symbol(name)
     raise Unreadable(f'{token!r} is not supported')
+
+  def letters(self):
+    """Letters in braces."""
+    self.take('{')
+    text = ''
+    while not self.accept('}'):
+      text += self.take()
+    return text
 
   def argument(self):
     r"""An argument of \frac or \sqrt: a group, or one digit as in \frac12."""

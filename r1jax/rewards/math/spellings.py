@@ -9,6 +9,7 @@ TWO_LETTERS = SHORT_WORDS | set(
   'an at in is it of or so to as be by do go he if me my we us am pm'.split()
 )
 VOWEL_INSIDE = re.compile('[a-z][aeiou][a-z]')
+PROSE = re.compile(r"[a-zA-Z ,.'-]+")
 WORD = re.compile(r'[^\W\d_]+')
 WORDS = re.compile(r"[\w .,'-]*[^\W\d_]{2}[\w .,'-]*")
 
@@ -27,13 +28,31 @@ def normal(text: str) -> str:
   )
 
 
-def are_same_product(a: str, b: str) -> bool:
-  """Whether two texts of letters are one product: xy is yx, no is not on."""
-  a, b = a.replace(' ', ''), b.replace(' ', '')
-  is_short = len(a) <= 3 and (a + b).isalpha() and (a + b).islower()
-  if not is_short or sorted(a) != sorted(b):
+def is_prose(text: str) -> bool:
+  """Whether it is one letter run or words, and no difference such as ad-bc."""
+  if not PROSE.fullmatch(text):
     return False
-  return not any(x in TWO_LETTERS or VOWEL_INSIDE.fullmatch(x) for x in (a, b))
+  runs = re.findall('[a-zA-Z]+', text)
+  is_difference = '-' in text and max(map(len, runs), default=9) <= 3
+  return not is_difference or any(map(_may_be_word, runs))
+
+
+def are_same_product(a: str, b: str, is_formula: bool = False) -> bool:
+  """Whether two texts of letters are one product: xy is yx, no is not on. AB
+  may be the name of a line, except on a side of a formula, V = IR."""
+  a, b = a.replace(' ', ''), b.replace(' ', '')
+  both = a + b
+  is_short = len(a) <= 3 and both.isalpha()
+  is_product = is_formula or not (a.isupper() or a.istitle() and len(a) == 3)
+  if not is_short or not is_product or sorted(a) != sorted(b):
+    return False
+  if is_formula:
+    return a not in SHORT_WORDS and b not in SHORT_WORDS
+  return not any(_may_be_word(x) for x in (a, b))
+
+
+def _may_be_word(text):
+  return text in TWO_LETTERS or VOWEL_INSIDE.fullmatch(text) is not None
 
 
 def _fold(match):

@@ -26,6 +26,7 @@ from r1jax.rewards.math import (
   units,
   value_forms,
   values,
+  vectors,
 )
 from r1jax.rewards.math.bounded_arithmetic import Unreadable
 from r1jax.rewards.math.values import LIST, SET, TUPLE
@@ -33,7 +34,6 @@ from r1jax.rewards.math.values import LIST, SET, TUPLE
 MAX_SET = 16  # entries of a set
 INTERVALS = '()', '[]', '(]', '[)'
 LEAVES = 'number', 'text'
-PROSE = re.compile(r"[a-zA-Z ,.'-]+")
 
 
 def equal(answer: str, gold: str, final_form: bool = False) -> list:
@@ -92,7 +92,30 @@ def _equal(a, gold):
     leaf, other = (a, gold) if a.kind in LEAVES else (gold, a)
     if solution_sets.equals_interval(leaf, other):
       return True
+  if TUPLE in (a.kind, gold.kind) and 'text' in (a.kind, gold.kind):
+    leaf, point = (a, gold) if a.kind == 'text' else (gold, a)
+    if r'\hat' in leaf.raw:
+      return _is_vector(leaf, point)
   return solution_sets.equal(a, gold)
+
+
+def _is_vector(leaf, point):
+  """Whether a sum of unit vectors has the entries of the point."""
+  vector = relations.read(leaf, named=False)
+  entries = [relations.read(part) for part in point.parts if part.kind in LEAVES]
+  count = len(point.parts)
+  if vector.signs or len(entries) != count or any(x.signs for x in entries):
+    return False
+  components = vectors.components(vector.sides[0], count)
+  if components is None or not 2 <= count <= 3:
+    return False
+  return all(map(numeric.equal, components, [x.sides[0] for x in entries]))
+
+
+def _may_be_one_product(name, gold):
+  """Whether two names may be of one quantity: PV and VP, but not the angles ABC
+  and BAC."""
+  return not (name.isalpha() and name.isupper() and len(name) > 2)
 
 
 def _asks_for_number(gold):
@@ -122,17 +145,22 @@ def _equal_leaves(a, gold):
   plain = dict(decimals=0, raw='', is_final=False)
   if a._replace(**plain) == gold._replace(**plain):
     return True
-  if PROSE.fullmatch(a.raw) and PROSE.fullmatch(gold.raw):
-    return spellings.are_same_product(a.raw, gold.raw)
   # A name that only one of them has, f(x) = or x =, is ignored; so is one that
   # both have.
   is_same_name = a.name and values.is_same_name(a.name, gold.name)
+  has_two_names = a.name and gold.name and not is_same_name
+  if has_two_names and not _may_be_one_product(a.name, gold.name):
+    return False
+  are_prose = spellings.is_prose(a.raw) and spellings.is_prose(gold.raw)
+  if are_prose and not has_two_names:
+    is_formula = left_sides.VARIABLE.fullmatch(gold.name) is not None
+    return spellings.are_same_product(a.raw, gold.raw, is_formula)
   has_sides = gold.name or '=' in gold.raw, a.name or '=' in a.raw
   relation = relations.read(a, bool(has_sides[0]) and not is_same_name)
   gold_relation = relations.read(gold, bool(has_sides[1]) and not is_same_name)
   if relation.signs or gold_relation.signs:
     return relations.equal(relation, gold_relation)
-  (x,), (y,) = relation.sides, gold_relation.sides
+  x, y = vectors.harmonized(*relation.sides, *gold_relation.sides)
   if units.is_percent(a.unit) != units.is_percent(gold.unit):
     shares = (x / 100, y) if units.is_percent(a.unit) else (x, y / 100)
     if numeric.equal(*shares):
