@@ -28,6 +28,11 @@ CONDITION = re.compile(
   r'(?i)^ ?(?:, ?)?(?:(?:if|for|when|where|as|当) ?)?|[,;.] ?$'
 )
 OTHERWISE = re.compile(r'(?i)otherwise|else|其他|其它')
+# x^2, x > 1
+RELATION = re.compile(r'[<>=]|\\(?:[lg]eq?|ne|in)(?![a-z])')
+COMMA = re.compile(
+  r"(?<=[^<>=,]), ?(?=[a-z0-9.\\-]+ ?(?:[<>]|\\(?:[lg]eq?|in)(?![a-z])))"
+)
 MAX_DETERMINANT = 3
 
 
@@ -101,6 +106,9 @@ def _rows(inside):
 
 def _split_condition(text):
   match = re.search(r',? ?\b(?:if|for|when)\b ?', text)
+  if not match and (match := COMMA.search(text)):
+    if RELATION.search(text[: match.start()]):  # x > 0, y > 0
+      return None
   return [text[: match.start()], text[match.end() :]] if match else None
 
 

@@ -11,9 +11,9 @@ WORD = re.compile('(?i)[^aeiou][aeiou]+[^aeiou]|[aeiou]{2}|[aeiou][^aeiou][aeiou
 TOKEN = re.compile(
   r'\s*(?:(?P<number>\d+\.\d*|\.\d+|\d+)'
   r'|(?P<command>\\[a-zA-Z]+)|(?P<word>[a-zA-Z]+)'
-  r"|(?P<sign>\.{2,3}|<=|>=|!!|\\[{}|]|[-+*/^_()\[\]{}|!%<>=']))"
+  r"|(?P<sign>\.{2,3}|<=|>=|!!|\\[{}|]|[-+*/^_()\[\]{}|!%<>=',]))"
 )
-NAMES = 'frac', 'sqrt', 'infty', 'pi', 'deg', *FUNCTIONS
+NAMES = 'frac', 'sqrt', 'infty', 'pi', 'deg', 'max', 'min', *FUNCTIONS
 # The fraction of a mixed number, with None for a whole number.
 FRACTIONS = ['frac', '{', None, '}', '{', None, '}'], [None, '/', None]
 # After these a whole number is not the first part of a mixed number.

@@ -18,6 +18,7 @@ from r1jax.rewards.math import (
 from r1jax.rewards.math.bounded_arithmetic import FUNCTIONS, Unreadable
 
 MAX_DEPTH = 40
+MAX_EXTREMUM = 4  # arguments of max and min
 CONSTANTS = dict(pi=sympy.pi, e=sympy.E, i=sympy.I)
 CONSTANTS |= dict(infty=sympy.oo, inf=sympy.oo)
 POSTFIX_FACTORS = {'%': sympy.Rational(1, 100), 'deg': sympy.pi / 180}
@@ -118,7 +119,7 @@ class _Parser:
     if token in BARS:
       return not self.bars
     if token[0] == '\\':
-      return token not in (r'\rfloor', r'\rceil')
+      return token not in (r'\rfloor', r'\rceil', r'\}')
     return token[0].isalnum() or token[0] in '.([{'
 
   def power(self):
@@ -171,6 +172,8 @@ class _Parser:
       return vectors.UNITS[self.take()]
     if token in VECTORS:
       return vectors.of_points(self.letters())
+    if name in ('max', 'min'):
+      return self.extremum(name)
     if name in FUNCTIONS:
       return self.call(name)
     if name in CONSTANTS and self.peek() != '_':
@@ -178,6 +181,21 @@ class _Parser:
     if len(name) == 1 and name.isalpha() or name in GREEK:
       return self.symbol(name)
     raise Unreadable(f'{token!r} is not supported')
+
+  def extremum(self, name):
+    r"""\max(a, b) or \max\{a, b\}, as (a + b + |a - b|) / 2."""
+    opening = self.take()
+    close = '\\}' if opening == '\\{' else BRACKETS.get(opening, '(')
+    value, count = self.sum(), 1
+    while self.accept(','):
+      other, count = self.sum(), count + 1
+      distance = sympy.Abs(value - other)
+      sign = 1 if name == 'max' else -1
+      value = (value + other + sign * distance) / 2
+    self.take(close)
+    if not 2 <= count <= MAX_EXTREMUM:
+      raise Unreadable(f'{name} of {count} values')
+    return value
 
   def letters(self):
     """Letters in braces."""

@@ -18,7 +18,7 @@ def equal(a, gold):
   """Whether both are the same set of real numbers, of the same variable."""
   if not any(map(_is_set_of_reals, (a, gold))):
     return False
-  (name, numbers), (gold_name, golds) = map(_real_set, (a, gold))
+  (name, numbers), (gold_name, golds) = map(real_set, (a, gold))
   if name and gold_name and name != gold_name:
     return False
   return real_sets.equal(numbers, golds)
@@ -36,7 +36,7 @@ def _has_inequality(value):
   return any(map(_has_inequality, value.parts))
 
 
-def _real_set(value):
+def real_set(value):
   """(variable or '', set of real numbers)."""
   if value.text == 'no solution':
     return value.name, []
@@ -66,7 +66,7 @@ def _real_set(value):
 
 
 def _combined(value):
-  sets = [_real_set(part) for part in value.parts[:MAX_SET]]
+  sets = [real_set(part) for part in value.parts[:MAX_SET]]
   names = {name for name, _ in sets if name}
   if len(names) > 1:
     raise Unreadable('several variables')

@@ -20,6 +20,7 @@ from r1jax.rewards import verdict
 from r1jax.rewards.math import (
   left_sides,
   numeric,
+  piecewise,
   relations,
   solution_sets,
   spellings,
@@ -73,8 +74,8 @@ def _equal(a, gold):
   if a.kind == gold.kind and a.kind in ('matrix', ':', *INTERVALS):
     same_size = len(a.parts) == len(gold.parts)
     return same_size and all(map(_equal, a.parts, gold.parts))
-  if a.kind == gold.kind == 'cases':
-    return _equal_sets(a.parts, gold.parts)
+  if 'cases' in (a.kind, gold.kind):
+    return _have_same_cases(a, gold) or piecewise.equal(a, gold)
   if {a.kind, gold.kind} <= {SET, LIST}:
     if _equal_sets(_entries(a), _entries(gold)):
       return True
@@ -97,6 +98,17 @@ def _equal(a, gold):
     if r'\hat' in leaf.raw:
       return _is_vector(leaf, point)
   return solution_sets.equal(a, gold)
+
+
+def _have_same_cases(a, gold):
+  """Whether the branches are equal in pairs; functions of several variables can
+  be compared in no other way."""
+  if a.kind != gold.kind:
+    return False
+  try:
+    return _equal_sets(a.parts, gold.parts)
+  except Unreadable:  # otherwise
+    return False
 
 
 def _is_vector(leaf, point):
