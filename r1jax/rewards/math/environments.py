@@ -31,7 +31,7 @@ OTHERWISE = re.compile(r'(?i)otherwise|else|其他|其它')
 # x^2, x > 1
 RELATION = re.compile(r'[<>=]|\\(?:[lg]eq?|ne|in)(?![a-z])')
 COMMA = re.compile(
-  r"(?<=[^<>=,]), ?(?=[a-z0-9.\\-]+ ?(?:[<>]|\\(?:[lg]eq?|in)(?![a-z])))"
+  r'(?<=[^<>=,]), ?(?=[a-z0-9.\\-]+ ?(?:[<>]|\\(?:[lg]eq?|in)(?![a-z])))'
 )
 MAX_DETERMINANT = 3
 

@@ -7,7 +7,9 @@ from r1jax.rewards.math.bounded_arithmetic import FUNCTIONS, Unreadable
 MAX_TOKENS = 300
 MAX_LETTERS = 4  # of a run of letters that may be a product of variables
 
-WORD = re.compile('(?i)[^aeiou][aeiou]+[^aeiou]|[aeiou]{2}|[aeiou][^aeiou][aeiou]')
+WORD = re.compile(
+  '(?i)[^aeiou][aeiou]+[^aeiou]|[aeiou]{2}|[aeiou][^aeiou][aeiou]'
+)
 TOKEN = re.compile(
   r'\s*(?:(?P<number>\d+\.\d*|\.\d+|\d+)'
   r'|(?P<command>\\[a-zA-Z]+)|(?P<word>[a-zA-Z]+)'

@@ -16,7 +16,7 @@ from r1jax.rewards.math.bounded_arithmetic import Unreadable
 from r1jax.rewards.math.parser import Relation
 
 FLIPPED = {'<': '>', '>': '<', '<=': '>=', '>=': '<='}
-FUNCTION = re.compile(r'sin|cos|tan|cot|sec|csc')
+FUNCTION = re.compile(r'sin|cos|tan|cot|sec|csc|deg')
 MAX_RELATIVE_ERROR = sympy.Rational(1, 100)  # of a number after \approx
 
 

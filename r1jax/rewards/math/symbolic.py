@@ -12,12 +12,11 @@ of `grading` cannot. Runs in a worker process with limits of time and memory.
 - Words are compared as text: "ab" is not "ba".
 """
 
-import re
-
 import sympy
 
 from r1jax.rewards import verdict
 from r1jax.rewards.math import (
+  family_values,
   left_sides,
   numeric,
   piecewise,
@@ -114,7 +113,9 @@ def _have_same_cases(a, gold):
 def _is_vector(leaf, point):
   """Whether a sum of unit vectors has the entries of the point."""
   vector = relations.read(leaf, named=False)
-  entries = [relations.read(part) for part in point.parts if part.kind in LEAVES]
+  entries = [
+    relations.read(part) for part in point.parts if part.kind in LEAVES
+  ]
   count = len(point.parts)
   if vector.signs or len(entries) != count or any(x.signs for x in entries):
     return False
@@ -154,7 +155,7 @@ def _entries(value):
 
 def _equal_leaves(a, gold):
   """Whether two numbers, expressions, equations or inequalities are equal."""
-  plain = dict(decimals=0, raw='', is_final=False)
+  plain = dict(decimals=0, raw='', is_final=False, is_family=False)
   if a._replace(**plain) == gold._replace(**plain):
     return True
   # A name that only one of them has, f(x) = or x =, is ignored; so is one that
@@ -173,6 +174,8 @@ def _equal_leaves(a, gold):
   if relation.signs or gold_relation.signs:
     return relations.equal(relation, gold_relation)
   x, y = vectors.harmonized(*relation.sides, *gold_relation.sides)
+  if a.is_family or gold.is_family:
+    return family_values.equal(x, y)
   if units.is_percent(a.unit) != units.is_percent(gold.unit):
     shares = (x / 100, y) if units.is_percent(a.unit) else (x, y / 100)
     if numeric.equal(*shares):

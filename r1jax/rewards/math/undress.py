@@ -5,7 +5,9 @@ import re
 
 from r1jax.rewards.math import left_sides
 
-DRESS = r'\\(?:vec|hat|widehat|overrightarrow|mathbf|boldsymbol|bm|pmb)(?![a-zA-Z])'
+DRESS = (
+  r'\\(?:vec|hat|widehat|overrightarrow|mathbf|boldsymbol|bm|pmb)(?![a-zA-Z])'
+)
 # Not R, Z, N, Q and C, which are sets.
 LETTER = rf'(?:\\hat )?(?:\\[ij]math|[a-zABD-MOPS-Y]|\\(?:{left_sides.GREEK}))'
 DRESSED = re.compile(
@@ -20,7 +22,7 @@ def remove(text: str) -> str:
   if '\\' not in text:
     return text
   if CROSS.search(text):
-    return re.sub(r'\\times|×', '⨯', text)
+    text = re.sub(r'\\times|×', '⨯', text)
   for _ in range(2):  # \hat{\mathbf{i}}
     text = DRESSED.sub(_undressed, text)
   return text

@@ -8,6 +8,7 @@ from r1jax.rewards.math import (
   approximations,
   cleaning,
   environments,
+  families,
   left_sides,
   number_words,
   numbers,
@@ -73,6 +74,8 @@ class _Reader:
       text = match[0].replace(' ', '') + text[match.end() :]
     if match := BUILDER.fullmatch(text):
       text = match[1]
+    if body := families.body(text):
+      return values.as_family(self.value(body))
     if match := EXCEPT.fullmatch(text):
       excluded = re.sub(r'[a-zA-Z] ?(?:=|\\ne) ?| and ', ',', match[1])
       text = rf'\mathbb{{R}}\setminus\{{{excluded.strip(", ")}\}}'

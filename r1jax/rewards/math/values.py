@@ -28,6 +28,7 @@ class Value(NamedTuple):
   decimals: int = 0  # after the point of a number
   is_final: bool = False  # of a number: nothing is left to be carried out
   raw: str = ''  # the LaTeX of a text, without its unit
+  is_family: bool = False  # k is any integer
 
 
 def point(values: tuple[Value, ...]) -> Value | None:
@@ -38,6 +39,12 @@ def point(values: tuple[Value, ...]) -> Value | None:
   parts = tuple(x._replace(name='', left='') for x in values)
   name = f'({",".join(names)})'
   return Value(kind=TUPLE, parts=parts, name=name, left=left_sides.NAME)
+
+
+def as_family(value: Value) -> Value:
+  """The value and its entries, for any integer k."""
+  parts = tuple(map(as_family, value.parts))
+  return value._replace(parts=parts, is_family=True)
 
 
 def may_be_rounded(gold: Value) -> bool:
