@@ -16,7 +16,7 @@ from r1jax.data import batching, templates
 from r1jax.distributed import device_placement, programs
 from r1jax.models import transformer
 from r1jax.rewards import registry
-from r1jax.rl import grpo
+from r1jax.rl import advantages, grpo
 from r1jax.sampling import decode, generate
 from r1jax.training import optimizer, train_step
 
@@ -90,10 +90,10 @@ class Run:
     sizes, micro_batch_size = self.sizes, self.options.micro_batch_size
     reward_B = rows.tokens_BL.sum(axis=1) % 7
     learn_B = np.ones(sizes.rows, bool)
-    adv_B = grpo.advantages(
+    adv_B = advantages.of_rewards(
       self.grpo_config, reward_B.astype(np.float32), learn_B
     )
-    batch = grpo.with_advantages(grpo.columns(rows), adv_B, learn_B)
+    batch = advantages.add(grpo.columns(rows), adv_B, learn_B)
     length_buckets = batching.lengths(
       sizes.prompt_len + sizes.max_new_tokens, 1
     )

@@ -15,7 +15,6 @@ from r1jax.data import batching
 from r1jax.distributed import programs
 from r1jax.distributed.device_placement import Placement
 from r1jax.models import transformer
-from r1jax.rewards import penalties
 from r1jax.rl import algorithm
 from r1jax.sampling.decode import SampledRows
 from r1jax.training import train_step
@@ -199,87 +198,6 @@ def columns(rows: SampledRows) -> Batch:
   return dict(
     tokens_BL=rows.tokens_BL, pos_BL=rows.pos_BL, mask_BL=rows.mask_BL
   ) | dict(sampler_BL=logp_BL, old_BL=logp_BL, ref_BL=logp_BL)
-
-
-def shape_rewards(
-  config: GrpoConfig,
-  rows: SampledRows,
-  reward_N: np.ndarray,
-  max_new_tokens: int,
-) -> np.ndarray:
-  """The rewards with the soft length penalty (DAPO). NaN stays NaN."""
-  if not config.overlong_buffer:
-    return reward_N
-  return reward_N + penalties.soft_overlong(
-    rows.mask_BL.sum(axis=1), max_new_tokens, config.overlong_buffer
-  )
-
-
-def rows_to_learn(
-  config: GrpoConfig, rows: SampledRows, reward_N: np.ndarray
-) -> np.ndarray:
-  """Which rows are in the loss: those with a reward and, with overlong_filter,
-  not truncated (DAPO). bool [N]."""
-  learn_N = ~np.isnan(reward_N)
-  if config.overlong_filter:
-    learn_N &= rows.finished_B
-  return learn_N
-
-
-def advantages(
-  config: GrpoConfig, reward_N: np.ndarray, learn_N: np.ndarray
-) -> np.ndarray:
-  """adv_N, 0 for rows that are not in the loss. The mean and the standard
-  deviation of a group are those of all its rows that have a reward: DAPO masks
-  the loss of truncated rows only."""
-  adv_PG = algorithm.advantages(
-    config.advantage,
-    np.nan_to_num(reward_N).reshape(-1, config.group_size),
-    ~np.isnan(reward_N).reshape(-1, config.group_size),
-    config.advantage_std,
-  )
-  return np.where(learn_N, adv_PG.ravel(), 0).astype(np.float32)
-
-
-def with_advantages(
-  batch: Batch, adv_N: np.ndarray, learn_N: np.ndarray
-) -> Batch:
-  """The batch with adv_BL. The mask of rows not to learn is set to False."""
-  mask_BL = batch['mask_BL'] & learn_N[:, None]
-  return dict(batch, mask_BL=mask_BL, adv_BL=adv_N[:, None] * mask_BL)
-
-
-def dead_groups(
-  config: GrpoConfig,
-  rows: SampledRows,
-  reward_N: np.ndarray,
-  max_new_tokens: int,
-) -> np.ndarray:
-  """Which groups have no advantage, up to rounding, in any row of the loss:
-  bool [P]. Asked of the rewards with and without the soft length penalty: a
-  group that is all right or all wrong is dead whatever the lengths (DAPO)."""
-  learn_N = rows_to_learn(config, rows, reward_N)
-  shaped_N = shape_rewards(config, rows, reward_N, max_new_tokens)
-  dead_P = _without_advantage(config, reward_N, learn_N)
-  if config.overlong_buffer:
-    dead_P |= _without_advantage(config, shaped_N, learn_N)
-  return dead_P
-
-
-def _without_advantage(config, reward_N, learn_N):
-  """Which groups have advantages of the size of rounding only: those of equal
-  rewards below EQUAL_REWARDS, those of rows on the mean of the others."""
-  adv_N = advantages(config, reward_N, np.ones_like(learn_N))
-  size_PG = abs(adv_N).reshape(-1, config.group_size)
-  learnt_PG = np.where(learn_N.reshape(size_PG.shape), size_PG, 0)
-  reward_PG = np.nan_to_num(reward_N).reshape(size_PG.shape)
-  judged_PG = ~np.isnan(reward_N).reshape(size_PG.shape)
-  equal_P = np.asarray(losses.equal_rewards(reward_PG, judged_PG))
-  reward_size_P = abs(reward_PG).max(axis=1)
-  rounding_P = losses.EQUAL_REWARDS * np.where(
-    equal_P, np.maximum(reward_size_P, 1), size_PG.max(axis=1)
-  )
-  return learnt_PG.max(axis=1) <= rounding_P
 
 
 def mini_batches(

@@ -7,7 +7,7 @@ from r1jax.distributed import hosts
 from r1jax.evaluation import held_out
 from r1jax.rewards import pending
 from r1jax.rewards.pending import Rewards
-from r1jax.rl import grpo, setup
+from r1jax.rl import advantages, setup
 from r1jax.rl.rollouts import Rollout
 from r1jax.rl.setup import RlState, Run
 from r1jax.sampling.generate import Samples
@@ -82,7 +82,7 @@ def rollout_metrics(
   samples_per_shard = len(samples.texts) // run.sampling.placement.num_shards
   slots = min(run.config.sample.decode_slots, samples_per_shard)
   offered = max(1, samples.rows.steps.sum() * slots)
-  dead_P = grpo.dead_groups(
+  dead_P = advantages.dead_groups(
     run.config.grpo, samples.rows, rewards.reward_N, max_new_tokens
   )
   return held_out.summary(samples, rewards) | {

@@ -11,7 +11,7 @@ import numpy as np
 from r1jax.data import batching, record_files
 from r1jax.rewards import pending
 from r1jax.rewards.pending import PendingRewards, Rewards
-from r1jax.rl import grpo
+from r1jax.rl import advantages, grpo
 from r1jax.rl.setup import Position, Sampling
 from r1jax.sampling import generate
 from r1jax.sampling.generate import Samples
@@ -81,10 +81,12 @@ def make_batch(
 ) -> dict[str, np.ndarray]:
   """The per-token arrays of an update: the rollout's, with advantages."""
   rows, reward_N = rollout.samples.rows, rewards.reward_N
-  learn_N = grpo.rows_to_learn(config, rows, reward_N)
-  shaped_N = grpo.shape_rewards(config, rows, reward_N, rollout.max_new_tokens)
-  adv_N = grpo.advantages(config, shaped_N, learn_N)
-  return grpo.with_advantages(rollout.batch, adv_N, learn_N)
+  learn_N = advantages.rows_to_learn(config, rows, reward_N)
+  shaped_N = advantages.shape_rewards(
+    config, rows, reward_N, rollout.max_new_tokens
+  )
+  adv_N = advantages.of_rewards(config, shaped_N, learn_N)
+  return advantages.add(rollout.batch, adv_N, learn_N)
 
 
 def logprobs(
@@ -139,7 +141,7 @@ def _sample_alive(sampling, params, position):
     scored = pending.score(sampling.scorer, more.records, more.texts)
     rewards.append(scored)
     dead.append(
-      grpo.dead_groups(config, more.rows, scored.reward_N, max_new_tokens)
+      advantages.dead_groups(config, more.rows, scored.reward_N, max_new_tokens)
     )
     enough = sum((~dead_P).sum() for dead_P in dead) >= config.prompts_per_step
     if enough or len(samples) >= config.dynamic_sampling_rounds:

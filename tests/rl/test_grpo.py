@@ -14,7 +14,7 @@ from r1jax.data import batching
 from r1jax.distributed import device_placement
 from r1jax.models import transformer
 from r1jax.rewards.pending import Rewards
-from r1jax.rl import grpo, rollouts
+from r1jax.rl import advantages, grpo, rollouts
 from r1jax.sampling import decode, generate
 from r1jax.training import train_step
 
@@ -77,8 +77,8 @@ def rewards(reward_N=REWARD):
 
 
 def batch_of(config, rows, reward_N=REWARD, keep_N=ALL):
-  adv_N = grpo.advantages(config, reward_N, keep_N)
-  return grpo.with_advantages(grpo.columns(rows), adv_N, keep_N)
+  adv_N = advantages.of_rewards(config, reward_N, keep_N)
+  return advantages.add(grpo.columns(rows), adv_N, keep_N)
 
 
 def numbered():
@@ -136,7 +136,7 @@ def test_weights_are_made_from_the_whole_mini_batch(loss_agg):
 
 def test_the_overlong_filter_removes_rows_from_the_loss():
   c = change(overlong_filter=True)
-  learn_N = grpo.rows_to_learn(c, rollout(), REWARD)
+  learn_N = advantages.rows_to_learn(c, rollout(), REWARD)
   np.testing.assert_array_equal(learn_N, LENGTH < MAX_NEW)
   batch = batch_of(c, rollout(), REWARD, learn_N)
   assert not batch['adv_BL'][~learn_N].any()
@@ -153,9 +153,9 @@ def test_the_overlong_filter_leaves_the_baseline_as_it_is():
     rollout(np.array([3, 2, MAX_NEW, MAX_NEW])),
     np.float32([1, 1, 0, 0]),
   )
-  learn_N = grpo.rows_to_learn(c, rows, reward_N)
+  learn_N = advantages.rows_to_learn(c, rows, reward_N)
   assert learn_N.tolist() == [True, True, False, False]
-  adv_N = grpo.advantages(c, reward_N, np.ones(4, bool))
+  adv_N = advantages.of_rewards(c, reward_N, np.ones(4, bool))
   np.testing.assert_allclose(adv_N, [0.866, 0.866, -0.866, -0.866], atol=1e-3)
   made = rollouts.Rollout(
     samples=samples('abcd', rows),
@@ -170,7 +170,7 @@ def test_the_overlong_filter_leaves_the_baseline_as_it_is():
     batch['adv_BL'].sum(axis=1)[:2], [2.598, 1.732], atol=1e-3
   )
   assert not batch['mask_BL'][2:].any() and not batch['adv_BL'][2:].any()
-  assert not grpo.dead_groups(c, rows, reward_N, MAX_NEW).any()
+  assert not advantages.dead_groups(c, rows, reward_N, MAX_NEW).any()
 
 
 @pytest.mark.parametrize(
@@ -189,9 +189,9 @@ def test_a_group_is_dead_if_no_row_of_the_loss_has_an_advantage(
 ):
   c = change(group_size=4, overlong_filter=True)
   rows = rollout(np.where(np.isin(np.arange(4), truncated), MAX_NEW, 2))
-  assert grpo.dead_groups(c, rows, np.float32(reward), MAX_NEW).tolist() == [
-    dead
-  ]
+  assert advantages.dead_groups(
+    c, rows, np.float32(reward), MAX_NEW
+  ).tolist() == [dead]
 
 
 def small_advantages(reward_PG, keep_PG):
@@ -200,7 +200,7 @@ def small_advantages(reward_PG, keep_PG):
 
 def test_whether_a_group_is_dead_does_not_depend_on_the_scale_of_advantages():
   c = change(advantage=user_code.name_of(small_advantages))
-  dead_P = grpo.dead_groups(c, rollout(), REWARD, MAX_NEW)
+  dead_P = advantages.dead_groups(c, rollout(), REWARD, MAX_NEW)
   assert dead_P.tolist() == [False, True, False, False]
 
 
@@ -213,28 +213,28 @@ def leave_one_out(reward_PG, keep_PG):
 def test_rounding_of_an_own_advantage_does_not_make_a_group_alive(reward):
   c = change(advantage=user_code.name_of(leave_one_out), group_size=7)
   rows, reward_N = rollout(LENGTH[:7]), np.full(7, reward, np.float32)
-  assert grpo.dead_groups(c, rows, reward_N, MAX_NEW).all()
+  assert advantages.dead_groups(c, rows, reward_N, MAX_NEW).all()
   reward_N[2] += 0.1
-  assert not grpo.dead_groups(c, rows, reward_N, MAX_NEW).any()
+  assert not advantages.dead_groups(c, rows, reward_N, MAX_NEW).any()
 
 
 def test_a_group_that_the_soft_penalty_makes_equal_is_dead():
   c = change(overlong_buffer=4)
   rows = rollout(np.array([MAX_NEW, 2, 2]))
   reward_N = np.float32([1, 0, 0])
-  assert grpo.dead_groups(c, rows, reward_N, MAX_NEW).tolist() == [True]
+  assert advantages.dead_groups(c, rows, reward_N, MAX_NEW).tolist() == [True]
 
 
 def test_dead_groups_are_those_of_the_rewards_before_the_soft_penalty():
   c = change(overlong_buffer=4)
   reward_N = REWARD.copy()
-  shaped_N = grpo.shape_rewards(c, rollout(), reward_N, MAX_NEW)
+  shaped_N = advantages.shape_rewards(c, rollout(), reward_N, MAX_NEW)
   np.testing.assert_allclose(
     shaped_N - REWARD, -np.clip((LENGTH - 3) / 4, 0, 1), atol=1e-6
   )
-  dead_P = grpo.dead_groups(c, rollout(), reward_N, MAX_NEW)
+  dead_P = advantages.dead_groups(c, rollout(), reward_N, MAX_NEW)
   assert dead_P.tolist() == [False, True, False, False]
-  assert not grpo.dead_groups(c, rollout(), shaped_N, MAX_NEW).any()
+  assert not advantages.dead_groups(c, rollout(), shaped_N, MAX_NEW).any()
   np.testing.assert_array_equal(reward_N, REWARD)
 
 
@@ -246,7 +246,7 @@ def test_a_group_is_dead_when_its_rewards_are_equal_whatever_their_mean(
 ):
   c = change(group_size=7)
   reward_N = np.float32(rewards)
-  assert grpo.dead_groups(c, rollout(LENGTH[:7]), reward_N, MAX_NEW).all()
+  assert advantages.dead_groups(c, rollout(LENGTH[:7]), reward_N, MAX_NEW).all()
   batch = batch_of(c, rollout(LENGTH[:7]), reward_N, ALL[:7])
   np.testing.assert_array_equal(batch['adv_BL'], 0)
 

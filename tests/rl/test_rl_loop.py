@@ -14,7 +14,7 @@ from r1jax import files
 from r1jax.data import record_files
 from r1jax.distributed import device_placement
 from r1jax.rewards.pending import Scorer
-from r1jax.rl import grpo, log, rollouts, setup
+from r1jax.rl import advantages, log, rollouts, setup
 from r1jax.rl.setup import Position, RlState
 from r1jax.sampling import decode, generate
 from r1jax.stages import rl
@@ -206,7 +206,7 @@ def test_dynamic_sampling_compares_rewards_without_the_length_penalty(
   rollout = rollouts.sample_rollout(fake.run.sampling, None, None, Position())
   assert rollout.next_prompt == prompts
   reward_N = rollouts.rewards_of(rollout).reward_N
-  shaped_N = grpo.shape_rewards(
+  shaped_N = advantages.shape_rewards(
     fake.run.config.grpo, rollout.samples.rows, reward_N, 10
   )
   assert (shaped_N < reward_N).all()
