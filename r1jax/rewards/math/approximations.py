@@ -13,7 +13,7 @@ IN_WORDS = re.compile(
   rf'(?:(?<=[\d)}}%])|(?<=\\pi)),? ?(?:(?:or|which is|i\.e\.),? )?{ABOUT} ?{NUMBER}'
 )
 IN_BRACKETS = re.compile(
-  rf'(?:(?<=[\d)}}%])|(?<=\\pi)) ?\((?:or |which is |i\.e\.,? )?(?:{ABOUT}|=) ?{NUMBER}\)'
+  rf'(?<=[\w)}}%]) ?\((?:or |which is |i\.e\.,? )?(?:{ABOUT}|=) ?{NUMBER}\)'
 )
 
 
@@ -21,6 +21,8 @@ def normal(text: str) -> str:
   r"""\sqrt2 \approx 1.4 for \sqrt2 (\approx 1.4) and \sqrt2, or about 1.4."""
   for pattern in (IN_BRACKETS, IN_WORDS):
     for match in pattern.finditer(text):
+      if not re.search(r'[\d\\]', text[: match.start()]):
+        continue  # a name
       if match.end() == len(text.rstrip(' .')):
         return rf'{text[: match.start()]} \approx {match[1]}'
   return text

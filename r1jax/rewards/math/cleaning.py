@@ -53,6 +53,8 @@ REWRITES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
   (r'\\[,;:> ]|\\(?:q?quad|enspace|thinspace|space)(?![a-zA-Z])|~', ' '),
   (r'\\[()\[\]]', ''),
   (r'\\(?:SI|qty) ?\{([^{}]*)\} ?\{([^{}]*)\}', r'\1 \2'),
+  (r'\\(?:lbrace|lbrack)(?![a-zA-Z]) ?', r'\\{'),
+  (r'\\rbrace(?![a-zA-Z])', r'\\}'),
   (
     r'(?s)\\\{ ?\\begin\{(array|matrix|aligned|align\*?|gathered|split|alignedat)'
     r'\}(.*)'
@@ -67,9 +69,7 @@ REWRITES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
   (r'(?<=\d\.) (?=\\overline)', ''),
   (r'\\[dt]binom', r'\\binom'),
   (r'\\[lr]?vert(?![a-zA-Z])|\\mid(?![a-zA-Z])', '|'),
-  (r'\\(?:lbrace|lbrack)(?![a-zA-Z]) ?', r'\\{'),
-  (r'\\rbrace(?![a-zA-Z])', r'\\}'),
-  (r'\\colon(?![a-zA-Z])', ':'),
+  (r'\\colon(?![a-zA-Z])|\{ ?: ?\}', ':'),
   (r'\\[lr]Vert(?![a-zA-Z])', r'\\|'),
   (r'\\langle(?![a-zA-Z])', '('),
   (r'\\rangle(?![a-zA-Z])', ')'),
@@ -125,6 +125,8 @@ CHOICE = re.compile(
   r'(?:\(([A-J])\)(?= |[.:]|$)|([A-J])(?=[).:]|$))[).:]* ?(.*)'
 )
 OTHER_CHOICE = re.compile(r'(?<![a-zA-Z\\])[A-J](?![a-zA-Z])')
+# x=1 且 x=2, which no x is; the sign is not read.
+CONTRADICTION = re.compile(r'([a-zA-Z]) ?=[^=且]*且(?= ?\1 ?=)')
 BOLD = re.compile(r'(?<![^ ])\*\*(?! )([^*]+)\*\*(?=[ .,:]|$)')
 EMPHASIS = re.compile(r'(\*{1,3}|_{1,2}|`+)([^*_`].*)\1', re.DOTALL)
 
@@ -132,6 +134,7 @@ EMPHASIS = re.compile(r'(\*{1,3}|_{1,2}|`+)([^*_`].*)\1', re.DOTALL)
 def clean(text: str) -> str:
   """The text in normal form, as the readers of answers expect it."""
   if not text.isascii():
+    text = CONTRADICTION.sub(r'\g<0>&', text)
     text = re.sub('[⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ]+', r'^{\g<0>}', text)
     text = re.sub('[₀-₉]+', r'_{\g<0>}', text).translate(SMALL_DIGITS)
     text = ''.join(map(_normal_character, text))

@@ -15,12 +15,12 @@ INTRODUCTION = re.compile(
   r'(?i:answer ?(?=[-\d$(]))|\\(?:therefore|implies|Rightarrow) ?'
 )
 CHINESE = re.compile(
-  r'(?:(?:最终|正确|最后)?的?答案(?:应?(?:是|为))?|答|解|所以|因此|因而|于是|故|则|即|'
+  r'(?:(?:最终|正确|最后)?的?答案(?:应?(?:是|为))?|答|解|所以|因此|因而|于是|那么|故|则|即|'
   r'综上(?:所述|可知|可得)?|(?:由此|从而)?(?:解得|可得|得到?|可知)|\\therefore) ?'
   r'[:,]? ?'
 )
 CHINESE_SUBJECT = re.compile(
-  r'([\u4e00-\u9fffa-zA-Z_(){}\\+ ]{1,24}?)(?:等于|是|为)[:,]? ?'
+  r'([\u4e00-\u9fffa-zA-Z_(){}\\+ ]{1,24}?)(?:等于|是|为|共?有|得|共)[:,]? ?'
   r'(?=[-+\d\\($¥a-zA-Z]|[零一二两三四五六七八九十百]+(?:$|分之))'
 )
 CHINESE_DENIAL = re.compile(
@@ -28,7 +28,9 @@ CHINESE_DENIAL = re.compile(
 )
 VERB = (
   r'(?:(?:is|are|was|were|will be)(?: (?:at|equal to|exactly|simply|then|'
-  r'therefore|thus|given by|just))?|equals?|has|have|takes?|costs?|pays?|needs?)'
+  r'therefore|thus|given by|just))?|equals?|has|have|takes?|costs?|'
+  r'pays?|needs?|makes?|earns?|holds?|weighs?|contains?|owns?|gets?|receives?|sells?|'
+  r'spends?|saves?|uses?|sold|made|earned|spent|paid|had)'
 )
 SENTENCE = re.compile(
   r'(?i)(?:(?:so|thus|hence|therefore|then|finally|in total|altogether),? )?'
@@ -55,6 +57,10 @@ NO_VALUE = re.compile(
   r'wrong|false|at (?:least|most)|(?:or|and) (?:more|less|so))\b'
 )
 ARTICLE = re.compile(r'(?i)(?:an?|the) (?=[-+]?[\d$£€¥])')
+COUNTED = re.compile(
+  r'(?i)(\d[\d,]*) (?:possible|different|distinct|such|unique|total) ([a-z]+)\.?|'
+  r'(\d[\d,]*) (years|days|months|weeks) old\.?'
+)
 CHANGE = re.compile(
   r'(?i)an? (increase|decrease|discount|profit|loss|gain|reduction|growth|'
   r'decline) of (\d+(?:\.\d+)?) ?(?:\\?%|percent)\.?'
@@ -70,6 +76,8 @@ def value(text: str) -> str:
     text = _value_of_sentence(text)
   if match := CHANGE.fullmatch(text):
     return f'{match[2]}% {match[1].lower()}'
+  if match := COUNTED.fullmatch(text):
+    return ' '.join(filter(None, match.groups()))
   return ARTICLE.sub('', text, count=1) if ARTICLE.match(text) else text
 
 

@@ -5,9 +5,7 @@ import re
 
 from r1jax.rewards.math import left_sides
 
-DRESS = (
-  r'\\(?:vec|hat|widehat|overrightarrow|mathbf|boldsymbol|bm|pmb)(?![a-zA-Z])'
-)
+DRESS = r'\\(?:vec|hat|widehat|overrightarrow|mathbf|textbf|boldsymbol|bm|pmb)(?![a-zA-Z])'
 # Not R, Z, N, Q and C, which are sets.
 LETTER = rf'(?:\\hat )?(?:\\[ij]math|[a-zABD-MOPS-Y]|\\(?:{left_sides.GREEK}))'
 DRESSED = re.compile(
@@ -33,4 +31,5 @@ def _undressed(match):
   letter = letter.removeprefix('\\').removesuffix('math')
   if letter in ('i', 'j', 'k'):
     return rf'\hat {letter} '
-  return letter if len(letter) == 1 else rf'\{letter} '
+  space = ' ' if match.string[: match.start()][-1:].isalpha() else ''
+  return space + (letter if len(letter) == 1 else rf'\{letter} ')

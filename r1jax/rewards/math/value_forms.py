@@ -28,7 +28,7 @@ THOUSANDS = re.compile(r'(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)')
 SPACED = re.compile(r'[+-]?\d{1,3}(?: \d{3})+(?:\.\d+)?(?= ?(?:[^\d\s.]|$))')
 AND = re.compile(r',? ?\b(and|or)\b ?')
 UNEQUAL = re.compile(r'([a-zA-Z]) ?\\ne ?([^,=<>]+)')
-NAMED_POINT = re.compile(r"([A-Z](?:'|_\w)*) ?(\(.*\))")
+NAMED_POINT = re.compile(r"(?:(?i:the )?[Pp]oint )?([A-Z](?:'|_\w)*) ?(\(.*\))")
 BUILDER = re.compile(
   r'\\?\{ ?[a-zA-Z](?: ?\\in ?\\mathbb\{?R\}?)? ?[|:] ?(.*?) ?\\?\}'
 )
@@ -170,7 +170,9 @@ class _Reader:
       return self.value(inside)
     if brackets in (SET, r'\{\}'):
       parts = splitting.expand_signs(parts)
-      return Value(kind=SET, parts=tuple(map(self.value, parts)))
+      entries = tuple(map(self.value, parts))
+      named = values.point(entries) if len(entries) > 1 else None
+      return named or Value(kind=SET, parts=entries)
     if len(splitting.SIGNS.findall(inside)) == 1:  # (\pm1, 2) is two points
       points = [splitting.SIGNS.sub(sign, text) for sign in '+-']
       return Value(kind=LIST, parts=tuple(map(self.value, points)))
@@ -189,9 +191,9 @@ class _Reader:
     if 'and' in words and has_inequality:
       return Value(kind='and', parts=entries)
     are_words = all(x.kind == 'text' and x.raw.isalpha() for x in entries)
-    if 'or' in words and (len(names) > 1 or are_words or has_inequality):
-      return Value(kind='or', parts=entries)
     letters = {name.partition('_')[0] for name in names}
+    if 'or' in words and (len(letters) > 1 or are_words or has_inequality):
+      return Value(kind='or', parts=entries)
     if len(entries) > 1 == len(letters):
       return Value(kind=LIST, parts=entries)
     return values.point(entries) or Value(kind=LIST, parts=entries)

@@ -34,7 +34,9 @@ class Value(NamedTuple):
 def point(values: tuple[Value, ...]) -> Value | None:
   """The point (x,y) of x=1, y=2; None if the values have no names."""
   names = [value.name for value in values if value.name]
-  if len(set(names)) != len(values):
+  letters = {name.partition('_')[0] for name in names}
+  is_one = len(values) > 1 == len(letters)  # x_1 and x_2 are values of x
+  if len(set(names)) != len(values) or is_one:
     return None
   parts = tuple(x._replace(name='', left='') for x in values)
   name = f'({",".join(names)})'
@@ -42,8 +44,11 @@ def point(values: tuple[Value, ...]) -> Value | None:
 
 
 def as_family(value: Value) -> Value:
-  """The value and its entries, for any integer k."""
-  parts = tuple(map(as_family, value.parts))
+  """The value, or each value of a list, for any integer k. The ends of an
+  interval belong to one k, so they are compared as expressions."""
+  parts = value.parts
+  if value.kind in (LIST, SET, 'or'):
+    parts = tuple(map(as_family, parts))
   return value._replace(parts=parts, is_family=True)
 
 
