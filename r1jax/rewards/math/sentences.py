@@ -12,7 +12,8 @@ INTRODUCTION = re.compile(
   r'(?i: to (?:the|this) (?:problem|question))?'
   r'(?i:: ?| is(?: therefore| thus| simply| equal to)?:? ?| = ?| equals ?)|'
   r'(?i:(?:so|thus|hence|therefore|then),? )(?=[-+\d($\\]|[a-zA-Z] ?=)|'
-  r'(?i:answer ?(?=[-\d$(]))|\\(?:therefore|implies|Rightarrow) ?'
+  r'(?i:answer ?(?=[-\d$(]))|(?i:total|sum|ans): ?|'
+  r'\\(?:therefore|implies|Rightarrow) ?'
 )
 CHINESE = re.compile(
   r'(?:(?:最终|正确|最后)?的?答案(?:应?(?:是|为))?|答|解|所以|因此|因而|于是|那么|故|则|即|'
@@ -24,11 +25,11 @@ CHINESE_SUBJECT = re.compile(
   r'(?=[-+\d\\($¥a-zA-Z]|[零一二两三四五六七八九十百]+(?:$|分之))'
 )
 CHINESE_DENIAL = re.compile(
-  '[不非没未勿错误倍约]|可能|也许|或许|大概|至少|至多|超过|一半|平方|相反|倒数|如果|若'
+  '[不非没未勿错误倍约]|[大小多少高低]于|可能|也许|或许|大概|至少|至多|超过|一半|平方|相反|倒数|如果|若'
 )
 VERB = (
   r'(?:(?:is|are|was|were|will be)(?: (?:at|equal to|exactly|simply|then|'
-  r'therefore|thus|given by|just))?|equals?|has|have|takes?|costs?|'
+  r'therefore|thus|given by|just|a total of))?|equals?|has|have|takes?|costs?|'
   r'pays?|needs?|makes?|earns?|holds?|weighs?|contains?|owns?|gets?|receives?|sells?|'
   r'spends?|saves?|uses?|sold|made|earned|spent|paid|had)'
 )

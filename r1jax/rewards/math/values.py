@@ -75,11 +75,16 @@ def part_names(value: Value) -> list[str]:
 
 def have_same_names(a: Value, b: Value) -> bool:
   """Whether two points, matrices or lists have no entries in one place that
-  have different names."""
+  have different names. (2,3) is neither y=2, x=3 nor y=3, x=2: its order is
+  not known to be that of these names."""
   if SET in (a.kind, b.kind):
     return True
-  pairs = zip(part_names(a), part_names(b))
-  return all(x == y for x, y in pairs if x and y)
+  names, others = part_names(a), part_names(b)
+  if any(names) != any(others) and TUPLE == a.kind == b.kind:
+    known = names if any(names) else others
+    if set(known) <= {'x', 'y', 'z'} and known != sorted(known):
+      return False
+  return all(x == y for x, y in zip(names, others) if x and y)
 
 
 def is_named(*values: Value) -> bool:
