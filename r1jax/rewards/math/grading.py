@@ -18,6 +18,9 @@ by exact rules. Nothing that a model wrote is evaluated.
   "1 and 2" are the same set; {1,2,2} is {1,2}, but the list 1,2,2 is not. In
   brackets a comma is a separator: (1,234) has two entries. A matrix with one
   column is the point (1,2).
+- Numbers may be in words, and a sentence gives the value that it ends with
+  (sentences.py), unless it denies, doubts or compares. An exact value may have
+  a rounded one after it, \sqrt2 (\approx 1.414), which must be near it.
 - If the gold is a choice, B or (B) or "(B) 4", a letter is compared with it.
 - A response may have several boxes if all of them equal the gold.
 """

@@ -90,6 +90,8 @@ class _Reader:
       return self.several(parts, ())
     if phrases.normal(text) is None and number_words.read(text) is None:
       has_rows = splitting.ENVIRONMENT.search(text) is not None
+      if has_rows and len(parts := splitting.split(text, ' or ')) > 1:
+        return Value(kind=LIST, parts=tuple(map(self.value, parts)))
       listed = text if has_rows else AND.sub(',', text)
       parts = splitting.expand_signs(splitting.split(listed, ','))
       if len(parts) > 1:
@@ -187,6 +189,8 @@ class _Reader:
     of x=1, y=2. Between inequalities, names or words, 'and' is not 'or'."""
     entries = tuple(map(self.value, parts))
     names = {value.name for value in entries if value.name}
+    if points := values.points(entries):
+      return Value(kind=LIST, parts=points)
     has_inequality = any(values.INEQUALITY.search(x.raw) for x in entries)
     if 'and' in words and has_inequality:
       return Value(kind='and', parts=entries)

@@ -43,6 +43,21 @@ def point(values: tuple[Value, ...]) -> Value | None:
   return Value(kind=TUPLE, parts=parts, name=name, left=left_sides.NAME)
 
 
+def points(entries: tuple[Value, ...]) -> tuple[Value, ...]:
+  """The points of x=1, y=2, x=3, y=4; () if the names are not repeated so."""
+  names = {entry.name for entry in entries}
+  count = len(names)
+  if '' in names or not 1 < count < len(entries) or len(entries) % count:
+    return ()
+  found = []
+  for n in range(0, len(entries), count):
+    named = point(entries[n : n + count])
+    if named is None:
+      return ()
+    found.append(named)
+  return tuple(found)
+
+
 def as_family(value: Value) -> Value:
   """The value, or each value of a list, for any integer k. The ends of an
   interval belong to one k, so they are compared as expressions."""
