@@ -20,6 +20,20 @@ jax.config.update(
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 
+# Linux allows a process 65,530 mappings, of which compiled programs take some.
+MAX_MAPPINGS = 30_000
+
+
+@pytest.fixture(scope='module', autouse=True)
+def few_mappings():
+  """Drops compiled programs between modules before the process runs out of
+  mappings, which would end it in the compiler."""
+  yield
+  file = pathlib.Path('/proc/self/maps')
+  if file.exists() and file.read_text().count('\n') > MAX_MAPPINGS:
+    jax.clear_caches()
+
+
 @pytest.fixture(scope='session')
 def base(tmp_path_factory):
   """The work directory of an sft run: the model that other tests start from."""
