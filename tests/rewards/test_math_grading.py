@@ -1,3 +1,4 @@
+import contextlib
 import time
 
 import pytest
@@ -406,3 +407,13 @@ def test_exact_is_none_where_unequal_texts_may_be_equal():
   assert grading.exact('1+1', '2', final_form=False) is None
   assert grading.exact(r'\sqrt{12}', r'2\sqrt{3}') is None
   assert grading.exact('(1', '2') is False
+
+
+def test_a_verdict_says_that_a_number_is_not_in_final_form():
+  records = [dict(id='r', prompt='?', answer='4')]
+  verifier = grading.MathVerifier(verdict.VerifyConfig(workers=1), records)
+  with contextlib.closing(verifier.pool):
+    found = verifier.judge(records * 3, ['2+2', '5', '4'])
+  assert [x.value for x in found] == [0, 0, 1]
+  assert 'not a number in final form' in found[0].reason
+  assert "'5' is not '4', by exact rules" == found[1].reason

@@ -174,11 +174,19 @@ class MathVerifier(verdict.Verifier):
         # NaN is less than nothing: an unknown verdict on one box is the result.
         verdicts.append(next((x for x in found if x.value != 1), found[-1]))
         continue
-      relation = 'is' if is_equal else 'is not'
-      gold = verdict.quote(record['answer'])
-      reason = f'{verdict.quote(answer)} {relation} {gold}, by exact rules'
+      reason = _reason(answer, record['answer'], is_equal)
       verdicts.append(verdict.equality(is_equal, reason))
     return verdicts
+
+
+def _reason(answer, gold, is_equal):
+  """Why the exact rules find an answer equal to the gold, or not."""
+  shown, gold_shown = verdict.quote(answer), verdict.quote(gold)
+  if is_equal:
+    return f'{shown} is {gold_shown}, by exact rules'
+  if exact(answer, gold, final_form=False) is not False:
+    return f'{shown} is not a number in final form, as {gold_shown} is'
+  return f'{shown} is not {gold_shown}, by exact rules'
 
 
 def find_boxes(text):
