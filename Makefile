@@ -169,6 +169,7 @@ smollm2: install $(SMOLLM2)  ## R1-Zero on the real SmolLM2-135M-Instruct
 	$(BIN)/python -m r1jax report --workdir runs/smollm2
 
 verifiers: install .venv-math-verify/.installed  ## their errors, by kind
+	$(BIN)/python -m experiments.verifiers.blind_tables
 	$(BIN)/python -m experiments.verifiers.table \
 	  --math-verify .venv-math-verify/bin/python $(if $(GSM8K),--gsm8k $(GSM8K))
 
