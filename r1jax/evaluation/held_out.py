@@ -26,6 +26,9 @@ class EvalConfig:
     128, 'prompts of config.prompts held out', minimum=0, fixed='held_out'
   )
   samples: int = option(4, 'samples a prompt', minimum=1)
+  prompts_per_chunk: int = option(
+    64, 'prompts sampled at a time', minimum=1, is_free=True
+  )
   temperature: float = option(1.0, 'of the evaluation samples', minimum=0)
 
 

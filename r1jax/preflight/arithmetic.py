@@ -1,6 +1,7 @@
 """The cost of programs by formula. FLOPs are exact; other figures are within
 about a third of the TPU compiler's, to which their constants are fitted."""
 
+import dataclasses
 import math
 
 from r1jax.models import attention
@@ -14,7 +15,8 @@ def costs(plan: Plan) -> list[Cost]:
   """The Cost of every program that the run calls."""
   sizes, calls = layers.sizes_of(plan), plan.calls()
   programs = (train, apply, score, prefill, decode)
-  return [fn(plan, sizes) for fn in programs if calls[fn.__name__]]
+  found = [fn(plan, sizes) for fn in programs if calls[fn.__name__]]
+  return found + [evaluate(plan, sizes)] * bool(plan.config.eval.every)
 
 
 def train(plan: Plan, sizes: Sizes) -> Cost:
@@ -136,8 +138,12 @@ def _head_chunks(plan, sizes):
 def prefill(plan: Plan, sizes: Sizes) -> Cost:
   """The part of sampling before its loop, which also gathers the weights.
   Prefill and decode are one program; decode has its memory."""
+  return _prefill(plan, sizes, plan.prompts)
+
+
+def _prefill(plan, sizes, prompts):
   length = plan.config.prompt.max_len
-  tokens = plan.prompts * length
+  tokens = prompts * length
   activations = layers.activation_traffic(plan, tokens, length)
   return Cost(
     name='prefill',
@@ -149,10 +155,35 @@ def prefill(plan: Plan, sizes: Sizes) -> Cost:
 
 def decode(plan: Plan, sizes: Sizes) -> Cost:
   """One step of the decode loop, with the memory of the whole program."""
-  cfg, itemsize, slots = plan.cfg, plan.itemsize, plan.decode_slots
+  return _decode(plan, sizes, plan.prompts, plan.samples)
+
+
+def evaluate(plan: Plan, sizes: Sizes) -> Cost:
+  """A chunk of the held-out evaluation: its prefill and its decode steps, with
+  the memory of the program."""
+  prompts = plan.chunk_prompts
+  samples = prompts * plan.config.eval.samples
+  first, step = (
+    _prefill(plan, sizes, prompts),
+    _decode(plan, sizes, prompts, samples),
+  )
+  slots = min(plan.config.sample.decode_slots, samples)
+  steps = math.ceil(samples * plan.mean_new_tokens / slots)
+  return dataclasses.replace(
+    step,
+    name='evaluate',
+    flops=first.flops + steps * step.flops,
+    hbm=first.hbm + steps * step.hbm,
+    ici=first.ici + steps * step.ici,
+  )
+
+
+def _decode(plan, sizes, prompts, num_samples):
+  cfg, itemsize = plan.cfg, plan.itemsize
+  slots = min(plan.config.sample.decode_slots, num_samples)
   devices, logits = plan.tensor_parallel, 4 * slots * cfg.vocab_size
-  samples = plan.samples * plan.row_len * 13
-  prompts, length = plan.prompts, plan.config.prompt.max_len
+  samples = num_samples * plan.row_len * 13
+  length = plan.config.prompt.max_len
   tokens = prompts * length
   work, _, _ = layers.layer_bytes(plan, sizes, prompts, length)
   # All weights are gathered before the loop over layers, not in it.

@@ -12,7 +12,7 @@ from r1jax import config as configs
 from r1jax import errors
 from r1jax.checkpoints import gguf_file, policy, tokenization
 from r1jax.data import templates
-from r1jax.preflight import ideal_response, shapes, trial
+from r1jax.preflight import host_memory, ideal_response, shapes, trial
 from r1jax.preflight.plan import Plan
 from r1jax.rewards import verifiers
 from r1jax.rewards.code import unit_tests
@@ -43,6 +43,7 @@ def run_checks(plan: Plan, pass_rate: float | None = None) -> Iterator[Check]:
   config = plan.config
   yield _check_keys(plan)
   yield _check_positions(plan)
+  yield _check_host_memory(plan)
   yield _check_effects(config, plan.samples)
   records, check = _check_records(config)
   yield check
@@ -73,6 +74,16 @@ def _check_positions(plan):
     return Check('positions', False, str(error))
   text = f'rows of {plan.row_len:,} tokens, the model has {plan.cfg.max_len:,}'
   return Check('positions', True, text)
+
+
+def _check_host_memory(plan):
+  needs, memory = host_memory.needs(plan), plan.pod.host_memory
+  parts = ', '.join(f'{name} {n / 1e9:,.0f}' for name, n in needs.items())
+  good = max(needs.values()) <= memory
+  text = f'{parts} of {memory / 1e9:,.0f} GB of a host, by formula'
+  if not good:
+    text += ': take a machine type with more memory or a smaller model'
+  return Check('host memory', good, text)
 
 
 def _check_effects(config, shard_samples):

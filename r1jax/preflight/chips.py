@@ -51,6 +51,25 @@ _TABLE = {
 }
 CHIPS = {name: Chip(name, *row) for name, row in _TABLE.items()}
 
+# Bytes of host memory for each device: the memory of a machine type over its
+# devices, where types differ that of the smallest. TPUs: "Plan TPUs in GKE"
+# (cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus) and "TPU machines"
+# (docs.cloud.google.com/compute/docs/tpus/tpu-machines): ct4p-hightpu-4t 407 GB,
+# ct5lp-hightpu-{1t,4t,8t} 48, 192, 384, ct5p-hightpu-4t 448,
+# ct6e-standard-{1t,4t,8t} 176, 720, 1,440, tpu7x-standard-4t 960. GPUs: "GPU
+# machine types" (cloud.google.com/compute/docs/gpus): a3-highgpu-8g 1,872 GB,
+# a3-ultragpu-8g 2,952. The cpu is a placeholder here too.
+HOST_MEMORY = {
+  'v4': 407e9 / 4,
+  'v5e': 48e9,
+  'v5p': 448e9 / 4,
+  'v6e': 176e9,
+  'tpu7x': 960e9 / 8,
+  'h100': 1872e9 / 8,
+  'h200': 2952e9 / 8,
+  'cpu': 16e9,
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Pod:
@@ -72,6 +91,16 @@ class Pod:
   @property
   def hosts(self) -> int:
     return max(1, self.devices // self.chip.devices_per_host)
+
+  @property
+  def host_devices(self) -> int:
+    """Devices of one host."""
+    return min(self.slice_devices, self.chip.devices_per_host)
+
+  @property
+  def host_memory(self) -> float:
+    """Bytes of memory of one host."""
+    return HOST_MEMORY[self.chip.name] * self.host_devices
 
   @property
   def name(self) -> str:

@@ -77,7 +77,9 @@ def with_knobs(plan: Plan, knobs: Sequence[Knob]) -> Plan:
       config = dataclasses.replace(config, **{section: new})
   backend = 'tpu' if pod.chip.is_tpu else 'gpu'
   cfg = policy.with_compute(plan.cfg, config.compute, backend)
-  return plans.make(config, cfg, pod, plan.mean_response_len)
+  return plans.make(
+    config, cfg, pod, plan.mean_response_len, plan.held_out_problems
+  )
 
 
 def _knobs(plan):

@@ -22,6 +22,7 @@ class Plan:
   cfg: ModelConfig
   pod: Pod
   mean_response_len: int = 0  # tokens; 0: the maximum
+  held_out_problems: int = 0  # of an evaluation; 0: not known
 
   @property
   def axes(self) -> Axes:
@@ -74,6 +75,13 @@ class Plan:
     return self.prompts * self.config.grpo.group_size
 
   @property
+  def chunk_prompts(self) -> int:
+    """Prompts of a chunk of the held-out evaluation."""
+    size = self.config.eval.prompts_per_chunk
+    size = min(size, self.held_out_problems or size)
+    return math.ceil(size / self.num_shards)
+
+  @property
   def decode_slots(self) -> int:
     return min(self.config.sample.decode_slots, self.samples)
 
@@ -101,9 +109,31 @@ class Plan:
       decode=math.ceil(tokens / self.decode_slots),
     )
 
+  @property
+  def rollouts(self) -> int:
+    """Rollouts of the run."""
+    return self.config.steps // self.config.grpo.updates
+
+  @property
+  def chunks(self) -> int:
+    """Chunks of one evaluation; 0 if the number of its problems is unknown."""
+    return math.ceil(
+      self.held_out_problems / (self.chunk_prompts * self.num_shards)
+    )
+
+  @property
+  def evaluations(self) -> int:
+    """Evaluations of the run; the first is before training."""
+    every = self.config.eval.every
+    return 1 + self.config.steps // every if every else 0
+
 
 def make(
-  config: Config, cfg: ModelConfig, pod: Pod, mean_response_len: int = 0
+  config: Config,
+  cfg: ModelConfig,
+  pod: Pod,
+  mean_response_len: int = 0,
+  held_out_problems: int = 0,
 ) -> Plan:
   """The Plan. Refuses a mesh that the pod's devices do not allow."""
   device_placement.check(config.parallel, pod.devices)
@@ -112,5 +142,10 @@ def make(
       'config.parallel.rollout_devices must be 0 for preflight: it supports '
       'only devices that both sample and learn'
     )
-  length = mean_response_len
-  return Plan(config=config, cfg=cfg, pod=pod, mean_response_len=length)
+  return Plan(
+    config=config,
+    cfg=cfg,
+    pod=pod,
+    mean_response_len=mean_response_len,
+    held_out_problems=held_out_problems,
+  )

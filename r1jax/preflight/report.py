@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from r1jax.preflight import shapes
+from r1jax.preflight import host_memory, shapes
 from r1jax.preflight.checks import Check
 from r1jax.preflight.chips import GIB
 from r1jax.preflight.cost import Cost
@@ -111,13 +111,54 @@ def _rollout(plan, costs):
     rows.append([name, plan.calls()[name], seconds, one_by_one[name]])
   low, high = sum(overlapped.values()), sum(one_by_one.values())
   rows.append(['all', '', low, high])
+  evaluation = _evaluation(plan, costs)
   rates = f'{tokens / high:,.0f} to {tokens / low:,.0f} tokens a second'
   return [
     'A rollout with its updates, seconds, with all resources overlapped or '
     'none:',
     *_table(['program', 'calls', 'overlapped', 'one by one'], rows),
     f'  {rates} on the pod by the roofline, an upper bound',
+    *evaluation,
+    *_whole_run(plan, (low, high), _chunk_time(plan, costs)),
   ]
+
+
+def _chunk_time(plan, costs):
+  """(overlapped, one by one) seconds of a chunk of the held-out evaluation;
+  zeros without evaluations."""
+  chip = plan.pod.chip
+  for x in costs:
+    if x.name == 'evaluate':
+      return x.bound(chip)[1], sum(x.seconds(chip).values())
+  return 0.0, 0.0
+
+
+def _evaluation(plan, costs):
+  config, (low, high) = plan.config.eval, _chunk_time(plan, costs)
+  if not plan.evaluations:
+    return []
+  size = plan.chunk_prompts * plan.num_shards
+  text = f'{low:,.1f} to {high:,.1f} seconds for a chunk of {size:,} problems'
+  if plan.chunks:
+    text += f', {plan.chunks:,} chunks for {plan.held_out_problems:,} problems'
+  return wrap(f'An evaluation of {config.samples} samples a problem: {text}')
+
+
+def _whole_run(plan, rollout, chunk):
+  """The prediction for the whole run."""
+  count = plan.evaluations * (plan.chunks or 1)
+  low, high = [
+    (plan.rollouts * a + count * b) / 3600 for a, b in zip(rollout, chunk)
+  ]
+  text = f'{low:,.1f} to {high:,.1f} hours for {plan.rollouts:,} rollouts'
+  if plan.evaluations:
+    text += f' and {plan.evaluations:,} evaluations'
+    if not plan.chunks:
+      text += ' of one chunk (the held-out records are not on this machine)'
+  return wrap(
+    f'The whole run, predicted: {text}, without rewards, compilation and '
+    'checkpoints. The roofline is a lower bound: real programs take longer'
+  )
 
 
 def _rollout_time(plan, costs):
@@ -126,6 +167,8 @@ def _rollout_time(plan, costs):
   chip, calls, grpo = plan.pod.chip, plan.calls(), plan.config.grpo
   overlapped, one_by_one = {}, {}
   for x in costs:
+    if x.name not in calls:  # The evaluation is not part of a rollout.
+      continue
     overlapped[x.name] = calls[x.name] * x.bound(chip)[1]
     one_by_one[x.name] = calls[x.name] * sum(x.seconds(chip).values())
   tokens = grpo.prompts_per_step * grpo.group_size * plan.mean_new_tokens
@@ -185,5 +228,11 @@ def as_json(
     knobs=[text for text, _ in fixes],
     programs=programs,
     rollout=_rollout_time(plan, costs),
+    evaluation=dict(
+      problems=plan.held_out_problems,
+      chunks=plan.chunks,
+      chunk_seconds=_chunk_time(plan, costs),
+    ),
+    host=host_memory.needs(plan) | dict(memory=plan.pod.host_memory),
     checks=[check._asdict() for check in checks],
   )

@@ -9,6 +9,8 @@ import jax
 import ml_collections
 
 from r1jax import config as configs
+from r1jax import errors
+from r1jax.data import tasks
 from r1jax.preflight import arithmetic, checks, chips, knobs, report, shapes
 from r1jax.preflight import plan as plans
 from r1jax.preflight.compiler import programs
@@ -49,7 +51,7 @@ def rehearse(
   config = configs.build(Config, settings)
   pod = chips.pod(options.topology, config.parallel.slices)
   cfg = shapes.computed(config.init, config.compute, pod.chip)
-  plan = plans.make(config, cfg, pod, options.length)
+  plan = plans.make(config, cfg, pod, options.length, held_out_problems(config))
   costs = arithmetic.costs(plan)
   reason = '--formula' if options.formula else programs.cannot_compile(plan)
   if reason:
@@ -68,3 +70,13 @@ def rehearse(
     values = report.as_json(plan, costs, fixes, found)
     pathlib.Path(options.json).write_text(json.dumps(values, indent=2) + '\n')
   return fits and all(check.good is not False for check in found)
+
+
+def held_out_problems(config: Config) -> int:
+  """The number of problems of an evaluation; 0 if they are not here."""
+  if not config.eval.data:
+    return config.eval.held_out
+  try:
+    return len(tasks.load_records(config.eval.data, config.seed + 1))
+  except errors.UserError:
+    return 0

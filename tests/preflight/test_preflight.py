@@ -10,7 +10,16 @@ from r1jax import errors
 from r1jax.checkpoints import policy
 from r1jax.distributed import device_placement
 from r1jax.models import transformer
-from r1jax.preflight import arithmetic, chips, cost, knobs, report, shapes
+from r1jax.preflight import (
+  arithmetic,
+  checks,
+  chips,
+  cost,
+  host_memory,
+  knobs,
+  report,
+  shapes,
+)
 from r1jax.preflight.compiler import flops, programs
 
 GIB = chips.GIB
@@ -224,6 +233,8 @@ def test_a_program_that_the_compiler_refuses_does_not_fit():
   )
   plan = make_plan(grpo__group_size=256, sample__decode_slots=256)
   costs = arithmetic.costs(plan)
+  names = [x.name for x in costs]
+  costs = costs[: names.index('decode') + 1]
   costs[-1] = found = programs.refused(costs[-1], text)
   assert found.own == 17.98 * GIB and not found.fits(plan.pod.chip)
   lines = report.verdict(plan, costs, knobs.find(plan, costs))
@@ -246,3 +257,61 @@ def test_reports_have_at_most_a_hundred_columns():
   lines = report.lines(plan, costs, knobs.find(plan, costs))
   assert max(map(len, lines)) <= 100
   assert json.dumps(report.as_json(plan, costs, [], []))
+
+
+def test_an_evaluation_needs_the_memory_of_one_chunk_whatever_its_records():
+  plans = [
+    dataclasses.replace(make_plan(), held_out_problems=count)
+    for count in (100, 1319, 100_000)
+  ]
+  needs = {costs_by_name(plan)['evaluate'].need for plan in plans}
+  assert len(needs) == 1
+  assert [plan.chunks for plan in plans] == [2, 21, 1563]
+  more = make_plan(eval__prompts_per_chunk=1024)
+  assert costs_by_name(more)['evaluate'].need > needs.pop()
+  assert 'evaluate' not in costs_by_name(make_plan(eval__every=0))
+
+
+def test_the_whole_run_is_predicted_with_its_evaluations():
+  plan = make_plan(steps=10, eval__every=5, eval__data='here.jsonl')
+  plan = dataclasses.replace(plan, held_out_problems=1319)
+  costs = arithmetic.costs(plan)
+  text = ' '.join(' '.join(report.lines(plan, costs, [])).split())
+  assert '21 chunks for 1,319 problems' in text
+  assert 'for 10 rollouts and 3 evaluations' in text
+  chip = plan.pod.chip
+  seconds = {x.name: x.bound(chip)[1] for x in costs}
+  rollout = sum(n * seconds[name] for name, n in plan.calls().items() if n)
+  hours = (10 * rollout + 3 * 21 * seconds['evaluate']) / 3600
+  assert f'predicted: {hours:,.1f} to' in text
+
+
+def test_host_memory_is_that_of_the_smallest_machine_type():
+  """GB: ct5lp-hightpu-1t and -4t, ct6e-standard-1t, ct5p-hightpu-4t."""
+  names = 'v5e:1x1', 'v5e:16x16', 'v6e:1x1', 'v5p:4x4x4'
+  got = [chips.pod(name).host_memory / 1e9 for name in names]
+  assert got == [48, 192, 176, 448]
+
+
+def test_host_memory_is_counted_for_loading_running_and_export():
+  large = make_plan(init='Qwen/Qwen2.5-32B')
+  needs = host_memory.needs(large)
+  size = 4 * shapes.num_parameters(large.cfg)
+  assert size < needs['load'] < 192e9  # 131 GB of parameters
+  assert needs['export'] < 0.2 * size
+  # 4 of 256 chips are a host's.
+  assert needs['run'] > 4 * size * 4 / 256
+  small = make_plan(init='Qwen/Qwen2.5-7B')
+  assert host_memory.needs(small)['load'] < 0.3 * needs['load']
+
+
+def test_a_model_that_hosts_cannot_load_is_bad():
+  plan = make_plan(init='Qwen/Qwen2.5-32B')
+  config = dataclasses.replace(plan.config, teacher='as/large')
+  checked = {}
+  for each in plan, dataclasses.replace(plan, config=config):
+    check = next(x for x in checks.run_checks(each) if x.name == 'host memory')
+    checked[each.config.teacher] = check
+  assert checked[''].good
+  assert checked['as/large'].line.startswith('BAD host memory: load 266')
+  assert 'of 192 GB of a host' in checked['as/large'].text

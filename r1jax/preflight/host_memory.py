@@ -1,0 +1,39 @@
+"""The memory of hosts: what a run needs to load, to run and to export, by
+formula."""
+
+from r1jax.preflight import layers, shapes
+from r1jax.preflight.plan import Plan
+
+# Python, jax, libtpu, compiled programs and compilations.
+PROCESS = 4e9
+# Bytes of a token of a rollout: the sampled rows (13) as the devices return
+# them and as they are joined, old and reference log-probabilities, advantages,
+# weights.
+TOKEN = 2 * 13 + 5 * 4
+
+
+def needs(plan: Plan) -> dict[str, float]:
+  """Bytes that the host with the highest need has in use, by phase."""
+  sizes, config = layers.sizes_of(plan), plan.config
+  parameters = 4.0 * shapes.num_parameters(plan.cfg)
+  # The policy is in host memory while another model is read. That is assumed
+  # to be as large.
+  models = 2 if config.teacher or config.reward_models else 1
+  # A checkpoint is written in the background from copies of the host's part of
+  # the state. Under pmap one replica is written.
+  devices = plan.pod.host_devices
+  if config.parallel.strategy == 'pmap':
+    devices = 1
+  state = (sizes.parameters + sizes.optimizer) * devices
+  if not config.teacher:
+    state += sizes.reference * devices
+  rows = config.grpo.prompts_per_step * config.grpo.group_size
+  # The parameters are gathered and written one by one, a layer at a time: the
+  # array, the view of it that is written, and the devices' copy.
+  embedding = plan.cfg.vocab_size * plan.cfg.width
+  largest = 3 * 4.0 * max(embedding, 2 * plan.cfg.width * plan.cfg.ffn)
+  return dict(
+    load=PROCESS + models * parameters,
+    run=PROCESS + state + rows * plan.row_len * TOKEN,
+    export=PROCESS + largest,
+  )
