@@ -2,7 +2,11 @@
 
 import sys
 
-from r1jax import cli
+from r1jax.distributed import signals
 
 if __name__ == '__main__':
-  sys.exit(cli.main(sys.argv[1:]))
+  with signals.ending_at_once():  # Imports take seconds.
+    from r1jax import cli
+
+    code = cli.main(sys.argv[1:])
+  sys.exit(code)

@@ -30,10 +30,10 @@ def explained(sentence: str, kind: type[Exception] = Exception) -> Iterator:
 
 
 class Terminated(Exception):
-  """SIGTERM ends the run; the checkpoint to resume from is on disk."""
+  """A signal ends the run; the checkpoint to resume from is on disk."""
 
   def __str__(self) -> str:
-    return 'terminated by SIGTERM; the same command resumes the run'
+    return 'terminated by a signal; the same command resumes the run'
 
 
 def exit_status(error: BaseException) -> tuple[int, str | None]:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 
 os.environ['JAX_PLATFORMS'] = os.environ.get('JAX_PLATFORMS', 'cpu')
 os.environ['XLA_FLAGS'] = (
@@ -19,6 +20,8 @@ jax.config.update(
 )
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
+# A background job of a shell inherits SIGINT as ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Linux allows a process 65,530 mappings, of which compiled programs take some.
 MAX_MAPPINGS = 30_000

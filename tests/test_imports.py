@@ -35,7 +35,7 @@ MAY_IMPORT = {
   | {'rejection', 'rl', 'preflight'},
   'ablation': BASE | {'distributed', 'evaluation', 'training', 'stages'},
   'cli': BASE | {'distributed', 'training', 'stages', 'ablation'},
-  '__main__': {'cli'},
+  '__main__': {'cli', 'distributed'},
   'api': MODELS
   | {'sampling', 'rewards', 'evaluation', 'training', 'rl', 'stages'}
   | {'rejection', 'cli'},

@@ -2,18 +2,15 @@
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
-from r1jax import errors
 from r1jax.ablation.grid import PlannedRun
 from r1jax.ablation.run_files import is_finished
-from r1jax.distributed import watchdog
+from r1jax.distributed import signals, watchdog
 from r1jax.training import live_display, progress
 
 CONFIG, LOG = 'config.py', 'log.txt'  # in the folder of a run
@@ -34,12 +31,13 @@ def run_all(
   display = Display(workdir, len(runs), len(waiting))
   with contextlib.ExitStack() as stack:
     stack.callback(display.close)
-    stack.enter_context(raising_terminated())
+    requests = stack.enter_context(signals.raised())
     stack.callback(end, active)
     while waiting or active:
       while waiting and len(active) < jobs:
         name = waiting.pop(0)
         active[name] = start(workdir / name, stage, jobs, lock)
+      requests.raise_first()
       display.show(list(active), len(waiting))
       time.sleep(POLL_SECONDS)
       for name, process in list(active.items()):
@@ -81,11 +79,11 @@ def start(
 
 def end(active: dict[str, subprocess.Popen]) -> None:
   """Sends SIGTERM to the processes and waits for them. Kills them if this is
-  interrupted too."""
+  interrupted too, after the grace period of signals.py."""
   if active:
     watchdog.print_error(
       f'waits for the checkpoints of {", ".join(active)}; a second signal '
-      'kills them'
+      'after the grace period kills them'
     )
   for process in active.values():
     process.terminate()
@@ -96,25 +94,6 @@ def end(active: dict[str, subprocess.Popen]) -> None:
     for process in active.values():
       process.kill()
     raise
-
-
-@contextlib.contextmanager
-def raising_terminated() -> Iterator[None]:
-  """Within this context SIGTERM and SIGHUP raise errors.Terminated, unless they
-  are ignored, as SIGHUP is under nohup."""
-
-  def handle(number: int, frame: FrameType | None) -> None:
-    raise errors.Terminated
-
-  handlers = {}
-  for number in (signal.SIGTERM, signal.SIGHUP):
-    if signal.getsignal(number) != signal.SIG_IGN:
-      handlers[number] = signal.signal(number, handle)
-  try:
-    yield
-  finally:
-    for number, handler in handlers.items():
-      signal.signal(number, handler)
 
 
 class Display:

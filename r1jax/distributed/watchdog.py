@@ -1,26 +1,27 @@
-"""A thread that handles SIGTERM and SIGINT, and ends the process if the run
-stops progressing or another host fails."""
+"""A thread that ends the process if the run stops progressing, another host
+fails, or a signal asks for it (see signals.py)."""
 
 import contextlib
 import faulthandler
 import json
 import os
-import select
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 from r1jax import errors
+from r1jax.distributed import signals
 
 LEAVE_SECONDS = 10.0  # host 0 waits at most this long for the others to exit
 
 
 class Watchdog(threading.Thread):
   """Ends the process with errors.STUCK after `stuck` seconds without heartbeat
-  (0: never), and at the second signal: SIGTERM, or SIGINT outside of notebooks.
+  (0: never), and at a signal after the grace period of the first.
   Hosts share the key-value `store`, in which each writes its heartbeats and the
   error that ended it."""
 
@@ -30,18 +31,14 @@ class Watchdog(threading.Thread):
     super().__init__(daemon=True, name='watchdog')
     self.workdir, self.stuck, self.store = workdir, stuck, store
     self.host, self.hosts = host, hosts
-    self.terminate_requested = self.signalled = self.done = False
+    self.terminate_requested = self.interrupted = self.done = False
+    self.requests, self.wake = signals.Requests(), threading.Event()
     self.may_exit: Callable[[], bool] | None = None  # see exit_early_if
     self.heartbeats, self.last_heartbeat = 0, time.monotonic()
-    self.signal_reader, self.signal_writer = os.pipe()
 
   def run(self) -> None:
     while not self.done:
-      # Python runs signal handlers in the main thread, which may be inside a
-      # long device program. The numbers of signals also arrive by this pipe.
-      if select.select([self.signal_reader], [], [], 1.0)[0]:
-        for number in os.read(self.signal_reader, 64):
-          self._on_signal(number)
+      self.wake.wait(1.0)
       idle = time.monotonic() - self.last_heartbeat
       if self.stuck and idle > self.stuck:
         self._exit_stuck()
@@ -58,20 +55,30 @@ class Watchdog(threading.Thread):
     self._write('error', json.dumps([code, sentence]))
     self._exit(code)
 
-  def _on_signal(self, number):
-    if number not in (signal.SIGTERM, signal.SIGINT):
-      return
-    if number == signal.SIGINT and 'ps1' in vars(sys):
-      return  # In a notebook or a shell KeyboardInterrupt ends the cell alone.
-    if self.signalled:
+  def receive(self, number: int) -> None:
+    """Handles a signal, in the thread of signals.py."""
+    if number == signal.SIGINT and signals.in_notebook():
+      return  # KeyboardInterrupt ends the cell alone.
+    request = self.requests.add(number)
+    if request == 'again':
       os._exit(128 + number)
-    self.signalled = True
-    if number == signal.SIGTERM:
+    if request == 'first' and number != signal.SIGINT:
       self.terminate_requested = True
-      print_error(
-        'received SIGTERM: the run ends after the current device program and '
-        'its checkpoint; a second signal ends it at once'
+      grace, ctrl_c = (
+        signals.GRACE[signal.SIGTERM],
+        signals.GRACE[signal.SIGINT],
       )
+      print_error(
+        f'received {signal.Signals(number).name}: the run ends after the '
+        'current device program and its checkpoint; a second signal after '
+        f'{grace:g} s, or Ctrl-C after {ctrl_c:g} s, ends it at once'
+      )
+
+  def interrupt(self, number: int, frame: FrameType | None) -> None:
+    """Handles SIGINT in the main thread."""
+    if not self.interrupted and not self.terminate_requested:
+      self.interrupted = True
+      raise KeyboardInterrupt
 
   def _exit_stuck(self):
     heartbeats = {host: int(n) for host, n in self._read('heartbeats').items()}
@@ -135,25 +142,18 @@ _active: Watchdog | None = None  # Signals belong to the process: one at most.
 
 @contextlib.contextmanager
 def watching(watchdog: Watchdog) -> Iterator[None]:
-  """Runs the watchdog. SIGTERM sets terminate_requested meanwhile."""
+  """Runs the watchdog. SIGTERM and SIGHUP set terminate_requested meanwhile."""
   global _active
-  writer = watchdog.signal_writer
-  os.set_blocking(writer, False)
-  handler = signal.signal(signal.SIGTERM, lambda *_: None)
-  wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-  _active = watchdog
-  watchdog.start()
-  try:
-    yield
-  finally:
-    _active = None
-    watchdog.done = True
-    os.write(writer, b'\0')  # wakes the thread
-    watchdog.join()
-    signal.set_wakeup_fd(wakeup)
-    signal.signal(signal.SIGTERM, handler)
-    os.close(watchdog.signal_reader)
-    os.close(writer)
+  with signals.received(watchdog.receive, watchdog.interrupt):
+    _active = watchdog
+    watchdog.start()
+    try:
+      yield
+    finally:
+      _active = None
+      watchdog.done = True
+      watchdog.wake.set()
+      watchdog.join()
 
 
 def heartbeat() -> None:
@@ -177,8 +177,13 @@ def exit_early_if(is_saved: Callable[[], bool]) -> Iterator[None]:
 
 
 def terminate_requested() -> bool:
-  """Whether this process has received SIGTERM."""
-  return _active is not None and _active.terminate_requested
+  """Whether this process has received SIGTERM or SIGHUP. Raises
+  KeyboardInterrupt if it was raised before and a callback has swallowed it."""
+  if _active is None:
+    return False
+  if _active.interrupted:
+    raise KeyboardInterrupt
+  return _active.terminate_requested
 
 
 def print_error(sentence: object) -> None:

@@ -14,6 +14,7 @@ import toy
 
 from r1jax import cli, errors, files
 from r1jax.ablation import command, processes, sweep
+from r1jax.distributed import signals
 
 # Writes what a run of a stage writes; its reward is 10 * lr + seed. A run with
 # lr = 9 fails. With the file `wait` beside the settings it waits after its first
@@ -152,15 +153,32 @@ def test_a_signal_ends_the_runs_and_the_same_call_continues(
   assert len(found.runs) == 4 and not found.left_out
 
 
-def test_a_signal_that_is_ignored_remains_so():
-  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-  try:
-    with processes.raising_terminated():
-      os.kill(os.getpid(), signal.SIGHUP)
-    with processes.raising_terminated(), pytest.raises(errors.Terminated):
+class Saving:
+  """A run that writes its checkpoint while the same signals come again."""
+
+  def __init__(self):
+    self.calls = []
+
+  def terminate(self):
+    self.calls.append('terminate')
+
+  def wait(self):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+      signal.raise_signal(number)
+    self.calls.append('saved')
+
+  def kill(self):
+    self.calls.append('kill')
+
+
+def test_several_signals_are_one_request_to_end():
+  process = Saving()
+  with pytest.raises(errors.Terminated), signals.raised():
+    try:
       signal.raise_signal(signal.SIGTERM)
-  finally:
-    signal.signal(signal.SIGHUP, before)
+    finally:
+      processes.end({'a': process})
+  assert process.calls == ['terminate', 'saved']
 
 
 def test_runs_of_a_killed_sweep_keep_the_lock(small_runs, tmp_path):

@@ -14,19 +14,56 @@ def test_sigterm_to_one_host_ends_all_hosts(tmp_path):
     assert all('resumes the run' in processes.output(n) for n in (0, 1))
 
 
-def test_a_second_signal_ends_a_process_inside_a_c_call(tmp_path):
+C_CALL = """
+  import ctypes
+  from r1jax.distributed import signals
+  GRACE
+  (workdir / str(host)).touch()
+  libc = ctypes.CDLL(None)
+  while libc.sleep(999):  # releases the lock; no signal handler runs
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+  'number', [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
+)
+def test_a_signal_after_the_grace_period_ends_a_process_inside_a_c_call(
+  tmp_path, number
+):
+  body = C_CALL.replace(
+    'GRACE', 'signals.GRACE = dict.fromkeys(signals.GRACE, 0)'
+  )
+  with toy_hosts.looping(1, tmp_path, body, R1JAX_HOST='0') as process:
+    process.kill(0, signal.SIGHUP)
+    toy_hosts.wait_for(lambda: 'received SIGHUP' in process.output(0))
+    process.kill(0, number)
+    assert process.wait() == [128 + number]
+
+
+def test_many_signals_within_the_grace_period_are_one_request(tmp_path):
   body = """
-    import ctypes
     (workdir / str(host)).touch()
-    libc = ctypes.CDLL(None)
-    while libc.sleep(999):  # releases the lock; no signal handler runs
-      pass
+    try:
+      while not hosts.terminate_requested():
+        time.sleep(0.01)
+      print('saving', flush=True)
+      while not (workdir / 'saved').exists():
+        time.sleep(0.01)
+    except BaseException as error:
+      print('not saved', type(error))
+      raise
+    hosts.raise_if_terminating()
   """
   with toy_hosts.looping(1, tmp_path, body, R1JAX_HOST='0') as process:
     process.kill(0, signal.SIGTERM)
-    toy_hosts.wait_for(lambda: 'a second signal' in process.output(0))
-    process.kill(0, signal.SIGTERM)
-    assert process.wait() == [128 + signal.SIGTERM]
+    toy_hosts.wait_for(lambda: 'saving' in process.output(0))
+    for _ in range(3):
+      for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        process.kill(0, number)
+    (tmp_path / 'saved').touch()
+    assert process.wait() == [75]
+    assert 'not saved' not in process.output(0)
 
 
 def test_sigterm_ends_a_device_program_if_the_state_is_saved(tmp_path):
