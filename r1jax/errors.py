@@ -21,7 +21,10 @@ class UserError(ValueError):
 
 
 @contextlib.contextmanager
-def explained(sentence: str, kind: type[Exception] = Exception) -> Iterator:
+def explained(
+  sentence: str,
+  kind: type[Exception] | tuple[type[Exception], ...] = Exception,
+) -> Iterator:
   """Raises exceptions of the body as UserErrors that begin with a sentence."""
   try:
     yield

@@ -38,10 +38,7 @@ class BadRecords:
     if not found:
       return
     total = kept + len(found)
-    shown = [f'  {sentence}' for _, sentence in found[:SHOWN]]
-    if len(found) > SHOWN:
-      names = ', '.join(name for name, _ in found[SHOWN:])
-      shown.append(f'  and {len(found) - SHOWN:,} more: {names}')
+    shown = _listed(found)
     if self.skip:
       line = f'left out {len(found):,} of {total:,} records of {source}:'
       print('\n'.join([line, *shown]), flush=True)
@@ -51,10 +48,28 @@ class BadRecords:
     hint = f'{self.key}=True leaves such records out'
     if not self.key or not kept:
       hint = ''
-    if len(found) == 1 and not hint:
+    if len({sentence for _, sentence in found}) == 1 and not hint:
       raise errors.UserError(found[0][1])
     if len(found) == 1:
       raise errors.UserError(f'{found[0][1]} (1 of {total:,} records; {hint})')
     line = f'{len(found):,} of {total:,} records of {source} cannot be used'
     line += f' ({hint}):' if hint else ':'
     raise errors.UserError('\n'.join([line, *shown]))
+
+
+def _listed(found):
+  """Lines with the first sentences, each with the records that share it, and
+  with the names of the other records."""
+  names: dict[str, list[str]] = {}
+  for name, sentence in found:
+    names.setdefault(sentence, []).append(name)
+  lines = []
+  for sentence, shared in list(names.items())[:SHOWN]:
+    line = f'  {sentence}'
+    if len(shared) > 1:
+      line += f' ({len(shared):,} records: {", ".join(shared)})'
+    lines.append(line)
+  rest = [name for shared in list(names.values())[SHOWN:] for name in shared]
+  if rest:
+    lines.append(f'  and {len(rest):,} more: {", ".join(rest)}')
+  return lines

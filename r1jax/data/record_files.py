@@ -1,62 +1,56 @@
-"""Records from jsonl files, the held-out split, and the order of prompts."""
+"""Records from files of JSON, the held-out split, and the order of prompts."""
 
 import codecs
 import collections
 import contextlib
+import gzip
 import hashlib
 import json
-import math
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from r1jax import errors, user_code
-from r1jax.data import formats, gym_tasks
+from r1jax.data import formats, gym_tasks, record_forms
 from r1jax.data.bad_records import BadRecords
 from r1jax.data.formats import Record
 
-# The keys by which the first line of a file tells its format, tried in order.
-# Unless a format has a reader, they are those of the prompt and the answer.
-FORMATS = dict(
-  r1jax=('prompt',),  # all other keys are kept, 'answer' among them
-  aime=('problem', 'answer'),
-  mawps=('input', 'target'),
-  gsm8k=('question', 'answer'),  # and MATH-500: the answer is a solution
-  livecodebench=('question_content', 'public_test_cases'),
-  codeforces=('description', 'official_tests'),
-)
-GOLD_MARKS = '####', 'The answer is:'  # of GSM8K and of MATH-500
+GZIP = b'\x1f\x8b'
+UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
+# Files that r1jax does not read, by their names' ends.
+OTHER_FORMATS = """.parquet .arrow .csv .tsv .xlsx .zip .tar .tgz .bz2 .xz .zst
+  .7z .pkl .npz""".split()
 
 
 def read(path: str | Path, bad: BadRecords | None = None) -> list[Record]:
-  """The records of a jsonl file of one of FORMATS, or of HumanEval. A line
-  without an id gets its task_id, or <file stem>/<line number>. MAWPS repeats
-  questions: the first is kept. Problems that cannot be judged are left out and
-  counted in a line on stdout. Lines that are no records are noted in `bad`, or
-  else raise UserError."""
+  """The records of a file of JSON lines or of one JSON array, as it is or
+  compressed by gzip, whose rows have one of record_forms.FORMS. A row without
+  an id gets its task_id, or <file stem>/<line number>. MAWPS repeats questions:
+  the first is kept. Problems that cannot be judged are left out and counted in
+  a line on stdout. Rows that are no records are noted in `bad`, or else raise
+  UserError, which names all of them."""
   noted = bad or BadRecords(key='')
-  name, records = '', dict[str, Record]()
+  records, stem = dict[str, Record](), name_of(path)
   left_out = collections.Counter[str]()
   for number, where, row in json_rows(path, noted):
-    with noted.noted(f'line {number}'):
-      name = name or _format_name(row, where)
+    with noted.noted(where.removeprefix(f'{path} ')):
       try:
-        record = _record(row, name, where)
+        record = record_forms.make_record(row, where)
       except formats.LeftOut as problem:
         left_out[str(problem)] += 1
         continue
-      if name not in formats.READERS:  # task_id is HumanEval's
-        default = row.get('task_id', f'{Path(path).stem}/{number}')
+      form = record_forms.form_of(row)
+      if form not in formats.READERS:  # task_id is HumanEval's
+        default = row.get('task_id', f'{stem}/{number}')
         record['id'] = str(row.get('id', default))
-      key = record['prompt' if name == 'mawps' else 'id']
-      if key in records and name != 'mawps':
+      key = record['prompt' if form == 'mawps' else 'id']
+      if key in records and form != 'mawps':
         raise errors.UserError(
           f'{where}: an earlier line has the id {key!r} too'
         )
       records.setdefault(key, record)
-  if noted.found and not name:  # not one line has a known format
-    raise errors.UserError(noted.found[0][1])
   if not bad:
     noted.finish(len(records), str(path))
   if left_out:
@@ -64,6 +58,11 @@ def read(path: str | Path, bad: BadRecords | None = None) -> list[Record]:
   if not records and not noted.found:
     raise errors.UserError(f'{path} has no records: it is empty')
   return list(records.values())
+
+
+def name_of(path: str | Path) -> str:
+  """The name of a data file without .jsonl or .jsonl.gz."""
+  return Path(Path(path).name.removesuffix('.gz')).stem
 
 
 def _report_left_out(path, left_out, count):
@@ -90,7 +89,15 @@ def own_record(row: dict, where: str, default_id: str) -> Record:
   for key, value in plain.items():
     with errors.explained(f'{where}: {key!r} is not JSON', TypeError):
       json.dumps(value)
-  record = _record(plain, 'r1jax', where)
+  if not record_forms.form_of(plain):
+    raise errors.UserError(
+      f"{where} has no key 'prompt', nor another form of records: it has the "
+      f'keys {", ".join(map(str, plain)) or "none"}'
+    )
+  try:
+    record = record_forms.make_record(plain, where)
+  except formats.LeftOut as problem:
+    raise errors.UserError(f'{where} cannot be judged: {problem}') from None
   return record | dict(id=str(row.get('id', default_id)))
 
 
@@ -109,29 +116,73 @@ def scorer_code(records: Sequence[Record]) -> dict[str, str]:
 def json_rows(
   path: str | Path, bad: BadRecords | None = None
 ) -> Iterator[tuple[int, str, dict]]:
-  """(line number, 'FILE line N', object) of each line that is not blank. A line
-  that is not a JSON object is noted in `bad`, or else raises UserError, as a
-  missing file does."""
-  if not Path(path).is_file():
-    raise errors.UserError(f'there is no data file {path}')
-  data = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
-  for number, line in enumerate(data.split(b'\n'), 1):
-    if not line.strip():
+  """(number, place, object) of each line that is not blank, or of each entry of
+  a JSON array; the place is 'FILE line N' or 'FILE entry N'. What is not a JSON
+  object is noted in `bad`, or else raises UserError, as a file does that is
+  missing or of another format."""
+  data = _read_bytes(path)
+  rows = _entries(path, data) if data.lstrip()[:1] == b'[' else None
+  word = 'line' if rows is None else 'entry'
+  items = data.split(b'\n') if rows is None else rows
+  for number, item in enumerate(items, 1):
+    if rows is None and not item.strip():
       continue
-    where, row = f'{path} line {number}', None
-    with bad.noted(f'line {number}') if bad else contextlib.nullcontext():
-      row = _json_object(line, where)
+    where, row = f'{path} {word} {number}', None
+    name = f'{word} {number}'
+    with bad.noted(name) if bad else contextlib.nullcontext():
+      row = _json_object(item, where)
     if row is not None:
       yield number, where, row
 
 
-def _json_object(line, where):
-  with errors.explained(f'{where} is not JSON'):
-    row = json.loads(line)
-    if b'\\ud' in line.lower():  # lone surrogates cannot be encoded
-      json.dumps(row, ensure_ascii=False).encode()
+def _read_bytes(path):
+  """The content of a file as UTF-8, without compression and byte order mark."""
+  path = Path(path)
+  if path.is_file() and path.suffix.lower() in OTHER_FORMATS:
+    raise errors.UserError(
+      f'{path}: records are read from JSON lines (.jsonl, .jsonl.gz) and JSON '
+      f'arrays (.json), not from {path.suffix}: convert it, for example by '
+      "pandas' to_json(orient='records', lines=True)"
+    )
+  if not path.is_file():
+    raise errors.UserError(f'there is no data file {path}')
+  data = path.read_bytes()
+  if data.startswith(GZIP):
+    kinds = OSError, EOFError, zlib.error
+    with errors.explained(f'{path} is not a complete gzip file', kinds):
+      data = gzip.decompress(data)
+  if data.startswith(UTF_16):
+    with errors.explained(f'{path} is not text in UTF-16', UnicodeError):
+      data = data.decode('utf-16').encode()
+  return data.removeprefix(codecs.BOM_UTF8)
+
+
+def _entries(path, data):
+  """The entries of a JSON array; None for lines that are arrays."""
+  try:
+    return json.loads(data)
+  except (ValueError, RecursionError) as error:
+    first, _, rest = data.strip().partition(b'\n')
+    with contextlib.suppress(ValueError, RecursionError):
+      json.loads(first)
+      if rest.strip():
+        return None
+    raise errors.UserError(
+      f'{path} begins as a JSON array and is not one ({error}): is it complete?'
+    ) from None
+
+
+def _json_object(item, where):
+  """The JSON object of a line, or the entry of an array if it is one."""
+  row = item
+  if isinstance(item, bytes):
+    with errors.explained(f'{where} is not JSON'):
+      row = json.loads(item)
   if not isinstance(row, dict):
     raise errors.UserError(f'{where} is not a JSON object with keys')
+  if not isinstance(item, bytes) or b'\\ud' in item.lower():
+    with errors.explained(f'{where} is not JSON'):
+      json.dumps(row, ensure_ascii=False).encode()  # no lone surrogates
   return row
 
 
@@ -169,63 +220,3 @@ def prompt_indices(seed: int, start: int, count: int, size: int) -> np.ndarray:
     in_epoch = position // size == epoch
     index[in_epoch] = order[position[in_epoch] % size]
   return index
-
-
-def _format_name(row, where):
-  for name, keys in FORMATS.items():
-    if row.keys() >= set(keys):
-      return name
-  known = ' or '.join('/'.join(keys) for keys in FORMATS.values())
-  raise errors.UserError(
-    f'{where} has the keys {", ".join(row) or "none"}; expected {known}'
-  )
-
-
-def _record(row, name, where):
-  """A row as a record, which may still need an id."""
-  if name in formats.READERS:
-    with errors.explained(f'{where} cannot be read as a problem of {name}'):
-      try:
-        return formats.READERS[name](row)
-      except formats.LeftOut as problem:
-        left_out = problem
-    raise left_out
-  for key in FORMATS[name]:
-    if key not in row:
-      raise errors.UserError(f'{where} has no key {key!r}')
-  prompt_key, answer_key = (*FORMATS[name], 'answer')[:2]
-  prompt = row[prompt_key]
-  if not isinstance(prompt, str) or not prompt.strip():
-    raise errors.UserError(f'{where}: {prompt_key!r} must be a text, not blank')
-  if name == 'r1jax' and 'answer' not in row:
-    return row
-  if 'scorer' in row:  # It may use all keys, and an answer of any kind.
-    return row | dict(prompt=prompt)
-  gold = _gold(row[answer_key])
-  if gold is None:
-    raise errors.UserError(f'{where}: {answer_key!r} must be text or a number')
-  if name == 'r1jax':
-    return row | dict(answer=gold)
-  if name == 'gsm8k':
-    gold = _gold_of_solution(gold, where)
-  return dict(prompt=prompt, answer=gold)
-
-
-def _gold(value):
-  """A text or a number as text, 14.0 as '14'; None for anything else."""
-  if isinstance(value, str):
-    return value.strip()
-  if type(value) not in (int, float) or not math.isfinite(value):
-    return None
-  return str(int(value)) if value == int(value) else repr(value)
-
-
-def _gold_of_solution(solution, where):
-  for mark in GOLD_MARKS:
-    _, found, gold = solution.rpartition(mark)
-    if found and gold.strip():
-      return gold.strip()
-  raise errors.UserError(
-    f'{where}: the answer ends with neither "#### …" (GSM8K) nor "The answer '
-    'is: …" (MATH-500); a file of plain answers has the key "prompt"'
-  )

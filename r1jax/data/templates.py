@@ -117,6 +117,22 @@ def with_opening(text: str, opening: str) -> str:
   return text if rest != text else opening + text
 
 
+def with_prefix(tokenizer: Tokenizer, text: str) -> str:
+  """A text that begins with the tokenizer's prefix, once."""
+  return tokenizer.prefix + text.removeprefix(tokenizer.prefix)
+
+
+def without_end(tokenizer: Tokenizer, response: str) -> str:
+  """A response without the text of end tokens, and space after it, with which
+  it was saved; the end token is added to its ids."""
+  ends = [tokenizer.decode([i]) for i in tokenizer.eos_ids]
+  ends = [end for end in ends if end.strip()]
+  text = response
+  while found := [end for end in ends if text.rstrip().endswith(end)]:
+    text = text.rstrip().removesuffix(found[0])
+  return text
+
+
 def encode_prompts(
   tokenizer: Tokenizer, records: Sequence[Record], prompt: PromptConfig
 ) -> list[list[int]]:
@@ -153,9 +169,9 @@ def encode_fitting(
   Raises UserError with all others, unless it is to leave them out."""
   bad, kept, ids_P = BadRecords(skip_bad_records), [], []
   for record in records:
-    made = make_prompt(tokenizer, record, prompt)
-    ids = tokenizer.encode(made.full_text)
     with bad.noted(record['id']):
+      made = make_prompt(tokenizer, record, prompt)
+      ids = tokenizer.encode(made.full_text)
       check_length(record, ids, prompt.max_len)
       kept.append(record)
       ids_P.append(ids)
@@ -195,7 +211,7 @@ def prompt_text(
     sentence = f'{key}: {name} failed on record {record["id"]!r}'
     raise user_code.failure(sentence, error) from error
   if isinstance(made, str):
-    return tokenizer.prefix + made
+    return with_prefix(tokenizer, made)
   if isinstance(made, list) and made and all(map(_is_turn, made)):
     return tokenizer.chat(made)
   raise errors.UserError(
@@ -214,8 +230,9 @@ def render(
     return tokenizer.chat([*turns, dict(role='user', content=question)])
   if turns:
     raise errors.UserError(
-      f'the prompt template {template!r} cannot hold turns: set '
-      'config.prompt.template=chat for records with turns'
+      f'the prompt template {template!r} cannot hold turns, such as a system '
+      'message: set config.prompt.template=chat for records with turns, or '
+      'take them out'
     )
   text = TEMPLATES.get(template, template)
   if '{question}' not in text:
@@ -225,7 +242,7 @@ def render(
       f'unknown prompt template {template!r}: did you mean {near!r}? It is one '
       f'of {", ".join(names)}, or a text with {{question}} in it'
     )
-  return tokenizer.prefix + text.replace('{question}', question)
+  return with_prefix(tokenizer, text.replace('{question}', question))
 
 
 def earlier_turns(record: Record) -> list[dict[str, str]]:

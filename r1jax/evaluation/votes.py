@@ -18,9 +18,9 @@ representative that it equals.
 import collections
 from collections.abc import Sequence
 
+from r1jax.data import gold_answers
 from r1jax.rewards import choice, scorer
 from r1jax.rewards.code.verifier import ProgramVerifier
-from r1jax.rewards.math import grading
 from r1jax.rewards.verdict import Record, Records, Texts
 from r1jax.rewards.verifiers import Verifiers
 
@@ -53,7 +53,7 @@ class Problem:
       if isinstance(verifier, choice.ChoiceVerifier):
         text = choice.letter_of(record, answer) or text
       if has_value:
-        boxes = grading.find_boxes(text)  # of an answer in several forms
+        boxes = gold_answers.find_boxes(text)  # of an answer in several forms
         text = boxes[-1] if boxes else text
         if value == 1:
           text = ''  # All of them equal the gold.

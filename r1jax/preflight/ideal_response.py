@@ -3,7 +3,7 @@ rewards. Functions return the problem, or ''."""
 
 from collections.abc import Mapping, Sequence
 
-from r1jax.data import templates
+from r1jax.data import gold_answers, templates
 from r1jax.data.templates import Prompt
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.rewards import registry
@@ -117,7 +117,7 @@ def _rewarded_response(config, record, opening, rules):
   table = registry.weights_for(config.rewards, config.by_domain, record)
   names = [name for name in table if name in FULL_REWARDS]
   weights = {name: 1.0 for name in names or ['format']}
-  gold = str(record.get('answer', ''))
+  gold = str(gold_answers.alternatives(record.get('answer', ''))[0])
   thinking = '<think>\nSo.\n</think>\n'
   if '</think>' in opening:
     thinking = ''

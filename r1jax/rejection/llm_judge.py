@@ -12,7 +12,7 @@ import numpy as np
 from r1jax import errors
 from r1jax.checkpoints import policy
 from r1jax.config import option
-from r1jax.data import templates
+from r1jax.data import gold_answers, templates
 from r1jax.data.bad_records import BadRecords
 from r1jax.data.templates import PromptConfig
 from r1jax.data.tokenizer_protocol import Tokenizer
@@ -88,9 +88,9 @@ def check(
     )
   kept = []
   for record in records:
-    answer = record.get('answer')
+    golds = gold_answers.alternatives(record.get('answer'))
     with bad.noted(record['id']):
-      if not isinstance(answer, str) or not answer.strip():
+      if not all(isinstance(x, str) and x.strip() for x in golds):
         raise errors.UserError(
           f'record {record["id"]} has no answer for the LLM judge: give it one'
         )
@@ -100,7 +100,8 @@ def check(
 
 def question(config: JudgeConfig, record: Record, text: str) -> Record:
   """The record that asks about a response, which is shown without thinking."""
-  parts = dict(question=record['prompt'], reference=record['answer'])
+  reference = ' or '.join(gold_answers.alternatives(record['answer']))
+  parts = dict(question=record['prompt'], reference=reference)
   parts['answer'] = templates.think_split(text)[1].strip()
   # In one pass, since the parts may contain braces too.
   name, template = r'\{(question|reference|answer)\}', config.question_template

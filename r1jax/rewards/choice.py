@@ -9,6 +9,7 @@ what names one: a letter is compared before the words of a choice.
 import numpy as np
 
 from r1jax import errors
+from r1jax.data import gold_answers
 from r1jax.rewards import choice_text, format, verdict
 from r1jax.rewards.choice_text import LETTERS
 from r1jax.rewards.math import grading
@@ -74,7 +75,7 @@ def extract(text: str) -> str | None:
   r"""The final answer of a response: its different \boxed{}, one a line; without
   a box, the content of <answer>."""
   text, is_tagged = format.answer_part(text)
-  boxes = [' '.join(box.split()) for box in grading.find_boxes(text)]
+  boxes = [' '.join(box.split()) for box in gold_answers.find_boxes(text)]
   boxes = list(dict.fromkeys(boxes))
   if boxes:
     return '\n'.join(boxes) if len(boxes) <= grading.MAX_BOXES else None

@@ -7,9 +7,9 @@ import contextlib
 import importlib.util
 
 from r1jax import errors
+from r1jax.data import gold_answers
 from r1jax.data.bad_records import BadRecords
 from r1jax.rewards import format, guarded_eval, verdict
-from r1jax.rewards.math import grading
 from r1jax.rewards.verdict import Record, Records, Texts, Verdict, VerifyConfig
 
 WORKER = 'r1jax.rewards.math_verify:compare'
@@ -25,7 +25,7 @@ def extract(text: str) -> str | None:
   after the thinking, in which it looks for a value. None if there is no text.
   """
   text, is_tagged = format.answer_part(text)
-  boxes = grading.find_boxes(text)
+  boxes = gold_answers.find_boxes(text)
   if boxes:
     return rf'\boxed{{{_innermost(boxes[-1])}}}'
   text = text.strip()
@@ -39,11 +39,11 @@ def extract(text: str) -> str | None:
 
 def check(record: Record) -> None:
   """Raises UserError if the record has no gold answer."""
-  gold = record.get('answer')
-  if not isinstance(gold, str) or not gold.strip():
-    raise errors.UserError(
-      f'record {record["id"]} has no answer to compare with: add it'
-    )
+  for gold in gold_answers.alternatives(record.get('answer')):
+    if not isinstance(gold, str) or not gold.strip():
+      raise errors.UserError(
+        f'record {record["id"]} has no answer to compare with: add it'
+      )
 
 
 def check_package() -> None:
@@ -73,19 +73,22 @@ class MathVerifyVerifier(verdict.Verifier):
     if not records:
       return []
     check_package()
-    golds = [x['answer'] for x in records if isinstance(x.get('answer'), str)]
-    golds, kept = list(dict.fromkeys(golds)), []
+    golds, kept = [], list[Record]()
+    for record in records:
+      golds += gold_answers.alternatives(record.get('answer'))
+    golds = list(dict.fromkeys(x for x in golds if isinstance(x, str)))
     with contextlib.closing(verdict.open_pool(config, config.seconds)) as pool:
       results = pool.map(GOLD_WORKER, [[gold] for gold in golds])
     readable = {gold for gold, x in zip(golds, results) if x.value}
     for record in records:
       with bad.noted(record['id']):
         check(record)
-        if record['answer'] not in readable:
-          raise errors.UserError(
-            f'the gold answer {verdict.quote(record["answer"])} of record '
-            f'{record["id"]} cannot be read by math-verify'
-          )
+        for gold in gold_answers.alternatives(record['answer']):
+          if gold not in readable:
+            raise errors.UserError(
+              f'the gold answer {verdict.quote(gold)} of record '
+              f'{record["id"]} cannot be read by math-verify'
+            )
         kept.append(record)
     return kept
 
@@ -96,6 +99,9 @@ class MathVerifyVerifier(verdict.Verifier):
 
   def judge(self, records: Records, answers: Texts) -> list[Verdict]:
     """Compares each answer with its record's gold in a worker process."""
+    return verdict.best_of_golds(self._judge, records, answers)
+
+  def _judge(self, records, answers):
     pairs = zip(answers, records, strict=True)
     jobs = [[answer, record['answer']] for answer, record in pairs]
     return [verdict.of_result(result) for result in self.pool.map(WORKER, jobs)]
@@ -135,7 +141,7 @@ def _gold_text(gold):
 def _innermost(box):
   """The content of a box within which there is nothing but another."""
   for _ in range(MAX_NESTED):
-    inner = grading.find_boxes(box)
+    inner = gold_answers.find_boxes(box)
     is_box = box.startswith(('\\boxed', '\\fbox')) and box.endswith('}')
     if len(inner) != 1 or not is_box:
       break

@@ -107,6 +107,7 @@ def encode_made(
   )
   rows = []
   for ids, text, one in zip(prompts, texts, made, strict=True):
+    text = templates.without_end(tokenizer, text)
     if part == 'response':
       text = templates.with_opening(text, one.opening)
     text = scored_text(text, part)

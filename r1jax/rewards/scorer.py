@@ -13,9 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from r1jax import errors, user_code
-from r1jax.data import gym_tasks
+from r1jax.data import gold_answers, gym_tasks
 from r1jax.rewards import format, guarded_eval, verdict
-from r1jax.rewards.math import grading
 from r1jax.rewards.verdict import Record, Records, Texts, Verdict, VerifyConfig
 
 FORM = '(record, answer) -> number from 0 to 1'
@@ -35,7 +34,7 @@ def extract(text: str) -> str | None:
   nothing is left.
   """
   text, is_tagged = format.answer_part(text)
-  boxes = set(grading.find_boxes(text))
+  boxes = set(gold_answers.find_boxes(text))
   if len(boxes) == 1:
     return boxes.pop() or None
   return text.strip() or None if is_tagged else None

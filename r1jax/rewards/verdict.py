@@ -3,10 +3,11 @@
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from r1jax.config import option
+from r1jax.data import gold_answers
 from r1jax.data.bad_records import BadRecords
 from r1jax.sandbox import workers
 
@@ -120,6 +121,28 @@ class Verifier:
   def judge(self, records: Records, answers: Texts) -> list[Verdict]:
     """One verdict an answer."""
     raise NotImplementedError
+
+
+def best_of_golds(
+  judge: Callable[[Records, Texts], list[Verdict]],
+  records: Records,
+  answers: Texts,
+) -> list[Verdict]:
+  """The verdicts of judge(records, answers). A record whose gold answer is a
+  list of alternatives is judged by each of them: an answer is right if one
+  verdict is, and else unknown if one is."""
+  golds_N = [gold_answers.alternatives(record['answer']) for record in records]
+  rows, texts = [], []
+  for record, answer, golds in zip(records, answers, golds_N, strict=True):
+    rows += [record | dict(answer=gold) for gold in golds]
+    texts += [answer] * len(golds)
+  verdicts, best = iter(judge(rows, texts)), []
+  for golds in golds_N:
+    found = [next(verdicts) for _ in golds]
+    right = [x for x in found if x.value == 1]
+    unknown = [x for x in found if math.isnan(x.value)]
+    best.append([*right, *unknown, *found][0])
+  return best
 
 
 def equality(is_equal: bool, reason: str) -> Verdict:

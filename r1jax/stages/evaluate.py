@@ -11,6 +11,7 @@ import ml_collections
 import numpy as np
 
 from r1jax import errors, files
+from r1jax.data import gold_answers
 from r1jax.distributed import device_placement, hosts
 from r1jax.evaluation import evaluate_config, held_out, scores, tables, votes
 from r1jax.rewards import pending, registry, verifiers
@@ -209,7 +210,8 @@ def shown_samples(name: str, lines: list[dict]) -> list[tuple[str, str, str]]:
     if line['can_vote']:
       heading += f', answer {line["extracted"]}'
     if line['answer'] is not None:
-      heading += f', gold {line["answer"]}'
+      golds = gold_answers.alternatives(line['answer'])
+      heading += f', gold {" or ".join(map(str, golds))}'
     heading += f', {line["length"]} tokens{truncated}'
     shown.append((heading, line['prompt'], line['response']))
   return shown

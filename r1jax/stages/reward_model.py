@@ -239,9 +239,8 @@ def encode_good(
   UserError for the others, or leaves them out."""
   bad, kept, rows = BadRecords(config.skip_bad_records), [], []
   for record in records:
-    # Not noted: what fails in a template fails in it for all records.
-    made = templates.make_prompt(tokenizer, record, config.prompt)
     with bad.noted(record['id']):
+      made = templates.make_prompt(tokenizer, record, config.prompt)
       rows += encode(tokenizer, [record], config, [made])
       kept.append(record)
   bad.finish(len(kept), source)

@@ -148,12 +148,13 @@ def encode(
     if not isinstance(record.get('response'), str):
       bad.note(
         record['id'],
-        f'record {record["id"]} of {config.data} has no response to train on',
+        f'record {record["id"]} of {config.data} has no response to train on: '
+        "a text 'response' or 'completion', or a last message of the assistant "
+        f"in 'messages'; it has the keys {', '.join(record)}",
       )
       continue
-    # Not noted: what fails in a template fails in it for all records.
-    made = templates.make_prompt(tokenizer, record, config.prompt)
     with bad.noted(record['id']):
+      made = templates.make_prompt(tokenizer, record, config.prompt)
       row, mask = _encode_record(tokenizer, record, made, config)
       kept.append(record)
       rows.append(row)
@@ -167,7 +168,8 @@ def _encode_record(tokenizer, record, made, config):
   row = list(tokenizer.encode(made.full_text))
   templates.check_length(record, row, config.prompt.max_len)
   mask = [False] * len(row)
-  response = templates.without_opening(record['response'], made.opening)
+  response = templates.without_end(tokenizer, record['response'])
+  response = templates.without_opening(response, made.opening)
   if '<think>' in made.opening and response.lstrip().startswith('<think>'):
     raise errors.UserError(
       f'the response of record {record["id"]} begins with <think>, but its '

@@ -14,7 +14,7 @@ import numpy as np
 from r1jax import config as configs
 from r1jax import errors, files
 from r1jax.config import option
-from r1jax.data import record_files, tasks, templates
+from r1jax.data import record_files, record_forms, tasks, templates
 from r1jax.data.bad_records import BadRecords
 from r1jax.distributed import hosts
 from r1jax.rewards import registry, verifiers
@@ -90,7 +90,8 @@ def output_path(settings: ml_collections.ConfigDict) -> Path:
       f'there is no file {source} of {what}, beside which the verdicts could '
       'be written: name one, or give --workdir DIR'
     )
-  return source.with_name(f'{source.stem}.verdicts.jsonl')
+  name = record_files.name_of(source)
+  return source.with_name(f'{name}.verdicts.jsonl')
 
 
 def run_beside(settings: ml_collections.ConfigDict) -> None:
@@ -210,16 +211,21 @@ def _answered(config, records):
   if not Path(path).is_file():
     raise errors.UserError(f'there is no file {path} of responses')
   record_of = {record['id']: record for record in records}
-  for number, where, row in record_files.json_rows(path, bad):
-    record_id, text = row.get('id'), row.get('response')
+  for _, where, row in record_files.json_rows(path, bad):
+    record_id = row.get('id', row.get('task_id'))
     if type(record_id) is int:  # ids of records are texts
       record_id = str(record_id)
-    with bad.noted(f'line {number}'):
-      is_known = isinstance(record_id, str) and record_id in record_of
-      if not isinstance(text, str) or not is_known:
+    with bad.noted(where.removeprefix(f'{path} ')):
+      text = record_forms.response_of(row, where)
+      if not isinstance(text, str):
         raise errors.UserError(
-          f'{where} must have a response and the id of a record of '
-          f'{config.data}; its id is {record_id!r}'
+          f"{where} has no text 'response' or 'completion'; it has the keys "
+          f'{", ".join(row)}'
+        )
+      if not isinstance(record_id, str) or record_id not in record_of:
+        raise errors.UserError(
+          f"{where} must have the 'id' of a record of {config.data}; its id is "
+          f'{record_id!r}'
         )
       answered.append((record_of[record_id], text))
   if not answered and not bad.found:

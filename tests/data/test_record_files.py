@@ -81,7 +81,8 @@ INVALID = {
   'a deep list': b'[' * 100_000,
   'blank prompt': b'{"prompt": " ", "answer": "1"}',
   'prompt is a number': b'{"prompt": 1, "answer": "1"}',
-  'answer is a list': b'{"prompt": "a", "answer": ["1"]}',
+  'answer is an empty list': b'{"prompt": "a", "answer": []}',
+  'answer is a list of lists': b'{"prompt": "a", "answer": [["1"]]}',
   'answer is null': b'{"prompt": "a", "answer": null}',
   'answer is true': b'{"prompt": "a", "answer": true}',
   'answer is NaN': b'{"prompt": "a", "answer": NaN}',
@@ -101,8 +102,8 @@ def test_a_file_of_unknown_format_is_refused(tmp_path):
   path = write(tmp_path / 'x.jsonl', dict(text='a', label='b'))
   with pytest.raises(errors.UserError, match='line 1 has the keys text, label'):
     record_files.read(path)
-  path = write(tmp_path / 'y.jsonl', dict(question='a', answer='4'))
-  with pytest.raises(errors.UserError, match='y.jsonl line 1.*"prompt"'):
+  path = write(tmp_path / 'y.jsonl', dict(question='a', answer='so\nit is 4'))
+  with pytest.raises(errors.UserError, match="y.jsonl line 1: 'answer' has se"):
     record_files.read(path)
 
 

@@ -70,6 +70,14 @@ def test_a_row_is_prompt_response_and_one_end_token():
   assert all(all(mask[mask.index(True) :]) for mask in masks)
 
 
+@pytest.mark.parametrize('end', ['<|end|>', '<|end|>\n', '<|end|><|end|> '])
+def test_an_end_token_of_a_response_occurs_once(end):
+  records = [dict(id='r', prompt='1', response=f'2\n{end}')]
+  rows, masks = encode(records)
+  assert TOKENIZER.decode(rows[0]) == '12\n<|end|>'
+  assert masks == [[False, True, True, True]]
+
+
 def test_a_prefill_occurs_once_and_is_not_trained_on():
   prompt = dataclasses.replace(CONFIG.prompt, prefill='<think>')
   config = dataclasses.replace(CONFIG, prompt=prompt)

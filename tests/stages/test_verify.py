@@ -1,5 +1,6 @@
 """The verify stage scores responses and explains every verdict."""
 
+import gzip
 import json
 
 import pytest
@@ -33,6 +34,34 @@ RECORDS = [
 def write(path, rows):
   path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
   return path
+
+
+def test_records_and_responses_may_be_messages_in_arrays_and_gzip(tmp_path):
+  records = [
+    dict(id=1, prompt=[dict(role='user', content='2+2')], answer=['4', 'IV']),
+    dict(id=2, problem='1+1', solution=r'It is \boxed{2}.'),
+  ]
+  texts = [f'<answer>{n}</answer>' for n in (4, 3)]
+  responses = [
+    dict(id=1, response=[dict(role='assistant', content=texts[0])]),
+    dict(id=2, completion=texts[1]),
+  ]
+  data, answers = tmp_path / 'r.jsonl.gz', tmp_path / 'a.json'
+  lines = ''.join(json.dumps(row) + '\n' for row in records)
+  data.write_bytes(gzip.compress(lines.encode()))
+  answers.write_text(json.dumps(responses, indent=2))
+  run(
+    tmp_path / 'run',
+    f'data={data}',
+    f'responses={answers}',
+    'verify.workers=1',
+  )
+  lines = files.read_jsonl(tmp_path / 'run' / 'verdicts.jsonl')
+  assert [x['rewards']['accuracy'] for x in lines] == [1, 0]
+  settings = config.override(
+    base.get_config('verify'), [f'--config.data={data}']
+  )
+  assert verify.output_path(settings).name == 'r.verdicts.jsonl'
 
 
 def run(workdir, *changes):

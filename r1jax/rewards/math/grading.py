@@ -30,6 +30,7 @@ import re
 import numpy as np
 
 from r1jax import errors
+from r1jax.data import gold_answers
 from r1jax.rewards import format, verdict
 from r1jax.rewards.math import (
   cleaning,
@@ -44,7 +45,6 @@ SYMBOLIC = 'r1jax.rewards.math.symbolic:equal'  # a worker calls it
 MAX_UNBOXED = 100  # characters of an answer without a box
 MAX_BOXES = 8  # different boxes in a response
 MAX_WORDS = 3  # of an answer without a box
-BOX = re.compile(r'\\(?:boxed|fbox)\s*\{|\\.|[{}]', re.DOTALL)
 WORD = re.compile(r'(?<!\S)[a-zA-Z]{3,}(?![^\s.,])')
 
 
@@ -54,7 +54,11 @@ def accuracy(records: Records, texts: Texts) -> np.ndarray:
   for text, record in zip(map(extract, texts), records, strict=True):
     final_form = record.get('final_form', True)
     correct.append(
-      text is not None and equal(text, record['answer'], final_form)
+      text is not None
+      and any(
+        equal(text, gold, final_form)
+        for gold in gold_answers.alternatives(record['answer'])
+      )
     )
   return np.array(correct, np.float32)
 
@@ -64,11 +68,13 @@ def check_gold(record: Record) -> None:
   name, gold = f'record {record["id"]}', record.get('answer')
   if 'answer' not in record:
     raise errors.UserError(f'{name} has no answer to compare with: add it')
-  if not isinstance(gold, str) or value_forms.read(gold) is None:
-    raise errors.UserError(
-      f'the gold answer {str(gold)[:60]!r} of {name} cannot be read: make it '
-      f'one value with balanced brackets, at most {value_forms.MAX_ANSWER} long'
-    )
+  for one in gold_answers.alternatives(gold):
+    if not isinstance(one, str) or value_forms.read(one) is None:
+      raise errors.UserError(
+        f'the gold answer {str(one)[:60]!r} of {name} cannot be read: make it '
+        f'one value with balanced brackets, at most {value_forms.MAX_ANSWER} '
+        'long'
+      )
   if not isinstance(record.get('final_form', True), bool):
     raise errors.UserError(f'final_form of {name} must be true or false')
 
@@ -79,7 +85,7 @@ def extract(text: str) -> str | None:
   ones are no answer. Without a box, the content of <answer> if it is one value.
   """
   text, is_tagged = format.answer_part(text)
-  boxes = list(dict.fromkeys(find_boxes(text)))
+  boxes = list(dict.fromkeys(gold_answers.find_boxes(text)))
   if not boxes:
     return _single_value(text) if is_tagged else None
   answer = boxes[-1]
@@ -97,7 +103,9 @@ def extract(text: str) -> str | None:
 
 def forms(answer: str) -> list[str]:
   r"""The boxes of an extracted answer \boxed{a}\boxed{b}, or the answer."""
-  boxes = find_boxes(answer) if answer.startswith(r'\boxed{') else []
+  boxes = (
+    gold_answers.find_boxes(answer) if answer.startswith(r'\boxed{') else []
+  )
   is_joined = ''.join(rf'\boxed{{{box}}}' for box in boxes) == answer
   return boxes if len(boxes) > 1 and is_joined else [answer]
 
@@ -157,6 +165,9 @@ class MathVerifier(verdict.Verifier):
     return True
 
   def judge(self, records: Records, answers: Texts) -> list[Verdict]:
+    return verdict.best_of_golds(self._judge, records, answers)
+
+  def _judge(self, records, answers):
     exact_N, jobs = [], []
     for answer, record in zip(answers, records):
       gold = record['answer']
@@ -187,22 +198,6 @@ def _reason(answer, gold, is_equal):
   if exact(answer, gold, final_form=False) is not False:
     return f'{shown} is not a number in final form, as {gold_shown} is'
   return f'{shown} is not {gold_shown}, by exact rules'
-
-
-def find_boxes(text):
-  r"""The contents of the outermost \boxed{} and \fbox{}, if they are closed."""
-  opened, boxes = [], []
-  for token in BOX.finditer(text):
-    mark = token[0]
-    if mark == '}' and opened:
-      start, is_box = opened.pop()
-      if is_box:
-        while boxes and boxes[-1][0] > start:
-          boxes.pop()
-        boxes.append((start, token.start()))
-    elif mark == '{' or len(mark) > 2:
-      opened.append((token.end(), mark != '{'))
-  return [text[start:end].strip() for start, end in boxes]
 
 
 def _single_value(text):

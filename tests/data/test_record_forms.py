@@ -1,0 +1,376 @@
+"""Rows in the forms in which they are published become records."""
+
+import gzip
+import json
+
+import pytest
+
+from r1jax import errors
+from r1jax.data import gold_answers, record_files, tasks, templates
+from r1jax.data.bad_records import BadRecords
+from r1jax.data.record_forms import make_record
+from r1jax.rewards import registry, verdict, verifiers
+from r1jax.rewards.math import grading
+
+
+def user(text):
+  return dict(role='user', content=text)
+
+
+def assistant(text):
+  return dict(role='assistant', content=text)
+
+
+SYSTEM = dict(role='system', content='Be brief.')
+VERL = dict(
+  data_source='math_dapo',
+  prompt=[user('What is 2+2?')],
+  ability='MATH',
+  reward_model=dict(ground_truth='4', style='rule-lighteval/MATH_v2'),
+  extra_info=dict(index='9a9b'),
+)
+SHAREGPT = [{'from': 'human', 'value': 'q'}, {'from': 'gpt', 'value': 'r'}]
+PARTS = [dict(type='text', text='a'), dict(type='text', text='b')]
+
+
+@pytest.mark.parametrize(
+  'row, record',
+  [
+    (VERL, VERL | dict(prompt='What is 2+2?', answer='4')),
+    (dict(messages=[user('q')]), dict(prompt='q')),
+    (
+      dict(messages=[SYSTEM, user('q'), assistant('r')], answer=4),
+      dict(turns=[SYSTEM], prompt='q', response='r', answer='4'),
+    ),
+    (
+      dict(messages=[user('a'), assistant('b'), user('c'), assistant('d')]),
+      dict(turns=[user('a'), assistant('b')], prompt='c', response='d'),
+    ),
+    (dict(conversations=SHAREGPT), dict(prompt='q', response='r')),
+    (
+      dict(system='Be brief.', conversations=SHAREGPT),
+      dict(system='Be brief.', turns=[SYSTEM], prompt='q', response='r'),
+    ),
+    (dict(prompt=[dict(role='user', content=PARTS)]), dict(prompt='ab')),
+    (
+      dict(prompt=[user('q')], completion=[assistant('r')]),
+      dict(prompt='q', completion=[assistant('r')], response='r'),
+    ),
+    (
+      dict(messages=[user('q'), assistant('r') | dict(reasoning_content='t')]),
+      dict(prompt='q', response='<think>t</think>r'),
+    ),
+    (
+      dict(prompt='q', solution=r'so $\boxed{\frac{1}{2}}$.'),
+      dict(
+        prompt='q',
+        solution=r'so $\boxed{\frac{1}{2}}$.',
+        answer=r'\frac{1}{2}',
+      ),
+    ),
+    (
+      dict(problem='q', solution='so \\boxed{3}, and\n\\boxed{4}', source='x'),
+      dict(prompt='q', answer='4', response='so \\boxed{3}, and\n\\boxed{4}'),
+    ),
+    (
+      dict(problem='q', solution='$\\frac12$'),
+      dict(prompt='q', answer='$\\frac12$', response='$\\frac12$'),
+    ),
+    (
+      dict(problem='q', solution='A proof.'),
+      dict(prompt='q', response='A proof.'),
+    ),
+    (dict(problem='q', expected_answer='7'), dict(prompt='q', answer='7')),
+    (
+      dict(question='q', answer='a plain one'),
+      dict(prompt='q', answer='a plain one'),
+    ),
+    (dict(question='q', answer=5), dict(prompt='q', answer='5')),
+    (
+      dict(question='q', choices=['x', 'y'], answer='B'),
+      dict(prompt='q', choices=['x', 'y'], answer='B'),
+    ),
+    (
+      dict(instruction='a', input='b', output='c'),
+      dict(prompt='a\n\nb', response='c'),
+    ),
+    (dict(problem='q', answer=['4']), dict(prompt='q', answer='4')),
+    (
+      dict(prompt='q', answer=[0.5, '1/2', '0.5']),
+      dict(prompt='q', answer=['0.5', '1/2']),
+    ),
+    (
+      dict(prompt=None, messages=[user('q')]),
+      dict(prompt='q'),
+    ),
+    (
+      dict(
+        chosen=[user('q'), assistant('c')], rejected=[user('q'), assistant('r')]
+      ),
+      dict(prompt='q', chosen='c', rejected='r'),
+    ),
+    (
+      dict(
+        prompt='q',
+        chosen=[SYSTEM, user('q'), assistant('c')],
+        rejected=[SYSTEM, user('q'), assistant('r')],
+      ),
+      dict(prompt='q', turns=[SYSTEM], chosen='c', rejected='r'),
+    ),
+    (
+      dict(prompt=[user('q')], chosen=[assistant('c')], rejected='r'),
+      dict(prompt='q', chosen='c', rejected='r'),
+    ),
+  ],
+)
+def test_rows_become_records(row, record):
+  before = json.dumps(row)
+  assert make_record(row, 'row') == record
+  assert json.dumps(row) == before
+
+
+@pytest.mark.parametrize(
+  'row, message',
+  [
+    (dict(messages='q'), "row: 'messages' must be a list"),
+    (dict(messages=[]), "row: 'messages' must be a list"),
+    (dict(messages=[user('q'), 'r']), r"row: 'messages'\[1\] is no message"),
+    (
+      dict(messages=[user('q'), dict(role='tool', content='')]),
+      r"row: 'messages'\[1\] has 'role' 'tool'",
+    ),
+    (
+      dict(conversations=[{'from': 'bing', 'value': ''}]),
+      r"row: 'conversations'\[0\] has 'from' 'bing'",
+    ),
+    (
+      dict(prompt=[dict(role='user', content=None)]),
+      r"row: 'prompt'\[0\] needs a text as its 'content'",
+    ),
+    (
+      dict(prompt=[dict(role='user', content=[dict(type='image_url')])]),
+      r"row: 'prompt'\[0\] needs a text as its 'content'",
+    ),
+    (
+      dict(prompt=[user(' ')]),
+      "row: 'prompt' must end with a message of the us",
+    ),
+    (
+      dict(prompt=[user('q'), assistant('r')]),
+      "row: 'prompt' must end with a m",
+    ),
+    (
+      dict(messages=[assistant('r')]),
+      "row: 'messages' must end with a message",
+    ),
+    (dict(messages=[SYSTEM]), "row: 'messages' must end with a message of the"),
+    (
+      dict(messages=[assistant('') | dict(tool_calls=[1])]),
+      r"row: 'messages'\[0\] has 'tool_calls'",
+    ),
+    (
+      dict(prompt=[SYSTEM, user('q')], turns=[user('a'), assistant('b')]),
+      "turns in 'prompt' and in 'turns'",
+    ),
+    (
+      dict(prompt='q', reward_model=dict(ground_truth=dict(a=1))),
+      "row: 'reward_model.ground_truth' must be text or a number",
+    ),
+    (dict(problem=['q'], answer='1'), "row: 'problem' must be a text"),
+    (dict(question='', answer='1'), "row: 'question' must be a text"),
+    (dict(problem='q', answer=None), "row: 'answer' must be text or a number"),
+    (dict(problem='q'), 'row has the keys problem; expected'),
+    (dict(chosen='c', rejected='r'), "no key 'prompt'"),
+    (
+      dict(
+        chosen=[user('q'), assistant('c')], rejected=[user('p'), assistant('r')]
+      ),
+      "row: 'rejected' is the answer to another chat",
+    ),
+    (
+      dict(prompt='p', chosen=[user('q'), assistant('c')], rejected='r'),
+      "row: 'chosen' is the answer to another chat",
+    ),
+    (
+      dict(prompt='q', chosen=[user('q')]),
+      "row: 'chosen' must end with a message",
+    ),
+    (
+      dict(prompt='q', response=[user('q')]),
+      "'response' must end with a messag",
+    ),
+  ],
+)
+def test_an_error_names_the_key_at_fault(row, message):
+  with pytest.raises(errors.UserError, match=message):
+    make_record(row, 'row')
+
+
+ROWS = [dict(problem=f'q{n}', answer=n) for n in range(3)]
+
+
+def written(path, data):
+  path.write_bytes(data)
+  return path
+
+
+def test_lines_arrays_and_compressed_files_give_the_same_records(tmp_path):
+  lines = ''.join(json.dumps(row) + '\n' for row in ROWS).encode()
+  array = json.dumps(ROWS, indent=2).encode()
+  expected = [
+    dict(id=f'x/{n + 1}', prompt=f'q{n}', answer=str(n)) for n in range(3)
+  ]
+  for name, data in (
+    ('x.jsonl', lines),
+    ('x.json', array),
+    ('x.jsonl.gz', gzip.compress(lines)),
+    ('x.json.gz', gzip.compress(array)),
+    ('x.gz', gzip.compress(lines)),
+    ('x.jsonl', lines.decode().encode('utf-16')),
+  ):
+    assert record_files.read(written(tmp_path / name, data)) == expected, name
+
+
+@pytest.mark.parametrize(
+  'name, data, message',
+  [
+    ('x.jsonl.gz', gzip.compress(b'{}')[:-4], 'not a complete gzip file'),
+    ('x.gz', b'\x1f\x8bno', 'not a complete gzip file'),
+    ('x.json', b'[{"prompt": "a"},\n{"prompt": ', 'is it complete'),
+    ('x.json', b'[]', 'x.json has no records: it is empty'),
+    ('x.json', b'[{"prompt": "a"}, 3]', 'x.json entry 2 is not a JSON object'),
+    ('x.json', b'[{"prompt": "\\ud800"}]', 'x.json entry 1 is not JSON'),
+    ('x.json', b'[' * 100_000, 'is it complete'),
+    (
+      'x.jsonl',
+      b'["a"]\n["b"]\n',
+      '2 of 2 records .*\n.*line 1 is not a JSON ob',
+    ),
+    ('x.parquet', b'PAR1', 'not from .parquet: convert it'),
+    ('x.csv', b'prompt,answer', 'not from .csv: convert it'),
+  ],
+)
+def test_other_files_are_refused_with_the_reason(tmp_path, name, data, message):
+  with pytest.raises(errors.UserError, match=message):
+    record_files.read(written(tmp_path / name, data))
+
+
+def test_all_rows_at_fault_are_counted_whatever_their_form(tmp_path):
+  rows = [VERL, dict(VERL, prompt=[]), dict(text='a'), dict(messages=[SYSTEM])]
+  data = ''.join(json.dumps(row) + '\n' for row in rows).encode()
+  with pytest.raises(errors.UserError) as caught:
+    record_files.read(written(tmp_path / 'x.jsonl', data))
+  text = str(caught.value)
+  assert text.startswith('3 of 4 records')
+  for part in "line 2: 'prompt'", 'line 3 has the keys', "line 4: 'messages'":
+    assert part in text
+
+
+def test_records_of_python_have_the_same_forms():
+  rows = [VERL, dict(messages=[user('q'), assistant('r')], id=3)]
+  first, second = [
+    record_files.own_record(row, f'record {n}', str(n))
+    for n, row in enumerate(rows)
+  ]
+  assert (first['id'], first['answer']) == ('0', '4')
+  assert second == dict(id='3', prompt='q', response='r')
+
+
+def test_one_of_several_gold_answers_is_enough():
+  record = dict(id='a', prompt='q', answer=['4', 'x^2', 'four men'])
+  texts = [f'<answer>{text}</answer>' for text in ('4', 'x \\cdot x', '5')]
+  assert registry.check_rewards({'accuracy': 1.0}, [record]) == [record]
+  config = verdict.VerifyConfig(workers=1)
+  with verifiers.Verifiers(config) as verifier:
+    assert [x.value for x in verifier.verdicts([record] * 3, texts)] == [
+      1,
+      1,
+      0,
+    ]
+  boxes = [r'<answer>\boxed{4}</answer>', r'<answer>\boxed{5}</answer>']
+  assert grading.accuracy([record] * 2, boxes).tolist() == [1, 0]
+  bad = record | dict(answer=['4', '(('])
+  with pytest.raises(
+    errors.UserError, match="gold answer '\\(\\(' of record a"
+  ):
+    registry.check_rewards({'accuracy': 1.0}, [bad])
+
+
+def test_several_choices_are_letters_not_a_list():
+  record = dict(id='a', prompt='q', choices=['x', 'y'], answer=['A', 'B'])
+  with pytest.raises(errors.UserError, match="several as 'AC'"):
+    registry.check_rewards({'accuracy': 1.0}, [record])
+
+
+def test_the_last_closed_box_of_a_solution_is_its_answer():
+  assert gold_answers.of_solution(r'\boxed{1} or \boxed{\frac{a}{b}}.') == (
+    r'\frac{a}{b}'
+  )
+  assert gold_answers.of_solution(r'\boxed{1') is None
+  assert gold_answers.of_solution('no box') is None
+
+
+class Chats:
+  """A tokenizer of bytes, whose template has tags and no system message."""
+
+  prefix = ''
+
+  def encode(self, text):
+    return list(text.encode())
+
+  def chat(self, messages):
+    if messages[0]['role'] == 'system':
+      raise errors.UserError('the chat template failed (no system message)')
+    return ''.join(f'<{x["role"]}>{x["content"]}' for x in messages)
+
+
+def test_messages_go_through_each_template():
+  record = make_record(VERL, 'row') | dict(id='a')
+  for template, text in (
+    ('chat', '<user>What is 2+2?'),
+    ('plain', 'What is 2+2?'),
+    ('r1_zero', templates.TEMPLATES['r1_zero'].format(question='What is 2+2?')),
+  ):
+    prompt = templates.PromptConfig(template=template)
+    assert templates.make_prompt(Chats(), record, prompt).text == text
+
+
+def test_a_prompt_that_begins_with_the_prefix_has_it_once():
+  tokenizer = Chats()
+  tokenizer.prefix = '<s>'
+  prompt = templates.PromptConfig(template='plain')
+  for text in 'hi', '<s>hi':
+    made = templates.make_prompt(tokenizer, dict(id='a', prompt=text), prompt)
+    assert made.text == '<s>hi'
+
+
+@pytest.mark.parametrize('template', ['chat', 'r1_zero'])
+def test_all_records_that_a_template_refuses_are_named(template, capsys):
+  rows = [[user('a')], [SYSTEM, user('b')], [user('c')], [SYSTEM, user('d')]]
+  records = [
+    make_record(dict(prompt=row), 'row') | dict(id=f'r{n}')
+    for n, row in enumerate(rows)
+  ]
+  prompt = templates.PromptConfig(template=template)
+  with pytest.raises(errors.UserError, match=r'2 of 4 records(.|\n)*r1, r3'):
+    templates.encode_fitting(Chats(), records, prompt, False)
+  kept, _ = templates.encode_fitting(Chats(), records, prompt, True)
+  assert [x['id'] for x in kept] == ['r0', 'r2']
+  assert 'left out 2 of 4' in capsys.readouterr().out
+
+
+def test_what_is_wrong_for_all_records_is_said_once():
+  records = [dict(id=f'r{n}', prompt='a') for n in range(30)]
+  prompt = templates.PromptConfig(template='r1_zer')
+  with pytest.raises(errors.UserError) as caught:
+    templates.encode_fitting(Chats(), records, prompt, False)
+  assert str(caught.value).count('unknown prompt template') == 1
+
+
+def test_bad_entries_of_an_array_may_be_left_out(tmp_path, capsys):
+  path = written(tmp_path / 'x.json', json.dumps([*ROWS, 5]).encode())
+  bad = BadRecords(skip=True)
+  records = tasks.load_records(str(path), 0, bad)
+  bad.finish(len(records), 'x.json')
+  assert len(records) == 3
+  assert 'left out 1 of 4 records' in capsys.readouterr().out
