@@ -159,8 +159,15 @@ def _config(path, metadata, tensors):
 
   width, heads = value('embedding_length'), value('attention.head_count')
   head_dim = value('attention.key_length', max(width // heads, 1))
-  scaling = metadata.get(f'{arch}.rope.scaling.type', 'none')
-  if scaling != 'none' or value('rope.dimension_count', head_dim) != head_dim:
+  scaling = metadata.get(f'{arch}.rope.scaling.type', '')
+  for key in 'rope.scaling.factor', 'rope.scale_linear':
+    factor = metadata.get(f'{arch}.{key}') or 1
+    if factor != 1 and not scaling:  # without a type it is linear
+      scaling = f'factor {factor}'
+  if (
+    scaling not in ('', 'none')
+    or value('rope.dimension_count', head_dim) != head_dim
+  ):
     raise errors.UserError(
       f'{path}: scaled ({scaling}) or partial rotary embedding is not supported'
     )

@@ -13,6 +13,11 @@ import safetensors
 from r1jax import errors
 
 DTYPES = ('F32', 'F16', 'BF16')
+PICKLES = '.bin', '.pt', '.pth', '.ckpt'
+CONVERT = (
+  'can run code when they are read: convert the model to safetensors, by '
+  'from_pretrained and save_pretrained of transformers'
+)
 DOWNLOADED = ['*.safetensors', '*.json', '*.model', '*.jinja']
 
 
@@ -41,14 +46,92 @@ class SafetensorsReader:
     return self._files[name].get_tensor(name)
 
 
+def read_config(directory: pathlib.Path) -> dict[str, Any]:
+  """config.json of a model's directory. Raises UserError, which says what the
+  directory is instead."""
+  adapter = directory / 'adapter_config.json'
+  if adapter.exists() and not _has_weights(directory):
+    base = read_json(adapter).get('base_model_name_or_path')
+    raise errors.UserError(
+      f'{directory} is an adapter (LoRA) of {base}, not a model: merge it into '
+      'that model, for example by merge_and_unload of peft, and name the merged '
+      "model's directory"
+    )
+  path = directory / 'config.json'
+  model = directory / 'model'
+  if path.exists():
+    config = read_json(path)
+    if 'architectures' not in config and 'records' in config:
+      raise errors.UserError(
+        f'{directory} is the work directory of a run, not a model: name {model}'
+      )
+    _check_quantization(directory, config)
+    return config
+  ggufs = sorted(x.name for x in directory.glob('*.gguf'))
+  if ggufs:
+    raise errors.UserError(
+      f'{directory} has no config.json, but GGUF files: name one of them, '
+      f'{directory / ggufs[0]}'
+    )
+  if (model / 'config.json').exists():
+    raise errors.UserError(
+      f'{directory} has no config.json, but {model} has: name that'
+    )
+  return read_json(path)
+
+
+def check_is_gguf(path: pathlib.Path) -> None:
+  """Raises UserError if a file is not a GGUF file, which says what it is."""
+  with path.open('rb') as file:
+    is_gguf = file.read(4) == b'GGUF'
+  suffix = path.suffix.lower()
+  if is_gguf or suffix not in ('.safetensors', *PICKLES, '.json', '.model'):
+    return
+  if suffix in PICKLES:
+    raise errors.UserError(f'{path} is a file of PyTorch, which {CONVERT}')
+  raise errors.UserError(
+    f'{path} is one file of a model: name its directory, which has config.json, '
+    'the weights (*.safetensors) and the tokenizer'
+  )
+
+
+def _check_quantization(directory, config):
+  """Raises UserError if the weights are quantized."""
+  table = config.get('quantization_config')
+  is_gptq = (directory / 'quantize_config.json').exists()
+  if table is None and not is_gptq:
+    return
+  method = table.get('quant_method') if isinstance(table, dict) else None
+  method = method or ('gptq' if is_gptq else 'an unknown method')
+  raise errors.UserError(
+    f'{directory}: its weights are quantized by {method} (quantization_config); '
+    'r1jax reads float32, float16 and bfloat16 there: name the model that was '
+    'quantized, or a GGUF file of it'
+  )
+
+
+def _has_weights(directory):
+  names = 'model.safetensors', 'model.safetensors.index.json'
+  return any((directory / name).exists() for name in names)
+
+
 def _tensor_files(directory):
   single = directory / 'model.safetensors'
   index = directory / 'model.safetensors.index.json'
   if single.exists():
     return [single]
   if not index.exists():
+    pickles = [x for x in directory.iterdir() if x.suffix.lower() in PICKLES]
+    if pickles:
+      raise errors.UserError(
+        f'{directory} has no model.safetensors, but files of PyTorch such as '
+        f'{min(pickles).name}, which {CONVERT}'
+      )
+    others = sorted(x.name for x in directory.glob('*.safetensors'))
+    there = f' (it has {", ".join(others[:3])})' if others else ''
     raise errors.UserError(
-      f'{directory} has no model.safetensors; r1jax reads no other format there'
+      f'{directory} has no model.safetensors, and no model.safetensors.index.'
+      f'json that names its parts{there}; r1jax reads no other format there'
     )
   files = read_json(index).get('weight_map')
   if not isinstance(files, dict):

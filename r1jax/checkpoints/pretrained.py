@@ -40,14 +40,17 @@ def load(
     source = hf_files.download(str(path))
   reader: user_family.Reader
   if source.is_dir():
-    config = hf_files.read_json(source / 'config.json')
+    config = hf_files.read_config(source)
     reader = hf_files.SafetensorsReader(source)
     tokenizer = tokenization.load(source)
     config, reader = user_family.translate(families, source, config, reader)
   else:
+    hf_files.check_is_gguf(source)
     reader = gguf_file.GgufReader(source)
     config, tokenizer = reader.config, reader.tokenizer()
   cfg = hf_config.model_config(config, source)
+  if cfg.tie_embeddings and not cfg.score and _has_own_head(reader, source):
+    cfg = dataclasses.replace(cfg, tie_embeddings=False)
   if tokenizer:
     ids, limit = tokenizer.vocab_size, cfg.vocab_size
     if ids > limit:
@@ -163,6 +166,22 @@ def _read_params(source, reader, cfg):
     out[...] = reader.read(tensor.name).reshape(out.shape)
     _check_finite(out, source, tensor.name)
   return params
+
+
+def _has_own_head(reader, source):
+  """Whether a checkpoint whose config ties the output head to the embedding has
+  another head. Then it is used, as transformers does from version 5 on."""
+  names = 'lm_head.weight', 'model.embed_tokens.weight'
+  if not reader.shapes.keys() >= set(names):
+    return False
+  if np.array_equal(*[reader.read(name) for name in names]):
+    return False
+  print(
+    f'{source}: lm_head.weight differs from the embedding, so it is used '
+    'although config.json has tie_word_embeddings',
+    flush=True,
+  )
+  return True
 
 
 def _check_finite(array, where, name):

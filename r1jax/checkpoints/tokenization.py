@@ -65,8 +65,8 @@ class ByteTokenizer(HFTokenizer):
 
 
 class SentencePieceTokenizer:
-  """A Tokenizer by a SentencePiece model. Control pieces in a text, such as
-  </s>, become their ids."""
+  """A Tokenizer by a SentencePiece model, and tokens added to it. Control pieces
+  and added tokens in a text, such as </s>, become their ids."""
 
   def __init__(self, model_file: Path, settings: Settings):
     with errors.explained(f'{model_file} is not a SentencePiece model'):
@@ -75,30 +75,42 @@ class SentencePieceTokenizer:
     if sp.eos_id() >= 0:
       tokens = dict(eos_token=sp.id_to_piece(sp.eos_id())) | tokens
     self.settings = dataclasses.replace(settings, special_tokens=tokens)
-    self.sp, self.vocab_size = sp, sp.vocab_size()
+    self.sp = sp
     pieces = {sp.id_to_piece(i): i for i in range(sp.vocab_size())}
+    for text, i in settings.added_tokens.items():
+      own = sp.id_to_piece(i) if i < sp.vocab_size() else text
+      if pieces.setdefault(text, i) != i or own != text:
+        raise errors.UserError(
+          f'{model_file}: the added token {text!r} has the id {i}, which is '
+          f'that of {own!r}, or has another id there'
+        )
+    self.vocab_size = max(pieces.values()) + 1
     self.eos_ids = _eos_ids(self.settings, pieces.get, self.vocab_size)
     self.prefix = tokens.get('bos_token', '') if settings.add_bos else ''
-    self._control = {p: i for p, i in pieces.items() if sp.is_control(i)}
-    any_control = '|'.join(map(re.escape, self._control))
-    self._split = re.compile(f'({any_control or "(?!)"})')
+    control = {p: i for p, i in pieces.items() if _is_control(sp, i)}
+    self._special = control | settings.added_tokens
+    self._text_of = {i: text for text, i in self._special.items()}
+    longest_first = sorted(self._special, key=len, reverse=True)
+    any_special = '|'.join(map(re.escape, longest_first))
+    self._split = re.compile(f'({any_special or "(?!)"})')
 
   def encode(self, text: str) -> list[int]:
     ids = []
     for part in self._split.split(text):
-      if part in self._control:
-        ids.append(self._control[part])
+      if part in self._special:
+        ids.append(self._special[part])
       else:
         ids += self.sp.encode(part)
     return ids
 
   def decode(self, ids: Iterable[int]) -> str:
-    text = ''
-    for control, group in itertools.groupby(map(int, ids), self.sp.is_control):
-      if control:
-        text += ''.join(map(self.sp.id_to_piece, group))
+    text, size = '', self.sp.vocab_size()
+    is_special = self._text_of.__contains__
+    for special, group in itertools.groupby(map(int, ids), is_special):
+      if special:
+        text += ''.join(map(self._text_of.__getitem__, group))
       else:
-        text += self.sp.decode(list(group))
+        text += self.sp.decode([i for i in group if i < size])
     return text
 
   def chat(self, messages: Messages) -> str:
@@ -122,8 +134,13 @@ def load(directory: Path) -> Tokenizer | None:
   return None
 
 
+def _is_control(sp, i):
+  return i < sp.vocab_size() and sp.is_control(i)
+
+
 def _eos_ids(settings, to_id, vocab_size):
-  """The tokenizer's own end token, then those of generation_config.json."""
+  """The tokenizer's own end token, then those of generation_config.json, or
+  else of config.json."""
   ids, eos = list(settings.eos_ids), settings.special_tokens.get('eos_token')
   if eos is not None:
     ids.insert(0, to_id(eos))
@@ -131,6 +148,7 @@ def _eos_ids(settings, to_id, vocab_size):
     if not isinstance(i, int) or not 0 <= i < vocab_size:
       raise errors.UserError(
         f'the end token {i} (eos_token {eos!r} of tokenizer_config.json, or '
-        f'eos_token_id of generation_config.json) is no id below {vocab_size}'
+        f'eos_token_id of generation_config.json or config.json) is no id below '
+        f'{vocab_size}'
       )
   return tuple(dict.fromkeys(ids))

@@ -15,15 +15,18 @@ from r1jax import errors
 from r1jax.checkpoints.hf_files import read_json, write_json
 
 Messages = Sequence[Mapping[str, str]]
-JSON_FILES = 'tokenizer_config.json', 'generation_config.json'
+SPECIAL = 'bos_token', 'eos_token', 'unk_token', 'pad_token'
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
   special_tokens: dict[str, str] = dataclasses.field(default_factory=dict)
-  eos_ids: tuple[int, ...] = ()  # those of generation_config.json
+  # Those of generation_config.json, or else of config.json.
+  eos_ids: tuple[int, ...] = ()
   chat_template: str | None = None
   add_bos: bool | None = None  # None: as the vocabulary's file says
+  # {text: id} of tokens beside those of tokenizer.model.
+  added_tokens: dict[str, int] = dataclasses.field(default_factory=dict)
 
   def write(self, directory: str | Path, tokenizer_class: str) -> None:
     """Writes tokenizer_config.json."""
@@ -32,6 +35,13 @@ class Settings:
       config['add_bos_token'] = self.add_bos
     if self.chat_template:
       config['chat_template'] = self.chat_template
+    if self.added_tokens:
+      options = dict.fromkeys(('lstrip', 'rstrip', 'normalized'), False)
+      options |= dict(single_word=False, special=True)
+      config['added_tokens_decoder'] = {
+        str(i): dict(content=text, **options)
+        for text, i in self.added_tokens.items()
+      }
     write_json(Path(directory, 'tokenizer_config.json'), config)
 
   def render_chat(self, messages: Messages) -> str:
@@ -73,17 +83,23 @@ def _raise_exception(message):
 
 
 def read(directory: Path) -> Settings:
-  """The settings in the files of a Hugging Face directory."""
-  paths = [directory / name for name in JSON_FILES]
-  config, generation = [read_json(p) if p.exists() else {} for p in paths]
-  special_tokens = {}
-  for key in ('bos_token', 'eos_token', 'unk_token', 'pad_token'):
-    value = config.get(key)
-    if isinstance(value, dict):  # an AddedToken
-      value = value.get('content')
-    if isinstance(value, str):
-      special_tokens[key] = value
-  ids = generation.get('eos_token_id')
+  """The settings in the files of a Hugging Face directory, which count as in
+  transformers: special_tokens_map.json and added_tokens.json before
+  tokenizer_config.json if that is of an old version, which does not list the
+  added tokens; the end tokens of config.json without generation_config.json."""
+  config = _read_if_there(directory / 'tokenizer_config.json')
+  special_tokens = _special_tokens(config)
+  mapped = _special_tokens(
+    _read_if_there(directory / 'special_tokens_map.json')
+  )
+  listed = config.get('added_tokens_decoder')
+  if isinstance(listed, dict):
+    special_tokens = mapped | special_tokens
+  else:
+    special_tokens |= mapped
+  ids = _read_if_there(directory / 'generation_config.json').get('eos_token_id')
+  if ids is None:
+    ids = _read_if_there(directory / 'config.json').get('eos_token_id')
   ids = ids if isinstance(ids, list) else [ids]
   template = config.get('chat_template')
   path = directory / 'chat_template.jinja'
@@ -97,4 +113,39 @@ def read(directory: Path) -> Settings:
     eos_ids=tuple(i for i in ids if i is not None),
     chat_template=template,
     add_bos=config.get('add_bos_token'),
+    added_tokens=_added_tokens(directory, listed),
   )
+
+
+def _read_if_there(path):
+  return read_json(path) if path.exists() else {}
+
+
+def _special_tokens(table):
+  """The texts of the special tokens in a JSON file."""
+  tokens = {}
+  for key in SPECIAL:
+    value = table.get(key)
+    if isinstance(value, dict):  # an AddedToken
+      value = value.get('content')
+    if isinstance(value, str):
+      tokens[key] = value
+  return tokens
+
+
+def _added_tokens(directory, listed):
+  """{text: id} of the added tokens, listed in tokenizer_config.json as {id:
+  token}, or else in added_tokens.json."""
+  path = directory / 'added_tokens.json'
+  if not isinstance(listed, dict):
+    tokens = _read_if_there(path)
+  else:
+    path = directory / 'tokenizer_config.json'
+    with errors.explained(f'{path}: added_tokens_decoder cannot be read'):
+      tokens = {token['content']: int(i) for i, token in listed.items()}
+  for text, i in tokens.items():
+    if not text or not isinstance(i, int) or i < 0:
+      raise errors.UserError(
+        f'{path}: the added token {text!r} has the id {i!r}'
+      )
+  return tokens

@@ -41,6 +41,16 @@ SUPPORTED = dict(
 )
 
 
+# Keys of rope settings that scale nothing.
+ROPE_KEYS = {
+  'rope_theta',
+  'rope_type',
+  'type',
+  'partial_rotary_factor',
+  'original_max_position_embeddings',
+}
+
+
 def model_config(config: Mapping[str, Any], source: object) -> ModelConfig:
   """The ModelConfig of a config.json; UserError for values that r1jax does not
   support. `source` is its path, for errors."""
@@ -119,15 +129,20 @@ def _rope(config, source):
   """(theta, RopeScaling or None). transformers 4 writes rope_theta and
   rope_scaling; from version 5 on both are in rope_parameters."""
   theta = _number(config, source, 'rope_theta', 10000.0, float)
-  table = config.get('rope_parameters') or config.get('rope_scaling') or {}
-  if not isinstance(table, dict):
-    raise errors.UserError(f'{source}: the rope settings are {table!r}')
+  table = _rope_table(config, source)
   number = functools.partial(_number, table, source)
   theta = number('rope_theta', theta, float)
   if number('partial_rotary_factor', 1.0, float) != 1:
     raise errors.UserError(f'{source}: partial rotary embedding is unsupported')
   kind = table.get('rope_type', table.get('type', 'default'))
-  if kind == 'default':
+  if kind in ('default', None):
+    extra = sorted(key for key in table if table[key] not in (None, 1.0))
+    extra = [key for key in extra if key not in ROPE_KEYS]
+    if extra:
+      raise errors.UserError(
+        f'{source}: the rope settings have {extra[0]} {table[extra[0]]!r}, but '
+        'no rope type that uses it: name its rope_type'
+      )
     return theta, None
   if kind != 'llama3':
     why = f'the rope type is {kind!r}; only default and llama3 are supported'
@@ -136,6 +151,31 @@ def _rope(config, source):
   factors = {name: number(name, kind=float) for name in names}
   length = number('original_max_position_embeddings')
   return theta, RopeScaling(**factors, original_max_position_embeddings=length)
+
+
+def _rope_table(config, source):
+  """The settings of rotary embedding, {} if there are none. Where they are
+  nested by the type of layer, those of full attention."""
+  merged: dict[str, Any] = {}
+  for key in 'rope_scaling', 'rope_parameters':
+    table = config.get(key) or {}
+    if not isinstance(table, dict):
+      raise errors.UserError(f'{source}: the rope settings {key} are {table!r}')
+    nested = [name for name in table if isinstance(table[name], dict)]
+    if nested:
+      table = table.get('full_attention')
+    if not isinstance(table, dict):
+      raise errors.UserError(
+        f'{source}: {key} has settings of {", ".join(nested)}, but r1jax needs '
+        'those of full_attention'
+      )
+    for name, value in table.items():
+      if merged.setdefault(name, value) != value:
+        raise errors.UserError(
+          f'{source}: rope_scaling has {name} {merged[name]!r}, but '
+          f'rope_parameters has {value!r}: leave one of them out'
+        )
+  return merged
 
 
 def _number(table, source, key, default=None, kind=int):

@@ -1,6 +1,7 @@
 """Rewards of trained reward models (R1, eq. 8 to 10): directories of the
 reward_model stage, with a model that has a score head, and reward.json."""
 
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -43,6 +44,7 @@ class RewardModel:
     metadata = hf_files.read_json(file)
     types = dict(template=str, prefill=str, centre=float)
     valid = all(isinstance(metadata.get(key), types[key]) for key in types)
+    valid = valid and math.isfinite(metadata['centre'])
     if not valid or metadata.get('part') not in ('summary', 'response'):
       raise errors.UserError(
         f'{file} must name a template, a prefill, a part (summary or response) '

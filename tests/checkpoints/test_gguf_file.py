@@ -23,7 +23,15 @@ TEXTS = (
 LEVEL = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
 
-def write(path, family, tokenizer=(), tensors=(), **changes):
+def write(
+  path,
+  family,
+  tokenizer=(),
+  tensors=(),
+  norm=None,
+  rope_factor=None,
+  **changes,
+):
   """The golden checkpoint of a family; `tokenizer` has tokenizer keys."""
   entry = toy_pretrained.GOLDEN[family]
   config = entry['config'] | changes
@@ -40,6 +48,8 @@ def write(path, family, tokenizer=(), tensors=(), **changes):
     writer.add_key_length(config['head_dim'])
   writer.add_layer_norm_rms_eps(config['rms_norm_eps'])
   writer.add_rope_freq_base(config['rope_parameters']['rope_theta'])
+  if rope_factor:
+    writer.add_rope_scaling_factor(rope_factor)
   for key, value in dict(tokenizer).items():
     add = writer.add_array if isinstance(value, list) else writer.add_string
     add = writer.add_uint32 if isinstance(value, int) else add
@@ -47,7 +57,10 @@ def write(path, family, tokenizer=(), tensors=(), **changes):
   names = gguf.get_tensor_name_map(
     next(a for a, name in gguf.MODEL_ARCH_NAMES.items() if name == arch), 3
   )
-  for name, array in make_convert.weights(entry['shapes']).items():
+  weights = make_convert.weights(entry['shapes'])
+  if norm is not None:
+    weights['model.norm.weight'] = norm
+  for name, array in weights.items():
     if arch == 'llama' and ('q_proj' in name or 'k_proj' in name):
       number = heads if 'q_proj' in name else key_heads
       halves = array.reshape(number, 2, -1, array.shape[1])
@@ -187,4 +200,18 @@ def test_a_damaged_or_unsupported_gguf_file_is_a_user_error(tmp_path):
   data = write(path, 'qwen2').read_bytes()
   path.write_bytes(data.replace(b'blk.1.attn_q.bias', b'blk.1.attn_x.bias'))
   with pytest.raises(errors.UserError, match='lacks.*layers.1.*q_proj.bias'):
+    pretrained.load(path)
+
+
+def test_weights_of_a_gguf_file_that_are_not_finite_are_refused(tmp_path):
+  for value in np.nan, np.inf:
+    norm = np.array([1, value] + [1] * 30, np.float32)
+    path = write(tmp_path / 'a.gguf', 'qwen2', norm=norm)
+    with pytest.raises(errors.UserError, match='1 of 32 numbers of model.norm'):
+      pretrained.load(path)
+
+
+def test_a_scaled_rotary_embedding_without_a_type_is_refused(tmp_path):
+  path = write(tmp_path / 'a.gguf', 'qwen2', rope_factor=4.0)
+  with pytest.raises(errors.UserError, match='scaled .factor 4.0.'):
     pretrained.load(path)

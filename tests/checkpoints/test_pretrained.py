@@ -148,6 +148,145 @@ def test_both_forms_of_rope_settings_give_the_same_config(tmp_path):
   assert hf_config.model_config(entry, '').rope_scaling.factor == 8
 
 
+@pytest.mark.parametrize(
+  'rope',
+  [
+    dict(rope_parameters=dict(full_attention='ROPE')),
+    dict(
+      rope_parameters=dict(full_attention='ROPE', sliding_attention=dict(x=1))
+    ),
+    dict(rope_scaling='ROPE', rope_parameters='ROPE'),
+    dict(rope_scaling='ROPE', rope_parameters=None),
+    dict(rope_scaling=None, rope_parameters='ROPE'),
+  ],
+)
+def test_each_form_of_rope_settings_is_read(rope):
+  entry = dict(GOLDEN['llama3']['config'])
+  want = hf_config.model_config(entry, '')
+  settings = entry.pop('rope_parameters')
+  text = json.dumps(rope).replace('"ROPE"', json.dumps(settings))
+  assert hf_config.model_config(entry | json.loads(text), '') == want
+
+
+@pytest.mark.parametrize(
+  'rope, message',
+  [
+    (
+      dict(rope_parameters=dict(sliding_attention=dict(rope_theta=5.0))),
+      'settings of sliding_attention.*full_attention',
+    ),
+    (
+      dict(rope_parameters=dict(full_attention=dict(rope_type='yarn'))),
+      "rope type is 'yarn'",
+    ),
+    (dict(rope_scaling=dict(factor=8.0)), 'have factor 8.0, but no rope type'),
+    (
+      dict(rope_scaling=dict(rope_type='default', mrope_section=[1, 2])),
+      'have mrope_section',
+    ),
+    (
+      dict(
+        rope_scaling=dict(rope_theta=5.0), rope_parameters=dict(rope_theta=6.0)
+      ),
+      'rope_scaling has rope_theta 5.0, but rope_parameters has 6.0',
+    ),
+    (dict(rope_scaling='linear'), "rope_scaling are 'linear'"),
+    (dict(rope_parameters=[1]), 'rope_parameters are'),
+  ],
+)
+def test_rope_settings_that_are_not_supported_are_refused(rope, message):
+  entry = dict(GOLDEN['llama3']['config'])
+  del entry['rope_parameters']
+  with pytest.raises(errors.UserError, match=message):
+    hf_config.model_config(entry | rope, 'x')
+
+
+def test_a_head_that_differs_from_a_tied_embedding_is_used(tmp_path, capsys):
+  path = write_directory(tmp_path, tie_word_embeddings=True)
+  params, cfg, _ = pretrained.load(path)
+  assert not cfg.tie_embeddings  # as with tie_word_embeddings=False
+  want, want_cfg, _ = pretrained.load(write_directory(tmp_path / 'untied'))
+  assert_same_tree(params, want)
+  assert cfg == want_cfg
+  assert 'lm_head.weight differs from the embedding' in capsys.readouterr().out
+
+  def tie(arrays):
+    arrays['lm_head.weight'] = arrays['model.embed_tokens.weight'].copy()
+
+  edit_tensors(path, tie)
+  params, cfg, _ = pretrained.load(path)
+  assert cfg.tie_embeddings and 'head' not in params
+  assert 'differs' not in capsys.readouterr().out
+
+
+def adapter(path):
+  (path / 'config.json').unlink()
+  (path / 'model.safetensors').rename(path / 'adapter_model.safetensors')
+  text = json.dumps(dict(base_model_name_or_path='org/base', r=8))
+  (path / 'adapter_config.json').write_text(text)
+
+
+def with_config(path, **changes):
+  file = path / 'config.json'
+  file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def work_directory(path):
+  (path / 'model').mkdir()
+  for name in 'config.json', 'model.safetensors':
+    (path / name).rename(path / 'model' / name)
+  (path / 'config.json').write_text(json.dumps(dict(config={}, records='')))
+
+
+def pickled(path):
+  (path / 'model.safetensors').rename(path / 'pytorch_model.bin')
+
+
+@pytest.mark.parametrize(
+  'change, name, message',
+  [
+    (adapter, '', 'is an adapter .LoRA. of org/base, not a model: merge'),
+    (adapter, 'adapter_model.safetensors', 'one file of a model: name its dir'),
+    (lambda path: None, 'model.safetensors', 'one file of a model: name its'),
+    (lambda path: None, 'config.json', 'one file of a model: name its dir'),
+    (pickled, '', 'pytorch_model.bin, which can run code.*convert'),
+    (pickled, 'pytorch_model.bin', 'a file of PyTorch, which can run code'),
+    (
+      lambda path: with_config(
+        path, quantization_config=dict(quant_method='awq', bits=4)
+      ),
+      '',
+      'quantized by awq .quantization_config.',
+    ),
+    (
+      lambda path: (path / 'quantize_config.json').write_text('{"bits": 4}'),
+      '',
+      'quantized by gptq',
+    ),
+    (work_directory, '', 'is the work directory of a run.*name .*/model'),
+    (
+      lambda path: (path / 'config.json').rename(path / 'a.gguf'),
+      '',
+      'GGUF files: name one of them, .*a.gguf',
+    ),
+    (
+      lambda path: (path / 'model.safetensors').rename(
+        path / 'part-1.safetensors'
+      ),
+      '',
+      'no model.safetensors, and .*it has part-1.safetensors',
+    ),
+  ],
+)
+def test_what_is_no_model_is_named_as_what_it_is(
+  change, name, message, tmp_path
+):
+  path = write_directory(tmp_path / 'given')
+  change(path)
+  with pytest.raises(errors.UserError, match=message):
+    pretrained.load(path / name)
+
+
 def shard(path):
   """Divides a directory's model.safetensors into two files with an index."""
   arrays = safetensors.numpy.load_file(path / 'model.safetensors')

@@ -1,6 +1,7 @@
 """Tokenizers keep every text, and their settings come from a checkpoint."""
 
 import json
+import shutil
 
 import pytest
 import sentencepiece
@@ -124,6 +125,69 @@ def test_end_tokens_are_those_of_both_files(config, generation, want, tmp_path):
   assert (
     tokenization.load(write_hf(tmp_path, config, generation)).eos_ids == want
   )
+
+
+def test_end_tokens_of_config_json_count_without_a_generation_config(tmp_path):
+  path = write_hf(tmp_path, dict(eos_token='<|end|>'))
+  (path / 'config.json').write_text(json.dumps(dict(eos_token_id=[259, 256])))
+  assert tokenization.load(path).eos_ids == (256, 259)
+  (path / 'generation_config.json').unlink()
+  assert tokenization.load(path).eos_ids == (256, 259)
+  (path / 'generation_config.json').write_text('{"eos_token_id": 258}')
+  assert tokenization.load(path).eos_ids == (256, 258)
+
+
+def test_special_tokens_map_counts_as_in_transformers(tmp_path):
+  path = write_hf(tmp_path)
+  special = dict(eos_token=dict(content='</think>'), bos_token='<think>')
+  (path / 'special_tokens_map.json').write_text(json.dumps(special))
+  assert tokenization.load(path).eos_ids == (258,)
+  config = dict(eos_token='<|end|>')
+  write = (path / 'tokenizer_config.json').write_text
+  write(json.dumps(config))
+  assert tokenization.load(path).eos_ids == (258,)  # an old version's files
+  write(json.dumps(config | dict(added_tokens_decoder={})))
+  tokenizer = tokenization.load(path)
+  assert tokenizer.eos_ids == (256,)
+  assert tokenizer.settings.special_tokens['bos_token'] == '<think>'
+
+
+@pytest.mark.parametrize('form', ['added_tokens.json', 'added_tokens_decoder'])
+def test_tokens_are_added_to_a_sentencepiece_model(
+  form, sentencepiece_directory, tmp_path
+):
+  shutil.copy(sentencepiece_directory / 'tokenizer.model', tmp_path)
+  added = {'<|im_start|>': 290, '<|im_end|>': 292, '<s>': 1}
+  file, content = tmp_path / form, added
+  if form == 'added_tokens_decoder':
+    file = tmp_path / 'tokenizer_config.json'
+    tokens = {i: dict(content=text) for text, i in added.items()}
+    content = dict(added_tokens_decoder=tokens, eos_token='<|im_end|>')
+  else:
+    special = dict(eos_token='<|im_end|>')
+    (tmp_path / 'special_tokens_map.json').write_text(json.dumps(special))
+  file.write_text(json.dumps(content))
+  tokenizer = tokenization.load(tmp_path)
+  assert tokenizer.eos_ids == (292,) and tokenizer.vocab_size == 293
+  text = '<s><|im_start|>1 plus<|im_end|>'
+  ids = tokenizer.encode(text)
+  assert ids[:2] == [1, 290] and ids[-1] == 292
+  assert tokenizer.decode(ids) == text
+  assert tokenizer.decode([291, *ids]) == text  # an id without a token
+  (tmp_path / 'out').mkdir()
+  tokenizer.save(tmp_path / 'out')
+  again = tokenization.load(tmp_path / 'out')
+  assert (again.eos_ids, again.encode(text)) == ((292,), ids)
+
+
+@pytest.mark.parametrize('added', [{'<think>': 300}, {'<new>': 5}, {'a': 'b'}])
+def test_added_tokens_that_contradict_the_model_are_refused(
+  added, sentencepiece_directory, tmp_path
+):
+  shutil.copy(sentencepiece_directory / 'tokenizer.model', tmp_path)
+  (tmp_path / 'added_tokens.json').write_text(json.dumps(added))
+  with pytest.raises(errors.UserError, match='the added token'):
+    tokenization.load(tmp_path)
 
 
 def test_the_prefix_is_bos_if_the_tokenizer_adds_one(tmp_path):
