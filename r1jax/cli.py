@@ -5,7 +5,10 @@ import ast
 import dataclasses
 import difflib
 import importlib
+import io
+import os
 import pathlib
+import sys
 import textwrap
 from collections.abc import Sequence
 from types import ModuleType
@@ -36,17 +39,41 @@ ACCEPT_CODE = 'continue although the source of your own functions has changed'
 
 def main(arguments: Sequence[str]) -> int:
   """Runs a stage; its exit code. Expected errors are printed as one line."""
-  if not arguments or arguments[0] in ('-h', '--help'):
-    print(overview())
-    return 0
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):  # ASCII has no Δ
+      stream.reconfigure(errors='backslashreplace')
   try:
-    return run(arguments[0], arguments[1:])
+    if not arguments or arguments[0] in ('-h', '--help'):
+      print(overview(), flush=True)
+      return 0
+    return run_to_end(arguments)
   except BaseException as error:
     code, sentence = errors.exit_status(error)
     if not sentence:
       raise
     watchdog.print_error(sentence)
+    if code == errors.OUTPUT_CLOSED:
+      discard_output()
     return code
+
+
+def run_to_end(arguments: Sequence[str]) -> int:
+  """`run`, or the help of a stage, with all of its output written."""
+  try:
+    code = run(arguments[0], arguments[1:])
+  except SystemExit:  # argparse has printed the help
+    sys.stdout.flush()
+    raise
+  sys.stdout.flush()
+  return code
+
+
+def discard_output() -> None:
+  """Sends the rest of the output to nowhere, so that Python's exit does not
+  fail to write it."""
+  with open(os.devnull, 'wb') as null:
+    for file in errors.closed_outputs():
+      os.dup2(null.fileno(), file)
 
 
 def run(name: str, arguments: Sequence[str]) -> int:
@@ -132,7 +159,7 @@ def overview() -> str:
   width, lines = max(map(len, modules)), [USAGE, 'stages and commands:']
   for name, module in modules.items():
     path = PACKAGE.joinpath(*module.split('.')[1:]).with_suffix('.py')
-    text = ast.get_docstring(ast.parse(path.read_text())) or ''
+    text = ast.get_docstring(ast.parse(path.read_bytes())) or ''
     text = ' '.join(text.split())
     sentence = text.partition('. ')[0].removesuffix('.')
     text, indent = f'  {name:{width}}  {sentence}', ' ' * (width + 4)

@@ -25,6 +25,10 @@ from r1jax import errors, user_code
 
 T = TypeVar('T')
 
+# Integers become int32 in jax; another limit is an option's `maximum`.
+MAX_INT = 2**31 - 1
+MAX_SEED = 2**32 - 1  # jax would take only the lower 32 bits of a larger one
+
 # Old key and new key, for the error about an unknown key. An entry also matches
 # within a longer key: prompt.stop covers judge.prompt.stop.
 RENAMED = dict(
@@ -194,7 +198,8 @@ def with_values(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
   with config.ignore_type():
     for name, value in values.items():
       section, key = _find(config, name)
-      section[key] = value
+      with errors.explained(f'config.{name} is too large', OverflowError):
+        section[key] = value
   return config
 
 
@@ -305,34 +310,45 @@ def _build(cls, section, prefix, names):
     name = f'{prefix}.{field.name}'
     if field.name not in section:
       raise errors.UserError(f'the key {name} is missing')
-    value = _typed(hints[field.name], section[field.name], name, names)
     low, high = map(field.metadata.get, ('minimum', 'maximum'))
-    if low is not None and value < low:
-      raise errors.UserError(f'{name} is {value}; it must be at least {low}')
-    if high is not None and value > high:
-      raise errors.UserError(f'{name} is {value}; it must be at most {high}')
+    given = section[field.name]
+    if type(given) in (int, float):
+      if low is not None and given < low:
+        raise errors.UserError(f'{name} is {given}; it must be at least {low}')
+      if high is not None and given > high:
+        raise errors.UserError(f'{name} is {given}; it must be at most {high}')
+    value = _typed(hints[field.name], given, name, names, high or MAX_INT)
     values[field.name] = value
   return cls(**values)
 
 
-def _typed(kind, value, name, names):
-  """The value as an instance of the annotation `kind`."""
+def _typed(kind, value, name, names, limit):
+  """The value as an instance of the annotation `kind`; integers have at most the
+  size `limit`."""
   origin, args = typing.get_origin(kind), typing.get_args(kind)
   is_section = isinstance(value, (ConfigDict, dict))
   if dataclasses.is_dataclass(kind) and is_section:
     return _build(kind, value, name, names)
   if origin is dict and is_section:
     return {
-      key: _typed(args[1], value[key], f'{name}.{key}', names) for key in value
+      key: _typed(args[1], value[key], f'{name}.{key}', names, limit)
+      for key in value
     }
   if origin in (tuple, list) and isinstance(value, (tuple, list)):
     if origin is list or args[-1] is Ellipsis:
       args = args[:1] * len(value)
     if len(args) == len(value):
       pairs = enumerate(zip(args, value))
-      return origin(_typed(k, x, f'{name}[{i}]', names) for i, (k, x) in pairs)
+      return origin(
+        _typed(k, x, f'{name}[{i}]', names, limit) for i, (k, x) in pairs
+      )
+  if kind is int and type(value) is int and abs(value) > limit:
+    word = 'at most' if value > 0 else 'at least'
+    bound = limit if value > 0 else -limit
+    raise errors.UserError(f'{name} is {value}; it must be {word} {bound}')
   if kind is float and type(value) is int:
-    return float(value)
+    with errors.explained(f'{name} is too large', OverflowError):
+      return float(value)
   if kind is float and value != value:
     raise errors.UserError(f'{name} is not a number (NaN)')
   if kind is float and type(value) is float and math.isinf(value):
@@ -362,7 +378,8 @@ def _parse(text, old, name):
   if isinstance(old, str):
     return text
   if isinstance(old, float) and type(value) is int:
-    return float(value)
+    with errors.explained(f'{name} is too large', OverflowError):
+      return float(value)
   if isinstance(old, (tuple, list)) and isinstance(value, (tuple, list)):
     return type(old)(value)
   raise errors.UserError(f'{name} must be like {old!r}, not {text!r}')

@@ -208,7 +208,7 @@ def _defined_in(path):
   if path.suffix != '.py' or not path.is_file():
     return ''
   try:
-    nodes = ast.parse(path.read_text()).body
+    nodes = ast.parse(path.read_bytes()).body
   except (SyntaxError, ValueError):
     return ''
   kinds = ast.FunctionDef, ast.ClassDef

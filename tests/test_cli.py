@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -54,6 +55,37 @@ def test_help_lists_every_stage_with_its_first_sentence(capsys):
   assert '\n  report ' in text and 'Draws the curves of a run' in text
   assert all(f'\n  {name}' in text for name in cli.STAGES)
   assert max(map(len, text.splitlines())) <= 80
+
+
+def test_characters_that_stdout_lacks_are_escaped(monkeypatch):
+  written = io.BytesIO()
+  stream = io.TextIOWrapper(written, encoding='ascii')
+  monkeypatch.setattr(sys, 'stdout', stream)
+  assert cli.main(['--help']) == 0
+  stream.write('Δ')
+  stream.flush()
+  assert b'[--config.key=value \\u2026]' in written.getvalue()
+  assert written.getvalue().endswith(b'\\u0394')
+
+
+@pytest.mark.parametrize('arguments', [['--help'], ['report', '--help']])
+def test_a_reader_that_ends_is_no_traceback(arguments, monkeypatch, capsys):
+  reader, writer = os.pipe()
+  os.close(reader)
+  with open(writer, 'w', encoding='utf-8') as stream:
+    monkeypatch.setattr(sys, 'stdout', stream)
+    assert cli.main(arguments) == errors.OUTPUT_CLOSED == 141
+    print('more')  # goes nowhere, and so does Python's exit
+  assert 'the reader of the output has ended' in capsys.readouterr().err
+
+
+def test_a_broken_pipe_to_another_process_is_not_the_output(stage, file):
+  def run(settings, workdir, change):
+    raise BrokenPipeError
+
+  stage.run = run
+  with pytest.raises(BrokenPipeError):
+    cli.main(['toy', '--config', file, '--workdir', 'w'])
 
 
 def test_help_does_not_import_jax():

@@ -49,6 +49,36 @@ def test_defaults_build_to_the_default_dataclass():
   assert config.defaults(Config).grpo.group_size == 8
 
 
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (dict(steps=2**31), 'config.steps is 2147483648; it must be at most 21474'),
+    (dict(steps=-(2**70)), 'config.steps is -.*; it must be at least -2147483'),
+    (
+      dict(kv_windows=(1, 2**63)),
+      r'config.kv_windows\[1\] is 9223372036854775',
+    ),
+    (dict(rate=10**400), 'config.rate is too large'),
+    ({'grpo.group_size': -(2**63)}, 'group_size is -.*; it must be at least 1'),
+  ],
+)
+def test_integers_that_do_not_fit_into_arrays_are_refused(change, message):
+  settings = config.with_values(config.defaults(Config), change)
+  with raises(message):
+    config.build(Config, settings)
+
+
+@pytest.mark.parametrize('stage', ['sft', 'rl', 'reject', 'evaluate', 'verify'])
+@pytest.mark.parametrize('seed', [-1, 2**32, 2**63])
+def test_a_seed_is_one_that_jax_takes_as_it_is(stage, seed):
+  cls = cli.load_stage(stage).Config
+  settings = config.with_values(config.defaults(cls), dict(seed=seed))
+  with raises('config.seed is', 'it must be at'):
+    config.build(cls, settings)
+  settings.seed = 2**32 - 1
+  assert config.build(cls, settings).seed == 2**32 - 1
+
+
 def test_two_default_configs_share_no_dict():
   one, two = config.defaults(Config), config.defaults(Config)
   one.rewards.format = 3.0

@@ -15,6 +15,7 @@ from r1jax.api import work_directory
 from r1jax.api.work_directory import Dtype
 from r1jax.checkpoints import pretrained
 from r1jax.checkpoints.policy import Policy
+from r1jax.config import MAX_SEED
 from r1jax.data import batching, record_files, templates
 from r1jax.data.templates import PromptConfig
 from r1jax.distributed import device_placement, programs
@@ -119,6 +120,10 @@ class Model:
     if sample.temperature < 0:
       raise errors.UserError(
         f'temperature is {sample.temperature}: it must be at least 0'
+      )
+    if not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+      raise errors.UserError(
+        f'seed is {seed!r}: it must be an integer from 0 to {MAX_SEED}'
       )
     generate.check(prompt, sample)
     records = _records(prompts)

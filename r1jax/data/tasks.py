@@ -18,6 +18,8 @@ from r1jax.data.record_files import Record
 NO_THINKING = 0.2  # share of running sums that are answered without thinking
 CALLS = 0.2  # share of products that call the calculator
 MAX_YIELDED = 1_000_000  # records of an iterator that is given no count
+MAX_COUNT = 100_000_000  # records of a task
+MAX_DIGITS = dict(running_sum=10_000, product=18, function=18)  # int64
 CORRECT = 0.3  # share of functions whose program is not changed at random
 
 
@@ -54,9 +56,10 @@ def load_records(
   name, _, query = rest.partition('?')
   settings = source_settings.parse(query, source)
   count = settings.pop('count', None)
-  if type(count) is not int or count < 1:
+  if type(count) is not int or not 1 <= count <= MAX_COUNT:
     raise errors.UserError(
-      f'{source!r} must say how many records: {maker}:{name}?count=1000'
+      f'{source!r} must say how many records: {maker}:{name}?count=1000, at '
+      f'most {MAX_COUNT:,}'
     )
   if maker == 'gym':
     rows = gym_tasks.rows(source, count, seed)
@@ -67,8 +70,11 @@ def load_records(
     )
   else:
     digits = settings.get('digits', 1)
-    if type(digits) is not int or digits < 1:
-      raise errors.UserError(f'digits must be an integer >= 1, not {digits!r}')
+    if type(digits) is not int or not 1 <= digits <= MAX_DIGITS[name]:
+      raise errors.UserError(
+        f'{source!r}: digits must be an integer from 1 to {MAX_DIGITS[name]:,}, '
+        f'not {digits!r}'
+      )
     rows = TOYS[name](count, seed, **settings)
   return [dict(id=f'{name}/{seed}/{n}') | row for n, row in enumerate(rows)]
 

@@ -50,7 +50,7 @@ def connected(workdir: str | Path) -> Iterator[None]:
   with contextlib.ExitStack() as stack:
     stack.enter_context(watchdog.watching(guard))
     if index() > 0:  # All hosts would print the same.
-      devnull = stack.enter_context(open(os.devnull, 'w'))
+      devnull = stack.enter_context(open(os.devnull, 'w', encoding='utf-8'))
       stack.enter_context(contextlib.redirect_stdout(devnull))
     try:
       yield
@@ -232,7 +232,7 @@ def check_agreement(workdir: Path, **facts: Any) -> None:
     return
   digests = {name: digest(fact) for name, fact in facts.items()}
   sources = sorted(PACKAGE.rglob('*.py'))
-  code = digest([[path.name, path.read_text()] for path in sources])
+  code = digest([[path.name, path.read_text('utf-8')] for path in sources])
   digests |= dict(code=code, jax=jax.__version__)
   by_host, differing = gather(digests), []
   for name in digests:

@@ -9,7 +9,7 @@ import numpy as np
 
 from r1jax import errors
 from r1jax.checkpoints import policy
-from r1jax.config import option
+from r1jax.config import MAX_SEED, option
 from r1jax.data import tasks, templates
 from r1jax.data.bad_records import BadRecords
 from r1jax.distributed import device_placement
@@ -38,7 +38,9 @@ class Config:
   )
   prompts_per_chunk: int = option(64, 'problems sampled at a time', minimum=1)
   # Not 0, so that toy: and gym: problems differ from those of training.
-  seed: int = option(1000, 'of samples and of toy: and gym: data', minimum=0)
+  seed: int = option(
+    1000, 'of samples and of toy: and gym: data', minimum=0, maximum=MAX_SEED
+  )
   baseline: str = option('', 'work directory of an evaluation to subtract')
   compare_with: list[str] = option([], 'work directories to show beside this')
   codeforces: str = option('', 'jsonl file of verdicts to compute a rating of')

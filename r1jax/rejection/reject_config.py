@@ -4,7 +4,7 @@ import dataclasses
 
 from r1jax import errors
 from r1jax.checkpoints import policy
-from r1jax.config import option
+from r1jax.config import MAX_SEED, option
 from r1jax.data import record_files, tasks, templates
 from r1jax.data.bad_records import BadRecords
 from r1jax.distributed import device_placement
@@ -26,7 +26,7 @@ class Config:
   )
   samples: int = option(16, 'samples for a prompt, as many as in RL', minimum=1)
   prompts_per_chunk: int = option(32, 'prompts saved at one time', minimum=1)
-  seed: int = option(0, 'of all random numbers', minimum=0)
+  seed: int = option(0, 'of all random numbers', minimum=0, maximum=MAX_SEED)
   min_rewards: dict[str, float] = option(
     dict(accuracy=1.0, format=1.0), 'min. value by name of reward', is_code=True
   )

@@ -6,7 +6,7 @@ import dataclasses
 
 from r1jax import errors
 from r1jax.checkpoints import policy
-from r1jax.config import option
+from r1jax.config import MAX_SEED, option
 from r1jax.data import record_files, tasks, templates
 from r1jax.data.bad_records import BadRecords
 from r1jax.distributed import device_placement
@@ -42,7 +42,9 @@ class Config:
   length_buckets: int = option(
     4, 'number of row lengths to pad to', minimum=1, is_free=True
   )
-  seed: int = option(0, 'seed of all random numbers', minimum=0, fixed='seed')
+  seed: int = option(
+    0, 'seed of all random numbers', minimum=0, maximum=MAX_SEED, fixed='seed'
+  )
   save_every: int = option(
     50, 'steps between checkpoints', minimum=1, is_free=True
   )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -57,6 +58,13 @@ class Sampler:
     if prompt.tool:
       tool_calls.check(prompt, tokenizer)
       stop_strings += (tools.load(prompt.tool).end,)
+    ids = [*sample.eos_ids, *itertools.chain(*sample.stop_token_sequences)]
+    wrong = [i for i in ids if not 0 <= i < cfg.vocab_size]
+    if wrong:
+      raise errors.UserError(
+        f'config.sample.eos_ids or stop_token_sequences has the id {wrong[0]}; '
+        f'the model has the ids 0 to {cfg.vocab_size - 1}'
+      )
     stops = [tuple(tokenizer.encode(text)) for text in stop_strings]
     self.sample_config = dataclasses.replace(
       sample,

@@ -11,7 +11,7 @@ import numpy as np
 
 from r1jax import errors, losses
 from r1jax.checkpoints import policy, pretrained
-from r1jax.config import option
+from r1jax.config import MAX_SEED, option
 from r1jax.data import batching, tasks, templates
 from r1jax.data.bad_records import BadRecords
 from r1jax.data.tokenizer_protocol import Tokenizer
@@ -50,7 +50,11 @@ class Config:
     4, 'number of row lengths to pad to', minimum=1, is_free=True
   )
   seed: int = option(
-    0, 'of fresh weights and the order of records', minimum=0, fixed='seed'
+    0,
+    'of fresh weights and the order of records',
+    minimum=0,
+    maximum=MAX_SEED,
+    fixed='seed',
   )
   log_every: int = option(
     0, 'steps between printed lines; 0: about 20', minimum=0, is_free=True

@@ -13,7 +13,7 @@ import numpy as np
 
 from r1jax import config as configs
 from r1jax import errors, files
-from r1jax.config import option
+from r1jax.config import MAX_SEED, option
 from r1jax.data import record_files, record_forms, tasks, templates
 from r1jax.data.bad_records import BadRecords
 from r1jax.distributed import hosts
@@ -39,7 +39,7 @@ class Config:
   skip_bad_records: bool = option(
     False, 'leave out, and count, records and responses that cannot be used'
   )
-  seed: int = option(0, 'of toy: and gym: records', minimum=0)
+  seed: int = option(0, 'of toy: and gym: records', minimum=0, maximum=MAX_SEED)
   chunk: int = option(
     256, 'responses between two lines of progress', minimum=1, is_free=True
   )
