@@ -63,8 +63,8 @@ def test_defaults_build_to_the_default_dataclass():
   ],
 )
 def test_integers_that_do_not_fit_into_arrays_are_refused(change, message):
-  settings = config.with_values(config.defaults(Config), change)
   with raises(message):
+    settings = config.with_values(config.defaults(Config), change)
     config.build(Config, settings)
 
 
