@@ -131,7 +131,8 @@ def with_compute(
   del options['scan_decode'], options['families']  # not of the model
   if compute.attention == 'auto':
     options['attention'] = 'splash' if backend == 'tpu' else 'einsum'
-  return dataclasses.replace(cfg, cpu_layout=backend == 'cpu', **options)
+  options |= dict(cpu_layout=backend == 'cpu', tpu_layout=backend == 'tpu')
+  return dataclasses.replace(cfg, **options)
 
 
 def check_length(cfg: transformer.ModelConfig, tokens: int) -> None:

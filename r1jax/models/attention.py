@@ -9,12 +9,14 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from r1jax.models import linear
+from r1jax.models.model_config import ModelConfig
 
 KeysValues = tuple[Array, Array]
 MASKED_SCORE = -1e30  # of keys that are not visible
-TILE = 128  # of the TPU kernel; rows are padded to a multiple of it
+TILE = 128  # lanes of a TPU; its kernel takes rows padded to a multiple of it
 # From this row length on the fused backward kernel needs too much memory.
 FUSED_BACKWARD_LIMIT = 16384
 
@@ -99,15 +101,33 @@ def attend_past(
   return (out + own.astype(jnp.float32) * v_BKC[:, :, None])[:, None]
 
 
+def in_cache_layout(tpu_layout: bool, cache: Array) -> Array:
+  """A cache [..., S, C], constrained to the layout in which attention reads it.
+  Without the constraint XLA may choose another for a write, and copies the
+  whole cache to it and back.
+
+  The layout is row-major. On TPUs, whose tiles have 128 lanes, columns S and
+  channels C are swapped if C would leave lanes empty: padded to 128 lanes, the
+  64 channels of a small model would take twice the memory.
+  """
+  order = tuple(range(cache.ndim))
+  if tpu_layout and cache.shape[-1] % TILE:
+    order = *order[:-2], order[-1], order[-2]
+  return with_layout_constraint(cache, Layout(order))
+
+
 def write(
-  cpu_layout: bool, cache_BKSC: Array, new_BKC: Array, column_B: Array
+  cfg: ModelConfig, cache_BKSC: Array, new_BKC: Array, column_B: Array
 ) -> Array:
   """The cache with one new key a row in its column, written in place.
 
   XLA's CPU backend converts the whole cache to float32 and back for a bfloat16
-  scatter, so a select is used there. In float32 a select is 30 times slower.
+  scatter, so a select is used there. In float32 a select is 30 times slower. On
+  TPUs the write is that of write_layers, which keeps the cache's layout.
   """
-  if cpu_layout and cache_BKSC.dtype == jnp.bfloat16:
+  if cfg.tpu_layout:
+    return write_layers(True, cache_BKSC[None], new_BKC[None], column_B)[0]
+  if cfg.cpu_layout and cache_BKSC.dtype == jnp.bfloat16:
     here_BS = jnp.arange(cache_BKSC.shape[2])[None] == column_B[:, None]
     return jnp.where(here_BS[:, None, :, None], new_BKC[:, :, None], cache_BKSC)
   return jax.vmap(
@@ -117,14 +137,18 @@ def write(
   )(cache_BKSC, new_BKC, column_B)
 
 
-def write_layers(cache_NBKSC: Array, new_NBKC: Array, column_B: Array) -> Array:
+def write_layers(
+  tpu_layout: bool, cache_NBKSC: Array, new_NBKC: Array, column_B: Array
+) -> Array:
   """`write` for all layers. It loops over rows, because XLA would copy the
   cache to another layout for a scatter."""
 
   def write_row(row, cache):
     new = jax.lax.dynamic_slice_in_dim(new_NBKC, row, 1, axis=1)[:, :, :, None]
-    start, cache = (0, row, 0, column_B[row], 0), linear.row_major(cache)
-    return linear.row_major(jax.lax.dynamic_update_slice(cache, new, start))
+    start = 0, row, 0, column_B[row], 0
+    cache = in_cache_layout(tpu_layout, cache)
+    cache = jax.lax.dynamic_update_slice(cache, new, start)
+    return in_cache_layout(tpu_layout, cache)
 
   return jax.lax.fori_loop(0, len(column_B), write_row, cache_NBKSC)
 

@@ -61,7 +61,5 @@ def transpose(cpu_layout: bool, a: Array) -> Array:
 
 
 def row_major(a: Array) -> Array:
-  """a, constrained to row-major layout. Attention reads a cache in this layout;
-  without the constraint XLA may choose another for a write, and copies the
-  whole cache to it and back."""
+  """a, constrained to row-major layout."""
   return with_layout_constraint(a, Layout(tuple(range(a.ndim))))

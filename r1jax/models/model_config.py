@@ -45,6 +45,7 @@ class ModelConfig:
   head_chunk: int = 128  # columns whose logits exist at a time
   attention: str = 'einsum'  # or 'splash', a TPU kernel
   cpu_layout: bool = False  # forms for XLA's CPU backend, see linear.py
+  tpu_layout: bool = False  # caches for TPUs, see attention.in_cache_layout
   sharding: FsdpTensorParallel = NoSharding()
 
   @property

@@ -143,7 +143,7 @@ def _attend(cfg, q_BTKGC, kv_BKTC, pos_BT, past):
     out = attention.attend_past(q_BTKGC, (k_BKC, v_BKC), past, pos_B)
     return out, (k_BKC, v_BKC)
   k_BKSC, v_BKSC = (
-    attention.write(cfg.cpu_layout, cache, new[:, :, 0], pos_B)
+    attention.write(cfg, cache, new[:, :, 0], pos_B)
     for cache, new in zip(past, kv_BKTC)
   )
   pos_BS, kv = jnp.arange(k_BKSC.shape[2])[None], (k_BKSC, v_BKSC)
@@ -264,7 +264,7 @@ def forward(
     x_BTD, kv = jax.lax.scan(lambda x, a: block(x, *a), x_BTD, (layers, past))
     if past is not None:
       kv = tuple(
-        attention.write_layers(cache, new, pos_BT[:, 0])
+        attention.write_layers(cfg.tpu_layout, cache, new, pos_BT[:, 0])
         for cache, new in zip(past, kv)
       )
   else:

@@ -1,6 +1,7 @@
 """Memory and speeds of each kind of chip, and the chips of a topology."""
 
 import dataclasses
+import itertools
 import math
 import re
 
@@ -50,6 +51,13 @@ _TABLE = {
   'cpu': (16 * GIB, 1e11, 2e10, 1e10, 1e9, 1, 1, 1),
 }
 CHIPS = {name: Chip(name, *row) for name, row in _TABLE.items()}
+
+# The slices that Google offers: docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,
+# tpu7x}, "Configurations", and types-topologies. On a 3D torus those of at least
+# 64 chips are AxBxC of multiples of 4 with A <= B <= C, at most LARGEST.
+SLICES_2D = '1x1 2x2 2x4 4x4 4x8 8x8 8x16 16x16'.split()
+SMALL_3D = '2x2x1 2x2x2 2x2x4 2x4x4'.split()
+LARGEST = {'v4': (16, 16, 16), 'v5p': (16, 16, 24), 'tpu7x': (16, 24, 24)}
 
 # Bytes of host memory for each device: the memory of a machine type over its
 # devices, where types differ that of the smallest. TPUs: "Plan TPUs in GKE"
@@ -116,11 +124,51 @@ def pod(topology: str, slices: int = 1) -> Pod:
       f'--topology {topology}: write CHIP:SHAPE, like v5e:16x16 or h100:8; '
       f'known chips are {", ".join(CHIPS)}'
     )
-  chip, sizes = CHIPS[match[1]], [int(n) for n in match[2].split('x')]
-  if len(sizes) != chip.topology_axes or min(sizes) < 1:
-    example = 'x'.join('4' * chip.topology_axes)
+  chip = CHIPS[match[1]]
+  if chip.is_tpu and match[2] not in offered(chip):
     raise errors.UserError(
-      f'--topology {topology}: write {chip.topology_axes} numbers above 0, '
-      f'like {chip.name}:{example}'
+      f'--topology {topology}: there is no such slice; those of {chip.name} are '
+      f'{_offer(chip)}'
+    )
+  if not chip.is_tpu and not re.fullmatch('[1-9][0-9]*', match[2]):
+    raise errors.UserError(
+      f'--topology {topology}: write one number above 0, like {chip.name}:8'
     )
   return Pod(chip=chip, topology=match[2], slices=slices)
+
+
+def offered(chip: Chip) -> list[str]:
+  """The slices of a kind of TPU, from the smallest to the largest; of equally
+  many chips the most compact is first."""
+  if chip.topology_axes == 2:
+    return SLICES_2D
+  sides = [range(4, side + 1, 4) for side in LARGEST[chip.name]]
+  cubes = [
+    sizes
+    for sizes in itertools.product(*sides)
+    if sizes == tuple(sorted(sizes))
+  ]
+  cubes.sort(key=lambda sizes: (math.prod(sizes), sum(sizes)))
+  return SMALL_3D + ['x'.join(map(str, sizes)) for sizes in cubes]
+
+
+def larger(pod: Pod) -> list[str]:
+  """The topologies with twice and four times the chips."""
+  chip, count = pod.chip, pod.slice_devices // pod.chip.devices_per_chip
+  if not chip.is_tpu:
+    return [str(2 * count), str(4 * count)]
+  found: dict[int, str] = {}  # by the number of chips
+  for topology in offered(chip):
+    chips = math.prod(map(int, topology.split('x')))
+    found.setdefault(chips, topology)
+  return [found[n] for n in (2 * count, 4 * count) if n in found]
+
+
+def _offer(chip):
+  if chip.topology_axes == 2:
+    return ', '.join(SLICES_2D)
+  largest = 'x'.join(map(str, LARGEST[chip.name]))
+  return (
+    f'{", ".join(SMALL_3D)} and AxBxC of multiples of 4 with A <= B <= C, '
+    f'from 4x4x4 to {largest}'
+  )

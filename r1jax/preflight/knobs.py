@@ -115,15 +115,11 @@ def _halves(value, minimum):
 
 
 def _larger_pods(plan):
-  """The next two topologies, with twice and four times the chips, and at least
-  one row for each of their shards."""
+  """Topologies with twice and four times the chips, and at least one row for
+  each of their shards."""
   config, pod = plan.config, plan.pod
-  sizes = [int(n) for n in pod.topology.split('x')]
-  for _ in range(2):
-    sizes[sizes.index(min(sizes))] *= 2
-    if pod.chip.is_tpu and len(sizes) == 2 and max(sizes) > 16:
-      return  # 16x16 is the largest slice of a 2D torus.
-    topology = f'{pod.chip.name}:{"x".join(map(str, sizes))}'
+  for sizes in chips.larger(pod):
+    topology = f'{pod.chip.name}:{sizes}'
     shards = chips.pod(topology, pod.slices).devices // plan.tensor_parallel
     knob = dict(topology=topology)
     if config.micro_batch_size < shards:

@@ -17,7 +17,7 @@ from flax import struct
 
 from r1jax.config import option
 from r1jax.data import batching
-from r1jax.models import linear, transformer
+from r1jax.models import attention, transformer
 from r1jax.sampling import token_sampling
 
 Array = Any  # jax.Array in a program, np.ndarray on the host
@@ -132,7 +132,7 @@ def sample(
   state = _first_state(cfg, prompts, key, group_size, config)
 
   def refill_and_decode(state):
-    state = _refill(prompts, prompt_kv, key, group_size, config, state)
+    state = _refill(cfg, prompts, prompt_kv, key, group_size, config, state)
     return _decode_segment(params, cfg, config, state)
 
   state = jax.lax.while_loop(_is_unfinished, refill_and_decode, state)
@@ -185,7 +185,7 @@ def _first_state(cfg, prompts, key, group_size, config):
   )
 
 
-def _refill(prompts, prompt_kv, key, group_size, config, state):
+def _refill(cfg, prompts, prompt_kv, key, group_size, config, state):
   """Assigns the next waiting samples to the free slots."""
   slots, N, fold_in = state.slots, len(state.finished_N), jax.random.fold_in
   free_B = ~slots.live_B
@@ -193,7 +193,7 @@ def _refill(prompts, prompt_kv, key, group_size, config, state):
   take_B = free_B & (sample_B < N)
   prompt_B = jnp.where(take_B, sample_B, 0) // group_size
   length_B = prompts.length_P[prompt_B]
-  copy = functools.partial(_copy_prompts, prompt_kv, prompt_B, take_B)
+  copy = functools.partial(_copy_prompts, cfg, prompt_kv, prompt_B, take_B)
   cache = jax.lax.cond(jnp.any(take_B), copy, lambda cache: cache, state.cache)
   filled = Slots(
     sample_B=jnp.where(take_B, sample_B, N),
@@ -221,15 +221,16 @@ def _refill(prompts, prompt_kv, key, group_size, config, state):
   )
 
 
-def _copy_prompts(prompt_kv, prompt_B, take_B, cache):
+def _copy_prompts(cfg, prompt_kv, prompt_B, take_B, cache):
   """The cache with the prompts in the first columns of the slots take_B."""
 
   def copy(prompt, cache):
     prompt = jnp.take(prompt, prompt_B, axis=-4)
-    cache, width = linear.row_major(cache), prompt.shape[-2]
-    take = take_B[:, None, None, None]
+    cache = attention.in_cache_layout(cfg.tpu_layout, cache)
+    take, width = take_B[:, None, None, None], prompt.shape[-2]
     prompt = jnp.where(take, prompt, cache[..., :width, :])
-    return linear.row_major(cache.at[..., :width, :].set(prompt))
+    cache = cache.at[..., :width, :].set(prompt)
+    return attention.in_cache_layout(cfg.tpu_layout, cache)
 
   return jax.tree.map(copy, prompt_kv, cache)
 

@@ -28,9 +28,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     'slices of this topology, connected by the data-centre network; sets '
     'config.parallel.slices, which is the default'
   )
-  add('--slices', metavar='N', type=int, default=0, help=slices)
+  add('--slices', metavar='N', type=int, help=slices)
   length = 'mean length of a response, for the time; default: the maximum'
-  add('--length', metavar='TOKENS', type=int, default=0, help=length)
+  add('--length', metavar='TOKENS', type=int, help=length)
   rate = (
     "the base model's pass rate, for the share of groups without a gradient; "
     'default: measured, if the model is here and small'
@@ -46,12 +46,14 @@ def rehearse(
 ) -> bool:
   """Prints the report. Returns whether the run fits and no check fails."""
   jax.config.update('jax_platforms', 'cpu')
-  if options.slices:
+  if options.slices is not None:
     settings.parallel.slices = options.slices
   config = configs.build(Config, settings)
+  check_options(options, max(config.response_lengths))
   pod = chips.pod(options.topology, config.parallel.slices)
   cfg = shapes.computed(config.init, config.compute, pod.chip)
-  plan = plans.make(config, cfg, pod, options.length, held_out_problems(config))
+  length = options.length or 0
+  plan = plans.make(config, cfg, pod, length, held_out_problems(config))
   costs = arithmetic.costs(plan)
   reason = '--formula' if options.formula else programs.cannot_compile(plan)
   if reason:
@@ -70,6 +72,23 @@ def rehearse(
     values = report.as_json(plan, costs, fixes, found)
     pathlib.Path(options.json).write_text(json.dumps(values, indent=2) + '\n')
   return fits and all(check.good is not False for check in found)
+
+
+def check_options(options: argparse.Namespace, max_new_tokens: int) -> None:
+  """Refuses numbers that no run can have, and a report that cannot be written."""
+  length, rate = options.length, options.pass_rate
+  if length is not None and not 1 <= length <= max_new_tokens:
+    raise errors.UserError(
+      f'--length is {length}: it must be from 1 to the {max_new_tokens:,} tokens '
+      'that a response may have'
+    )
+  if rate is not None and not 0 <= rate <= 1:  # NaN is refused too
+    raise errors.UserError(f'--pass-rate is {rate}: it must be from 0 to 1')
+  folder = pathlib.Path(options.json or '.').parent
+  if not folder.is_dir():
+    raise errors.UserError(
+      f'--json {options.json}: there is no folder {folder}'
+    )
 
 
 def held_out_problems(config: Config) -> int:

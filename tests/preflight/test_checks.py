@@ -172,6 +172,28 @@ def test_unknown_keys_and_uneven_rows_are_named(experiment, capsys):
   assert 'BAD keys: 64 devices share the rows' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+  'argument, sentence',
+  [
+    ('--length=-5', '--length is -5: it must be from 1 to the 3,072 tokens'),
+    ('--length=0', '--length is 0'),
+    ('--length=4000', '--length is 4000'),
+    ('--slices=-2', 'slices is -2; it must be at least 1'),
+    ('--slices=0', 'slices is 0; it must be at least 1'),
+    ('--pass-rate=1.5', '--pass-rate is 1.5: it must be from 0 to 1'),
+    ('--pass-rate=nan', '--pass-rate is nan'),
+    ('--json=nowhere/report.json', 'there is no folder nowhere'),
+  ],
+)
+def test_a_number_that_no_run_has_is_refused(
+  experiment, argument, sentence, capsys
+):
+  command = ['preflight', '--config', str(experiment), '--formula']
+  command += ['--topology', 'v5e:16x16', argument]
+  assert cli.main(command) == 2
+  assert sentence in capsys.readouterr().err
+
+
 def test_a_small_local_model_is_sampled(base, tmp_path, capsys):
   path = tmp_path / 'x' / 'toy.py'
   path.parent.mkdir()

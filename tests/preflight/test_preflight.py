@@ -36,7 +36,7 @@ def test_a_topology_determines_devices_and_hosts():
 
 
 @pytest.mark.parametrize(
-  'topology', ['v5e', 'v9:2x2', 'v5e:2x2x2', 'v5p:4x4', 'v5e:0x2', 'v5e:2xa']
+  'topology', ['v5e', 'v9:2x2', 'v5e:2xa', 'h100:0', 'h100:2x2', 'cpu:-1']
 )
 def test_an_invalid_topology_is_refused(topology):
   with pytest.raises(errors.UserError, match='--topology'):
@@ -44,19 +44,77 @@ def test_an_invalid_topology_is_refused(topology):
 
 
 @pytest.mark.parametrize(
+  'topology, offered',
+  [
+    ('v5e:2x2x2', '1x1, 2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16'),
+    ('v5e:0x2', '1x1, 2x2'),
+    ('v6e:1x2', '1x1, 2x2'),
+    ('v6e:4x2', '1x1, 2x2'),
+    ('v6e:16x32', '8x16, 16x16'),
+    ('v5p:4x4', '2x2x1, 2x2x2, 2x2x4, 2x4x4 and AxBxC of multiples of 4'),
+    ('v5p:1x1x1', 'from 4x4x4 to 16x16x24'),
+    ('v5p:8x4x4', 'with A <= B <= C'),
+    ('v4:4x4x6', 'from 4x4x4 to 16x16x16'),
+  ],
+)
+def test_a_slice_that_is_not_offered_is_refused_with_those_that_are(
+  topology, offered
+):
+  with pytest.raises(errors.UserError) as found:
+    chips.pod(topology)
+  assert offered in str(found.value) and topology in str(found.value)
+
+
+def test_every_slice_that_is_offered_is_accepted():
+  for chip in chips.CHIPS.values():
+    for shape in chips.offered(chip) if chip.is_tpu else ('1', '8', '24'):
+      assert chips.pod(f'{chip.name}:{shape}').hosts >= 1
+  assert [chips.pod(f'{name}:1x1').devices for name in ('v5e', 'v6e')] == [1, 1]
+  assert {'4x4x12', '8x8x8', '16x16x24'} <= set(
+    chips.offered(chips.CHIPS['v5p'])
+  )
+
+
+def test_advice_names_slices_that_are_offered():
+  for chip in chips.CHIPS.values():
+    for shape in chips.offered(chip) if chip.is_tpu else ('1', '8'):
+      pod = chips.pod(f'{chip.name}:{shape}')
+      for k, larger in enumerate(chips.larger(pod)):
+        other = chips.pod(f'{chip.name}:{larger}')
+        assert other.devices / pod.devices in (2, 4), (k, shape, larger)
+  assert chips.larger(chips.pod('v5e:8x16')) == ['16x16']
+  assert chips.larger(chips.pod('v5e:1x1')) == ['2x2']
+  assert chips.larger(chips.pod('v5p:2x2x1')) == ['2x2x2', '2x2x4']
+  assert chips.larger(chips.pod('v5p:4x8x8')) == ['8x8x8', '8x8x16']
+
+
+@pytest.mark.parametrize(
   'init, billions',
   [
-    ('Qwen/Qwen2.5-1.5B', 1.54),
-    ('Qwen/Qwen2.5-7B', 7.62),
-    ('Qwen/Qwen2.5-32B', 32.76),
-    ('meta-llama/Llama-3.1-8B', 8.03),
+    ('Qwen/Qwen2.5-0.5B', 0.494),
+    ('Qwen/Qwen2.5-0.5B-Instruct', 0.494),
+    ('Qwen/Qwen2.5-1.5B', 1.544),
+    ('Qwen/Qwen2.5-3B', 3.086),
+    ('Qwen/Qwen2.5-7B', 7.616),
+    ('Qwen/Qwen2.5-14B', 14.770),
+    ('Qwen/Qwen2.5-32B', 32.764),
+    ('Qwen/Qwen3-0.6B-Base', 0.596),
+    ('Qwen/Qwen3-1.7B', 1.721),
+    ('Qwen/Qwen3-4B', 4.022),
+    ('Qwen/Qwen3-8B', 8.191),
+    ('meta-llama/Llama-3.1-8B', 8.030),
+    ('meta-llama/Llama-3.2-1B-Instruct', 1.236),
+    ('meta-llama/Llama-3.2-3B', 3.213),
+    ('HuggingFaceTB/SmolLM2-135M-Instruct', 0.135),
+    ('HuggingFaceTB/SmolLM2-360M', 0.362),
+    ('HuggingFaceTB/SmolLM2-1.7B', 1.711),
   ],
 )
 def test_published_shapes_have_the_published_number_of_parameters(
   init, billions
 ):
   cfg = shapes.computed(init, policy.ComputeConfig(), chips.CHIPS['v5e'])
-  assert round(shapes.num_parameters(cfg) / 1e9, 2) == billions
+  assert round(shapes.num_parameters(cfg) / 1e9, 3) == billions
   assert (cfg.attention, cfg.cpu_layout) == ('splash', False)
 
 
@@ -65,6 +123,8 @@ def test_config_init_is_a_local_model_or_a_published_name(base):
   assert local.vocab_size < 1000
   with pytest.raises(errors.UserError, match='no local model'):
     shapes.model_config('someone/else')
+  with pytest.raises(errors.UserError, match='mean Qwen/Qwen3-0.6B'):
+    shapes.model_config('Qwen3-0.6B-Base')
 
 
 def test_the_state_is_sharded_within_a_slice_and_replicated_between_slices():

@@ -190,6 +190,8 @@ LAYOUTS = [
   dict(decode_slots=64, refill_interval=16, kv_windows=4),
   dict(decode_slots=7, model=dict(scan_layers=False)),
   dict(decode_slots=3, model=dict(cpu_layout=True)),
+  dict(decode_slots=3, model=dict(tpu_layout=True)),
+  dict(decode_slots=3, model=dict(tpu_layout=True, scan_layers=False)),
 ]
 
 

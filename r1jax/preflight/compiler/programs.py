@@ -57,6 +57,8 @@ def devices_of(pod: chips.Pod) -> list[Any]:
     options['chip_config_name'] = 'megacore'
   if pod.slices > 1:
     options['num_slices'] = pod.slices
+  if pod.topology == '1x1':  # Otherwise a host has four chips.
+    options['chips_per_host_bounds'] = [1, 1, 1]
   name = f'{pod.chip.name}:{pod.topology}'
   devices = topologies.get_topology_desc(name, 'tpu', **options).devices
   assert len(devices) == pod.devices, f'{len(devices)}, not {pod.devices}'
