@@ -29,15 +29,28 @@ options:
   --project PROJECT   default: that of gcloud
   --slices N          slices of the TPU, default: 1; the same for every command
   --internal-ip       reaches the workers by their internal addresses
+  --iap               reaches the workers through IAP, without any address
+  --track TRACK       alpha or beta: that of gcloud, for options that are not in
+                      its main track yet, such as --iap and --reservation
+  --timeout S         seconds for a call of gcloud, default: 300; setup may take
+                      12 times as long
   --type TYPE         create: for example v4-32 or v5litepod-256
   --runtime VERSION   create: for example tpu-ubuntu2204-base
-  --spot, --reserved  create: kind of capacity, default: on demand
+  --spot, --reserved, --best-effort
+                      create: kind of capacity, default: on demand
   --valid-for TIME    create: the request expires after, for example, 6h
   --labels K=V,…      create: labels in addition to run-id=ID
+  --network, --subnetwork, --internal-ips, --service-account, --scopes,
+  --tags, --metadata, --data-disk, --reservation, --provisioning-model
+                      create: passed to gcloud; --internal-ips has no value
+  --autodown MINUTES  create: a timer on each worker deletes the TPU when no run
+                      was alive for so long, whatever becomes of this machine
   --wait              create: also waits
   --commit COMMIT     setup: the commit to upload, default: HEAD
-  --env-file FILE     setup: lines NAME=value for the environment of runs, such
-                      as HF_TOKEN; on the workers only its owner can read it
+  --env-file FILE     setup, run --local: lines NAME=value for the environment
+                      of runs, such as HF_TOKEN. A value is taken as it is, with
+                      its quotes, to the end of the line; on the workers only
+                      the owner can read the file
   --prepare COMMAND   setup: a shell command that each worker runs at the end of
                       every setup, for example to mount a disk
   --run-id ID         default: the name; ~/runs/ID on each worker has the log
@@ -50,14 +63,17 @@ options:
                       vmem     more VMEM for a fusion on v6e
   --retries K         run: restarts; retry: creations and starts; default: 100
   --grace S           run, stop: seconds for the checkpoint, default: 300
-  --give-back         retry: deletes the TPU after a run that ended with 0
+  --give-back         retry: deletes the TPU when the run has ended, with any
+                      code, was stopped or is given up
   --local N           run: N processes on this machine, without gcloud
   --logs DIR          run --local: default: runs/ID, where ID is the stage
   --dry-run           prints the commands and calls nothing
 
 The supervisor ends with 0 if all processes do, with 2 (a user error) if one
 does, with 75 after SIGTERM. In all other cases it stops the remaining processes
-and restarts all. A second signal kills them.
+and restarts all; it gives up after 5 attempts in a row (10 on a pod) that ended
+without a new step. All signals that ask it to end are one request; only Ctrl-C,
+2 seconds or more after the first of them, kills the processes before --grace.
 
 Without --workdir in ARGUMENTS, the folder of the logs is the work directory. On
 several hosts, and for retry, give a folder that all workers share and that
@@ -94,16 +110,27 @@ rest() {
   wait "$!" || true
 }
 
+# Calls gcloud, and ends it after `limit` seconds (0: never). A terminal remains
+# usable for its questions.
 tpus() {
-  call gcloud compute tpus "$@" "${where[@]}"
+  local limited=()
+  if ((limit)) && command -v timeout > /dev/null; then
+    limited=(timeout --kill-after=10 "$limit")
+    [[ ! -t 0 || $command == retry ]] ||
+      limited=(timeout --foreground --kill-after=10 "$limit")
+  fi
+  call ${limited[@]+"${limited[@]}"} \
+    gcloud ${track:+"$track"} compute tpus "$@" "${where[@]}"
 }
 
 ssh_to() { # NODE WORKERS SCRIPT
-  tpus tpu-vm ssh "$1" --worker="$2" --command="$3" "${reach[@]}"
+  tpus tpu-vm ssh "$1" --worker="$2" --command="$3" "${reach[@]}" \
+    "${keep_alive[@]/#/--ssh-flag=}"
 }
 
 copy_to() { # NODE FILE TARGET
-  tpus tpu-vm scp "$2" "$1:$3" --worker=all "${reach[@]}"
+  tpus tpu-vm scp "$2" "$1:$3" --worker=all "${reach[@]}" \
+    "${keep_alive[@]/#/--scp-flag=}"
 }
 
 # Calls FUNCTION NODE ARGUMENTS for all nodes in parallel; fails if one fails.
@@ -159,14 +186,62 @@ queue_state() {
 }
 
 tpu_create() {
-  local node=("--node-id=$name")
+  local file node=("--node-id=$name") timer=()
   ((slices == 1)) ||
     node=("--node-count=$slices" "--node-prefix=$name")
+  if [[ $autodown ]]; then
+    file=$(own_file "$name-autodown.sh") || exit
+    write_file "$(autodown_script)" "$file"
+    timer=("--metadata-from-file=startup-script=$file")
+  fi
   tpus queued-resources create "$name" "${node[@]}" \
     --accelerator-type="$type" --runtime-version="$runtime" \
     --labels="run-id=$run_id${labels:+,$labels}" \
-    ${capacity[@]+"${capacity[@]}"} &&
+    ${create[@]+"${create[@]}"} ${timer[@]+"${timer[@]}"} &&
     if [[ $and_wait ]]; then tpu_wait; fi
+}
+
+# A path in the folder of git, where no other user can put a file or a link.
+own_file() { # NAME
+  local folder
+  folder=$(git -C "$here" rev-parse --absolute-git-dir) ||
+    fail "$here is not a clone of a git repository"
+  echo "$folder/r1jax-$1"
+}
+
+write_file() { # TEXT FILE
+  # shellcheck disable=SC2016 # The inner bash expands them.
+  call bash -c 'printf "%s\n" "$1" > "$2"' - "$@"
+}
+
+# A startup script of the TPU's workers, which root runs at every boot. A run is
+# alive while a process holds the lock in its folder, see open_logs.
+autodown_script() {
+  cat <<END
+#!/bin/bash
+# Deletes this TPU when no run was alive for $autodown minutes.
+PATH=\$PATH:/snap/bin
+tpu() { timeout 300 gcloud compute tpus queued-resources "\$1" $(
+    printf '%q ' "$name" "${where[@]}"
+  )"\${@:2}" --quiet; }
+is_alive() {
+  for lock in /home/*/runs/*/lock /root/runs/*/lock; do
+    [ ! -e "\$lock" ] || flock -n "\$lock" true || return 0
+  done
+  return 1
+}
+count_minutes() {
+  idle=0
+  while sleep 60; do
+    if is_alive; then idle=0; else idle=\$((idle + 1)); fi
+    [ "\$idle" -lt $autodown ] || tpu delete --force --async
+  done
+}
+# setup shows this file.
+tpu describe > /dev/null 2> /run/r1jax-autodown ||
+  echo 'so --autodown cannot delete this TPU' >> /run/r1jax-autodown
+count_minutes >> /run/r1jax-autodown 2>&1 &
+END
 }
 
 tpu_wait() {
@@ -197,9 +272,10 @@ tpu_wait() {
 }
 
 tpu_setup() {
-  local sha archive
+  local sha archive limit=$((12 * timeout))
   sha=$(the_commit) || exit
-  archive=${TMPDIR:-/tmp}/r1jax-$sha.tar.gz
+  archive=$(own_file "$name.tar.gz") || exit
+  say_commit "$sha"
   call git -C "$here" archive --format=tar.gz --output="$archive" "$sha" &&
     on_nodes copy_to "$archive" r1jax.tar.gz &&
     if [[ $env_file ]]; then
@@ -221,9 +297,21 @@ if [ ! -f .installed ]; then
   touch .installed
 fi
 ln -sfn ~/r1jax-$sha ~/r1jax
+[ ! -s /run/r1jax-autodown ] || cat /run/r1jax-autodown >&2
 (
 ${prepare:-:}
 )"
+}
+
+# What a run has, and which changes it does not have.
+say_commit() { # SHA
+  local changed count
+  changed=$(git -C "$here" status --porcelain) || changed=''
+  say "uploads $(git -C "$here" log -1 --format='%h (%s)' "$1")"
+  [[ $changed ]] || return 0
+  count=$(wc -l <<< "$changed")
+  say "not committed and not uploaded, ${count// /} files:"
+  head -n 10 <<< "$changed" >&2
 }
 
 the_commit() {
@@ -234,15 +322,17 @@ the_commit() {
 tpu_run() {
   local job options=(--run-id "$run_id" --retries "$restarts" --grace "$grace")
   [[ ! $libtpu ]] || options+=(--libtpu-args "$libtpu")
-  # %q quotes for bash, so bash must read the script.
+  # %q quotes for bash, so bash must read the script. Signals reach all processes
+  # of a session when a machine shuts down: this bash waits for the supervisor.
   job="set -e
 at=~/runs/$run_id
 trap 'echo \$? > \$at/code && mv \$at/code \$at/exit_code' EXIT
+trap : TERM HUP INT
 exec 2>> \$at/log
 cd -P ~/r1jax
-if [ -f ~/.r1jax.env ]; then set -a; . ~/.r1jax.env; set +a; fi
+if [ -f ~/.r1jax.env ]; then set -- --env-file ~/.r1jax.env; fi
 export R1JAX_HOSTS=auto
-./launch_tpu.sh run --local 1 --logs ~/runs/$run_id$(
+./launch_tpu.sh run --local 1 --logs ~/runs/$run_id \"\$@\"$(
     printf ' %q' "${options[@]}" -- "${arguments[@]}"
   )"
   on_workers "set -eu
@@ -251,16 +341,20 @@ if tmux has-session -t =$run_id 2> /dev/null; then
   echo $run_id is still running on \$(hostname) >&2
   exit 1
 fi
-rm -f ~/runs/$run_id/exit_code ~/runs/$run_id/stopped
+rm -f ~/runs/$run_id/exit_code ~/runs/$run_id/stopped ~/runs/$run_id/gained
 printf '%s\n' $(printf '%q' "$job") > ~/runs/$run_id/job.sh
 tmux new-session -d -s $run_id bash ~/runs/$run_id/job.sh"
 }
 
 tpu_status() {
-  local state
+  local state seen
   state=$(queue_state)
   echo "$state"
-  if [[ $dry_run || $state == ACTIVE ]]; then run_status; fi
+  if [[ $dry_run || $state == ACTIVE ]]; then
+    seen=$(run_status) || return
+    echo "$seen"
+    [[ $dry_run || $seen == *': '*' running'* ]] || say_cost
+  fi
 }
 
 run_status() {
@@ -273,26 +367,36 @@ elif [ -f ~/runs/$run_id/exit_code ]; then
 else
   state=absent
 fi
-echo \"\$(hostname): $run_id \$state\""
+echo \"\$(hostname): $run_id \$state\"
+[ ! -f ~/runs/$run_id/gained ] || echo \"\$(hostname) has new steps of $run_id\""
+}
+
+say_cost() {
+  say "$name still exists and costs money: delete it when it is not needed"
 }
 
 tpu_logs() {
+  local limit=0
   ssh_to "${nodes[slice]}" "$worker" "tail -n 100 -F ~/runs/$run_id/log"
 }
 
 tpu_stop() {
-  halt "$grace" 'touch stopped'
+  local result=0
+  halt "$grace" 'touch stopped' || result=$?
+  [[ $dry_run ]] || say_cost
+  return "$result"
 }
 
 halt() { # SECONDS COMMAND
+  local limit=$(($1 + timeout))
   on_workers "cd ~/runs/$run_id || exit
 runs() { tmux has-session -t =$run_id 2> /dev/null; }
-terminate() { kill -TERM \$(cat pid) 2> /dev/null; }
+request() { kill -\$1 \$(cat pid) 2> /dev/null; }
 wait_for_end() { for i in \$(seq \$1); do runs || exit 0; sleep 1; done; }
 $2
-terminate
+request TERM
 wait_for_end $1
-terminate
+request INT
 wait_for_end 10
 tmux kill-session -t =$run_id
 echo $run_id did not end and was killed on \$(hostname) >&2"
@@ -306,7 +410,7 @@ tpu_delete() {
 # killed and called again would need.
 tpu_retry() {
   local state before='' pause=10 hold=15 created=0 started=0 replaced=0 errors=0
-  local since
+  local since starts=0 exists='' is_over='' job=''
   if [[ $dry_run ]]; then
     queue_state && tpu_create && tpu_setup && tpu_run && run_status
     tpu_delete
@@ -315,13 +419,24 @@ tpu_retry() {
   and_wait=''
   commit=$(the_commit) || exit # HEAD may move during the run.
   since=$(now)
+  trap end_of_retry EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM HUP
   while :; do
     state=$(queue_state) || state=UNKNOWN
-    [[ $before$state != UNKNOWN ]] || exit 1
+    if [[ $before$state == UNKNOWN ]]; then
+      say "whether $name exists and costs money is not known"
+      exit 1
+    fi
     if [[ $state != "$before" ]]; then
       say "$name is $state"
       pause=10 before=$state since=$(now)
     fi
+    case $state in
+      ABSENT) exists='' ;;
+      UNKNOWN) ;;
+      *) exists=yes ;;
+    esac
     case $state in
       ABSENT) request_again ;;
       FAILED | SUSPENDING | SUSPENDED) tpu_delete || true ;;
@@ -332,6 +447,21 @@ tpu_retry() {
   done
 }
 
+# No end of retry leaves a TPU without a word.
+end_of_retry() {
+  local code=$? try
+  [[ ! $job ]] || end_tree "$job"
+  if [[ $exists && $is_over && $give_back ]]; then
+    for try in 2 4 8 16 32; do
+      if tpu_delete; then exit "$code"; fi
+      rest "$try"
+    done
+    say "$name could not be deleted"
+  fi
+  [[ ! $exists ]] || say_cost
+  exit "$code"
+}
+
 request_again() {
   local output result=0
   ((created++ < retries)) || end_retries
@@ -339,27 +469,33 @@ request_again() {
     rest "$hold"
     hold=$((hold < 300 ? hold * 2 : 600))
   fi
+  starts=0
   output=$(tpu_create 2>&1) || result=$?
   echo "$output" >&2
   # gcloud ends with 2 for an unknown option.
   if ((result == 2)) || { ((result)) && is_permanent "$output"; }; then
     fail 'the request for the TPU is invalid'
   fi
+  ((result)) || exists=yes
 }
 
 # Checks the run on an ACTIVE TPU once, and starts, replaces or ends it.
 check_run() {
   local seen
   seen=$(run_seen)
+  if [[ $seen == *' gained' ]]; then
+    seen=${seen% gained} replaced=0 starts=0
+  fi
   case $seen in
     running)
       errors=0
-      (($(now) - since < 1800)) || hold=15 replaced=0
+      (($(now) - since < 1800)) || hold=15
       return
       ;;
     0 | 2) finish_run "$seen" ;;
     stopped)
       say "$run_id was stopped; run starts it again"
+      is_over=yes
       exit 75
       ;;
   esac
@@ -367,8 +503,9 @@ check_run() {
   pause=10 since=$(now)
   case $seen in
     idle)
-      ((started++ < retries)) || end_retries
-      if tpu_setup && tpu_run; then errors=0; else errors=$((errors + 1)); fi
+      # On one machine, `max_starts` starts in a row may gain no step.
+      ((started++ < retries && starts++ < max_starts)) || end_retries
+      if while_active start_run; then errors=0; else errors=$((errors + 1)); fi
       ;;
     failed) replace ;;
     gone) tpu_delete || true ;;
@@ -380,6 +517,41 @@ check_run() {
   fi
 }
 
+start_run() {
+  tpu_setup && tpu_run
+}
+
+# Runs a command, but not for longer than the TPU is ACTIVE: a connection to a
+# machine that is lost may hang.
+while_active() { # COMMAND
+  local result=0 polls=0 now_state
+  "$@" < /dev/null &
+  job=$!
+  while kill -0 "$job" 2> /dev/null; do
+    rest 5
+    if ((++polls % 6 == 0)); then
+      now_state=$(queue_state) || continue
+      if [[ $now_state != ACTIVE ]]; then
+        say "$name is $now_state: no longer waits for its workers"
+        end_tree "$job"
+        break
+      fi
+    fi
+  done
+  wait "$job" || result=$?
+  job=''
+  return "$result"
+}
+
+# Ends a process and what it has started.
+end_tree() { # PID
+  local child
+  for child in $(pgrep -P "$1"); do
+    end_tree "$child"
+  done
+  kill "$1" 2> /dev/null || true
+}
+
 # The machines may be faulty: other ones are requested, twice.
 replace() {
   ((++replaced < 3)) || finish_run 1
@@ -388,9 +560,10 @@ replace() {
 
 # Prints one of: gone (a node is lost), unseen (a worker does not answer), 0 or
 # running (all workers), 2 or stopped (one worker), mixed (some are running),
-# idle (can be started), failed (a supervisor gave up).
+# idle (can be started), failed (a supervisor gave up); then ' gained' if a worker
+# has seen new steps since the start.
 run_seen() {
-  local node seen
+  local node seen gained=''
   for node in "${nodes[@]}"; do
     case $(state_of tpu-vm "$node" state) in
       ABSENT | PREEMPTED | TERMINATED | DELETING | STOPP*)
@@ -400,20 +573,22 @@ run_seen() {
     esac
   done
   seen=$(run_status) || seen=''
+  [[ $seen != *' has new steps of '* ]] || gained=' gained'
   seen=$(sed -nE "s/^[^:]*: $run_id (.*)$/\1/p" <<< "$seen" | sort -u)
   case $seen in
-    'running') echo running ;;
-    'exited with 0') echo 0 ;;
-    *'was stopped'*) echo stopped ;;
-    *'exited with 2' | *'exited with 2'$'\n'*) echo 2 ;;
-    *running*) echo mixed ;;
-    '') echo unseen ;;
+    'running') seen=running ;;
+    'exited with 0') seen=0 ;;
+    *'was stopped'*) seen=stopped ;;
+    *'exited with 2' | *'exited with 2'$'\n'*) seen=2 ;;
+    *running*) seen=mixed ;;
+    '') seen=unseen ;;
     *) if grep -qvxE 'absent|exited with (0|75)' <<< "$seen"; then
-      echo failed
+      seen=failed
     else
-      echo idle
+      seen=idle
     fi ;;
   esac
+  echo "$seen$gained"
 }
 
 finish_run() { # CODE
@@ -423,27 +598,26 @@ finish_run() { # CODE
   else
     say "$run_id is done"
   fi
-  if (($1 == 0)) && [[ $give_back ]]; then
-    tpu_delete
-  else
-    say "$name still exists and costs money: delete it when it is not needed"
-  fi
+  is_over=yes
   exit "$1"
 }
 
 end_retries() {
-  say "$run_id gives up after $retries retries; the same command continues"
+  local why="$retries retries"
+  ((starts <= max_starts)) || why="$max_starts starts without a new step"
+  say "$run_id gives up after $why; the same command continues"
+  is_over=yes
   exit 1
 }
 
 supervise() {
-  local restarted=0 fast=0 pause=1 max_fast=5 began lived why python=python3
-  local pids=() code who signals=0 log=$logs/log wrapper=(setsid)
-  local marker follower
+  local restarted=0 stale=0 pause=1 max_stale=5 most=0 began lived why
+  local pids=() code who requested='' at_once='' log=$logs/log wrapper=(setsid)
+  local marker follower python=python3
   [[ ! -x $here/.venv/bin/python ]] || python=$here/.venv/bin/python
   python=${PYTHON:-$python}
   # On a pod the other hosts restart only after the heartbeat timeout.
-  [[ ${R1JAX_HOSTS:-} != auto ]] || max_fast=10
+  [[ ${R1JAX_HOSTS:-} != auto ]] || max_stale=10
   if [[ $dry_run ]]; then
     start_all
     return
@@ -452,21 +626,23 @@ supervise() {
   ! setpriv --pdeathsig TERM true 2> /dev/null ||
     wrapper=(setpriv --pdeathsig TERM setsid)
   open_logs
-  trap 'signals=$((signals + 1))' INT TERM HUP
+  trap 'request TERM' TERM HUP
+  trap 'request INT' INT
   trap close_logs EXIT
+  most=$(steps_done)
   while :; do
     began=$(now)
     start_all
     attend
     lived=$(($(now) - began))
     case $code in 0 | 2) break ;; esac
-    if ((signals)); then
+    if [[ $requested ]]; then
       code=75 && break
     fi
     why="process $who ended with $code$(meaning "$code")"
     ((lived < 300)) || pause=1
-    if ((lived < 30)); then fast=$((fast + 1)); else fast=0; fi
-    if ((fast >= max_fast || restarted >= retries)); then
+    count_stale
+    if ((stale >= max_stale || restarted >= retries)); then
       give_up
       break
     fi
@@ -474,11 +650,49 @@ supervise() {
     note "$why: restart $restarted of $retries, in $pause s"
     rest "$pause"
     pause=$((pause < 32 ? pause * 2 : 60))
-    if ((signals)); then
+    if [[ $requested ]]; then
       code=75 && break
     fi
   done
   exit "$code"
+}
+
+# Counts the attempts in a row that ended without a new step. 75 is trouble that
+# may end by itself, or a signal, so it does not count.
+count_stale() {
+  local steps
+  steps=$(steps_done)
+  if ((steps > most)); then
+    most=$steps stale=0
+    touch "$logs/gained"
+  elif [[ $code != 75 ]]; then
+    stale=$((stale + 1))
+  fi
+}
+
+# How far the run has come: the updates of metrics.jsonl and the files of
+# responses in the work directory.
+steps_done() {
+  local i folder='' lines=0 count
+  for ((i = 0; i < ${#arguments[@]}; i++)); do
+    case ${arguments[i]} in
+      --workdir) folder=${arguments[i + 1]:-} ;;
+      --workdir=*) folder=${arguments[i]#*=} ;;
+    esac
+  done
+  [[ ! -f $folder/metrics.jsonl ]] || lines=$(wc -l < "$folder/metrics.jsonl")
+  count=$(find "$folder" -maxdepth 2 -name '*.jsonl' 2> /dev/null | wc -l)
+  echo $((lines + count))
+}
+
+# All signals that ask to end are one request, which may arrive twice: from the
+# machine and from what started this process. Only a person ends it at once.
+request() { # SIGNAL
+  if [[ ! $requested ]]; then
+    requested=$(now)
+  elif [[ $1 == INT ]] && (($(now) - requested >= 2)); then
+    at_once=yes
+  fi
 }
 
 note() {
@@ -488,7 +702,7 @@ note() {
 meaning() {
   case $1 in
     70) echo ' (stuck)' ;;
-    75) echo ' (terminated)' ;;
+    75) echo ' (terminated, or temporary trouble)' ;;
     134) echo ' (another process was lost)' ;;
     137) echo ' (killed)' ;;
     139) echo ' (crashed)' ;;
@@ -496,8 +710,8 @@ meaning() {
 }
 
 give_up() {
-  ((fast < max_fast)) ||
-    why+=" within $lived s, for the ${fast}th time in a row"
+  ((stale < max_stale)) ||
+    why+=" without a new step, for the ${stale}th time in a row"
   note "$why: gives up after $restarted restarts"
   # The log of process 0 is on the terminal already.
   ((who == 0)) || tail -n 20 "$log-$who" >&2
@@ -524,7 +738,7 @@ open_logs() {
 
 close_logs() {
   signal_all KILL
-  kill "$marker"
+  kill "$marker" 2> /dev/null || true
   wait "$follower" || true
   rm -f "$logs/pid"
 }
@@ -542,6 +756,8 @@ start_all() {
     child=("$python" -m r1jax "${arguments[@]}")
     ((hosts == 1)) || child=(env "R1JAX_COORDINATOR=127.0.0.1:$port" \
       "R1JAX_HOSTS=$hosts" "R1JAX_HOST=$i" "${child[@]}")
+    [[ ! $env_file ]] ||
+      child=(python3 -c "$with_variables" "$env_file" "${child[@]}")
     if [[ $dry_run ]]; then
       call "${child[@]}"
     else
@@ -550,6 +766,20 @@ start_all() {
     fi
   done
 }
+
+# Python that runs a command with the variables of an --env-file. Their values
+# pass through no shell and no list of processes. The flags of --libtpu-args
+# follow those of the file.
+with_variables='
+import os, re, sys
+file, *command = sys.argv[1:]
+for line in open(file, "rb").read().split(b"\n"):
+  name, equals, value = line.partition(b"=")
+  if equals and re.fullmatch(rb"[A-Za-z_][A-Za-z0-9_]*", name):
+    if name == b"LIBTPU_INIT_ARGS" and name in os.environb:
+      value += b" " + os.environb[name]
+    os.environb[name] = value
+os.execvp(command[0], command)'
 
 # Waits until all processes have ended. Sets code and who to the first failure.
 attend() {
@@ -572,7 +802,7 @@ attend() {
       fi
     done
     ((alive)) || break
-    if ((signals)) || [[ $code ]]; then stop_all; fi
+    if [[ $requested$code ]]; then stop_all; fi
     rest 1
   done
   signal_all KILL # child processes that remain
@@ -583,13 +813,13 @@ attend() {
 stop_all() {
   if [[ ! $deadline ]]; then
     deadline=$(($(now) + 10))
-    if ((signals)) || [[ $code == 75 ]]; then
+    if [[ $requested || $code == 75 ]]; then
       note "terminating: waits up to $grace s for a checkpoint"
       deadline=$(($(now) + grace))
     fi
     signal_all TERM
   fi
-  if ((signals > 1 || $(now) >= deadline)); then signal_all KILL; fi
+  if [[ $at_once ]] || (($(now) >= deadline)); then signal_all KILL; fi
 }
 
 signal_all() { # SIGNAL
@@ -631,7 +861,14 @@ set_option() { # OPTION VALUE
     --slices) number "$@" 1 && slices=$2 ;;
     --type) type=$2 ;;
     --runtime) runtime=$2 ;;
-    --valid-for) capacity+=("--valid-until-duration=$2") ;;
+    --valid-for) create+=("--valid-until-duration=$2") ;;
+    --network | --subnetwork | --service-account | --scopes | --tags | \
+      --metadata | --data-disk | --reservation | --provisioning-model)
+      create+=("$1=$2")
+      ;;
+    --autodown) number "$@" 1 && autodown=$2 ;;
+    --track) track=$2 ;;
+    --timeout) number "$@" 1 && timeout=$2 ;;
     --labels) labels=$2 ;;
     --commit) commit=$2 ;;
     --env-file) env_file=$2 ;;
@@ -669,17 +906,54 @@ check() {
     fail "$command needs the arguments of a stage after --"
   [[ $command != retry ]] || has_workdir ||
     fail 'retry needs a --workdir in ARGUMENTS, on a disk that outlives the TPU'
-  [[ ! $env_file || -f $env_file ]] || fail "there is no file $env_file"
+  [[ $hosts ]] || check_workdir
+  [[ ! $env_file ]] || check_env_file
+  [[ ! $track || $track == @(alpha|beta) ]] ||
+    fail "--track is alpha or beta, not $track"
   ((slice < slices)) || fail "there are $slices slices, counted from 0"
   [[ $run_id =~ ^[a-z][a-z0-9_-]*$ ]] ||
     fail "the run id $run_id must match [a-z][a-z0-9_-]*"
+}
+
+# On a worker, ARGUMENTS run in the folder of the commit.
+check_workdir() {
+  local i folder=''
+  for ((i = 0; i < ${#arguments[@]}; i++)); do
+    case ${arguments[i]} in
+      --workdir) folder=${arguments[i + 1]:-} ;;
+      --workdir=*) folder=${arguments[i]#*=} ;;
+      *) continue ;;
+    esac
+    [[ $folder == /* || $folder == *://* ]] ||
+      fail "--workdir $folder is relative to the folder of a commit, which the \
+next commit leaves behind: give an absolute path, on a disk of all workers"
+  done
+}
+
+# Says which lines of --env-file are not used as they may be meant. The values
+# are secrets.
+check_env_file() {
+  local line name value count=0 LC_ALL=C
+  [[ -f $env_file ]] || fail "there is no file $env_file"
+  while IFS= read -r line || [[ $line ]]; do
+    count=$((count + 1))
+    name=${line%%=*} value=${line#*=}
+    if [[ ! $line || $line == '#'* ]]; then
+      continue
+    elif [[ $line != *=* || ! $name =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]]; then
+      say "$env_file: line $count is not NAME=value and is left out"
+    elif [[ $value == \"*\" || $value == \'*\' ]]; then
+      say "$env_file: the quotes of $name are part of its value"
+    fi
+  done < "$env_file"
 }
 
 main() {
   local here name='' zone='' project='' type='' runtime='' env_file='' run_id=''
   local dry_run='' and_wait='' give_back='' prepare='' labels='' libtpu=''
   local commit=HEAD worker=0 slice=0 slices=1 retries=100 restarts=100 grace=300
-  local hosts='' logs='' capacity=() arguments=() nodes=() where reach value
+  local hosts='' logs='' create=() arguments=() nodes=() where reach=() value
+  local autodown='' track='' timeout=300 limit max_starts=10 keep_alive=()
   local command=${1:---help} i
   here=$(cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd)
   case $command in
@@ -696,7 +970,10 @@ main() {
       --wait) and_wait=yes && shift ;;
       --give-back) give_back=yes && shift ;;
       --internal-ip) reach+=(--internal-ip) && shift ;;
-      --spot | --reserved) capacity+=("$1") && shift ;;
+      --iap) reach+=(--tunnel-through-iap) && shift ;;
+      --spot | --reserved | --best-effort | --internal-ips)
+        create+=("$1") && shift
+        ;;
       --) shift && arguments=("$@") && break ;;
       --*=*) set_option "${1%%=*}" "${1#*=}" && shift ;;
       *) (($# > 1)) || fail "$1 needs a value, or is unknown: see --help"
@@ -716,6 +993,10 @@ main() {
   fi
   where=("--zone=$zone" ${project:+"--project=$project"})
   reach=(--strict-host-key-checking=no ${reach[@]+"${reach[@]}"})
+  # A connection that is silent for two minutes is lost.
+  keep_alive=(-oConnectTimeout=30 -oServerAliveInterval=15
+    -oServerAliveCountMax=8)
+  limit=$timeout
   nodes=("$name")
   for ((i = 0; slices > 1 && i < slices; i++)); do nodes[i]=$name-$i; done
   [[ $command == retry ]] || restarts=$retries

@@ -2,21 +2,41 @@
 
 import contextlib
 import errno
+import re
 import select
+import socket
 import sys
 from collections.abc import Iterator
 
 USER_ERROR = 2
 STUCK = 70  # no progress, see distributed/watchdog.py
-TERMINATED = 75
+TERMINATED = 75  # by a signal, or by temporary trouble: the run can go on later
 INTERRUPTED = 130
 OUTPUT_CLOSED = 141  # as of a program that SIGPIPE ends
 # The disk, a quota or the limit on the size of files.
 DISK_FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
+# Trouble of a network, a remote disk or a machine, which often ends by itself.
+TEMPORARY_NAMES = (
+  'EIO ESTALE ETIMEDOUT ETIME EINTR EBUSY ENOLCK EREMOTEIO ENOLINK ECOMM EPROTO '
+  'ECONNRESET ECONNREFUSED ECONNABORTED ENOTCONN ESHUTDOWN ENETDOWN ENETRESET '
+  'ENETUNREACH EHOSTDOWN EHOSTUNREACH ENOBUFS EMFILE ENFILE'.split()
+)
+TEMPORARY = {vars(errno)[x] for x in TEMPORARY_NAMES if x in vars(errno)}
+TEMPORARY_STATUS = (408, 425, 429, 500, 502, 503, 504)  # of HTTP
+# Classes by name: several modules have them, under several names themselves.
+TEMPORARY_CLASSES = frozenset(
+  'RemoteProtocolError IncompleteRead BadStatusLine Timeout TimeoutException '
+  'SSLEOFError SSLZeroReturnError'.split()
+)
+OS_ERROR = re.compile(r'\bOS error (\d+)')  # in messages of tensorstore
 
 
 class UserError(ValueError):
-  """One sentence with what is wrong, where, and what to change."""
+  """One sentence with what is wrong, where, and what to change. Its texts of
+  records and files cannot control a terminal."""
+
+  def __str__(self) -> str:
+    return printable(super().__str__(), lines=True)
 
   def _render_traceback_(self) -> list[str]:
     """The lines that a notebook shows instead of a traceback."""
@@ -35,6 +55,17 @@ def explained(
     raise UserError(f'{sentence} ({type(error).__name__}: {error})') from error
 
 
+def printable(text: object, lines: bool = False) -> str:
+  """A text of a record, a model or a file for a terminal or a log: control and
+  invisible characters become escapes, line ends too unless `lines`."""
+  return ''.join(
+    x
+    if x.isprintable() or (lines and x == '\n')
+    else x.encode('unicode_escape').decode()
+    for x in str(text)
+  )
+
+
 class Terminated(Exception):
   """A signal ends the run; the checkpoint to resume from is on disk."""
 
@@ -42,11 +73,50 @@ class Terminated(Exception):
     return 'terminated by a signal; the same command resumes the run'
 
 
+def temporary_cause(error: BaseException) -> BaseException | None:
+  """The error, or one that led to it, if that is trouble which may end by
+  itself; else None."""
+  seen: set[int] = set()
+  cause: BaseException | None = error
+  while cause is not None and id(cause) not in seen:
+    if _is_temporary(cause):
+      return cause
+    seen.add(id(cause))
+    # Also a context that `from None` hides: httpcore hides those of sockets.
+    cause = cause.__cause__ or cause.__context__
+  return None
+
+
+def _is_temporary(error):
+  if isinstance(error, (ConnectionError, TimeoutError)):
+    return not isinstance(error, BrokenPipeError)  # of a reader that has left
+  if TEMPORARY_CLASSES & {cls.__name__ for cls in type(error).__mro__}:
+    return True
+  if _http_status(error) in TEMPORARY_STATUS:
+    return True
+  if isinstance(error, socket.gaierror):
+    return error.errno == socket.EAI_AGAIN
+  if isinstance(error, OSError) and error.errno in TEMPORARY:
+    return True
+  numbers = OS_ERROR.findall(str(error)) if isinstance(error, Exception) else []
+  return any(int(number) in TEMPORARY for number in numbers)
+
+
+def _http_status(error):
+  """The status of an answer of HTTP; None if the error has none."""
+  response = vars(error).get('response')  # of httpx, requests and the hub
+  if hasattr(response, 'status_code'):
+    return response.status_code
+  return vars(error).get('code')  # of urllib
+
+
 def exit_status(error: BaseException) -> tuple[int, str | None]:
   """The (exit code, sentence) of what ended a run. The sentence is None for an
   unexpected error, which is shown with its traceback."""
-  if isinstance(error, UserError):
-    return USER_ERROR, str(error)
+  if isinstance(error, Terminated):
+    return TERMINATED, str(error)
+  if isinstance(error, KeyboardInterrupt):
+    return INTERRUPTED, 'interrupted; the same command resumes the run'
   if isinstance(error, OSError) and error.errno in DISK_FULL:
     return USER_ERROR, (
       f'no space to write {error.filename or "a file"} (disk full?): free '
@@ -57,10 +127,14 @@ def exit_status(error: BaseException) -> tuple[int, str | None]:
       'the reader of the output has ended, and so does the command; the same '
       'command resumes a run'
     )
-  if isinstance(error, Terminated):
-    return TERMINATED, str(error)
-  if isinstance(error, KeyboardInterrupt):
-    return INTERRUPTED, 'interrupted; the same command resumes the run'
+  cause = temporary_cause(error)
+  if cause:
+    kind, text = type(cause).__name__, str(error) or type(error).__name__
+    return TERMINATED, (
+      f'{text}; a {kind} may be temporary: the same command tries it again'
+    )
+  if isinstance(error, UserError):
+    return USER_ERROR, str(error)
   return 1, None
 
 

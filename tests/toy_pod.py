@@ -20,6 +20,12 @@ pop() { # removes and prints a line of a list; with $2 the last one stays
   [[ -s $1 ]] && head -n 1 "$1"
   { [[ $2 ]] && (($(wc -l < "$1") == 1)); } || sed -i 1d "$1" 2> /dev/null
 }
+hangs() { # for ever, if the next line of a list is this verb
+  [[ $(pop "$FAKE/hangs") == "$1" ]] || return
+  echo "$$" > "$FAKE/hanging-$$"
+  flock -u 8
+  exec /bin/sleep 9999 8>&-
+}
 lost() { echo "ERROR: (gcloud.compute.tpus) NOT_FOUND: no $1" >&2; exit 1; }
 homes() {
   for argument in "$@"; do
@@ -30,6 +36,7 @@ homes() {
     esac
   done
 }
+hangs "$4"
 case "$3 $4" in
   'queued-resources create')
     error=$(pop "$FAKE/refusals")
@@ -90,6 +97,12 @@ env >> "$FAKE/env-$i"
 echo "process $i speaks"
 play=$(head -n 1 "$FAKE/plays-$i" 2> /dev/null)
 sed -i 1d "$FAKE/plays-$i" 2> /dev/null
+if [[ $play == *' rewinds gains' ]]; then rewind && play=${play/ rewinds/}; fi
+if [[ $play == *' gains' ]]; then
+  play=${play% gains}
+  while (($#)) && [[ $1 != --workdir ]]; do shift; done
+  mkdir -p "$2" && echo '{"step": 1}' >> "$2/metrics.jsonl"
+fi
 wait_for_signals() {
   exec 5<> <(:) # a pipe that remains open and empty
   echo "$$" > "$FAKE/waits-$i"
@@ -98,6 +111,11 @@ wait_for_signals() {
 case $play in
   waits) trap 'echo terminated; exit 75' TERM
     wait_for_signals ;;
+  counts) trap 'echo got a signal' TERM HUP INT
+    echo "$$" > "$FAKE/waits-$i"
+    exec 5<> <(:)
+    until [[ -e $FAKE/saved ]]; do read -r -t 0.05 -u 5; done
+    echo saved && exit 75 ;;
   deaf) trap '' TERM
     wait_for_signals ;;
   *' with '*)
@@ -125,6 +143,12 @@ waits() { # PID
   local file pid
   look_at "$1"
   [[ $state == Z || $name == '(tail)' || $name == '(sleep)' ]] && return
+  for file in "$FAKE"/hanging-*; do # it waits for a call of gcloud that hangs
+    read -r pid < "$file"
+    look_at "$pid"
+    [[ $state == Z ]] || return 0
+  done
+  look_at "$1"
   for file in "$FAKE"/waits-*; do
     read -r pid < "$file"
     [[ $pid == "$1" && $state == S ]] && return
@@ -155,6 +179,20 @@ exec 7>> "$HOME/clock.lock" && flock 7
 echo $(($(date) + $1)) > "$HOME/clock.new" && mv "$HOME/clock.new" "$HOME/clock"
 echo "$1" >> "$HOME/sleeps"
 """
+# Only a call that hangs exceeds its limit, and only if a test wants it.
+TIMEOUT = r"""#!/usr/bin/env bash
+while [[ $1 == --* ]]; do shift; done
+"${@:2}" &
+trap 'kill "$!"; exit 143' TERM
+while kill -0 "$!" 2> /dev/null; do
+  if [[ -e $FAKE/hanging-$! && -e $FAKE/impatient ]]; then
+    kill "$!"
+    exit 124
+  fi
+  /bin/sleep 0.02
+done
+wait "$!"
+"""
 DATE = r"""#!/usr/bin/env bash
 cat "$HOME/clock" 2> /dev/null || echo 1000
 """
@@ -163,6 +201,7 @@ FAKES = {
   'bin/tmux': TMUX,
   'bin/sleep': SLEEP,
   'bin/date': DATE,
+  'bin/timeout': TIMEOUT,
   'bin/hostname': '#!/usr/bin/env bash\nbasename "$HOME"\n',
   'bin/python3.11': PYTHON_OF_THE_HOST,
   'python': PYTHON,
@@ -247,11 +286,13 @@ class Pod:
     return home / 'runs/r1'
 
   def end(self):
-    for path in self.folder.glob('**/pid'):
-      with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-        for _ in range(2):
-          os.kill(int(path.read_text()), signal.SIGTERM)
-          time.sleep(0.1)
+    """Ends the supervisors, and the processes that would make them wait."""
+    paths = [*self.folder.glob('**/pid'), *self.folder.glob('waits-*')]
+    for path in paths:
+      is_supervisor = path.name == 'pid'
+      with contextlib.suppress(OSError, ValueError):
+        pid = int(path.read_text())
+        os.kill(pid, signal.SIGTERM if is_supervisor else signal.SIGKILL)
 
   def until(self, condition):
     end = time.monotonic() + MANY_SECONDS

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from r1jax import errors
 from r1jax.ablation.grid import PlannedRun
 from r1jax.ablation.run_files import is_finished
 from r1jax.distributed import signals, watchdog
@@ -143,4 +144,5 @@ def last_lines(path: Path, count: int) -> list[str]:
   with open(path, 'rb') as file:
     file.seek(max(0, path.stat().st_size - 10_000))
     text = file.read().decode(errors='replace')
-  return [line for line in text.splitlines() if line.strip()][-count:]
+  lines = [line for line in text.splitlines() if line.strip()][-count:]
+  return [errors.printable(line) for line in lines]

@@ -29,7 +29,7 @@ class BadRecords:
 
   def note(self, name: str, sentence: str) -> None:
     """Notes a sentence about the record `name`."""
-    self.found.append((name, sentence))
+    self.found.append((errors.printable(name), errors.printable(sentence)))
 
   def finish(self, kept: int, source: str) -> None:
     """Raises UserError with all sentences, or prints them if these records are

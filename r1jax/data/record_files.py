@@ -74,7 +74,7 @@ def _report_left_out(path, left_out, count):
   )
   if not count:
     raise errors.UserError(f'{sentence}; no problem is left')
-  print(sentence, flush=True)
+  print(errors.printable(sentence), flush=True)
 
 
 def own_record(row: dict, where: str, default_id: str) -> Record:

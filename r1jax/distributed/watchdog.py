@@ -187,6 +187,8 @@ def terminate_requested() -> bool:
 
 
 def print_error(sentence: object) -> None:
-  """Prints a line to stderr, which may be a file on a full disk."""
+  """Prints a sentence to stderr, which may be a file on a full disk. Texts in it
+  cannot control a terminal, nor look like another message."""
+  text = errors.printable(sentence, lines=True).replace('\n', '\n  ')
   with contextlib.suppress(OSError):
-    print(f'r1jax: {sentence}', file=sys.stderr, flush=True)
+    print(f'r1jax: {text}', file=sys.stderr, flush=True)

@@ -176,7 +176,7 @@ def _check_responses(config, tokenizer, records):
         config, tokenizer, record, prompt, verifier.rules
       )
       if problem:
-        found.append(f'record {record["id"]}: {problem}')
+        found.append(errors.printable(f'record {record["id"]}: {problem}'))
   good, text = True, f'all {count} end and get every reward'
   if not count:
     good, text = None, 'all answers are programs or have no single gold'

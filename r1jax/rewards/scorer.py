@@ -129,7 +129,8 @@ class ScorerVerifier(verdict.Verifier):
         if accepted:
           print(
             f'warning: the scorer {name} gives 1 to the answer {answer!r} to '
-            f'record {accepted[0]}: rewards of such records may mean nothing',
+            f'record {errors.printable(accepted[0])}: rewards of such records '
+            'may mean nothing',
             flush=True,
           )
 

@@ -87,7 +87,8 @@ class UserReward:
         raise errors.UserError(problem)
       if result.failure == 'timeout':
         why = f'the reward {self.shown} took too long, its text is not judged'
-        print(f'record {record["id"]}: {why}', file=sys.stderr, flush=True)
+        line = errors.printable(f'record {record["id"]}: {why}')
+        print(line, file=sys.stderr, flush=True)
       elif result.failure:
         raise errors.UserError(
           f'{_failed_on(self.shown, record, text)}: its worker process failed '

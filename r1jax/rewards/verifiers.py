@@ -81,7 +81,7 @@ class Verifiers:
       for (name, *_), verdict in new.items():
         if np.isnan(verdict.value):  # not cached, so it is verified again
           line = f'record {name} was not verified: {verdict.reason}'
-          print(line, file=sys.stderr, flush=True)
+          print(errors.printable(line), file=sys.stderr, flush=True)
       self.cache.update((k, x) for k, x in new.items() if not np.isnan(x.value))
       while len(self.cache) > self.config.cache:
         self.cache.popitem(last=False)

@@ -5,8 +5,8 @@ import contextlib
 import math
 import os
 import select
-import signal
 import time
+from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM
 from subprocess import PIPE, Popen
 from typing import Any
 
@@ -20,6 +20,7 @@ KILL_SECONDS = 30.0  # in which the kernel must end killed processes
 POLL_SECONDS = 0.05  # between two looks at the CPU time of a process
 # The time to start Python, which is not part of a limit.
 START_SECONDS, START_WALL_SECONDS = 0.25, 60.0
+KILLED = [-x for x in (SIGKILL, SIGTERM, SIGHUP, SIGINT)]
 TICKS = os.sysconf('SC_CLK_TCK')
 
 
@@ -92,12 +93,13 @@ class Process:
     if not self.is_restricted:
       return 'infra', f'{self.tier.name} did not start: {stderr[-500:]}'
     # The kernel kills a process at its limit of CPU time.
-    if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+    if code in (-SIGKILL, 128 + SIGKILL):
       seconds = kernel.cpu_limit(self.limits)
       if self.lived > seconds - 0.1:
         return 'timeout', f'more than {seconds} seconds of CPU time'
-      if code == -signal.SIGKILL:
-        return 'infra', 'the process was killed by another one'
+    # A program cannot send signals; a machine that shuts down does.
+    if code in KILLED:
+      return 'infra', 'the process was killed by another one'
     kind = outcome.EXIT_KINDS.get(code, 'error')
     return kind, stderr or f'exit code {code}'
 
@@ -108,7 +110,7 @@ class Process:
     if self.tier.name == 'bwrap':
       self._kill_namespace()
     with contextlib.suppress(ProcessLookupError):
-      os.killpg(self.child.pid, signal.SIGKILL)
+      os.killpg(self.child.pid, SIGKILL)
     if not self._has_ended(KILL_SECONDS):
       raise Stopped('infra', 'the kernel does not end a killed process')
     _, status, usage = os.wait4(self.child.pid, 0)
@@ -229,7 +231,7 @@ class Process:
     with contextlib.suppress(OSError):
       children = _children(self.child.pid)
       for child in children:
-        os.kill(child, signal.SIGKILL)
+        os.kill(child, SIGKILL)
       self._has_ended(KILL_SECONDS if children else 0)
 
 

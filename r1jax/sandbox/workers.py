@@ -230,6 +230,9 @@ def main(memory: int, parent_pipe: int) -> None:
   results = os.fdopen(os.dup(1), 'wb', buffering=0)
   os.dup2(2, 1)
   _end_with_parent(parent_pipe)
+  # All processes get them when a machine shuts down; the run still needs results.
+  for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)
   if LINUX:  # Other systems count address space differently.
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = memory if hard < 0 else min(memory, hard)

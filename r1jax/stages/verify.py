@@ -165,7 +165,8 @@ def write(
   hosts.run_once(lambda: files.write_jsonl(path, lines))
   for line in lines[:SHOWN]:
     rewards = ' '.join(f'{name} {x}' for name, x in line['rewards'].items())
-    print(f'{line["id"]}: {rewards}  {line.get("reason", "")}'.rstrip())
+    text = f'{line["id"]}: {rewards}  {line.get("reason", "")}'.rstrip()
+    print(errors.printable(text))
   print(summary(config.rewards, lines), path, sep='\n')
 
 

@@ -204,6 +204,8 @@ def _restore_step(path, like):
   except errors.UserError:
     raise
   except Exception as error:  # Damaged files cause errors of any kind.
+    if errors.temporary_cause(error):
+      raise
     fault = repr(error)[:500]
   # Checksums are a collective, so all hosts must have read the step.
   if not any(hosts.gather(fault)):
@@ -250,6 +252,8 @@ def _set_aside_unreadable(directory):
     except FileNotFoundError:
       _set_aside(path, 'incomplete')
     except Exception as error:  # Damaged files cause errors of any kind.
+      if errors.temporary_cause(error):
+        raise
       _print(f'{path} is DAMAGED: {error!r}')
       _set_aside(path, 'damaged')
 
@@ -285,4 +289,5 @@ def _crc(value):
 
 
 def _print(text):
-  print(f'checkpoint: {text}', file=sys.stderr, flush=True)
+  line = f'checkpoint: {errors.printable(text)}'
+  print(line, file=sys.stderr, flush=True)

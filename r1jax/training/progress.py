@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from r1jax import errors
 from r1jax.distributed import hosts
 from r1jax.training import live_display
 
@@ -64,7 +65,7 @@ class Progress:
     left = seconds / (step - self.first_step) * (self.steps - step)
     self.line = progress_line(step, self.steps, metrics, left, self.unit)
     if note:
-      self.line += f'  {note}'
+      self.line += f'  {errors.printable(note)}'
     self.is_drawn = False
     if not self.display:
       print(self.line, flush=True)

@@ -1,9 +1,11 @@
 """The commands of launch_tpu.sh on a fake pod, see toy_pod.py."""
 
+import os
 import pathlib
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -33,6 +35,98 @@ def test_create_requests_a_queued_resource(pod):
     '--labels=run-id=r1,a=b --spot --valid-until-duration=6h --zone=z '
     '--project=p'.split()
   ]
+
+
+def test_create_passes_the_options_of_networks_and_capacity(pod):
+  own = [
+    *('--network=n', '--subnetwork=s', '--internal-ips', '--tags=t'),
+    *('--service-account=a', '--scopes=cloud-platform', '--metadata=k=v,w=x y'),
+    *('--data-disk=source=d1', '--data-disk=source=d2', '--reservation=r'),
+  ]
+  done = pod.launch('create', *CREATE, *own)
+  assert done.returncode == 0, done.stderr
+  assert set(own) <= set(pod.calls[0])
+  pod.launch('create', '--track=alpha', *CREATE, '--dry-run')
+  done = pod.launch('create', '--track=alpha', *CREATE, '--dry-run')
+  assert 'gcloud alpha compute tpus' in done.stdout
+
+
+def test_ssh_and_scp_go_through_iap_and_keep_alive(pod):
+  pod.launch('setup', *HERE, '--iap')
+  for call, kind in zip(pod.calls, ('scp', 'ssh'), strict=True):
+    assert '--tunnel-through-iap' in call
+    assert f'--{kind}-flag=-oServerAliveInterval=15' in call
+
+
+def test_a_call_of_gcloud_that_hangs_is_ended(pod):
+  pod.write('created', '')
+  pod.write('hangs', 'ssh')
+  pod.write('impatient')
+  done = pod.launch('run', *HERE, '--', 'rl')
+  assert done.returncode == 124
+  assert pod.verbs() == ['tpu-vm ssh']
+
+
+def test_the_timer_of_the_machine_deletes_its_tpu(pod):
+  """When no process holds the lock of a run any more."""
+  done = pod.launch('create', *CREATE, '--autodown=30')
+  assert done.returncode == 0, done.stderr
+  (option,) = [x for x in pod.calls[0] if 'startup-script=' in x]
+  script = pathlib.Path(option.partition('startup-script=')[2])
+  lock = pod.folder / 'home/me/runs/r1/lock'
+  lock.parent.mkdir(parents=True)
+  text = script.read_text().replace('/home/*', f'{pod.folder}/home/*')
+  text = text.replace('/root/', f'{pod.folder}/none/')
+  text = text.replace('/run/', f'{pod.folder}/')
+  script.write_text(
+    text.replace('    [ "$idle"', '    echo $idle >> idle\n    [ "$idle"')
+  )
+  holder = subprocess.Popen(['flock', lock, '/bin/sleep', '999'])
+  pod.until(lambda: subprocess.call(['flock', '-n', str(lock), 'true']) == 1)
+  timer = subprocess.Popen(
+    ['bash', script],
+    cwd=pod.folder,
+    env=pod.environment(),
+    start_new_session=True,
+  )
+  try:
+    pod.until(lambda: pod.count('idle') > 40)
+    assert not pod.count('deleted') and set(pod.read('idle').split()) == {'0'}
+    subprocess.run(['pkill', '-P', str(holder.pid)], check=True)
+    holder.wait()
+    pod.until(lambda: pod.count('deleted'))
+    assert '30' in pod.read('idle').split()
+    assert '--force' in pod.calls[-1] and 'r1' in pod.calls[-1]
+  finally:
+    os.killpg(timer.pid, signal.SIGKILL)
+    timer.wait()
+
+
+def test_setup_says_what_is_not_uploaded(pod):
+  (pod.clone / 'launch_tpu.sh').write_text(SCRIPT.read_text() + '\n# changed\n')
+  done = pod.launch('setup', *HERE)
+  assert done.returncode == 0
+  assert 'not committed and not uploaded, 2 files' in done.stderr
+  assert ' M launch_tpu.sh' in done.stderr and '?? secret' in done.stderr
+  assert (
+    f'uploads {pod.git("rev-parse", "--short", "HEAD")} (one)' in done.stderr
+  )
+
+
+def test_no_other_user_can_replace_the_archive(pod):
+  pod.launch('setup', *HERE)
+  (copy,) = [call for call in pod.calls if 'scp' in call]
+  assert pathlib.Path(copy[4]).parent == pod.clone / '.git'
+
+
+def test_a_tpu_that_remains_is_said(pod):
+  pod.write('created', '')
+  pod.launch('setup', *HERE)
+  pod.launch(*RUN)
+  pod.run()
+  for command in ('status', 'stop'):
+    done = pod.launch(command, *HERE)
+    assert 'r1 still exists and costs money' in done.stderr
 
 
 def test_several_slices_are_nodes_with_a_prefix(pod):
@@ -110,6 +204,90 @@ def test_secrets_are_in_a_file_that_only_the_owner_can_read(pod):
   assert pod.read('env-r1-0').count('HF_TOKEN=hf_1secret') == 2
   for name in ('calls', 'processes', 'home/r1-0/runs/r1/job.sh'):
     assert pod.read(name) and 'hf_1secret' not in pod.read(name)
+
+
+# Values that a shell would change or execute, also those of names that bash or
+# launch_tpu.sh use themselves.
+ODD = {
+  f'V{n}': value
+  for n, value in enumerate(
+    [
+      *('', ' ', '  two  spaces  ', '\ttab\t', "'", '"', "it's", 'a"b'),
+      *(
+        "'quoted'",
+        '"quoted"',
+        '$HOME',
+        '${HOME}',
+        '$(touch bad)',
+        '`touch bad`',
+      ),
+      *('; touch bad', '&& touch bad', '| touch bad', '> bad', '< none', '\\'),
+      *(
+        'back\\slash',
+        '\\n',
+        'ends in \\',
+        '#',
+        'a #b',
+        '=',
+        'a=b=c',
+        '*',
+        '~',
+      ),
+      *(
+        '{a,b}',
+        '[a-z]',
+        '!!',
+        '%s%n',
+        'é中🙂',
+        '\x1b[31m',
+        'a\rb',
+        'windows\r',
+      ),
+      *('-n', '--', "$'\\n'", '\x7f', '(x)', 'x[$(touch bad)]'),
+    ]
+  )
+}
+ODD |= dict(name='n', code='c', SECONDS='x[$(touch bad)]', _x='1', IFS='a')
+
+
+def test_values_of_an_env_file_arrive_unchanged(pod):
+  lines = [f'{name}={value}\n' for name, value in ODD.items()]
+  raw = b'RAW=\xff\xfe'  # without a newline at the end
+  (pod.folder / 'env').write_bytes(''.join(lines).encode() + raw)
+  (pod.folder / 'python').write_text(
+    '#!/usr/bin/env bash\n[[ $2 == r1jax ]] || exit 0\nenv -0 > "$FAKE/env"\n'
+  )
+  env_file = ['--env-file', str(pod.folder / 'env')]
+  assert pod.launch('setup', *HERE, *env_file).returncode == 0
+  assert pod.launch(*RUN).returncode == 0
+  folder = pod.run()
+  given = (pod.folder / 'env').read_bytes().split(b'\0')
+  missing = [f'{k}={v}' for k, v in ODD.items() if k != 'IFS']
+  missing = [x for x in missing if x.encode() not in given]
+  assert not missing and raw in given
+  assert not list(pod.folder.rglob('bad'))
+  printed = [(folder / 'log').read_text(), (folder / 'job.sh').read_text()]
+  assert all(x not in text for text in printed for x in ('touch', 'quoted'))
+
+
+def test_lines_of_an_env_file_that_may_be_meant_otherwise_are_said(pod):
+  pod.write('env', '# a comment', '', 'export A=1', 'B="hf_x"', 'C', 'D=1')
+  done = pod.launch('setup', *HERE, '--env-file', str(pod.folder / 'env'))
+  assert done.returncode == 0 and 'hf_x' not in done.stderr
+  for text in ('line 3 is not NAME=value', 'the quotes of B', 'line 5 is not'):
+    assert text in done.stderr
+  assert done.stderr.count('env: ') == 3
+
+
+def test_processes_of_this_machine_get_the_variables_too(pod):
+  pod.write('env', 'A=$HOME;', 'LIBTPU_INIT_ARGS=--x')
+  options = ['--local=2', '--libtpu-args=--y', '--env-file=env']
+  done = pod.launch(
+    'run', *options, '--', 'rl', PYTHON=str(pod.folder / 'python')
+  )
+  assert done.returncode == 0, done.stderr
+  env = pod.read('env-1').splitlines()
+  assert {'A=$HOME;', 'LIBTPU_INIT_ARGS=--x --y', 'R1JAX_HOST=1'} <= set(env)
 
 
 def test_run_starts_the_stage_on_a_pod_under_the_supervisor(pod):
@@ -244,6 +422,10 @@ def test_a_dry_run_prints_the_commands_and_calls_nothing(pod, arguments):
     (['setup', *HERE, '--env-file=nosuch'], 'there is no file nosuch'),
     (['run', *HERE, '--libtpu-args=fast', '--', 'rl'], '--libtpu-args is'),
     ([*RETRY[:-1]], 'retry needs a --workdir in ARGUMENTS'),
+    ([*RUN, '--workdir', 'runs/a'], '--workdir runs/a is relative'),
+    ([*RETRY[:-1], '--workdir=~/a'], '--workdir ~/a is relative'),
+    (['create', *CREATE, '--autodown=soon'], '--autodown is soon: it must be'),
+    (['status', *HERE, '--track=ga'], '--track is alpha or beta, not ga'),
   ],
 )
 def test_wrong_arguments_are_one_line_and_exit_2(pod, arguments, sentence):

@@ -31,9 +31,75 @@ def test_an_undisturbed_run_is_created_once(pod):
   assert pod.given() == GIVEN
 
 
-def test_give_back_deletes_the_tpu_at_the_end(pod):
-  assert retry(pod, '--give-back').returncode == 0
-  assert pod.count('deleted') == 1 and pod.verbs()[-1].endswith('delete')
+@pytest.mark.parametrize(
+  'plays, code',
+  [(['0'], 0), (['2'], 2), (['1'] * 40, 1)],
+  ids=['done', 'user error', 'crash'],
+)
+def test_give_back_deletes_the_tpu_at_every_end(pod, plays, code):
+  pod.write('plays-r1-0', *plays)
+  done = retry(pod, '--give-back')
+  assert done.returncode == code
+  assert pod.count('deleted') == pod.count('created')
+  assert pod.verbs()[-1] == 'queued-resources delete'
+  assert 'costs money' not in done.stderr
+
+
+def test_give_back_when_it_gives_up_and_after_stop(pod):
+  pod.write('created', '')
+  done = retry(pod, '--give-back', '--retries=0')
+  assert done.returncode == 1 and 'gives up after 0 retries' in done.stderr
+  assert pod.count('deleted') == 1
+  pod.write('plays-r1-0', 'waits')
+  running = pod.start(RETRY[0], '--give-back', *RETRY[1:])
+  pod.until((pod.folder / 'waits-r1-0').exists)
+  pod.launch('stop', *CREATE[:3])
+  running.communicate(timeout=MANY_SECONDS)
+  assert running.returncode == 75 and pod.count('deleted') == 2
+
+
+def test_a_tpu_that_remains_is_said(pod):
+  pod.write('plays-r1-0', '2')
+  done = retry(pod)
+  assert done.returncode == 2
+  assert 'r1 still exists and costs money' in done.stderr
+  assert pod.count('created') == 1 and pod.count('deleted') == 0
+
+
+def test_a_retry_that_is_ended_says_that_the_tpu_remains(pod):
+  pod.write('plays-r1-0', 'waits')
+  running = pod.start(RETRY[0], '--give-back', *RETRY[1:])
+  pod.until((pod.folder / 'waits-r1-0').exists)
+  running.terminate()
+  _, err = running.communicate(timeout=MANY_SECONDS)
+  assert running.returncode == 143 and 'costs money' in err
+  assert not pod.count('deleted')
+
+
+def test_a_connection_that_hangs_does_not_hide_that_the_tpu_is_lost(pod):
+  pod.write('hangs', *[''] * 5, 'scp')  # of the setup
+  pod.write('life-1', 'ACTIVE', 'ACTIVE', 'SUSPENDED')
+  done = retry(pod)
+  assert done.returncode == 0, done.stderr
+  assert 'r1 is SUSPENDED: no longer waits for its workers' in done.stderr
+  assert pod.count('created') == 2 and pod.given() == GIVEN
+
+
+def test_hanging_calls_are_ended_and_tried_again(pod):
+  # The 1st, 4th and 7th call: two states of the TPU, and that of the run.
+  pod.write('hangs', 'describe', '', '', 'describe', '', '', 'ssh')
+  pod.write('impatient')
+  done = retry(pod)
+  assert done.returncode == 0, done.stderr
+  assert pod.given() == GIVEN and pod.count('created') == 1
+
+
+def test_new_steps_give_a_run_other_machines_again(pod):
+  # Two machines gain a step each; the second is the first of the last three.
+  pod.write('plays-r1-0', *['1 gains', *['1'] * 10] * 2, *['1'] * 40)
+  workdir = str(pod.folder / 'shared')
+  done = pod.launch('retry', *CREATE, '--', 'rl', '--workdir', workdir)
+  assert done.returncode == 1 and pod.count('created') == 4
 
 
 def test_after_preemption_failure_and_refusal_the_run_is_started_again(pod):

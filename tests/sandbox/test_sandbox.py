@@ -196,11 +196,12 @@ def test_no_process_outlives_its_parent(here):
   assert all_end(pids)
 
 
-def test_a_sandbox_killed_by_another_process_is_an_infra_error(here):
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
+def test_a_sandbox_killed_by_another_process_is_an_infra_error(here, number):
   code = 'import time\ndef f(): time.sleep(600)'
   with opened(here, code) as program:
     pid = program.channel.child.pid
-    threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
+    threading.Timer(0.3, os.kill, (pid, number)).start()
     with pytest.raises(tiers.Stopped, match='infra'):
       program.call('f', [])
 

@@ -187,6 +187,13 @@ def test_a_job_is_run_again_if_its_worker_is_killed(pool, tmp_path):
   assert result == workers.Result(8, '')
 
 
+def test_a_worker_survives_the_signals_of_a_machine_that_shuts_down(pool):
+  text = '[os.kill(os.getpid(), x) for x in (1, 2, 15)] and os.getpid()'
+  text = f'(lambda os: {text})(__import__("os"))'
+  first, second = pool.map(EVAL, [[text], [text]])
+  assert not first.failure + second.failure
+
+
 def test_several_threads_can_use_a_pool(pool):
   found = {}
 
