@@ -396,7 +396,7 @@ wait_for_end() { for i in \$(seq \$1); do runs || exit 0; sleep 1; done; }
 $2
 request TERM
 wait_for_end $1
-request INT
+request USR1
 wait_for_end 10
 tmux kill-session -t =$run_id
 echo $run_id did not end and was killed on \$(hostname) >&2"
@@ -628,6 +628,7 @@ supervise() {
   open_logs
   trap 'request TERM' TERM HUP
   trap 'request INT' INT
+  trap 'request USR1' USR1
   trap close_logs EXIT
   most=$(steps_done)
   while :; do
@@ -686,11 +687,13 @@ steps_done() {
 }
 
 # All signals that ask to end are one request, which may arrive twice: from the
-# machine and from what started this process. Only a person ends it at once.
+# machine and from what started this process. Only a person ends it at once: by
+# Ctrl-C, or by `stop`, which sends USR1 after its grace period.
 request() { # SIGNAL
-  if [[ ! $requested ]]; then
-    requested=$(now)
-  elif [[ $1 == INT ]] && (($(now) - requested >= 2)); then
+  local when
+  when=$(now)
+  requested=${requested:-$when}
+  if [[ $1 == USR1 || ($1 == INT && $((when - requested)) -ge 2) ]]; then
     at_once=yes
   fi
 }

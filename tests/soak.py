@@ -1,6 +1,7 @@
 """A stress test: an rl run of several processes under faults.
 
-A random process is killed or gets SIGTERM, or all are killed and a bit of the
+A random process is killed or gets SIGTERM, all get SIGTERM and SIGHUP several
+times as when a machine shuts down, or all are killed and a bit of the
 newest checkpoint is flipped, again and again, while a supervisor restarts the
 same command. The files of the run must equal those of an undisturbed run.
 
@@ -9,6 +10,8 @@ same command. The files of the run must equal those of an undisturbed run.
 
 import argparse
 import collections
+import contextlib
+import os
 import pathlib
 import random
 import signal
@@ -42,7 +45,7 @@ CHANGES = (
   'optim.lr=3e-4',
   'log_samples=4',
 )
-FAULTS = 'kill', 'kill', 'terminate', 'terminate', 'flip'
+FAULTS = 'kill', 'kill', 'terminate', 'shut down', 'flip'
 
 
 def main():
@@ -139,6 +142,14 @@ def disturb(options, processes, run, fault, generator, counts):
     counts['SIGTERMs'] += 1
     processes.kill(host, signal.SIGTERM)
     return f'SIGTERM to host {host}'
+  if fault == 'shut down':
+    counts['shutdowns'] += 1
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
+      for each in processes.processes:
+        with contextlib.suppress(ProcessLookupError):
+          os.killpg(each.pid, number)
+      time.sleep(0.2)
+    return 'SIGTERM and SIGHUP to all processes, several times'
   if fault == 'kill':
     counts['kills'] += 1
     processes.kill(host)

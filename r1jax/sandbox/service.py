@@ -43,6 +43,11 @@ class ServiceChannel:
     return outcome.parse_reply(lines[0])
 
 
+def reach(url: str) -> None:
+  """Raises an exception if the service does not answer."""
+  urllib.request.urlopen(url, timeout=QUEUE_SECONDS).close()
+
+
 def run(url: str, script: str, stdin: str, limits: Limits) -> Outcome:
   """The Outcome of a launch.script at a service."""
   body = dict(

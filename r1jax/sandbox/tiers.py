@@ -50,11 +50,15 @@ def find(service_url: str = '') -> Tier:
     if tier:
       return tier
     reasons.append(f'{name}: {reason}')
-  raise errors.UserError(
+  sentence = (
     f'programs cannot be run safely on this machine ({"; ".join(reasons)}): '
     'apt install bubblewrap, allow user namespaces or landlock and seccomp in '
     'this container, or set config.verify.service to a SandboxFusion URL'
   )
+  if service_url:  # which may only be out of reach now: the cause says so
+    with errors.explained(sentence):
+      service.reach(service_url)
+  raise errors.UserError(sentence)
 
 
 def probe(service_url: str = '') -> Iterator[tuple[str, Tier | None, str]]:

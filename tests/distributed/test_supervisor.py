@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import toy
@@ -185,14 +186,15 @@ def test_many_signals_are_one_request(pod):
   assert pod.read('runs/rl/log').endswith('saved\n')
 
 
-def test_ctrl_c_after_a_request_kills(pod):
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGUSR1])
+def test_ctrl_c_and_stop_after_a_request_kill(pod, number):
   play(pod, ['deaf'], ['deaf'])
   process = begin(pod, *LOCAL[:2], '--grace=999999', *LOCAL[2:])
   pids = living(pod, 0, 1)
-  for number in (signal.SIGTERM, signal.SIGINT):
+  for each in (signal.SIGTERM, number):
     before = pod.count('laptop/sleeps')
     pod.until(lambda: pod.count('laptop/sleeps') > before + 3)
-    process.send_signal(number)
+    process.send_signal(each)
   process.communicate(timeout=MANY_SECONDS)
   assert process.returncode == 75 and all(map(gone, pids))
 
@@ -259,10 +261,7 @@ def test_a_real_run_with_a_killed_process_equals_an_undisturbed_one(
   process = real(base, expected, sys.executable)
   out, _ = process.communicate(timeout=MANY_SECONDS)
   assert process.returncode == 0, out
-  folder, python = tmp_path / 'pause', tmp_path / 'python'
-  command = map(str, [sys.executable, *toy_pause.command(1, folder, [])])
-  python.write_text(f'#!/bin/sh\nshift 2\nexec {shlex.join(command)} "$@"\n')
-  python.chmod(0o755)
+  folder, python = pausing(tmp_path)
   process = real(base, killed, python)
   toy_hosts.wait_for(lambda: len(list(folder.glob('paused-*'))) == 2)
   os.kill(child(process.pid, 'R1JAX_HOST=1'), signal.SIGKILL)
@@ -283,11 +282,38 @@ def test_a_real_run_with_a_killed_process_equals_an_undisturbed_one(
   assert (killed / weights).read_bytes() == (expected / weights).read_bytes()
 
 
-def real(base, workdir, python):
+@pytest.mark.slow
+def test_a_machine_that_shuts_down_leaves_a_checkpoint(base, tmp_path):
+  """All processes of the session get SIGTERM, and SIGHUP when tmux ends."""
+  folder, python = pausing(tmp_path)
+  process = real(base, tmp_path / 'run', python, save_every=9)
+  toy_hosts.wait_for(lambda: len(list(folder.glob('paused-*'))) == 2)
+  pids = [child(process.pid, f'R1JAX_HOST={host}') for host in range(2)]
+  for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
+    for pid in [*pids, process.pid]:
+      os.kill(pid, number)
+    time.sleep(0.3)
+  (folder / 'continue').touch()
+  out, _ = process.communicate(timeout=MANY_SECONDS)
+  assert process.returncode == 75, out
+  assert toy_hosts.saved(tmp_path / 'run') == 1
+
+
+def pausing(tmp_path):
+  """(the folder, a python) of a run that pauses at its first step."""
+  folder, python = tmp_path / 'pause', tmp_path / 'python'
+  command = map(str, [sys.executable, *toy_pause.command(1, folder, [])])
+  python.write_text(f'#!/bin/sh\nshift 2\nexec {shlex.join(command)} "$@"\n')
+  python.chmod(0o755)
+  return folder, python
+
+
+def real(base, workdir, python, save_every=1):
   """Starts a supervisor of two processes that run the toy rl stage."""
   command = [SCRIPT, 'run', '--local=2', f'--logs={workdir}-logs', '--', 'rl']
   command += ['--config', toy.HERE / 'toy_rl.py', '--workdir', workdir]
-  command += [f'--config.init={base}/model', '--config.save_every=1']
+  command += [f'--config.init={base}/model']
+  command += [f'--config.save_every={save_every}']
   env = dict(JAX_PLATFORMS='cpu', XLA_FLAGS='', PYTHON=str(python))
   return subprocess.Popen(
     command,

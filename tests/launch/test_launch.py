@@ -69,7 +69,7 @@ def test_a_call_of_gcloud_that_hangs_is_ended(pod):
 
 def test_the_timer_of_the_machine_deletes_its_tpu(pod):
   """When no process holds the lock of a run any more."""
-  done = pod.launch('create', *CREATE, '--autodown=30')
+  done = pod.launch('create', *CREATE, '--autodown=5')
   assert done.returncode == 0, done.stderr
   (option,) = [x for x in pod.calls[0] if 'startup-script=' in x]
   script = pathlib.Path(option.partition('startup-script=')[2])
@@ -90,12 +90,12 @@ def test_the_timer_of_the_machine_deletes_its_tpu(pod):
     start_new_session=True,
   )
   try:
-    pod.until(lambda: pod.count('idle') > 40)
+    pod.until(lambda: pod.count('idle') > 9)
     assert not pod.count('deleted') and set(pod.read('idle').split()) == {'0'}
     subprocess.run(['pkill', '-P', str(holder.pid)], check=True)
     holder.wait()
     pod.until(lambda: pod.count('deleted'))
-    assert '30' in pod.read('idle').split()
+    assert '5' in pod.read('idle').split()
     assert '--force' in pod.calls[-1] and 'r1' in pod.calls[-1]
   finally:
     os.killpg(timer.pid, signal.SIGKILL)

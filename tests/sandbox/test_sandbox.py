@@ -491,6 +491,13 @@ def test_a_tier_is_used_only_if_it_denies_what_it_must(monkeypatch):
     tiers.find()
 
 
+def test_a_service_that_is_out_of_reach_may_be_tried_again(monkeypatch):
+  monkeypatch.setattr(tiers, '_missing', lambda tier: 'not here')
+  with pytest.raises(errors.UserError, match='cannot be run safely') as raised:
+    tiers.find('http://127.0.0.1:9')
+  assert errors.exit_status(raised.value)[0] == 75
+
+
 def test_a_service_is_used_only_if_no_local_tier_works(monkeypatch):
   result = dict(status='Finished', return_code=0, stdout='42\n', stderr='')
   with service(dict(status='Success', run_result=result)) as url:
