@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
-from r1jax import errors, user_code
+from r1jax import errors, files, user_code
 
 T = TypeVar('T')
 
@@ -140,6 +140,7 @@ def build(cls: type[T], config: Mapping | ConfigDict) -> T:
 def load_file(path: str | Path) -> ConfigDict:
   """The result of get_config() in a Python file. The parent of its folder is on
   sys.path during the call: experiments/x.py can import experiments.base."""
+  files.check_local(path, '--config')
   path = Path(path)
   if not path.is_file():
     stems = [other.stem for other in path.parent.glob('*.py')]
@@ -353,6 +354,8 @@ def _typed(kind, value, name, names, limit):
     raise errors.UserError(f'{name} is not a number (NaN)')
   if kind is float and type(value) is float and math.isinf(value):
     raise errors.UserError(f'{name} is {value}; it must be finite')
+  if kind is str and type(value) is str:
+    files.check_local(value, name)
   if kind is Any:
     return value.to_dict() if isinstance(value, ConfigDict) else value
   if type(value) is kind or (origin is typing.Literal and value in args):

@@ -1,12 +1,31 @@
-"""Atomic writing of text and JSON lines, and reading of JSON lines."""
+"""Atomic writing of text and JSON lines, reading of JSON lines, and which paths
+are of this machine."""
 
 import json
 import os
 import pathlib
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from r1jax import errors
+
+# Names of stores that are not folders. pathlib makes one slash of two.
+REMOTE = re.compile(
+  r'(gs|gcs|s3[an]?|r2|oss|cos|az|abfss?|adl|wasbs?|hdfs|dbfs|hf|file|ftp)://?',
+  re.IGNORECASE,
+)
+
+
+def check_local(path: object, name: str) -> None:
+  """Raises UserError for the URL of a bucket or another store. Runs append to
+  files, rename and lock them, and stores have none of these."""
+  if REMOTE.match(str(path)):
+    raise errors.UserError(
+      f'{name} is {path}, but r1jax reads and writes folders of this machine '
+      'only: copy what it reads (gcloud storage cp, aws s3 cp), and write to a '
+      'disk, or to a bucket that is mounted as a folder (gcsfuse, mountpoint-s3)'
+    )
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

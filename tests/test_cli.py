@@ -79,6 +79,16 @@ def test_a_reader_that_ends_is_no_traceback(arguments, monkeypatch, capsys):
   assert 'the reader of the output has ended' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('workdir', ['gs://bucket/run', 's3://bucket/run'])
+def test_a_bucket_is_no_work_directory(
+  stage, file, workdir, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.chdir(tmp_path)
+  assert cli.main(['toy', '--config', file, '--workdir', workdir]) == 2
+  assert f'the work directory is {workdir}, but' in capsys.readouterr().err
+  assert not stage.calls and sorted(os.listdir()) == ['toy.py']
+
+
 def test_a_broken_pipe_to_another_process_is_not_the_output(stage, file):
   def run(settings, workdir, change):
     raise BrokenPipeError

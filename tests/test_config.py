@@ -68,6 +68,31 @@ def test_integers_that_do_not_fit_into_arrays_are_refused(change, message):
     config.build(Config, settings)
 
 
+@pytest.mark.parametrize(
+  'change',
+  [
+    dict(name='gs://bucket/model'),
+    dict(name='S3://bucket/model'),
+    dict(name='hf://org/model'),
+    dict(stops=['a', 's3:/bucket/x']),
+  ],
+)
+def test_urls_of_stores_are_refused_with_the_key(change):
+  settings = config.with_values(config.defaults(Config), change)
+  (name,) = change
+  with raises(f'config.{name}', 'folders of this machine only: copy'):
+    config.build(Config, settings)
+  with raises('--config is gs://b/x.py'):
+    config.load_file('gs://b/x.py')
+
+
+def test_other_texts_with_a_colon_are_no_urls_of_stores():
+  for text in 'http://service:8000', 'toy:running_sum?count=3', 'a.py:f', 'gs':
+    config.build(
+      Config, config.with_values(config.defaults(Config), dict(name=text))
+    )
+
+
 @pytest.mark.parametrize('stage', ['sft', 'rl', 'reject', 'evaluate', 'verify'])
 @pytest.mark.parametrize('seed', [-1, 2**32, 2**63])
 def test_a_seed_is_one_that_jax_takes_as_it_is(stage, seed):

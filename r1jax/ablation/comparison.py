@@ -47,6 +47,7 @@ class Comparison:
   def save(self, path: str | Path) -> None:
     """Writes a page with the figure, the table, the notes, and the runs with
     links to their files."""
+    files.check_local(path, 'the page')
     path, rows = Path(path), []
     for run in self.runs:
       links = _links(run['workdir'], path.parent)

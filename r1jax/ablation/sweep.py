@@ -70,6 +70,7 @@ def sweep(
       f'the config is {user_code.describe(config)}: give a result of '
       'configure(), the config of a Run, or the path of a config file'
     )
+  files.check_local(workdir, 'the directory of the sweep')
   workdir, grid, config = Path(workdir), grids.check(grid), settings
   if stage not in STAGES:
     raise errors.UserError(

@@ -174,6 +174,7 @@ def _path(workdir):
     raise errors.UserError(
       f'the work directory is {workdir!r}: give the path of a directory'
     )
+  files.check_local(workdir, 'the work directory')
   return Path(workdir)
 
 

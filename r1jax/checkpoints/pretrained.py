@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from safetensors.numpy import save_file
 
-from r1jax import errors
+from r1jax import errors, files
 from r1jax.checkpoints import gguf_file, hf_files, tokenization, user_family
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.models import hf_config, transformer
@@ -35,6 +35,7 @@ def load(
   """(params, cfg, tokenizer) of a directory, a GGUF file, or a name ORG/NAME on
   the hub; params are float32 numpy arrays in host memory. A directory of one of
   the architectures `families` is read by the user's function."""
+  files.check_local(path, 'the model')
   source = Path(path)
   if not source.exists():
     source = hf_files.download(str(path))
@@ -71,6 +72,7 @@ def save(
   """Writes a Hugging Face directory atomically. `reward` is the content of
   reward.json (see rewards/reward_model.py). Raises UserError for weights that
   are not finite."""
+  files.check_local(path, 'the directory for the model')
   path = Path(path).absolute()
   if path.is_file() or (path.exists() and any(path.iterdir())):
     raise errors.UserError(f'{path} is not empty: choose another directory')

@@ -40,6 +40,7 @@ PACKAGE = Path(__file__).parents[1]
 def connected(workdir: str | Path) -> Iterator[None]:
   """Connects to the hosts of R1JAX_HOSTS and starts the watchdog. An error on
   one host ends all with its exit code, but all raise errors.Terminated."""
+  files.check_local(workdir, 'the work directory')
   workdir, several = Path(workdir), _initialize()
   stuck = _seconds('R1JAX_STUCK', STUCK if several else 0.0)
   if not several:

@@ -9,7 +9,7 @@ import jax
 import ml_collections
 
 from r1jax import config as configs
-from r1jax import errors
+from r1jax import errors, files
 from r1jax.data import tasks
 from r1jax.preflight import arithmetic, checks, chips, knobs, report, shapes
 from r1jax.preflight import plan as plans
@@ -70,6 +70,7 @@ def rehearse(
     found.append(check)
   if options.json:
     values = report.as_json(plan, costs, fixes, found)
+    files.check_local(options.json, '--json')
     pathlib.Path(options.json).write_text(json.dumps(values, indent=2) + '\n')
   return fits and all(check.good is not False for check in found)
 

@@ -443,6 +443,17 @@ def test_a_snapshot_in_the_cache_of_the_hub_is_loaded(tmp_path, monkeypatch):
   )
 
 
+def test_models_are_neither_read_from_buckets_nor_written_to_them(
+  tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(errors.UserError, match='the model is gs://b/m, but'):
+    pretrained.load('gs://b/m')
+  with pytest.raises(errors.UserError, match='the directory for the model is'):
+    pretrained.save('s3://b/m', {}, CFG)
+  assert not list(tmp_path.iterdir())
+
+
 def test_a_failed_download_and_a_missing_path_are_user_errors(monkeypatch):
   def fail(name, **kw):
     raise OSError('no route to host')
