@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import contextlib
 import dataclasses
 import difflib
 import importlib
@@ -35,6 +36,7 @@ keys: those with * may differ when the command is repeated; in sft, rl and
 reward_model --change can change all others but those with !"""
 CHANGE = 'continue from the newest checkpoint with another value'
 ACCEPT_CODE = 'continue although the source of your own functions has changed'
+ACCEPT_INPUTS = 'continue although models or records have other content now'
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -112,7 +114,8 @@ def load_stage(name: str) -> ModuleType:
 def make_change(
   settings: ConfigDict, options: argparse.Namespace
 ) -> Change | None:
-  """What --change and --accept-code ask for; None in a stage without them."""
+  """What --change, --accept-code and --accept-inputs ask for; None in a stage
+  without them."""
   if 'change' not in options:
     return None
   texts = []
@@ -121,7 +124,8 @@ def make_change(
     if not equals:
       raise errors.UserError(f'cannot read --change {text}: write KEY=VALUE')
     texts.append(f'{key.strip().removeprefix("config.")}={value}')
-  return Change(config.parse(settings, texts), options.accept_code)
+  values = config.parse(settings, texts)
+  return Change(values, options.accept_code, options.accept_inputs)
 
 
 def run_stage(
@@ -133,8 +137,13 @@ def run_stage(
   """Runs a stage in this process: with its hosts, the watchdog and the cache of
   compiled programs. Prints the keys that are not the defaults."""
   from r1jax.distributed import hosts, programs
+  from r1jax.training import run_directory
 
-  with hosts.connected(workdir):
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(hosts.connected(workdir))
+    # A report has no config. It may be made while the run goes on.
+    if dataclasses.fields(stage.Config):
+      stack.enter_context(run_directory.occupied(pathlib.Path(workdir)))
     standard = config.defaults(stage.Config).to_dict()
     for line in config.difference(standard, settings.to_dict()):
       print(f'config.{line}', flush=True)
@@ -194,4 +203,5 @@ def make_parser(name: str, stage: ModuleType) -> argparse.ArgumentParser:
       '--change', metavar='KEY=VALUE', action='append', default=[], help=CHANGE
     )
     add('--accept-code', action='store_true', help=ACCEPT_CODE)
+    add('--accept-inputs', action='store_true', help=ACCEPT_INPUTS)
   return parser

@@ -101,14 +101,18 @@ def option(
   is_code: bool = False,
   is_free: bool = False,
   fixed: str = '',
+  reads: str = '',
 ) -> Any:
   """A dataclass field: its default, its text in --help, its bounds, whether it
   can hold names of user code. A key is_free if it influences no result but the
   order of sums, or only what is logged and kept; it is `fixed`, a key of FIXED,
-  if it cannot change within a run (see training/config_changes.py)."""
+  if it cannot change within a run (see training/config_changes.py). A key that
+  `reads` files names a model, records, or results of evaluations; the content
+  of the files is part of the run (see training/inputs.py)."""
   assert not fixed or fixed in FIXED
+  assert reads in ('', 'model', 'records', 'results')
   metadata = dict(help=help, minimum=minimum, maximum=maximum)
-  metadata |= dict(is_code=is_code, is_free=is_free)
+  metadata |= dict(is_code=is_code, is_free=is_free, reads=reads)
   metadata |= dict(fixed=FIXED.get(fixed, ''))
   if isinstance(default, (dict, list)):
     return dataclasses.field(default_factory=default.copy, metadata=metadata)

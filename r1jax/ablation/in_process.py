@@ -12,6 +12,7 @@ from r1jax.ablation import run_files
 from r1jax.ablation.grid import PlannedRun
 from r1jax.ablation.processes import LOG
 from r1jax.distributed import hosts, programs
+from r1jax.training import run_directory
 
 
 def is_needed(cls: type, runs: Sequence[PlannedRun]) -> bool:
@@ -37,7 +38,7 @@ def run_all(
       continue
     print(f'run {n + 1}/{len(runs)}  {run.name}', flush=True)
     try:
-      with hosts.connected(folder):
+      with hosts.connected(folder), run_directory.occupied(folder):
         stage.run(configs.Settings(run.config), folder)
     except errors.Terminated:
       raise

@@ -14,7 +14,7 @@ from r1jax import errors, files, user_code
 from r1jax.api import run_samples, work_directory
 from r1jax.api.run_samples import RunSamples
 from r1jax.api.work_directory import WorkDirectory
-from r1jax.data import record_files
+from r1jax.data import record_files, run_date
 from r1jax.distributed import device_placement, hosts, programs
 from r1jax.models import transformer
 from r1jax.rewards.pending import Rewards
@@ -22,7 +22,7 @@ from r1jax.rl import grpo, log, rl_config, rollouts, setup
 from r1jax.rl.rollouts import Rollout
 from r1jax.rl.setup import Position, RlState, Run, Sampling
 from r1jax.stages import rl
-from r1jax.training import checkpoint, metrics
+from r1jax.training import checkpoint, inputs, metrics
 from r1jax.training.progress import Progress
 
 COMPARED = 'id', 'response', 'reward'  # of the lines of samples.jsonl
@@ -33,6 +33,8 @@ def samples_of(directory: WorkDirectory, step: int) -> RunSamples:
   UserError if it cannot be recomputed, or differs from samples.jsonl."""
   check(directory, step)
   with contextlib.ExitStack() as stack:
+    date = directory.content.get('date', '')
+    stack.enter_context(run_date.at(date))
     run, state, position = replay(stack, directory, step)
     sampling, config = run.sampling, run.config.grpo
     state, position, rollout, rewards = sample(run, state, position)
@@ -93,16 +95,32 @@ def check_code(directory: WorkDirectory, code: dict[str, str]) -> None:
       )
 
 
+def check_inputs(directory: WorkDirectory, config: rl_config.Config) -> None:
+  """Raises UserError if the files that the run reads have other content."""
+  old = directory.content.get('inputs', {})
+  for key, one in inputs.read(config).items():
+    difference = inputs.difference(old[key], one) if key in old else ''
+    if difference:
+      raise errors.UserError(
+        f'config.{key} ({one.source}) has changed since the run in '
+        f'{directory.path}: {difference}: put the old files back to recompute '
+        'its rollouts'
+      )
+
+
 def replay(
   stack: contextlib.ExitStack, directory: WorkDirectory, step: int
 ) -> tuple[Run, RlState, Position]:
   """The run before the rollout that the update `step` learned from."""
   scores = checkpoint.saved_scores(directory.checkpoints)
   start = max((saved for saved in scores if saved < step), default=0)
+  options = directory.stage.Config()
+  replayed_keys = {key for key, _, _ in configs.named_options(options)}
   for change in directory.content.get('changes', []):
-    if change['key'].startswith('code of ') and change['step'] > start:
+    is_replayed = change['key'] in replayed_keys
+    if not is_replayed and change['step'] > start:
       raise errors.UserError(
-        f'the {change["key"]} was changed at step {change["step"]}, and there '
+        f'{change["key"]} was changed at step {change["step"]}, and there '
         f'is no checkpoint between it and step {step}'
       )
   progress = Progress(step, start, unit='recomputed step')
@@ -141,6 +159,7 @@ def open_run(
   records = sampling.records + sampling.held_out_records
   scored = rl_config.verified_records(config, records)
   check_code(directory, record_files.scorer_code(scored))
+  check_inputs(directory, config)
   digest = hosts.digest(records)
   if directory.content.get('records', digest) != digest:
     raise errors.UserError(

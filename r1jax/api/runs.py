@@ -14,6 +14,7 @@ from r1jax.api import configure, replay, run_samples, work_directory
 from r1jax.api.model import Model, Response
 from r1jax.api.run_samples import RunSamples
 from r1jax.api.work_directory import WorkDirectory
+from r1jax.data import run_date
 from r1jax.distributed import programs
 from r1jax.evaluation import html_page
 from r1jax.sampling.decode import SampleConfig
@@ -92,7 +93,8 @@ class Run:
     if max_new_tokens is not None:
       sample = dataclasses.replace(sample, max_new_tokens=max_new_tokens)
     sample = dataclasses.replace(sample, temperature=temperature)
-    return model.sample(prompts, group, seed, config.prompt, sample)
+    with run_date.at(directory.content.get('date', '')):
+      return model.sample(prompts, group, seed, config.prompt, sample)
 
   def report(self) -> Path:
     """Writes report.html with curves and samples; its path."""
@@ -130,6 +132,7 @@ def run(
   records: Iterable[dict] | Callable | str | Path | None = None,
   change: Mapping[str, Any] | None = None,
   accept_code: bool = False,
+  accept_inputs: bool = False,
 ) -> Run:
   """Runs the stage of a config (see configure; also that of a Run, or the path
   of a config file) in this process. Returns a handle of its work directory.
@@ -138,9 +141,10 @@ def run(
   and one that was interrupted goes on from its newest checkpoint. `rewards` and
   `records` replace the config's rewards and training records (`prompts` of rl,
   `data` of other stages). Records are dicts, a function (seed) -> dicts, or a
-  text as in a config file. `change` and `accept_code` are --change and
-  --accept-code: the values of keys from the newest checkpoint on, and that
-  changed code of the user is used from there on.
+  text as in a config file. `change`, `accept_code` and `accept_inputs` are
+  --change, --accept-code and --accept-inputs: the values of keys from the
+  newest checkpoint on, and that changed code of the user, or changed files, are
+  used from there on.
   """
   folder, config = _path(workdir), _settings(config)
   values = _changed_values(change)
@@ -158,7 +162,8 @@ def run(
     keys[RECORDS[name]] = _records(records)
   settings = configure.changed(stage, config, keys)
   values = configure.dotted(stage, values)
-  cli.run_stage(stage, settings, folder, Change(values, accept_code))
+  wanted = Change(values, accept_code, accept_inputs)
+  cli.run_stage(stage, settings, folder, wanted)
   return Run(folder)
 
 

@@ -2,7 +2,6 @@
 chat template, which is rendered in jinja's sandbox."""
 
 import dataclasses
-import datetime
 import functools
 import json
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import jinja2.sandbox
 
 from r1jax import errors
 from r1jax.checkpoints.hf_files import read_json, write_json
+from r1jax.data import run_date
 
 Messages = Sequence[Mapping[str, str]]
 SPECIAL = 'bos_token', 'eos_token', 'unk_token', 'pad_token'
@@ -59,7 +59,7 @@ class Settings:
     # Jinja's own filter would escape for HTML.
     env.filters['tojson'] = functools.partial(json.dumps, ensure_ascii=False)
     env.globals['raise_exception'] = _raise_exception
-    env.globals['strftime_now'] = datetime.datetime.now().strftime
+    env.globals['strftime_now'] = run_date.now().strftime
     env.globals['add_generation_prompt'] = True
     with errors.explained('the chat template failed'):
       template = env.from_string(self.chat_template)

@@ -232,14 +232,13 @@ def check_agreement(workdir: Path, **facts: Any) -> None:
   if count() == 1:
     return
   digests = {name: digest(fact) for name, fact in facts.items()}
-  sources = sorted(PACKAGE.rglob('*.py'))
-  code = digest([[path.name, path.read_text('utf-8')] for path in sources])
-  digests |= dict(code=code, jax=jax.__version__)
+  digests |= dict(code=source_digest(), jax=jax.__version__)
   by_host, differing = gather(digests), []
-  for name in digests:
+  # Where configs differ, hosts may have different facts.
+  for name in dict.fromkeys(name for theirs in by_host for name in theirs):
     hosts_with = collections.defaultdict(list)
     for host, theirs in enumerate(by_host):
-      hosts_with[theirs[name]].append(host)
+      hosts_with[theirs.get(name, 'absent')].append(host)
     if len(hosts_with) > 1:
       texts = [f'{x} on {_name(hosts)}' for x, hosts in hosts_with.items()]
       differing.append(f'{name} ({", ".join(texts)})')
@@ -249,6 +248,12 @@ def check_agreement(workdir: Path, **facts: Any) -> None:
       'them the same command, files, software and sandbox'
     )
   _check_shared(workdir)
+
+
+def source_digest() -> str:
+  """The digest of the source of r1jax."""
+  sources = sorted(PACKAGE.rglob('*.py'))
+  return digest([[path.name, path.read_text('utf-8')] for path in sources])
 
 
 def digest(fact: Any) -> str:

@@ -22,9 +22,14 @@ from r1jax.sampling import decode, generate
 class Config:
   """The config of the evaluate stage."""
 
-  init: str = option('', "a model's directory, GGUF file or hub name")
+  init: str = option(
+    '', "a model's directory, GGUF file or hub name", reads='model'
+  )
   data: dict[str, str] = option(
-    {}, 'problems by set: a path, toy:… or gym:…', is_code=True
+    {},
+    'problems by set: a path, toy:… or gym:…',
+    is_code=True,
+    reads='records',
   )
   skip_bad_records: bool = option(
     False, 'leave out, and count, records that cannot be used'
@@ -41,9 +46,15 @@ class Config:
   seed: int = option(
     1000, 'of samples and of toy: and gym: data', minimum=0, maximum=MAX_SEED
   )
-  baseline: str = option('', 'work directory of an evaluation to subtract')
-  compare_with: list[str] = option([], 'work directories to show beside this')
-  codeforces: str = option('', 'jsonl file of verdicts to compute a rating of')
+  baseline: str = option(
+    '', 'work directory of an evaluation to subtract', reads='results'
+  )
+  compare_with: list[str] = option(
+    [], 'work directories to show beside this', reads='results'
+  )
+  codeforces: str = option(
+    '', 'jsonl file of verdicts to compute a rating of', reads='results'
+  )
   prompt: templates.PromptConfig = templates.PromptConfig()
   sample: decode.SampleConfig = decode.SampleConfig(
     max_new_tokens=32768, temperature=0.6, top_p=0.95

@@ -21,6 +21,7 @@ class EvalConfig:
     "held-out records; '': some of config.prompts",
     is_code=True,
     fixed='held_out',
+    reads='records',
   )
   held_out: int = option(
     128, 'prompts of config.prompts held out', minimum=0, fixed='held_out'

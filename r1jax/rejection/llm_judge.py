@@ -51,7 +51,9 @@ DECODER = json.JSONDecoder(strict=False)  # allows line breaks in strings
 
 @dataclasses.dataclass(frozen=True)
 class JudgeConfig:
-  init: str = option('', 'the LLM judge, may be the same as config.init')
+  init: str = option(
+    '', 'the LLM judge, may be the same as config.init', reads='model'
+  )
   domains: tuple[str, ...] = option(
     (), "domains for the LLM judge, beside records with 'judge': true"
   )

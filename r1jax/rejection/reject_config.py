@@ -19,8 +19,12 @@ from r1jax.sampling import decode, generate
 class Config:
   """The config of the reject stage."""
 
-  init: str = option('', "a model's directory, GGUF file or hub name")
-  data: str = option('', 'records: a path, toy:… or gym:…', is_code=True)
+  init: str = option(
+    '', "a model's directory, GGUF file or hub name", reads='model'
+  )
+  data: str = option(
+    '', 'records: a path, toy:… or gym:…', is_code=True, reads='records'
+  )
   skip_bad_records: bool = option(
     False, 'leave out, and count, records that cannot be used'
   )
@@ -33,7 +37,10 @@ class Config:
   per_prompt: int = option(1, 'max. responses kept of a prompt', minimum=1)
   per_domain: dict[str, int] = option({}, 'max. responses kept of each domain')
   mix: str = option(
-    '', 'records with responses, added to the kept samples', is_code=True
+    '',
+    'records with responses, added to the kept samples',
+    is_code=True,
+    reads='records',
   )
   mix_count: int = option(0, 'number of records of mix; 0: all', minimum=0)
   filters: FilterConfig = FilterConfig()

@@ -10,7 +10,7 @@ import numpy as np
 from r1jax import errors
 from r1jax.checkpoints import hf_files, policy
 from r1jax.checkpoints.policy import ComputeConfig
-from r1jax.data import batching, templates
+from r1jax.data import batching, run_date, templates
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed import device_placement, programs
 from r1jax.distributed.device_placement import Placement
@@ -52,6 +52,7 @@ class RewardModel:
       )
     self.part, self.centre = metadata['part'], metadata['centre']
     template, prefill = metadata['template'], metadata['prefill']
+    self.date = str(metadata.get('date', ''))  # that of its training
     self.prompt = templates.PromptConfig(template, prefill, max_len=WIDTHS[-1])
     params, cfg, self.tokenizer = policy.load_with_tokenizer(str(path), compute)
     if not cfg.score:
@@ -64,7 +65,8 @@ class RewardModel:
 
   def __call__(self, records: Records, texts: Texts) -> np.ndarray:
     """The reward of each text, float32 [N]."""
-    rows = encode(self.tokenizer, self.prompt, self.part, records, texts)
+    with run_date.at(self.date):
+      rows = encode(self.tokenizer, self.prompt, self.part, records, texts)
     rows = [row[-self.max_len :] for row in rows]
     score_N = score_rows(
       self.placement, self.program, self.params, rows, self.micro_batch_size

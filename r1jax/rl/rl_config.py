@@ -22,10 +22,17 @@ from r1jax.training.config_changes import Changed
 @dataclasses.dataclass(frozen=True)
 class Config:
   init: str = option(
-    '', "a model's directory, GGUF file or hub name", fixed='model'
+    '',
+    "a model's directory, GGUF file or hub name",
+    fixed='model',
+    reads='model',
   )
   prompts: str = option(
-    '', 'records: a path, toy:… or gym:…', is_code=True, fixed='data'
+    '',
+    'records: a path, toy:… or gym:…',
+    is_code=True,
+    fixed='data',
+    reads='records',
   )
   skip_bad_records: bool = option(
     False,
@@ -67,9 +74,14 @@ class Config:
     {}, 'weights by domain', is_code=True
   )
   domains_from: int = option(0, 'first step of by_domain records', minimum=0)
-  reward_models: dict[str, str] = option({}, 'directories by reward name')
+  reward_models: dict[str, str] = option(
+    {}, 'directories by reward name', reads='model'
+  )
   teacher: str = option(
-    '', 'a model to distil, in place of the reference', fixed='reference'
+    '',
+    'a model to distil, in place of the reference',
+    fixed='reference',
+    reads='model',
   )
   eval: held_out.EvalConfig = held_out.EvalConfig()
   prompt: templates.PromptConfig = templates.PromptConfig()

@@ -41,13 +41,17 @@ class Config:
   """The config of the reward_model stage."""
 
   init: str = option(
-    '', "a policy's directory, GGUF file or hub name", fixed='model'
+    '',
+    "a policy's directory, GGUF file or hub name",
+    fixed='model',
+    reads='model',
   )
   data: str = option(
     '',
     'records: chosen and rejected, or response and safe',
     is_code=True,
     fixed='data',
+    reads='records',
   )
   kind: Literal['pairwise', 'pointwise'] = option(
     'pairwise',
@@ -64,6 +68,7 @@ class Config:
     "held-out records; '': some of config.data",
     is_code=True,
     fixed='held_out',
+    reads='records',
   )
   held_out: int = option(
     128, 'prompts of config.data to hold out', minimum=1, fixed='held_out'
@@ -190,6 +195,8 @@ def run(
     prefill=config.prompt.prefill,
     max_len=config.max_len,
   )
+  if 'date' in claimed.content:  # A template has asked for it.
+    facts['date'] = claimed.date
   facts |= {name.removeprefix('eval/'): x for name, x in found.items()}
   params, path = device_placement.get_state(state.params), workdir / 'model'
   hosts.run_once(lambda: pretrained.save(path, params, cfg, tokenizer, facts))

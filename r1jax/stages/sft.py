@@ -27,10 +27,17 @@ class Config:
   """The config of the sft stage."""
 
   init: str = option(
-    'scratch', "a model's directory, GGUF file or hub name", fixed='model'
+    'scratch',
+    "a model's directory, GGUF file or hub name",
+    fixed='model',
+    reads='model',
   )
   data: str = option(
-    '', 'records with prompt and response', is_code=True, fixed='data'
+    '',
+    'records with prompt and response',
+    is_code=True,
+    fixed='data',
+    reads='records',
   )
   skip_bad_records: bool = option(
     False,

@@ -28,8 +28,12 @@ SHOWN = 20  # verdicts on the terminal
 class Config:
   """The config of the verify stage."""
 
-  data: str = option('', 'records: a path, toy:… or gym:…', is_code=True)
-  responses: str = option('', "jsonl of id and response; '': of the records")
+  data: str = option(
+    '', 'records: a path, toy:… or gym:…', is_code=True, reads='records'
+  )
+  responses: str = option(
+    '', "jsonl of id and response; '': of the records", reads='records'
+  )
   rewards: list[str] = option(
     ['accuracy', 'format'], 'rewards to compute', is_code=True
   )

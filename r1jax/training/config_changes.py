@@ -23,6 +23,7 @@ class Change:
 
   values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   accept_code: bool = False  # continues with user code that has changed
+  accept_inputs: bool = False  # and with files and records that have changed
 
 
 NO_CHANGE = Change()
@@ -44,15 +45,32 @@ def recorded_config(cls: type, tree: Mapping) -> Any:
   return configs.build(cls, _with_defaults(cls(), tree))
 
 
+def missing_keys(cls: type, tree: Mapping) -> list[str]:
+  """The dotted keys of cls that `config` in config.json lacks, since an earlier
+  version of r1jax has written it."""
+  keys = []
+  for key, _, _ in configs.named_options(cls()):
+    section: Any = tree
+    for part in key.split('.'):
+      is_there = isinstance(section, Mapping) and part in section
+      section = section[part] if is_there else None
+    if not is_there:
+      keys.append(key)
+  return keys
+
+
 def in_force(
   settings: ConfigDict,
   recorded: Any,
   earlier: Iterable[Mapping],
   values: Mapping[str, Any],
+  defaults_kept: Mapping[str, Any] = {},
 ) -> Any:
   """The settings as the class of `recorded`, with `values` by dotted key.
   `earlier` are the changes in config.json: a key that the settings have as it
-  was before its first --change keeps its recorded value, which is printed."""
+  was before its first --change keeps its recorded value, which is printed. So
+  does a key that is newer than the run, if the settings have its value in
+  `defaults_kept` (see keep_defaults)."""
   cls, kept = type(recorded), {}
   before: dict[str, Any] = {}
   for entry in earlier:
@@ -60,15 +78,37 @@ def in_force(
       before.setdefault(entry['key'], entry['old'])
   recorded_values, given = _values(recorded), configs.build(cls, settings)
   for change in changes(recorded, given):
-    if change.key in before and change.new == before[change.key]:
-      kept[change.key] = recorded_values[change.key]
+    for value_before in (before, defaults_kept):
+      key = change.key
+      if key in value_before and change.new == value_before[key]:
+        kept[key] = recorded_values[key]
   settings = configs.with_values(configs.settings(given), kept)
   config = configs.build(cls, configs.with_values(settings, values))
   new_values = _values(config)
   for key, value in kept.items():
     if new_values[key] == value:
-      print(f'config.{key} is {value!r}, as an earlier --change set it')
+      why = 'as an earlier --change set it'
+      if key not in before:
+        why = 'the default, since the run is older than this key'
+      print(f'config.{key} is {value!r}, {why}')
   return config
+
+
+def keep_defaults(
+  recorded: Any, settings: ConfigDict, new_keys: Iterable[str]
+) -> dict[str, Any]:
+  """{key: value in the settings} of the keys that are newer than a run, for
+  which the settings have another value than the default with which the run
+  began. Prints the new keys."""
+  defaults, kept = _values(recorded), {}
+  texts = [f'{key}={defaults[key]!r}' for key in new_keys]
+  if texts:
+    print(f'keys that are newer than this run: {", ".join(texts)}')
+  given = configs.build(type(recorded), settings)
+  for change in changes(recorded, given):
+    if change.key in new_keys and not change.is_free:
+      kept[change.key] = change.new
+  return kept
 
 
 def changes(

@@ -1,10 +1,12 @@
 """Work directories: each belongs to one config, which may change from a
 checkpoint on, and is finished when it contains the stage's result."""
 
+import contextlib
 import dataclasses
+import datetime
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -12,10 +14,11 @@ from ml_collections import ConfigDict
 
 from r1jax import config as configs
 from r1jax import errors, files, user_code
-from r1jax.data import record_files
+from r1jax.data import record_files, run_date
 from r1jax.distributed import hosts
-from r1jax.training import config_changes
+from r1jax.training import config_changes, inputs, starts, work_lock
 from r1jax.training.config_changes import Change, Changed
+from r1jax.training.inputs import Input
 
 Config = TypeVar('Config')  # the class of a stage's config
 
@@ -33,6 +36,21 @@ class RunDirectory(Generic[Config]):
   changes: list[Changed]  # from config.json
   content: dict[str, Any]  # of config.json; {} if there is none
   progress: int  # the step of the newest checkpoint, or the number of chunks
+  date: str  # of the run's beginning, see data/run_date.py
+  fixed: str  # why no key of the stage can change
+  defaults_kept: dict[str, Any]  # see config_changes.keep_defaults
+
+
+@contextlib.contextmanager
+def occupied(workdir: Path) -> Iterator[None]:
+  """Within this context a stage runs in the work directory, and no other run
+  does. Raises UserError if another run is there. A collective at its beginning.
+  """
+  with work_lock.locked(workdir):
+    try:
+      yield
+    finally:
+      run_date.set_run('')
 
 
 def open_directory(
@@ -44,9 +62,10 @@ def open_directory(
 ) -> RunDirectory[Config]:
   """The work directory with the config in force: the settings, with the values
   of `change` and those of earlier changes. `fixed` says why no key of the stage
-  can change. Raises UserError if the directory belongs to another config. A
-  collective."""
-  content, progress = hosts.run_once(lambda: _read(workdir))
+  can change. From here on chat templates see the date of the run's beginning.
+  Raises UserError if the directory belongs to another config. A collective."""
+  content, progress, date = hosts.run_once(lambda: _read(workdir))
+  run_date.set_run(date)
   values = {k.removeprefix('config.'): x for k, x in change.values.items()}
   if values and fixed:
     raise errors.UserError(f'--change is not possible: {fixed}')
@@ -56,13 +75,17 @@ def open_directory(
       f'{", ".join(values)} in the config'
     )
   config = configs.build(cls, settings)
-  changes = []
+  changes, defaults_kept = [], content.get('defaults_kept', {})
   if content:
     problem = f'{workdir}/config.json is of another stage or version of r1jax'
     with errors.explained(problem, errors.UserError):
       recorded = config_changes.recorded_config(cls, content['config'])
+      new_keys = config_changes.missing_keys(cls, content['config'])
     earlier = content.get('changes', [])
-    config = config_changes.in_force(settings, recorded, earlier, values)
+    defaults_kept |= config_changes.keep_defaults(recorded, settings, new_keys)
+    config = config_changes.in_force(
+      settings, recorded, earlier, values, defaults_kept
+    )
     changes = config_changes.changes(recorded, config, values)
     refusal = config_changes.refusal(changes, values, fixed)
     if refusal:
@@ -79,6 +102,9 @@ def open_directory(
     changes=changes,
     content=content,
     progress=progress,
+    date=date,
+    fixed=fixed,
+    defaults_kept=defaults_kept,
   )
 
 
@@ -92,30 +118,35 @@ def claim(
 ) -> RunDirectory[Config] | None:
   """Assigns the work directory to the config. Returns None if the run is
   finished: `result`, written last, exists, and a training stage has no `steps`
-  left. Otherwise record_changes must follow. Raises UserError if records or
-  user code have changed, or if the hosts differ in config, records, code, facts
-  or directory. The scorers of the records `scored`, those whose accuracy the
-  stage computes, are user code too. A collective."""
+  left. Otherwise record_changes must follow. Raises UserError if inputs,
+  records or user code have changed, or if the hosts differ in config, inputs,
+  records, code, facts or directory. The scorers of the records `scored`, those
+  whose accuracy the stage computes, are user code too. A collective."""
   path, config, change = directory.path, directory.config, directory.change
   code = user_code.digests(configs.code_names(config))
   code |= record_files.scorer_code(scored)
-  records_digest = hosts.digest(records)
+  found, records_digest = inputs.read(config), hosts.digest(records)
+  for key, one in found.items():
+    facts[f'the content of config.{key}'] = one.files
   hosts.check_agreement(
     path,
     config=config,
-    change=[sorted(change.values), change.accept_code],
+    change=[sorted(change.values), change.accept_code, change.accept_inputs],
     records=records_digest,
     user_code=code,
     **facts,
   )
-  content = _content(config, code, records_digest)
+  content = _content(directory, code, records_digest, found)
   if not directory.content:
     hosts.run_once(lambda: _write(path, content))
+  elif 'inputs' not in directory.content:
+    print('the files that this run reads are part of it from now on')
   is_finished = hosts.run_once((path / result).exists)
-  code_changes = []
+  other_changes = []
   if directory.progress or is_finished:  # else nothing depends on them
-    _check_records(directory, records_digest)
-    code_changes = _code_changes(directory, code)
+    other_changes += _input_changes(directory, found)
+    other_changes += _records_changes(directory, records_digest)
+    other_changes += _code_changes(directory, code)
   if steps and steps < directory.progress:
     raise errors.UserError(
       f'config.steps would be {steps}, but {path} has a checkpoint of step '
@@ -127,15 +158,17 @@ def claim(
     return None
   content['changes'] = directory.content.get('changes', [])
   return dataclasses.replace(
-    directory, content=content, changes=[*directory.changes, *code_changes]
+    directory, content=content, changes=[*directory.changes, *other_changes]
   )
 
 
 def record_changes(directory: RunDirectory, step: int) -> None:
   """Writes the changes to config.json, as valid from `step` on, with which the
-  run continues. Renames the model of a finished run that is extended. To be
-  called before the first new step; a collective."""
+  run continues, and the software of this start to starts.jsonl. Renames the
+  model of a finished run that is extended. To be called before the first new
+  step; a collective."""
   hosts.run_once(lambda: _record_changes(directory, step))
+  starts.record(directory.path, step)
 
 
 def _check_names(code_names):
@@ -193,13 +226,47 @@ def _is_extended(directory, steps):
   )
 
 
-def _check_records(directory, records_digest):
-  if directory.content.get('records', records_digest) != records_digest:
-    raise errors.UserError(
-      f'the records have changed since the run in {directory.path} began, and '
-      'the data of a run cannot change: put the old records back, or use '
-      'another --workdir'
-    )
+def _input_changes(directory, found):
+  """Inputs whose content is not that of config.json. Raises UserError if the
+  command does not accept it, or if it cannot be accepted."""
+  old, changes = directory.content.get('inputs', {}), []
+  for key, one in found.items():
+    difference = inputs.difference(old[key], one) if key in old else ''
+    if difference:
+      # Results of other evaluations are read after the last chunk.
+      can_accept = not directory.fixed or one.kind == 'results'
+      sentence = (
+        f'config.{key} ({one.source}) has changed since the run in '
+        f'{directory.path} began: {difference}'
+      )
+      _check_accepted(directory, sentence, 'files', can_accept)
+      name = f'content of config.{key}'
+      pair = hosts.digest(old[key]['files']), hosts.digest(one.files)
+      changes.append(Changed(name, *pair))
+  return changes
+
+
+def _records_changes(directory, new):
+  """The change of the records that the run uses. Raises as _input_changes."""
+  old = directory.content.get('records', new)
+  if old == new:
+    return []
+  sentence = f'the records have changed since the run in {directory.path} began'
+  _check_accepted(directory, sentence, 'records', not directory.fixed)
+  return [Changed('records', old, new)]
+
+
+def _check_accepted(directory, sentence, what, can_accept):
+  """Raises UserError, with what can be done, unless the command accepts that
+  its files or records have changed, and the stage can continue with others."""
+  if can_accept and directory.change.accept_inputs:
+    return
+  sentence += f': put the old {what} back, or use another --workdir'
+  if can_accept:
+    sentence += f', or continue with the new {what} (--accept-inputs)'
+  else:
+    sentence += f', since {directory.fixed}'
+  raise errors.UserError(sentence)
 
 
 def _code_changes(directory, code):
@@ -217,18 +284,25 @@ def _code_changes(directory, code):
   return [Changed(f'code of {name}', old[name], code[name]) for name in names]
 
 
-def _content(config, code, records_digest):
+def _content(directory, code, records_digest, found: Mapping[str, Input]):
   """config.json of a new run: `config` has all keys, `changed` those that are
   not the default, {key: [default, value]}."""
-  config, cls = config_changes.plain(dataclasses.asdict(config)), type(config)
-  default = config_changes.plain(dataclasses.asdict(cls()))
-  return dict(
+  options = directory.config
+  config = config_changes.plain(dataclasses.asdict(options))
+  default = config_changes.plain(dataclasses.asdict(type(options)()))
+  content = dict(
     changed=configs.changes(default, config),
     changes=[],
     code=code,
     records=records_digest,
+    inputs=inputs.as_json(found),
     config=config,
   )
+  if 'date' in directory.content or run_date.was_asked():
+    content = dict(date=directory.date) | content
+  if directory.defaults_kept:
+    content |= dict(defaults_kept=directory.defaults_kept)
+  return content
 
 
 def _write(path, content):
@@ -239,7 +313,7 @@ def _write(path, content):
 
 
 def _read(path):
-  """[content of config.json, progress] of a work directory."""
+  """[content of config.json, progress, date of the run] of a work directory."""
   content, file = {}, path / 'config.json'
   if file.exists():
     with errors.explained(f'{file} is not a config that a stage has written'):
@@ -248,4 +322,6 @@ def _read(path):
   names = [folder.name for folder in (path / 'checkpoints').glob('*')]
   steps = [int(name) for name in names if name.isdigit()]
   chunks = list((path / 'chunks').glob('*.jsonl'))
-  return [content, max(steps, default=len(chunks))]
+  now = datetime.datetime.now().isoformat(timespec='seconds')
+  date = content.get('date', now)
+  return [content, max(steps, default=len(chunks)), date]

@@ -112,6 +112,42 @@ def test_hosts_with_different_user_code_or_changes_are_refused(tmp_path):
   assert not (tmp_path / 'run' / 'config.json').exists()
 
 
+def test_hosts_with_different_weights_are_refused_and_share_one_lock(tmp_path):
+  """Each host has its own model under one path."""
+  body = """
+    import dataclasses
+    from r1jax import config
+    from r1jax.training import run_directory
+
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+      init: str = config.option('model', 'a model', reads='model')
+      data: str = config.option('data.jsonl', 'records', reads='records')
+
+    folder = workdir / str(host)
+    (folder / 'model').mkdir(parents=True)
+    os.chdir(folder)
+    (folder / 'model' / 'config.json').write_text('{}')
+    (folder / 'model' / 'model.safetensors').write_text(f'weights {host}')
+    (folder / 'data.jsonl').write_text('{}')
+    run = workdir / 'run'
+    with run_directory.occupied(run):
+      print(len(list(run.glob('*.lock'))), 'lock', file=sys.stderr)
+      directory = run_directory.open_directory(
+        run, Config, config.defaults(Config), run_directory.Change()
+      )
+      run_directory.claim(directory, 'result', [])
+  """
+  codes, outputs = ends(2, toy_hosts.script(tmp_path, body))
+  assert codes == [2, 2]
+  for text in outputs:
+    assert '1 lock' in text
+    assert (
+      'the hosts of this run differ in the content of config.init (' in text
+    )
+    assert 'config.data' not in text
+
+
 def test_a_work_directory_that_hosts_do_not_share_is_refused(tmp_path):
   body = """
     hosts.SHARED_DISK_SECONDS = 1

@@ -15,6 +15,7 @@ from r1jax.rewards import verifiers
 from r1jax.rewards.math import grading
 from r1jax.sandbox import tiers
 from r1jax.stages import evaluate
+from r1jax.training import starts, work_lock
 
 VERDICTS = (
   '{"contest": 1, "problem": "A", "rating": 1500, "verdicts": [true, false]}\n'
@@ -137,6 +138,8 @@ def same_files(ours, theirs):
     return {
       path.relative_to(folder): content
       for path, content in toy.files(folder).items()
+      # What a process leaves that is started and killed.
+      if path.name not in (starts.FILE, work_lock.FILE)
     }
 
   return names(ours) == names(theirs)

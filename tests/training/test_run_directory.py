@@ -2,13 +2,16 @@
 keys by --change, and code that it accepts; everything else is refused."""
 
 import dataclasses
+import datetime
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from r1jax import config as configs
 from r1jax import errors, user_code
-from r1jax.data import gym_tasks
+from r1jax.checkpoints import tokenizer_settings
+from r1jax.data import gym_tasks, run_date
 from r1jax.training import run_directory
 from r1jax.training.config_changes import Change
 
@@ -30,6 +33,10 @@ class Config:
     dict(accuracy=1.0), 'weights', is_code=True
   )
   optim: Optim = Optim()
+  init: str = configs.option('', 'a model', fixed='model', reads='model')
+  judges: dict[str, str] = configs.option({}, 'models', reads='model')
+  data: str = configs.option('', 'records', reads='records')
+  compare_with: list[str] = configs.option([], 'results', reads='results')
 
 
 LR = Config(optim=Optim(lr=0.25))
@@ -41,6 +48,7 @@ def start(
   step=0,
   change=(),
   accept_code=False,
+  accept_inputs=False,
   records=('a',),
   scored=(),
   fixed='',
@@ -49,7 +57,11 @@ def start(
   `step` on. The config in force, or None if the run is finished."""
   settings = configs.with_values(configs.defaults(Config), dict(values))
   directory = run_directory.open_directory(
-    path, Config, settings, Change(dict(change), accept_code), fixed
+    path,
+    Config,
+    settings,
+    Change(dict(change), accept_code, accept_inputs),
+    fixed,
   )
   steps = directory.config.steps
   claimed = run_directory.claim(
@@ -96,7 +108,8 @@ def test_the_same_command_changes_nothing(tmp_path):
   written = content(tmp_path)
   start(tmp_path, values)
   assert content(tmp_path) == written
-  assert [x.name for x in tmp_path.iterdir()] == ['config.json']
+  names = sorted(x.name for x in tmp_path.iterdir())
+  assert names == ['config.json', 'starts.jsonl']
 
 
 def test_a_directory_that_cannot_be_read_or_written_is_refused(tmp_path):
@@ -227,6 +240,31 @@ def test_a_config_of_an_older_version_is_continued(tmp_path):
   assert content(tmp_path)['records']
 
 
+def test_a_new_key_has_its_default_in_an_older_run_until_it_is_changed(
+  tmp_path, capsys
+):
+  start(tmp_path)
+  save(tmp_path, 3)
+  old = content(tmp_path)
+  del old['config']['batch_size'], old['config']['optim']['schedule']
+  del old['config']['keep'], old['config']['seed']
+  (tmp_path / 'config.json').write_text(json.dumps(old))
+  values = {'batch_size': 4, 'optim.schedule': 'cosine', 'keep': 5, 'seed': 7}
+  capsys.readouterr()
+  for is_first in (True, False):
+    config = start(tmp_path, values, step=3)
+    assert config == Config(keep=5)
+    printed = capsys.readouterr().out
+    assert 'config.batch_size is 8, the default, since the run is' in printed
+    assert ('keys that are newer than this run' in printed) == is_first
+  assert start(tmp_path, step=3) == Config()  # The command has the default too.
+  with raises('batch_size: 8 -> 3; .* --change batch_size=3'):
+    start(tmp_path, values | dict(batch_size=3), step=3)
+  change = dict(batch_size=4)
+  assert start(tmp_path, values, step=3, change=change).batch_size == 4
+  assert start(tmp_path, values, step=3).batch_size == 4
+
+
 def test_an_old_key_is_refused_with_its_new_name(tmp_path):
   start(tmp_path)
   old = content(tmp_path)
@@ -328,6 +366,166 @@ def test_other_records_are_refused_once_there_is_a_checkpoint(tmp_path):
   start(tmp_path, records=('a', 'c'), step=3)
   with raises('records have changed', 'put the old records back'):
     start(tmp_path, records=('a', 'b'), step=3, accept_code=True)
+
+
+def test_other_records_can_be_accepted(tmp_path):
+  start(tmp_path)
+  save(tmp_path, 3)
+  with raises('records have changed', r'the new records \(--accept-inputs\)'):
+    start(tmp_path, records=('b',), step=3)
+  start(tmp_path, records=('b',), step=3, accept_inputs=True)
+  (entry,) = content(tmp_path)['changes']
+  assert entry['key'] == 'records' and entry['step'] == 3
+  start(tmp_path, records=('b',), step=3)
+  with raises('records have changed', 'since one config$'):
+    start(tmp_path, step=3, accept_inputs=True, fixed='one config')
+
+
+def model(folder, weights):
+  folder.mkdir(exist_ok=True)
+  (folder / 'model.safetensors').write_text(weights)
+  (folder / 'config.json').write_text('{}')
+  return str(folder)
+
+
+def input_values(tmp_path, text):
+  """Values of all keys that name files, whose content begins with a text."""
+  data, evaluation = tmp_path / 'data.jsonl', tmp_path / 'evaluation'
+  data.write_text(f'{text} data')
+  evaluation.mkdir(exist_ok=True)
+  (evaluation / 'results.json').write_text(f'{text} results')
+  return {
+    'init': model(tmp_path / 'model', f'{text} weights'),
+    'judges': {'safety': model(tmp_path / 'judge', f'{text} judge')},
+    'data': str(data),
+    'compare_with': [str(evaluation)],
+  }
+
+
+INPUTS = {
+  'init': 'model/model.safetensors',
+  'judges.safety': 'judge/model.safetensors',
+  'data': 'data.jsonl',
+  'compare_with.0': 'evaluation/results.json',
+}
+
+
+@pytest.mark.parametrize('key', INPUTS)
+def test_an_input_with_other_content_is_refused_or_accepted(key, tmp_path):
+  values, run = input_values(tmp_path, 'old'), tmp_path / 'run'
+  start(run, values)
+  file = tmp_path / INPUTS[key]
+  file.write_text('new')
+  start(run, values)  # Nothing depended on the old content.
+  assert content(run)['changes'] == []
+  save(run, 3)
+  start(run, values, step=3)
+  file.write_text('NEW')  # as long as before
+  source = file if key == 'data' else file.parent
+  sentence = (
+    rf'config.{key} \({source}\) has changed since the run in {run} began: '
+    f'{file.name} has other content: put the old files back'
+  )
+  with raises(sentence, '--workdir, or .* new files .--accept-inputs'):
+    start(run, values, step=3, accept_code=True)
+  start(run, values, step=3, accept_inputs=True)
+  (entry,) = content(run)['changes']
+  assert entry['step'] == 3 and entry['key'] == f'content of config.{key}'
+  start(run, values, step=3)
+  assert content(run)['changes'] == [entry]
+  file.unlink()
+  with raises('is missing'):
+    start(run, values, step=3)
+
+
+@pytest.mark.parametrize('key', INPUTS)
+def test_a_stage_of_chunks_accepts_other_results_alone(key, tmp_path):
+  values, run = input_values(tmp_path, 'old'), tmp_path / 'run'
+  start(run, values, fixed='one config')
+  (run / 'chunks').mkdir()
+  (run / 'chunks' / '0.jsonl').write_text('')
+  (tmp_path / INPUTS[key]).write_text('new')
+  if key == 'compare_with.0':  # read after the last chunk
+    start(run, values, accept_inputs=True, fixed='one config')
+    return
+  with raises(f'config.{key} .* --workdir, since one config$'):
+    start(run, values, accept_inputs=True, fixed='one config')
+
+
+def test_a_result_of_other_inputs_is_not_that_of_the_command(tmp_path):
+  values, run = input_values(tmp_path, 'old'), tmp_path / 'run'
+  start(run, values)
+  finish(run, 100)
+  assert start(run, values) is None
+  model(tmp_path / 'model', 'new weights')
+  with raises('config.init .* has changed since the run'):
+    start(run, values)
+
+
+def test_another_model_by_a_change_needs_no_other_permission(tmp_path):
+  values, run = input_values(tmp_path, 'old'), tmp_path / 'run'
+  start(run, values)
+  save(run, 3)
+  change = {'judges.safety': model(tmp_path / 'judge2', 'better')}
+  start(run, values, step=3, change=change)
+  source = content(run)['inputs']['judges.safety']['source']
+  assert source == change['judges.safety']
+
+
+def test_inputs_of_a_run_of_an_older_version_are_recorded(tmp_path, capsys):
+  values, run = input_values(tmp_path, 'old'), tmp_path / 'run'
+  start(run, values)
+  save(run, 3)
+  old = content(run)
+  new = old.pop('inputs')
+  (run / 'config.json').write_text(json.dumps(old))
+  capsys.readouterr()
+  start(run, values, step=3)
+  assert 'are part of it from now on' in capsys.readouterr().out
+  assert content(run)['inputs'] == new and new.keys() == INPUTS.keys()
+  start(run, values, step=3)
+  assert capsys.readouterr().out == ''
+
+
+TODAY = "{{ strftime_now('%d %b %Y %H:%M') }}"
+
+
+def test_chat_templates_see_the_date_of_the_runs_beginning(
+  tmp_path, monkeypatch
+):
+  settings = tokenizer_settings.Settings(chat_template=TODAY)
+  start(tmp_path / 'without')
+  assert 'date' not in content(tmp_path / 'without')
+  open_directory = run_directory.open_directory
+
+  def opened(*arguments):
+    directory = open_directory(*arguments)
+    settings.render_chat([])  # as a stage does with its prompts
+    return directory
+
+  monkeypatch.setattr(run_directory, 'open_directory', opened)
+  start(tmp_path)
+  written = content(tmp_path)
+  began = datetime.datetime.fromisoformat(written['date'])
+  assert settings.render_chat([]) == began.strftime('%d %b %Y %H:%M')
+  written['date'] = '2021-03-04T23:59:59'
+  (tmp_path / 'config.json').write_text(json.dumps(written))
+  start(tmp_path)  # on another day
+  assert settings.render_chat([]) == '04 Mar 2021 23:59'
+  assert content(tmp_path)['date'] == '2021-03-04T23:59:59'
+  with ThreadPoolExecutor(1) as executor:
+    text = executor.submit(settings.render_chat, []).result()
+    with run_date.at('1999-01-02'):
+      inner = settings.render_chat([])
+      other = executor.submit(settings.render_chat, []).result()
+  assert (text, inner, other) == (
+    '04 Mar 2021 23:59',
+    '02 Jan 1999 00:00',
+    '04 Mar 2021 23:59',
+  )
+  with run_directory.occupied(tmp_path):
+    start(tmp_path)
+  assert settings.render_chat([]) >= '0' and run_date.now().year > 2021
 
 
 CODE = 'def short(records, texts):\n  return [{} for _ in texts]\n'
