@@ -44,10 +44,11 @@ def read(options: Any) -> dict[str, Input]:
   """The inputs of a stage's config by dotted key, an entry of a dict or a list
   by `key.entry`. A source without files, such as toy:NAME, has none here."""
   found = {}
+  read_once = functools.cache(_input)  # Two keys may name the same model.
   for name, value, metadata in configs.named_options(options):
     if metadata.get('reads'):
       for key, source in _sources(name, value):
-        found[key] = _input(source, metadata['reads'])
+        found[key] = read_once(source, metadata['reads'])
   return found
 
 
