@@ -74,5 +74,5 @@ def _git(*arguments):
 
 
 def _append(path, facts):
-  with open(path, 'a') as file:
+  with open(path, 'a', encoding='utf-8') as file:
     file.write(json.dumps(facts) + '\n')

@@ -85,7 +85,7 @@ class _Lock:
     """Whether this process has created the file."""
     text = json.dumps(_this_process() | dict(token=self.token))
     try:
-      with open(self.path, 'x') as file:
+      with open(self.path, 'x', encoding='utf-8') as file:
         try:
           file.write(text)
           file.flush()
@@ -147,7 +147,7 @@ def _process_started(pid):
   """When a process started, in clock ticks since the machine's start; 'ended'
   for one that nobody has waited for yet; '' if it is not known."""
   try:
-    stat = Path(f'/proc/{pid}/stat').read_text()
+    stat = Path(f'/proc/{pid}/stat').read_text('utf-8', 'replace')
   except OSError:
     return ''
   state, *numbers = stat.rpartition(')')[2].split()
@@ -157,7 +157,7 @@ def _process_started(pid):
 def _read(path):
   """What a lock says about its holder; {} if it is gone, or not written yet."""
   try:
-    holder = json.loads(path.read_text())
+    holder = json.loads(path.read_text('utf-8'))
   except (OSError, ValueError):
     return {}
   return holder if isinstance(holder, dict) else {}
@@ -189,6 +189,8 @@ def _wait_until_dead(path, holder):
     )
   while seen and _now_at(path) - seen < SILENT:
     watchdog.heartbeat()
+    if watchdog.terminate_requested():
+      raise errors.Terminated
     time.sleep(1)
     touched = _touched_at(path)
     if touched and touched != seen:
@@ -199,7 +201,7 @@ def _wait_until_dead(path, holder):
 def _touched_at(path):
   """When a lock was touched, by the clock of its disk; 0 if it is gone."""
   try:
-    with open(path) as file:  # On NFS opening a file updates its times.
+    with open(path, 'rb') as file:  # On NFS opening a file updates its times.
       return os.fstat(file.fileno()).st_mtime
   except FileNotFoundError:
     return 0.0
@@ -208,7 +210,7 @@ def _touched_at(path):
 def _now_at(path):
   """The time by the clock of the disk."""
   probe = path.with_name(f'{FILE}.{uuid.uuid4().hex}')
-  with open(probe, 'x') as file:
+  with open(probe, 'xb') as file:
     now = os.fstat(file.fileno()).st_mtime
   probe.unlink()
   return now
