@@ -26,6 +26,9 @@ from r1jax.sampling.decode import SampleConfig
 from r1jax.sampling.generate import Sampler, Samples
 
 MIN_WIDTH = 16  # of padded rows
+# More rows or prompts are computed in several calls, so that memory does not
+# grow with their number.
+ROWS_PER_CALL = 64
 Rows = np.ndarray | Sequence[Sequence[int]]
 
 
@@ -67,17 +70,26 @@ class Model:
     are about the token in column t + 1. Rows may have different lengths; what
     follows the end of a row has no meaning."""
     tokens_BT, pos_BT = self._padded(ids_BT)
-    logits_BTV = _logits(self.params, self.cfg, tokens_BT, pos_BT)
     B, T = len(ids_BT), max(map(len, ids_BT))
-    return np.array(np.asarray(logits_BTV)[:B, :T, : self.vocab_size])
+    logits_BTV = np.empty((B, T, self.vocab_size), np.float32)
+    for part in _slices(B):
+      part_BTV = np.asarray(
+        _logits(self.params, self.cfg, tokens_BT[part], pos_BT[part])
+      )
+      out_BTV = logits_BTV[part]
+      out_BTV[...] = part_BTV[: len(out_BTV), :T, : self.vocab_size]
+    return logits_BTV
 
   def logprobs(self, ids_BT: Rows) -> np.ndarray:
     """float32 [B, T]: in column t log p(token t | tokens before t). It is 0 in
     column 0 and after the end of a row. Rows may have different lengths."""
     tokens_BT, pos_BT = self._padded(ids_BT)
-    logp_BT = _logprobs(self.params, self.cfg, tokens_BT, pos_BT)
     B, T = len(ids_BT), max(map(len, ids_BT))
-    return np.array(np.asarray(logp_BT)[:B, :T])
+    parts = [
+      np.asarray(_logprobs(self.params, self.cfg, tokens_BT[n], pos_BT[n]))
+      for n in _slices(B)
+    ]
+    return np.concatenate(parts)[:B, :T]
 
   def generate(
     self,
@@ -131,17 +143,21 @@ class Model:
       return []
     prompt = dataclasses.replace(prompt, max_len=self.cfg.max_len)
     sampler = self._sampler(records, prompt, sample)
-    # Few different numbers of prompts, so that few programs are compiled.
-    fill = records[:1] * (_bucket(len(records), 1) - len(records))
-    samples = sampler.sample(
-      self.params,
-      records + fill,
-      np.arange(len(records + fill)),
-      jax.random.key(seed),
-      group,
-    )
-    starts = range(0, len(records) * group, group)
-    return [_responses(samples, start, group) for start in starts]
+    found = []
+    for start in range(0, len(records), ROWS_PER_CALL):
+      part = records[start : start + ROWS_PER_CALL]
+      samples = sampler.sample(
+        self.params,
+        part,
+        start + np.arange(len(part)),
+        jax.random.key(seed),
+        group,
+        # Few different numbers of prompts, so that few programs are compiled.
+        num_prompts=min(_bucket(len(records), 1), ROWS_PER_CALL),
+      )
+      first = range(0, len(part) * group, group)
+      found += [_responses(samples, n, group) for n in first]
+    return found
 
   def save(
     self,
@@ -254,6 +270,12 @@ def _responses(samples: Samples, start: int, group: int) -> list[Response]:
 def _bucket(length: int, minimum: int = MIN_WIDTH) -> int:
   """The smallest power of 2 that is not below the length or the minimum."""
   return max(1 << max(length - 1, 0).bit_length(), minimum)
+
+
+def _slices(rows):
+  """Slices of at most ROWS_PER_CALL rows."""
+  starts = range(0, rows, ROWS_PER_CALL)
+  return [slice(start, start + ROWS_PER_CALL) for start in starts]
 
 
 @functools.partial(jax.jit, static_argnames='cfg')

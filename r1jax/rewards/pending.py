@@ -2,7 +2,7 @@
 scores its own rows; all hosts receive the rewards of all rows."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -61,6 +61,14 @@ def score(scorer: Scorer, records: Records, texts: Texts) -> Rewards:
   """submit and collect in one. A collective on several hosts."""
   with ThreadPoolExecutor(1) as executor:
     return collect(submit(executor, scorer, records, texts))
+
+
+def join(rewards: Sequence[Rewards]) -> Rewards:
+  """The rewards of all rows of several Rewards."""
+  parts = {}
+  for name in rewards[0].parts:
+    parts[name] = np.concatenate([part.parts[name] for part in rewards])
+  return Rewards(np.concatenate([part.reward_N for part in rewards]), parts)
 
 
 def gather_columns(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,5 +1,7 @@
 """Logging of an rl step: metrics, samples, progress, held-out evaluation."""
 
+import dataclasses
+
 import jax
 import numpy as np
 
@@ -10,6 +12,7 @@ from r1jax.rewards.pending import Rewards
 from r1jax.rl import advantages, setup
 from r1jax.rl.rollouts import Rollout
 from r1jax.rl.setup import RlState, Run
+from r1jax.sampling import generate
 from r1jax.sampling.generate import Samples
 from r1jax.training import metrics
 
@@ -41,7 +44,7 @@ def log_step(
     if crossed(config.eval.every, first_step, step):
       lines[-1] |= evaluate(run, state, step)
       score = float(lines[-1]['eval/pass1'])
-  finally:  # The user's rewards may fail in the evaluation.
+  finally:  # SIGTERM or the user's rewards may end the evaluation.
     for one in lines:
       run.writer.write(one)
     run.writer.samples(
@@ -59,20 +62,40 @@ def crossed(every: int, before: int, after: int) -> bool:
 
 
 def evaluate(run: Run, state: RlState, step: int) -> dict[str, float]:
-  """The held-out metrics of the policy after `step` updates."""
+  """The held-out metrics of the policy after `step` updates.
+
+  The records are sampled in chunks of config.eval.prompts_per_chunk, a multiple
+  of the shards. Chunks change nothing: keys derive from a record's number. On
+  SIGTERM raises Terminated after a chunk, on all hosts.
+  """
   key = jax.random.fold_in(jax.random.fold_in(run.sampling.key, 1), step)
   config, records = run.config.eval, run.sampling.held_out_records
-  samples = run.sampling.sampler.sample(
-    setup.policy_params(run, state),
-    records,
-    np.arange(len(records)),
-    key,
-    config.samples,
-    config.temperature,
-    run.config.max_new_tokens_at(step),
-  )
-  rewards = pending.score(run.sampling.scorer, samples.records, samples.texts)
-  return held_out.metrics(samples, rewards, config.samples)
+  params, shards = setup.policy_params(run, state), run.sampling.placement
+  size = -(-config.prompts_per_chunk // shards.num_shards) * shards.num_shards
+  size = min(size, len(records))
+  chunks, rewards = [], []
+  for start in range(0, len(records), size):
+    if start:
+      run.progress.show_part(start, len(records), 'held-out problem')
+      hosts.raise_if_terminating()
+    chunk = records[start : start + size]
+    samples = run.sampling.sampler.sample(
+      params,
+      chunk,
+      start + np.arange(len(chunk)),
+      key,
+      config.samples,
+      config.temperature,
+      run.config.max_new_tokens_at(step),
+      num_prompts=size,
+    )
+    scored = pending.score(run.sampling.scorer, samples.records, samples.texts)
+    # Of the rows only the lengths are used.
+    rows = samples.rows.replace(tokens_BL=None, pos_BL=None, logp_BL=None)
+    chunks.append(dataclasses.replace(samples, rows=rows))
+    rewards.append(scored)
+  samples = generate.take(chunks, np.arange(len(records) * config.samples))
+  return held_out.metrics(samples, pending.join(rewards), config.samples)
 
 
 def rollout_metrics(

@@ -157,11 +157,9 @@ def choose_groups(
 ) -> tuple[Samples, Rewards]:
   """The first prompts_per_step groups that are not dead. If there are fewer,
   adds dead groups."""
-  reward_N = np.concatenate([part.reward_N for part in rewards])
+  joined = pending.join(rewards)
   alive_first_P = np.argsort(dead_P, kind='stable')
   prompt_P = np.sort(alive_first_P[: config.prompts_per_step])
   row_N = grpo.rows_of_groups(config, prompt_P)
-  parts = {}
-  for name in rewards[0].parts:
-    parts[name] = np.concatenate([part.parts[name] for part in rewards])[row_N]
-  return generate.take(samples, row_N), Rewards(reward_N[row_N], parts)
+  parts = {name: part_N[row_N] for name, part_N in joined.parts.items()}
+  return generate.take(samples, row_N), Rewards(joined.reward_N[row_N], parts)

@@ -82,12 +82,15 @@ class Sampler:
     group_size: int,
     temperature: float | None = None,
     max_new_tokens: int | None = None,
+    num_prompts: int = 0,
   ) -> Samples:
     """Samples `group_size` responses to each record.
 
     prompt_numbers are the records' positions in the run's stream of prompts;
     all random numbers derive from them and the key. temperature and
-    max_new_tokens replace those of the config.
+    max_new_tokens replace those of the config. Fewer than num_prompts records
+    are sampled by the program for num_prompts, so that the last chunk of many
+    needs no program of its own.
     """
     config = self.sample_config
     if temperature is not None:
@@ -106,9 +109,17 @@ class Sampler:
     prompts = _make_prompts(
       ids, self.prompt_width, prompt_numbers, zero_P, max_new_tokens_P
     )
-    rows = self._decode(params, prompts, key, group_size, config)
+    rows = self._decode(params, prompts, key, group_size, config, num_prompts)
     if self.prompt.tool:
-      rows = self._tool_loop(params, rows, records, prompt_numbers, key, config)
+      rows = self._tool_loop(
+        params,
+        rows,
+        records,
+        prompt_numbers,
+        key,
+        config,
+        num_prompts * group_size,
+      )
     return Samples(
       records=[record for record in records for _ in range(group_size)],
       texts=[
@@ -118,7 +129,9 @@ class Sampler:
       rows=rows,
     )
 
-  def _tool_loop(self, params, rows, records, prompt_numbers, key, config):
+  def _tool_loop(
+    self, params, rows, records, prompt_numbers, key, config, num_rows
+  ):
     """Appends the result to each row that ends with a tool call and continues
     sampling it, until no row ends with a call or config.prompt.calls is
     reached. A row whose last call has no result is not finished.
@@ -146,18 +159,20 @@ class Sampler:
       # The other rows sample one token each, so that all calls have one shape.
       left_B = np.where(answer_B, left_B, 1)
       prompts = _make_prompts(ids, width, number_B, member_B, left_B)
-      more = self._decode(params, prompts, key, 1, config)
+      more = self._decode(params, prompts, key, 1, config, num_rows)
       rows = tool_calls.join(rows, tool_calls.with_width(more, width), answer_B)
     return rows
 
-  def _decode(self, params, prompts, key, group_size, config):
+  def _decode(self, params, prompts, key, group_size, config, num_prompts):
     """The SampledRows of prompts, which are padded with copies of the first to
-    a multiple of the shards; their samples are dropped."""
+    num_prompts and a multiple of the shards. These sample one token each, which
+    is dropped."""
     count = len(prompts.tokens_PL)
-    fill = -count % self.placement.num_shards
-    prompts = jax.tree.map(
-      lambda a: np.concatenate([a, a[:1].repeat(fill, axis=0)]), prompts
-    )
+    fill = max(num_prompts - count, 0)
+    fill += -(count + fill) % self.placement.num_shards
+    first = jax.tree.map(lambda a: a[:1].repeat(fill, axis=0), prompts)
+    first = first.replace(max_new_tokens_P=np.ones(fill, np.int32))
+    prompts = jax.tree.map(lambda *a: np.concatenate(a), prompts, first)
     key_P2 = np.tile(jax.random.key_data(key), (count + fill, 1))
     if (group_size, config) not in self._programs:
       self._programs[group_size, config] = decode_program(

@@ -111,7 +111,12 @@ def sample_all(
       key = jax.random.fold_in(jax.random.key(config.seed), set_number)
       problems = [sets[name][n] for n in numbers]
       samples = model.sampler.sample(
-        model.params, problems, np.array(numbers), key, config.samples
+        model.params,
+        problems,
+        np.array(numbers),
+        key,
+        config.samples,
+        num_prompts=min(size, max(map(len, sets.values()))),
       )
       rewards = pending.score(scorer, samples.records, samples.texts)
       if failed := int(np.isnan(rewards.parts['accuracy']).sum()):

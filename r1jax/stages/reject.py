@@ -135,7 +135,8 @@ def sample_chunk(run: Run, start: int) -> list[dict]:
   records = run.records[start : start + run.config.prompts_per_chunk]
   numbers = start + np.arange(len(records))
   key = jax.random.fold_in(jax.random.key(run.config.seed), 0)
-  samples = sampler.sample(params, records, numbers, key, k)
+  size = min(run.config.prompts_per_chunk, len(run.records))
+  samples = sampler.sample(params, records, numbers, key, k, num_prompts=size)
   reasons = rule_reasons(run, samples)
   reasons = judged_reasons(run, samples, reasons, start * k)
   return [

@@ -40,7 +40,8 @@ def run(
       return
     run, state, position = opened
     if run.config.eval.every and run.checkpoints.latest_step() is None:
-      line = dict(step=0) | log.evaluate(run, state, 0)
+      with exit_early_if_saved(run, position):
+        line = dict(step=0) | log.evaluate(run, state, 0)
       run.writer.write(line)
       print(base_line(run, line), flush=True)
     position = with_evaluation(run, state, position)
@@ -52,12 +53,13 @@ def run(
 
 def with_evaluation(run: Run, state: RlState, position: Position) -> Position:
   """Evaluates the restored step if its evaluation is due and is missing, since
-  the user's rewards failed in it."""
+  SIGTERM or an error of the user's rewards ended it."""
   step, updates = position.step, run.config.grpo.updates
   is_due = log.crossed(run.config.eval.every, step - updates, step)
   if not step or position.score is not None or not is_due:
     return position
-  line = dict(step=step) | log.evaluate(run, state, step)
+  with exit_early_if_saved(run, position):
+    line = dict(step=step) | log.evaluate(run, state, step)
   run.writer.write(line)
   return dataclasses.replace(position, score=float(line['eval/pass1']))
 
@@ -90,7 +92,7 @@ def step(
   """Samples a rollout with the newest policy and learns from it."""
   began = time.time()
   state, position = refresh_reference(run, state, position)
-  with saved_on_user_error(run, state, position):
+  with saved_on_error(run, state, position):
     with exit_early_if_saved(run, position):
       params, ref_params = rollout_params(run, state)
       rollout = sample_rollout(run.sampling, params, ref_params, position)
@@ -107,7 +109,7 @@ def step(
     'seconds': time.time() - began,
   }
   position = position_after(position, rollout, lines)
-  with saved_on_user_error(run, state, position):
+  with saved_on_error(run, state, position):
     score = log.log_step(run, state, rollout, rewards, lines, seconds)
   return state, dataclasses.replace(position, score=score)
 
@@ -123,7 +125,7 @@ def late_step(
   began = time.time()
   state, position = refresh_reference(run, state, position)
   is_last = position.step + run.config.grpo.updates >= run.config.steps
-  with saved_on_user_error(run, state, position):
+  with saved_on_error(run, state, position):
     with exit_early_if_saved(run, position):
       params, ref_params = rollout_params(run, state)
       if rollout is None:
@@ -145,7 +147,7 @@ def late_step(
     'time/update': time.time() - scored,
   }
   position = position_after(position, rollout, lines)
-  with saved_on_user_error(run, state, position):
+  with saved_on_error(run, state, position):
     if isinstance(next_rollout, Future):
       next_rollout = next_rollout.result()
     seconds['seconds'] = time.time() - began
@@ -250,14 +252,14 @@ def exit_early_if_saved(
 
 
 @contextlib.contextmanager
-def saved_on_user_error(
+def saved_on_error(
   run: Run, state: RlState, position: Position
 ) -> Iterator[None]:
-  """If the user's rewards or tools fail in this context, saves a checkpoint, so
-  that the run continues from here when they are mended."""
+  """If the user's rewards or tools fail in this context, or SIGTERM ends an
+  evaluation, saves a checkpoint from which the run continues later."""
   try:
     yield
-  except errors.UserError:
+  except (errors.UserError, errors.Terminated):
     save(run, state, position)
     raise
 

@@ -12,6 +12,7 @@ from r1jax.training import live_display
 
 LINES = 20
 REDRAW_SECONDS = 0.5  # at least, between two updates of a line or a cell
+PART_SECONDS = 30.0  # at least, between two lines about parts of a step
 METRICS = {
   'reward': 'reward {:.3f}',
   'reward/accuracy': 'accuracy {:.3f}',
@@ -47,6 +48,7 @@ class Progress:
     self.latest: dict[str, Any] = {}  # value by metric
     self.line = progress_line(first_step, steps, {}, unit=unit)
     self.is_drawn, self.drawn_at = False, 0.0
+    self.printed_at = self.started
     self.display = None
     if not self.is_silent:
       self.display = live_display.find(metrics_file)
@@ -68,9 +70,23 @@ class Progress:
       self.line += f'  {errors.printable(note)}'
     self.is_drawn = False
     if not self.display:
-      print(self.line, flush=True)
+      self._print(self.line)
     elif time.monotonic() - self.drawn_at >= REDRAW_SECONDS:
       self._draw()
+
+  def show_part(self, done: int, total: int, unit: str) -> None:
+    """Shows how far a long part of a step is, such as an evaluation: a line if
+    none was printed for PART_SECONDS, or in a display beside the last step."""
+    if self.is_silent:
+      return
+    now, line = time.monotonic(), f'{unit} {done}/{total}'
+    if self.display:
+      if now - self.drawn_at >= REDRAW_SECONDS:
+        self._draw(f'  {line}')
+        self.is_drawn = False  # Without the part it is not.
+    elif now - self.printed_at >= PART_SECONDS:
+      step = f'{self.unit} {self.last_step}/{self.steps}'
+      self._print(f'{step}  {line}')
 
   def close(self) -> None:
     """Shows the last step, and ends the line of a terminal."""
@@ -86,10 +102,14 @@ class Progress:
     is_multiple = step // every > self.last_step // every
     return is_first or is_evaluated or is_multiple or step >= self.steps
 
-  def _draw(self):
+  def _print(self, line):
+    self.printed_at = time.monotonic()
+    print(line, flush=True)
+
+  def _draw(self, note=''):
     self.is_drawn, self.drawn_at = True, time.monotonic()
     if self.display:
-      self.display.draw(self.line, self.last_step / self.steps)
+      self.display.draw(self.line + note, self.last_step / self.steps)
 
 
 def progress_line(

@@ -239,3 +239,25 @@ def test_matrix_products_in_bfloat16_differ_by_rounding(base):
   exact, rounded = r1jax.load(base), r1jax.load(base, dtype='bfloat16')
   difference = abs(exact.logprobs(ROWS) - rounded.logprobs(ROWS)).max()
   assert 1e-5 < difference < 0.5
+
+
+def test_many_rows_and_prompts_are_computed_in_calls_of_one_size(
+  model, monkeypatch
+):
+  """So memory does not grow with their number; the results are the same."""
+  rows = [[n, n + 1, n + 2] for n in range(1, 8)]
+  prompts = [str(n) for n in range(7)]
+
+  def results():
+    texts = [
+      [response.text for response in group]
+      for group in model.generate(prompts, group=2, max_new_tokens=4)
+    ]
+    return model.logits(rows), model.logprobs(rows), texts
+
+  logits, logprobs, texts = results()
+  monkeypatch.setattr('r1jax.api.model.ROWS_PER_CALL', 2)
+  split_logits, split_logprobs, split_texts = results()
+  assert split_texts == texts
+  np.testing.assert_allclose(split_logits, logits, atol=1e-5)
+  np.testing.assert_allclose(split_logprobs, logprobs, atol=1e-5)

@@ -3,6 +3,7 @@ prompts, the response length and the reference. Sampler and update are fakes
 that record their calls."""
 
 import dataclasses
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -10,15 +11,15 @@ import numpy as np
 import pytest
 import toy
 
-from r1jax import files
+from r1jax import errors, files
 from r1jax.data import record_files
-from r1jax.distributed import device_placement
+from r1jax.distributed import device_placement, hosts
 from r1jax.rewards.pending import Scorer
 from r1jax.rl import advantages, log, rollouts, setup
 from r1jax.rl.setup import Position, RlState
 from r1jax.sampling import decode, generate
 from r1jax.stages import rl
-from r1jax.training import metrics, progress, train_step
+from r1jax.training import checkpoint, metrics, progress, train_step
 
 
 class FakeSampler:
@@ -26,10 +27,20 @@ class FakeSampler:
 
   def __init__(self):
     self.keys, self.numbers, self.prompts, self.lengths = [], [], [], []
+    self.sizes = []  # of each call: (prompts, num_prompts)
 
   def sample(
-    self, params, records, prompt_numbers, key, group_size, max_new_tokens
+    self,
+    params,
+    records,
+    prompt_numbers,
+    key,
+    group_size,
+    temperature=None,
+    max_new_tokens=0,
+    num_prompts=0,
   ):
+    self.sizes.append((len(records), num_prompts))
     self.keys.append(tuple(jax.random.key_data(key).tolist()))
     self.numbers += prompt_numbers.tolist()
     self.prompts += [record['id'] for record in records]
@@ -324,3 +335,71 @@ def test_an_unscored_sample_is_not_in_the_update_and_is_counted(
   assert line['unscored'] == 1 / 16
   assert line['reward'] == np.float32(4 / 15)
   assert line['dead_groups'] == 0
+
+
+def hold_out(fake, count):
+  """Gives the run `count` held-out records, of which two thirds are solved."""
+  records = [dict(id=n, prompt=str(n)) for n in range(count)]
+  sampling = dataclasses.replace(fake.run.sampling, held_out_records=records)
+  fake.run = dataclasses.replace(fake.run, sampling=sampling)
+  fake.score_with(
+    lambda records, texts: np.float32([x['id'] % 3 > 0 for x in records])
+  )
+
+
+@pytest.mark.parametrize('size, calls', [(1, 11), (4, 3), (11, 1), (64, 1)])
+def test_an_evaluation_is_sampled_in_chunks_of_one_size(fakes, size, calls):
+  """Memory does not grow with the held-out records, and one program is enough;
+  the metrics and the numbers from which keys derive are the same."""
+  fake = fakes(always, f'eval.prompts_per_chunk={size}', 'eval.samples=2')
+  hold_out(fake, 11)
+  line = log.evaluate(fake.run, fake.state, 5)
+  assert line['eval/problems'] == 11
+  assert line['eval/pass1'] == pytest.approx(7 / 11)
+  assert line['eval/length'] == 3 and line['eval/truncated'] == 0
+  sizes = fake.sampler.sizes
+  assert len(sizes) == calls and {n for _, n in sizes} == {min(size, 11)}
+  assert sum(rows for rows, _ in sizes) == 11
+  assert fake.sampler.numbers == list(range(11))
+  assert len(set(fake.sampler.keys)) == 1
+
+
+def test_a_long_evaluation_shows_how_far_it_is(fakes, capsys, monkeypatch):
+  fake = fakes(always, 'eval.prompts_per_chunk=4')
+  hold_out(fake, 11)
+  log.evaluate(fake.run, fake.state, 0)
+  assert capsys.readouterr().out == ''  # It took no time.
+  monkeypatch.setattr(progress, 'PART_SECONDS', 0.0)
+  log.evaluate(fake.run, fake.state, 0)
+  lines = capsys.readouterr().out.splitlines()
+  assert [line.split('  ')[-1] for line in lines] == [
+    'held-out problem 4/11',
+    'held-out problem 8/11',
+  ]
+
+
+def test_sigterm_in_an_evaluation_saves_the_step_and_a_resume_evaluates_it(
+  fakes, tmp_path, monkeypatch
+):
+  fake = fakes(always, 'eval.prompts_per_chunk=4')
+  hold_out(fake, 11)
+  monkeypatch.setattr(log, 'crossed', lambda *_: True)
+  checkpoints = types.SimpleNamespace(latest_step=lambda: None)
+  fake.run = dataclasses.replace(fake.run, checkpoints=checkpoints)
+  saved = []
+  monkeypatch.setattr(checkpoint, 'save', lambda *args: saved.append(args))
+  # The signal arrives after the rollout.
+  monkeypatch.setattr(
+    hosts, 'terminate_requested', lambda: len(fake.sampler.sizes) > 1
+  )
+  with pytest.raises(errors.Terminated):
+    fake.steps(1)
+  assert fake.sampler.sizes == [(4, 0), (4, 4)]  # a rollout, one chunk
+  ((_, step, state, facts, score),) = saved
+  assert (step, float(state.train.params['w']), score) == (1, 1, None)
+  (line,) = files.read_jsonl(tmp_path / 'metrics.jsonl')
+  assert line['step'] == 1 and 'eval/pass1' not in line
+  monkeypatch.setattr(hosts, 'terminate_requested', lambda: False)
+  position = rl.with_evaluation(fake.run, state, Position(**facts))
+  assert position.score == pytest.approx(7 / 11)
+  assert len(fake.sampler.sizes) == 5

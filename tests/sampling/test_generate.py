@@ -170,3 +170,17 @@ def test_take_counts_through_several_samples(monkeypatch):
   assert taken.rows.finished_B.tolist() == [False, True, True]
   assert taken.rows.tokens_BL[:, 0].tolist() == [ord('1'), ord('7'), ord('3')]
   assert taken.rows.steps.tolist() == toy_sampling.STEPS * 2
+
+
+def test_a_last_chunk_uses_the_program_of_the_others(monkeypatch):
+  """Its additional prompts sample one token each, which is dropped."""
+  fake = toy_sampling.fake_decode(
+    monkeypatch, [Response(str(n)) for n in range(8)]
+  )
+  samples = toy_sampling.sampler(PROMPT, CONFIG).sample(
+    {}, RECORDS[:3], np.arange(3), jax.random.key(3), 2, num_prompts=4
+  )
+  assert samples.texts == [f'<think>{n}' for n in range(6)]
+  prompts, _ = fake.calls[0]
+  assert prompts.tokens_PL.shape == (4, 6)
+  assert prompts.max_new_tokens_P.tolist() == [7, 7, 7, 1]
