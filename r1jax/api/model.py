@@ -169,8 +169,9 @@ class Model:
       raise errors.UserError(
         f'dtype is {dtype!r}: it can be float32, bfloat16 or float16'
       )
-    params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), self.params)
-    pretrained.save(directory, params, self.cfg, self.tokenizer)
+    pretrained.save(
+      directory, self.params, self.cfg, self.tokenizer, dtype=dtype
+    )
 
   def _padded(self, ids_BT):
     """(tokens_BT, pos_BT) with numbers of rows and columns that are powers of

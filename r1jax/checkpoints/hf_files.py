@@ -1,8 +1,10 @@
 """Files of a Hugging Face directory: JSON, safetensors, the hub's download."""
 
 import json
+import math
 import pathlib
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import huggingface_hub
@@ -13,6 +15,8 @@ import safetensors
 from r1jax import errors
 
 DTYPES = ('F32', 'F16', 'BF16')
+DTYPE_NAMES = dict(float32='F32', float16='F16', bfloat16='BF16')
+Shapes = Mapping[str, tuple[int, ...]]  # by a tensor's name
 PICKLES = '.bin', '.pt', '.pth', '.ckpt'
 CONVERT = (
   'can run code when they are read: convert the model to safetensors, by '
@@ -113,6 +117,63 @@ def _check_quantization(directory, config):
 def _has_weights(directory):
   names = 'model.safetensors', 'model.safetensors.index.json'
   return any((directory / name).exists() for name in names)
+
+
+def shards(shapes: Shapes, itemsize: int, limit: int) -> dict[str, Shapes]:
+  """The tensors of each file, in their order, by the file's name. A file has
+  at most `limit` bytes, or one tensor."""
+  groups: list[dict[str, tuple[int, ...]]] = [{}]
+  used = 0
+  for name, shape in shapes.items():
+    size = math.prod(shape) * itemsize
+    if groups[-1] and used + size > limit:
+      groups.append({})
+      used = 0
+    groups[-1][name] = shape
+    used += size
+  if len(groups) == 1:
+    return {'model.safetensors': groups[0]}
+  return {
+    f'model-{n:05}-of-{len(groups):05}.safetensors': group
+    for n, group in enumerate(groups, 1)
+  }
+
+
+def write_index(
+  directory: pathlib.Path, files: Mapping[str, Shapes], itemsize: int
+) -> None:
+  """Writes model.safetensors.index.json, which names the file of each tensor,
+  if there are several files."""
+  if len(files) == 1:
+    return
+  weight_map = {tensor: name for name in files for tensor in files[name]}
+  shapes = [shape for part in files.values() for shape in part.values()]
+  size = sum(math.prod(shape) for shape in shapes) * itemsize
+  index = dict(metadata=dict(total_size=size), weight_map=weight_map)
+  write_json(directory / 'model.safetensors.index.json', index)
+
+
+def write_tensors(
+  path: pathlib.Path, shapes: Shapes, dtype: np.dtype, arrays: Iterator
+) -> None:
+  """Writes a safetensors file from the next arrays of an iterator, one after
+  another: no other one is in memory. (safetensors' save_file needs all arrays
+  of a file at once, and copies them.)"""
+  header: dict[str, Any] = dict(__metadata__=dict(format='pt'))
+  end = 0
+  for name, shape in shapes.items():
+    start, end = end, end + math.prod(shape) * dtype.itemsize
+    header[name] = dict(
+      dtype=DTYPE_NAMES[dtype.name], shape=shape, data_offsets=(start, end)
+    )
+  text = json.dumps(header).encode()
+  text += b' ' * (-len(text) % 8)  # The data must be aligned.
+  with open(path, 'wb') as file:
+    file.write(len(text).to_bytes(8, 'little') + text)
+    for shape in shapes.values():
+      array = next(arrays)
+      assert (array.shape, array.dtype) == (shape, dtype)
+      file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def _tensor_files(directory):

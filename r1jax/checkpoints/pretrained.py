@@ -1,7 +1,9 @@
 """Checkpoints of Llama, Qwen2 and Qwen3 (Hugging Face directories, GGUF files,
 names on the hub) into params and back."""
 
+import collections
 import dataclasses
+import itertools
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,13 +11,15 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from safetensors.numpy import save_file
 
 from r1jax import errors, files
 from r1jax.checkpoints import gguf_file, hf_files, tokenization, user_family
 from r1jax.data.tokenizer_protocol import Tokenizer
+from r1jax.distributed import device_placement, hosts
 from r1jax.models import hf_config, transformer
 from r1jax.models.transformer import ModelConfig
+
+MAX_FILE_BYTES = 5 * 10**9  # of the weights, as transformers writes them
 
 
 class _Tensor(NamedTuple):
@@ -68,34 +72,71 @@ def save(
   cfg: ModelConfig,
   tokenizer: Tokenizer | None = None,
   reward: dict | None = None,
+  dtype: str | None = None,
 ) -> None:
-  """Writes a Hugging Face directory atomically. `reward` is the content of
-  reward.json (see rewards/reward_model.py). Raises UserError for weights that
-  are not finite."""
+  """Writes a Hugging Face directory atomically. A collective on several hosts,
+  of which host 0 writes.
+
+  The params are arrays of the host or of the devices. They are gathered, checked
+  and written one by one, stacked ones a layer at a time, so that a host never
+  holds the model; the files have at most MAX_FILE_BYTES. `reward` is the content
+  of reward.json (see rewards/reward_model.py); dtype is by default that of the
+  params. Raises UserError for weights that are not finite, and Terminated after
+  SIGTERM.
+  """
   files.check_local(path, 'the directory for the model')
   path = Path(path).absolute()
+  new = path.with_name(f'.{path.name}.new')
+  tensors, kind = list(_tensors(cfg)), np.dtype(dtype or params['embed'].dtype)
+  shapes = {tensor.name: tensor.shape for tensor in tensors}
+  arrays = _host_arrays(path, params, tensors, kind)
+  if hosts.index() > 0:
+    collections.deque(arrays, maxlen=0)  # takes part in the collectives
+    hosts.run_once(lambda: None)
+    return
   if path.is_file() or (path.exists() and any(path.iterdir())):
     raise errors.UserError(f'{path} is not empty: choose another directory')
-  new = path.with_name(f'.{path.name}.new')
   shutil.rmtree(new, ignore_errors=True)  # left by a run that was killed here
   new.mkdir(parents=True)
-  params = jax.tree.map(np.asarray, params)
-  eos_ids = tokenizer.eos_ids if tokenizer else None
-  config = hf_config.config_json(cfg, params['embed'].dtype, eos_ids)
-  hf_files.write_json(new / 'config.json', config)
-  arrays = {}
-  for tensor in _tensors(cfg):
-    array = np.ascontiguousarray(_view(params, tensor))
-    _check_finite(array, f'the model for {path}', tensor.name)
-    arrays[tensor.name] = array.reshape(tensor.shape)
-  save_file(arrays, new / 'model.safetensors', metadata=dict(format='pt'))
-  if tokenizer:
-    tokenizer.save(new)
-    generation = dict(eos_token_id=tokenizer.eos_ids)
-    hf_files.write_json(new / 'generation_config.json', generation)
-  if reward:
-    hf_files.write_json(new / 'reward.json', reward)
-  new.rename(path)
+  try:
+    by_file = hf_files.shards(shapes, kind.itemsize, MAX_FILE_BYTES)
+    for name, part in by_file.items():
+      hf_files.write_tensors(new / name, part, kind, arrays)
+    hf_files.write_index(new, by_file, kind.itemsize)
+    eos_ids = tokenizer.eos_ids if tokenizer else None
+    config = hf_config.config_json(cfg, kind, eos_ids)
+    hf_files.write_json(new / 'config.json', config)
+    if tokenizer:
+      tokenizer.save(new)
+      generation = dict(eos_token_id=tokenizer.eos_ids)
+      hf_files.write_json(new / 'generation_config.json', generation)
+    if reward:
+      hf_files.write_json(new / 'reward.json', reward)
+    new.rename(path)
+  except BaseException:
+    shutil.rmtree(new, ignore_errors=True)  # so that the disk is not full of it
+    raise
+  hosts.run_once(lambda: None)
+
+
+def _host_arrays(path, params, tensors, dtype):
+  """The array of each tensor on host 0, None on the other hosts. A collective
+  for each parameter, or layer of one."""
+
+  def place(tensor):
+    return tensor.layer, tensor.leaf
+
+  for (layer, leaf), group in itertools.groupby(tensors, place):
+    hosts.raise_if_terminating()
+    tree = params if layer is None else params['layers']
+    array = device_placement.get_leaf(tree[leaf], layer)
+    for tensor in group:
+      view = array
+      if array is not None:
+        view = np.ascontiguousarray(_part(array, tensor), dtype)
+        view = view.reshape(tensor.shape)
+        _check_finite(view, f'the model for {path}', tensor.name)
+      yield view
 
 
 def _tensors(cfg):
@@ -119,11 +160,14 @@ def _tensors(cfg):
     _Tensor('mlp.up_proj.weight', (F, D), 'gate_up', np.s_[:, 1], to_last),
     _Tensor('mlp.down_proj.weight', (D, F), 'down', ..., to_last),
   ]
+  # The tensors of one leaf are adjacent, so that save gathers it once.
+  biases = []
   for x, rows, index in zip('qkv', (q_rows, kv_rows, kv_rows), qkv):
     name = f'self_attn.{x}_proj'
     tensors.append(_Tensor(f'{name}.weight', (rows, D), 'qkv', index, to_last))
-    if cfg.qkv_bias:
-      tensors.append(_Tensor(f'{name}.bias', (rows,), 'qkv_bias', index[1:]))
+    biases.append(_Tensor(f'{name}.bias', (rows,), 'qkv_bias', index[1:]))
+  if cfg.qkv_bias:
+    tensors += biases
   if cfg.qk_norm:
     tensors.append(_Tensor('self_attn.q_norm.weight', (C,), 'q_norm'))
     tensors.append(_Tensor('self_attn.k_norm.weight', (C,), 'k_norm'))
@@ -139,7 +183,12 @@ def _view(params, tensor):
     leaf = params[tensor.leaf]
   else:
     leaf = params['layers'][tensor.leaf][tensor.layer]
-  return np.moveaxis(leaf[tensor.index], *tensor.axes)
+  return _part(leaf, tensor)
+
+
+def _part(array, tensor):
+  """The view of a tensor in its leaf, or in a layer of it."""
+  return np.moveaxis(array[tensor.index], *tensor.axes)
 
 
 def _read_params(source, reader, cfg):

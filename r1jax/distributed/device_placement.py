@@ -160,25 +160,19 @@ def put_state(placement: Placement, tree: PyTree) -> PyTree:
   return jax.tree.map(_put, tree, shardings(own_devices(placement), tree))
 
 
-def get_state(tree: PyTree) -> PyTree:
-  """Parameters as host arrays on host 0; None instead of each leaf on the other
-  hosts. A collective: gathers leaf by leaf, and stacked layers one by one."""
-  return jax.tree_util.tree_map_with_path(_get_leaf, tree)
-
-
-def _get_leaf(path, leaf):
-  first = hosts.index() == 0
-  if leaf.is_fully_addressable or leaf.is_fully_replicated:
-    return np.asarray(leaf) if first else None
-  if not any(getattr(key, 'key', '') == 'layers' for key in path):
-    gathered = multihost_utils.process_allgather(leaf, tiled=True)
-    return gathered if first else None
-  out = np.empty(leaf.shape, leaf.dtype) if first else None
-  for n in range(len(leaf)):
-    layer = multihost_utils.process_allgather(leaf[n], tiled=True)
-    if out is not None:
-      out[n] = layer
-  return out
+def get_leaf(leaf: Any, layer: int | None = None) -> np.ndarray | None:
+  """A parameter, or one of its stacked layers, as a host array on host 0; None
+  on the other hosts. A collective for arrays that the hosts share."""
+  is_first = hosts.index() == 0
+  if isinstance(leaf, jax.Array) and leaf.is_fully_replicated:
+    leaf = leaf.addressable_data(0)
+  is_shared = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+  if not is_shared and not is_first:
+    return None
+  part = leaf if layer is None else leaf[layer]
+  if is_shared:
+    part = multihost_utils.process_allgather(part, tiled=True)
+  return np.asarray(part) if is_first else None
 
 
 def own_devices(placement: Placement) -> Placement:

@@ -17,7 +17,7 @@ from r1jax.config import MAX_SEED, option
 from r1jax.data import batching, record_files, tasks, templates
 from r1jax.data.bad_records import BadRecords
 from r1jax.data.tokenizer_protocol import Tokenizer
-from r1jax.distributed import device_placement, hosts, programs
+from r1jax.distributed import device_placement, programs
 from r1jax.evaluation import statistics
 from r1jax.models import transformer
 from r1jax.rewards import reward_model
@@ -198,8 +198,7 @@ def run(
   if 'date' in claimed.content:  # A template has asked for it.
     facts['date'] = claimed.date
   facts |= {name.removeprefix('eval/'): x for name, x in found.items()}
-  params, path = device_placement.get_state(state.params), workdir / 'model'
-  hosts.run_once(lambda: pretrained.save(path, params, cfg, tokenizer, facts))
+  pretrained.save(workdir / 'model', state.params, cfg, tokenizer, facts)
 
 
 def load_records(config: Config) -> tuple[list[dict], list[dict]]:

@@ -46,9 +46,8 @@ def run(
       print(base_line(run, line), flush=True)
     position = with_evaluation(run, state, position)
     state = train(run, state, position)
-    params = device_placement.get_state(state.train.params)
-    model = params, run.sampling.cfg, run.sampling.tokenizer
-    hosts.run_once(lambda: pretrained.save(workdir / 'model', *model))
+    model = state.train.params, run.sampling.cfg, run.sampling.tokenizer
+    pretrained.save(workdir / 'model', *model)
 
 
 def with_evaluation(run: Run, state: RlState, position: Position) -> Position:

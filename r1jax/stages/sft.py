@@ -15,7 +15,7 @@ from r1jax.config import MAX_SEED, option
 from r1jax.data import batching, tasks, templates
 from r1jax.data.bad_records import BadRecords
 from r1jax.data.tokenizer_protocol import Tokenizer
-from r1jax.distributed import device_placement, hosts, programs
+from r1jax.distributed import device_placement, programs
 from r1jax.models import transformer
 from r1jax.sampling import loading, tool_calls
 from r1jax.training import loop, metrics, optimizer, run_directory, train_step
@@ -139,8 +139,7 @@ def run(
   updates = train_step.update_programs(placement, loss_fn, tx)
   writer = metrics.Writer(workdir)
   state, _ = loop.fit(claimed, placement, updates, writer, state, dataset)
-  params, path = device_placement.get_state(state.params), workdir / 'model'
-  hosts.run_once(lambda: pretrained.save(path, params, cfg, tokenizer))
+  pretrained.save(workdir / 'model', state.params, cfg, tokenizer)
 
 
 def encode(

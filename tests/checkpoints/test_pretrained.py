@@ -1,8 +1,11 @@
 """Checkpoints are read and written as transformers reads and writes them."""
 
 import dataclasses
+import errno
 import json
+import os
 import shutil
+import tracemalloc
 
 import huggingface_hub
 import jax
@@ -19,7 +22,8 @@ from toy_pretrained import (
 )
 
 from r1jax import errors
-from r1jax.checkpoints import pretrained, tokenization
+from r1jax.checkpoints import hf_files, pretrained, tokenization
+from r1jax.distributed import hosts
 from r1jax.models import hf_config, model_config, transformer
 
 CFG = transformer.ModelConfig(
@@ -114,6 +118,99 @@ def test_save_refuses_a_path_that_is_not_empty(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ['out']
   with pytest.raises(errors.UserError, match='choose another directory'):
     pretrained.save(tmp_path / 'out', params, CFG)
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_a_large_model_is_written_in_several_files(
+  dtype, tmp_path, monkeypatch
+):
+  cfg = dataclasses.replace(CFG, qkv_bias=True)
+  params = jax.device_get(transformer.init(jax.random.key(0), cfg))
+  pretrained.save(tmp_path / 'one', params, cfg, dtype=dtype)
+  monkeypatch.setattr(pretrained, 'MAX_FILE_BYTES', 10_000)
+  pretrained.save(tmp_path / 'several', params, cfg, dtype=dtype)
+  one, several = (
+    pretrained.load(tmp_path / name)[0] for name in ('one', 'several')
+  )
+  assert_same_tree(one, several)
+  files = sorted((tmp_path / 'several').glob('*.safetensors'))
+  count = len(files)
+  names = [f'model-{n + 1:05}-of-{count:05}.safetensors' for n in range(count)]
+  assert count > 2 and [path.name for path in files] == names
+  index = json.loads(
+    (tmp_path / 'several/model.safetensors.index.json').read_text()
+  )
+  found, size = {}, 0
+  for path in files:
+    with safetensors.safe_open(path, 'numpy') as file:
+      assert file.metadata() == dict(format='pt')
+      for name in file.keys():
+        found[name] = path.name
+        tensor = file.get_tensor(name)
+        assert str(tensor.dtype) == dtype
+        size += tensor.nbytes
+    # A file has at most the limit, and its header, or one tensor.
+    in_file = [name for name in found if found[name] == path.name]
+    assert path.stat().st_size < 12_000 or len(in_file) == 1
+  assert index == dict(metadata=dict(total_size=size), weight_map=found)
+
+
+def test_an_export_holds_one_layer_of_one_parameter_at_a_time(tmp_path):
+  cfg = dataclasses.replace(CFG, layers=16, width=64, ffn=96, vocab_size=200)
+  cfg = dataclasses.replace(cfg, real_vocab=200)
+  params = jax.device_get(transformer.init(jax.random.key(0), cfg))
+  size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+  tracemalloc.start()
+  try:
+    pretrained.save(tmp_path / 'out', params, cfg)
+    peak = tracemalloc.get_traced_memory()[1]
+  finally:
+    tracemalloc.stop()
+  assert peak < 0.2 * size
+
+
+def test_all_files_of_a_model_have_the_mode_that_the_umask_gives(
+  tmp_path, monkeypatch
+):
+  params = jax.device_get(transformer.init(jax.random.key(0), CFG))
+  monkeypatch.setattr(pretrained, 'MAX_FILE_BYTES', 20_000)
+  tokenizer, before = tokenization.ByteTokenizer(), os.umask(0o027)
+  try:
+    pretrained.save(tmp_path / 'out', params, CFG, tokenizer, {'centre': 0.5})
+  finally:
+    os.umask(before)
+  modes = {
+    path.name: path.stat().st_mode & 0o777
+    for path in (tmp_path / 'out').iterdir()
+  }
+  assert len(modes) > 6 and set(modes.values()) == {0o640}
+  assert (tmp_path / 'out').stat().st_mode & 0o777 == 0o750
+
+
+def test_an_export_that_fails_leaves_nothing(tmp_path, monkeypatch):
+  """Its part of the model would fill the disk."""
+  params = jax.device_get(transformer.init(jax.random.key(0), CFG))
+  monkeypatch.setattr(pretrained, 'MAX_FILE_BYTES', 20_000)
+  write = hf_files.write_tensors
+
+  def write_until_full(path, *args):
+    write(path, *args)
+    if 'model-00002' in path.name:
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+  monkeypatch.setattr(hf_files, 'write_tensors', write_until_full)
+  with pytest.raises(OSError):
+    pretrained.save(tmp_path / 'out', params, CFG)
+  assert not list(tmp_path.iterdir())
+
+
+def test_sigterm_ends_an_export_between_two_parameters(tmp_path, monkeypatch):
+  params = jax.device_get(transformer.init(jax.random.key(0), CFG))
+  answers = iter([False] * 5 + [True])
+  monkeypatch.setattr(hosts, 'terminate_requested', lambda: next(answers))
+  with pytest.raises(errors.Terminated):
+    pretrained.save(tmp_path / 'out', params, CFG)
+  assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
