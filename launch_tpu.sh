@@ -891,6 +891,22 @@ set_option() { # OPTION VALUE
   esac
 }
 
+# Behind -- an option would be passed on: with --dry-run there, the calls would
+# be real. (preflight has --slices too.)
+check_arguments() {
+  local argument option options
+  [[ $command == @(run|retry) ]] || ((${#arguments[@]} == 0)) ||
+    fail "$command has no ARGUMENTS: write its options before --"
+  options=$(usage | grep -oE '^  --[a-z-]+(, --[a-z-]+)*' | tr -s ', \n' ' ')
+  for argument in ${arguments[@]+"${arguments[@]}"}; do
+    option=${argument%%=*}
+    [[ $option =~ ^--[a-z-]+$ ]] || continue
+    [[ $option != --slices || ${arguments[0]} != preflight ]] || continue
+    [[ " $options " != *" $option "* ]] ||
+      fail "$option is an option of $command: write it before --"
+  done
+}
+
 has_workdir() {
   local argument
   for argument in "${arguments[@]}"; do
@@ -905,6 +921,7 @@ check() {
     fail "$command needs --name and --zone"
   [[ $command != @(create|retry) ]] || [[ $type && $runtime ]] ||
     fail "$command needs --type and --runtime"
+  check_arguments
   [[ $command != @(run|retry) ]] || ((${#arguments[@]})) ||
     fail "$command needs the arguments of a stage after --"
   [[ $command != retry ]] || has_workdir ||

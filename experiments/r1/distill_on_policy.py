@@ -17,6 +17,7 @@ def get_config():
   config.grpo.group_size = 1
   config.grpo.advantage_std = 'none'
   config.grpo.minibatches = 1
+  config.grpo.clip_low = config.grpo.clip_high = 0.2  # nothing is clipped
   config.grpo.kl_coef = 1.0
   config.grpo.kl_estimator = 'k3_unbiased'
   return config

@@ -102,7 +102,8 @@ def _check_effects(config, shard_samples):
   if not config.by_domain:
     keys['config.by_domain is empty'] = 'domains_from'
   if not config.eval.every:
-    names = 'eval.data eval.held_out eval.samples eval.temperature'
+    # eval.data and held_out still say which records are not trained on.
+    names = 'eval.samples eval.temperature eval.prompts_per_chunk'
     keys['config.eval.every is 0'] = names
   if config.optim.schedule == 'constant':
     keys['config.optim.schedule is constant'] = 'optim.final'

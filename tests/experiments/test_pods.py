@@ -1,13 +1,15 @@
 """The configs for pods, and their programs compiled for TPUs."""
 
 import dataclasses
+import json
 import pathlib
+import re
 
 import pytest
 
-from r1jax import config
+from r1jax import cli, config
 from r1jax.models import transformer
-from r1jax.preflight import arithmetic, chips, shapes
+from r1jax.preflight import arithmetic, checks, chips, shapes
 from r1jax.preflight import plan as plans
 from r1jax.preflight.compiler import programs
 from r1jax.rl import rl_config
@@ -137,3 +139,67 @@ def test_activations_of_longer_rows_are_sharded(one):
   longer = compiled_costs(small_plan(length=4096))
   whole = SMALL.layers * 3072 * SMALL.width * 2
   assert longer['train'].temp - one['train'].temp < whole / 2
+
+
+def readme_configs():
+  """The configs of the rl and preflight commands in README."""
+  text = (FOLDER.parents[1] / 'README.md').read_text()
+  commands = re.findall(r'(?:r1jax|--) (?:rl|preflight) --config (\S+)', text)
+  return sorted(set(commands))
+
+
+def rl_configs():
+  found = []
+  for path in sorted(FOLDER.parent.rglob('*.py')):
+    if 'def get_config' in path.read_text():
+      settings = config.load_file(path)
+      if 'grpo' in settings and path.name not in ('base.py', 'rows_4k.py'):
+        found.append(path)
+  return found
+
+
+def test_every_key_of_a_shipped_rl_config_has_an_effect():
+  """So preflight does not end with 1 because of them."""
+  assert len(rl_configs()) > 15
+  for path in rl_configs():
+    built = load(path)
+    samples = built.grpo.prompts_per_step * built.grpo.group_size
+    check = checks._check_effects(built, samples)
+    assert check.good, f'{path}: {check.text}'
+
+
+def test_the_recipe_of_readme_passes_its_preflight(tmp_path, capsys):
+  assert 'experiments/zero_gsm8k.py' in readme_configs()
+  pod = '--topology=v5e:2x2', '--formula'
+  for name in readme_configs():
+    path = FOLDER.parents[1] / name
+    arguments = ['preflight', '--config', str(path)]
+    if path.parent == FOLDER:
+      arguments += ['--topology=v5e:16x16', '--formula']
+    elif name.endswith('zero_gsm8k.py'):
+      arguments += pod
+      arguments += [f'--config.init={qwen_half_b(tmp_path)}']
+      arguments += ['--config.prompts=gsm8k_train.jsonl']
+      arguments += ['--config.eval.data=gsm8k_test.jsonl']
+    else:
+      continue  # These need a model that other commands make.
+    assert cli.main(arguments) == 0, capsys.readouterr().out
+
+
+def qwen_half_b(folder):
+  """A directory with the shapes of Qwen2.5-0.5B, without its weights."""
+  values = dict(
+    architectures=['Qwen2ForCausalLM'],
+    vocab_size=151_936,
+    hidden_size=896,
+    num_hidden_layers=24,
+    num_attention_heads=14,
+    num_key_value_heads=2,
+    intermediate_size=4_864,
+    tie_word_embeddings=True,
+    rms_norm_eps=1e-6,
+    rope_theta=1e6,
+    max_position_embeddings=32_768,
+  )
+  (folder / 'config.json').write_text(json.dumps(values))
+  return folder

@@ -312,14 +312,39 @@ def test_arguments_with_special_characters_arrive_unchanged(pod):
   parts = ' \'"$`\\\n\t;*?&|<>(){}[]!#~-=%^éß中🙂\x7f'
   generator = random.Random(0)
   special = [''.join(generator.choices(parts, k=k % 9)) for k in range(200)]
-  special += ['--', '-n', '--dry-run', '$(touch bad)', "'; touch bad; '", '~']
-  special += ['', '--name', 'END', '\\', '\n', '%s%n', '!!', '{a,b}', '$HOME']
+  special += ['--', '-n', '--dry-runs', '$(touch bad)', "'; touch bad; '", '~']
+  special += ['', '-name', 'END', '\\', '\n', '%s%n', '!!', '{a,b}', '$HOME']
   special += ["$'\\n'"]
   done = pod.launch('run', *HERE, '--', 'rl', '--workdir', '/w', *special)
   assert done.returncode == 0, done.stderr
   pod.run()
   assert pod.given() == ['-m', 'r1jax', 'rl', '--workdir', '/w', *special]
   assert not list(pod.folder.rglob('bad'))
+
+
+@pytest.mark.parametrize(
+  'command, sentence',
+  [
+    ('run -- rl --workdir /w --dry-run', '--dry-run is an option of run'),
+    ('run -- rl --workdir /w --grace=5', '--grace is an option of run'),
+    ('run -- rl --workdir /w --spot', '--spot is an option of run'),
+    ('run -- rl --workdir /w --slices 2', '--slices is an option of run'),
+    ('stop -- --dry-run', 'stop has no ARGUMENTS'),
+    ('delete -- --dry-run', 'delete has no ARGUMENTS'),
+    ('setup -- --commit abc', 'setup has no ARGUMENTS'),
+    ('retry --type t --runtime r -- rl --workdir /w --dry-run', 'of retry'),
+    ('create --type t --runtime r -- --dry-run', 'create has no ARGUMENTS'),
+  ],
+)
+def test_an_option_behind_the_dashes_is_refused_and_nothing_is_called(
+  pod, command, sentence
+):
+  """A dry run would be real."""
+  name, *arguments = command.split()
+  done = pod.launch(name, *HERE, *arguments)
+  assert done.returncode == 2 and sentence in done.stderr
+  assert 'before --' in done.stderr
+  assert not pod.calls
 
 
 def test_a_running_run_is_not_started_again(pod):

@@ -153,7 +153,7 @@ class FixedTexts:
   def __call__(self, config, placement, model, prompt_width):
     return types.SimpleNamespace(sample=self.sample, tokenizer=model.tokenizer)
 
-  def sample(self, params, records, numbers, key, group_size):
+  def sample(self, params, records, numbers, key, group_size, num_prompts=0):
     texts = []
     for record, number in zip(records, numbers):
       if group_size == 4:
