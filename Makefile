@@ -14,7 +14,8 @@ SMOLLM2 := models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 # Python code. SERIES prints a version such as 3.12. PROBE prints the full version
 # and the path; it fails before 3.11, without venv or ensurepip, and when the
 # version is none of its arguments. STAMP prints what an environment has. LIBTPU
-# prints the requirement on libtpu that the installed jax states.
+# prints the requirement on libtpu that the installed jax states, RESOLVED the
+# version of the first package in a report of pip.
 SERIES := import sys; print("%d.%d" % sys.version_info[:2])
 PROBE := import ensurepip, sys, venv; \
   series = "%d.%d" % sys.version_info[:2]; \
@@ -27,6 +28,8 @@ STAMP := import sys; \
 LIBTPU := import importlib.metadata as m; \
   names = [r.partition(";")[0] for r in m.requires("jax")]; \
   print(*[name for name in names if name.startswith("libtpu")])
+RESOLVED := import json, sys; \
+  print(json.load(open(sys.argv[1]))["install"][0]["metadata"]["version"])
 
 # Shell functions. find VERSIONS prints what PROBE prints of the first interpreter
 # that runs: of the PATH, then of pyenv, whose commands on the PATH fail when no
@@ -127,10 +130,10 @@ test-tpu: install $(VENV)/libtpu/.installed  ## what the compiler of TPUs makes 
 
 # Not among the packages of VENV: jax looks for a TPU at every start when it can
 # import libtpu.
-$(VENV)/libtpu/.installed: $(VENV)/.installed
+$(VENV)/libtpu/.installed: $(VENV)/.installed requirements-tpu.lock
 	@rm -rf $(@D)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(@D) \
-	  "$$($(BIN)/python -c '$(LIBTPU)')"
+	  -r requirements-tpu.lock
 	@touch $@
 
 soak: install  ## 4 processes, kills, SIGTERMs, a flipped bit: the same model
@@ -213,10 +216,12 @@ models/smollm2/hf: $(SMOLLM2)
 	touch $@
 
 # Both interpreters are looked for before anything is made.
-lock:  ## both lock files, from what setup.py allows; needs Python 3.12 and 3.11
+lock:  ## the lock files, from what setup.py allows; needs Python 3.12 and 3.11
 	@$(SHELL_FUNCTIONS) choose 3.12; choose 3.11
-	$(call write_lock,requirements.lock,3.12,jax)
-	$(call write_lock,requirements-3.11.lock,3.11,jax==0.10.2)
+	printf '%s\n' '# libtpu for the jax of each lock file, on TPUs and for preflight. Made by' \
+	  "# 'make lock'." > requirements-tpu.lock
+	$(call write_lock,requirements.lock,3.12,jax,>)
+	$(call write_lock,requirements-3.11.lock,3.11,jax==0.10.2,==)
 
 define write_lock
 @$(SHELL_FUNCTIONS) choose $(2); create .venv-lock
@@ -224,6 +229,10 @@ define write_lock
 .venv-lock/bin/python -m pip freeze --exclude-editable > .venv-lock/frozen
 echo "# The tests pass with these versions on Python $(2). Made by 'make lock'." \
   | cat - .venv-lock/frozen > $(1)
+.venv-lock/bin/python -m pip install --quiet --no-deps --dry-run \
+  --report .venv-lock/report "$$(.venv-lock/bin/python -c '$(LIBTPU)')"
+echo "libtpu==$$(.venv-lock/bin/python -c '$(RESOLVED)' .venv-lock/report);" \
+  "python_version $(4) '3.11'" >> requirements-tpu.lock
 rm -r .venv-lock
 endef
 

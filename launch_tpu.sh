@@ -292,7 +292,8 @@ if [ ! -f .installed ]; then
   }
   tar -xzf ~/r1jax.tar.gz
   python3.11 -m venv .venv
-  .venv/bin/python -m pip install --quiet -r requirements-3.11.lock 'jax[tpu]'
+  .venv/bin/python -m pip install --quiet -r requirements-3.11.lock \\
+    -r requirements-tpu.lock
   .venv/bin/python -m pip install --quiet --no-deps -e .
   touch .installed
 fi

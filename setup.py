@@ -36,7 +36,7 @@ setuptools.setup(
     'math-verify': ['math-verify==0.9.0'],
     'language': ['rjieba'],
     'notebooks': ['nbconvert', 'ipykernel', 'pandas'],
-    'preflight': ['libtpu'],
+    'preflight': ['jax[tpu]'],  # its libtpu
     'tpu': ['jax[tpu]'],
     'gpu': ['jax[cuda12]'],
   },

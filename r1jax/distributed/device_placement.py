@@ -38,7 +38,8 @@ class ParallelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-  """Devices as a mesh, and how programs use them: strategy 'pmap' or 'mesh'."""
+  """Devices as a mesh, and how programs use them: strategy 'pmap', 'mesh', or
+  'replicas' for pmap's programs on a mesh (preflight only)."""
 
   strategy: str
   mesh: Mesh

@@ -28,7 +28,7 @@ def shard_config(
   placement: Placement, cfg: transformer.ModelConfig
 ) -> transformer.ModelConfig:
   """The model's config for a function that each of these devices runs."""
-  if placement.strategy == 'pmap':
+  if placement.strategy != 'mesh':
     return cfg
   fsdp_axes = tuple(
     (name, spec.index('data') - len(spec))

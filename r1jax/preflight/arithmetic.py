@@ -193,7 +193,8 @@ def _decode(plan, sizes, prompts, num_samples):
   copied = itemsize * cfg.layers * cfg.width * cfg.ffn / devices
   copied *= 1 if plan.config.compute.scan_decode else 2
   column = 2 * itemsize * cfg.layers * cfg.kv_heads * cfg.head_dim / devices
-  cache, weights = slots * plan.row_len * column, sizes.rollout_weights
+  cache = layers.cache_bytes(plan, slots, plan.row_len)
+  weights = sizes.rollout_weights
   buffers = max(work - cache, 3 * logits)
   parts = {'rollout weights': weights, 'prompt cache': tokens * column}
   parts |= {'cache': cache, 'buffers of prefill or logits': buffers}

@@ -11,6 +11,8 @@ from r1jax.models import attention, transformer
 from r1jax.preflight import shapes
 from r1jax.preflight.plan import Plan
 
+SUBLANES = 8  # of a TPU's tile
+
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
@@ -104,6 +106,19 @@ def layer_bytes(
     # The fused kernel writes one partial dq for each block of 512 keys.
     backward += math.ceil(length / 512) * tokens * query * itemsize
   return forward, backward, cfg.layers * saved
+
+
+def cache_bytes(plan: Plan, rows: int, length: int) -> float:
+  """Bytes of the keys and values of `rows` rows, with the whole tiles of TPUs in
+  the layout of attention.in_cache_layout."""
+  cfg, channels = plan.cfg, plan.cfg.head_dim
+  if plan.pod.chip.is_tpu and channels % attention.TILE:
+    length = math.ceil(length / attention.TILE) * attention.TILE
+    channels = math.ceil(channels / SUBLANES) * SUBLANES
+  elements = (
+    cfg.layers * cfg.kv_heads / plan.tensor_parallel * length * channels
+  )
+  return 2 * rows * elements * plan.itemsize
 
 
 def forward_flops(plan: Plan, tokens: int, length: int) -> tuple[float, float]:

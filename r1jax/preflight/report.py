@@ -8,6 +8,7 @@ from typing import Any
 from r1jax.preflight import host_memory, shapes
 from r1jax.preflight.checks import Check
 from r1jax.preflight.chips import GIB
+from r1jax.preflight.compiler import versions
 from r1jax.preflight.cost import Cost
 from r1jax.preflight.knobs import Fix
 from r1jax.preflight.plan import Plan
@@ -221,6 +222,7 @@ def as_json(
     axes=dict(plan.axes),
     init=plan.config.init,
     hbm=pod.chip.hbm_capacity,
+    versions=versions.here(),
     parameters=shapes.num_parameters(plan.cfg),
     row_len=plan.row_len,
     calls=plan.calls(),

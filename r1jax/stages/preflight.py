@@ -13,7 +13,7 @@ from r1jax import errors, files
 from r1jax.data import tasks
 from r1jax.preflight import arithmetic, checks, chips, knobs, report, shapes
 from r1jax.preflight import plan as plans
-from r1jax.preflight.compiler import programs
+from r1jax.preflight.compiler import programs, versions
 from r1jax.rl import rl_config
 
 Config = rl_config.Config
@@ -59,6 +59,7 @@ def rehearse(
   if reason:
     print(f'by formula only: {reason}')
   else:
+    print('\n'.join(versions.lines()), flush=True)
     costs = programs.costs(plan, costs)
   fits = all(x.fits(pod.chip) for x in costs)
   fixes = [] if fits else knobs.find(plan, costs)

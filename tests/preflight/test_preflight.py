@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import pathlib
 
+import jax
 import pytest
 from toy_preflight import costs_by_name, make_plan
 
@@ -17,10 +19,11 @@ from r1jax.preflight import (
   cost,
   host_memory,
   knobs,
+  layers,
   report,
   shapes,
 )
-from r1jax.preflight.compiler import flops, programs
+from r1jax.preflight.compiler import flops, programs, versions
 
 GIB = chips.GIB
 
@@ -208,6 +211,105 @@ def test_the_formulas_flops_equal_those_of_the_traced_programs(remat):
   sampled = count(programs.trace_sample)
   assert sampled.total / 4 == formula['prefill'].flops
   assert sampled.loops[0].total / 4 / 5 == formula['decode'].flops
+
+
+def test_programs_of_pmap_are_traced_for_devices_that_are_not_here(monkeypatch):
+  """Four CPU devices stand for those of a TPU."""
+  plan = make_plan(
+    'cpu:4',
+    parallel__strategy='pmap',
+    parallel__tensor_parallel=1,
+    micro_batch_size=4,
+    grpo__prompts_per_step=4,
+    grpo__group_size=2,
+    sample__max_new_tokens=24,
+    prompt__max_len=8,
+    sample__decode_slots=2,
+    sample__refill_interval=5,
+    compute__remat='none',
+  )
+  tiny = transformer.ModelConfig(
+    vocab_size=61,  # no number of devices divides it
+    width=24,
+    layers=3,
+    heads=4,
+    kv_heads=2,
+    head_dim=4,
+    ffn=20,
+    head_chunk=31,
+  )
+  plan = dataclasses.replace(plan, cfg=tiny)
+  monkeypatch.setattr(programs, 'devices_of', lambda pod: jax.devices()[:4])
+  placement, formula = programs.placement_of(plan), costs_by_name(plan)
+  assert placement.num_shards == 4 == plan.num_shards
+  score = flops.count(programs.trace_score(plan, placement).jaxpr)
+  # The traced head omits the first column.
+  head = 2 * tiny.vocab_size * tiny.width
+  assert score.total / 4 == formula['score'].flops - head
+  traced = programs.trace_train(plan, placement)
+  train = flops.count(traced.jaxpr)
+  assert train.total / 4 == formula['train'].flops - 4 * head
+  assert 'psum' in str(traced.jaxpr)  # of the gradients over the devices
+
+
+def test_pmap_and_one_chip_are_compiled(monkeypatch):
+  monkeypatch.setattr(programs.importlib.util, 'find_spec', lambda name: True)
+  plan = make_plan(
+    'v6e:1x1', parallel__strategy='pmap', parallel__tensor_parallel=1
+  )
+  assert programs.cannot_compile(plan) == ''
+  other = make_plan('h100:8')
+  assert 'no compiler' in programs.cannot_compile(other)
+
+
+def test_a_cache_on_tpus_has_whole_tiles():
+  """Columns are padded to 128 if 64 channels would leave lanes empty."""
+  small = make_plan(init='Qwen/Qwen2.5-0.5B', parallel__tensor_parallel=1)
+  large = make_plan(parallel__tensor_parallel=1)
+  assert (small.cfg.head_dim, large.cfg.head_dim) == (64, 128)
+  for plan, columns in (small, 4096), (large, 4000):
+    cfg, stored = plan.cfg, layers.cache_bytes(plan, 3, 4000)
+    assert (
+      stored == 2 * 2 * 3 * cfg.layers * cfg.kv_heads * columns * cfg.head_dim
+    )
+  gpu = make_plan(
+    'h100:8',
+    init='Qwen/Qwen2.5-0.5B',
+    parallel__tensor_parallel=1,
+    prompt__max_len=928,
+  )
+  cfg = gpu.cfg
+  assert costs_by_name(gpu)['decode'].parts['cache'] == (
+    2 * 2 * gpu.decode_slots * cfg.layers * cfg.kv_heads * 4000 * 64
+  )
+
+
+def test_the_report_states_versions_and_those_of_a_tpu(monkeypatch, tmp_path):
+  for name, text in {
+    'requirements-3.11.lock': 'jax==0.10.2\njaxlib==0.10.2\n',
+    'requirements-tpu.lock': "libtpu==0.0.50.1; python_version > '3.11'\n"
+    "libtpu==0.0.42.1; python_version == '3.11'\n",
+  }.items():
+    (tmp_path / name).write_text(text)
+  monkeypatch.setattr(versions, 'ROOT', tmp_path)
+  same = dict(jax='0.10.2', libtpu='0.0.42.1')
+  assert versions.of_setup() == same
+  monkeypatch.setattr(versions, 'here', lambda: same)
+  assert versions.lines() == ['versions: jax 0.10.2, libtpu 0.0.42.1']
+  newer = dict(jax='0.12.0.1', libtpu='0.0.50.1')
+  monkeypatch.setattr(versions, 'here', lambda: newer)
+  first, second = versions.lines()
+  assert first == 'versions: jax 0.12.0.1, libtpu 0.0.50.1'
+  assert 'setup installs jax 0.10.2 and libtpu 0.0.42.1' in second
+
+
+def test_setup_and_rehearsals_install_the_libtpu_of_one_file():
+  root = pathlib.Path(__file__).parents[2]
+  for name in 'launch_tpu.sh', 'Makefile', 'README.md':
+    text = (root / name).read_text()
+    assert '-r requirements-tpu.lock' in text and 'jax[tpu]' not in text
+  found = versions.of_setup()
+  assert set(found) == {'jax', 'libtpu'}
 
 
 def test_weights_that_the_mesh_does_not_divide_are_refused():

@@ -1,12 +1,14 @@
 """The TPU compiler on small programs, against recorded texts and counts by
 hand."""
 
+import dataclasses
 import pathlib
 
 import preflight_programs
 import pytest
+from toy_preflight import costs_by_name, make_plan
 
-from r1jax.preflight.compiler import traffic
+from r1jax.preflight.compiler import programs, traffic
 
 pytestmark = pytest.mark.tpu
 TEXTS = pathlib.Path(__file__).parent / 'hlo'
@@ -23,6 +25,38 @@ def test_the_compiler_still_gives_the_recorded_traffic(name):
   assert {k: tuple(v) for k, v in new.table.items()} == {
     k: tuple(v) for k, v in old.table.items()
   }
+
+
+@pytest.mark.parametrize('head_dim, kv_heads', [(64, 3), (128, 2)])
+@pytest.mark.parametrize('scan', [True, False])
+def test_a_decode_step_copies_no_cache(head_dim, kv_heads, scan):
+  """It moves the weights and the cache once, under pmap, the default."""
+  plan = make_plan(
+    'v5e:1x1',
+    parallel__strategy='pmap',
+    parallel__tensor_parallel=1,
+    micro_batch_size=1,
+    grpo__prompts_per_step=1,
+    compute__scan_decode=scan,
+  )
+  cfg = dataclasses.replace(
+    plan.cfg,
+    vocab_size=1024,
+    real_vocab=1024,
+    width=512,
+    layers=12 if scan else 2,
+    heads=2 * kv_heads,
+    kv_heads=kv_heads,
+    head_dim=head_dim,
+    ffn=512,
+  )
+  plan = dataclasses.replace(plan, cfg=cfg)
+  formula = costs_by_name(plan)
+  costs = programs.sampling_costs(plan, formula, programs.placement_of(plan))
+  decode = costs[-1]
+  assert decode.source == 'compiler'
+  assert decode.hbm < 1.15 * formula['decode'].hbm
+  assert decode.need < 1.4 * formula['decode'].need
 
 
 def test_a_donated_cache_is_in_place():

@@ -123,9 +123,28 @@ def test_an_asynchronous_collective_counts_once_and_a_fused_scatter_is_one():
     ('all-gather', 'bf16', 'data', 2): (1, 128),
     ('reduce-scatter', 'f32', 'data+model', 4): (1, 16),
   }
-  # Kernel 64 + 64; all-gather 64; the sum in the fusion 64 + 64; reduce-scatter
-  # 64 + 16.
-  assert found.hbm == 128 + 64 + 128 + 80
+  # In tiles of 128 lanes, a float32 vector has 512 bytes and the bfloat16 matrix
+  # 8 x 128 x 2. Kernel 512 + 512; all-gather 2,048; the sum in the fusion and
+  # the reduce-scatter 512 + 512 each.
+  assert found.hbm == 3 * 1024 + 2048
+
+
+@pytest.mark.parametrize(
+  'shape, size, stored',
+  [
+    ('bf16[2,4096,64]{2,1,0:T(8,128)(2,1)}', 2**20, 2**21),  # channels in lanes
+    ('bf16[2,4096,64]{1,2,0:T(8,128)(2,1)S(1)}', 2**20, 2**20),
+    ('f32[3,5]{0,1:T(2,128)}', 60, 4 * 6 * 128),
+    ('pred[16]{0:T(512)(128)(4,1)}', 16, 512),
+    ('s32[]{:T(128)}', 4, 4),
+    ('f32[3,5]{1,0}', 60, 60),
+    ('f32[3,5]', 60, 60),
+  ],
+)
+def test_bytes_in_memory_are_those_of_whole_tiles(shape, size, stored):
+  text = f'ENTRY %main (x: f32[]) -> f32[] {{\n  ROOT %x = {shape} copy()\n}}\n'
+  (op,) = hlo.parse(text).computations['main'].ops
+  assert (op.bytes, op.stored) == (size, stored)
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,9 @@ def collectives_of(
           key = dataclasses.replace(key, kind='reduce-scatter')
         yield key, size
   elif kind == 'send' and '_xla_megascale' in op.attributes:
-    dtype, size, _ = op.arrays[0]
-    yield Collective(kind=kind, dtype=dtype, axes='slice', group=2), size
+    sent = op.arrays[0]
+    key = Collective(kind=kind, dtype=sent.dtype, axes='slice', group=2)
+    yield key, sent.bytes
   elif kind in KINDS:
     size = op.bytes
     if op.kind != kind and len(op.arrays) > 1:  # (operand, result, ...)

@@ -13,7 +13,8 @@ OPERATION = re.compile(r'\s+(ROOT )?%?([\w.\-]+) = (.*)')
 
 class Array(NamedTuple):
   dtype: str
-  bytes: float
+  bytes: float  # of its elements
+  stored: float  # bytes in memory, where its tiles are whole
   in_hbm: bool  # not in an on-chip memory: S(1), S(2), ...
 
 
@@ -32,8 +33,12 @@ class Op:
     return sum(a.bytes for a in self.arrays)
 
   @property
+  def stored(self) -> float:
+    return sum(a.stored for a in self.arrays)
+
+  @property
   def hbm_bytes(self) -> float:
-    return sum(a.bytes for a in self.arrays if a.in_hbm)
+    return sum(a.stored for a in self.arrays if a.in_hbm)
 
   def called(self, name: str) -> list[str]:
     """The computations that an attribute names."""
@@ -124,10 +129,28 @@ def _arrays(shape):
   for dtype, dims, layout in ARRAY.findall(shape):
     bits = re.search(r'\d+', dtype)  # of f32, bf16, s4, f8e4m3fn, ...
     if bits or dtype == 'pred':
-      size = int(bits[0]) / 8 if bits else 1
-      size *= math.prod(int(n) for n in dims.split(',') if n)
-      found.append(Array(dtype, size, in_hbm='S(' not in layout))
+      itemsize = int(bits[0]) / 8 if bits else 1
+      sizes = [int(n) for n in dims.split(',') if n]
+      size, stored = (
+        itemsize * math.prod(x) for x in (sizes, _tiled(sizes, layout))
+      )
+      in_hbm = 'S(' not in layout
+      found.append(Array(dtype=dtype, bytes=size, stored=stored, in_hbm=in_hbm))
   return tuple(found)
+
+
+def _tiled(sizes, layout):
+  """The sizes of an array in memory. Its layout {3,1,2:T(8,128)(2,1)S(1)} has the
+  axes from the last in memory on, and the tile of the last of them in reverse;
+  the second tile divides the first."""
+  sizes, tile = list(sizes), re.search(r':T\(([\d,]+)\)', layout)
+  axes = re.match(r'\{([\d,]+)', layout)
+  if not tile or not axes:
+    return sizes
+  tile_sizes = reversed([int(n) for n in tile[1].split(',')])
+  for axis, size in zip(map(int, axes[1].split(',')), tile_sizes):
+    sizes[axis] = math.ceil(sizes[axis] / size) * size
+  return sizes
 
 
 def trip_count(module: Module, loop: Op) -> int | None:

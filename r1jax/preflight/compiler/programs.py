@@ -11,8 +11,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import ShapeDtypeStruct
 from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh
 
 from r1jax.distributed import device_placement, programs
 from r1jax.distributed.device_placement import Placement
@@ -42,10 +44,8 @@ def cannot_compile(plan: Plan) -> str:
   """The reason why a plan's programs cannot be compiled here; '' if none."""
   if not plan.pod.chip.is_tpu:
     return f'there is no compiler for {plan.pod.chip.name} here'
-  if plan.config.parallel.strategy != 'mesh':
-    return 'config.parallel.strategy is not mesh'
   if importlib.util.find_spec('libtpu') is None:
-    return "libtpu is not installed (pip install 'r1jax[preflight]')"
+    return 'libtpu is not installed (pip install -r requirements-tpu.lock)'
   return ''
 
 
@@ -65,10 +65,23 @@ def devices_of(pod: chips.Pod) -> list[Any]:
   return devices
 
 
+def placement_of(plan: Plan) -> Placement:
+  """The placement of a run. That of pmap, whose programs jax cannot trace
+  without devices, is a mesh on which nothing is sharded but rows: the devices
+  run the same programs."""
+  parallel = plan.config.parallel
+  found = device_placement.placement(parallel, devices_of(plan.pod))
+  if parallel.strategy == 'mesh':
+    return found
+  grid = np.array(found.devices).reshape(-1, 1)
+  axis_types = (AxisType.Auto,) * grid.ndim
+  mesh = Mesh(grid, ('data', 'model'), axis_types=axis_types)
+  return Placement(strategy='replicas', mesh=mesh)
+
+
 def costs(plan: Plan, formula_costs: list[Cost]) -> list[Cost]:
   """The compiler's Cost of every program; resident memory is by formula."""
-  devices, parallel = devices_of(plan.pod), plan.config.parallel
-  placement = device_placement.placement(parallel, devices)
+  placement = placement_of(plan)
   formula, found = {cost.name: cost for cost in formula_costs}, []
   traces = dict(train=trace_train, apply=trace_apply, score=trace_score)
   for name, trace in traces.items():
@@ -76,7 +89,7 @@ def costs(plan: Plan, formula_costs: list[Cost]) -> list[Cost]:
       cost, moved = _compile(plan, formula[name], trace(plan, placement))
       assert not (moved and moved.loops), 'a loop of unknown length'
       found.append(cost)
-  found += _sampling_costs(plan, formula, trace_sample(plan, placement))
+  found += sampling_costs(plan, formula, placement)
   # The evaluation is the same program with other numbers of rows.
   return found + [formula[name] for name in formula if name == 'evaluate']
 
@@ -118,9 +131,12 @@ def refused(cost: Cost, error: str) -> Cost:
   return dataclasses.replace(cost, refused=reason, **memory)
 
 
-def _sampling_costs(plan, formula, traced):
+def sampling_costs(
+  plan: Plan, formula: dict[str, Cost], placement: Placement
+) -> list[Cost]:
   """[prefill, decode] of the program that samples: what precedes its loop, and
   one step of the loop. decode has the memory of both."""
+  traced = trace_sample(plan, placement)
   cost, moved = _compile(plan, formula['decode'], traced)
   if moved is None:
     return [formula['prefill'], cost]

@@ -102,15 +102,15 @@ def _hbm(module, computation, op):
         moved += min(value.hbm_bytes, _used(module, inner, value))
     return moved
   if op.kind == 'copy-start':  # The result is (new, old, ...).
-    return sum(a.bytes for a in op.arrays[:2] if a.in_hbm)
+    return sum(a.stored for a in op.arrays[:2] if a.in_hbm)
   if op.kind == 'slice-start':  # The result is ((old), new, ...).
     old, new = op.arrays[:2]
-    return new.bytes * (old.in_hbm + new.in_hbm)
+    return new.stored * (old.in_hbm + new.in_hbm)
   if op.kind in SLICES:
-    return op.hbm_bytes + op.bytes * bool(operands[0].hbm_bytes)
+    return op.hbm_bytes + op.stored * bool(operands[0].hbm_bytes)
   if op.kind in UPDATES:
     update = operands[UPDATES[op.kind]]
-    return update.hbm_bytes + update.bytes * bool(op.hbm_bytes)
+    return update.hbm_bytes + update.stored * bool(op.hbm_bytes)
   read = sum(operand.hbm_bytes for operand in operands)
   return read if op.kind == 'send' else op.hbm_bytes + read
 
@@ -125,14 +125,14 @@ def _used(module, inner, value):
       if op.kind == 'bitcast' and not op.is_root:
         used += _used(module, inner, op)
       elif op.kind in SLICES and i == 0:
-        used += op.bytes
+        used += op.stored
       elif op.kind == 'fusion':
         nested = module.fused(op)
         used += _used(module, nested, nested.parameters[i])
       elif op.kind in UPDATES and i == 0:
         continue  # It is updated in place.
       elif op.kind == 'bitcast' or not _is_free(op, inner):
-        return value.bytes
+        return value.stored
   return used
 
 
@@ -149,7 +149,7 @@ def _written(module, inner, op):
   if not op.hbm_bytes or _is_free(op, inner):
     return 0
   if op.kind in UPDATES:
-    return inner.by_name[op.operands[UPDATES[op.kind]]].bytes
+    return inner.by_name[op.operands[UPDATES[op.kind]]].stored
   if op.kind == 'fusion':
     return _written_by(module, module.fused(op))
   return op.hbm_bytes
