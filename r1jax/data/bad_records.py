@@ -49,9 +49,11 @@ class BadRecords:
     if not self.key or not kept:
       hint = ''
     if len({sentence for _, sentence in found}) == 1 and not hint:
-      raise errors.UserError(found[0][1])
+      is_one = len(found) == 1
+      raise errors.UserError(shown[0].strip() if is_one else found[0][1])
     if len(found) == 1:
-      raise errors.UserError(f'{found[0][1]} (1 of {total:,} records; {hint})')
+      (line,) = shown
+      raise errors.UserError(f'{line.strip()} (1 of {total:,} records; {hint})')
     line = f'{len(found):,} of {total:,} records of {source} cannot be used'
     line += f' ({hint}):' if hint else ':'
     raise errors.UserError('\n'.join([line, *shown]))
@@ -68,6 +70,8 @@ def _listed(found):
     line = f'  {sentence}'
     if len(shared) > 1:
       line += f' ({len(shared):,} records: {", ".join(shared)})'
+    elif shared[0] not in sentence:
+      line += f' ({shared[0]})'
     lines.append(line)
   rest = [name for shared in list(names.values())[SHOWN:] for name in shared]
   if rest:

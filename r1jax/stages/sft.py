@@ -158,9 +158,8 @@ def encode(
     if not isinstance(record.get('response'), str):
       bad.note(
         record['id'],
-        f'record {record["id"]} of {config.data} has no response to train on: '
-        "a text 'response' or 'completion', or a last message of the assistant "
-        f"in 'messages'; it has the keys {', '.join(record)}",
+        f'record {record["id"]} of {config.data} has no response to train on '
+        f'(its keys are {", ".join(record)})',
       )
       continue
     with bad.noted(record['id']):

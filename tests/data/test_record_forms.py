@@ -359,6 +359,17 @@ def test_all_records_that_a_template_refuses_are_named(template, capsys):
   assert 'left out 2 of 4' in capsys.readouterr().out
 
 
+def test_one_record_that_a_template_refuses_is_named():
+  rows = [[user('a')], [SYSTEM, user('b')]]
+  records = [
+    make_record(dict(prompt=row), 'row') | dict(id=f'r{n}')
+    for n, row in enumerate(rows)
+  ]
+  prompt = templates.PromptConfig(template='plain')
+  with pytest.raises(errors.UserError, match='hold turns.*r1.*1 of 2 records'):
+    templates.encode_fitting(Chats(), records, prompt, False)
+
+
 def test_what_is_wrong_for_all_records_is_said_once():
   records = [dict(id=f'r{n}', prompt='a') for n in range(30)]
   prompt = templates.PromptConfig(template='r1_zer')
