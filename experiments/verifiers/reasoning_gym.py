@@ -4,7 +4,8 @@
 
 Each problem is answered by its gold, or by a solution that its entry holds, and
 by twelve wrong answers, inside <answer> tags. A table has for each task how
-often reward and scorer agree, and how many golds earn 1.
+often reward and scorer agree, and how many golds earn 1. An empty answer is no
+answer: it earns 0, although some scorers give 0.01 or 0.05 to it.
 """
 
 import argparse
@@ -53,7 +54,7 @@ def wrong_answers(entry: dict, gold: str | None, other: str) -> list[str]:
   )
   question = max(numbers, key=len, default='1 + 1').strip()
   answers = [
-    '',
+    '?',
     'x',
     entry['question'].strip()[:2000],
     question,
