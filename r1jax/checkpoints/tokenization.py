@@ -12,7 +12,11 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from r1jax import errors
 from r1jax.checkpoints import tokenizer_settings
-from r1jax.checkpoints.tokenizer_settings import Messages, Settings
+from r1jax.checkpoints.tokenizer_settings import (
+  OPTIONS,
+  Messages,
+  Settings,
+)
 from r1jax.data.tokenizer_protocol import Tokenizer
 
 TAGS = ('<think>', '</think>', '<answer>', '</answer>')
@@ -22,6 +26,7 @@ class HFTokenizer:
   """A Tokenizer (see data/tokenizer_protocol.py) by the tokenizers library."""
 
   def __init__(self, backend: tokenizers.Tokenizer, settings: Settings):
+    _add_missing(backend, settings)
     backend.no_truncation()
     backend.no_padding()
     self.backend, self.settings = backend, settings
@@ -77,7 +82,8 @@ class SentencePieceTokenizer:
     self.settings = dataclasses.replace(settings, special_tokens=tokens)
     self.sp = sp
     pieces = {sp.id_to_piece(i): i for i in range(sp.vocab_size())}
-    for text, i in settings.added_tokens.items():
+    added = {x['content']: i for i, x in settings.added_tokens.items()}
+    for text, i in added.items():
       own = sp.id_to_piece(i) if i < sp.vocab_size() else text
       if pieces.setdefault(text, i) != i or own != text:
         raise errors.UserError(
@@ -88,7 +94,7 @@ class SentencePieceTokenizer:
     self.eos_ids = _eos_ids(self.settings, pieces.get, self.vocab_size)
     self.prefix = tokens.get('bos_token', '') if settings.add_bos else ''
     control = {p: i for p, i in pieces.items() if _is_control(sp, i)}
-    self._special = control | settings.added_tokens
+    self._special = control | added
     self._text_of = {i: text for text, i in self._special.items()}
     longest_first = sorted(self._special, key=len, reverse=True)
     any_special = '|'.join(map(re.escape, longest_first))
@@ -119,7 +125,9 @@ class SentencePieceTokenizer:
   def save(self, directory: str | Path) -> None:
     model = self.sp.serialized_model_proto()
     Path(directory, 'tokenizer.model').write_bytes(model)
-    self.settings.write(directory, 'LlamaTokenizer')
+    added = {str(i): x for i, x in self.settings.added_tokens.items()}
+    more = dict(added_tokens_decoder=added) if added else {}
+    self.settings.write(directory, 'LlamaTokenizer', **more)
 
 
 def load(directory: Path) -> Tokenizer | None:
@@ -132,6 +140,20 @@ def load(directory: Path) -> Tokenizer | None:
   if model.exists():
     return SentencePieceTokenizer(model, tokenizer_settings.read(directory))
   return None
+
+
+def _add_missing(backend, settings):
+  """Adds the tokens that are listed beside tokenizer.json and are not in it."""
+  for i, token in sorted(settings.added_tokens.items()):
+    text = token['content']
+    if backend.token_to_id(text) is None:
+      options = {key: bool(token.get(key)) for key in OPTIONS}
+      backend.add_tokens([tokenizers.AddedToken(text, **options)])
+      if backend.token_to_id(text) != i:
+        raise errors.UserError(
+          f'the added token {text!r} has the id {i}, but it would be '
+          f'{backend.token_to_id(text)} after those of tokenizer.json'
+        )
 
 
 def _is_control(sp, i):

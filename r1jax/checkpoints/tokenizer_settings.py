@@ -15,6 +15,7 @@ from r1jax.checkpoints.hf_files import read_json, write_json
 from r1jax.data import run_date
 
 Messages = Sequence[Mapping[str, str]]
+OPTIONS = 'lstrip', 'rstrip', 'normalized', 'single_word', 'special'
 SPECIAL = 'bos_token', 'eos_token', 'unk_token', 'pad_token'
 
 
@@ -25,23 +26,19 @@ class Settings:
   eos_ids: tuple[int, ...] = ()
   chat_template: str | None = None
   add_bos: bool | None = None  # None: as the vocabulary's file says
-  # {text: id} of tokens beside those of tokenizer.model.
-  added_tokens: dict[str, int] = dataclasses.field(default_factory=dict)
+  # {id: token with `content`, `special` …} beside those of the vocabulary.
+  added_tokens: dict[int, dict] = dataclasses.field(default_factory=dict)
 
-  def write(self, directory: str | Path, tokenizer_class: str) -> None:
-    """Writes tokenizer_config.json."""
+  def write(
+    self, directory: str | Path, tokenizer_class: str, **more: object
+  ) -> None:
+    """Writes tokenizer_config.json, with `more` of its keys."""
     config: dict = dict(tokenizer_class=tokenizer_class, **self.special_tokens)
+    config |= more
     if self.add_bos is not None:
       config['add_bos_token'] = self.add_bos
     if self.chat_template:
       config['chat_template'] = self.chat_template
-    if self.added_tokens:
-      options = dict.fromkeys(('lstrip', 'rstrip', 'normalized'), False)
-      options |= dict(single_word=False, special=True)
-      config['added_tokens_decoder'] = {
-        str(i): dict(content=text, **options)
-        for text, i in self.added_tokens.items()
-      }
     write_json(Path(directory, 'tokenizer_config.json'), config)
 
   def render_chat(self, messages: Messages) -> str:
@@ -113,7 +110,7 @@ def read(directory: Path) -> Settings:
     eos_ids=tuple(i for i in ids if i is not None),
     chat_template=template,
     add_bos=config.get('add_bos_token'),
-    added_tokens=_added_tokens(directory, listed),
+    added_tokens=_added_tokens(directory, listed, special_tokens),
   )
 
 
@@ -133,19 +130,23 @@ def _special_tokens(table):
   return tokens
 
 
-def _added_tokens(directory, listed):
-  """{text: id} of the added tokens, listed in tokenizer_config.json as {id:
-  token}, or else in added_tokens.json."""
+def _added_tokens(directory, listed, special_tokens):
+  """{id: token} of the added tokens, which tokenizer_config.json lists, or else
+  {text: id} of added_tokens.json."""
   path = directory / 'added_tokens.json'
-  if not isinstance(listed, dict):
-    tokens = _read_if_there(path)
-  else:
+  if isinstance(listed, dict):
     path = directory / 'tokenizer_config.json'
-    with errors.explained(f'{path}: added_tokens_decoder cannot be read'):
-      tokens = {token['content']: int(i) for i, token in listed.items()}
-  for text, i in tokens.items():
-    if not text or not isinstance(i, int) or i < 0:
-      raise errors.UserError(
-        f'{path}: the added token {text!r} has the id {i!r}'
-      )
+  tokens = {}
+  with errors.explained(f'{path}: the added tokens cannot be read'):
+    if isinstance(listed, dict):
+      for i, token in listed.items():
+        tokens[int(i)] = dict(token) | dict(content=str(token['content']))
+    else:
+      options = dict.fromkeys(OPTIONS, False)
+      for text, i in _read_if_there(path).items():
+        special = text in special_tokens.values()
+        tokens[int(i)] = options | dict(content=text, special=special)
+  for i, token in tokens.items():
+    if i < 0 or not token['content']:
+      raise errors.UserError(f'{path}: {token["content"]!r} has the id {i}')
   return tokens

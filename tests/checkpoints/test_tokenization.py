@@ -161,7 +161,7 @@ def test_tokens_are_added_to_a_sentencepiece_model(
   file, content = tmp_path / form, added
   if form == 'added_tokens_decoder':
     file = tmp_path / 'tokenizer_config.json'
-    tokens = {i: dict(content=text) for text, i in added.items()}
+    tokens = {i: dict(content=x, special=False) for x, i in added.items()}
     content = dict(added_tokens_decoder=tokens, eos_token='<|im_end|>')
   else:
     special = dict(eos_token='<|im_end|>')
@@ -178,6 +178,30 @@ def test_tokens_are_added_to_a_sentencepiece_model(
   tokenizer.save(tmp_path / 'out')
   again = tokenization.load(tmp_path / 'out')
   assert (again.eos_ids, again.encode(text)) == ((292,), ids)
+  saved = json.loads((tmp_path / 'out/tokenizer_config.json').read_text())
+  special = saved['added_tokens_decoder']['292']['special']
+  assert special is (form == 'added_tokens.json')
+
+
+def test_tokens_are_added_to_a_tokenizer_json_that_lacks_them(tmp_path):
+  path = write_hf(tmp_path)
+  size = tokenization.ByteTokenizer().vocab_size
+  tokens = {256: dict(content='<|end|>'), size: dict(content='<new>')}
+  config = dict(added_tokens_decoder=tokens, eos_token='<|end|>')
+  (path / 'tokenizer_config.json').write_text(json.dumps(config))
+  tokenizer = tokenization.load(path)
+  assert tokenizer.encode('a<new>') == [97, size]
+  assert tokenizer.vocab_size == size + 1
+  (tmp_path / 'out').mkdir()
+  tokenizer.save(tmp_path / 'out')
+  saved = json.loads((tmp_path / 'out/tokenizer_config.json').read_text())
+  assert 'added_tokens_decoder' not in saved  # tokenizer.json has them
+  again = tokenization.load(tmp_path / 'out')
+  assert again.encode('a<new>') == [97, size]
+  tokens[size + 7] = dict(content='<gap>')
+  (path / 'tokenizer_config.json').write_text(json.dumps(config))
+  with pytest.raises(errors.UserError, match=f"'<gap>' has the id {size + 7}"):
+    tokenization.load(path)
 
 
 @pytest.mark.parametrize('added', [{'<think>': 300}, {'<new>': 5}, {'a': 'b'}])
@@ -186,7 +210,9 @@ def test_added_tokens_that_contradict_the_model_are_refused(
 ):
   shutil.copy(sentencepiece_directory / 'tokenizer.model', tmp_path)
   (tmp_path / 'added_tokens.json').write_text(json.dumps(added))
-  with pytest.raises(errors.UserError, match='the added token'):
+  with pytest.raises(
+    errors.UserError, match='the added token|added tokens cannot'
+  ):
     tokenization.load(tmp_path)
 
 
