@@ -120,6 +120,12 @@ class Sampler:
         config,
         num_prompts * group_size,
       )
+    if not np.isfinite(rows.logp_BL[rows.mask_BL]).all():
+      raise errors.UserError(
+        'the model samples tokens whose log-probabilities are not finite, so '
+        'its texts mean nothing: its weights are damaged or too large for '
+        'config.compute.dtype'
+      )
     return Samples(
       records=[record for record in records for _ in range(group_size)],
       texts=[

@@ -155,6 +155,17 @@ def test_a_sample_does_not_depend_on_the_other_records():
   assert three == {name: four[name] for name in three}
 
 
+def test_a_model_whose_logits_are_not_finite_gives_no_texts():
+  sampler = toy_sampling.sampler(PROMPT, CONFIG)
+  params = transformer.init(jax.random.key(0), sampler.cfg)
+  params['norm'] = params['norm'] * 3e38  # finite
+  params['embed'] = params['embed'] * 1e3
+  with pytest.raises(
+    errors.UserError, match='log-probabilities are not finite'
+  ):
+    sampler.sample(params, RECORDS[:1], np.array([0]), jax.random.key(0), 1)
+
+
 def test_take_counts_through_several_samples(monkeypatch):
   toy_sampling.fake_decode(
     monkeypatch,
