@@ -157,7 +157,7 @@ on_workers() { # SCRIPT
 # Prints a state in capitals, ABSENT if the resource does not exist. gcloud may
 # fail temporarily, so it is called up to five times.
 state_of() { # KIND NAME FIELD
-  local output try
+  local output try limit=$((timeout < 60 ? timeout : 60))
   if [[ $dry_run ]]; then
     tpus "$1" describe "$2" --format="value($3)"
     return
@@ -359,6 +359,7 @@ tpu_status() {
 }
 
 run_status() {
+  local limit=$((timeout < 120 ? timeout : 120))
   on_workers "if tmux has-session -t =$run_id 2> /dev/null; then
   state=running
 elif [ -f ~/runs/$run_id/stopped ]; then
