@@ -615,7 +615,7 @@ end_retries() {
 supervise() {
   local restarted=0 stale=0 pause=1 max_stale=5 most=0 began lived why
   local pids=() code who requested='' at_once='' log=$logs/log wrapper=(setsid)
-  local marker follower python=python3
+  local marker follower python=python3 ticks=0
   [[ ! -x $here/.venv/bin/python ]] || python=$here/.venv/bin/python
   python=${PYTHON:-$python}
   # On a pod the other hosts restart only after the heartbeat timeout.
@@ -692,10 +692,8 @@ steps_done() {
 # machine and from what started this process. Only a person ends it at once: by
 # Ctrl-C, or by `stop`, which sends USR1 after its grace period.
 request() { # SIGNAL
-  local when
-  when=$(now)
-  requested=${requested:-$when}
-  if [[ $1 == USR1 || ($1 == INT && $((when - requested)) -ge 2) ]]; then
+  requested=${requested:-$ticks}
+  if [[ $1 == USR1 || ($1 == INT && $((ticks - requested)) -ge 2) ]]; then
     at_once=yes
   fi
 }
@@ -808,23 +806,30 @@ attend() {
     done
     ((alive)) || break
     if [[ $requested$code ]]; then stop_all; fi
-    rest 1
+    tick
   done
   signal_all KILL # child processes that remain
   code=${code:-0}
 }
 
+# Waits and counts a second, unless a signal arrives. Here the loop calls no
+# other program: bash would lose a SIGINT while it waits for one.
+tick() {
+  sleep 1 9>&- &
+  if wait "$!"; then ticks=$((ticks + 1)); fi
+}
+
 # Sends SIGTERM to the remaining processes once, and SIGKILL at the deadline.
 stop_all() {
   if [[ ! $deadline ]]; then
-    deadline=$(($(now) + 10))
+    deadline=$((ticks + 10))
     if [[ $requested || $code == 75 ]]; then
       note "terminating: waits up to $grace s for a checkpoint"
-      deadline=$(($(now) + grace))
+      deadline=$((ticks + grace))
     fi
     signal_all TERM
   fi
-  if [[ $at_once ]] || (($(now) >= deadline)); then signal_all KILL; fi
+  if [[ $at_once ]] || ((ticks >= deadline)); then signal_all KILL; fi
 }
 
 signal_all() { # SIGNAL

@@ -137,7 +137,7 @@ def test_it_gives_up_after_crashes_in_a_row_without_a_new_step(
 
 
 def test_new_steps_and_temporary_trouble_are_no_crash_loop(pod):
-  crashes = ['1'] * 4 + ['1 gains'] + ['1'] * 4 + ['75'] * 20 + ['0']
+  crashes = ['1'] * 4 + ['1 gains'] + ['1'] * 4 + ['75'] * 6 + ['0']
   pod.write('plays-laptop', *crashes)
   code, out, _ = supervise(pod, 'run', '--local=1', '--', 'rl')
   assert code == 0 and out.count('restart ') == len(crashes) - 1
