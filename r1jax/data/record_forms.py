@@ -1,5 +1,7 @@
 """Rows of files, in the forms in which they are published, as records."""
 
+import contextlib
+import json
 import re
 from typing import Any
 
@@ -187,6 +189,9 @@ def _with_answer(record, row, form, where):
     if 'answer' in row:
       record['answer'] = row['answer']
     return record
+  tests = _tests_of(row)
+  if tests is not None:
+    return record | dict(tests=tests)
   value, key = _answer_of(row, form)
   if key:
     gold = gold_answers.read(value, where, key)
@@ -205,9 +210,9 @@ def _answer_of(row, form):
   for key in ANSWERS:
     if row.get(key) is not None:
       return row[key], key
-  model = row.get('reward_model')  # of verl
-  if isinstance(model, dict) and model.get('ground_truth') not in (None, ''):
-    return model['ground_truth'], 'reward_model.ground_truth'
+  truth = _ground_truth(row)
+  if truth not in (None, ''):
+    return truth, 'reward_model.ground_truth'
   solution = row.get('solution')
   if isinstance(solution, str) and not row.keys() & {'test', 'tests'}:
     bare = solution.strip() if BARE.fullmatch(solution.strip()) else None
@@ -215,6 +220,35 @@ def _answer_of(row, form):
     if gold:
       return gold, 'solution'
   return None, ''
+
+
+def _ground_truth(row):
+  """The ground truth of verl's rows, which may be {'target': answers}."""
+  model = row.get('reward_model')
+  truth = model.get('ground_truth') if isinstance(model, dict) else None
+  if isinstance(truth, dict) and truth.keys() == {'target'}:
+    return truth['target']
+  return truth
+
+
+def _tests_of(row):
+  """The tests of a program in verl's ground truth, JSON of inputs and outputs;
+  None without them. Raises formats.LeftOut if they call a function, whose
+  arguments this form does not tell from its result."""
+  truth, table = _ground_truth(row), None
+  if isinstance(truth, str) and truth.lstrip().startswith('{'):
+    with contextlib.suppress(ValueError):
+      table = json.loads(truth)
+  if not isinstance(table, dict) or not table.keys() >= {'inputs', 'outputs'}:
+    return None
+  if table.get('fn_name'):
+    raise formats.LeftOut('its tests call a function')
+  inputs, outputs = table['inputs'], table['outputs']
+  if not isinstance(inputs, list) or not isinstance(outputs, list):
+    return None
+  if len(inputs) != len(outputs) or not inputs:
+    raise formats.LeftOut('its tests are incomplete')
+  return [dict(input=x, output=y) for x, y in zip(inputs, outputs)]
 
 
 def _short(gold, form, where, key):

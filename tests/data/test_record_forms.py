@@ -37,6 +37,14 @@ PARTS = [dict(type='text', text='a'), dict(type='text', text='b')]
   'row, record',
   [
     (VERL, VERL | dict(prompt='What is 2+2?', answer='4')),
+    (
+      dict(prompt='q', reward_model=dict(ground_truth=dict(target=['a', 'b']))),
+      dict(
+        prompt='q',
+        reward_model=dict(ground_truth=dict(target=['a', 'b'])),
+        answer=['a', 'b'],
+      ),
+    ),
     (dict(messages=[user('q')]), dict(prompt='q')),
     (
       dict(messages=[SYSTEM, user('q'), assistant('r')], answer=4),
@@ -127,6 +135,27 @@ def test_rows_become_records(row, record):
   before = json.dumps(row)
   assert make_record(row, 'row') == record
   assert json.dumps(row) == before
+
+
+def code_row(**truth):
+  model = dict(ground_truth=json.dumps(truth), style='rule')
+  return VERL | dict(reward_model=model)
+
+
+def test_the_tests_of_a_program_in_a_ground_truth_are_kept(tmp_path, capsys):
+  stdin = code_row(inputs=['1 2\n', '3 4\n'], outputs=['3\n', '7\n'])
+  record = make_record(stdin, 'row')
+  assert record['prompt'] == 'What is 2+2?' and 'answer' not in record
+  assert record['tests'] == [
+    dict(input='1 2\n', output='3\n'),
+    dict(input='3 4\n', output='7\n'),
+  ]
+  call = code_row(inputs=[[1]], outputs=[[2]], fn_name='f')
+  path = tmp_path / 'x.json'
+  path.write_text(json.dumps([stdin, call, code_row(inputs=['1'], outputs=[])]))
+  assert len(record_files.read(path)) == 1
+  printed = capsys.readouterr().out
+  assert 'left out 2 of 3 problems' in printed and 'call a function' in printed
 
 
 @pytest.mark.parametrize(
