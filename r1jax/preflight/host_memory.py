@@ -27,7 +27,9 @@ def needs(plan: Plan) -> dict[str, float]:
   state = (sizes.parameters + sizes.optimizer) * devices
   if not config.teacher:
     state += sizes.reference * devices
-  rows = config.grpo.prompts_per_step * config.grpo.group_size
+  # With max_staleness the next rollout is sampled before the updates.
+  rollouts = 1 + config.grpo.max_staleness
+  rows = rollouts * config.grpo.prompts_per_step * config.grpo.group_size
   # The parameters are gathered and written one by one, a layer at a time: the
   # array, the view of it that is written, and the devices' copy.
   embedding = plan.cfg.vocab_size * plan.cfg.width

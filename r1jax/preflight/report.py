@@ -39,6 +39,8 @@ def _describe_run(plan):
     f'samples, {plan.decode_slots} slots a shard, {plan.mean_new_tokens:,} '
     'tokens a response',
   ]
+  if config.grpo.max_staleness:
+    found.append('each rollout is learned from one step after it was sampled')
   if config.teacher:
     found.append('the teacher is assumed to be as large as the policy')
   return found

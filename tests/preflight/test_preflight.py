@@ -467,6 +467,24 @@ def test_host_memory_is_counted_for_loading_running_and_export():
   assert host_memory.needs(small)['load'] < 0.3 * needs['load']
 
 
+def test_learning_one_step_late_needs_host_memory_for_two_rollouts():
+  now = make_plan(grpo__old_logprobs='trainer')
+  late = make_plan(grpo__old_logprobs='trainer', grpo__max_staleness=1)
+  needs = [host_memory.needs(plan)['run'] for plan in (now, late)]
+  rows = now.config.grpo.prompts_per_step * now.config.grpo.group_size
+  assert needs[1] - needs[0] == rows * now.row_len * host_memory.TOKEN
+  # Rollouts and updates take turns on the same devices.
+  assert costs_by_name(now)['train'].need == costs_by_name(late)['train'].need
+  lines = report.lines(late, arithmetic.costs(late), [])
+  assert any('one step after' in line for line in lines)
+  # One update a rollout is off-policy, so the trainer scores it first.
+  one = dict(grpo__minibatches=1, grpo__kl_coef=0.0)
+  calls = [
+    make_plan(grpo__max_staleness=late, **one).calls() for late in (0, 1)
+  ]
+  assert calls[0]['score'] == 0 < calls[1]['score']
+
+
 def test_a_model_that_hosts_cannot_load_is_bad():
   plan = make_plan(init='Qwen/Qwen2.5-32B')
   config = dataclasses.replace(plan.config, teacher='as/large')
