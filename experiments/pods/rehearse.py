@@ -14,7 +14,8 @@ HEAD = """\
 # What the pods' runs need
 
 Made by `make pods`: every block is the output of the command in its first line,
-with the TPU compiler (libtpu 0.0.42.1) on a machine without a TPU. Nothing here
+with the TPU compiler (libtpu 0.0.42.1, unless the block states its versions) on
+a machine without a TPU. Nothing here
 ran on a TPU: bytes, FLOPs and collectives are the compiler's, seconds are those
 of the roofline model. The checks of the tokenizer and of samples need the
 models, which were not on this machine.
@@ -22,6 +23,7 @@ models, which were not on this machine.
 PODS = 'v5e:16x16', 'v5p:4x8x8', 'v6e:16x16'
 MODELS = 'qwen2_5_1_5b', 'qwen2_5_7b', 'llama_3_1_8b', 'qwen2_5_32b'
 EXTRA_RUNS = (
+  ('qwen2_5_0_5b', 'v5e:2x4'),
   ('qwen2_5_7b', 'v5e:16x16', '--slices=2', '--config.grpo.minibatches=2'),
   ('qwen2_5_32b_long', 'v5p:8x8x8'),
   (
