@@ -1,8 +1,9 @@
 """A stress test: an rl run of several processes under faults.
 
 A random process is killed or gets SIGTERM, all get SIGTERM and SIGHUP several
-times as when a machine shuts down, or all are killed and a bit of the
-newest checkpoint is flipped, again and again, while a supervisor restarts the
+times as when a machine shuts down, or all are killed and a bit of the newest
+checkpoint is flipped, or one of the model that the run began with, with which
+the command must be refused. This is repeated, while a supervisor restarts the
 same command. The files of the run must equal those of an undisturbed run.
 
   python tests/soak.py --minutes 30
@@ -45,7 +46,7 @@ CHANGES = (
   'optim.lr=3e-4',
   'log_samples=4',
 )
-FAULTS = 'kill', 'kill', 'terminate', 'shut down', 'flip'
+FAULTS = 'kill', 'kill', 'terminate', 'shut down', 'flip', 'swap'
 
 
 def main():
@@ -122,6 +123,8 @@ def supervise(options, run, arguments, generator, counts):
       except subprocess.TimeoutExpired:
         done = disturb(options, processes, run, fault, generator, counts)
         codes = processes.wait()
+        if fault == 'swap' and newest(run):
+          refuse_swapped(options, run, arguments)
       if codes == [0] * options.hosts:
         return
       step = newest(run)
@@ -154,10 +157,27 @@ def disturb(options, processes, run, fault, generator, counts):
     counts['kills'] += 1
     processes.kill(host)
     return f'kill -9 of host {host}'
+  if fault == 'swap':
+    counts['swapped models'] += 1
+    for each in range(options.hosts):
+      processes.kill(each)
+    return 'kill -9 of all, another model until it was refused'
   counts['flipped bits'] += 1
   for each in range(options.hosts):
     processes.kill(each)
   return f'kill -9 of all, {flip(run, generator)}'
+
+
+def refuse_swapped(options, run, arguments):
+  """Changes a bit of the base model, with which no process may go on."""
+  path = run.parent / 'base' / 'model' / 'model.safetensors'
+  content = path.read_bytes()
+  path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+  with toy_hosts.running(options.hosts, arguments) as processes:
+    codes, output = processes.wait(), processes.output(0)
+  path.write_bytes(content)
+  if set(codes) != {2} or 'config.init' not in output:
+    raise SystemExit(f'soak: a swapped model gave {codes}:\n{output[-3000:]}')
 
 
 def newest(run):
