@@ -15,7 +15,7 @@ from r1jax.api import configure
 from r1jax.checkpoints import policy
 from r1jax.checkpoints.policy import ComputeConfig, Policy
 from r1jax.stages import rl, sft
-from r1jax.training import checkpoint, config_changes
+from r1jax.training import checkpoint, config_changes, inputs
 
 Dtype = Literal['float32', 'bfloat16']
 
@@ -126,6 +126,8 @@ def policy_at(
       f'is {path}@last'
     )
   init = str(result) if result.exists() else config.init
+  if not result.exists():
+    _check_init(directory, init)
   scratch = config.scratch if directory.stage is sft else None
   compute = dataclasses.replace(compute, dtype=dtype)
   loaded = policy.load(init, compute, scratch, config.seed)
@@ -138,6 +140,20 @@ def policy_at(
       'model back with which the run began'
     )
   return loaded._replace(params=params)
+
+
+def _check_init(directory, init):
+  """Raises UserError if the model with which the run began, whose tokenizer and
+  config go with its checkpoints, has changed."""
+  old = directory.content.get('inputs', {}).get('init')
+  difference = ''
+  if old:
+    difference = inputs.difference(old, inputs.of_source(init, 'model'))
+  if difference:
+    raise errors.UserError(
+      f'config.init ({init}) has changed since the run in {directory.path} '
+      f'began: {difference}: put the old files back'
+    )
 
 
 def _shapes(params):

@@ -44,12 +44,31 @@ def read(options: Any) -> dict[str, Input]:
   """The inputs of a stage's config by dotted key, an entry of a dict or a list
   by `key.entry`. A source without files, such as toy:NAME, has none here."""
   found = {}
-  read_once = functools.cache(_input)  # Two keys may name the same model.
+  read_once = functools.cache(of_source)  # Two keys may name the same model.
   for name, value, metadata in configs.named_options(options):
     if metadata.get('reads'):
       for key, source in _sources(name, value):
         found[key] = read_once(source, metadata['reads'])
   return found
+
+
+def of_source(source: str, kind: str) -> Input:
+  """The input that a path or the name of a model on the hub stands for."""
+  path, revision = Path(source), ''
+  if kind == 'model' and source and not path.exists():
+    path = _hub_folder(source)
+    revision = path.name
+  # 'scratch' names no model, even if there is such a folder.
+  if source in ('', 'scratch') or not path.exists():
+    return Input(source, kind, {})
+  paths = [path]
+  if path.is_dir():
+    paths = [x for pattern in PATTERNS[kind] for x in path.glob(pattern)]
+  files = {}
+  for file in sorted(paths):
+    name = file.name if file == path else str(file.relative_to(path))
+    files[name] = digest(file)
+  return Input(source, kind, files, revision)
 
 
 def as_json(inputs: Mapping[str, Input]) -> dict[str, dict]:
@@ -100,24 +119,6 @@ def _sources(name, value) -> Iterator[tuple[str, str]]:
     yield from ((f'{name}.{key}', source) for key, source in value.items())
   else:
     yield from ((f'{name}.{n}', source) for n, source in enumerate(value))
-
-
-def _input(source, kind):
-  path, revision = Path(source), ''
-  if kind == 'model' and source and not path.exists():
-    path = _hub_folder(source)
-    revision = path.name
-  # 'scratch' names no model, even if there is such a folder.
-  if source in ('', 'scratch') or not path.exists():
-    return Input(source, kind, {})
-  paths = [path]
-  if path.is_dir():
-    paths = [x for pattern in PATTERNS[kind] for x in path.glob(pattern)]
-  files = {}
-  for file in sorted(paths):
-    name = file.name if file == path else str(file.relative_to(path))
-    files[name] = digest(file)
-  return Input(source, kind, files, revision)
 
 
 def _hub_folder(name):

@@ -7,6 +7,7 @@ import shutil
 import pytest
 import toy
 
+import r1jax
 from r1jax import errors
 from r1jax.data import tasks
 from r1jax.training import metrics
@@ -127,6 +128,11 @@ def test_an_rl_run_continues_with_other_inputs_on_purpose_alone(
   damage(tmp_path / 'teacher' / 'model.safetensors')
   with refused('teacher'):
     run('rl', workdir, *changes)
+  damage(model / 'model.safetensors')
+  with refused('init'):
+    r1jax.load(f'{workdir}@last')
+  damage(model / 'model.safetensors')
+  assert r1jax.load(f'{workdir}@last').vocab_size == 261
   data(file, LINES[1:])
   damage(tmp_path / 'teacher' / 'model.safetensors')
   with refused('eval.data'):
