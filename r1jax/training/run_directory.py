@@ -127,7 +127,7 @@ def claim(
   code |= record_files.scorer_code(scored)
   found, records_digest = inputs.read(config), hosts.digest(records)
   for key, one in found.items():
-    facts[f'the content of config.{key}'] = one.files
+    facts[f'the content of config.{key}'] = [one.files, one.revision]
   hosts.check_agreement(
     path,
     config=config,

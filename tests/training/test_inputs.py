@@ -128,6 +128,19 @@ def test_a_model_of_the_hub_has_a_revision_and_its_files_decide(
   )
 
 
+def test_the_revision_is_that_of_the_hubs_cache(tmp_path, monkeypatch):
+  monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_CACHE', str(tmp_path))
+  cache, commit = tmp_path / 'models--org--name', 'a1' * 20
+  (cache / 'refs').mkdir(parents=True)
+  (cache / 'refs' / 'main').write_text(commit)
+  (cache / 'snapshots').mkdir()
+  model(cache / 'snapshots' / commit)
+  found = inputs.of_source('org/name', 'model')
+  assert found.revision == commit
+  assert list(found.files) == ['config.json', 'model.safetensors']
+  assert not inputs.of_source('org/other', 'model').files
+
+
 # The keys of each stage that name files.
 READS = dict(
   sft={'init', 'data'},

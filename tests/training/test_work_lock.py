@@ -148,6 +148,23 @@ def test_the_holder_touches_its_lock(tmp_path, monkeypatch):
       time.sleep(0.001)
 
 
+def test_a_process_ends_if_another_took_its_lock_while_it_was_suspended(
+  tmp_path, monkeypatch, capsys
+):
+  codes = []
+  monkeypatch.setattr(work_lock, 'TOUCHED', 0.001)
+  monkeypatch.setattr(work_lock.os, '_exit', codes.append)
+  with locked(tmp_path):
+    path = held(tmp_path, 1, machine='another')
+    end = time.monotonic() + 60
+    while not codes:
+      assert time.monotonic() < end
+      time.sleep(0.001)
+  assert codes[0] == errors.USER_ERROR
+  assert f'another run has taken {tmp_path}' in capsys.readouterr().err
+  assert path.exists()  # It is not this process's.
+
+
 def test_a_directory_that_cannot_be_written_needs_no_lock(
   tmp_path, monkeypatch
 ):
