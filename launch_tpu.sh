@@ -111,16 +111,22 @@ rest() {
 }
 
 # Calls gcloud, and ends it after `limit` seconds (0: never). A terminal remains
-# usable for its questions.
+# usable for its questions, except by retry.
 tpus() {
-  local limited=()
-  if ((limit)) && command -v timeout > /dev/null; then
-    limited=(timeout --kill-after=10 "$limit")
-    [[ ! -t 0 || $command == retry ]] ||
-      limited=(timeout --foreground --kill-after=10 "$limit")
+  local gcloud=(gcloud ${track:+"$track"} compute tpus "$@" "${where[@]}")
+  if [[ $dry_run || $limit == 0 ]] || ! command -v timeout > /dev/null; then
+    call "${gcloud[@]}"
+  elif [[ -t 0 && $command != retry ]]; then
+    timeout --foreground --kill-after=10 "$limit" "${gcloud[@]}"
+  else
+    # Ctrl-C must end this shell too: the shell that waits for a command which
+    # does not end by SIGINT takes no notice of it.
+    (
+      trap 'kill "$!"; trap - INT; kill -INT "$BASHPID"' INT
+      timeout --kill-after=10 "$limit" "${gcloud[@]}" < /dev/null &
+      wait "$!"
+    )
   fi
-  call ${limited[@]+"${limited[@]}"} \
-    gcloud ${track:+"$track"} compute tpus "$@" "${where[@]}"
 }
 
 ssh_to() { # NODE WORKERS SCRIPT

@@ -257,6 +257,7 @@ class Pod:
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
+      start_new_session=True,
       # A background job ignores SIGINT, and a shell cannot trap a signal that
       # is ignored when it starts.
       preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),

@@ -72,6 +72,18 @@ def test_a_retry_that_is_ended_says_that_the_tpu_remains(pod):
   assert not pod.count('deleted')
 
 
+def test_ctrl_c_ends_a_retry_whose_call_hangs(pod):
+  pod.write('hangs', '', '', 'describe')
+  running = pod.start(*RETRY)
+  pod.until(lambda: list(pod.folder.glob('hanging-*')))
+  os.killpg(running.pid, signal.SIGINT)
+  # A pipe that the call holds would remain open.
+  running.wait(timeout=MANY_SECONDS)
+  pod.write('impatient')
+  assert running.returncode == 130
+  assert 'costs money' in running.communicate()[1]
+
+
 def test_a_connection_that_hangs_does_not_hide_that_the_tpu_is_lost(pod):
   pod.write('hangs', *[''] * 5, 'scp')  # of the setup
   pod.write('life-1', 'ACTIVE', 'ACTIVE', 'SUSPENDED')
