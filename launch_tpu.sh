@@ -801,7 +801,11 @@ attend() {
         alive=$((alive + 1))
       elif [[ ! ${codes[i]:-} ]]; then
         result=0
-        wait "${pids[i]}" || result=$?
+        if is_lost "${pids[i]}"; then
+          result=137
+        else
+          wait "${pids[i]}" || result=$?
+        fi
         codes[i]=$result
         # A process that has lost another one ends with 134.
         if ((result)) && { [[ ! $code || $result == 2 ]] ||
@@ -816,6 +820,14 @@ attend() {
   done
   signal_all KILL # child processes that remain
   code=${code:-0}
+}
+
+# Whether bash has lost the end of a process, and would wait for ever. It may when
+# a signal with a trap arrives as the process ends.
+is_lost() { # PID
+  local running
+  running=$(jobs -rp)
+  [[ $'\n'$running$'\n' == *$'\n'$1$'\n'* ]]
 }
 
 # Waits and counts a second, unless a signal arrives. Here the loop calls no
