@@ -15,10 +15,9 @@ HEAD = """\
 
 Made by `make pods`: every block is the output of the command in its first line,
 with the TPU compiler (libtpu 0.0.42.1, unless the block states its versions) on
-a machine without a TPU. Nothing here
-ran on a TPU: bytes, FLOPs and collectives are the compiler's, seconds are those
-of the roofline model. The checks of the tokenizer and of samples need the
-models, which were not on this machine.
+a machine without a TPU. Nothing here ran on a TPU: bytes, FLOPs and collectives
+are the compiler's, seconds are those of the roofline model. The checks of the
+tokenizer and of samples need the models, which were not on this machine.
 """
 PODS = 'v5e:16x16', 'v5p:4x8x8', 'v6e:16x16'
 MODELS = 'qwen2_5_1_5b', 'qwen2_5_7b', 'llama_3_1_8b', 'qwen2_5_32b'
