@@ -7,9 +7,9 @@ import jax
 import numpy as np
 
 from r1jax.checkpoints import tokenization
-from r1jax.distributed import device_placement, programs
+from r1jax.distributed import device_placement
 from r1jax.models import transformer
-from r1jax.sampling import decode, generate
+from r1jax.sampling import decode, decoder, generate
 
 TOKENIZER = tokenization.ByteTokenizer(
   (*tokenization.TAGS, '<calc>', '</calc>', '<result>', '</result>')
@@ -37,15 +37,15 @@ class Response:
 
 @dataclasses.dataclass
 class FakeDecode:
-  """Stands in for programs.run_rows: notes its prompts and keys, and returns
-  rows with the next of the given lists of responses."""
+  """Stands in for Decoder.run: notes its prompts and keys, and returns rows with
+  the next of the given lists of responses."""
 
   responses: list[Sequence[Response]]
   calls: list[tuple[decode.Prompts, np.ndarray]]
 
-  def run_rows(self, placement, program, params, rows):
-    self.calls.append(rows)
-    return sampled_rows(rows[0], self.responses[len(self.calls) - 1])
+  def run(self, params, prompts, key_P2):
+    self.calls.append((prompts, key_P2))
+    return sampled_rows(prompts, self.responses[len(self.calls) - 1])
 
 
 def sampled_rows(
@@ -93,5 +93,5 @@ def sampler(prompt, sample, devices=1) -> generate.Sampler:
 
 def fake_decode(monkeypatch, *responses: Sequence[Response]) -> FakeDecode:
   fake = FakeDecode(responses=list(responses), calls=[])
-  monkeypatch.setattr(programs, 'run_rows', fake.run_rows)
+  monkeypatch.setattr(decoder.Decoder, 'run', lambda self, *a: fake.run(*a))
   return fake

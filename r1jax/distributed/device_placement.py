@@ -156,6 +156,13 @@ def row_shapes(placement: Placement, tree: PyTree) -> PyTree:
   return jax.tree.map(lambda x: _shape(x, sharding), tree)
 
 
+def device_shapes(placement: Placement, tree: PyTree) -> PyTree:
+  """The 'device' results of a program (see programs.device_program) as
+  ShapeDtypeStructs; under a mesh only."""
+  sharding = NamedSharding(placement.mesh, P(placement.mesh.axis_names))
+  return jax.tree.map(lambda x: _shape(x, sharding), tree)
+
+
 def put_state(placement: Placement, tree: PyTree) -> PyTree:
   """Puts parameters or a state, the same on all hosts, on own_devices."""
   return jax.tree.map(_put, tree, shardings(own_devices(placement), tree))

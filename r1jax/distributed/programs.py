@@ -4,14 +4,17 @@ Results do not depend on the strategy."""
 import dataclasses
 import os
 from collections.abc import Callable
+from typing import Literal
 
 import jax
+from jax.sharding import PartitionSpec as P
 
 from r1jax.distributed import device_placement
 from r1jax.distributed.device_placement import Placement, PyTree
 from r1jax.models import sharding, transformer
 
 CACHE = '~/.cache/r1jax/xla'
+Kind = Literal['params', 'rows', 'device', 'scalar']  # see device_program
 
 
 def compilation_cache() -> None:
@@ -42,21 +45,66 @@ def shard_config(
 def rows_program(placement: Placement, fn: Callable) -> Callable:
   """The compiled fn(params, rows) -> rows, run by every device on its own rows.
   A loop in fn ends on each device independently."""
+  return device_program(placement, fn, ('params', 'rows'), ('rows',))
+
+
+def device_program(
+  placement: Placement,
+  fn: Callable,
+  inputs: tuple[Kind, ...],
+  outputs: tuple[Kind, ...],
+  donate: tuple[int, ...] = (),
+) -> Callable:
+  """The compiled fn, run by every device. fn returns a tuple if there are
+  several outputs. Each argument and result is
+
+  - params: placed by device_placement.put_state
+  - rows: placed by device_placement.put_rows, each device has its own
+  - device: a device's own values, which another program gave as an output:
+    outside of fn they have a leading axis of devices
+  - scalar: one on the host, the same for all devices
+  """
   if placement.strategy == 'pmap':
     devices: list[jax.Device] | None = placement.devices
     if devices == jax.devices()[: placement.num_shards]:
       devices = None  # pmap's default
-    return jax.pmap(fn, 'data', in_axes=(None, 0), devices=devices)
+    axes = tuple(0 if kind in ('rows', 'device') else None for kind in inputs)
+    return jax.pmap(
+      fn, 'data', in_axes=axes, devices=devices, donate_argnums=donate
+    )
 
-  mesh, row_spec = placement.mesh, placement.row_spec
+  mesh = placement.mesh
+  specs = dict(rows=placement.row_spec, device=P(mesh.axis_names), scalar=P())
+  out_specs = tuple(specs[kind] for kind in outputs)
 
-  def program(params, rows):
-    specs = device_placement.specs(placement, params), row_spec
+  def on_device(*args):
+    args = [_change(k, x, lambda a: a[0]) for k, x in zip(inputs, args)]
+    results = fn(*args)
+    if len(outputs) == 1:
+      return _change(outputs[0], results, lambda a: a[None])
+    return tuple(
+      _change(k, x, lambda a: a[None]) for k, x in zip(outputs, results)
+    )
+
+  def program(*args):
+    in_specs = tuple(
+      device_placement.specs(placement, x) if k == 'params' else specs[k]
+      for k, x in zip(inputs, args)
+    )
     return jax.shard_map(
-      fn, mesh=mesh, in_specs=specs, out_specs=row_spec, check_vma=False
-    )(params, rows)
+      on_device,
+      mesh=mesh,
+      in_specs=in_specs,
+      out_specs=out_specs if len(outputs) > 1 else out_specs[0],
+      check_vma=False,
+    )(*args)
 
-  return jax.jit(program)
+  return jax.jit(program, donate_argnums=donate)
+
+
+def _change(kind, tree, fn):
+  """The tree with fn applied to its leaves if they are a device's own."""
+  return jax.tree.map(fn, tree) if kind == 'device' else tree
 
 
 def run_rows(

@@ -226,11 +226,16 @@ def for_decoding(
         matrices[name] = cfg.sharding.gather_weight(name, leaf, cfg.dtype)
     return tree | matrices
 
-  layers = gather(params['layers'])
-  params = gather(params) | dict(layers=layers)
+  params = gather(params) | dict(layers=gather(params['layers']))
+  if not cfg.scan_layers:
+    params = unstack(params, cfg)
+  return params, decoding_config(cfg)
+
+
+def decoding_config(cfg: ModelConfig) -> ModelConfig:
+  """The config of parameters that are gathered over 'data'."""
   sharding = dataclasses.replace(cfg.sharding, fsdp_axes=())
-  cfg = dataclasses.replace(cfg, sharding=sharding)
-  return params if cfg.scan_layers else unstack(params, cfg), cfg
+  return dataclasses.replace(cfg, sharding=sharding)
 
 
 def forward(

@@ -14,7 +14,7 @@ from r1jax.preflight.plan import Plan
 def costs(plan: Plan) -> list[Cost]:
   """The Cost of every program that the run calls."""
   sizes, calls = layers.sizes_of(plan), plan.calls()
-  programs = (train, apply, score, prefill, decode)
+  programs = (train, apply, score, gather, prefill, decode)
   found = [fn(plan, sizes) for fn in programs if calls[fn.__name__]]
   return found + [evaluate(plan, sizes)] * bool(plan.config.eval.every)
 
@@ -135,70 +135,100 @@ def _head_chunks(plan, sizes):
   return math.ceil(length / chunk), rows * min(chunk, length) * vocab_size
 
 
-def prefill(plan: Plan, sizes: Sizes) -> Cost:
-  """The part of sampling before its loop, which also gathers the weights.
-  Prefill and decode are one program; decode has its memory."""
-  return _prefill(plan, sizes, plan.prompts)
-
-
-def _prefill(plan, sizes, prompts):
-  length = plan.config.prompt.max_len
-  tokens = prompts * length
-  activations = layers.activation_traffic(plan, tokens, length)
+def gather(plan: Plan, sizes: Sizes) -> Cost:
+  """The weights of a rollout, gathered over 'data'."""
+  weights = sizes.rollout_weights
   return Cost(
-    name='prefill',
-    flops=sum(layers.forward_flops(plan, tokens, length)),
-    hbm=2 * plan.itemsize * sizes.products + activations,
-    ici=layers.sent_along_model(plan, tokens, 6) + sizes.sent_to_gather,
+    name='gather',
+    argument=sizes.parameters,
+    output=weights,
+    temp=weights,
+    resident=sizes.optimizer + sizes.reference,
+    hbm=2 * plan.itemsize * sizes.products,
+    ici=sizes.sent_to_gather,
+    parts={
+      'parameters': sizes.parameters,
+      'rollout weights': weights,
+      'the same in the layout of the collective': weights,
+    },
   )
 
 
+def prefill(plan: Plan, sizes: Sizes) -> Cost:
+  """The program before the decode loop."""
+  return _prefill(plan, sizes, plan.prompts, plan.samples)
+
+
+def _prefill(plan, sizes, prompts, samples):
+  length = plan.config.prompt.max_len
+  tokens = prompts * length
+  work, _, _ = layers.layer_bytes(plan, sizes, prompts, length)
+  # The weights are gathered.
+  work += 2 * tokens * plan.cfg.width * plan.itemsize
+  work -= 2 * plan.itemsize * sizes.layer
+  weights = {'rollout weights': sizes.rollout_weights}
+  state = _decode_state(plan, prompts, samples)
+  return Cost(
+    name='prefill',
+    argument=sizes.rollout_weights + 8 * tokens,
+    output=sum(state.values()),
+    temp=work,
+    resident=sizes.parameters + sizes.optimizer + sizes.reference,
+    flops=sum(layers.forward_flops(plan, tokens, length)),
+    hbm=layers.activation_traffic(plan, tokens, length),
+    ici=layers.sent_along_model(plan, tokens, 6),
+    parts=weights | state | {'buffers of prefill': work},
+  )
+
+
+def _decode_state(plan, prompts, samples):
+  """The bytes of what prefill leaves for the decode loop."""
+  cfg, slots = plan.cfg, min(plan.config.sample.decode_slots, samples)
+  column = 2 * plan.itemsize * cfg.layers * cfg.kv_heads * cfg.head_dim
+  column /= plan.tensor_parallel
+  return {
+    'prompt cache': prompts * plan.config.prompt.max_len * column,
+    'cache': slots * plan.row_len * column,
+    'samples': samples * plan.row_len * 13,
+  }
+
+
 def decode(plan: Plan, sizes: Sizes) -> Cost:
-  """One step of the decode loop, with the memory of the whole program."""
+  """One step of the decode loop, with the memory of its program."""
   return _decode(plan, sizes, plan.prompts, plan.samples)
 
 
 def evaluate(plan: Plan, sizes: Sizes) -> Cost:
-  """A chunk of the held-out evaluation: its prefill and its decode steps, with
-  the memory of the program."""
+  """A chunk of the held-out evaluation: its programs and its decode steps, with
+  the memory of the decode loop."""
   prompts = plan.chunk_prompts
   samples = prompts * plan.config.eval.samples
-  first, step = (
-    _prefill(plan, sizes, prompts),
-    _decode(plan, sizes, prompts, samples),
-  )
+  first = (gather(plan, sizes), _prefill(plan, sizes, prompts, samples))
+  step = _decode(plan, sizes, prompts, samples)
   slots = min(plan.config.sample.decode_slots, samples)
   steps = math.ceil(samples * plan.mean_new_tokens / slots)
   return dataclasses.replace(
     step,
     name='evaluate',
-    flops=first.flops + steps * step.flops,
-    hbm=first.hbm + steps * step.hbm,
-    ici=first.ici + steps * step.ici,
+    flops=sum(x.flops for x in first) + steps * step.flops,
+    hbm=sum(x.hbm for x in first) + steps * step.hbm,
+    ici=sum(x.ici for x in first) + steps * step.ici,
   )
 
 
-def _decode(plan, sizes, prompts, num_samples):
+def _decode(plan, sizes, prompts, samples):
   cfg, itemsize = plan.cfg, plan.itemsize
-  slots = min(plan.config.sample.decode_slots, num_samples)
+  slots = min(plan.config.sample.decode_slots, samples)
   devices, logits = plan.tensor_parallel, 4 * slots * cfg.vocab_size
-  samples = num_samples * plan.row_len * 13
-  length = plan.config.prompt.max_len
-  tokens = prompts * length
-  work, _, _ = layers.layer_bytes(plan, sizes, prompts, length)
-  # All weights are gathered before the loop over layers, not in it.
-  work += 2 * tokens * cfg.width * itemsize - 2 * itemsize * sizes.layer
   # XLA copies one weight of all layers into the layout of the loop: the down
   # projection, or both the gate and up projections if layers are unrolled.
   copied = itemsize * cfg.layers * cfg.width * cfg.ffn / devices
   copied *= 1 if plan.config.compute.scan_decode else 2
-  column = 2 * itemsize * cfg.layers * cfg.kv_heads * cfg.head_dim / devices
-  cache = layers.cache_bytes(plan, slots, plan.row_len)
-  weights = sizes.rollout_weights
-  buffers = max(work - cache, 3 * logits)
-  parts = {'rollout weights': weights, 'prompt cache': tokens * column}
-  parts |= {'cache': cache, 'buffers of prefill or logits': buffers}
-  parts |= {'copied weights': copied, 'samples': 2 * samples}
+  weights, arrays = sizes.rollout_weights, _decode_state(plan, prompts, samples)
+  cache = arrays['cache']
+  state = cache + arrays['samples']
+  parts = {'rollout weights': weights} | arrays
+  parts |= {'copied weights': copied, 'logits': 3 * logits}
   flops, _ = layers.forward_flops(plan, slots, 1)
   pairs = slots * plan.row_len
   flops += 2 * slots * sizes.head
@@ -208,12 +238,13 @@ def _decode(plan, sizes, prompts, num_samples):
   sent = layers.sent_along_model(plan, slots, 4)
   return Cost(
     name='decode',
-    argument=sizes.parameters + 8 * tokens,
-    output=samples,
-    temp=sum(parts.values()) - samples,
-    resident=sizes.optimizer + sizes.reference,
+    argument=weights + sum(arrays.values()),
+    output=state,
+    alias=state,
+    temp=copied + 3 * logits,
+    resident=sizes.parameters + sizes.optimizer + sizes.reference,
     flops=flops,
     hbm=weights - embedding + cache,
     ici=sent + layers.sent(logits, devices),
-    parts=dict(parameters=sizes.parameters) | parts,
+    parts=parts,
   )

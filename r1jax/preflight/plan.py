@@ -105,6 +105,7 @@ class Plan:
       train=self.micro_batches * updates,
       apply=is_applied * updates,
       score=scored * math.ceil(rows / self.config.micro_batch_size),
+      gather=1,
       prefill=1,
       decode=math.ceil(tokens / self.decode_slots),
     )

@@ -1,7 +1,7 @@
-"""The decode loop: samples responses with log-probabilities in one jitted
-program with continuous batching.
+"""The decode loop: samples responses with log-probabilities, with continuous
+batching.
 
-The program decodes a fixed number of slots. Each slot is a row of the model's
+The loop decodes a fixed number of slots. Each slot is a row of the model's
 batch and of its cache; when a sample ends, its slot goes to the next waiting
 sample. Shapes: B decode slots, N = P * G samples, T tokens of a segment, L
 columns of a whole row and of the cache.
@@ -22,6 +22,7 @@ from r1jax.sampling import token_sampling
 
 Array = Any  # jax.Array in a program, np.ndarray on the host
 Ids = tuple[int, ...]
+MAX_SEGMENTS = 2**31 - 1  # of a call of `advance`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,30 +113,84 @@ def sample(
   group_size: int,
   config: SampleConfig,
 ) -> SampledRows:
-  """Samples `group_size` responses to each prompt.
+  """Samples `group_size` responses to each prompt, in one program.
 
   A sample is a function of the parameters, the key, its prompt, the prompt's
   number and its own number in the group. The number of slots, the other samples
   and their order do not change it.
+  """
+  params, cfg = transformer.for_decoding(params, cfg)
+  prompt_kv, state = start(params, cfg, prompts, key, group_size, config)
+  state, _ = advance(
+    params,
+    cfg,
+    prompts,
+    prompt_kv,
+    key,
+    state,
+    MAX_SEGMENTS,
+    group_size,
+    config,
+  )
+  return sampled_rows(prompts, state, group_size)
+
+
+def start(
+  params: dict,
+  cfg: transformer.ModelConfig,
+  prompts: Prompts,
+  key: Array,
+  group_size: int,
+  config: SampleConfig,
+) -> tuple[transformer.Cache, DecodeState]:
+  """(keys and values of the prompts, the state before the first step).
 
   Each prompt is prefilled once. A sample begins with a copy of its prompt's
   keys and values; its first step feeds the last prompt token. A token's cache
   column is its position, so slots need no clearing: entries of an earlier
-  sample are at later positions than the query and are masked.
+  sample are at later positions than the query and are masked. params and cfg
+  are those of transformer.for_decoding.
   """
-  params, cfg = transformer.for_decoding(params, cfg)
-  width = prompts.tokens_PL.shape[1]
-  column_1L = jnp.arange(width + config.max_new_tokens)[None]
-  in_prompt_PL = column_1L[:, :width] < prompts.length_P[:, None]
-  pos_PL = jnp.where(in_prompt_PL, column_1L[:, :width], -1)
+  column_1L = jnp.arange(prompts.tokens_PL.shape[1])[None]
+  pos_PL = jnp.where(column_1L < prompts.length_P[:, None], column_1L, -1)
   _, prompt_kv = transformer.forward(params, cfg, prompts.tokens_PL, pos_PL)
-  state = _first_state(cfg, prompts, key, group_size, config)
+  return prompt_kv, _first_state(cfg, prompts, key, group_size, config)
 
-  def refill_and_decode(state):
+
+def advance(
+  params: dict,
+  cfg: transformer.ModelConfig,
+  prompts: Prompts,
+  prompt_kv: transformer.Cache,
+  key: Array,
+  state: DecodeState,
+  segments: Array | int,
+  group_size: int,
+  config: SampleConfig,
+) -> tuple[DecodeState, Array]:
+  """Runs up to `segments` segments of config.refill_interval steps: the state,
+  and [segments that were run, whether samples are unfinished] as integers."""
+
+  def refill_and_decode(carry):
+    count, state = carry
     state = _refill(cfg, prompts, prompt_kv, key, group_size, config, state)
-    return _decode_segment(params, cfg, config, state)
+    return count + 1, _decode_segment(params, cfg, config, state)
 
-  state = jax.lax.while_loop(_is_unfinished, refill_and_decode, state)
+  def goes_on(carry):
+    count, state = carry
+    return _is_unfinished(state) & (count < segments)
+
+  count, state = jax.lax.while_loop(
+    goes_on, refill_and_decode, (jnp.int32(0), state)
+  )
+  return state, jnp.stack([count, _is_unfinished(state).astype(jnp.int32)])
+
+
+def sampled_rows(
+  prompts: Prompts, state: DecodeState, group_size: int
+) -> SampledRows:
+  """The rows of a finished loop."""
+  column_1L = jnp.arange(state.tokens_NL.shape[1])[None]
   length_N = jnp.repeat(prompts.length_P, group_size, axis=0)
   real_NL = state.mask_NL | (column_1L < length_N[:, None])
   return SampledRows(
@@ -160,14 +215,15 @@ def _first_state(cfg, prompts, key, group_size, config):
   N, L = P * group_size, prompt_width + config.max_new_tokens
   B = min(config.decode_slots, N)
   longest_stop = max([1] + [len(ids) for ids in config.stop_token_sequences])
-  cache, zero_B = transformer.init_cache(cfg, B, L), jnp.zeros(B, jnp.int32)
+  cache, zero = transformer.init_cache(cfg, B, L), jnp.int32(0)
+  zero_B = jnp.zeros(B, jnp.int32)
   slots = Slots(
     sample_B=zero_B + N,
     live_B=zero_B > 0,
     token_B=zero_B,
     pos_B=zero_B,
     end_B=zero_B,
-    recent_BT=jnp.full((B, longest_stop), -1),
+    recent_BT=jnp.full((B, longest_stop), -1, jnp.int32),
     ended_B=zero_B > 0,
     key_B=jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, zero_B),
   )
@@ -175,13 +231,13 @@ def _first_state(cfg, prompts, key, group_size, config):
   return DecodeState(
     cache=cache,
     slots=slots,
-    next_sample=0,
+    next_sample=zero,
     tokens_NL=jnp.repeat(tokens_PL, group_size, axis=0),
     logp_NL=jnp.zeros((N, L)),
     mask_NL=jnp.zeros((N, L), bool),
     finished_N=jnp.zeros(N, bool),
-    steps=0,
-    live=0,
+    steps=zero,
+    live=zero,
   )
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -13,11 +13,11 @@ from r1jax.data import batching, templates, tools
 from r1jax.data.record_files import Record
 from r1jax.data.templates import PromptConfig
 from r1jax.data.tokenizer_protocol import Tokenizer
-from r1jax.distributed import programs
 from r1jax.distributed.device_placement import Placement
 from r1jax.models.transformer import ModelConfig
-from r1jax.sampling import decode, tool_calls
+from r1jax.sampling import tool_calls
 from r1jax.sampling.decode import Prompts, SampleConfig, SampledRows
+from r1jax.sampling.decoder import Decoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Sampler:
       eos_ids=sample.eos_ids or tokenizer.eos_ids,
       stop_token_sequences=(*sample.stop_token_sequences, *stops),
     )
-    self._programs: dict[tuple[int, SampleConfig], Callable] = {}
+    self._decoders: dict[tuple[int, SampleConfig], Decoder] = {}
 
   def sample(
     self,
@@ -180,12 +180,11 @@ class Sampler:
     first = first.replace(max_new_tokens_P=np.ones(fill, np.int32))
     prompts = jax.tree.map(lambda *a: np.concatenate(a), prompts, first)
     key_P2 = np.tile(jax.random.key_data(key), (count + fill, 1))
-    if (group_size, config) not in self._programs:
-      self._programs[group_size, config] = decode_program(
+    if (group_size, config) not in self._decoders:
+      self._decoders[group_size, config] = Decoder(
         self.placement, self.cfg, group_size, config
       )
-    program = self._programs[group_size, config]
-    rows = programs.run_rows(self.placement, program, params, (prompts, key_P2))
+    rows = self._decoders[group_size, config].run(params, prompts, key_P2)
     return _take_rows(rows, slice(count * group_size))
 
   def _sampled_text(self, rows, n):
@@ -220,23 +219,6 @@ def _make_prompts(ids, width, number_P, first_member_P, max_new_tokens_P):
     first_member_P=first_member_P.astype(np.int32),
     max_new_tokens_P=max_new_tokens_P.astype(np.int32),
   )
-
-
-def decode_program(
-  placement: Placement, cfg: ModelConfig, group_size: int, config: SampleConfig
-) -> Callable:
-  """The compiled (params, (Prompts, key_P2)) -> SampledRows, with which every
-  device samples for its own prompts. steps and live have an axis of devices."""
-  cfg = programs.shard_config(placement, cfg)
-  cfg = dataclasses.replace(cfg, remat='none')
-
-  def decode_on_device(params, rows):
-    prompts, key_P2 = rows
-    key = jax.random.wrap_key_data(key_P2[0])
-    out = decode.sample(params, cfg, prompts, key, group_size, config)
-    return out.replace(steps=out.steps[None], live=out.live[None])
-
-  return programs.rows_program(placement, decode_on_device)
 
 
 def take(samples: Sequence[Samples], index_N: np.ndarray) -> Samples:

@@ -147,7 +147,7 @@ def test_the_command_reports_whether_a_run_fits(experiment, tmp_path, capsys):
   found = json.loads(path.read_text())
   assert found['fits'] and found['devices'] == 256
   names = [x['name'] for x in found['programs']]
-  assert names == ['train', 'score', 'prefill', 'decode', 'evaluate']
+  assert names == ['train', 'score', 'gather', 'prefill', 'decode', 'evaluate']
   assert found['host']['load'] < found['host']['memory']
 
 

@@ -208,9 +208,12 @@ def test_the_formulas_flops_equal_those_of_the_traced_programs(remat):
   train, score = count(programs.trace_train), count(programs.trace_score)
   assert train.total / 4 == formula['train'].flops - 4 * head
   assert score.total / 4 == formula['score'].flops - head
-  sampled = count(programs.trace_sample)
-  assert sampled.total / 4 == formula['prefill'].flops
-  assert sampled.loops[0].total / 4 / 5 == formula['decode'].flops
+  traced = programs.trace_sampling(plan, placement)
+  gather, prefill, decode = [flops.count(x.jaxpr) for x in traced]
+  assert gather.total == formula['gather'].flops == 0
+  assert prefill.total / 4 == formula['prefill'].flops
+  (loop,) = decode.loops
+  assert loop.total / 4 / 5 == formula['decode'].flops
 
 
 def test_programs_of_pmap_are_traced_for_devices_that_are_not_here(monkeypatch):

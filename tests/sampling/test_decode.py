@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax.distributed import device_placement, programs
+from r1jax.distributed import device_placement
 from r1jax.models import transformer
-from r1jax.sampling import decode, generate, token_sampling
+from r1jax.sampling import decode, decoder, token_sampling
 
 CFG = transformer.ModelConfig(
   vocab_size=28,
@@ -210,6 +210,13 @@ def test_samples_do_not_depend_on_slots_refills_windows_or_layout(
 ORDER = np.array([5, 2, 7, 0, 3, 6, 1, 4])
 
 
+def run(one, order=slice(None)):
+  """The rows of a Decoder."""
+  weights = device_placement.put_state(one.placement, params())
+  key_P2 = np.tile(jax.random.key_data(KEY), (P, 1))
+  return one.run(weights, jax.device_get(prompts(order)), key_P2)
+
+
 @pytest.mark.parametrize(
   'strategy, tensor_parallel', [('pmap', 1), ('mesh', 1), ('mesh', 2)]
 )
@@ -225,12 +232,7 @@ def test_samples_do_not_depend_on_order_and_devices(strategy, tensor_parallel):
   config = dataclasses.replace(
     CONFIG, eos_ids=EOS_IDS, decode_slots=2, refill_interval=1
   )
-  program = generate.decode_program(placement, CFG, GROUP_SIZE, config)
-  weights = device_placement.put_state(placement, params())
-  key_P2 = np.tile(jax.random.key_data(KEY), (P, 1))
-  rows = programs.run_rows(
-    placement, program, weights, (jax.device_get(prompts(ORDER)), key_P2)
-  )
+  rows = run(decoder.Decoder(placement, CFG, GROUP_SIZE, config), ORDER)
   assert rows.steps.size == placement.num_shards and len(set(rows.steps)) > 1
   assert rows.live.sum() == rows.mask_BL.sum()
   index_PG = np.arange(B).reshape(P, GROUP_SIZE)[np.argsort(ORDER)]

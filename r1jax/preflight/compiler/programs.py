@@ -23,7 +23,7 @@ from r1jax.preflight.compiler import flops, traffic
 from r1jax.preflight.cost import Cost
 from r1jax.preflight.plan import Plan
 from r1jax.rl import grpo
-from r1jax.sampling import decode, generate
+from r1jax.sampling import decode, decoder
 from r1jax.training import optimizer, train_step
 
 # libtpu reads these when it is loaded. It must not look for a TPU host, nor
@@ -90,7 +90,7 @@ def costs(plan: Plan, formula_costs: list[Cost]) -> list[Cost]:
       assert not (moved and moved.loops), 'a loop of unknown length'
       found.append(cost)
   found += sampling_costs(plan, formula, placement)
-  # The evaluation is the same program with other numbers of rows.
+  # The evaluation has the same programs with other numbers of rows.
   return found + [formula[name] for name in formula if name == 'evaluate']
 
 
@@ -134,21 +134,22 @@ def refused(cost: Cost, error: str) -> Cost:
 def sampling_costs(
   plan: Plan, formula: dict[str, Cost], placement: Placement
 ) -> list[Cost]:
-  """[prefill, decode] of the program that samples: what precedes its loop, and
-  one step of the loop. decode has the memory of both."""
-  traced = trace_sample(plan, placement)
+  """[gather, prefill, decode]; decode is one step of its loop."""
+  gather, prefill, traced = trace_sampling(plan, placement)
+  found = [
+    _compile(plan, formula['gather'], gather)[0],
+    _compile(plan, formula['prefill'], prefill)[0],
+  ]
   cost, moved = _compile(plan, formula['decode'], traced)
   if moved is None:
-    return [formula['prefill'], cost]
-  none = dict(argument=0, output=0, alias=0, temp=0, resident=0, parts={})
-  prefill = dataclasses.replace(cost, name='prefill', **none)
+    return [*found, cost]
   # The body of the loop decodes refill_interval tokens.
   steps, step_traffic = plan.config.sample.refill_interval, traffic.Traffic()
   step_traffic.add(moved.loops[0], 1 / steps)
   loop = flops.count(traced.jaxpr).loops[0]
   step_flops = loop.total / plan.pod.devices / steps
   cost = dataclasses.replace(cost, flops=step_flops)
-  return [prefill, _with_traffic(cost, step_traffic)]
+  return [*found, _with_traffic(cost, step_traffic)]
 
 
 def _with_traffic(cost, moved):
@@ -182,24 +183,32 @@ def trace_score(plan: Plan, placement: Placement) -> Any:
   return program.trace(params, _batch_shapes(plan, placement))
 
 
-def trace_sample(plan: Plan, placement: Placement) -> Any:
-  """Prefill and the decode loop, as generate.Sampler runs them."""
+def trace_sampling(plan: Plan, placement: Placement) -> tuple[Any, Any, Any]:
+  """The programs of a Decoder: gather, start and advance."""
   config = plan.config
-  prompts, length = config.grpo.prompts_per_step, config.prompt.max_len
   cfg = dataclasses.replace(plan.cfg, scan_layers=config.compute.scan_decode)
   sample = dataclasses.replace(
     config.sample,
     max_new_tokens=plan.max_new_tokens,
     eos_ids=config.sample.eos_ids or (0,),
   )
-  group_size = config.grpo.group_size
-  program: Any = generate.decode_program(placement, cfg, group_size, sample)
+  own: Any = decoder.Decoder(placement, cfg, config.grpo.group_size, sample)
+  prompts, length = config.grpo.prompts_per_step, config.prompt.max_len
   tokens_PL = ShapeDtypeStruct((prompts, length), jnp.int32)
   int_P = ShapeDtypeStruct((prompts,), jnp.int32)
   rows = decode.Prompts(tokens_PL, int_P, int_P, int_P, int_P)
   key_P2 = ShapeDtypeStruct((prompts, 2), jnp.uint32)
   rows = device_placement.row_shapes(placement, (rows, key_P2))
-  return program.trace(_param_shapes(plan, placement), rows)
+
+  def results(traced):
+    return device_placement.device_shapes(placement, traced.out_info)
+
+  gather = own.gather.trace(_param_shapes(plan, placement))
+  params = results(gather)
+  start = own.start.trace(params, rows)
+  segments = ShapeDtypeStruct((), jnp.int32)
+  advance = own.advance.trace(params, rows, *results(start), segments)
+  return gather, start, advance
 
 
 def _update_shapes(plan, placement):

@@ -1,0 +1,120 @@
+"""Runs the decode loop on the devices of a placement. The loop returns to the
+host every few seconds, so that a long rollout shows that it makes progress and
+ends soon after SIGTERM."""
+
+import dataclasses
+import threading
+import time
+
+import jax
+import numpy as np
+
+from r1jax import errors
+from r1jax.distributed import device_placement, hosts, programs, watchdog
+from r1jax.distributed.device_placement import Placement
+from r1jax.distributed.programs import Kind
+from r1jax.models import transformer
+from r1jax.models.transformer import ModelConfig
+from r1jax.sampling import decode
+from r1jax.sampling.decode import Prompts, SampleConfig, SampledRows
+
+CALL_SECONDS = 10.0  # that a call of the loop takes, about
+
+
+class Decoder:
+  """The compiled programs of one group size and config. Every device samples
+  for its own prompts."""
+
+  def __init__(
+    self,
+    placement: Placement,
+    cfg: ModelConfig,
+    group_size: int,
+    config: SampleConfig,
+  ):
+    cfg = programs.shard_config(placement, cfg)
+    cfg = dataclasses.replace(cfg, remat='none')
+
+    loop_cfg = transformer.decoding_config(cfg)
+
+    def gather(params):
+      return transformer.for_decoding(params, cfg)[0]
+
+    def start(params, rows):
+      return decode.start(params, loop_cfg, *_read(rows), group_size, config)
+
+    def advance(params, rows, prompt_kv, state, segments):
+      prompts, key = _read(rows)
+      return decode.advance(
+        params,
+        loop_cfg,
+        prompts,
+        prompt_kv,
+        key,
+        state,
+        segments,
+        group_size,
+        config,
+      )
+
+    def sampled_rows(rows, state):
+      out = decode.sampled_rows(rows[0], state, group_size)
+      return out.replace(steps=out.steps[None], live=out.live[None])
+
+    program = programs.device_program
+    own: tuple[Kind, Kind] = ('device', 'device')
+    self.placement = placement
+    self.gather = program(placement, gather, ('params',), ('device',))
+    self.start = program(placement, start, ('device', 'rows'), own)
+    self.advance = program(
+      placement,
+      advance,
+      ('device', 'rows', 'device', 'device', 'scalar'),
+      own,
+      donate=(3,),
+    )
+    self.sampled_rows = program(
+      placement, sampled_rows, ('rows', 'device'), ('rows',)
+    )
+    self.segments = 1  # of the next call; all hosts have the same number
+
+  def run(
+    self, params: dict, prompts: Prompts, key_P2: np.ndarray
+  ) -> SampledRows:
+    """Samples on all devices: host arrays, whose steps and live have an axis of
+    devices. Raises errors.Terminated on all hosts if one received SIGTERM,
+    unless this is a thread beside the main thread. A collective."""
+    rows = device_placement.put_rows(self.placement, (prompts, key_P2))
+    params = self.gather(params)
+    prompt_kv, state = self.start(params, rows)
+    is_unfinished = True
+    while is_unfinished:
+      began = time.monotonic()
+      state, counts = self.advance(
+        params, rows, prompt_kv, state, np.int32(self.segments)
+      )
+      parts = [np.ravel(part.data) for part in counts.addressable_shards]
+      count, own_unfinished = np.max(parts, axis=0).tolist()
+      seconds = time.monotonic() - began
+      is_unfinished = self._agree(count, seconds, bool(own_unfinished))
+    return device_placement.get_rows(
+      self.placement, self.sampled_rows(rows, state)
+    )
+
+  def _agree(self, count, seconds, own_unfinished):
+    """Sets the segments of the next call by the time of this one; whether any
+    host has unfinished samples. A collective."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    terminating = in_main_thread and watchdog.terminate_requested()
+    facts = hosts.gather([count, seconds, own_unfinished, terminating])
+    counts, times, unfinished, requested = zip(*facts)
+    if any(requested) and any(unfinished):
+      raise errors.Terminated
+    self.segments = max(1, int(CALL_SECONDS * max(counts) / max(times)))
+    return any(unfinished)
+
+
+def _read(rows):
+  """(prompts, key) of a device's rows."""
+  prompts, key_P2 = rows
+  return prompts, jax.random.wrap_key_data(key_P2[0])
