@@ -37,7 +37,7 @@ class Decoder:
 
     loop_cfg = transformer.decoding_config(cfg)
 
-    def gather(params):
+    def gather(params, rows):  # pmap needs an argument with an axis of devices
       return transformer.for_decoding(params, cfg)[0]
 
     def start(params, rows):
@@ -64,7 +64,7 @@ class Decoder:
     program = programs.device_program
     own: tuple[Kind, Kind] = ('device', 'device')
     self.placement = placement
-    self.gather = program(placement, gather, ('params',), ('device',))
+    self.gather = program(placement, gather, ('params', 'rows'), ('device',))
     self.start = program(placement, start, ('device', 'rows'), own)
     self.advance = program(
       placement,
@@ -85,7 +85,7 @@ class Decoder:
     devices. Raises errors.Terminated on all hosts if one received SIGTERM,
     unless this is a thread beside the main thread. A collective."""
     rows = device_placement.put_rows(self.placement, (prompts, key_P2))
-    params = self.gather(params)
+    params = self.gather(params, rows)
     prompt_kv, state = self.start(params, rows)
     is_unfinished = True
     while is_unfinished:

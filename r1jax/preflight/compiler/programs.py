@@ -203,7 +203,7 @@ def trace_sampling(plan: Plan, placement: Placement) -> tuple[Any, Any, Any]:
   def results(traced):
     return device_placement.device_shapes(placement, traced.out_info)
 
-  gather = own.gather.trace(_param_shapes(plan, placement))
+  gather = own.gather.trace(_param_shapes(plan, placement), rows)
   params = results(gather)
   start = own.start.trace(params, rows)
   segments = ShapeDtypeStruct((), jnp.int32)
