@@ -1,11 +1,12 @@
 """Atomic writing of text and JSON lines, reading of JSON lines, and which paths
 are of this machine."""
 
+import contextlib
 import json
 import os
 import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from r1jax import errors
@@ -28,12 +29,24 @@ def check_local(path: object, name: str) -> None:
     )
 
 
+@contextlib.contextmanager
+def named(path: pathlib.Path) -> Iterator[None]:
+  """Gives the path to an OSError of the body that has none, as that of a write
+  to a full disk."""
+  try:
+    yield
+  except OSError as error:
+    error.filename = error.filename or str(path)
+    raise
+
+
 def write_text(path: pathlib.Path, text: str) -> None:
   """Writes the text by renaming a temporary file, so that no reader sees a part
   of it. Creates the folder."""
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(path.name + '.tmp')
-  temporary.write_text(text, encoding='utf-8')
+  with named(path):
+    temporary.write_text(text, encoding='utf-8')
   os.replace(temporary, path)
 
 

@@ -188,7 +188,7 @@ def _decode_state(plan, prompts, samples):
   column /= plan.tensor_parallel
   return {
     'prompt cache': prompts * plan.config.prompt.max_len * column,
-    'cache': slots * plan.row_len * column,
+    'cache': layers.cache_bytes(plan, slots, plan.row_len),
     'samples': samples * plan.row_len * 13,
   }
 

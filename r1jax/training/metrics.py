@@ -12,11 +12,7 @@ import numpy as np
 
 from r1jax import files
 from r1jax.distributed import hosts
-
-try:
-  import tensorboardX
-except ImportError:  # Optional: the jsonl files have the same numbers.
-  tensorboardX = None
+from r1jax.training import trackers
 
 FILES = ('metrics.jsonl', 'samples.jsonl')
 
@@ -39,7 +35,7 @@ class Writer:
   def __init__(self, workdir: str | os.PathLike[str]):
     self.folder = pathlib.Path(workdir)
     self._silent = hosts.index() > 0
-    self._board: Any = None
+    self._board: trackers.TensorBoard | None = None
 
   def rewind(self, step: int) -> None:
     """Removes the lines after the restored step (-1: all), before any write."""
@@ -60,15 +56,10 @@ class Writer:
       number = np.asarray(value).item()
       line[name] = number if math.isfinite(number) else None
     self._append('metrics.jsonl', [line])
-    if tensorboardX is None:
-      return
-    if self._board is None:
-      # What a killed run logged from this step on is hidden.
-      folder = str(self.folder / 'tensorboard')
-      self._board = tensorboardX.SummaryWriter(folder, purge_step=line['step'])
-    for name, value in line.items():
-      if name != 'step' and value is not None:
-        self._board.add_scalar(name, value, line['step'])
+    if self._board is None and trackers.is_installed():
+      self._board = trackers.TensorBoard(self.folder / 'tensorboard')
+    if self._board:
+      self._board.write(line)
 
   def samples(self, lines: Iterable[dict]) -> None:
     """Appends a line for each sample (see rl/log.py)."""
@@ -81,7 +72,8 @@ class Writer:
 
   def _append(self, name, lines):
     self.folder.mkdir(parents=True, exist_ok=True)
-    with open(self.folder / name, 'a') as file:
+    path = self.folder / name
+    with files.named(path), open(path, 'a') as file:
       file.write(_dump(lines))
 
 
