@@ -15,7 +15,7 @@ import numpy as np
 from r1jax import errors, files
 from r1jax.checkpoints import gguf_file, hf_files, tokenization, user_family
 from r1jax.data.tokenizer_protocol import Tokenizer
-from r1jax.distributed import device_placement, hosts
+from r1jax.distributed import device_placement, hosts, watchdog
 from r1jax.models import hf_config, transformer
 from r1jax.models.transformer import ModelConfig
 
@@ -213,6 +213,7 @@ def _read_params(source, reader, cfg):
   shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
   params = jax.tree.map(lambda a: np.empty(a.shape, np.float32), shapes)
   for tensor in _tensors(cfg):
+    watchdog.heartbeat()
     out = _view(params, tensor)
     out[...] = reader.read(tensor.name).reshape(out.shape)
     _check_finite(out, source, tensor.name)

@@ -26,12 +26,12 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from r1jax import errors, files
-from r1jax.distributed import watchdog
+from r1jax.distributed import signals, watchdog
 
 T = TypeVar('T')
 
 HEARTBEAT = 60.0  # seconds after which jax regards a silent host as lost
-STUCK = 1800.0  # seconds without progress on several hosts
+STUCK = 1800.0  # seconds without progress, see watchdog.py
 SHARED_DISK_SECONDS = 20.0  # in which a new file must appear on all hosts
 PACKAGE = Path(__file__).parents[1]
 
@@ -42,7 +42,8 @@ def connected(workdir: str | Path) -> Iterator[None]:
   one host ends all with its exit code, but all raise errors.Terminated."""
   files.check_local(workdir, 'the work directory')
   workdir, several = Path(workdir), _initialize()
-  stuck = _seconds('R1JAX_STUCK', STUCK if several else 0.0)
+  # In a notebook the user interrupts a cell, and the process has other state.
+  stuck = _seconds('R1JAX_STUCK', 0.0 if signals.in_notebook() else STUCK)
   if not several:
     with watchdog.watching(watchdog.Watchdog(workdir, stuck)):
       yield

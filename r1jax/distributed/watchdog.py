@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 from r1jax import errors
 from r1jax.distributed import signals
@@ -19,11 +20,28 @@ from r1jax.distributed import signals
 LEAVE_SECONDS = 10.0  # host 0 waits at most this long for the others to exit
 
 
+COMPILER = os.path.join('jax', '_src', 'compiler.py')
+OBSERVED = 4.0  # times the longest pause so far: a pause that is no fault
+MAX_TICK = (
+  5.0  # seconds of a longer tick, as of a suspended machine, that count
+)
+# In a tick of about a second: what a process does that works without heartbeat.
+WORKING_SHARE = 0.2  # of a CPU, while jax compiles
+WORKING_BYTES = 1 << 20  # read from and written to files
+
+
 class Watchdog(threading.Thread):
-  """Ends the process with errors.STUCK after `stuck` seconds without heartbeat
-  (0: never), and at a signal after the grace period of the first.
+  """Ends the process with errors.STUCK if there is no progress, and at a signal
+  after the grace period of the first.
+
+  Progress is a heartbeat of any host: the others wait for one that is slow. A
+  host that compiles, reads or writes files, or is `expected` to be slow has a
+  heartbeat too. The limit is `stuck` seconds (0: none), or OBSERVED times the
+  longest pause between two heartbeats so far, whichever is longer.
+
   Hosts share the key-value `store`, in which each writes its heartbeats and the
-  error that ended it."""
+  error that ended it.
+  """
 
   def __init__(
     self, workdir: Path, stuck: float, host: int = 0, hosts: int = 1, store=None
@@ -34,20 +52,48 @@ class Watchdog(threading.Thread):
     self.terminate_requested = self.interrupted = self.done = False
     self.requests, self.wake = signals.Requests(), threading.Event()
     self.may_exit: Callable[[], bool] | None = None  # see exit_early_if
-    self.heartbeats, self.last_heartbeat = 0, time.monotonic()
+    self.heartbeats, self.expected_until = 0, 0.0
+    self.idle = self.longest = 0.0  # seconds without progress; the most so far
+    self.seen: tuple[int, dict[int, str]] = 0, {}  # heartbeats at the last look
+    self.work = _work()
 
   def run(self) -> None:
+    before = time.monotonic()
     while not self.done:
       self.wake.wait(1.0)
-      idle = time.monotonic() - self.last_heartbeat
-      if self.stuck and idle > self.stuck:
-        self._exit_stuck()
+      now = time.monotonic()
+      self._look(now - before)
+      before = now
       may_exit = self.may_exit
       if self.terminate_requested and may_exit and may_exit():
         print_error(errors.Terminated())
         self.fail(errors.TERMINATED, str(errors.Terminated()))
       if self.store and not self.done:
         self._check_hosts()
+
+  def _look(self, seconds):
+    """Ends the process if it is stuck, `seconds` after the last look."""
+    work, before = _work(), self.work
+    self.work = work
+    compiles = work.cpu - before.cpu > WORKING_SHARE * seconds
+    compiles = compiles and _is_compiling()
+    moves_files = work.bytes - before.bytes > WORKING_BYTES * seconds
+    if compiles or moves_files or time.monotonic() < self.expected_until:
+      self.heartbeats += 1
+    own, others = self.seen
+    if self.heartbeats == own and self.idle > self.stuck / 2:
+      others = self._read('heartbeats')
+      others.pop(self.host, None)
+    seen = self.heartbeats, others
+    is_first_look = not self.seen[1]
+    if self.heartbeats != own or (others != self.seen[1] and not is_first_look):
+      self.longest, self.idle = max(self.longest, self.idle), 0.0
+    else:
+      self.idle += min(seconds, MAX_TICK)
+    self.seen = seen
+    limit = max(self.stuck, OBSERVED * self.longest)
+    if self.stuck and self.idle > limit:
+      self._exit_stuck()
 
   def fail(self, code: int, sentence: str) -> None:
     """Ends this process and the other hosts with the same code and sentence."""
@@ -90,7 +136,7 @@ class Watchdog(threading.Thread):
       if n < max_count
     ]
     print_error(
-      f'no progress for {self.stuck:g} seconds; behind heartbeat {max_count}: '
+      f'no progress for {self.idle:.0f} seconds; behind heartbeat {max_count}: '
       f'{", ".join(slow) or "no host"}'
     )
     faulthandler.dump_traceback(2)
@@ -137,6 +183,30 @@ class Watchdog(threading.Thread):
     return {int(key.rpartition('/')[2]): text for key, text in pairs}
 
 
+class _Work(NamedTuple):
+  cpu: float  # seconds of this process
+  bytes: int  # read from and written to files
+
+
+def _work():
+  moved = 0
+  with contextlib.suppress(OSError):  # on systems without /proc
+    fields = Path('/proc/self/io').read_text().split()
+    moved = int(fields[1]) + int(fields[3])  # rchar, wchar
+  return _Work(time.process_time(), moved)
+
+
+def _is_compiling():
+  """Whether a thread of this process is inside jax's compiler."""
+  for frame in sys._current_frames().values():
+    stack: FrameType | None = frame
+    while stack:
+      if stack.f_code.co_filename.endswith(COMPILER):
+        return True
+      stack = stack.f_back
+  return False
+
+
 _active: Watchdog | None = None  # Signals belong to the process: one at most.
 
 
@@ -160,7 +230,19 @@ def heartbeat() -> None:
   """Notes that the run makes progress. Does nothing without a watchdog."""
   if _active:
     _active.heartbeats += 1
-    _active.last_heartbeat = time.monotonic()
+
+
+@contextlib.contextmanager
+def expected(seconds: float) -> Iterator[None]:
+  """Within this context a run without heartbeats is not stuck, for `seconds` at
+  most. For calls that cannot have heartbeats, as those of the user's code."""
+  if _active:
+    _active.expected_until = time.monotonic() + seconds
+  try:
+    yield
+  finally:
+    if _active:
+      _active.expected_until = 0.0
 
 
 @contextlib.contextmanager

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from r1jax import errors, user_code
+from r1jax.distributed import watchdog
 from r1jax.rewards import verdict
 from r1jax.rewards.verdict import Record, Records, Texts, VerifyConfig
 
 FORM = '(records, texts) -> one number for each text'
 SAMPLE_FORM = '(record, text) -> number'
+MAX_SECONDS = 4 * 3600.0  # of a call, after which a run is stuck
 MAX_TEXT = 2000  # characters of a response in an error
 WORKER = 'r1jax.rewards.user_rewards:call_in_worker'
 LOAD = 'r1jax.rewards.user_rewards:load'
@@ -146,7 +148,8 @@ def call(
   """The numbers that a reward returns, NaN for None. Raises UserError."""
   try:
     # Copies, since the records are also those of other rewards and later steps.
-    returned = function([dict(x) for x in records], list(texts))
+    with watchdog.expected(MAX_SECONDS):
+      returned = function([dict(x) for x in records], list(texts))
   except (Exception, SystemExit) as error:
     raise _failure(name, function, records, texts, error) from error
   try:

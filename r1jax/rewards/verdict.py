@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from r1jax.config import option
 from r1jax.data import gold_answers
 from r1jax.data.bad_records import BadRecords
+from r1jax.distributed import watchdog
 from r1jax.sandbox import workers
 
 Record = dict
@@ -74,7 +75,8 @@ def open_pool(
   """A pool of workers that have `seconds` of CPU time for a job, and `wall`
   seconds of wall time as in workers.Pool."""
   count = config.workers or os.cpu_count() or 1
-  return workers.Pool(count, seconds, config.memory << 20, wall)
+  beat, memory = watchdog.heartbeat, config.memory << 20
+  return workers.Pool(count, seconds, memory, wall, beat)
 
 
 class Verifier:

@@ -2,7 +2,10 @@
 
 import collections
 import hashlib
+import http.client
 import json
+import math
+import subprocess
 import sys
 import threading
 from collections.abc import Iterable
@@ -24,6 +27,9 @@ from r1jax.rewards.verdict import (
   VerifyConfig,
 )
 
+# What a verifier raises if the machine, the network or a service fails: no
+# process can be started, a connection is refused.
+OUTAGES = OSError, subprocess.SubprocessError, http.client.HTTPException
 NO_ANSWER = Verdict(0.0, 'no answer', 'the response has no final answer')
 
 
@@ -122,5 +128,10 @@ class Verifiers:
     for verifier in self.verifiers:
       keys = [k for k, r in records.items() if self.verifier_of(r) is verifier]
       own, answers = [records[key] for key in keys], [key[-1] for key in keys]
-      found |= zip(keys, verifier.judge(own, answers))
+      try:
+        verdicts = verifier.judge(own, answers)
+      except OUTAGES as error:
+        reason = f'the verifier failed: {type(error).__name__}: {error}'
+        verdicts = [Verdict(math.nan, 'infra', reason)] * len(own)
+      found |= zip(keys, verdicts)
     return found

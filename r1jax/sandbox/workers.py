@@ -19,7 +19,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import NamedTuple
@@ -52,12 +52,18 @@ class Pool(contextlib.AbstractContextManager):
 
   A job may use `seconds` of CPU time, `wall` seconds of wall time (0: 4 x
   seconds + GRACE) and `memory` bytes. `counts` is the number of jobs by kind of
-  failure.
+  failure. `on_result` is called after each job.
   """
 
   def __init__(
-    self, count: int, seconds: float, memory: int, wall: float = 0.0
+    self,
+    count: int,
+    seconds: float,
+    memory: int,
+    wall: float = 0.0,
+    on_result: Callable[[], None] = lambda: None,
   ) -> None:
+    self.on_result = on_result
     self.count, self.seconds, self.memory = count, seconds, memory
     self.wall = wall or 4 * seconds + GRACE
     self.counts: collections.Counter[str] = collections.Counter()
@@ -103,6 +109,7 @@ class Pool(contextlib.AbstractContextManager):
         if result.failure != 'died':
           break
       self.counts[result.failure.partition(':')[0]] += 1
+      self.on_result()
       return result
     finally:
       self.idle.put(worker)

@@ -12,7 +12,7 @@ import optax
 from flax import struct
 from jax.sharding import PartitionSpec as P
 
-from r1jax.distributed import device_placement
+from r1jax.distributed import device_placement, watchdog
 from r1jax.distributed.device_placement import Placement
 
 Optimizer: TypeAlias = optax.GradientTransformation
@@ -247,5 +247,8 @@ def update(
     return compiled.step(state, batches[0])
   total = compiled.grad(state.params, batches[0])
   for batch in batches[1:]:
+    # Waits, so that a long update has heartbeats.
+    jax.block_until_ready(total[1])
+    watchdog.heartbeat()
     total = compiled.accumulate(total, state.params, batch)
   return compiled.apply(state, total)

@@ -102,7 +102,7 @@ def test_a_stuck_host_is_named_and_its_stack_is_written(tmp_path):
     codes = processes.wait()
     assert 70 in codes and 0 not in codes
     output = processes.output(codes.index(70))
-    assert 'no progress for 3 seconds' in output
+    assert 'no progress for' in output
     assert ': host 1 at' in output or codes[0] != 70
     if codes[1] == 70:
       assert 'sleeps' in (tmp_path / 'stacks-1.txt').read_text()
