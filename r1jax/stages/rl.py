@@ -18,7 +18,7 @@ from r1jax.checkpoints import pretrained
 from r1jax.data import batching
 from r1jax.distributed import device_placement, hosts, watchdog
 from r1jax.evaluation import held_out
-from r1jax.rl import grpo, log, rl_config, setup
+from r1jax.rl import grpo, log, rl_config, saved_rollout, setup
 from r1jax.rl.rollouts import Rollout, make_batch, rewards_of, sample_rollout
 from r1jax.rl.setup import Position, RlState, Run
 from r1jax.training import checkpoint, optimizer, train_step
@@ -72,6 +72,8 @@ def base_line(run: Run, line: dict) -> str:
 def train(run: Run, state: RlState, position: Position) -> RlState:
   """Runs steps until config.steps updates are done, and saves checkpoints."""
   rollout = None
+  if run.config.grpo.max_staleness and position.step < run.config.steps:
+    rollout = saved_rollout.read(run, position.step)
   while position.step < run.config.steps:
     if run.config.grpo.max_staleness:
       state, position, rollout = late_step(run, state, position, rollout)
@@ -79,8 +81,8 @@ def train(run: Run, state: RlState, position: Position) -> RlState:
       state, position = step(run, state, position)
     before = position.step - run.config.grpo.updates
     if log.crossed(run.config.save_every, before, position.step):
-      save(run, state, position)
-    end_if_terminating(run, state, position)
+      save(run, state, position, rollout)
+    end_if_terminating(run, state, position, rollout)
   save(run, state, position)
   return state
 
@@ -119,12 +121,12 @@ def late_step(
   """Learns from a rollout while the next one is sampled (max_staleness=1).
 
   Returns the next rollout, or None after the last. `position` is that of the
-  current rollout; a resumed run samples it again with a newer policy.
+  current rollout, which is saved with it.
   """
   began = time.time()
   state, position = refresh_reference(run, state, position)
   is_last = position.step + run.config.grpo.updates >= run.config.steps
-  with saved_on_error(run, state, position):
+  with saved_on_error(run, state, position, rollout):
     with exit_early_if_saved(run, position):
       params, ref_params = rollout_params(run, state)
       if rollout is None:
@@ -135,7 +137,7 @@ def late_step(
           position, next_prompt=rollout.next_prompt
         )
         next_rollout = start_rollout(run, params, ref_params, following)
-      end_if_terminating(run, state, position)
+      end_if_terminating(run, state, position, rollout)
     sampled = time.time()
     rewards = rewards_of(rollout)
     scored = time.time()
@@ -149,6 +151,7 @@ def late_step(
   with saved_on_error(run, state, position):
     if isinstance(next_rollout, Future):
       next_rollout = next_rollout.result()
+  with saved_on_error(run, state, position, next_rollout):
     seconds['seconds'] = time.time() - began
     if run.has_rollout_devices and next_rollout:
       seconds |= log.idle_shares(seconds, next_rollout)
@@ -252,27 +255,35 @@ def exit_early_if_saved(
 
 @contextlib.contextmanager
 def saved_on_error(
-  run: Run, state: RlState, position: Position
+  run: Run, state: RlState, position: Position, rollout: Rollout | None = None
 ) -> Iterator[None]:
   """If the user's rewards or tools fail in this context, or SIGTERM ends an
   evaluation, saves a checkpoint from which the run continues later."""
   try:
     yield
   except (errors.UserError, errors.Terminated):
-    save(run, state, position)
+    save(run, state, position, rollout)
     raise
 
 
-def end_if_terminating(run: Run, state: RlState, position: Position) -> None:
+def end_if_terminating(
+  run: Run, state: RlState, position: Position, rollout: Rollout | None = None
+) -> None:
   """If any host received SIGTERM, saves and raises Terminated on all hosts."""
   if hosts.terminate_requested():
-    save(run, state, position)
+    save(run, state, position, rollout)
     raise errors.Terminated
 
 
-def save(run: Run, state: RlState, position: Position) -> None:
-  """Writes a checkpoint in the background, unless the step is saved already."""
+def save(
+  run: Run, state: RlState, position: Position, rollout: Rollout | None = None
+) -> None:
+  """Writes a checkpoint in the background, unless the step is saved already.
+  Before it writes the rollout that the next update learns from, if it was
+  sampled already."""
   if position.step > (run.checkpoints.latest_step() or 0):
+    if rollout:
+      saved_rollout.write(run, position.step, rollout)
     is_judged = position.score is not None and not math.isnan(position.score)
     checkpoint.save(
       run.checkpoints,
