@@ -81,16 +81,15 @@ class Watchdog(threading.Thread):
     if compiles or moves_files or time.monotonic() < self.expected_until:
       self.heartbeats += 1
     own, others = self.seen
-    if self.heartbeats == own and self.idle > self.stuck / 2:
-      others = self._read('heartbeats')
-      others.pop(self.host, None)
-    seen = self.heartbeats, others
-    is_first_look = not self.seen[1]
-    if self.heartbeats != own or (others != self.seen[1] and not is_first_look):
+    if self.heartbeats != own:
       self.longest, self.idle = max(self.longest, self.idle), 0.0
-    else:
-      self.idle += min(seconds, MAX_TICK)
-    self.seen = seen
+    elif self.idle > self.stuck / 2:
+      others = self._read('heartbeats')
+      others.pop(self.host, None)  # What was written may be old.
+    if self.seen[1] and others != self.seen[1]:
+      self.idle = 0.0
+    self.seen = self.heartbeats, others
+    self.idle += min(seconds, MAX_TICK)
     limit = max(self.stuck, OBSERVED * self.longest)
     if self.stuck and self.idle > limit:
       self._exit_stuck()

@@ -3,8 +3,12 @@
 import signal
 import subprocess
 
+import jax
 import pytest
 import toy_hosts
+from jax._src import compiler
+
+from r1jax.distributed import hosts, signals, watchdog
 
 
 def test_sigterm_to_one_host_ends_all_hosts(tmp_path):
@@ -81,6 +85,129 @@ def test_sigterm_ends_a_device_program_if_the_state_is_saved(tmp_path):
     (tmp_path / 'saved').touch()
     assert processes.wait() == [75, 75]
     assert all('resumes the run' in processes.output(n) for n in (0, 1))
+
+
+class Store:
+  """A key-value store in which another host's heartbeats can be set."""
+
+  def __init__(self):
+    self.texts = {}
+
+  def key_value_set(self, key, text, overwrite):
+    self.texts[key] = text
+
+  def key_value_dir_get(self, folder):
+    return [(k, x) for k, x in self.texts.items() if k.startswith(folder)]
+
+
+@pytest.fixture
+def guard(tmp_path, monkeypatch):
+  """A watchdog that notes where it would end the process. Nothing works."""
+  one = watchdog.Watchdog(tmp_path, stuck=10, hosts=2, store=Store())
+  one.ended = []
+  monkeypatch.setattr(one, '_exit_stuck', lambda: one.ended.append(one.idle))
+  monkeypatch.setattr(watchdog, '_work', lambda: watchdog._Work(0.0, 0))
+  monkeypatch.setattr(watchdog, '_active', one)
+  return one
+
+
+def look(guard, ticks, each=lambda: None):
+  """Whether the watchdog ends the process in so many ticks of a second."""
+  for _ in range(ticks):
+    each()
+    guard._look(1.0)
+  return bool(guard.ended)
+
+
+def test_a_process_without_heartbeats_is_stuck(guard):
+  assert not look(guard, 9)
+  assert look(guard, 2)
+
+
+def test_heartbeats_are_progress(guard):
+  assert not look(guard, 99, watchdog.heartbeat)
+
+
+def test_heartbeats_of_another_host_are_progress(guard):
+  beats = iter(range(99))
+
+  def beat():
+    guard.store.key_value_set('r1jax/heartbeats/1', str(next(beats)), True)
+
+  assert not look(guard, 99, beat)
+  assert look(guard, 25)
+
+
+def test_the_limit_follows_the_longest_pause(guard):
+  assert not look(guard, 8)
+  watchdog.heartbeat()
+  assert not look(guard, 30)  # 4 times the pause of 8 seconds
+  assert look(guard, 5)
+
+
+def test_a_suspended_machine_is_not_stuck(guard):
+  guard._look(86400.0)
+  assert not guard.ended
+
+
+@pytest.mark.parametrize(
+  'is_compiling, cpu, moved, working',
+  [
+    (True, 1.0, 0, True),
+    (True, 0.0, 0, False),  # a compiler that waits
+    (False, 1.0, 0, False),  # an endless loop
+    (False, 0.0, 1 << 24, True),  # a checkpoint, a download
+  ],
+)
+def test_compiling_and_files_are_progress(
+  is_compiling, cpu, moved, working, guard, monkeypatch
+):
+  done = [watchdog._Work(n * cpu, n * moved) for n in range(99)]
+  monkeypatch.setattr(watchdog, '_work', iter(done).__next__)
+  monkeypatch.setattr(watchdog, '_is_compiling', lambda: is_compiling)
+  assert look(guard, 20) != working
+
+
+def test_an_expected_pause_is_not_stuck(guard):
+  with watchdog.expected(1e6):
+    assert not look(guard, 99)
+  assert look(guard, 12)
+
+
+def test_a_thread_in_the_compiler_is_seen(monkeypatch):
+  seen, original = [], compiler.backend_compile_and_load
+
+  def spy(*args, **kwargs):
+    seen.append(watchdog._is_compiling())
+    return original(*args, **kwargs)
+
+  monkeypatch.setattr(compiler, 'backend_compile_and_load', spy)
+  assert not watchdog._is_compiling()
+  jax.jit(lambda x: x * 3.25 + 1).lower(1.0).compile()
+  assert seen in ([True], [])  # [] if it comes from a cache
+
+
+def test_one_process_has_a_limit_too_but_not_a_notebook(tmp_path, monkeypatch):
+  monkeypatch.delenv('R1JAX_STUCK', raising=False)
+  monkeypatch.delenv('R1JAX_HOSTS', raising=False)
+  for notebook, limit in [(False, hosts.STUCK), (True, 0)]:
+    monkeypatch.setattr(signals, 'in_notebook', lambda: notebook)
+    with hosts.connected(tmp_path):
+      assert watchdog._active.stuck == limit
+
+
+def test_one_process_that_is_stuck_ends_with_70(tmp_path):
+  body = """
+    def sleeps():
+      time.sleep(999)
+    (workdir / str(host)).touch()
+    sleeps()
+  """
+  with toy_hosts.looping(
+    1, tmp_path, body, R1JAX_HOST='0', R1JAX_STUCK='2'
+  ) as process:
+    assert process.wait() == [70]
+  assert 'sleeps' in (tmp_path / 'stacks-0.txt').read_text()
 
 
 def test_a_stuck_host_is_named_and_its_stack_is_written(tmp_path):

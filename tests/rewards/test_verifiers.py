@@ -147,3 +147,25 @@ def test_verifiers_are_thread_safe(opened):
 
 def test_the_exact_rules_need_no_process():
   assert grading.accuracy([record(0)], [boxed('4')]).tolist() == [1]
+
+
+@pytest.mark.parametrize(
+  'error', [BlockingIOError(11, 'fork'), ConnectionRefusedError()], ids=repr
+)
+def test_an_outage_of_a_verifier_is_no_verdict(error, monkeypatch, capsys):
+  """The others judge. The answers are verified again later."""
+  with verifiers.Verifiers(CONFIG) as opened:
+    verifier = opened.verifier_of(record(0))
+    judge = verifier.judge
+
+    def fails(records, answers):
+      raise error
+
+    monkeypatch.setattr(verifier, 'judge', fails)
+    records = [record(0), record(1, **CHOICES)]
+    values = opened.accuracy(records, [boxed('4'), boxed('(B)')])
+    assert values.mask.tolist() == [True, False] and values[1] == 1
+    assert opened.pop_failure_counts()['infra'] == 1
+    assert 'q0 was not verified' in capsys.readouterr().err
+    monkeypatch.setattr(verifier, 'judge', judge)
+    assert opened.accuracy(records[:1], [boxed('4')]).tolist() == [1]

@@ -15,7 +15,7 @@ from r1jax import errors, files
 from r1jax.data import record_files
 from r1jax.distributed import device_placement, hosts
 from r1jax.rewards.pending import Scorer
-from r1jax.rl import advantages, log, rollouts, setup
+from r1jax.rl import advantages, log, rollouts, saved_rollout, setup
 from r1jax.rl.setup import Position, RlState
 from r1jax.sampling import decode, generate
 from r1jax.stages import rl
@@ -289,12 +289,64 @@ def test_a_late_rollout_has_the_logprobs_of_the_policy_that_sampled_it(fakes):
   assert fake.learnt == [16] * 4
 
 
-def test_a_late_run_resumes_with_the_rollout_that_it_has_not_learnt_from(fakes):
+def test_the_position_of_a_late_run_is_that_of_the_rollout_not_learnt_from(
+  fakes,
+):
   fake = fakes(
     always, 'grpo.max_staleness=1', 'grpo.old_logprobs=trainer', 'steps=4'
   )
   positions = [position.next_prompt for _, position in fake.steps(4)]
   assert positions == [4, 8, 12, 16]
+
+
+def test_a_late_run_resumes_with_the_rollout_beside_the_checkpoint(
+  fakes, tmp_path
+):
+  """Its log-probabilities are those of the policy that sampled it."""
+  changes = 'grpo.max_staleness=1', 'grpo.old_logprobs=trainer', 'steps=4'
+  whole, first, again = (fakes(always, *changes) for _ in range(3))
+  whole.steps(4)
+  checkpoints = types.SimpleNamespace(
+    directory=tmp_path / 'checkpoints', all_steps=lambda: []
+  )
+  for fake in (first, again):
+    fake.run = dataclasses.replace(fake.run, checkpoints=checkpoints)
+  state, position, rollout = first.state, Position(), None
+  for _ in range(2):
+    state, position, rollout = rl.late_step(first.run, state, position, rollout)
+    saved_rollout.write(first.run, position.step, rollout)
+  assert [x.name for x in (tmp_path / 'rollouts').iterdir()] == ['2.npz']
+  rollout = saved_rollout.read(again.run, 2)
+  for _ in range(2):
+    state, position, rollout = rl.late_step(again.run, state, position, rollout)
+  for (w, batches), (want_w, want) in zip(again.updates, whole.updates[2:]):
+    assert w == want_w
+    jax.tree.map(np.testing.assert_array_equal, batches, want)
+
+
+def test_a_rollout_that_is_missing_damaged_or_of_another_size_is_not_used(
+  fakes, tmp_path, capsys
+):
+  checkpoints = types.SimpleNamespace(
+    directory=tmp_path / 'checkpoints', all_steps=lambda: []
+  )
+  fake = fakes(always, 'grpo.max_staleness=1', 'steps=4')
+  fake.run = dataclasses.replace(fake.run, checkpoints=checkpoints)
+  assert saved_rollout.read(fake.run, 1) is None
+  *_, rollout = rl.late_step(fake.run, fake.state, Position(), None)
+  saved_rollout.write(fake.run, 1, rollout)
+  path = tmp_path / 'rollouts' / '1.npz'
+  whole = bytearray(path.read_bytes())
+  whole[len(whole) // 2] ^= 1
+  path.write_bytes(whole)
+  assert saved_rollout.read(fake.run, 1) is None
+  saved_rollout.write(fake.run, 1, rollout)
+  other = fakes(
+    always, 'grpo.max_staleness=1', 'grpo.group_size=2', 'micro_batch_size=8'
+  )
+  other.run = dataclasses.replace(other.run, checkpoints=checkpoints)
+  assert saved_rollout.read(other.run, 1) is None
+  assert capsys.readouterr().err.count('sampled again') == 3
 
 
 def test_rewards_are_computed_while_the_log_probabilities_are(fakes):

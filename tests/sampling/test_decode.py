@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax.distributed import device_placement
+from r1jax import errors
+from r1jax.distributed import device_placement, hosts, watchdog
 from r1jax.models import transformer
 from r1jax.sampling import decode, decoder, token_sampling
+from r1jax.training import metrics
 
 CFG = transformer.ModelConfig(
   vocab_size=28,
@@ -444,3 +446,33 @@ def test_a_row_continues_from_any_token_as_if_sampled_at_once(endless):
   np.testing.assert_allclose(
     out.logp_BL[:, :width], endless.logp_BL * want_BL, atol=1e-5
   )
+
+
+@pytest.mark.parametrize('strategy', ['pmap', 'mesh'])
+def test_rows_do_not_depend_on_the_calls_of_the_loop(strategy, monkeypatch):
+  """Bit for bit, with one compiled program. Each call has a heartbeat."""
+  parallel = device_placement.ParallelConfig(strategy=strategy)
+  placement = device_placement.placement(parallel, jax.devices()[:2])
+  config = dataclasses.replace(CONFIG, eos_ids=EOS_IDS, decode_slots=2)
+  one, beats = decoder.Decoder(placement, CFG, GROUP_SIZE, config), []
+  monkeypatch.setattr(hosts, 'gather', lambda x: beats.append(x) or [x])
+  monkeypatch.setattr(decoder, 'CALL_SECONDS', 0)
+  one.segments = decode.MAX_SEGMENTS
+  at_once, compiled = run(one), len(metrics.compilations)
+  assert len(beats) == one.segments == 1
+  by_segments = run(one)
+  assert len(beats) > 6 and one.segments == 1
+  assert len(metrics.compilations) == compiled
+  jax.tree.map(np.testing.assert_array_equal, at_once, by_segments)
+
+
+def test_sigterm_ends_a_rollout_between_two_calls_of_the_loop(monkeypatch):
+  placement = device_placement.placement(
+    device_placement.ParallelConfig(), jax.devices()[:1]
+  )
+  one = decoder.Decoder(placement, CFG, GROUP_SIZE, CONFIG)
+  monkeypatch.setattr(watchdog, 'terminate_requested', lambda: True)
+  with pytest.raises(errors.Terminated):
+    run(one)
+  one.segments = decode.MAX_SEGMENTS  # It ends in this call.
+  assert run(one).mask_BL.any()
