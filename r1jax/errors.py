@@ -119,8 +119,9 @@ def exit_status(error: BaseException) -> tuple[int, str | None]:
     return INTERRUPTED, 'interrupted; the same command resumes the run'
   if isinstance(error, OSError) and error.errno in DISK_FULL:
     return USER_ERROR, (
-      f'no space to write {error.filename or "a file"} (disk full?): free '
-      'space, and the same command resumes from the last checkpoint'
+      f'no space to write {error.filename or "a file"} (disk full?): what '
+      'was complete is kept (checkpoints, lines, chunks); free space, and the '
+      'same command resumes from the last checkpoint'
     )
   if isinstance(error, BrokenPipeError) and closed_outputs():
     return OUTPUT_CLOSED, (
