@@ -14,8 +14,10 @@ from r1jax.preflight.plan import Plan
 def costs(plan: Plan) -> list[Cost]:
   """The Cost of every program that the run calls."""
   sizes, calls = layers.sizes_of(plan), plan.calls()
-  programs = (train, apply, score, gather, prefill, decode)
-  found = [fn(plan, sizes) for fn in programs if calls[fn.__name__]]
+  found = [
+    fn(plan, sizes) for fn in (train, apply, score) if calls[fn.__name__]
+  ]
+  found += sampling(plan, sizes)
   return found + [evaluate(plan, sizes)] * bool(plan.config.eval.every)
 
 
@@ -156,18 +158,14 @@ def gather(plan: Plan, sizes: Sizes) -> Cost:
 
 def prefill(plan: Plan, sizes: Sizes) -> Cost:
   """The program before the decode loop."""
-  return _prefill(plan, sizes, plan.prompts, plan.samples)
-
-
-def _prefill(plan, sizes, prompts, samples):
-  length = plan.config.prompt.max_len
+  prompts, length = plan.prompts, plan.config.prompt.max_len
   tokens = prompts * length
   work, _, _ = layers.layer_bytes(plan, sizes, prompts, length)
   # The weights are gathered.
   work += 2 * tokens * plan.cfg.width * plan.itemsize
   work -= 2 * plan.itemsize * sizes.layer
   weights = {'rollout weights': sizes.rollout_weights}
-  state = _decode_state(plan, prompts, samples)
+  state = _decode_state(plan)
   return Cost(
     name='prefill',
     argument=sizes.rollout_weights + 8 * tokens,
@@ -181,50 +179,27 @@ def _prefill(plan, sizes, prompts, samples):
   )
 
 
-def _decode_state(plan, prompts, samples):
+def _decode_state(plan):
   """The bytes of what prefill leaves for the decode loop."""
-  cfg, slots = plan.cfg, min(plan.config.sample.decode_slots, samples)
+  cfg = plan.cfg
   column = 2 * plan.itemsize * cfg.layers * cfg.kv_heads * cfg.head_dim
   column /= plan.tensor_parallel
   return {
-    'prompt cache': prompts * plan.config.prompt.max_len * column,
-    'cache': layers.cache_bytes(plan, slots, plan.row_len),
-    'samples': samples * plan.row_len * 13,
+    'prompt cache': plan.prompts * plan.config.prompt.max_len * column,
+    'cache': layers.cache_bytes(plan, plan.decode_slots, plan.row_len),
+    'samples': plan.samples * plan.row_len * 13,
   }
 
 
 def decode(plan: Plan, sizes: Sizes) -> Cost:
   """One step of the decode loop, with the memory of its program."""
-  return _decode(plan, sizes, plan.prompts, plan.samples)
-
-
-def evaluate(plan: Plan, sizes: Sizes) -> Cost:
-  """A chunk of the held-out evaluation: its programs and its decode steps, with
-  the memory of the decode loop."""
-  prompts = plan.chunk_prompts
-  samples = prompts * plan.config.eval.samples
-  first = (gather(plan, sizes), _prefill(plan, sizes, prompts, samples))
-  step = _decode(plan, sizes, prompts, samples)
-  slots = min(plan.config.sample.decode_slots, samples)
-  steps = math.ceil(samples * plan.mean_new_tokens / slots)
-  return dataclasses.replace(
-    step,
-    name='evaluate',
-    flops=sum(x.flops for x in first) + steps * step.flops,
-    hbm=sum(x.hbm for x in first) + steps * step.hbm,
-    ici=sum(x.ici for x in first) + steps * step.ici,
-  )
-
-
-def _decode(plan, sizes, prompts, samples):
-  cfg, itemsize = plan.cfg, plan.itemsize
-  slots = min(plan.config.sample.decode_slots, samples)
+  cfg, itemsize, slots = plan.cfg, plan.itemsize, plan.decode_slots
   devices, logits = plan.tensor_parallel, 4 * slots * cfg.vocab_size
   # XLA copies one weight of all layers into the layout of the loop: the down
   # projection, or both the gate and up projections if layers are unrolled.
   copied = itemsize * cfg.layers * cfg.width * cfg.ffn / devices
   copied *= 1 if plan.config.compute.scan_decode else 2
-  weights, arrays = sizes.rollout_weights, _decode_state(plan, prompts, samples)
+  weights, arrays = sizes.rollout_weights, _decode_state(plan)
   cache = arrays['cache']
   state = cache + arrays['samples']
   parts = {'rollout weights': weights} | arrays
@@ -247,4 +222,31 @@ def _decode(plan, sizes, prompts, samples):
     hbm=weights - embedding + cache,
     ici=sent + layers.sent(logits, devices),
     parts=parts,
+  )
+
+
+def sampling(plan: Plan, sizes: Sizes) -> list[Cost]:
+  """The Cost of every program that samples."""
+  return [gather(plan, sizes), prefill(plan, sizes), decode(plan, sizes)]
+
+
+def evaluate(plan: Plan, sizes: Sizes) -> Cost:
+  """A chunk of the held-out evaluation."""
+  return chunk_cost(plan, sampling(plan.chunk, sizes))
+
+
+def chunk_cost(plan: Plan, costs: list[Cost]) -> Cost:
+  """The Cost of a chunk of the held-out evaluation, given those of its programs:
+  all their calls, with the memory of the largest that differs from a rollout's."""
+  calls = plan.chunk.calls()
+  differing = [x for x in costs if x.name != 'gather']
+  largest = max(differing, key=lambda x: (bool(x.refused), x.need))
+  return dataclasses.replace(
+    largest,
+    name='evaluate',
+    flops=sum(calls[x.name] * x.flops for x in costs),
+    hbm=sum(calls[x.name] * x.hbm for x in costs),
+    ici=sum(calls[x.name] * x.ici for x in costs),
+    dcn=sum(calls[x.name] * x.dcn for x in costs),
+    collectives=(),
   )

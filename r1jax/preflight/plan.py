@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Self
 
 from r1jax import errors
 from r1jax.distributed import device_placement
@@ -121,6 +122,19 @@ class Plan:
     return math.ceil(
       self.held_out_problems / (self.chunk_prompts * self.num_shards)
     )
+
+  @property
+  def chunk(self) -> Self:
+    """The plan whose rollout is a chunk of the held-out evaluation."""
+    config, prompts = self.config, self.chunk_prompts * self.num_shards
+    grpo_config = dataclasses.replace(
+      config.grpo, prompts_per_step=prompts, group_size=config.eval.samples
+    )
+    sample = dataclasses.replace(
+      config.sample, temperature=config.eval.temperature
+    )
+    config = dataclasses.replace(config, grpo=grpo_config, sample=sample)
+    return dataclasses.replace(self, config=config)
 
   @property
   def evaluations(self) -> int:

@@ -437,6 +437,33 @@ def test_an_evaluation_needs_the_memory_of_one_chunk_whatever_its_records():
   assert 'evaluate' not in costs_by_name(make_plan(eval__every=0))
 
 
+def test_an_evaluation_that_the_compiler_refuses_does_not_fit(monkeypatch):
+  """It has the rollouts' programs with other numbers of rows."""
+  plan = make_plan(eval__prompts_per_chunk=2048, eval__samples=3)
+  asked = []
+
+  def sampling_costs(plan, formula, placement):
+    asked.append((plan.config.grpo.group_size, plan.config.sample.temperature))
+    is_chunk = plan.config.grpo.group_size == 3
+    reason = 'RESOURCE_EXHAUSTED' if is_chunk else ''
+    decode = dataclasses.replace(formula['decode'], refused=reason, flops=5.0)
+    prefill = dataclasses.replace(formula['prefill'], flops=7.0)
+    return [formula['gather'], prefill, decode]
+
+  monkeypatch.setattr(programs, 'sampling_costs', sampling_costs)
+  monkeypatch.setattr(programs, 'placement_of', lambda plan: None)
+  monkeypatch.setattr(
+    programs, '_compile', lambda plan, formula, traced: (formula, None)
+  )
+  for name in 'trace_train', 'trace_apply', 'trace_score':
+    monkeypatch.setattr(programs, name, lambda plan, placement: None)
+  found = {x.name: x for x in programs.costs(plan, arithmetic.costs(plan))}
+  assert asked == [(16, 1.0), (3, plan.config.eval.temperature)]
+  assert found['evaluate'].refused and not found['decode'].refused
+  assert found['evaluate'].flops == 7 + plan.chunk.calls()['decode'] * 5
+  assert plan.chunk.calls()['decode'] > 0
+
+
 def test_the_whole_run_is_predicted_with_its_evaluations():
   plan = make_plan(steps=10, eval__every=5, eval__data='here.jsonl')
   plan = dataclasses.replace(plan, held_out_problems=1319)

@@ -18,7 +18,7 @@ from jax.sharding import AxisType, Mesh
 
 from r1jax.distributed import device_placement, programs
 from r1jax.distributed.device_placement import Placement
-from r1jax.preflight import chips, shapes
+from r1jax.preflight import arithmetic, chips, layers, shapes
 from r1jax.preflight.compiler import flops, traffic
 from r1jax.preflight.cost import Cost
 from r1jax.preflight.plan import Plan
@@ -90,8 +90,14 @@ def costs(plan: Plan, formula_costs: list[Cost]) -> list[Cost]:
       assert not (moved and moved.loops), 'a loop of unknown length'
       found.append(cost)
   found += sampling_costs(plan, formula, placement)
-  # The evaluation has the same programs with other numbers of rows.
-  return found + [formula[name] for name in formula if name == 'evaluate']
+  if 'evaluate' in formula:
+    # It has the rollouts' programs with other numbers of rows.
+    sizes = layers.sizes_of(plan)
+    by_name = {x.name: x for x in arithmetic.sampling(plan.chunk, sizes)}
+    print('evaluate:', flush=True)
+    parts = sampling_costs(plan.chunk, by_name, placement)
+    found.append(arithmetic.chunk_cost(plan, parts))
+  return found
 
 
 def _compile(plan, formula, traced):
