@@ -55,6 +55,7 @@ def small_plan(slices=1, length=1024):
   built = dataclasses.replace(
     built,
     micro_batch_size=shards,
+    eval=dataclasses.replace(built.eval, every=0),
     parallel=dataclasses.replace(built.parallel, slices=slices),
     prompt=dataclasses.replace(built.prompt, max_len=length // 4),
     sample=dataclasses.replace(
@@ -84,7 +85,7 @@ def test_a_decode_step_sends_nothing_along_data(one):
   """Weights are gathered before the loop."""
   axes = {key.axes for key, _, _ in one['decode'].collectives}
   assert axes == {'model'}
-  assert 'data' in {key.axes for key, _, _ in one['prefill'].collectives}
+  assert 'data' in {key.axes for key, _, _ in one['gather'].collectives}
 
 
 @pytest.mark.tpu
@@ -92,9 +93,8 @@ def test_a_decode_step_reads_weights_and_cache_once():
   """The cache is too large for the chip's own memory."""
   cfg, length = SMALL, 8192
   plan = small_plan(length=length)
-  formula = [
-    x for x in arithmetic.costs(plan) if x.name in ('prefill', 'decode')
-  ]
+  names = 'gather', 'prefill', 'decode'
+  formula = [x for x in arithmetic.costs(plan) if x.name in names]
   found = {x.name: x for x in programs.costs(plan, formula)}
   weights = (
     cfg.layers
@@ -127,7 +127,7 @@ def test_only_gradients_are_sent_between_slices_once_an_update():
   plan = small_plan(slices=2)
   assert plan.micro_batches > 1
   found = compiled_costs(plan)
-  for name in ('train', 'score', 'prefill', 'decode'):
+  for name in ('train', 'score', 'gather', 'prefill', 'decode'):
     assert found[name].dcn == 0, name
   share = 4 * shapes.num_parameters(SMALL) / plan.pod.slice_devices
   assert 0 < found['apply'].dcn < 1.5 * share
