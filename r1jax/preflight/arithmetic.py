@@ -139,19 +139,23 @@ def _head_chunks(plan, sizes):
 
 def gather(plan: Plan, sizes: Sizes) -> Cost:
   """The weights of a rollout, gathered over 'data'."""
-  weights = sizes.rollout_weights
+  cfg, weights = plan.cfg, sizes.rollout_weights
+  # The weights pass one after another from the layout of the collective to
+  # their own; the largest are the gate and up projections.
+  largest = 2.0 * plan.itemsize * cfg.layers * cfg.width * cfg.ffn
+  largest /= plan.tensor_parallel
   return Cost(
     name='gather',
     argument=sizes.parameters,
     output=weights,
-    temp=weights,
+    temp=largest,
     resident=sizes.optimizer + sizes.reference,
     hbm=2 * plan.itemsize * sizes.products,
     ici=sizes.sent_to_gather,
     parts={
       'parameters': sizes.parameters,
       'rollout weights': weights,
-      'the same in the layout of the collective': weights,
+      'a weight in the layout of the collective': largest,
     },
   )
 
