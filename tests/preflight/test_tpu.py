@@ -27,10 +27,10 @@ def test_the_compiler_still_gives_the_recorded_traffic(name):
   }
 
 
-@pytest.mark.parametrize('head_dim, kv_heads', [(64, 12), (128, 8)])
+@pytest.mark.parametrize('head_dim, kv_heads', [(64, 16), (128, 8)])
 @pytest.mark.parametrize('scan', [True, False])
 def test_a_decode_step_copies_no_cache(head_dim, kv_heads, scan):
-  """It moves the weights and the cache, which is larger than the memory on the
+  """It moves the weights and the caches, each larger than the memory on the
   chip, once; under pmap, the default."""
   plan = make_plan(
     'v5e:1x1',
