@@ -17,6 +17,8 @@ REMOTE = re.compile(
   re.IGNORECASE,
 )
 
+LFS = b'version https://git-lfs'
+
 
 def check_local(path: object, name: str) -> None:
   """Raises UserError for the URL of a bucket or another store. Runs append to
@@ -27,6 +29,16 @@ def check_local(path: object, name: str) -> None:
       'only: copy what it reads (gcloud storage cp, aws s3 cp), and write to a '
       'disk, or to a bucket that is mounted as a folder (gcsfuse, mountpoint-s3)'
     )
+
+
+def check_is_no_pointer(path: pathlib.Path) -> None:
+  """Raises UserError for a file of git-lfs that stands for the real one."""
+  with path.open('rb') as file:
+    if file.read(len(LFS)) == LFS:
+      raise errors.UserError(
+        f'{path} is a pointer of git-lfs, not the file itself: run `git lfs '
+        'pull` in its repository'
+      )
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import ml_dtypes  # noqa: F401 (registers bfloat16 with numpy)
 import numpy as np
 import safetensors
 
-from r1jax import errors
+from r1jax import errors, files
 
 DTYPES = ('F32', 'F16', 'BF16')
 DTYPE_NAMES = dict(float32='F32', float16='F16', bfloat16='BF16')
@@ -33,6 +33,7 @@ class SafetensorsReader:
     self.shapes: dict[str, tuple[int, ...]] = {}
     self._files: dict[str, safetensors.safe_open] = {}
     for path in _tensor_files(directory):
+      files.check_is_no_pointer(path)
       with errors.explained(f'{path} is not a complete safetensors file'):
         file = safetensors.safe_open(path, 'numpy')
       for name in file.keys():
@@ -86,6 +87,7 @@ def read_config(directory: pathlib.Path) -> dict[str, Any]:
 
 def check_is_gguf(path: pathlib.Path) -> None:
   """Raises UserError if a file is not a GGUF file, which says what it is."""
+  files.check_is_no_pointer(path)
   with path.open('rb') as file:
     is_gguf = file.read(4) == b'GGUF'
   suffix = path.suffix.lower()
@@ -140,14 +142,14 @@ def shards(shapes: Shapes, itemsize: int, limit: int) -> dict[str, Shapes]:
 
 
 def write_index(
-  directory: pathlib.Path, files: Mapping[str, Shapes], itemsize: int
+  directory: pathlib.Path, parts: Mapping[str, Shapes], itemsize: int
 ) -> None:
   """Writes model.safetensors.index.json, which names the file of each tensor,
   if there are several files."""
-  if len(files) == 1:
+  if len(parts) == 1:
     return
-  weight_map = {tensor: name for name in files for tensor in files[name]}
-  shapes = [shape for part in files.values() for shape in part.values()]
+  weight_map = {tensor: name for name in parts for tensor in parts[name]}
+  shapes = [shape for part in parts.values() for shape in part.values()]
   size = sum(math.prod(shape) for shape in shapes) * itemsize
   index = dict(metadata=dict(total_size=size), weight_map=weight_map)
   write_json(directory / 'model.safetensors.index.json', index)
@@ -194,18 +196,26 @@ def _tensor_files(directory):
       f'{directory} has no model.safetensors, and no model.safetensors.index.'
       f'json that names its parts{there}; r1jax reads no other format there'
     )
-  files = read_json(index).get('weight_map')
-  if not isinstance(files, dict):
+  file_of = read_json(index).get('weight_map')
+  if not isinstance(file_of, dict):
     raise errors.UserError(f'{index} has no weight_map')
-  names = sorted({str(name) for name in files.values()})
+  names = sorted({str(name) for name in file_of.values()})
   for name in names:
     if name != pathlib.Path(name).name:
       raise errors.UserError(f'{index} names {name}, not a file of its folder')
+  missing = [name for name in names if not (directory / name).exists()]
+  if missing:
+    raise errors.UserError(
+      f'{directory} lacks {", ".join(missing)}, of the {len(names)} files that '
+      f'{index.name} names: the download or copy is not complete'
+    )
   return [directory / name for name in names]
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
   """The object in a JSON file."""
+  if path.exists():
+    files.check_is_no_pointer(path)
   with errors.explained(f'{path} is not readable JSON'):
     value = json.loads(path.read_text(encoding='utf-8'))
   if not isinstance(value, dict):

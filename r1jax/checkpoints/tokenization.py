@@ -10,7 +10,7 @@ import sentencepiece
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from r1jax import errors
+from r1jax import errors, files
 from r1jax.checkpoints import tokenizer_settings
 from r1jax.checkpoints.tokenizer_settings import (
   OPTIONS,
@@ -133,6 +133,9 @@ class SentencePieceTokenizer:
 def load(directory: Path) -> Tokenizer | None:
   """The tokenizer of a Hugging Face directory; None if there is none."""
   path, model = directory / 'tokenizer.json', directory / 'tokenizer.model'
+  for file in path, model:
+    if file.exists():
+      files.check_is_no_pointer(file)
   if path.exists():
     with errors.explained(f'{path} is not readable'):
       backend = tokenizers.Tokenizer.from_file(str(path))
@@ -164,6 +167,11 @@ def _eos_ids(settings, to_id, vocab_size):
   """The tokenizer's own end token, then those of generation_config.json, or
   else of config.json."""
   ids, eos = list(settings.eos_ids), settings.special_tokens.get('eos_token')
+  if eos is not None and to_id(eos) is None:
+    raise errors.UserError(
+      f'the end token {eos!r} (eos_token of tokenizer_config.json or '
+      'special_tokens_map.json) is not in the vocabulary of the tokenizer'
+    )
   if eos is not None:
     ids.insert(0, to_id(eos))
   for i in ids:

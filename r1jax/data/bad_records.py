@@ -17,6 +17,8 @@ class BadRecords:
   def __init__(self, skip: bool = False, key: str = KEY) -> None:
     self.skip, self.key = skip, key
     self.found: list[tuple[str, str]] = []  # (name, sentence)
+    # 'FILE line N' by id, and 'FILE line' by ID for the ids ID/N.
+    self.places: dict[str, str] = {}
 
   @contextlib.contextmanager
   def noted(self, name: str) -> Iterator[None]:
@@ -38,7 +40,7 @@ class BadRecords:
     if not found:
       return
     total = kept + len(found)
-    shown = _listed(found)
+    shown = self._listed(found)
     if self.skip:
       line = f'left out {len(found):,} of {total:,} records of {source}:'
       print('\n'.join([line, *shown]), flush=True)
@@ -58,22 +60,32 @@ class BadRecords:
     line += f' ({hint}):' if hint else ':'
     raise errors.UserError('\n'.join([line, *shown]))
 
+  def _listed(self, found):
+    """Lines with the first sentences, each with the records that share it and
+    the place of the first, and with the names of the other records."""
+    names: dict[str, list[str]] = {}
+    for name, sentence in found:
+      names.setdefault(sentence, []).append(name)
+    lines = []
+    for sentence, shared in list(names.items())[:SHOWN]:
+      more = []
+      if len(shared) > 1:
+        more.append(f'{len(shared):,} records: {", ".join(shared)}')
+      elif shared[0] not in sentence:
+        more.append(shared[0])
+      place = self._place(shared[0])
+      if place and place not in sentence:
+        more.append(f'the first in {place}' if len(shared) > 1 else place)
+      lines.append(f'  {sentence}' + (f' ({"; ".join(more)})' if more else ''))
+    rest = [name for shared in list(names.values())[SHOWN:] for name in shared]
+    if rest:
+      lines.append(f'  and {len(rest):,} more: {", ".join(rest)}')
+    return lines
 
-def _listed(found):
-  """Lines with the first sentences, each with the records that share it, and
-  with the names of the other records."""
-  names: dict[str, list[str]] = {}
-  for name, sentence in found:
-    names.setdefault(sentence, []).append(name)
-  lines = []
-  for sentence, shared in list(names.items())[:SHOWN]:
-    line = f'  {sentence}'
-    if len(shared) > 1:
-      line += f' ({len(shared):,} records: {", ".join(shared)})'
-    elif shared[0] not in sentence:
-      line += f' ({shared[0]})'
-    lines.append(line)
-  rest = [name for shared in list(names.values())[SHOWN:] for name in shared]
-  if rest:
-    lines.append(f'  and {len(rest):,} more: {", ".join(rest)}')
-  return lines
+  def _place(self, name):
+    """The file and line of a record, '' if they are not known."""
+    if name in self.places:
+      return errors.printable(self.places[name])
+    stem, _, number = name.rpartition('/')
+    place = self.places.get(stem)
+    return errors.printable(f'{place} {number}') if place else ''

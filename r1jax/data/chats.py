@@ -8,6 +8,7 @@ from r1jax import errors
 
 ROLES = dict(system='system', user='user', assistant='assistant')
 ROLES |= dict(human='user', gpt='assistant')  # where messages have from, value
+ROLES['developer'] = 'system'  # its newer name
 EXPECTED = (
   'a list of {"role": "system", "user" or "assistant", "content": a text}'
 )

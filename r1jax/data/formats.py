@@ -81,7 +81,27 @@ def livecodebench(row: Record) -> Record:
   )
 
 
-READERS = dict(livecodebench=livecodebench, codeforces=codeforces)
+def mbpp(row: Record) -> Record:
+  """A function of MBPP, whose name the prompt tells by the tests."""
+  tests = row['test_list']
+  names = [x.name for x in ast.parse(row['code']).body if hasattr(x, 'name')]
+  called = [x for x in names if re.search(rf'\b{x}\s*\(', tests[0])]
+  if not called:
+    raise ValueError('no function of its code is called in its test_list')
+  task, shown = row.get('text') or row['prompt'], '\n'.join(tests)
+  setup = [*row.get('test_imports', []), row.get('test_setup_code', '')]
+  record = dict(
+    id=str(row['task_id']),
+    prompt=f'{task}\nYour code should pass these tests:\n{shown}',
+    entry_point=called[-1],
+    tests=[{'assert': test} for test in tests],
+  )
+  if any(setup):
+    record['prefix'] = '\n'.join(setup)
+  return record
+
+
+READERS = dict(livecodebench=livecodebench, codeforces=codeforces, mbpp=mbpp)
 
 
 def _codeforces_problem(row):

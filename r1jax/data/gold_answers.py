@@ -9,8 +9,18 @@ from r1jax import errors
 
 MARKS = '####', 'The answer is:'  # of GSM8K and of MATH-500
 BOX = re.compile(r'\\(?:boxed|fbox)\s*\{|\\.|[{}]', re.DOTALL)
-# A solution that is an answer: one word, or one formula.
-BARE = re.compile(r'\S+|\$[^$\n]+\$|\\\([^\n]+\\\)|\\\[[^\n]+\\\]')
+# \boxed 5 of MATH, whose content ends with the formula, the line or the sentence.
+OPEN_BOX = re.compile(
+  r'\\(?:boxed|fbox)(?![a-zA-Z])\s*(?!\{|[A-Za-z]{2})(?=[-+(\\\w])'
+  r'((?:\{(?:[^{}$]|\{[^{}$]*\})*\}|[^\s{}$]|[ ])+?)'
+  r'(?=\s*(?:\$|\\[)\]]|\n|\Z)|[.,;:](?:\s|\Z)|\s+[A-Za-z]{2})'
+)
+# A solution that is nothing but its answer: a word, or a formula.
+BARE = re.compile(r'[^\s$]+|\$[^$\n]+\$|\\\([^\n]+\\\)|\\\[[^\n]+\\\]')
+SENTENCE_END = re.compile(
+  r'\n|(?<=[a-z]{4}[.!?])\s+(?=[A-Z])|(?<=\d[.!?])\s+(?=[A-Z])'
+)
+WORD = re.compile(r'(?<!\\)\b[^\W\d_]{2,}')
 
 
 def read(value: Any, where: str, key: str) -> str | list[str]:
@@ -32,14 +42,34 @@ def alternatives(gold: Any) -> list:
 
 
 def of_solution(solution: str) -> str | None:
-  r"""The answer with which a solution ends: after a mark of MARKS, or in its
-  last \boxed{}. None without one."""
+  r"""The answer with which a solution ends: the line after a mark of MARKS, or
+  its last \boxed{}. None without one."""
   for mark in MARKS:
-    _, found, gold = solution.rpartition(mark)
-    if found and gold.strip():
-      return gold.strip()
-  boxes = find_boxes(solution)
-  return boxes[-1] if boxes and boxes[-1] else None
+    _, found, rest = solution.rpartition(mark)
+    rest = rest.strip()
+    if found and rest and ('\n' not in rest or r'\begin' in rest):
+      return of_solution(rest) or rest
+  boxes = find_boxes(OPEN_BOX.sub(_closed_box, solution))
+  return (boxes[-1] or None) if boxes else None
+
+
+def of_answer(text: str, where: str, key: str) -> str:
+  """The gold answer in a text, which may be a worked solution. Raises UserError
+  if its mark or its last box is empty."""
+  gold = of_solution(text)
+  if gold is None and (text.rstrip().endswith(MARKS) or find_boxes(text)):
+    raise errors.UserError(
+      f'{where}: {key!r} has nothing after its last "####" or "The answer '
+      r'is:", or in its last \boxed{}: write the answer there'
+    )
+  return gold or text
+
+
+def is_prose(text: str) -> bool:
+  """Whether a text has several sentences or lines of two or more words each."""
+  parts = SENTENCE_END.split(text)
+  long = [x for x in parts if len(WORD.findall(x)) > 1]
+  return len(long) > 1 and r'\begin' not in text
 
 
 def find_boxes(text: str) -> list[str]:
@@ -57,6 +87,10 @@ def find_boxes(text: str) -> list[str]:
     elif mark == '{' or len(mark) > 2:
       opened.append((token.end(), mark != '{'))
   return [text[start:end].strip() for start, end in boxes]
+
+
+def _closed_box(match):
+  return rf'\boxed{{{match[1].strip()}}}'
 
 
 def _text(value):

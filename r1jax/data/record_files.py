@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from r1jax import errors, user_code
+from r1jax import errors, files, user_code
 from r1jax.data import formats, gym_tasks, record_forms
 from r1jax.data.bad_records import BadRecords
 from r1jax.data.formats import Record
@@ -20,6 +20,7 @@ from r1jax.data.formats import Record
 GZIP = b'\x1f\x8b'
 UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
 # Files that r1jax does not read, by their names' ends.
+MAX_OBJECT = 1 << 20  # bytes of a file in which its first object is looked for
 OTHER_FORMATS = """.parquet .arrow .csv .tsv .xlsx .zip .tar .tgz .bz2 .xz .zst
   .7z .pkl .npz""".split()
 
@@ -43,8 +44,12 @@ def read(path: str | Path, bad: BadRecords | None = None) -> list[Record]:
         continue
       form = record_forms.form_of(row)
       if form not in formats.READERS:  # task_id is HumanEval's
-        default = row.get('task_id', f'{stem}/{number}')
-        record['id'] = str(row.get('id', default))
+        default = record.get('task_id', f'{stem}/{number}')
+        record['id'] = str(record.get('id', default))
+      if record['id'] != f'{stem}/{number}':
+        noted.places[record['id']] = where
+      else:  # The number is that of the line.
+        noted.places[stem] = where.rpartition(' ')[0]
       key = record['prompt' if form == 'mawps' else 'id']
       if key in records and form != 'mawps':
         raise errors.UserError(
@@ -98,7 +103,7 @@ def own_record(row: dict, where: str, default_id: str) -> Record:
     record = record_forms.make_record(plain, where)
   except formats.LeftOut as problem:
     raise errors.UserError(f'{where} cannot be judged: {problem}') from None
-  return record | dict(id=str(row.get('id', default_id)))
+  return record | dict(id=str(record.get('id', default_id)))
 
 
 def scorer_code(records: Sequence[Record]) -> dict[str, str]:
@@ -121,6 +126,7 @@ def json_rows(
   object is noted in `bad`, or else raises UserError, as a file does that is
   missing or of another format."""
   data = _read_bytes(path)
+  _check_lines(path, data)
   rows = _entries(path, data) if data.lstrip()[:1] == b'[' else None
   word = 'line' if rows is None else 'entry'
   items = data.split(b'\n') if rows is None else rows
@@ -144,8 +150,13 @@ def _read_bytes(path):
       f'arrays (.json), not from {path.suffix}: convert it, for example by '
       "pandas' to_json(orient='records', lines=True)"
     )
+  if path.is_dir():
+    raise errors.UserError(
+      f'there is no data file {path}: it is a directory; name a file in it'
+    )
   if not path.is_file():
     raise errors.UserError(f'there is no data file {path}')
+  files.check_is_no_pointer(path)
   data = path.read_bytes()
   if data.startswith(GZIP):
     kinds = OSError, EOFError, zlib.error
@@ -155,6 +166,24 @@ def _read_bytes(path):
     with errors.explained(f'{path} is not text in UTF-16', UnicodeError):
       data = data.decode('utf-16').encode()
   return data.removeprefix(codecs.BOM_UTF8)
+
+
+def _check_lines(path, data):
+  """Raises UserError if the first JSON object has several lines."""
+  start, first = data.lstrip()[:MAX_OBJECT], data.strip().partition(b'\n')[0]
+  if start[:1] != b'{':
+    return
+  with contextlib.suppress(ValueError, RecursionError):
+    json.loads(first)
+    return
+  text, end = start.decode(errors='replace'), 0
+  with contextlib.suppress(ValueError, RecursionError):
+    _, end = json.JSONDecoder().raw_decode(text)
+  if '\n' in text[:end]:
+    raise errors.UserError(
+      f'{path} begins with a JSON object of several lines: write each record '
+      'on one line (.jsonl), or all of them as one JSON array'
+    )
 
 
 def _entries(path, data):
@@ -181,8 +210,14 @@ def _json_object(item, where):
   if not isinstance(row, dict):
     raise errors.UserError(f'{where} is not a JSON object with keys')
   if not isinstance(item, bytes) or b'\\ud' in item.lower():
-    with errors.explained(f'{where} is not JSON'):
-      json.dumps(row, ensure_ascii=False).encode()  # no lone surrogates
+    try:
+      json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+      half = error.object[error.start].encode('unicode_escape').decode()
+      raise errors.UserError(
+        f'{where} is not JSON of Unicode text: it has {half}, one half of a pair '
+        'that stands for one character (a lone surrogate): leave it out'
+      ) from None
   return row
 
 

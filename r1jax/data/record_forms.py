@@ -1,78 +1,105 @@
 """Rows of files, in the forms in which they are published, as records."""
 
-import contextlib
-import json
-import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from r1jax import errors
-from r1jax.data import chats, formats, gold_answers
+from r1jax.data import chats, formats, gold_answers, verl
 from r1jax.data.formats import Record
+
+
+class Form(NamedTuple):
+  """The keys by which a row tells its form."""
+
+  all_of: tuple[str, ...]
+  any_of: tuple[str, ...] = ()  # one of them, if there are any
+
 
 # Keys of a gold answer and of a response; the first that a row has counts.
 ANSWERS = 'answer', 'ground_truth', 'expected_answer', 'final_answer'
 RESPONSES = 'response', 'completion'
 PREFERENCE = 'chosen', 'rejected'
 RESULTS = *ANSWERS, *RESPONSES, 'solution'
-# The keys by which a row tells its form, tried in order: it has all of the
-# first and, if there are any, one of the second.
-FORMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = dict(
-  prompt=(('prompt',), ()),
-  messages=(('messages',), ()),
-  conversations=(('conversations',), ()),
-  problem=(('problem',), RESULTS),
-  mawps=(('input', 'target'), ()),
-  question=(('question',), RESULTS),
-  instruction=(('instruction', 'output'), ()),
-  livecodebench=(('question_content', 'public_test_cases'), ()),
-  codeforces=(('description', 'official_tests'), ()),
-  chosen=(PREFERENCE, ()),
+TESTS = 'test', 'tests'
+FORMS = dict(  # tried in order
+  mbpp=Form(('task_id', 'code', 'test_list'), ('text', 'prompt')),
+  prompt=Form(('prompt',)),
+  messages=Form(('messages',)),
+  conversations=Form(('conversations',)),
+  problem=Form(('problem',), RESULTS),
+  mawps=Form(('input', 'target')),
+  question=Form(('question',), RESULTS),
+  instruction=Form(('instruction',), ('output', *RESPONSES)),
+  livecodebench=Form(('question_content', 'public_test_cases')),
+  codeforces=Form(('description', 'official_tests')),
+  chosen=Form(PREFERENCE),
 )
 EXPECTED = (
   'prompt, messages, conversations, problem/answer, problem/solution, '
-  'question/answer, input/target, instruction/output, chosen/rejected, '
-  'question_content/public_test_cases or description/official_tests'
+  'question/answer, input/target, instruction/output, instruction/response, '
+  'chosen/rejected, question_content/public_test_cases, '
+  'description/official_tests or text/code/test_list'
 )
 # What a record keeps of a row with a problem or a question. Rows with a prompt
 # or a chat keep all keys.
 KEPT = 'id', 'turns', 'choices', 'final_form', 'scorer', *PREFERENCE, 'safe'
 KEPT_TEXTS = 'domain', 'language'  # files of others have lists there
-# A solution that is nothing but its answer: a word, or a formula.
-BARE = re.compile(r'[^\s$]+|\$[^$\n]+\$|\\\([^\n]+\\\)|\\\[[^\n]+\\\]')
+# One of these keys makes a null as the answer an absent one.
+JUDGED_BY = {'answer', 'solution', *PREFERENCE, *TESTS, 'choices', 'domain'}
+# Domains whose answers are not mathematics, and are read as they are.
+TEXT_DOMAINS = 'code', 'text', 'tools'
 
 
 def form_of(row: Record) -> str:
   """The name of a row's form; '' if it has none. A key whose value is null does
   not count where other keys tell a form."""
-  given = {key for key, value in row.items() if value is not None}
-  for keys in given, set(row):
-    for name, (all_of, one_of) in FORMS.items():
-      if keys >= set(all_of) and (not one_of or keys & set(one_of)):
-        return name
+  return _form_with(_given(row).keys()) or _form_with(row.keys())
+
+
+def _form_with(keys):
+  for name, form in FORMS.items():
+    is_one = not form.any_of or keys & set(form.any_of)
+    if is_one and keys >= set(form.all_of):
+      return name
   return ''
 
 
+def _given(row):
+  """The row without the keys whose value is null."""
+  return {key: value for key, value in row.items() if value is not None}
+
+
 def make_record(row: Record, where: str) -> Record:
-  """A row as a record, which may still need an id. Raises UserError, which
-  begins with `where` and names the key at fault, or formats.LeftOut."""
-  form = form_of(row)
+  """A row as a record, which may still need an id. A key whose value is null
+  counts as absent. Raises UserError, which begins with `where` and names the
+  key at fault, or formats.LeftOut."""
+  form, given = form_of(row), _given(row)
   if not form:
     raise errors.UserError(
       f'{where} has the keys {", ".join(row) or "none"}; expected {EXPECTED}'
     )
   if form in formats.READERS:
-    return _problem_with_tests(row, form, where)
+    needed = {key: row[key] for key in FORMS[form].all_of}
+    return _problem_with_tests(given | needed, form, where)
   if form in ('problem', 'question', 'instruction', 'mawps'):
-    record = _published(row, form)
+    record = _published(given, form)
   else:
-    record = _with_chat(row, form, where)
+    record = _with_preference(_with_chat(given, form, where), given, where)
   prompt, key = record.get('prompt'), 'input' if form == 'mawps' else form
+  if form == 'chosen' and prompt is None:
+    raise errors.UserError(
+      f"{where} has 'chosen' and 'rejected', but no key 'prompt'"
+    )
   if not isinstance(prompt, str) or not prompt.strip():
     raise errors.UserError(f'{where}: {key!r} must be a text, not blank')
-  response = response_of(row, where)
+  response = response_of(given, where)
   if response is not None:
     record['response'] = response
-  return _with_answer(record, row, form, where)
+  if 'scorer' in given:  # It may use an answer of any kind, also null.
+    return record | {k: row[k] for k in ('answer',) if k in row}
+  record = _with_answer(record, given, form, where)
+  if 'answer' in row and not {*record, *given} & JUDGED_BY:
+    gold_answers.read(row['answer'], where, 'answer')  # raises: it is null
+  return record
 
 
 def response_of(row: Record, where: str) -> Any:
@@ -97,29 +124,36 @@ def _problem_with_tests(row, form, where):
 
 def _published(row, form):
   """The prompt of a row with a problem or a question, and the keys to keep."""
-  record = {key: row[key] for key in KEPT if row.get(key) is not None}
+  record = {key: row[key] for key in KEPT if key in row}
   record |= {k: row[k] for k in KEPT_TEXTS if isinstance(row.get(k), str)}
   if 'scorer' in row:
     record = dict(row)  # It may use all keys.
-  record['prompt'] = row['input' if form == 'mawps' else form]
+  record['prompt'] = row.get('input' if form == 'mawps' else form)
   if form == 'instruction':
-    record['response'] = row['output']
-    if row.get('input'):
-      record['prompt'] = f'{row[form]}\n\n{row["input"]}'
-  elif not any(row.get(key) is not None for key in ANSWERS):
-    if isinstance(row.get('solution'), str):
-      record['response'] = row['solution']
+    if 'output' in row:
+      record['response'] = row['output']
+    more = row.get('input') or row.get('context')
+    if more:
+      record['prompt'] = f'{row[form]}\n\n{more}'
+  elif not row.keys() & set(ANSWERS) and isinstance(row.get('solution'), str):
+    record['response'] = row['solution']
   return record
 
 
 def _with_chat(row, form, where):
-  """The row, with its chats as turns, prompt, response, chosen and rejected."""
+  """The row, with a chat as turns, prompt and response."""
   record = dict(row)
-  if form in ('messages', 'conversations') or isinstance(row[form], list):
-    if form != 'chosen':
-      record |= _prompt_and_turns(row, form, where)
-      if form != 'prompt':
-        del record[form]
+  is_chat = form in ('messages', 'conversations')
+  if is_chat or (form == 'prompt' and isinstance(row.get(form), list)):
+    record |= _prompt_and_turns(row, form, where)
+    if is_chat:
+      del record[form]
+  return record
+
+
+def _with_preference(record, row, where):
+  """The record, with chosen and rejected as texts, and the prompt of their
+  chats."""
   contexts = {}
   for key in PREFERENCE:
     if _is_messages(row.get(key)):
@@ -138,17 +172,13 @@ def _with_chat(row, form, where):
     record['prompt'] = prompt
     if context[:-1] and 'turns' not in row:
       record['turns'] = context[:-1]
-  if form == 'chosen' and not contexts:
-    raise errors.UserError(
-      f"{where} has 'chosen' and 'rejected', but no key 'prompt'"
-    )
   return record
 
 
 def _prompt_and_turns(row, key, where):
   """The prompt, the turns before it, and the response after it, if a chat has
   them."""
-  messages = chats.read(row[key], where, key)
+  messages = chats.read(row.get(key), where, key)
   if isinstance(row.get('system'), str) and messages[0]['role'] != 'system':
     messages = [dict(role='system', content=row['system']), *messages]
   chat = chats.split(messages, where, key)
@@ -185,79 +215,49 @@ def _is_messages(value):
 
 def _with_answer(record, row, form, where):
   """The record with its gold answer, if the row has one."""
-  if 'scorer' in row:  # It may use an answer of any kind.
-    if 'answer' in row:
-      record['answer'] = row['answer']
-    return record
-  tests = _tests_of(row)
+  tests = verl.tests_of(row)
   if tests is not None:
     return record | dict(tests=tests)
   value, key = _answer_of(row, form)
-  if key:
-    gold = gold_answers.read(value, where, key)
-    if form in ('problem', 'question') and isinstance(gold, str):
-      gold = _short(gold, form, where, key)
-    record['answer'] = gold
-  return record
+  if not key:
+    return record
+  gold = gold_answers.read(value, where, key)
+  if _is_mathematics(row):
+    golds = gold_answers.alternatives(gold)
+    golds = [gold_answers.of_answer(x, where, key) for x in golds]
+    is_long = '\n' in str(gold) and r'\begin' not in str(gold)
+    if form == 'question' and golds == [gold] and is_long:
+      raise errors.UserError(
+        f'{where}: {key!r} has several lines, and ends with neither "#### …" '
+        r'(GSM8K), "The answer is: …" (MATH-500) nor \boxed{…}: a plain answer '
+        'is one line'
+      )
+    gold = gold_answers.read(golds, where, key)
+  return record | dict(answer=gold)
+
+
+def _is_mathematics(row):
+  """Whether a row's answer is compared as mathematics, so that it may end a
+  worked solution."""
+  others = 'choices', 'judge', *TESTS
+  return row.get('domain') not in TEXT_DOMAINS and not any(map(row.get, others))
 
 
 def _answer_of(row, form):
   """(the gold answer of a row, its key); (None, '') without one."""
   if form == 'mawps':
     return row['target'], 'target'
-  if 'answer' in row:  # null is an error
-    return row['answer'], 'answer'
   for key in ANSWERS:
-    if row.get(key) is not None:
+    if key in row:
       return row[key], key
-  truth = _ground_truth(row)
+  truth = verl.ground_truth(row)
   if truth not in (None, ''):
     return truth, 'reward_model.ground_truth'
   solution = row.get('solution')
-  if isinstance(solution, str) and not row.keys() & {'test', 'tests'}:
-    bare = solution.strip() if BARE.fullmatch(solution.strip()) else None
+  if isinstance(solution, str) and not row.keys() & set(TESTS):
+    text = solution.strip()
+    bare = text if gold_answers.BARE.fullmatch(text) else None
     gold = gold_answers.of_solution(solution) or bare
     if gold:
       return gold, 'solution'
   return None, ''
-
-
-def _ground_truth(row):
-  """The ground truth of verl's rows, which may be {'target': answers}."""
-  model = row.get('reward_model')
-  truth = model.get('ground_truth') if isinstance(model, dict) else None
-  if isinstance(truth, dict) and truth.keys() == {'target'}:
-    return truth['target']
-  return truth
-
-
-def _tests_of(row):
-  """The tests of a program in verl's ground truth, JSON of inputs and outputs;
-  None without them. Raises formats.LeftOut if they call a function, whose
-  arguments this form does not tell from its result."""
-  truth, table = _ground_truth(row), None
-  if isinstance(truth, str) and truth.lstrip().startswith('{'):
-    with contextlib.suppress(ValueError):
-      table = json.loads(truth)
-  if not isinstance(table, dict) or not table.keys() >= {'inputs', 'outputs'}:
-    return None
-  if table.get('fn_name'):
-    raise formats.LeftOut('its tests call a function')
-  inputs, outputs = table['inputs'], table['outputs']
-  if not isinstance(inputs, list) or not isinstance(outputs, list):
-    return None
-  if len(inputs) != len(outputs) or not inputs:
-    raise formats.LeftOut('its tests are incomplete')
-  return [dict(input=x, output=y) for x, y in zip(inputs, outputs)]
-
-
-def _short(gold, form, where, key):
-  """The answer in a text that may be a worked solution."""
-  short = gold_answers.of_solution(gold)
-  if short is None and form == 'question' and '\n' in gold:
-    raise errors.UserError(
-      f'{where}: {key!r} has several lines, and ends with neither "#### …" '
-      r'(GSM8K), "The answer is: …" (MATH-500) nor \boxed{…}: a plain answer '
-      'is one line'
-    )
-  return short or gold

@@ -41,9 +41,9 @@ def check(record: Record) -> None:
   """Raises UserError if the record has no gold answer."""
   for gold in gold_answers.alternatives(record.get('answer')):
     if not isinstance(gold, str) or not gold.strip():
-      raise errors.UserError(
-        f'record {record["id"]} has no answer to compare with: add it'
-      )
+      raise errors.UserError(f'record {record["id"]} {verdict.NO_GOLD}')
+    if gold_answers.is_prose(gold):
+      raise errors.UserError(f'record {record["id"]}: {verdict.PROSE}')
 
 
 def check_package() -> None:

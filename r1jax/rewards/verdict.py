@@ -19,6 +19,15 @@ Texts = Sequence[str]
 # Failures of a worker that an answer itself can cause; 'infra' are all others.
 ANSWER_FAILURES = 'timeout', 'memory', 'crashed', 'input', 'output'
 FAILURES = *ANSWER_FAILURES, 'infra'
+# What is wrong with a record that has no gold answer, or none in its answer.
+NO_GOLD = (
+  "has no answer to compare with: add 'answer', or a 'solution' that ends with "
+  r'\boxed{…}'
+)
+PROSE = (
+  "'answer' has several sentences or lines: give the final answer alone, or "
+  r'mark it by "#### …" or \boxed{…}'
+)
 
 
 class Verdict(NamedTuple):

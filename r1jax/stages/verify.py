@@ -217,7 +217,9 @@ def _answered(config, records):
     raise errors.UserError(f'there is no file {path} of responses')
   record_of = {record['id']: record for record in records}
   for _, where, row in record_files.json_rows(path, bad):
-    record_id = row.get('id', row.get('task_id'))
+    record_id = row.get('id')
+    if record_id is None:
+      record_id = row.get('task_id')
     if type(record_id) is int:  # ids of records are texts
       record_id = str(record_id)
     with bad.noted(where.removeprefix(f'{path} ')):

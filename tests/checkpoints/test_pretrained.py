@@ -384,6 +384,28 @@ def test_what_is_no_model_is_named_as_what_it_is(
     pretrained.load(path / name)
 
 
+POINTER = 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n'
+
+
+@pytest.mark.parametrize(
+  'name', ['model.safetensors', 'tokenizer.json', 'config.json', 'm.gguf']
+)
+def test_a_pointer_of_git_lfs_is_named(name, tmp_path):
+  path = write_directory(tmp_path / 'given')
+  (path / name).write_text(POINTER)
+  source = path / name if name == 'm.gguf' else path
+  with pytest.raises(errors.UserError, match=f'{name} is a pointer .*lfs pull'):
+    pretrained.load(source)
+
+
+def test_the_missing_file_of_an_index_is_named(tmp_path):
+  path = write_directory(tmp_path / 'given')
+  shard(path)
+  (path / 'part1.safetensors').unlink()
+  with pytest.raises(errors.UserError, match='lacks part1.safetensors, of the'):
+    pretrained.load(path)
+
+
 def shard(path):
   """Divides a directory's model.safetensors into two files with an index."""
   arrays = safetensors.numpy.load_file(path / 'model.safetensors')

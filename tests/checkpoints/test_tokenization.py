@@ -152,6 +152,14 @@ def test_special_tokens_map_counts_as_in_transformers(tmp_path):
   assert tokenizer.settings.special_tokens['bos_token'] == '<think>'
 
 
+def test_an_unknown_end_token_is_named_with_its_files(tmp_path):
+  path = write_hf(tmp_path)
+  (path / 'special_tokens_map.json').write_text('{"eos_token": "<|no|>"}')
+  message = '<|no|>.*special_tokens_map.json.* is not in the vocabulary'
+  with pytest.raises(errors.UserError, match=message.replace('|', '[|]')):
+    tokenization.load(path)
+
+
 @pytest.mark.parametrize('form', ['added_tokens.json', 'added_tokens_decoder'])
 def test_tokens_are_added_to_a_sentencepiece_model(
   form, sentencepiece_directory, tmp_path

@@ -113,7 +113,7 @@ def test_an_empty_or_missing_file_is_refused(tmp_path):
     record_files.read(tmp_path / 'empty.jsonl')
   with pytest.raises(errors.UserError, match='there is no data file'):
     record_files.read(tmp_path / 'absent.jsonl')
-  with pytest.raises(errors.UserError, match='there is no data file'):
+  with pytest.raises(errors.UserError, match='it is a directory'):
     record_files.read(tmp_path)
 
 

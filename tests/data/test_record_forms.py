@@ -10,6 +10,7 @@ from r1jax.data import gold_answers, record_files, tasks, templates
 from r1jax.data.bad_records import BadRecords
 from r1jax.data.record_forms import make_record
 from r1jax.rewards import registry, verdict, verifiers
+from r1jax.rewards.code import unit_tests
 from r1jax.rewards.math import grading
 
 
@@ -224,6 +225,15 @@ def test_the_tests_of_a_program_in_a_ground_truth_are_kept(tmp_path, capsys):
       dict(prompt='q', chosen=[user('q')]),
       "row: 'chosen' must end with a message",
     ),
+    (dict(question='q', answer='####'), "row: 'answer' has nothing after"),
+    (dict(prompt='q', answer='2 + 2\n####'), "row: 'answer' has nothing after"),
+    (
+      dict(problem='q', answer=r'x \boxed{}'),
+      "row: 'answer' has nothing after",
+    ),
+    (dict(prompt='q', answer=None, id=None), "row: 'answer' must be text"),
+    (dict(prompt='q', answer=None, solution=None), "row: 'answer' must be te"),
+    (dict(prompt='q', answer=None, response='r'), "row: 'answer' must be te"),
     (
       dict(prompt='q', response=[user('q')]),
       "'response' must end with a messag",
@@ -233,6 +243,194 @@ def test_the_tests_of_a_program_in_a_ground_truth_are_kept(tmp_path, capsys):
 def test_an_error_names_the_key_at_fault(row, message):
   with pytest.raises(errors.UserError, match=message):
     make_record(row, 'row')
+
+
+WORKED = 'step one\nstep two\n#### 6'
+
+
+@pytest.mark.parametrize(
+  'row',
+  [
+    dict(prompt='q'),
+    dict(prompt=[user('q')]),
+    dict(messages=[user('q')]),
+    dict(conversations=[{'from': 'human', 'value': 'q'}]),
+    dict(question='q'),
+    dict(problem='q'),
+  ],
+)
+@pytest.mark.parametrize(
+  'answer, gold',
+  [
+    (WORKED, '6'),
+    ('5 #### 7', '7'),
+    (r'so \boxed{8}.', '8'),
+    ('so\nThe answer is: 9', '9'),
+    (r'The answer is: $\boxed{9}$', '9'),
+    ('#### Step 1\nadd\n#### Step 2\n\\boxed{4}', '4'),
+    ([WORKED, '6.0'], ['6', '6.0']),
+    ('Paris', 'Paris'),
+    ('[1, 2]', '[1, 2]'),
+  ],
+)
+def test_a_worked_solution_is_read_in_all_forms(row, answer, gold):
+  assert make_record(row | dict(answer=answer), 'row')['answer'] == gold
+
+
+@pytest.mark.parametrize(
+  'more',
+  [
+    dict(domain='text'),
+    dict(domain='code'),
+    dict(domain='tools'),
+    dict(choices=['a', 'b']),
+    dict(scorer='my.py:f'),
+    dict(judge=True),
+    dict(tests=[{'assert': 'f(1)'}]),
+  ],
+)
+def test_answers_that_are_not_mathematics_stay_as_they_are(more):
+  row = dict(prompt='q', answer=WORKED, **more)
+  assert make_record(row, 'row') == row
+
+
+@pytest.mark.parametrize(
+  'truth, gold',
+  [
+    ('["10"]', '10'),
+    ('["1/2", "0.5"]', ['1/2', '0.5']),
+    ('[10]', '10'),
+    ('[1, 2]', '[1, 2]'),
+    ('[0, 1)', '[0, 1)'),
+    ('{"target": ["a"]}', 'a'),
+  ],
+)
+def test_a_ground_truth_may_be_json_of_alternatives(truth, gold):
+  model = dict(ground_truth=truth, style='rule')
+  for value in model, json.dumps(model):
+    row = dict(prompt=[user('q')], reward_model=value)
+    assert make_record(row, 'row')['answer'] == gold
+
+
+def test_a_null_is_an_absent_key():
+  nulls = dict.fromkeys(
+    'id scorer answer choices domain turns test tests language final_form '
+    'response chosen reward_model final_answer my_own'.split()
+  )
+  box = r'so \boxed{3}'
+  row = nulls | dict(problem='q', solution=box)
+  assert make_record(row, 'row') == dict(prompt='q', answer='3', response=box)
+  row = nulls | dict(prompt='q', ground_truth=4)
+  made = make_record(row, 'row')
+  assert made == dict(prompt='q', ground_truth=4, answer='4')
+  row = nulls | dict(prompt='q', domain='chat')
+  assert make_record(row, 'row') == dict(prompt='q', domain='chat')
+  row = dict(prompt='q', scorer='my.py:f', answer=None, turns=None)
+  made = make_record(row, 'row')
+  assert made == dict(prompt='q', scorer='my.py:f', answer=None)
+
+
+def test_a_null_id_is_that_of_the_line(tmp_path):
+  rows = [dict(prompt='a', id=None), dict(prompt='b', id=None, task_id=7)]
+  path = tmp_path / 'x.jsonl'
+  path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  assert [x['id'] for x in record_files.read(path)] == ['x/1', '7']
+  own = record_files.own_record(rows[0], 'record 0', 'own/0')
+  assert own == dict(id='own/0', prompt='a')
+
+
+@pytest.mark.parametrize(
+  'solution, gold',
+  [
+    (r'so $x=\boxed 5$.', '5'),
+    (r'\boxed 5. It costs $3.', '5'),
+    (r'so $\fbox 12$', '12'),
+    (r'so \fbox{7}', '7'),
+    (r'$\boxed\frac{1}{2}$', r'\frac{1}{2}'),
+    (r'$\boxed -\frac{\sqrt{2}}{2}$', r'-\frac{\sqrt{2}}{2}'),
+    (r'thus \boxed 1,000 people', '1,000'),
+    (r'$\boxed{1}$, then $\boxed 2$', '2'),
+  ],
+)
+def test_a_box_needs_no_braces(solution, gold):
+  assert gold_answers.of_solution(solution) == gold
+
+
+def test_a_command_in_words_is_no_box():
+  for text in r'Use \boxed.', r'Use \boxed to mark it', r'\boxedx 5':
+    assert gold_answers.of_solution(text) is None
+
+
+@pytest.mark.parametrize(
+  'answer, is_accepted',
+  [
+    ('There are two of them. We have no final number.', False),
+    ('step one\nstep two\n6', False),
+    ('four men', True),
+    ('from Mt. Everest to St. Helens', True),
+    ('It is the man of No. 5 in the garden.', True),
+    ('\\begin{pmatrix} 1 & 2 \\\\\n 3 & 4 \\end{pmatrix}', True),
+  ],
+)
+def test_prose_is_no_gold_answer_of_mathematics(answer, is_accepted):
+  assert gold_answers.is_prose(answer) != is_accepted
+  record = make_record(dict(prompt='q', answer=answer), 'row') | dict(id='a')
+  if is_accepted:
+    assert registry.check_rewards(dict(accuracy=1.0), [record]) == [record]
+    return
+  with pytest.raises(errors.UserError, match="record a: 'answer' has several"):
+    registry.check_rewards(dict(accuracy=1.0), [record])
+
+
+def test_a_missing_answer_is_named_with_its_file_line_and_key(tmp_path):
+  rows = [
+    dict(prompt='a', id='u'),
+    dict(prompt='b', answer=4),
+    dict(prompt='c'),
+  ]
+  path = tmp_path / 'x.jsonl'
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  bad = BadRecords()
+  records = tasks.load_records(str(path), 0, bad)
+  records = registry.check_rewards(dict(accuracy=1.0), records, bad=bad)
+  with pytest.raises(errors.UserError) as caught:
+    bad.finish(len(records), 'x')
+  _, first, second = str(caught.value).split('\n')
+  assert "record u has no answer to compare with: add 'answer'" in first
+  assert first.endswith(f'({path} line 1)')
+  assert "record x/3 has no answer to compare with: add 'answer'" in second
+  assert second.endswith(f'({path} line 3)')
+
+
+def test_developer_is_a_name_of_the_system_role():
+  row = dict(messages=[dict(SYSTEM, role='developer'), user('q')])
+  assert make_record(row, 'row') == dict(prompt='q', turns=[SYSTEM])
+
+
+def test_rows_of_dolly_and_mbpp_are_read():
+  row = dict(instruction='a', context='b', response='c', category='x')
+  assert make_record(row, 'row') == dict(prompt='a\n\nb', response='c')
+  mbpp = dict(
+    task_id=3,
+    text='Add.',
+    code='def one():\n  return 1\ndef add(a, b):\n  return a + b',
+    test_list=['assert add(1, 2) == 3'],
+    test_setup_code='',
+    challenge_test_list=[],
+  )
+  record = dict(
+    id='3',
+    prompt='Add.\nYour code should pass these tests:\nassert add(1, 2) == 3',
+    entry_point='add',
+    tests=[{'assert': 'assert add(1, 2) == 3'}],
+  )
+  assert make_record(mbpp, 'row') == record
+  unit_tests.check_tests(record)
+  imports = dict(mbpp, prompt=mbpp.pop('text'), test_imports=['import math'])
+  made = make_record(imports, 'row')
+  assert made['prefix'].strip() == 'import math'
+  with pytest.raises(errors.UserError, match='row cannot be .* of mbpp'):
+    make_record(imports | dict(code='x = 1'), 'row')
 
 
 ROWS = [dict(problem=f'q{n}', answer=n) for n in range(3)]
@@ -270,6 +468,10 @@ def test_lines_arrays_and_compressed_files_give_the_same_records(tmp_path):
     ('x.json', b'[{"prompt": "a"}, 3]', 'x.json entry 2 is not a JSON object'),
     ('x.json', b'[{"prompt": "\\ud800"}]', 'x.json entry 1 is not JSON'),
     ('x.json', b'[' * 100_000, 'is it complete'),
+    ('x.json', b'{\n"prompt": "a"\n}', 'x.json begins with a JSON object of s'),
+    ('x.json', b'{\n"a": 1\n}\n{\n"a": 2\n}', 'JSON object of several lines'),
+    ('x.jsonl', b'{"prompt": "\\ud800"}', 'one half of a pair'),
+    ('x.jsonl', b'version https://git-lfs.github.com/spec/v1', 'git lfs pull'),
     (
       'x.jsonl',
       b'["a"]\n["b"]\n',

@@ -67,7 +67,7 @@ def check_gold(record: Record) -> None:
   """Raises a UserError if the record has no gold answer that can be read."""
   name, gold = f'record {record["id"]}', record.get('answer')
   if 'answer' not in record:
-    raise errors.UserError(f'{name} has no answer to compare with: add it')
+    raise errors.UserError(f'{name} {verdict.NO_GOLD}')
   for one in gold_answers.alternatives(gold):
     if not isinstance(one, str) or value_forms.read(one) is None:
       raise errors.UserError(
@@ -75,6 +75,8 @@ def check_gold(record: Record) -> None:
         f'one value with balanced brackets, at most {value_forms.MAX_ANSWER} '
         'long'
       )
+    if gold_answers.is_prose(one):
+      raise errors.UserError(f'{name}: {verdict.PROSE}')
   if not isinstance(record.get('final_form', True), bool):
     raise errors.UserError(f'final_form of {name} must be true or false')
 
