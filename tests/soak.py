@@ -3,8 +3,10 @@
 A random process is killed or gets SIGTERM, all get SIGTERM and SIGHUP several
 times as when a machine shuts down, or all are killed and a bit of the newest
 checkpoint is flipped, or one of the model that the run began with, with which
-the command must be refused. This is repeated, while a supervisor restarts the
-same command. The files of the run must equal those of an undisturbed run.
+the command must be refused. TensorBoard's folder is a file in some attempts; in
+others the disk becomes full, which root can try with a small file system. This
+is repeated, while a supervisor restarts the same command. The files of the run
+must equal those of an undisturbed run.
 
   python tests/soak.py --minutes 30
 """
@@ -46,7 +48,17 @@ CHANGES = (
   'optim.lr=3e-4',
   'log_samples=4',
 )
-FAULTS = 'kill', 'kill', 'terminate', 'shut down', 'flip', 'swap'
+FAULTS = (
+  'kill',
+  'kill',
+  'terminate',
+  'shut down',
+  'flip',
+  'swap',
+  'board',
+  'fill',
+)
+DISK = '200m'  # of the run's own file system
 
 
 def main():
@@ -65,16 +77,16 @@ def main():
   toy_hosts.run(1, toy_hosts.stage('sft', folder / 'base'), 300)
   steps = options.steps or measure_steps(options, folder)
   began, counts = time.time(), collections.Counter()
-  arguments = stage(options, folder, 'run', steps)
-  supervise(
-    options, folder / 'run', arguments, random.Random(options.seed), counts
-  )
-  minutes = (time.time() - began) / 60
-  began = time.time()
-  arguments = stage(options, folder, 'undisturbed', steps)
-  toy_hosts.run(options.hosts, arguments, 60 * 60)
-  undisturbed_minutes = (time.time() - began) / 60
-  differences = compare(folder / 'run', folder / 'undisturbed')
+  arguments = stage(options, folder, 'disk/run', steps)
+  run = folder / 'disk' / 'run'
+  with small_disk(run.parent):
+    supervise(options, run, arguments, random.Random(options.seed), counts)
+    minutes = (time.time() - began) / 60
+    began = time.time()
+    arguments = stage(options, folder, 'undisturbed', steps)
+    toy_hosts.run(options.hosts, arguments, 60 * 60)
+    undisturbed_minutes = (time.time() - began) / 60
+    differences = compare(run, folder / 'undisturbed')
   faults = ', '.join(f'{n} {fault}' for fault, n in sorted(counts.items()))
   print(
     f'soak: {steps} steps in {minutes:.1f} minutes with {faults}; undisturbed '
@@ -82,6 +94,21 @@ def main():
     + ('; '.join(differences) or 'parameters, metrics and samples are the same')
   )
   return 1 if differences else 0
+
+
+@contextlib.contextmanager
+def small_disk(folder):
+  """Within this context the folder is a file system of its own, if this is
+  root."""
+  folder.mkdir()
+  if os.geteuid() == 0:
+    options = '-t', 'tmpfs', '-o', f'size={DISK}', 'tmpfs', folder
+    subprocess.run(['mount', *options], check=False)  # containers forbid it
+  try:
+    yield
+  finally:
+    if folder.is_mount():
+      subprocess.run(['umount', '-l', folder], check=True)
 
 
 def stage(options, folder, name, steps):
@@ -98,12 +125,16 @@ def stage(options, folder, name, steps):
 def measure_steps(options, folder):
   """The steps of a disturbed run that lasts at least options.minutes: those of
   0.7 times as many minutes without faults."""
-  began = time.time()
-  toy_hosts.run(options.hosts, stage(options, folder, 'trial', 2), 600)
-  first = time.time() - began
-  began = time.time()
-  toy_hosts.run(options.hosts, stage(options, folder, 'trial2', 42), 600)
-  each = max(0.02, (time.time() - began - first) / 40)
+  seconds = []
+  for steps in 2, 42:
+    began = time.time()
+    arguments = stage(options, folder, f'trial{steps}', steps)
+    # The warm-up of the whole run is longer than a trial.
+    arguments = [*arguments, '--config.optim.warmup=0']
+    toy_hosts.run(options.hosts, arguments, 600)
+    seconds.append(time.time() - began)
+  first = seconds[0]
+  each = max(0.02, (seconds[1] - first) / 40)
   steps = round(0.7 * options.minutes * 60 / each)
   print(f'soak: start {first:.0f} s, a step {each:.2f} s: {steps} steps')
   return max(20, steps // 20 * 20)
@@ -113,16 +144,22 @@ def supervise(options, run, arguments, generator, counts):
   """Restarts the processes until the stage is finished, with one fault in each
   attempt."""
   while True:
-    with toy_hosts.running(
-      options.hosts, arguments, R1JAX_HEARTBEAT='10'
-    ) as processes:
-      fault, done = generator.choice(FAULTS), None
+    fault, done = generator.choice(FAULTS), None
+    if fault == 'fill' and not run.parent.is_mount():
+      continue
+    with contextlib.ExitStack() as stack:
+      if fault == 'board':
+        stack.enter_context(broken_board(run))
+      processes = stack.enter_context(
+        toy_hosts.running(options.hosts, arguments, R1JAX_HEARTBEAT='10')
+      )
       wait = generator.uniform(5, 75)  # Some are killed while they start.
       try:
         codes = processes.wait(wait)
       except subprocess.TimeoutExpired:
         done = disturb(options, processes, run, fault, generator, counts)
         codes = processes.wait()
+        filler(run).unlink(missing_ok=True)
         if fault == 'swap' and newest(run):
           refuse_swapped(options, run, arguments)
       if codes == [0] * options.hosts:
@@ -131,7 +168,8 @@ def supervise(options, run, arguments, generator, counts):
       print(f'soak: {done}; exit codes {codes}, newest step {step}', flush=True)
       # A host that gets SIGTERM while it starts, or loses another one, may end
       # with several codes. Without a fault, or with a user error, it must not.
-      if not done or 2 in codes or 0 in codes:
+      is_user_error = 2 in codes and fault != 'fill'
+      if not done or is_user_error or 0 in codes:
         outputs = [
           processes.output(host)[-3000:] for host in range(options.hosts)
         ]
@@ -157,6 +195,14 @@ def disturb(options, processes, run, fault, generator, counts):
     counts['kills'] += 1
     processes.kill(host)
     return f'kill -9 of host {host}'
+  if fault == 'fill':
+    counts['full disks'] += 1
+    fill(filler(run))
+    return 'the disk is full'
+  if fault == 'board':
+    counts['faults of TensorBoard'] += 1
+    processes.kill(host)
+    return f"a file in place of TensorBoard's folder, kill -9 of host {host}"
   if fault == 'swap':
     counts['swapped models'] += 1
     for each in range(options.hosts):
@@ -168,9 +214,36 @@ def disturb(options, processes, run, fault, generator, counts):
   return f'kill -9 of all, {flip(run, generator)}'
 
 
+def filler(run):
+  return run.parent / 'filler'
+
+
+def fill(path):
+  """Writes a file that takes all space of the disk."""
+  with open(path, 'wb', buffering=0) as file, contextlib.suppress(OSError):
+    while True:
+      file.write(bytes(1 << 16))
+
+
+@contextlib.contextmanager
+def broken_board(run):
+  """Within this context a file is where TensorBoard's folder should be."""
+  board, kept = run / 'tensorboard', run.parent / 'board'
+  run.mkdir(exist_ok=True)
+  if board.exists():
+    board.rename(kept)
+  board.write_text('')
+  try:
+    yield
+  finally:
+    board.unlink()
+    if kept.exists():
+      kept.rename(board)
+
+
 def refuse_swapped(options, run, arguments):
   """Changes a bit of the base model, with which no process may go on."""
-  path = run.parent / 'base' / 'model' / 'model.safetensors'
+  path = run.parents[1] / 'base' / 'model' / 'model.safetensors'
   content = path.read_bytes()
   path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
   with toy_hosts.running(options.hosts, arguments) as processes:
