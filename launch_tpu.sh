@@ -49,8 +49,8 @@ options:
   --commit COMMIT     setup: the commit to upload, default: HEAD
   --env-file FILE     setup, run --local: lines NAME=value for the environment
                       of runs, such as HF_TOKEN. A value is taken as it is, with
-                      its quotes, to the end of the line; on the workers only
-                      the owner can read the file
+                      its quotes, to the end of the line (LF or CR LF); on the
+                      workers only the owner can read the file
   --prepare COMMAND   setup: a shell command that each worker runs at the end of
                       every setup, for example to mount a disk
   --run-id ID         default: the name; ~/runs/ID on each worker has the log
@@ -72,8 +72,9 @@ options:
 The supervisor ends with 0 if all processes do, with 2 (a user error) if one
 does, with 75 after SIGTERM. In all other cases it stops the remaining processes
 and restarts all; it gives up after 5 attempts in a row (10 on a pod) that ended
-without a new step. All signals that ask it to end are one request; only Ctrl-C,
-2 seconds or more after the first of them, kills the processes before --grace.
+without a new step, or 20 that ended with 75, which may be temporary trouble.
+All signals that ask it to end are one request; only Ctrl-C, 2 seconds or more
+after the first of them, kills the processes before --grace.
 
 Without --workdir in ARGUMENTS, the folder of the logs is the work directory. On
 several hosts, and for retry, give a folder that all workers share and that
@@ -620,6 +621,7 @@ end_retries() {
 
 supervise() {
   local restarted=0 stale=0 pause=1 max_stale=5 most=0 began lived why
+  local waited=0 max_waits=20
   local pids=() code who requested='' at_once='' log=$logs/log wrapper=(setsid)
   local marker follower python=python3 ticks=0
   [[ ! -x $here/.venv/bin/python ]] || python=$here/.venv/bin/python
@@ -646,12 +648,13 @@ supervise() {
     lived=$(($(now) - began))
     case $code in 0 | 2) break ;; esac
     if [[ $requested ]]; then
-      code=75 && break
+      code=75
+      break
     fi
     why="process $who ended with $code$(meaning "$code")"
     ((lived < 300)) || pause=1
     count_stale
-    if ((stale >= max_stale || restarted >= retries)); then
+    if ((stale >= max_stale || waited >= max_waits || restarted >= retries)); then
       give_up
       break
     fi
@@ -660,21 +663,24 @@ supervise() {
     rest "$pause"
     pause=$((pause < 32 ? pause * 2 : 60))
     if [[ $requested ]]; then
-      code=75 && break
+      code=75
+      break
     fi
   done
   exit "$code"
 }
 
-# Counts the attempts in a row that ended without a new step. 75 is trouble that
-# may end by itself, or a signal, so it does not count.
+# Counts the attempts in a row that ended without a new step. Those that ended
+# with 75 count apart: their trouble may end by itself.
 count_stale() {
   local steps
   steps=$(steps_done)
   if ((steps > most)); then
-    most=$steps stale=0
+    most=$steps stale=0 waited=0
     touch "$logs/gained"
-  elif [[ $code != 75 ]]; then
+  elif [[ $code == 75 ]]; then
+    waited=$((waited + 1))
+  else
     stale=$((stale + 1))
   fi
 }
@@ -719,8 +725,15 @@ meaning() {
 }
 
 give_up() {
-  ((stale < max_stale)) ||
-    why+=" without a new step, for the ${stale}th time in a row"
+  local times=''
+  if ((stale >= max_stale)); then
+    times=$stale
+  elif ((waited >= max_waits)); then
+    times=$waited
+  fi
+  if [[ $times ]]; then
+    why+=" without a new step, for the ${times}th time in a row"
+  fi
   note "$why: gives up after $restarted restarts"
   # The log of process 0 is on the terminal already.
   ((who == 0)) || tail -n 20 "$log-$who" >&2
@@ -783,7 +796,7 @@ with_variables='
 import os, re, sys
 file, *command = sys.argv[1:]
 for line in open(file, "rb").read().split(b"\n"):
-  name, equals, value = line.partition(b"=")
+  name, equals, value = line.removesuffix(b"\r").partition(b"=")
   if equals and re.fullmatch(rb"[A-Za-z_][A-Za-z0-9_]*", name):
     if name == b"LIBTPU_INIT_ARGS" and name in os.environb:
       value += b" " + os.environb[name]
@@ -969,7 +982,10 @@ check_workdir() {
       --workdir=*) folder=${arguments[i]#*=} ;;
       *) continue ;;
     esac
-    [[ $folder == /* || $folder == *://* ]] ||
+    [[ $folder != *://* ]] ||
+      fail "--workdir is $folder, but runs write folders: mount the bucket on \
+all workers (gcsfuse, see --prepare) and give the folder"
+    [[ $folder == /* ]] ||
       fail "--workdir $folder is relative to the folder of a commit, which the \
 next commit leaves behind: give an absolute path, on a disk of all workers"
   done
@@ -978,10 +994,15 @@ next commit leaves behind: give an absolute path, on a disk of all workers"
 # Says which lines of --env-file are not used as they may be meant. The values
 # are secrets.
 check_env_file() {
-  local line name value count=0 LC_ALL=C
+  local line name value count=0 ends=0 LC_ALL=C
   [[ -f $env_file ]] || fail "there is no file $env_file"
+  [[ $(tr -cd '\0' < "$env_file" | wc -c) -eq 0 ]] ||
+    fail "$env_file has NUL bytes, which no variable can hold: save it as UTF-8"
   while IFS= read -r line || [[ $line ]]; do
     count=$((count + 1))
+    if [[ $line == *$'\r' ]]; then
+      ends=$((ends + 1)) line=${line%$'\r'}
+    fi
     name=${line%%=*} value=${line#*=}
     if [[ ! $line || $line == '#'* ]]; then
       continue
@@ -991,6 +1012,8 @@ check_env_file() {
       say "$env_file: the quotes of $name are part of its value"
     fi
   done < "$env_file"
+  ((ends == 0)) ||
+    say "$env_file: $ends lines end with CR LF: the CR is no part of a value"
 }
 
 main() {

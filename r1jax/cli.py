@@ -17,7 +17,7 @@ from types import ModuleType
 from ml_collections import ConfigDict
 
 from r1jax import config, errors
-from r1jax.distributed import watchdog
+from r1jax.distributed import signals, watchdog
 from r1jax.training.config_changes import Change
 
 # jax is imported after --help is handled, since its import takes seconds.
@@ -54,8 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     if not sentence:
       raise
     watchdog.print_error(sentence)
-    if code == errors.OUTPUT_CLOSED:
-      discard_output()
+    discard_output()
     return code
 
 
@@ -64,17 +63,17 @@ def run_to_end(arguments: Sequence[str]) -> int:
   try:
     code = run(arguments[0], arguments[1:])
   except SystemExit:  # argparse has printed the help
-    sys.stdout.flush()
+    print(end='', flush=True)
     raise
-  sys.stdout.flush()
+  print(end='', flush=True)
   return code
 
 
 def discard_output() -> None:
-  """Sends the rest of the output to nowhere, so that Python's exit does not
-  fail to write it."""
+  """Sends the rest of an output that cannot be written to nowhere, so that
+  Python's exit does not fail to write it."""
   with open(os.devnull, 'wb') as null:
-    for file in errors.closed_outputs():
+    for file in [*errors.closed_outputs(), *errors.full_outputs().values()]:
       os.dup2(null.fileno(), file)
 
 
@@ -148,10 +147,13 @@ def run_stage(
     for line in config.difference(standard, settings.to_dict()):
       print(f'config.{line}', flush=True)
     programs.compilation_cache()
-    if change is None:
-      stage.run(settings, workdir)
-    else:
-      stage.run(settings, workdir, change)
+    try:
+      if change is None:
+        stage.run(settings, workdir)
+      else:
+        stage.run(settings, workdir, change)
+    finally:
+      signals.ignore_at_end()
 
 
 def run_verify(stage: ModuleType, settings: ConfigDict) -> None:

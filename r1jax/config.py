@@ -323,6 +323,9 @@ def _build(cls, section, prefix, names):
       if high is not None and given > high:
         raise errors.UserError(f'{name} is {given}; it must be at most {high}')
     value = _typed(hints[field.name], given, name, names, high or MAX_INT)
+    if field.metadata.get('reads'):
+      for text in _texts(value):
+        files.check_local(text, name)
     values[field.name] = value
   return cls(**values)
 
@@ -359,7 +362,7 @@ def _typed(kind, value, name, names, limit):
   if kind is float and type(value) is float and math.isinf(value):
     raise errors.UserError(f'{name} is {value}; it must be finite')
   if kind is str and type(value) is str:
-    files.check_local(value, name)
+    files.check_local(value, name, may_be_web=True)
   if kind is Any:
     return value.to_dict() if isinstance(value, ConfigDict) else value
   if type(value) is kind or (origin is typing.Literal and value in args):

@@ -6,6 +6,7 @@ import re
 import select
 import socket
 import sys
+import urllib.error
 from collections.abc import Iterator
 
 USER_ERROR = 2
@@ -17,17 +18,45 @@ OUTPUT_CLOSED = 141  # as of a program that SIGPIPE ends
 DISK_FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 # Trouble of a network, a remote disk or a machine, which often ends by itself.
 TEMPORARY_NAMES = (
-  'EIO ESTALE ETIMEDOUT ETIME EINTR EBUSY ENOLCK EREMOTEIO ENOLINK ECOMM EPROTO '
-  'ECONNRESET ECONNREFUSED ECONNABORTED ENOTCONN ESHUTDOWN ENETDOWN ENETRESET '
-  'ENETUNREACH EHOSTDOWN EHOSTUNREACH ENOBUFS EMFILE ENFILE'.split()
+  'EIO',
+  'ESTALE',
+  'ETIMEDOUT',
+  'ETIME',
+  'EINTR',
+  'EBUSY',
+  'ENOLCK',
+  'EREMOTEIO',
+  'ENOLINK',
+  'ECOMM',
+  'EPROTO',
+  'ECONNRESET',
+  'ECONNREFUSED',
+  'ECONNABORTED',
+  'ENOTCONN',
+  'ESHUTDOWN',
+  'ENETDOWN',
+  'ENETRESET',
+  'ENETUNREACH',
+  'EHOSTDOWN',
+  'EHOSTUNREACH',
+  'ENOBUFS',
+  'EMFILE',
+  'ENFILE',
 )
 TEMPORARY = {vars(errno)[x] for x in TEMPORARY_NAMES if x in vars(errno)}
 TEMPORARY_STATUS = (408, 425, 429, 500, 502, 503, 504)  # of HTTP
 # Classes by name: several modules have them, under several names themselves.
-TEMPORARY_CLASSES = frozenset(
-  'RemoteProtocolError IncompleteRead BadStatusLine Timeout TimeoutException '
-  'SSLEOFError SSLZeroReturnError'.split()
-)
+TEMPORARY_CLASSES = {
+  'RemoteProtocolError',
+  'IncompleteRead',
+  'BadStatusLine',
+  'Timeout',
+  'TimeoutException',
+  'SSLEOFError',
+  'SSLZeroReturnError',
+}
+# Those with an answer of HTTP: of the hub, httpx and requests.
+HTTP_CLASSES = {'HfHubHTTPError', 'HTTPStatusError', 'RequestException'}
 OS_ERROR = re.compile(r'\bOS error (\d+)')  # in messages of tensorstore
 
 
@@ -90,7 +119,7 @@ def temporary_cause(error: BaseException) -> BaseException | None:
 def _is_temporary(error):
   if isinstance(error, (ConnectionError, TimeoutError)):
     return not isinstance(error, BrokenPipeError)  # of a reader that has left
-  if TEMPORARY_CLASSES & {cls.__name__ for cls in type(error).__mro__}:
+  if TEMPORARY_CLASSES & _class_names(error):
     return True
   if _http_status(error) in TEMPORARY_STATUS:
     return True
@@ -104,10 +133,15 @@ def _is_temporary(error):
 
 def _http_status(error):
   """The status of an answer of HTTP; None if the error has none."""
-  response = vars(error).get('response')  # of httpx, requests and the hub
-  if hasattr(response, 'status_code'):
-    return response.status_code
-  return vars(error).get('code')  # of urllib
+  if isinstance(error, urllib.error.HTTPError):
+    return error.code
+  if HTTP_CLASSES & _class_names(error) and error.response is not None:
+    return error.response.status_code
+  return None
+
+
+def _class_names(error):
+  return {cls.__name__ for cls in type(error).__mro__}
 
 
 def exit_status(error: BaseException) -> tuple[int, str | None]:
@@ -119,7 +153,7 @@ def exit_status(error: BaseException) -> tuple[int, str | None]:
     return INTERRUPTED, 'interrupted; the same command resumes the run'
   if isinstance(error, OSError) and error.errno in DISK_FULL:
     return USER_ERROR, (
-      f'no space to write {error.filename or "a file"} (disk full?): what '
+      f'no space to write {error.filename or _full_output()} (disk full?): what '
       'was complete is kept (checkpoints, lines, chunks); free space, and the '
       'same command resumes from the last checkpoint'
     )
@@ -137,6 +171,27 @@ def exit_status(error: BaseException) -> tuple[int, str | None]:
   if isinstance(error, UserError):
     return USER_ERROR, str(error)
   return 1, None
+
+
+def _full_output():
+  """What a write without the name of a file went to: stdout, or stderr, if it
+  still has text that cannot be written."""
+  for name in full_outputs():
+    return name
+  return 'stdout or a file'
+
+
+def full_outputs() -> dict[str, int]:
+  """The file descriptors of stdout and stderr, by name, that are on a full disk
+  and have text which cannot be written."""
+  full = {}
+  for name, stream in dict(stdout=sys.stdout, stderr=sys.stderr).items():
+    try:
+      print(end='', file=stream, flush=True)
+    except OSError as error:
+      if error.errno in DISK_FULL:
+        full[name] = stream.fileno()
+  return full
 
 
 def closed_outputs() -> list[int]:

@@ -16,13 +16,20 @@ REMOTE = re.compile(
   r'(gs|gcs|s3[an]?|r2|oss|cos|az|abfss?|adl|wasbs?|hdfs|dbfs|hf|file|ftp)://?',
   re.IGNORECASE,
 )
+WEB = re.compile('https?://?', re.IGNORECASE)
 
 LFS = b'version https://git-lfs'
 
 
-def check_local(path: object, name: str) -> None:
-  """Raises UserError for the URL of a bucket or another store. Runs append to
-  files, rename and lock them, and stores have none of these."""
+def check_local(path: object, name: str, may_be_web: bool = False) -> None:
+  """Raises UserError for the URL of a bucket, another store or, unless
+  may_be_web, a web page. Runs append to files, rename and lock them, and stores
+  have none of these. To be called before a Path is made of the text."""
+  if WEB.match(str(path)) and not may_be_web:
+    raise errors.UserError(
+      f'{name} is {path}, but r1jax reads and writes files of this machine '
+      'only: download it first (curl, wget), and give the path of the file'
+    )
   if REMOTE.match(str(path)):
     raise errors.UserError(
       f'{name} is {path}, but r1jax reads and writes folders of this machine '

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from r1jax import errors, source_digest
+from r1jax import errors, files, source_digest
 
 PACKAGE = Path(__file__).parent
 PYTHON = 'python:'  # starts the name of an object that was given in Python
@@ -69,6 +69,7 @@ def load(name: str, key: str) -> Any:
   cannot be imported."""
   if name in _given:
     return _given[name]
+  files.check_local(name, key)
   place, colon, attribute = name.rpartition(':')
   if name.startswith(PYTHON):
     raise errors.UserError(

@@ -13,6 +13,7 @@ import pytest
 
 from r1jax import cli, config, errors
 from r1jax.distributed import programs
+from r1jax.training import live_display
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +80,9 @@ def test_a_reader_that_ends_is_no_traceback(arguments, monkeypatch, capsys):
   assert 'the reader of the output has ended' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('workdir', ['gs://bucket/run', 's3://bucket/run'])
+@pytest.mark.parametrize(
+  'workdir', ['gs://bucket/run', 's3://bucket/run', 'https://host/run']
+)
 def test_a_bucket_is_no_work_directory(
   stage, file, workdir, tmp_path, monkeypatch, capsys
 ):
@@ -191,6 +194,43 @@ def test_python_m_exits_with_the_code_of_main():
   command = [sys.executable, '-m', 'r1jax', 'rll']
   done = subprocess.run(command, capture_output=True, text=True)
   assert done.returncode == 2 and 'did you mean rl?' in done.stderr
+
+
+@pytest.mark.parametrize('closed', ['0', '1', '2', '012'])
+def test_a_command_runs_without_stdin_stdout_or_stderr(closed, tmp_path):
+  config = tmp_path / 'config.py'
+  config.write_text(
+    'import os, sys\n'
+    'numbers = [os.fstat(n).st_mode and os.get_inheritable(n) for n in range(3)]\n'
+    'streams = [sys.stdin, sys.stdout, sys.stderr]\n'
+    'is_open = all(x and x.fileno() >= 0 for x in streams)\n'
+    f'open({str(tmp_path / "seen")!r}, "w").write(str([*numbers, is_open]))\n'
+  )
+  redirections = ' '.join(f'{n}>&-' for n in closed)
+  line = f'"$0" -m r1jax sft --config "$1" --workdir w {redirections}'
+  command = ['sh', '-c', line, sys.executable, config]
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 2
+  assert ('no get_config' in done.stderr) == ('2' not in closed)
+  assert (tmp_path / 'seen').read_text() == str([True] * 4)
+
+
+def test_a_process_without_streams_can_run_a_stage(stage, file, monkeypatch):
+  for name in ('stdin', 'stdout', 'stderr'):
+    monkeypatch.setattr(sys, name, None)
+  assert cli.main(['toy', '--config', file, '--workdir', 'w']) == 0
+  assert live_display.find(None) is None
+
+
+def test_a_full_output_is_named():
+  command = [sys.executable, '-m', 'r1jax', '--help']
+  with open('/dev/full', 'w') as full:
+    done = subprocess.run(
+      command, stdout=full, stderr=subprocess.PIPE, text=True
+    )
+  assert done.returncode == 2
+  assert done.stderr.startswith('r1jax: no space to write stdout')
+  assert done.stderr.count('\n') == 1
 
 
 def test_the_compilation_cache_is_in_the_folder_of_the_environment(monkeypatch):

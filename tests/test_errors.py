@@ -10,7 +10,9 @@ import urllib.error
 import urllib.request
 
 import huggingface_hub
+import huggingface_hub.errors as hub_errors
 import pytest
+import requests
 
 from r1jax import errors
 from r1jax.checkpoints import hf_files
@@ -113,6 +115,13 @@ def test_what_led_to_an_error_decides_also_where_it_is_hidden():
   assert errors.exit_status(ValueError('no weights')) == (1, None)
 
 
+def answered(kind, status):
+  """The error of a library for an answer of HTTP."""
+  response = requests.Response()
+  response.status_code = status
+  return kind('refused', response=response)
+
+
 @pytest.mark.parametrize(
   'error, code',
   [
@@ -122,6 +131,11 @@ def test_what_led_to_an_error_decides_also_where_it_is_hidden():
     (BrokenPipeError(), 1),
     (urllib.error.HTTPError('http://x', 503, 'busy', {}, None), 75),
     (urllib.error.HTTPError('http://x', 404, 'none', {}, None), 1),
+    (answered(requests.HTTPError, 429), 75),
+    (answered(requests.HTTPError, 401), 1),
+    (requests.HTTPError('no answer'), 1),
+    (answered(hub_errors.HfHubHTTPError, 503), 75),
+    (answered(hub_errors.HfHubHTTPError, 404), 1),
     (ValueError('Error reading a/0.0 [OS error 116: Stale file handle]'), 75),
     (ValueError('Error reading a/0.0 [OS error 2: No such file]'), 1),
     (SystemExit(503), 1),

@@ -24,6 +24,7 @@ REQUESTS = signal.SIGTERM, signal.SIGHUP, signal.SIGINT
 # Seconds after the first signal in which another is the same request: the
 # notice before a spot VM is stopped; and a key that is pressed twice.
 GRACE = {signal.SIGTERM: 30.0, signal.SIGHUP: 30.0, signal.SIGINT: 2.0}
+_is_command = False  # whether this process is one command
 
 
 class Requests:
@@ -66,16 +67,19 @@ def received(
   thread = threading.Thread(
     target=_receive, args=(reader, receive), daemon=True, name='signals'
   )
-  with contextlib.ExitStack() as stack:
-    stack.callback(os.close, reader)
-    stack.callback(os.close, writer)
-    stack.callback(thread.join)
-    stack.callback(os.write, writer, b'\0')  # ends the thread
-    stack.enter_context(_handlers(interrupt or _ignore, _ignore))
-    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    stack.callback(signal.set_wakeup_fd, wakeup)
-    thread.start()
-    yield
+  thread.start()
+  try:
+    with _handlers(interrupt or _ignore, _ignore):
+      wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+      try:
+        yield
+      finally:
+        signal.set_wakeup_fd(wakeup)
+  finally:
+    os.write(writer, b'\0')  # ends the thread
+    thread.join()
+    os.close(writer)
+    os.close(reader)
 
 
 @contextlib.contextmanager
@@ -100,9 +104,24 @@ def raised() -> Iterator[Requests]:
 @contextlib.contextmanager
 def ending_at_once() -> Iterator[None]:
   """Within this context a request ends the process at once. Before a run there
-  is nothing to save, and modules that are being imported cannot swallow it."""
+  is nothing to save, and modules that are being imported cannot swallow it. The
+  process is one command: ignore_at_end() has an effect."""
+  global _is_command
   with received(_end):
-    yield
+    _is_command = True
+    try:
+      yield
+    finally:
+      _is_command = False
+
+
+def ignore_at_end() -> None:
+  """Ignores requests from here to the exit of a process that is one command:
+  its exit code is decided, and Python and jax take a while to shut down. Does
+  nothing in other processes, such as notebooks."""
+  if _is_command:
+    for number in REQUESTS:
+      signal.signal(number, signal.SIG_IGN)
 
 
 def in_notebook() -> bool:
@@ -122,19 +141,24 @@ def _receive(reader, receive):
 @contextlib.contextmanager
 def _handlers(interrupt, terminate):
   """Installs the handler of SIGINT, unless there is a notebook's or a user's
-  own, and that of the others. Signals that are ignored remain so."""
-  with contextlib.ExitStack() as stack:
-    for number in REQUESTS:
-      before = signal.getsignal(number)
-      is_default = before in (signal.default_int_handler, _ignore)
-      if before == signal.SIG_IGN:
-        continue
-      if number == signal.SIGINT and (in_notebook() or not is_default):
-        continue
-      handler = interrupt if number == signal.SIGINT else terminate
-      signal.signal(number, handler)
-      stack.callback(signal.signal, number, before)
+  own, and that of the others. Signals that are ignored remain so, also those
+  that are ignored from within the context on."""
+  replaced = {}
+  for number in REQUESTS:
+    before = signal.getsignal(number)
+    is_default = before in (signal.default_int_handler, _ignore)
+    if before == signal.SIG_IGN:
+      continue
+    if number == signal.SIGINT and (in_notebook() or not is_default):
+      continue
+    replaced[number] = before
+    signal.signal(number, interrupt if number == signal.SIGINT else terminate)
+  try:
     yield
+  finally:
+    for number, before in replaced.items():
+      if signal.getsignal(number) != signal.SIG_IGN:
+        signal.signal(number, before)
 
 
 def _ignore(number, frame):

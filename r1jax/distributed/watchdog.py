@@ -19,12 +19,10 @@ from r1jax.distributed import signals
 
 LEAVE_SECONDS = 10.0  # host 0 waits at most this long for the others to exit
 
-
 COMPILER = os.path.join('jax', '_src', 'compiler.py')
 OBSERVED = 4.0  # times the longest pause so far: a pause that is no fault
-MAX_TICK = (
-  5.0  # seconds of a longer tick, as of a suspended machine, that count
-)
+# Seconds of a longer tick, as of a suspended machine, that count.
+MAX_TICK = 5.0
 # In a tick of about a second: what a process does that works without heartbeat.
 WORKING_SHARE = 0.2  # of a CPU, while jax compiles
 WORKING_BYTES = 1 << 20  # read from and written to files
@@ -161,8 +159,8 @@ class Watchdog(threading.Thread):
       while len(self._read('leaving')) < self.hosts and time.monotonic() < end:
         time.sleep(0.05)
     with contextlib.suppress(OSError):
-      sys.stdout.flush()
-      sys.stderr.flush()
+      print(end='', flush=True)  # stdout is None in some daemons.
+      print(end='', file=sys.stderr, flush=True)
     os._exit(code)
 
   # The store disappears with host 0; its calls then raise various exceptions,

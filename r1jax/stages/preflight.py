@@ -71,7 +71,6 @@ def rehearse(
     found.append(check)
   if options.json:
     values = report.as_json(plan, costs, fixes, found)
-    files.check_local(options.json, '--json')
     pathlib.Path(options.json).write_text(json.dumps(values, indent=2) + '\n')
   return fits and all(check.good is not False for check in found)
 
@@ -86,6 +85,7 @@ def check_options(options: argparse.Namespace, max_new_tokens: int) -> None:
     )
   if rate is not None and not 0 <= rate <= 1:  # NaN is refused too
     raise errors.UserError(f'--pass-rate is {rate}: it must be from 0 to 1')
+  files.check_local(options.json, '--json')
   folder = pathlib.Path(options.json or '.').parent
   if not folder.is_dir():
     raise errors.UserError(

@@ -87,9 +87,10 @@ def apply_options(
 
 def output_path(settings: ml_collections.ConfigDict) -> Path:
   """Where the verdicts are written without a work directory."""
+  what = 'responses' if settings.responses else 'records'
+  files.check_local(settings.responses or settings.data, f'the file of {what}')
   source = Path(settings.responses or settings.data)
   if not source.is_file():
-    what = 'responses' if settings.responses else 'records'
     raise errors.UserError(
       f'there is no file {source} of {what}, beside which the verdicts could '
       'be written: name one, or give --workdir DIR'

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from r1jax import config as configs
-from r1jax import user_code
+from r1jax import errors, user_code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +168,8 @@ def _values(options):
 
 
 def _with_defaults(options, tree):
+  if not isinstance(tree, Mapping):
+    raise errors.UserError(f'it has {tree!r} in place of keys')
   completed = dict(tree)
   for field in dataclasses.fields(options):
     value = getattr(options, field.name)

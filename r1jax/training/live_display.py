@@ -36,7 +36,7 @@ class TerminalLine:
     self.streams = contextlib.ExitStack()
     stdout: Any = OtherText(self, sys.stdout)
     self.streams.enter_context(contextlib.redirect_stdout(stdout))
-    if sys.stderr.isatty():
+    if sys.stderr and sys.stderr.isatty():
       stderr: Any = OtherText(self, sys.stderr)
       self.streams.enter_context(contextlib.redirect_stderr(stderr))
 
@@ -121,7 +121,8 @@ def find(metrics_file: Path | None) -> TerminalLine | NotebookCell | None:
   """A display in this notebook or terminal; None if the output is neither."""
   if in_notebook():
     return NotebookCell(metrics_file)
-  if sys.stdout.isatty() and os.environ.get('TERM') != 'dumb':
+  is_dumb = os.environ.get('TERM') == 'dumb'
+  if sys.stdout and sys.stdout.isatty() and not is_dumb:  # None: it is closed
     return TerminalLine(sys.stdout)
   return None
 

@@ -22,6 +22,17 @@ from r1jax.training.inputs import Input
 
 Config = TypeVar('Config')  # the class of a stage's config
 
+# The parts of config.json; only `config` is in those of all versions.
+KINDS = dict(
+  config=dict,
+  changes=list,
+  code=dict,
+  records=str,
+  inputs=dict,
+  defaults_kept=dict,
+  date=str,
+)
+
 # Why no key can change in a stage that writes its samples in chunks.
 ONE_CONFIG = 'all results of this stage belong to one config'
 
@@ -137,11 +148,10 @@ def claim(
     **facts,
   )
   content = _content(directory, code, records_digest, found)
-  if not directory.content:
-    hosts.run_once(lambda: _write(path, content))
-  elif 'inputs' not in directory.content:
-    print('the files that this run reads are part of it from now on')
   is_finished = hosts.run_once((path / result).exists)
+  if not directory.content:
+    _check_new(directory, result if is_finished else '')
+    hosts.run_once(lambda: _write(path, content))
   other_changes = []
   if directory.progress or is_finished:  # else nothing depends on them
     other_changes += _input_changes(directory, found)
@@ -156,6 +166,8 @@ def claim(
   if is_finished and not _is_extended(directory, steps):
     print(f'{path} is finished: the result is {path / result}')
     return None
+  if directory.content and 'inputs' not in directory.content:
+    print('the files that this run reads are part of it from now on')
   content['changes'] = directory.content.get('changes', [])
   return dataclasses.replace(
     directory, content=content, changes=[*directory.changes, *other_changes]
@@ -169,6 +181,19 @@ def record_changes(directory: RunDirectory, step: int) -> None:
   step; a collective."""
   hosts.run_once(lambda: _record_changes(directory, step))
   starts.record(directory.path, step)
+
+
+def _check_new(directory, result):
+  """Raises UserError if a work directory without a config.json holds a result,
+  checkpoints or chunks: they are of a config that nobody knows."""
+  path, found = directory.path, [result] if result else []
+  if directory.progress:
+    found.append('checkpoints or chunks')
+  if found:
+    raise errors.UserError(
+      f'{path} has no config.json, but {" and ".join(found)} of another run: '
+      'put its config.json back, or use another --workdir'
+    )
 
 
 def _check_names(code_names):
@@ -312,13 +337,33 @@ def _write(path, content):
     files.write_text(path / 'config.json', text)
 
 
+def _check_content(content):
+  """Raises ValueError or KeyError unless this is the content of a config.json."""
+  if not isinstance(content, dict):
+    raise ValueError('it is no object of JSON')
+  content['config']
+  for key, kind in KINDS.items():
+    if key in content and not isinstance(content[key], kind):
+      raise ValueError(f'{key} is no {kind.__name__}')
+  for name, one in content.get('inputs', {}).items():
+    if not isinstance(one, dict) or not isinstance(one['files'], dict):
+      raise ValueError(f'inputs.{name} has no files')
+    one['source']
+  for entry in content.get('changes', []):
+    if not isinstance(entry, dict) or not isinstance(entry['step'], int):
+      raise ValueError('an entry of changes has no step')
+    entry['key'], entry['old'], entry['new']
+  if 'date' in content:
+    datetime.datetime.fromisoformat(content['date'])
+
+
 def _read(path):
   """[content of config.json, progress, date of the run] of a work directory."""
   content, file = {}, path / 'config.json'
   if file.exists():
     with errors.explained(f'{file} is not a config that a stage has written'):
       content = json.loads(file.read_text())
-      content['config']
+      _check_content(content)
   names = [folder.name for folder in (path / 'checkpoints').glob('*')]
   steps = [int(name) for name in names if name.isdigit()]
   chunks = list((path / 'chunks').glob('*.jsonl'))

@@ -52,10 +52,15 @@ class _Lock:
     self.thread = threading.Thread(target=self._touch, daemon=True)
 
   def acquire(self) -> bool:
-    """Creates the file, in place of that of a dead process. Whether it made the
-    folder too. Raises UserError if the holder lives."""
+    """Takes the lock; returns True if the directory is new. Raises UserError if
+    the holder lives."""
     folder = self.path.parent
     is_new = not folder.exists()
+    if self.path.is_dir():
+      raise errors.UserError(
+        f'{self.path} is a folder, but must be the file that a run locks its '
+        'work directory with: remove it'
+      )
     try:
       with errors.explained(
         f'cannot write to the work directory {folder}', FileExistsError
@@ -155,12 +160,14 @@ def _process_started(pid):
 
 
 def _read(path):
-  """What a lock says about its holder; {} if it is gone, or not written yet."""
+  """What a lock says about its holder; {} if it is gone, damaged, or not written yet."""
   try:
     holder = json.loads(path.read_text('utf-8'))
-  except (OSError, ValueError):
+    kinds = dict(token=str, machine=str, pid=int, process_started=str)
+    is_whole = all(type(holder[key]) is kind for key, kind in kinds.items())
+  except (OSError, ValueError, TypeError, KeyError):
     return {}
-  return holder if isinstance(holder, dict) else {}
+  return holder if is_whole else {}
 
 
 def _is_running(holder):

@@ -67,6 +67,58 @@ def test_the_handlers_of_before_are_restored(tmp_path):
   assert signal.set_wakeup_fd(-1) == -1
 
 
+# A config file of no stage, after which the exit takes a while, as jax's does.
+EXITS = """
+import atexit, os, signal, time
+def send():
+  for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT) * 3:
+    os.kill(os.getpid(), number)
+    time.sleep(0.05)
+  print('the exit goes on', flush=True)
+atexit.register(send)
+def get_config():
+  {body}
+"""
+
+
+@pytest.mark.parametrize(
+  'body, code',
+  [('return 3', 2), ('os.kill(os.getpid(), signal.SIGTERM)', 75)],
+)
+def test_requests_during_the_exit_of_a_command_change_no_code(
+  tmp_path, body, code
+):
+  config = tmp_path / 'config.py'
+  config.write_text(EXITS.format(body=body))
+  command = ['-m', 'r1jax', 'sft', '--config', config, '--workdir', tmp_path]
+  with toy_hosts.running(1, command) as process:
+    assert process.wait() == [code]
+    assert code == 75 or 'the exit goes on' in process.output(0)
+    assert 'Traceback' not in process.output(0)
+
+
+def test_requests_after_the_end_of_a_stage_are_ignored_in_a_command_alone():
+  before = [signal.getsignal(number) for number in signals.REQUESTS]
+  received = []
+  with signals.received(received.append):
+    signals.ignore_at_end()
+    assert signal.SIG_IGN not in map(signal.getsignal, signals.REQUESTS)
+  try:
+    with signals.ending_at_once():
+      with signals.received(received.append):
+        signals.ignore_at_end()
+        for number in signals.REQUESTS:
+          os.kill(os.getpid(), number)
+      for number in signals.REQUESTS:
+        os.kill(os.getpid(), number)
+    for number in signals.REQUESTS:
+      os.kill(os.getpid(), number)
+    assert not received
+  finally:
+    for number, handler in zip(signals.REQUESTS, before):
+      signal.signal(number, handler)
+
+
 def test_a_signal_that_is_ignored_remains_so(tmp_path):
   before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
   try:

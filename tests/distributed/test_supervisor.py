@@ -144,6 +144,16 @@ def test_new_steps_and_temporary_trouble_are_no_crash_loop(pod):
   assert (pod.folder / 'runs/rl/gained').exists()
 
 
+def test_temporary_trouble_without_a_new_step_is_given_up_later(pod):
+  trouble = ['75'] * 19
+  plays = [*trouble, '75 gains', *trouble, '1', *trouble]
+  pod.write('plays-laptop', *plays)
+  code, out, _ = supervise(pod, 'run', '--local=1', '--', 'rl')
+  assert code == 75
+  assert out.count('process laptop speaks') == 20 + 19 + 1 + 1
+  assert 'for the 20th time in a row: gives up after 40 restarts' in out
+
+
 def test_steps_that_are_reached_again_are_not_new(pod):
   """As after a crash between two checkpoints."""
   metrics = pod.folder / 'runs/rl/metrics.jsonl'

@@ -241,7 +241,7 @@ ODD = {
         'é中🙂',
         '\x1b[31m',
         'a\rb',
-        'windows\r',
+        '\rb',
       ),
       *('-n', '--', "$'\\n'", '\x7f', '(x)', 'x[$(touch bad)]'),
     ]
@@ -277,6 +277,27 @@ def test_lines_of_an_env_file_that_may_be_meant_otherwise_are_said(pod):
   for text in ('line 3 is not NAME=value', 'the quotes of B', 'line 5 is not'):
     assert text in done.stderr
   assert done.stderr.count('env: ') == 3
+
+
+def test_the_end_of_a_line_of_windows_is_no_part_of_a_value(pod):
+  (pod.folder / 'env').write_bytes(b'A=1\r\n\r\n# a\r\nB="2"\r\nC=\r\nD=4\n')
+  options = ['--local=2', '--env-file=env']
+  done = pod.launch(
+    'run', *options, '--', 'rl', PYTHON=str(pod.folder / 'python')
+  )
+  assert done.returncode == 0
+  assert '5 lines end with CR LF' in done.stderr
+  assert 'the quotes of B' in done.stderr
+  assert {'A=1', 'B="2"', 'C=', 'D=4'} <= set(pod.read('env-1').splitlines())
+
+
+@pytest.mark.parametrize('text', ['A=a\0b', 'A=b\n\0', 'A=1\n'], ids=ascii)
+def test_a_nul_in_an_env_file_is_refused(pod, text):
+  encoding = 'utf-8' if '\0' in text else 'utf-16'
+  (pod.folder / 'env').write_bytes(text.encode(encoding))
+  done = pod.launch('setup', *HERE, '--env-file', str(pod.folder / 'env'))
+  assert done.returncode == 2 and 'env has NUL bytes' in done.stderr
+  assert not pod.calls
 
 
 def test_processes_of_this_machine_get_the_variables_too(pod):
@@ -449,6 +470,8 @@ def test_a_dry_run_prints_the_commands_and_calls_nothing(pod, arguments):
     ([*RETRY[:-1]], 'retry needs a --workdir in ARGUMENTS'),
     ([*RUN, '--workdir', 'runs/a'], '--workdir runs/a is relative'),
     ([*RETRY[:-1], '--workdir=~/a'], '--workdir ~/a is relative'),
+    ([*RUN, '--workdir=gs://b/x'], '--workdir is gs://b/x, but'),
+    ([*RETRY[:-1], '--workdir', 's3://b'], '--workdir is s3://b, but'),
     (['create', *CREATE, '--autodown=soon'], '--autodown is soon: it must be'),
     (['status', *HERE, '--track=ga'], '--track is alpha or beta, not ga'),
   ],

@@ -153,6 +153,15 @@ RL = {
   ),
   'eval.held_out=64': 'cannot hold out 64 of 63|hold out fewer',
   'eval.held_out=0': 'set config.eval.held_out or config.eval.data',
+  'prompts=https://h/x.jsonl': (
+    'config.prompts is https://h/x.jsonl, but|download it first'
+  ),
+  'eval.data=http://h/x': 'config.eval.data is http://h/x, but|download it',
+  'init=https://h/model': 'config.init is https://h/model, but|download it',
+  'prompts=gs://b/x.jsonl': 'config.prompts is gs://b/x.jsonl, but|copy',
+  'rewards.gs://b/r.py:f=1.0': 'gs://b/r.py:f, but|copy what it reads',
+  'rewards.https://h/r.py:f=1.0': 'https://h/r.py:f, but|download it first',
+  'grpo.objective=https://h/o.py:f': 'is https://h/o.py:f, but|download it',
   'eval.data=/nowhere': 'there is no data file /nowhere',
   'rewards.acuracy=1.0': "no reward 'acuracy'; did you mean 'accuracy'?",
   'rewards={"format":1.0}': 'pass@1 needs the accuracy reward',

@@ -224,6 +224,12 @@ def test_all_bad_responses_are_named_before_any_is_judged(tmp_path, capsys):
     (('--records', 'DATA', '--responses', 'no.jsonl'), 'no file no.jsonl of'),
     (('--records', 'no.jsonl', '--responses', 'DATA'), 'no data file no.jsonl'),
     (('--records', 'DATA', '--responses', 'EMPTY'), 'it is empty'),
+    (
+      ('--records', 'DATA', '--responses', 's3://y'),
+      'responses is s3://y, but',
+    ),
+    (('--records', 'gs://x/y.jsonl'), 'records is gs://x/y.jsonl, but'),
+    (('--records', 'http://x/y'), 'http://x/y, but'),
     (('--records', 'EMPTY'), 'it is empty'),
   ],
 )

@@ -121,6 +121,52 @@ def test_a_directory_that_cannot_be_read_or_written_is_refused(tmp_path):
     start(tmp_path / 'file' / 'run')
 
 
+DAMAGED = dict(
+  inputs=[5, [], {'init': 'abc'}, {'init': {}}, {'init': {'files': {}}}],
+  config=[[], 5, None, {'optim': 5}, {'optim': []}, {'steps': 'x'}],
+  changes=[5, ['x'], [{}], [{'step': 'x'}], [{'step': 1}]],
+  code=['x', []],
+  records=[5, {}],
+  defaults_kept=[[], 'x'],
+  date=['soon', 5],
+)
+
+
+@pytest.mark.parametrize('key', DAMAGED)
+def test_a_damaged_config_is_refused(key, tmp_path):
+  start(tmp_path)
+  whole = content(tmp_path)
+  for value in DAMAGED[key]:
+    text = json.dumps(whole | {key: value})
+    (tmp_path / 'config.json').write_text(text)
+    with raises('config.json is'):
+      start(tmp_path)
+    assert (tmp_path / 'config.json').read_text() == text
+
+
+@pytest.mark.parametrize('text', ['5', '[]', 'null', '"x"', '', '{}', '\0'])
+def test_a_config_that_is_no_object_is_refused(text, tmp_path):
+  (tmp_path / 'config.json').write_text(text)
+  with raises('config.json is not a config'):
+    start(tmp_path)
+
+
+def test_results_of_an_unknown_config_are_refused(tmp_path):
+  start(tmp_path / 'a')
+  save(tmp_path / 'a', 3)
+  finish(tmp_path / 'b', 5)
+  (tmp_path / 'c' / 'model').mkdir(parents=True)
+  (tmp_path / 'd' / 'chunks').mkdir(parents=True)
+  (tmp_path / 'd' / 'chunks' / '0.jsonl').write_text('')
+  (tmp_path / 'a' / 'config.json').unlink()
+  for name, what in dict(a='checkpoints', b='model', c='model').items():
+    with raises('has no config.json, but', what, 'another --workdir'):
+      start(tmp_path / name)
+    assert not (tmp_path / name / 'config.json').exists()
+  with raises('no config.json', 'chunks'):
+    start(tmp_path / 'd', fixed=run_directory.ONE_CONFIG)
+
+
 def test_another_config_is_refused_with_the_change_that_makes_it(tmp_path):
   start(tmp_path)
   written = content(tmp_path)
@@ -485,6 +531,19 @@ def test_inputs_of_a_run_of_an_older_version_are_recorded(tmp_path, capsys):
   assert content(run)['inputs'] == new and new.keys() == INPUTS.keys()
   start(run, values, step=3)
   assert capsys.readouterr().out == ''
+
+
+def test_a_finished_run_of_an_older_version_stays_as_it_is(tmp_path, capsys):
+  values, run = input_values(tmp_path, 'old'), tmp_path / 'run'
+  start(run, values)
+  finish(run, 100)
+  old = content(run)
+  del old['inputs']
+  (run / 'config.json').write_text(json.dumps(old))
+  capsys.readouterr()
+  assert start(run, values) is None
+  assert 'from now on' not in capsys.readouterr().out
+  assert content(run) == old
 
 
 TODAY = "{{ strftime_now('%d %b %Y %H:%M') }}"

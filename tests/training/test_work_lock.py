@@ -86,7 +86,18 @@ def test_another_process_with_the_number_of_the_holder_is_not_the_holder(
     pass
 
 
-@pytest.mark.parametrize('content', ['', '{"pid"', '[]'])
+def test_a_folder_in_the_place_of_the_lock_is_refused(tmp_path):
+  (tmp_path / FILE).mkdir()
+  with pytest.raises(errors.UserError, match=f'{FILE} is a folder'):
+    with locked(tmp_path):
+      pass
+  assert names(tmp_path) == [FILE]
+
+
+DAMAGED = json.dumps(dict(machine=work_lock._machine(), pid='x', token=5))
+
+
+@pytest.mark.parametrize('content', ['', '{"pid"', '[]', '{"pid": 1}', DAMAGED])
 def test_a_lock_that_was_never_written_is_replaced(content, tmp_path):
   path = tmp_path / FILE
   path.write_text(content)
