@@ -453,7 +453,7 @@ RECORDS = [
   (dict(prompt='1', judge=True), 'r/1 has no answer for the LLM judge'),
   (dict(prompt='1', answer='1' * 99, judge=True), 'even without an answer'),
   (dict(prompt='1', answer='\\boxed{'), 'gold'),
-  (dict(prompt='1', answer='1', domain=None), 'has the domain None'),
+  (dict(prompt='1', answer='1', domain=5), 'has the domain 5'),
   (dict(prompt='1', answer='1', language='ru'), "has the language 'ru'"),
 ]
 
