@@ -44,11 +44,14 @@ def connected(workdir: str | Path) -> Iterator[None]:
   workdir, several = Path(workdir), _initialize()
   # In a notebook the user interrupts a cell, and the process has other state.
   stuck = _seconds('R1JAX_STUCK', 0.0 if signals.in_notebook() else STUCK)
+  several_hosts = (index(), count(), _store()) if several else ()
+  guard = watchdog.Watchdog(workdir, stuck, *several_hosts)
+  if os.environ.get('R1JAX_STUCK'):
+    guard.call_seconds = 0.0
   if not several:
-    with watchdog.watching(watchdog.Watchdog(workdir, stuck)):
+    with watchdog.watching(guard):
       yield
     return
-  guard = watchdog.Watchdog(workdir, stuck, index(), count(), _store())
   with contextlib.ExitStack() as stack:
     stack.enter_context(watchdog.watching(guard))
     if index() > 0:  # All hosts would print the same.
@@ -236,7 +239,10 @@ def check_agreement(workdir: Path, **facts: Any) -> None:
   digests |= dict(code=source_digest(), jax=jax.__version__)
   by_host, differing = gather(digests), []
   # Where configs differ, hosts may have different facts.
-  for name in dict.fromkeys(name for theirs in by_host for name in theirs):
+  names: dict[str, None] = {}
+  for theirs in by_host:
+    names |= dict.fromkeys(theirs)
+  for name in names:
     hosts_with = collections.defaultdict(list)
     for host, theirs in enumerate(by_host):
       hosts_with[theirs.get(name, 'absent')].append(host)

@@ -78,12 +78,12 @@ def device_program(
   out_specs = tuple(specs[kind] for kind in outputs)
 
   def on_device(*args):
-    args = [_change(k, x, lambda a: a[0]) for k, x in zip(inputs, args)]
+    args = [_drop_axis(x) if k == 'device' else x for k, x in zip(inputs, args)]
     results = fn(*args)
     if len(outputs) == 1:
-      return _change(outputs[0], results, lambda a: a[None])
+      return _add_axis(results) if outputs[0] == 'device' else results
     return tuple(
-      _change(k, x, lambda a: a[None]) for k, x in zip(outputs, results)
+      _add_axis(x) if k == 'device' else x for k, x in zip(outputs, results)
     )
 
   def program(*args):
@@ -102,9 +102,14 @@ def device_program(
   return jax.jit(program, donate_argnums=donate)
 
 
-def _change(kind, tree, fn):
-  """The tree with fn applied to its leaves if they are a device's own."""
-  return jax.tree.map(fn, tree) if kind == 'device' else tree
+def _drop_axis(tree):
+  """The tree without the leading axis of its leaves, which has size 1."""
+  return jax.tree.map(lambda a: a[0], tree)
+
+
+def _add_axis(tree):
+  """The tree with a leading axis of size 1 in its leaves."""
+  return jax.tree.map(lambda a: a[None], tree)
 
 
 def run_rows(

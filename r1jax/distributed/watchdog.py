@@ -20,12 +20,16 @@ from r1jax.distributed import signals
 LEAVE_SECONDS = 10.0  # host 0 waits at most this long for the others to exit
 
 COMPILER = os.path.join('jax', '_src', 'compiler.py')
-OBSERVED = 4.0  # times the longest pause so far: a pause that is no fault
+# A pause of up to 4 times the longest pause so far is not a hang.
+OBSERVED = 4.0
+# A call of the user's code may take 4 hours, unless R1JAX_STUCK says otherwise.
+CALL_SECONDS = 4 * 3600.0
 # Seconds of a longer tick, as of a suspended machine, that count.
 MAX_TICK = 5.0
-# In a tick of about a second: what a process does that works without heartbeat.
-WORKING_SHARE = 0.2  # of a CPU, while jax compiles
-WORKING_BYTES = 1 << 20  # read from and written to files
+# A process without heartbeats works if jax compiles in it and it uses 20% of a
+# CPU, or if it reads or writes 1 MiB of files in a second.
+WORKING_SHARE = 0.2
+WORKING_BYTES = 1 << 20
 
 
 class Watchdog(threading.Thread):
@@ -50,7 +54,9 @@ class Watchdog(threading.Thread):
     self.terminate_requested = self.interrupted = self.done = False
     self.requests, self.wake = signals.Requests(), threading.Event()
     self.may_exit: Callable[[], bool] | None = None  # see exit_early_if
-    self.heartbeats, self.expected_until = 0, 0.0
+    self.heartbeats = 0
+    self.expected_until: dict[object, float] = {}  # one for each `expected`
+    self.call_seconds = CALL_SECONDS
     self.idle = self.longest = 0.0  # seconds without progress; the most so far
     self.seen: tuple[int, dict[int, str]] = 0, {}  # heartbeats at the last look
     self.work = _work()
@@ -76,7 +82,8 @@ class Watchdog(threading.Thread):
     compiles = work.cpu - before.cpu > WORKING_SHARE * seconds
     compiles = compiles and _is_compiling()
     moves_files = work.bytes - before.bytes > WORKING_BYTES * seconds
-    if compiles or moves_files or time.monotonic() < self.expected_until:
+    expected_until = max(list(self.expected_until.values()), default=0.0)
+    if compiles or moves_files or time.monotonic() < expected_until:
       self.heartbeats += 1
     own, others = self.seen
     if self.heartbeats != own:
@@ -124,24 +131,30 @@ class Watchdog(threading.Thread):
       raise KeyboardInterrupt
 
   def _exit_stuck(self):
-    heartbeats = {host: int(n) for host, n in self._read('heartbeats').items()}
-    heartbeats[self.host] = self.heartbeats
-    max_count = max(heartbeats.values())
-    slow = [
-      f'host {host} at {n}'
-      for host, n in sorted(heartbeats.items())
-      if n < max_count
-    ]
+    stacks = self.workdir / f'stacks-{self.host}.txt'
     print_error(
-      f'no progress for {self.idle:.0f} seconds; behind heartbeat {max_count}: '
-      f'{", ".join(slow) or "no host"}'
+      f'no progress for {self.idle:.0f} seconds, so the run ends'
+      f'{self._hosts_behind()}. The stacks of its threads follow and are in '
+      f'{stacks}; the same command resumes the run'
     )
     faulthandler.dump_traceback(2)
     with contextlib.suppress(OSError):  # The disk may be what is stuck.
       self.workdir.mkdir(parents=True, exist_ok=True)
-      with open(self.workdir / f'stacks-{self.host}.txt', 'w') as file:
+      with open(stacks, 'w') as file:
         faulthandler.dump_traceback(file)
     os._exit(errors.STUCK)
+
+  def _hosts_behind(self):
+    """What is said of hosts with fewer heartbeats than others; '' if none."""
+    heartbeats = {host: int(n) for host, n in self._read('heartbeats').items()}
+    heartbeats[self.host] = self.heartbeats
+    most = max(heartbeats.values())
+    slow = [
+      f'host {host} at {n}'
+      for host, n in sorted(heartbeats.items())
+      if n < most
+    ]
+    return f'; behind heartbeat {most}: {", ".join(slow)}' if slow else ''
 
   def _check_hosts(self):
     self._write('heartbeats', str(self.heartbeats))
@@ -232,14 +245,21 @@ def heartbeat() -> None:
 @contextlib.contextmanager
 def expected(seconds: float) -> Iterator[None]:
   """Within this context a run without heartbeats is not stuck, for `seconds` at
-  most. For calls that cannot have heartbeats, as those of the user's code."""
-  if _active:
-    _active.expected_until = time.monotonic() + seconds
+  most. For calls that cannot have heartbeats. Thread-safe."""
+  guard, key = _active, object()
+  if guard:
+    guard.expected_until[key] = time.monotonic() + seconds
   try:
     yield
   finally:
-    if _active:
-      _active.expected_until = 0.0
+    if guard:
+      del guard.expected_until[key]
+
+
+def calling_user_code() -> contextlib.AbstractContextManager[None]:
+  """The context of a call of the user's code that has no limit of its own. It
+  may take CALL_SECONDS, or R1JAX_STUCK if that is set."""
+  return expected(_active.call_seconds if _active else 0.0)
 
 
 @contextlib.contextmanager

@@ -1,20 +1,24 @@
 """The rewards of a rollout, computed while the devices continue. Each host
 scores its own rows; all hosts receive the rewards of all rows."""
 
+import concurrent.futures
 import dataclasses
+import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import NamedTuple
 
 import numpy as np
 
 from r1jax import errors
-from r1jax.distributed import hosts
+from r1jax.distributed import hosts, watchdog
 from r1jax.rewards import registry
 from r1jax.rewards.registry import Reward, Weights
 from r1jax.rewards.verdict import Records, Texts
 
-# Rewards that an executor is computing: (reward_N, parts) of this host's rows.
+POLL_SECONDS = 0.2  # between two looks for SIGTERM
+
+# Rewards that a thread is computing: (reward_N, parts) of this host's rows.
 PendingRewards = Future
 
 
@@ -35,32 +39,46 @@ class Scorer:
   models: Mapping[str, Reward]  # trained models, which use the devices
 
 
-def submit(
-  executor: Executor, scorer: Scorer, records: Records, texts: Texts
-) -> PendingRewards:
+def submit(scorer: Scorer, records: Records, texts: Texts) -> PendingRewards:
   """Submits the rewards of the texts. Reward models score all rows before this
   returns: they use the devices, so hosts must call them in the same order."""
   arguments = _own_rows(scorer, records, texts)
-  return executor.submit(registry.weighted_rewards, *arguments)
+  pending: PendingRewards = PendingRewards()
+
+  def compute() -> None:
+    try:
+      pending.set_result(registry.weighted_rewards(*arguments))
+    except BaseException as error:
+      pending.set_exception(error)
+
+  # Unlike an executor's, a daemon thread cannot keep the process from ending:
+  # a reward of the user's may never return.
+  threading.Thread(target=compute, daemon=True, name='rewards').start()
+  return pending
 
 
 def collect(pending: PendingRewards) -> Rewards:
   """The rewards of all rows. Waits; a collective on several hosts. A UserError
-  of one host's rewards is raised on all hosts."""
+  of one host's rewards is raised on all hosts. SIGTERM ends a host's wait, and
+  all raise errors.Terminated if one has no rewards then."""
   problem, own = '', None
+  while not pending.done() and not watchdog.terminate_requested():
+    concurrent.futures.wait([pending], POLL_SECONDS)
+  is_done = pending.done()
   try:
-    own = pending.result()
+    own = pending.result() if is_done else None
   except errors.UserError as error:
     problem = str(error)
   hosts.raise_on_all(problem)
+  if not all(hosts.gather(is_done)):
+    raise errors.Terminated
   assert own
   return _gather(*own)
 
 
 def score(scorer: Scorer, records: Records, texts: Texts) -> Rewards:
   """submit and collect in one. A collective on several hosts."""
-  with ThreadPoolExecutor(1) as executor:
-    return collect(submit(executor, scorer, records, texts))
+  return collect(submit(scorer, records, texts))
 
 
 def join(rewards: Sequence[Rewards]) -> Rewards:

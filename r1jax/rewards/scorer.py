@@ -165,13 +165,29 @@ class ScorerVerifier(verdict.Verifier):
     # Imports do not count as time of the first answer.
     for result in self.pool.map(WORKER, jobs, (LOAD, name)):
       if result.failure:
-        verdicts.append(verdict.of_result(result))
+        verdicts.append(_failed(name, result))
         continue
       number, reason, problem = result.value
       if problem:
         raise errors.UserError(problem)
       verdicts.append(_verdict(number, reason))
     return verdicts
+
+
+def _failed(name, result):
+  """The verdict on an answer whose scorer failed. A scorer of the user's that
+  ends its process or fills its memory has not judged the answer. The time limit
+  gives 0, and so does any limit of a task's scorer, which is known to work: an
+  answer must not avoid a 0 by exhausting its verifier."""
+  is_own = not name.startswith(gym_tasks.PREFIX)
+  if is_own and result.failure in ('crashed', 'memory'):
+    why = dict(
+      crashed='it ended its worker process',
+      memory='it ran out of memory (config.verify.memory)',
+    )
+    reason = f'the scorer {name} failed: {why[result.failure]}'
+    return Verdict(math.nan, 'infra', reason)
+  return verdict.of_result(result)
 
 
 def _verdict(number, reason):

@@ -84,8 +84,8 @@ def open_pool(
   """A pool of workers that have `seconds` of CPU time for a job, and `wall`
   seconds of wall time as in workers.Pool."""
   count = config.workers or os.cpu_count() or 1
-  beat, memory = watchdog.heartbeat, config.memory << 20
-  return workers.Pool(count, seconds, memory, wall, beat)
+  memory = config.memory << 20
+  return workers.Pool(count, seconds, memory, wall, watchdog.expected)
 
 
 class Verifier:

@@ -44,9 +44,7 @@ def sample_rollout(
     samples, next_prompt = _sample_prompts(
       sampling, params, position.step, position.next_prompt
     )
-    rewards = pending.submit(
-      sampling.executor, sampling.scorer, samples.records, samples.texts
-    )
+    rewards = pending.submit(sampling.scorer, samples.records, samples.texts)
   sampled = time.time()
   batch = grpo.columns(samples.rows)
   if grpo.needs_old_logprobs(config.grpo):

@@ -114,9 +114,7 @@ def _rollout(sampling: Sampling, facts, arrays):
   batch |= {name: arrays[name] for name in COLUMNS if name in arrays}
   return Rollout(
     samples=samples,
-    rewards=pending.submit(
-      sampling.executor, sampling.scorer, samples.records, samples.texts
-    ),
+    rewards=pending.submit(sampling.scorer, samples.records, samples.texts),
     batch=batch,
     max_new_tokens=facts['max_new_tokens'],
     next_prompt=facts['next_prompt'],

@@ -19,7 +19,7 @@ from r1jax.distributed.device_placement import Placement
 from r1jax.models import transformer
 from r1jax.rewards import registry, reward_model, verifiers
 from r1jax.rewards.pending import Scorer
-from r1jax.rl import grpo, rl_config
+from r1jax.rl import grpo, rl_config, unscored
 from r1jax.sampling import loading
 from r1jax.sampling.generate import Sampler
 from r1jax.training import (
@@ -91,6 +91,9 @@ class Run:
   checkpoints: ocp.CheckpointManager
   writer: metrics.Writer
   progress: Progress
+  unscored_rollouts: unscored.UnscoredRollouts = dataclasses.field(
+    default_factory=unscored.UnscoredRollouts
+  )
 
   @property
   def has_rollout_devices(self) -> bool:

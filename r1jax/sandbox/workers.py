@@ -52,7 +52,8 @@ class Pool(contextlib.AbstractContextManager):
 
   A job may use `seconds` of CPU time, `wall` seconds of wall time (0: 4 x
   seconds + GRACE) and `memory` bytes. `counts` is the number of jobs by kind of
-  failure. `on_result` is called after each job.
+  failure. A job runs in the context `expected`(the seconds after which it has
+  ended in any case).
   """
 
   def __init__(
@@ -61,9 +62,11 @@ class Pool(contextlib.AbstractContextManager):
     seconds: float,
     memory: int,
     wall: float = 0.0,
-    on_result: Callable[[], None] = lambda: None,
+    expected: Callable[
+      [float], contextlib.AbstractContextManager
+    ] = contextlib.nullcontext,
   ) -> None:
-    self.on_result = on_result
+    self.expected = expected
     self.count, self.seconds, self.memory = count, seconds, memory
     self.wall = wall or 4 * seconds + GRACE
     self.counts: collections.Counter[str] = collections.Counter()
@@ -105,11 +108,11 @@ class Pool(contextlib.AbstractContextManager):
       for _ in range(2):  # again if another process kills the worker
         if not worker or worker.lifeline is None:
           worker = _Worker(self.memory)
-        result = worker.run(line, self.seconds, self.wall)
+        with self.expected(2 * IMPORT_SECONDS + self.wall + KILL_SECONDS):
+          result = worker.run(line, self.seconds, self.wall)
         if result.failure != 'died':
           break
       self.counts[result.failure.partition(':')[0]] += 1
-      self.on_result()
       return result
     finally:
       self.idle.put(worker)

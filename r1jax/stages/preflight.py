@@ -91,6 +91,10 @@ def check_options(options: argparse.Namespace, max_new_tokens: int) -> None:
     raise errors.UserError(
       f'--json {options.json}: there is no folder {folder}'
     )
+  if options.json and pathlib.Path(options.json).is_dir():
+    raise errors.UserError(
+      f'--json {options.json} is a folder: name a file in it'
+    )
 
 
 def held_out_problems(config: Config) -> int:

@@ -2,6 +2,8 @@
 
 import signal
 import subprocess
+import threading
+import time
 
 import jax
 import pytest
@@ -9,6 +11,7 @@ import toy_hosts
 from jax._src import compiler
 
 from r1jax.distributed import hosts, signals, watchdog
+from r1jax.rewards import verdict
 
 
 def test_sigterm_to_one_host_ends_all_hosts(tmp_path):
@@ -174,6 +177,47 @@ def test_an_expected_pause_is_not_stuck(guard):
   assert look(guard, 12)
 
 
+def test_a_pause_is_expected_until_all_threads_have_ended_theirs(guard):
+  long = watchdog.expected(1e6)
+  with long:
+    with watchdog.expected(1e6):
+      pass
+    assert not look(guard, 99)
+  assert look(guard, 12)
+
+
+@pytest.mark.parametrize('given, seconds', [('', 4 * 3600), ('6', 0)])
+def test_r1jax_stuck_bounds_a_call_of_the_users_code(
+  given, seconds, tmp_path, monkeypatch
+):
+  monkeypatch.setenv('R1JAX_STUCK', given)
+  monkeypatch.delenv('R1JAX_HOSTS', raising=False)
+  with hosts.connected(tmp_path):
+    guard = watchdog._active
+    with watchdog.calling_user_code():
+      (until,) = guard.expected_until.values()
+    assert guard.call_seconds == seconds
+  assert (until > time.monotonic()) == bool(seconds)
+
+
+def test_a_job_of_a_worker_is_expected_to_take_its_limits(guard):
+  with verdict.open_pool(verdict.VerifyConfig(workers=1), 100.0) as pool:
+    jobs = threading.Thread(target=pool.map, args=('time:sleep', [[1.0]]))
+    jobs.start()
+    while not guard.expected_until:
+      pass
+    assert not look(guard, 99)
+    jobs.join()
+  assert look(guard, 12)
+
+
+def test_what_is_said_of_a_stuck_run_names_hosts_that_are_behind(guard):
+  guard.heartbeats = 5
+  assert guard._hosts_behind() == ''
+  guard.store.key_value_set('r1jax/heartbeats/1', '3', True)
+  assert guard._hosts_behind() == '; behind heartbeat 5: host 1 at 3'
+
+
 def test_a_thread_in_the_compiler_is_seen(monkeypatch):
   seen, original = [], compiler.backend_compile_and_load
 
@@ -207,6 +251,8 @@ def test_one_process_that_is_stuck_ends_with_70(tmp_path):
     1, tmp_path, body, R1JAX_HOST='0', R1JAX_STUCK='2'
   ) as process:
     assert process.wait() == [70]
+    output = process.output(0)
+  assert 'the same command resumes' in output and 'behind' not in output
   assert 'sleeps' in (tmp_path / 'stacks-0.txt').read_text()
 
 

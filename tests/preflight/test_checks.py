@@ -184,6 +184,7 @@ def test_unknown_keys_and_uneven_rows_are_named(experiment, capsys):
     ('--pass-rate=nan', '--pass-rate is nan'),
     ('--json=gs://x/y', '--json is gs://x/y, but'),
     ('--json=nowhere/report.json', 'there is no folder nowhere'),
+    ('--json=/', '--json / is a folder: name a file in it'),
   ],
 )
 def test_a_number_that_no_run_has_is_refused(

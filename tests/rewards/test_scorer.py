@@ -280,6 +280,7 @@ def test_a_scorer_gets_the_text_of_the_answer(text, answer):
 
 
 OWN = """
+import os
 def near(record, answer):
   if answer == 'loop':
     while True: pass
@@ -293,6 +294,12 @@ def one(answer):
   return 1
 def failing(record, answer):
   return record['nothing']
+def ends(record, answer):
+  if answer == 'end':
+    os._exit(3)
+  if answer == 'fill':
+    raise MemoryError
+  return 0
 def late(record, answer):
   return 'x' if answer == 'a' else 0
 """
@@ -323,6 +330,17 @@ def test_a_scorer_has_limits_and_may_not_judge(tmp_path):
     found = opened.verdicts(records, [tagged('loop'), tagged('open')])
   assert found[0][:2] == (0.0, 'timeout')
   assert found[1].kind == 'infra' and found[1].value != found[1].value
+
+
+def test_a_scorer_that_ends_its_process_does_not_judge(tmp_path, capsys):
+  records = own_records(tmp_path, 'ends')
+  found = verdicts_of(records, ['end', 'fill'])
+  assert [x.kind for x in found] == ['infra', 'infra']
+  assert all(x.value != x.value for x in found)
+  shown = capsys.readouterr().err
+  assert 'record 3 was not verified: the scorer' in shown
+  assert 'it ended its worker process' in shown
+  assert 'it ran out of memory' in shown
 
 
 @pytest.mark.parametrize(

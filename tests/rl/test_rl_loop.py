@@ -3,6 +3,7 @@ prompts, the response length and the reference. Sampler and update are fakes
 that record their calls."""
 
 import dataclasses
+import threading
 import types
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +14,7 @@ import toy
 
 from r1jax import errors, files
 from r1jax.data import record_files
-from r1jax.distributed import device_placement, hosts
+from r1jax.distributed import device_placement, hosts, watchdog
 from r1jax.rewards.pending import Scorer
 from r1jax.rl import advantages, log, rollouts, saved_rollout, setup
 from r1jax.rl.setup import Position, RlState
@@ -455,3 +456,44 @@ def test_sigterm_in_an_evaluation_saves_the_step_and_a_resume_evaluates_it(
   position = rl.with_evaluation(fake.run, state, Position(**facts))
   assert position.score == pytest.approx(7 / 11)
   assert len(fake.sampler.sizes) == 5
+
+
+def test_a_run_ends_after_three_rollouts_without_any_reward(fakes, capsys):
+  fake, unjudged = fakes(always), iter([1, 1, 0, 1, 1, 1])
+
+  def accuracy(records, texts):
+    mask_N = np.full(len(texts), bool(next(unjudged)))
+    return np.ma.masked_array(np.arange(len(texts), dtype=np.float32), mask_N)
+
+  fake.score_with(accuracy)
+  fake.run = dataclasses.replace(
+    fake.run, checkpoints=types.SimpleNamespace(latest_step=lambda: 99)
+  )
+  with pytest.raises(errors.UserError, match='by the reward accuracy, nor of'):
+    fake.steps(9)
+  assert len(fake.updates) == 5
+  shown = capsys.readouterr().err
+  assert shown.count('no sample of this rollout was judged by the reward') == 4
+
+
+@pytest.mark.parametrize('staleness', [0, 1])
+def test_sigterm_ends_the_wait_for_rewards_and_saves(
+  staleness, fakes, monkeypatch
+):
+  fake = fakes(always, f'grpo.max_staleness={staleness}')
+  began, end = threading.Event(), threading.Event()
+  saved = []
+
+  def stuck(records, texts):
+    began.set()
+    end.wait()
+    return np.zeros(len(texts), np.float32)
+
+  fake.score_with(stuck)
+  monkeypatch.setattr(rl, 'save', lambda *args: saved.append(args))
+  monkeypatch.setattr(watchdog, 'terminate_requested', began.is_set)
+  monkeypatch.setattr(hosts, 'terminate_requested', lambda: False)
+  with pytest.raises(errors.Terminated):
+    fake.steps(1)
+  assert saved and not end.is_set()
+  end.set()
