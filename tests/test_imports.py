@@ -14,7 +14,7 @@ MODELS = BASE | {'models', 'data', 'checkpoints', 'distributed'}
 MAY_IMPORT = {
   'errors': set(),
   'source_digest': set(),
-  'user_code': {'errors', 'source_digest'},
+  'user_code': {'errors', 'files', 'source_digest'},
   'files': {'errors'},
   'config': {'errors', 'user_code', 'files'},
   'losses': set(),
