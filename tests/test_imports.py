@@ -14,8 +14,8 @@ MODELS = BASE | {'models', 'data', 'checkpoints', 'distributed'}
 MAY_IMPORT = {
   'errors': set(),
   'source_digest': set(),
-  'user_code': {'errors', 'files', 'source_digest'},
   'files': {'errors'},
+  'user_code': {'errors', 'files', 'source_digest'},
   'config': {'errors', 'user_code', 'files'},
   'losses': set(),
   'sandbox': {'errors'},
