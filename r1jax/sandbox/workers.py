@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import NamedTuple
 
@@ -71,7 +71,7 @@ class Pool(contextlib.AbstractContextManager):
     self.wall = wall or 4 * seconds + GRACE
     self.counts: collections.Counter[str] = collections.Counter()
     self.idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
-    self.closing = threading.Lock()
+    self.closing, self.closings = threading.Lock(), 0
     for _ in range(count):
       self.idle.put(None)
 
@@ -80,14 +80,20 @@ class Pool(contextlib.AbstractContextManager):
   ) -> list[Result]:
     """The results of 'module:function'(*job) for each job, in order. `prepare`
     is a function and its arguments, which a worker calls before each job and
-    outside its limits, as it imports the function."""
+    outside its limits, as it imports the function. Raises CancelledError if the
+    pool is closed before the last job has begun."""
+    closings = self.closings
+
+    def run(job: Sequence) -> Result:
+      return self._run(function, job, list(prepare), closings)
+
     with ThreadPoolExecutor(self.count) as threads:
-      count = len(jobs)
-      calls = [function] * count, jobs, [list(prepare)] * count
-      return list(threads.map(self._run, *calls))
+      return list(threads.map(run, jobs))
 
   def close(self) -> None:
-    """Ends all workers. The pool can be used again."""
+    """Ends all workers, after the jobs that they are running. The pool can be
+    used again."""
+    self.closings += 1
     with self.closing:  # Two calls that each hold some workers would deadlock.
       workers = [self.idle.get() for _ in range(self.count)]
     for worker in workers:
@@ -98,13 +104,15 @@ class Pool(contextlib.AbstractContextManager):
   def __exit__(self, *_: object) -> None:
     self.close()
 
-  def _run(self, function, job, prepare):
+  def _run(self, function, job, prepare, closings):
     line = json.dumps([function, job, prepare]).encode() + b'\n'
     if len(line) > MAX_BYTES:
       self.counts['input'] += 1
       return Result(None, 'input')
     worker = self.idle.get()
     try:
+      if closings != self.closings:
+        raise CancelledError('the pool of workers was closed')
       for _ in range(2):  # again if another process kills the worker
         if not worker or worker.lifeline is None:
           worker = _Worker(self.memory)

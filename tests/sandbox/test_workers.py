@@ -1,5 +1,6 @@
 """Results come in the order of the jobs; a hostile job harms no other."""
 
+import concurrent.futures
 import contextlib
 import json
 import math
@@ -217,6 +218,26 @@ def test_closing_a_pool_ends_its_processes():
     assert alive(pids)
   assert all_end(pids)
   assert pool.map('math:sqrt', [[4]])[0].value == 2  # It can be used again.
+  pool.close()
+
+
+def test_closing_a_pool_cancels_jobs_that_have_not_begun(tmp_path):
+  mark, ended = tmp_path / 'mark', []
+  job = f'open({str(mark)!r}, "a").write("x") and __import__("time").sleep(1)'
+
+  def run():
+    try:
+      pool.map(EVAL, [[job]] * 99)
+    except concurrent.futures.CancelledError as error:
+      ended.append(error)
+
+  pool = workers.Pool(1, MANY_SECONDS, 512 << 20)
+  thread = threading.Thread(target=run)
+  thread.start()
+  assert wait_for(mark.exists)
+  pool.close()
+  thread.join()
+  assert ended and len(mark.read_text()) < 9
   pool.close()
 
 
