@@ -168,8 +168,10 @@ def supervise(options, run, arguments, generator, counts):
       print(f'soak: {done}; exit codes {codes}, newest step {step}', flush=True)
       # A host that gets SIGTERM while it starts, or loses another one, may end
       # with several codes. Without a fault, or with a user error, it must not.
+      # A host that is killed while it ends leaves the model of a finished run.
       is_user_error = 2 in codes and fault != 'fill'
-      if not done or is_user_error or 0 in codes:
+      has_ended = 0 in codes and not (run / 'model').exists()
+      if not done or is_user_error or has_ended:
         outputs = [
           processes.output(host)[-3000:] for host in range(options.hosts)
         ]
