@@ -2,6 +2,7 @@
 the same numbers however the batch is split."""
 
 import dataclasses
+import os
 
 import jax
 import numpy as np
@@ -366,7 +367,10 @@ def test_the_ratio_to_recomputed_log_probabilities_is_one_until_an_update():
   made = batch_of(c, rollout())
   made['old_BL'] = logprobs(made, 6, [WIDTH])
   _, (first, *others) = updates(c, made, 6, 1)
-  assert first['old_logp_difference'] == 0 == first['clip_fraction']
+  # Without XLA's optimisation the two programs are not rounded alike.
+  is_optimised = 'optimization_level=0' not in os.environ['XLA_FLAGS']
+  assert first['old_logp_difference'] <= (0 if is_optimised else 1e-6)
+  assert first['clip_fraction'] == 0
   assert all(sums['old_logp_difference'] > 1e-3 for sums in others)
 
 

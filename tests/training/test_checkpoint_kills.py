@@ -14,6 +14,8 @@ import time
 import pytest
 from toy_checkpoint import assert_same, facts_of, make_state, reopened
 
+FOUR_DEVICES = '--xla_force_host_platform_device_count=4'  # see conftest.py
+
 
 def start(script, *args):
   """A Python process in its own session, which can import from tests/."""
@@ -21,7 +23,7 @@ def start(script, *args):
   env = dict(
     os.environ,
     JAX_PLATFORMS='cpu',
-    XLA_FLAGS='',
+    XLA_FLAGS=os.environ['XLA_FLAGS'].replace(FOUR_DEVICES, '').strip(),
     PYTHONPATH=f'{root}:{root / "tests"}',
   )
   return subprocess.Popen(
