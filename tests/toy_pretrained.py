@@ -35,7 +35,7 @@ def all_logits(params, cfg, tokens):
 
   @jax.jit
   def logits(params):
-    hidden_BTD, _ = transformer.forward(params, cfg, tokens_BT, pos_BT)
+    hidden_BTD = transformer.forward(params, cfg, tokens_BT, pos_BT).hidden_BTD
     return transformer.unembed(params, cfg, hidden_BTD)[0]
 
   return np.asarray(logits(params))

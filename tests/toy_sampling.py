@@ -8,13 +8,13 @@ import numpy as np
 
 from r1jax.checkpoints import tokenization
 from r1jax.distributed import device_placement
-from r1jax.models import transformer
+from r1jax.models.families import llama
 from r1jax.sampling import decode, decoder, generate
 
 TOKENIZER = tokenization.ByteTokenizer(
   (*tokenization.TAGS, '<calc>', '</calc>', '<result>', '</result>')
 )
-CFG = transformer.ModelConfig(
+CFG = llama.Config(
   vocab_size=TOKENIZER.vocab_size,
   width=12,
   layers=1,

@@ -8,12 +8,13 @@ import numpy as np
 
 from r1jax.checkpoints import pretrained, tokenization
 from r1jax.models import transformer
+from r1jax.models.families import llama
 
 STD = 0.02
 
 
 def main(directory: str) -> None:
-  cfg = transformer.ModelConfig(
+  cfg = llama.Config(
     vocab_size=512,
     width=128,
     layers=4,

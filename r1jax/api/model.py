@@ -281,7 +281,7 @@ def _slices(rows):
 
 @functools.partial(jax.jit, static_argnames='cfg')
 def _logits(params: dict, cfg: ModelConfig, tokens_BT: Any, pos_BT: Any) -> Any:
-  hidden_BTD, _ = transformer.forward(params, cfg, tokens_BT, pos_BT)
+  hidden_BTD = transformer.forward(params, cfg, tokens_BT, pos_BT).hidden_BTD
   return transformer.unembed(params, cfg, hidden_BTD)
 
 

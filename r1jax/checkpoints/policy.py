@@ -10,6 +10,7 @@ from r1jax.checkpoints import pretrained, tokenization
 from r1jax.config import option
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.models import transformer
+from r1jax.models.families import llama
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _from_scratch(scratch, compute, seed):
     )
   special = *tokenization.TAGS, *scratch.extra_tokens
   tokenizer = tokenization.ByteTokenizer(special)
-  cfg = transformer.ModelConfig(
+  cfg = llama.Config(
     vocab_size=tokenizer.vocab_size,
     real_vocab=tokenizer.vocab_size,
     width=scratch.width,

@@ -1,5 +1,5 @@
-"""Checkpoints of Llama, Qwen2 and Qwen3 (Hugging Face directories, GGUF files,
-names on the hub) into params and back."""
+"""Checkpoints (Hugging Face directories, GGUF files, names on the hub) into
+params and back."""
 
 import collections
 import dataclasses
@@ -7,7 +7,6 @@ import itertools
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,21 +15,10 @@ from r1jax import errors, files
 from r1jax.checkpoints import gguf_file, hf_files, tokenization, user_family
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed import device_placement, hosts, watchdog
-from r1jax.models import hf_config, transformer
-from r1jax.models.transformer import ModelConfig
+from r1jax.models import registry, transformer
+from r1jax.models.model_config import ModelConfig
 
 MAX_FILE_BYTES = 5 * 10**9  # of the weights, as transformers writes them
-
-
-class _Tensor(NamedTuple):
-  """A Hugging Face tensor and its place in params (see _view)."""
-
-  name: str
-  shape: tuple[int, ...]
-  leaf: str
-  index: Any = ...
-  axes: tuple[int, int] = (0, 0)  # moved from, to
-  layer: int | None = None  # None: the leaf is not one of params['layers']
 
 
 def load(
@@ -53,7 +41,7 @@ def load(
     hf_files.check_is_gguf(source)
     reader = gguf_file.GgufReader(source)
     config, tokenizer = reader.config, reader.tokenizer()
-  cfg = hf_config.model_config(config, source)
+  cfg = registry.model_config(config, source)
   if cfg.tie_embeddings and not cfg.score and _has_own_head(reader, source):
     cfg = dataclasses.replace(cfg, tie_embeddings=False)
   if tokenizer:
@@ -87,7 +75,10 @@ def save(
   files.check_local(path, 'the directory for the model')
   path = Path(path).absolute()
   new = path.with_name(f'.{path.name}.new')
-  tensors, kind = list(_tensors(cfg)), np.dtype(dtype or params['embed'].dtype)
+  tensors, kind = (
+    list(registry.family_of(cfg).hf_tensors(cfg)),
+    np.dtype(dtype or params['embed'].dtype),
+  )
   shapes = {tensor.name: tensor.shape for tensor in tensors}
   arrays = _host_arrays(path, params, tensors, kind)
   if hosts.index() > 0:
@@ -104,7 +95,7 @@ def save(
       hf_files.write_tensors(new / name, part, kind, arrays)
     hf_files.write_index(new, by_file, kind.itemsize)
     eos_ids = tokenizer.eos_ids if tokenizer else None
-    config = hf_config.config_json(cfg, kind, eos_ids)
+    config = registry.config_json(cfg, kind, eos_ids)
     hf_files.write_json(new / 'config.json', config)
     if tokenizer:
       tokenizer.save(new)
@@ -124,77 +115,25 @@ def _host_arrays(path, params, tensors, dtype):
   for each parameter, or layer of one."""
 
   def place(tensor):
-    return tensor.layer, tensor.leaf
+    return tensor.stack, tensor.layer, tensor.leaf
 
-  for (layer, leaf), group in itertools.groupby(tensors, place):
+  for (stack, layer, leaf), group in itertools.groupby(tensors, place):
     hosts.raise_if_terminating()
-    tree = params if layer is None else params['layers']
+    tree = params[stack] if stack else params
     array = device_placement.get_leaf(tree[leaf], layer)
     for tensor in group:
       view = array
       if array is not None:
-        view = np.ascontiguousarray(_part(array, tensor), dtype)
+        view = np.ascontiguousarray(tensor.part(array), dtype)
         view = view.reshape(tensor.shape)
         _check_finite(view, f'the model for {path}', tensor.name)
       yield view
 
 
-def _tensors(cfg):
-  """The Hugging Face tensors of a model, and where each is in params."""
-  D, C, F, V = cfg.width, cfg.head_dim, cfg.ffn, cfg.vocab_size
-  yield _Tensor('model.embed_tokens.weight', (V, D), 'embed')
-  yield _Tensor('model.norm.weight', (D,), 'norm')
-  if not cfg.tie_embeddings:
-    yield _Tensor('lm_head.weight', (V, D), 'head')
-  if cfg.score:
-    yield _Tensor('score.weight', (1, D), 'score')
-  # Each key head of qkv has its query heads first, then the key and the value.
-  q_rows, kv_rows = cfg.heads * C, cfg.kv_heads * C
-  qkv = np.s_[:, :, :-2], np.s_[:, :, -2], np.s_[:, :, -1]
-  to_last, to_first = (0, -1), (-1, 0)
-  tensors = [
-    _Tensor('input_layernorm.weight', (D,), 'norm1'),
-    _Tensor('self_attn.o_proj.weight', (D, q_rows), 'out', ..., to_first),
-    _Tensor('post_attention_layernorm.weight', (D,), 'norm2'),
-    _Tensor('mlp.gate_proj.weight', (F, D), 'gate_up', np.s_[:, 0], to_last),
-    _Tensor('mlp.up_proj.weight', (F, D), 'gate_up', np.s_[:, 1], to_last),
-    _Tensor('mlp.down_proj.weight', (D, F), 'down', ..., to_last),
-  ]
-  # The tensors of one leaf are adjacent, so that save gathers it once.
-  biases = []
-  for x, rows, index in zip('qkv', (q_rows, kv_rows, kv_rows), qkv):
-    name = f'self_attn.{x}_proj'
-    tensors.append(_Tensor(f'{name}.weight', (rows, D), 'qkv', index, to_last))
-    biases.append(_Tensor(f'{name}.bias', (rows,), 'qkv_bias', index[1:]))
-  if cfg.qkv_bias:
-    tensors += biases
-  if cfg.qk_norm:
-    tensors.append(_Tensor('self_attn.q_norm.weight', (C,), 'q_norm'))
-    tensors.append(_Tensor('self_attn.k_norm.weight', (C,), 'k_norm'))
-  for layer in range(cfg.layers):
-    for tensor in tensors:
-      name = f'model.layers.{layer}.{tensor.name}'
-      yield tensor._replace(name=name, layer=layer)
-
-
-def _view(params, tensor):
-  """A view of the tensor's place in params; heads and channels are two axes."""
-  if tensor.layer is None:
-    leaf = params[tensor.leaf]
-  else:
-    leaf = params['layers'][tensor.leaf][tensor.layer]
-  return _part(leaf, tensor)
-
-
-def _part(array, tensor):
-  """The view of a tensor in its leaf, or in a layer of it."""
-  return np.moveaxis(array[tensor.index], *tensor.axes)
-
-
 def _read_params(source, reader, cfg):
   """Checks the names and shapes of all tensors, then reads them one by one."""
   known = {'lm_head.weight'}  # in the files of some tied models too
-  for tensor in _tensors(cfg):
+  for tensor in registry.family_of(cfg).hf_tensors(cfg):
     known.add(tensor.name)
     if tensor.name not in reader.shapes:
       raise errors.UserError(f'{source} lacks the tensor {tensor.name}')
@@ -212,9 +151,9 @@ def _read_params(source, reader, cfg):
     )
   shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
   params = jax.tree.map(lambda a: np.empty(a.shape, np.float32), shapes)
-  for tensor in _tensors(cfg):
+  for tensor in registry.family_of(cfg).hf_tensors(cfg):
     watchdog.heartbeat()
-    out = _view(params, tensor)
+    out = tensor.view(params)
     out[...] = reader.read(tensor.name).reshape(out.shape)
     _check_finite(out, source, tensor.name)
   return params

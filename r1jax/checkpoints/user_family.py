@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from r1jax import errors, user_code
-from r1jax.models import hf_config
+from r1jax.models import registry
 
 FORM = '(config, tensors) -> (config, tensors)'
 
@@ -36,7 +36,7 @@ class _Tensors:
 def translate(
   families: Mapping[str, str], source: Path, config: dict, reader: Reader
 ) -> tuple[dict[str, Any], Reader]:
-  """(config, reader) of a checkpoint, as one of hf_config.ARCHITECTURES.
+  """(config, reader) of a checkpoint, as one of registry.architectures().
 
   If its architecture is in `families`, the user's function turns the content of
   config.json and {name: array} into those of an architecture that r1jax reads,
@@ -61,10 +61,10 @@ def translate(
       f'{key}: {name} returned {user_code.describe(made)}; expected '
       '(config, tensors): the dict of config.json and {name: array}'
     )
-  if made[0].get('architectures', [None])[0] not in hf_config.ARCHITECTURES:
+  if made[0].get('architectures', [None])[0] not in registry.architectures():
     raise errors.UserError(
       f'{key}: {name} returned the architectures '
       f'{made[0].get("architectures")!r}; expected one of '
-      f'{", ".join(hf_config.ARCHITECTURES)}'
+      f'{", ".join(registry.architectures())}'
     )
   return made[0], _Tensors(made[1])

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 from r1jax import errors
 from r1jax.config import option
 from r1jax.distributed import hosts, watchdog
-from r1jax.models import transformer
+from r1jax.models import registry
 
 PyTree = Any
 
@@ -121,7 +121,7 @@ def shardings(
     names = [str(getattr(k, 'key', getattr(k, 'name', ''))) for k in path]
     spec = P()
     if placement.strategy == 'mesh' and leaf.ndim > len(front):
-      spec = transformer.PARTITION.get(names[-1], P())
+      spec = registry.PARTITION.get(names[-1], P())
       if len(spec) > leaf.ndim - len(front):  # state of a factored optimiser
         spec = P()
     spec = P(*front, *spec)

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from r1jax.distributed import device_placement
 from r1jax.distributed.device_placement import Placement, PyTree
-from r1jax.models import sharding, transformer
+from r1jax.models import registry, sharding, transformer
 
 CACHE = '~/.cache/r1jax/xla'
 Kind = Literal['params', 'rows', 'device', 'scalar']  # see device_program
@@ -35,7 +35,7 @@ def shard_config(
     return cfg
   fsdp_axes = tuple(
     (name, spec.index('data') - len(spec))
-    for name, spec in transformer.PARTITION.items()
+    for name, spec in registry.PARTITION.items()
     if 'data' in spec
   )
   fsdp = sharding.FsdpTensorParallel(placement.mesh.shape['model'], fsdp_axes)

@@ -1,9 +1,11 @@
 """Attention over visible keys, and writes to the key/value cache.
 
-A key is visible iff 0 <= pos_key <= pos_query. Padding has position -1. This
-covers causality, padding on either side, and cache columns not yet written.
+A key is visible iff 0 <= pos_key <= pos_query, and pos_query - pos_key < window
+in layers with a window. Padding has position -1. This covers causality, padding
+on either side, and cache columns not yet written.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -21,50 +23,82 @@ TILE = 128  # lanes of a TPU; its kernel takes rows padded to a multiple of it
 FUSED_BACKWARD_LIMIT = 16384
 
 
+@dataclasses.dataclass(frozen=True)
+class Form:
+  """What attention computes beside which keys are visible."""
+
+  scale: float  # of the scores
+  softcap: float = 0.0  # scores are cap * tanh(score / cap); 0: not capped
+  cpu_layout: bool = False  # see linear.py
+
+
+def visible(
+  pos_BT: Array, pos_BS: Array, window: Array | int | None = None
+) -> Array:
+  """visible_BTS: whether a query at pos_BT sees a key at pos_BS."""
+  query_BT1, key_B1S = pos_BT[:, :, None], pos_BS[:, None, :]
+  seen_BTS = (key_B1S >= 0) & (key_B1S <= query_BT1)
+  if window is not None:
+    seen_BTS &= query_BT1 - key_B1S < window
+  return seen_BTS
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def attend(
-  cpu_layout: bool, q_BTKGC: Array, kv: KeysValues, pos_BT: Array, pos_BS: Array
+  form: Form, q_BTKGC: Array, kv: KeysValues, visible_BTS: Array
 ) -> Array:
-  """softmax(q k' / sqrt(C)) v over the visible keys, [B, T, K, G, C] float32,
-  for keys and values [B, K, S, C].
+  """softmax(scale q k') v over the visible keys, [B, T, K, G, C] float32, for
+  keys [B, K, S, C] and values, whose C may be another.
 
   Scores and softmax are float32. The operands of each product have the inputs'
   dtype, in the backward pass too.
   """
-  return _forward(cpu_layout, q_BTKGC, kv, pos_BT, pos_BS)[0]
+  return _forward(form, q_BTKGC, kv, visible_BTS)[0]
 
 
-def _forward(cpu_layout, q_BTKGC, kv, pos_BT, pos_BS):
-  B, T, K, G, C = q_BTKGC.shape
+def _forward(form, q_BTKGC, kv, visible_BTS):
+  B, T, K, G, _ = q_BTKGC.shape
   k_BKSC, v_BKSC = kv
   q = _merge(q_BTKGC)
-  scores = _product('bkmc,bksc->bkms', q, k_BKSC) * C**-0.5
-  visible = pos_BS[:, None, :] <= pos_BT[:, :, None]
-  visible = (visible & (pos_BS >= 0)[:, None, :])[:, None, None]
+  scores = _product('bkmc,bksc->bkms', q, k_BKSC) * form.scale
+  scores, tanh = _capped(form, scores)
   scores = scores.reshape(B, K, G, T, -1)
+  visible = visible_BTS[:, None, None]
   scores_BKGTS = jnp.where(visible, scores, MASKED_SCORE)
   prob = jax.nn.softmax(scores_BKGTS, axis=-1).astype(v_BKSC.dtype)
   prob = prob.reshape(B, K, G * T, -1)
   out = _product('bkms,bksc->bkmc', prob, v_BKSC)
-  return _unmerge(out, q_BTKGC.shape), (q, k_BKSC, v_BKSC, prob)
+  return _unmerge(out, T), (q, k_BKSC, v_BKSC, prob, tanh)
 
 
-def _backward(cpu_layout, saved, g_BTKGC):
-  q, k_BKSC, v_BKSC, prob = saved
-  dtype = q.dtype
+def _backward(form, saved, g_BTKGC):
+  q, k_BKSC, v_BKSC, prob, tanh = saved
+  dtype, T = q.dtype, g_BTKGC.shape[1]
   g = _merge(g_BTKGC.astype(dtype))
-  dv = _product('bksm,bkmc->bksc', linear.transpose(cpu_layout, prob), g)
+  dv = _product('bksm,bkmc->bksc', linear.transpose(form.cpu_layout, prob), g)
   dprob = _product('bkmc,bksc->bkms', g, v_BKSC)
   prob = prob.astype(jnp.float32)
   mean = jnp.sum(prob * dprob, axis=-1, keepdims=True)
-  dscores = (prob * (dprob - mean) * q.shape[-1] ** -0.5).astype(dtype)
+  dscores = prob * (dprob - mean) * form.scale
+  if tanh is not None:
+    dscores *= 1 - jnp.square(tanh)
+  dscores = dscores.astype(dtype)
   dq = _product('bkms,bksc->bkmc', dscores, k_BKSC).astype(dtype)
-  dk = _product('bksm,bkmc->bksc', linear.transpose(cpu_layout, dscores), q)
-  dq_BTKGC = _unmerge(dq, g_BTKGC.shape)
-  return dq_BTKGC, (dk.astype(dtype), dv.astype(dtype)), None, None
+  dk = _product(
+    'bksm,bkmc->bksc', linear.transpose(form.cpu_layout, dscores), q
+  )
+  return _unmerge(dq, T), (dk.astype(dtype), dv.astype(dtype)), None
 
 
 attend.defvjp(_forward, _backward)
+
+
+def _capped(form, scores):
+  """(softcap tanh(scores / softcap), its tanh), or the scores without a cap."""
+  if not form.softcap:
+    return scores, None
+  tanh = jnp.tanh(scores / form.softcap)
+  return form.softcap * tanh, tanh
 
 
 def _merge(x_BTKGC):
@@ -73,9 +107,9 @@ def _merge(x_BTKGC):
   return x_BTKGC.transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, C)
 
 
-def _unmerge(x, shape):
-  B, T, K, G, C = shape
-  return x.reshape(B, K, G, T, C).transpose(0, 3, 1, 2, 4)
+def _unmerge(x, T):
+  B, K, M, C = x.shape
+  return x.reshape(B, K, M // T, T, C).transpose(0, 3, 1, 2, 4)
 
 
 def _product(spec, a, b):
@@ -83,16 +117,21 @@ def _product(spec, a, b):
 
 
 def attend_past(
-  q_B1KGC: Array, kv_BKC: KeysValues, past_BKSC: KeysValues, pos_B: Array
+  form: Form,
+  q_B1KGC: Array,
+  kv_BKC: KeysValues,
+  past_BKSC: KeysValues,
+  before_BS: Array,
 ) -> Array:
-  """attend for one query a row, over the columns of a cache before it and over
+  """attend for one query a row, over the columns `before` of a cache and over
   its own key, which is not written to the cache."""
   (k_BKC, v_BKC), (past_k_BKSC, past_v_BKSC) = kv_BKC, past_BKSC
-  C, q_BKGC = q_B1KGC.shape[-1], q_B1KGC[:, 0]
-  past = _product('bkgc,bksc->bkgs', q_BKGC, past_k_BKSC) * C**-0.5
-  before_BS = jnp.arange(past.shape[-1])[None] < pos_B[:, None]
+  q_BKGC = q_B1KGC[:, 0]
+  past = _product('bkgc,bksc->bkgs', q_BKGC, past_k_BKSC) * form.scale
+  past, _ = _capped(form, past)
   past = jnp.where(before_BS[:, None, None], past, MASKED_SCORE)
-  own = _product('bkgc,bkc->bkg', q_BKGC, k_BKC)[..., None] * C**-0.5
+  own = _product('bkgc,bkc->bkg', q_BKGC, k_BKC)[..., None] * form.scale
+  own, _ = _capped(form, own)
   max_score = jnp.maximum(jnp.max(past, axis=-1, keepdims=True), own)
   past, own = jnp.exp(past - max_score), jnp.exp(own - max_score)
   total = jnp.sum(past, axis=-1, keepdims=True) + own
@@ -154,22 +193,29 @@ def write_layers(
 
 
 def splash(
-  q_BTKGC: Array, kv_BKTC: KeysValues, pos_BT: Array, interpret: bool = False
+  form: Form,
+  q_BTKGC: Array,
+  kv_BKTC: KeysValues,
+  pos_BT: Array,
+  window: int = 0,
+  interpret: bool = False,
 ) -> Array:
-  """attend with pos_BS = pos_BT, by the Pallas TPU kernel "splash attention",
-  which does not write the scores to memory.
+  """attend over the call's own keys, by the Pallas TPU kernel "splash
+  attention", which does not write the scores to memory. window 0: none.
 
   The real tokens of a row are contiguous, so the visible keys are those of a
-  causal mask with two segments, real tokens and padding.
+  causal (and local) mask with two segments, real tokens and padding.
   """
   B, T, K, G, C = q_BTKGC.shape
-  q_BTHC = (q_BTKGC * C**-0.5).astype(q_BTKGC.dtype).reshape(B, T, K * G, C)
+  q_BTHC = (q_BTKGC * form.scale).astype(q_BTKGC.dtype)
+  q_BTHC = q_BTHC.reshape(B, T, K * G, C)
   q_BHTC = _pad_to_tiles(q_BTHC, 1).swapaxes(1, 2)
   segment_BT = _pad_to_tiles((pos_BT >= 0).astype(jnp.int32), 1)
   k_BKTC, v_BKTC = (_pad_to_tiles(a, 2) for a in kv_BKTC)
-  attend_row = _kernel(K * G, segment_BT.shape[1], interpret)
+  length = segment_BT.shape[1]
+  attend_row = _kernel(K * G, length, window, form.softcap, interpret)
   out_BHTC = jax.vmap(attend_row)(q_BHTC, k_BKTC, v_BKTC, segment_BT)
-  return out_BHTC.swapaxes(1, 2)[:, :T].reshape(B, T, K, G, C)
+  return out_BHTC.swapaxes(1, 2)[:, :T].reshape(B, T, K, G, -1)
 
 
 def _pad_to_tiles(a, axis):
@@ -178,7 +224,7 @@ def _pad_to_tiles(a, axis):
 
 
 @functools.cache
-def _kernel(heads, T, interpret):
+def _kernel(heads, T, window, softcap, interpret):
   from jax.experimental.pallas.ops.tpu import splash_attention
 
   block = max(n for n in (512, 256, TILE) if T % n == 0)
@@ -188,11 +234,14 @@ def _kernel(heads, T, interpret):
   sizes = splash_attention.BlockSizes(
     *[block] * 6, dq_block, dq_block, use_fused_bwd_kernel=fused
   )
-  mask = [splash_attention.CausalMask((T, T))] * heads
+  mask = splash_attention.CausalMask((T, T))
+  if window:
+    mask = splash_attention.LocalMask((T, T), (window - 1, 0), 0)
   with jax.ensure_compile_time_eval():
     kernel = splash_attention.make_splash_mha_single_device(
-      splash_attention.MultiHeadMask(mask),
+      splash_attention.MultiHeadMask([mask] * heads),
       block_sizes=sizes,
+      attn_logits_soft_cap=softcap or None,
       interpret=interpret,
     )
 

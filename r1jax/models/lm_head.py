@@ -17,7 +17,8 @@ MASKED_LOGIT = -1e30  # of the ids that pad the vocabulary
 
 
 def logits(cfg: ModelConfig, hidden: Array, table_VD: Array) -> Array:
-  """hidden[..., D] @ table' in float32, for the ids of this device's shard.
+  """z = hidden[..., D] @ table' in float32, or cap tanh(z / cap) with cap =
+  cfg.logit_softcap, for the ids of this device's shard.
 
   Ids from cfg.real_vocab on get MASKED_LOGIT.
   """
@@ -25,6 +26,8 @@ def logits(cfg: ModelConfig, hidden: Array, table_VD: Array) -> Array:
   out = jax.lax.dot_general(
     hidden, table_VD, axes, preferred_element_type=jnp.float32
   )
+  if cfg.logit_softcap:
+    out = cfg.logit_softcap * jnp.tanh(out / cfg.logit_softcap)
   V, sharding = table_VD.shape[0], cfg.sharding
   if cfg.real_vocab and cfg.real_vocab < V * sharding.tensor_parallel:
     real = jnp.arange(V) + sharding.first_vocab_id(V) < cfg.real_vocab
@@ -136,6 +139,10 @@ def _logits_gradient(cfg, temperature, shard_VD, chunk):
     mean_BT = _mean_score(cfg, prob_BTV, scores_BTV)
     dentropy_BTV = -prob_BTV * (scores_BTV - mean_BT[..., None])
     d_BTV += dentropy_BTV * (g_entropy / temperature)[..., None]
+  if cfg.logit_softcap:
+    # d cap tanh(z / cap) / dz = 1 - tanh^2; 0 for the masked ids.
+    tanh_BTV = scores_BTV * temperature / cfg.logit_softcap
+    d_BTV *= jnp.maximum(1 - jnp.square(tanh_BTV), 0)
   return d_BTV
 
 

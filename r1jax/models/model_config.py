@@ -1,4 +1,4 @@
-"""The config of a model."""
+"""What the configs of all model families have in common."""
 
 import dataclasses
 
@@ -6,42 +6,33 @@ from r1jax.models.sharding import FsdpTensorParallel, NoSharding
 
 
 @dataclasses.dataclass(frozen=True)
-class RopeScaling:
-  """RoPE scaling of Llama 3: frequencies with fewer than low_freq_factor
-  periods in the original max. length are divided by `factor`, those with more
-  than high_freq_factor are kept, and those between are interpolated."""
+class LayerSizes:
+  """What a layer computes for a token, for estimates of costs: channels of the
+  whole model."""
 
-  factor: float
-  low_freq_factor: float
-  high_freq_factor: float
-  original_max_position_embeddings: int
+  heads: int
+  query: int  # channels of the queries of all heads
+  key: int  # channels of the keys of all key heads
+  ffn: int  # feed-forward channels that a token uses
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
   """The architecture, and how it is computed. Sizes are those of the whole
-  model, not of a device's shard."""
+  model, not of a device's shard. Each family adds its own fields."""
 
   vocab_size: int
   width: int
   layers: int
-  heads: int
-  kv_heads: int
-  head_dim: int
-  ffn: int
-  rope_theta: float = 10000.0
-  rope_scaling: RopeScaling | None = None
   norm_eps: float = 1e-6
   tie_embeddings: bool = True
-  qkv_bias: bool = False
-  qk_norm: bool = False
   max_len: int = 32768
   score: bool = False  # a reward model, with params['score']
   # The fields below do not change the function, apart from rounding.
   real_vocab: int = 0  # ids from here on pad the vocabulary; 0: none do
   dtype: str = 'float32'  # of the matrix products
   scan_layers: bool = True
-  remat: str = 'none'  # or a name in transformer.REMAT
+  remat: str = 'none'  # or a name in stack.REMAT
   head_chunk: int = 128  # columns whose logits exist at a time
   attention: str = 'einsum'  # or 'splash', a TPU kernel
   cpu_layout: bool = False  # forms for XLA's CPU backend, see linear.py
@@ -52,3 +43,17 @@ class ModelConfig:
   def table_name(self) -> str:
     """The parameter with the head's [V, D] matrix."""
     return 'embed' if self.tie_embeddings else 'head'
+
+  @property
+  def layer_sizes(self) -> LayerSizes:
+    raise NotImplementedError
+
+  @property
+  def max_tensor_parallel(self) -> int:
+    """The devices among which heads can be divided."""
+    raise NotImplementedError
+
+  @property
+  def logit_softcap(self) -> float:
+    """Logits are cap * tanh(logits / cap); 0: they are not capped."""
+    return 0.0

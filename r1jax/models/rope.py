@@ -1,24 +1,50 @@
-"""Rotary position embedding (RoFormer), with the frequency scaling of Llama 3.
+"""Rotary position embedding (RoFormer) with the frequency scalings in use.
 
 Channel i is paired with channel i + C / 2, as in Hugging Face's Llama.
 """
 
+import dataclasses
+
 import jax.numpy as jnp
 from jax import Array
 
-from r1jax.models.model_config import ModelConfig
 
+@dataclasses.dataclass(frozen=True)
+class Llama3Scaling:
+  """RoPE scaling of Llama 3: frequencies with fewer than low_freq_factor
+  periods in the original max. length are divided by `factor`, those with more
+  than high_freq_factor are kept, and those between are interpolated."""
 
-def cos_sin(cfg: ModelConfig, pos_BT: Array) -> tuple[Array, Array]:
-  """cos and sin of position * theta^(-2 i / C), [B, T, C / 2] each, float32."""
-  half, scaling = cfg.head_dim // 2, cfg.rope_scaling
-  freq = cfg.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  if scaling:
-    low, high = scaling.low_freq_factor, scaling.high_freq_factor
-    length = scaling.original_max_position_embeddings
+  factor: float
+  low_freq_factor: float
+  high_freq_factor: float
+  original_max_position_embeddings: int
+
+  def scaled(self, freq: Array) -> Array:
+    low, high = self.low_freq_factor, self.high_freq_factor
+    length = self.original_max_position_embeddings
     kept = (length * freq / (2 * jnp.pi) - low) / (high - low)
     kept = jnp.clip(kept, 0, 1)
-    freq = freq * (kept + (1 - kept) / scaling.factor)
+    return freq * (kept + (1 - kept) / self.factor)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rope:
+  """The rotary embedding of a layer: frequencies theta^(-2 i / C)."""
+
+  theta: float = 10000.0
+  scaling: Llama3Scaling | None = None
+
+  def frequencies(self, channels: int) -> Array:
+    """The angle per position of each of the C / 2 pairs, float32."""
+    half = channels // 2
+    freq = self.theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    return self.scaling.scaled(freq) if self.scaling else freq
+
+
+def cos_sin(rope: Rope, channels: int, pos_BT: Array) -> tuple[Array, Array]:
+  """cos and sin of position * frequency, [B, T, C / 2] each, float32."""
+  freq = rope.frequencies(channels)
   angle = pos_BT[..., None].astype(jnp.float32) * freq[None, None]
   return jnp.cos(angle), jnp.sin(angle)
 

@@ -74,7 +74,7 @@ def _train_flops(plan, sizes, tokens):
   flops = 3 * (products + attend) + 4 * (2 * tokens * sizes.head)
   if cfg.remat == 'full':
     # The backward pass does not need a layer's last product.
-    last = 2 * tokens * cfg.width * cfg.ffn / plan.tensor_parallel
+    last = 2 * tokens * cfg.width * cfg.layer_sizes.ffn / plan.tensor_parallel
     flops += products + attend - last * cfg.layers
   elif cfg.remat == 'dots':
     flops += attend
@@ -142,7 +142,7 @@ def gather(plan: Plan, sizes: Sizes) -> Cost:
   cfg, weights = plan.cfg, sizes.rollout_weights
   # The weights pass one after another from the layout of the collective to
   # their own; the largest are the gate and up projections.
-  largest = 2.0 * plan.itemsize * cfg.layers * cfg.width * cfg.ffn
+  largest = 2.0 * plan.itemsize * cfg.layers * cfg.width * cfg.layer_sizes.ffn
   largest /= plan.tensor_parallel
   return Cost(
     name='gather',
@@ -186,7 +186,7 @@ def prefill(plan: Plan, sizes: Sizes) -> Cost:
 def _decode_state(plan):
   """The bytes of what prefill leaves for the decode loop."""
   cfg = plan.cfg
-  column = 2 * plan.itemsize * cfg.layers * cfg.kv_heads * cfg.head_dim
+  column = 2 * plan.itemsize * cfg.layers * cfg.layer_sizes.key
   column /= plan.tensor_parallel
   return {
     'prompt cache': plan.prompts * plan.config.prompt.max_len * column,
@@ -201,7 +201,7 @@ def decode(plan: Plan, sizes: Sizes) -> Cost:
   devices, logits = plan.tensor_parallel, 4 * slots * cfg.vocab_size
   # XLA copies one weight of all layers into the layout of the loop: the down
   # projection, or both the gate and up projections if layers are unrolled.
-  copied = itemsize * cfg.layers * cfg.width * cfg.ffn / devices
+  copied = itemsize * cfg.layers * cfg.width * cfg.layer_sizes.ffn / devices
   copied *= 1 if plan.config.compute.scan_decode else 2
   weights, arrays = sizes.rollout_weights, _decode_state(plan)
   cache = arrays['cache']
@@ -211,7 +211,7 @@ def decode(plan: Plan, sizes: Sizes) -> Cost:
   flops, _ = layers.forward_flops(plan, slots, 1)
   pairs = slots * plan.row_len
   flops += 2 * slots * sizes.head
-  flops += 4 * pairs * cfg.heads * cfg.head_dim * cfg.layers / devices
+  flops += 4 * pairs * cfg.layer_sizes.query * cfg.layers / devices
   # All weights but the embedding, and the cache, are read once.
   embedding = 0 if cfg.tie_embeddings else sizes.head * itemsize
   sent = layers.sent_along_model(plan, slots, 4)

@@ -33,7 +33,9 @@ def needs(plan: Plan) -> dict[str, float]:
   # The parameters are gathered and written one by one, a layer at a time: the
   # array, the view of it that is written, and the devices' copy.
   embedding = plan.cfg.vocab_size * plan.cfg.width
-  largest = 3 * 4.0 * max(embedding, 2 * plan.cfg.width * plan.cfg.ffn)
+  largest = (
+    3 * 4.0 * max(embedding, 2 * plan.cfg.width * plan.cfg.layer_sizes.ffn)
+  )
   return dict(
     load=PROCESS + models * parameters,
     run=PROCESS + state + rows * plan.row_len * TOKEN,

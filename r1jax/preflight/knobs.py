@@ -96,7 +96,7 @@ def _knobs(plan):
   for rows in _halves(config.micro_batch_size, plan.num_shards):
     yield {'micro_batch_size': rows}
   for devices in (16, 8, 4, 2):
-    if plan.tensor_parallel < devices <= cfg.kv_heads:
+    if plan.tensor_parallel < devices <= cfg.max_tensor_parallel:
       yield {'parallel.tensor_parallel': devices}
   for slots in _halves(plan.decode_slots, 1):
     yield {'sample.decode_slots': slots}

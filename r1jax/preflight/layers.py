@@ -7,7 +7,7 @@ import math
 import jax
 
 from r1jax import errors
-from r1jax.models import attention, transformer
+from r1jax.models import attention, registry
 from r1jax.preflight import shapes
 from r1jax.preflight.plan import Plan
 
@@ -40,10 +40,10 @@ def sizes_of(plan: Plan) -> Sizes:
   tree = shapes.parameters(cfg)
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     name = path[-1].key
-    spec = () if is_pmap else transformer.PARTITION.get(name, ())
+    spec = () if is_pmap else registry.PARTITION.get(name, ())
     parameters += 4 * _elements(name, leaf, spec, axes)
     elements = _elements(name, leaf, spec, model_axis)
-    weights += elements * (itemsize if name in transformer.PARTITION else 4)
+    weights += elements * (itemsize if name in registry.PARTITION else 4)
     if path[0].key == 'layers':
       layer += elements / cfg.layers
     gathered[name] = elements
@@ -82,10 +82,10 @@ def layer_bytes(
   """Bytes of (one layer's buffers forward, those forward and backward, what all
   layers save for the backward pass)."""
   cfg, itemsize, devices = plan.cfg, plan.itemsize, plan.tensor_parallel
-  tokens, width, ffn = rows * length, cfg.width, cfg.ffn / devices
-  query = cfg.heads / devices * cfg.head_dim
-  key = cfg.kv_heads / devices * cfg.head_dim
-  scores = tokens * length * cfg.heads / devices
+  tokens, width, layer = rows * length, cfg.width, cfg.layer_sizes
+  query, key = layer.query / devices, layer.key / devices
+  ffn = layer.ffn / devices
+  scores = tokens * length * layer.heads / devices
   forward = tokens * 2 * ffn * (4 + itemsize) + 2 * itemsize * sizes.layer
   forward += tokens * (query + 2 * key) * 2 * itemsize
   backward = forward + tokens * (3 * ffn + 10 * width) * itemsize
@@ -111,13 +111,15 @@ def layer_bytes(
 def cache_bytes(plan: Plan, rows: int, length: int) -> float:
   """Bytes of the keys and values of `rows` rows, with the whole tiles of TPUs in
   the layout of attention.in_cache_layout."""
-  cfg, channels = plan.cfg, plan.cfg.head_dim
+  cfg = plan.cfg
+  channels = cfg.layer_sizes.query // cfg.layer_sizes.heads
   if plan.pod.chip.is_tpu and channels % attention.TILE:
     length = math.ceil(length / attention.TILE) * attention.TILE
     channels = math.ceil(channels / SUBLANES) * SUBLANES
-  elements = (
-    cfg.layers * cfg.kv_heads / plan.tensor_parallel * length * channels
+  key_heads = cfg.layer_sizes.key // (
+    cfg.layer_sizes.query // cfg.layer_sizes.heads
   )
+  elements = cfg.layers * key_heads / plan.tensor_parallel * length * channels
   return 2 * rows * elements * plan.itemsize
 
 
@@ -125,20 +127,22 @@ def forward_flops(plan: Plan, tokens: int, length: int) -> tuple[float, float]:
   """FLOPs of all layers, forward: (products with the weights, attention, which
   has 4 C a head and pair of tokens; splash skips the masked half)."""
   cfg, layers = plan.cfg, plan.cfg.layers / plan.tensor_parallel
-  outputs = (2 * cfg.heads + 2 * cfg.kv_heads) * cfg.head_dim + 3 * cfg.ffn
+  layer = cfg.layer_sizes
+  outputs = 2 * layer.query + 2 * layer.key + 3 * layer.ffn
   pairs = tokens * length / (2 if cfg.attention == 'splash' else 1)
   products = 2 * tokens * cfg.width * outputs * layers
-  return products, 4 * pairs * cfg.heads * cfg.head_dim * layers
+  return products, 4 * pairs * layer.query * layers
 
 
 def activation_traffic(plan: Plan, tokens: int, length: int) -> float:
   """HBM bytes of all layers' activations in one forward pass."""
   cfg, devices = plan.cfg, plan.tensor_parallel
-  heads = (cfg.heads + 2 * cfg.kv_heads) * cfg.head_dim / devices
-  moved = tokens * (8 * cfg.width + 4 * heads + 4 * cfg.ffn / devices)
+  layer = cfg.layer_sizes
+  heads = (layer.query + 2 * layer.key) / devices
+  moved = tokens * (8 * cfg.width + 4 * heads + 4 * layer.ffn / devices)
   moved *= plan.itemsize
   if cfg.attention != 'splash':
-    moved += 4 * tokens * length * cfg.heads / devices * 4
+    moved += 4 * tokens * length * layer.heads / devices * 4
   return cfg.layers * moved
 
 

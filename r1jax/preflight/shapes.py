@@ -10,7 +10,7 @@ import jax
 
 from r1jax import errors
 from r1jax.checkpoints import gguf_file, hf_files, policy
-from r1jax.models import hf_config, transformer
+from r1jax.models import registry, transformer
 from r1jax.preflight.chips import Chip
 
 KEYS = (
@@ -78,7 +78,7 @@ def model_config(init: str) -> transformer.ModelConfig:
     raw = gguf_file.GgufReader(source).config
   else:
     raw = _published(init)
-  return hf_config.model_config(raw, init)
+  return registry.model_config(raw, init)
 
 
 def _published(init):

@@ -153,8 +153,8 @@ def start(
   """
   column_1L = jnp.arange(prompts.tokens_PL.shape[1])[None]
   pos_PL = jnp.where(column_1L < prompts.length_P[:, None], column_1L, -1)
-  _, prompt_kv = transformer.forward(params, cfg, prompts.tokens_PL, pos_PL)
-  return prompt_kv, _first_state(cfg, prompts, key, group_size, config)
+  prefilled = transformer.forward(params, cfg, prompts.tokens_PL, pos_PL)
+  return prefilled.cache, _first_state(cfg, prompts, key, group_size, config)
 
 
 def advance(
@@ -353,11 +353,11 @@ def _step(params, cfg, config, cache_and_slots, _):
   """
   cache, slots = cache_and_slots
   live_B = slots.live_B
-  hidden, cache = transformer.forward(
+  out = transformer.forward(
     params, cfg, slots.token_B[:, None], slots.pos_B[:, None], cache
   )
   key_B = jax.vmap(jax.random.fold_in)(slots.key_B, slots.pos_B + 1)
-  logits_BV = transformer.unembed(params, cfg, hidden)[:, 0]
+  logits_BV = transformer.unembed(params, cfg, out.hidden_BTD)[:, 0]
   token_B, logp_B = token_sampling.sample_token(
     logits_BV, key_B, config.temperature, config.top_p, config.top_k
   )
@@ -375,4 +375,4 @@ def _step(params, cfg, config, cache_and_slots, _):
     recent_BT=recent_BT,
     ended_B=jnp.where(live_B, ended_B, slots.ended_B),
   )
-  return (cache, slots), (token_B, logp_B, live_B)
+  return (out.cache, slots), (token_B, logp_B, live_B)

@@ -47,8 +47,8 @@ def test_logits_are_those_of_the_forward_pass_over_the_real_ids(model):
   for row, logits_TV in zip(ROWS, logits_BTV):
     tokens_BT = jnp.array([row])
     pos_BT = jnp.arange(len(row))[None]
-    hidden, _ = transformer.forward(model.params, model.cfg, tokens_BT, pos_BT)
-    want = transformer.unembed(model.params, model.cfg, hidden)[0]
+    out = transformer.forward(model.params, model.cfg, tokens_BT, pos_BT)
+    want = transformer.unembed(model.params, model.cfg, out.hidden_BTD)[0]
     want = want[:, : TOKENIZER.vocab_size]
     np.testing.assert_allclose(logits_TV[: len(row)], want, 1e-6, 4e-6)
 

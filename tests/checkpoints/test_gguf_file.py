@@ -13,7 +13,7 @@ from tokenizers import pre_tokenizers
 
 from r1jax import errors
 from r1jax.checkpoints import gguf_file, pretrained, tokenization
-from r1jax.models import model_config
+from r1jax.models import rope
 
 TEXTS = (
   "we'll add  1234567 and WE'RE\n\n 12, 你好 🙂 é\r\n  <|user|>x²<|end|>",
@@ -117,12 +117,12 @@ def test_a_gguf_file_loads_like_a_directory_with_the_same_weights(
 
 def test_llama3_scaling_follows_from_the_rope_factors(tmp_path):
   settings = dict(rope_parameters=dict(rope_theta=640000.0))
-  want = model_config.RopeScaling(32.0, 1.0, 4.0, 8192)
+  want = rope.Llama3Scaling(32.0, 1.0, 4.0, 8192)
 
   def load(factors):
     tensors = {'rope_freqs.weight': np.array(factors, np.float32)}
     path = write(tmp_path / 'a.gguf', 'llama3', tensors=tensors, **settings)
-    return pretrained.load(path)[1].rope_scaling
+    return pretrained.load(path)[1].kinds[0].rope.scaling
 
   # Wavelengths 6, 178, 5027 and 142172: kept below 2048, stretched beyond
   # 8192, in between a mixture.

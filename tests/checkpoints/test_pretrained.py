@@ -24,9 +24,12 @@ from toy_pretrained import (
 from r1jax import errors
 from r1jax.checkpoints import hf_files, pretrained, tokenization
 from r1jax.distributed import hosts
-from r1jax.models import hf_config, model_config, transformer
+from r1jax.models import gqa, registry, transformer
+from r1jax.models.families import llama
+from r1jax.models.rope import Llama3Scaling, Rope
 
-CFG = transformer.ModelConfig(
+LLAMA3 = (gqa.LayerKind(Rope(10000.0, Llama3Scaling(8.0, 1.0, 4.0, 64))),)
+CFG = llama.Config(
   vocab_size=300,
   width=24,
   layers=3,
@@ -63,9 +66,7 @@ def test_save_writes_the_tensors_that_were_loaded(family, tmp_path):
   [
     dict(),
     dict(tie_embeddings=False, qkv_bias=True),
-    dict(
-      qk_norm=True, rope_scaling=model_config.RopeScaling(8.0, 1.0, 4.0, 64)
-    ),
+    dict(qk_norm=True, kinds=LLAMA3),
     dict(qkv_bias=True, score=True),
   ],
 )
@@ -241,8 +242,8 @@ def test_both_forms_of_rope_settings_give_the_same_config(tmp_path):
     k: v for k, v in entry.items() if k not in ('rope_parameters', 'dtype')
   }
   old |= dict(rope_theta=rope.pop('rope_theta'), rope_scaling=rope)
-  assert hf_config.model_config(old, '') == hf_config.model_config(entry, '')
-  assert hf_config.model_config(entry, '').rope_scaling.factor == 8
+  assert registry.model_config(old, '') == registry.model_config(entry, '')
+  assert registry.model_config(entry, '').kinds[0].rope.scaling.factor == 8
 
 
 @pytest.mark.parametrize(
@@ -259,10 +260,10 @@ def test_both_forms_of_rope_settings_give_the_same_config(tmp_path):
 )
 def test_each_form_of_rope_settings_is_read(rope):
   entry = dict(GOLDEN['llama3']['config'])
-  want = hf_config.model_config(entry, '')
+  want = registry.model_config(entry, '')
   settings = entry.pop('rope_parameters')
   text = json.dumps(rope).replace('"ROPE"', json.dumps(settings))
-  assert hf_config.model_config(entry | json.loads(text), '') == want
+  assert registry.model_config(entry | json.loads(text), '') == want
 
 
 @pytest.mark.parametrize(
@@ -295,7 +296,7 @@ def test_rope_settings_that_are_not_supported_are_refused(rope, message):
   entry = dict(GOLDEN['llama3']['config'])
   del entry['rope_parameters']
   with pytest.raises(errors.UserError, match=message):
-    hf_config.model_config(entry | rope, 'x')
+    registry.model_config(entry | rope, 'x')
 
 
 def test_a_head_that_differs_from_a_tied_embedding_is_used(tmp_path, capsys):

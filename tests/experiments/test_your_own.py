@@ -16,6 +16,7 @@ from r1jax.data import tasks, templates
 from r1jax.data.templates import PromptConfig
 from r1jax.distributed import device_placement
 from r1jax.models import transformer
+from r1jax.models.families import llama
 from r1jax.rl import rl_config
 from r1jax.sampling.generate import Sampler
 
@@ -128,7 +129,7 @@ def test_an_own_tool_is_described_in_the_prompt_and_ends_a_call(base):
 
 
 def test_an_own_family_is_read_as_a_llama(tmp_path):
-  cfg = transformer.ModelConfig(
+  cfg = llama.Config(
     vocab_size=30, width=24, layers=2, heads=6, kv_heads=2, head_dim=4, ffn=28
   )
   params = jax.device_get(transformer.init(jax.random.key(0), cfg))

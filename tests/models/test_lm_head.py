@@ -12,10 +12,11 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from r1jax.models import lm_head, sharding, transformer
+from r1jax.models.families import llama
 
 B, T, D, V = 2, 7, 5, 12
 REAL = 11
-CONFIG = transformer.ModelConfig(
+CONFIG = llama.Config(
   vocab_size=V,
   width=D,
   layers=1,
@@ -198,7 +199,7 @@ def test_padding_of_the_vocabulary_has_no_probability():
 def test_the_gradient_stores_few_chunks_of_logits_at_vocabulary_150k(
   dtype, cpu_layout, entropy
 ):
-  cfg = transformer.ModelConfig(
+  cfg = llama.Config(
     vocab_size=151_936,
     width=16,
     layers=1,

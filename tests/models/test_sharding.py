@@ -8,10 +8,11 @@ import pytest
 
 from r1jax.distributed import device_placement, programs
 from r1jax.models import transformer
+from r1jax.models.families import llama
 from r1jax.rl import grpo
 from r1jax.training import train_step
 
-CFG = transformer.ModelConfig(
+CFG = llama.Config(
   vocab_size=28,
   width=16,
   layers=1,

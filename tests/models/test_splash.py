@@ -30,9 +30,18 @@ def value_and_grads(attend, pos_BT):
   return value, *vjp(g)
 
 
-@pytest.mark.parametrize('side', ['left', 'right'])
-@pytest.mark.parametrize('limit', [1, 16384], ids=['two_kernels', 'fused'])
-def test_the_kernel_equals_plain_attention(side, limit, monkeypatch):
+@pytest.mark.parametrize(
+  'side, limit, window, softcap',
+  [
+    ('left', 1, 0, 0.0),
+    ('left', 16384, 40, 2.0),
+    ('right', 1, 40, 0.0),
+    ('right', 16384, 0, 0.0),
+  ],
+)
+def test_the_kernel_equals_plain_attention(
+  side, limit, window, softcap, monkeypatch
+):
   """Values and gradients of rows padded on either side, whose length is not a
   multiple of the kernel's tile, with both backward kernels."""
   monkeypatch.setattr(attention, 'FUSED_BACKWARD_LIMIT', limit)
@@ -45,9 +54,13 @@ def test_the_kernel_equals_plain_attention(side, limit, monkeypatch):
   pos_BT = jnp.int32(np.where(inside_BT, column_1T, -1))
 
   def plain(q, kv, pos_BT):
-    return attention.attend(False, q, kv, pos_BT, pos_BT)
+    visible_BTS = attention.visible(pos_BT, pos_BT, window or None)
+    return attention.attend(form, q, kv, visible_BTS)
 
-  kernel = functools.partial(attention.splash, interpret=True)
+  form = attention.Form(C**-0.5, softcap)
+  kernel = functools.partial(
+    attention.splash, form, window=window, interpret=True
+  )
   got = jax.jit(lambda: value_and_grads(kernel, pos_BT))()
   want = jax.jit(lambda: value_and_grads(plain, pos_BT))()
   for a, b in zip(got, want):

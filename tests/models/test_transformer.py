@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax.models import model_config, rope, transformer
+from r1jax.models import gqa, rope, transformer
+from r1jax.models.families import llama
 
-CFG = transformer.ModelConfig(
+CFG = llama.Config(
   vocab_size=23,
   width=12,
   layers=2,
@@ -22,7 +23,7 @@ CFG = transformer.ModelConfig(
   ffn=10,
   head_chunk=4,
 )
-LLAMA3 = model_config.RopeScaling(8.0, 1.0, 4.0, 16)
+LLAMA3 = rope.Rope(50.0, rope.Llama3Scaling(8.0, 1.0, 4.0, 16))
 VARIANTS = dict(
   plain=dict(),
   multi_head=dict(kv_heads=6),
@@ -30,7 +31,7 @@ VARIANTS = dict(
   qkv_bias=dict(qkv_bias=True),
   qk_norm=dict(qk_norm=True),
   untied=dict(tie_embeddings=False),
-  llama3=dict(rope_theta=50.0, rope_scaling=LLAMA3),
+  llama3=dict(kinds=(gqa.LayerKind(LLAMA3),)),
 )
 LENGTHS = np.array([9, 4, 1])
 
@@ -57,8 +58,8 @@ def rows(side='right', extra=0):
 
 @functools.partial(jax.jit, static_argnames='cfg')
 def logits(params, cfg, tokens_BT, pos_BT):
-  hidden, _ = transformer.forward(params, cfg, tokens_BT, pos_BT)
-  return transformer.unembed(params, cfg, hidden)
+  out = transformer.forward(params, cfg, tokens_BT, pos_BT)
+  return transformer.unembed(params, cfg, out.hidden_BTD)
 
 
 def by_row(x_BL, mask_BL):
@@ -82,9 +83,10 @@ def reference_logits(params, cfg, tokens):
     return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6) * w
 
   half, T, group = cfg.head_dim // 2, len(tokens), cfg.heads // cfg.kv_heads
-  freq = cfg.rope_theta ** (-np.arange(half) / half)
-  if cfg.rope_scaling:
-    s = cfg.rope_scaling
+  setting = cfg.kinds[0].rope
+  freq = setting.theta ** (-np.arange(half) / half)
+  if setting.scaling:
+    s = setting.scaling
     for i, f in enumerate(freq):
       periods = s.original_max_position_embeddings * f / (2 * np.pi)
       if periods < s.low_freq_factor:
@@ -140,11 +142,10 @@ def test_every_variant_equals_the_reference(variant):
 
 
 def test_llama3_scaling_divides_keeps_and_interpolates_frequencies():
-  cfgs = (
-    dataclasses.replace(CFG, head_dim=8, rope_theta=50.0, rope_scaling=scaling)
-    for scaling in (None, LLAMA3)
+  plain, scaled = (
+    rope.cos_sin(setting, 8, jnp.array([[1]]))[1][0, 0]
+    for setting in (rope.Rope(50.0), LLAMA3)
   )
-  plain, scaled = (rope.cos_sin(cfg, jnp.array([[1]]))[1][0, 0] for cfg in cfgs)
   share = np.arcsin(scaled) / np.arcsin(plain)
   np.testing.assert_allclose(share[[2, 3]], 1 / 8, rtol=1e-3)
   assert share[0] > share[1] > 1 / 8 - 1e-3
@@ -311,7 +312,7 @@ def test_decoding_with_a_cache_equals_the_full_forward(scan, cpu_layout):
   for t in range(9):
     pos_BT = jnp.minimum(t, LENGTHS - 1)[:, None]
     token_BT = jnp.take_along_axis(tokens_BL, pos_BT, axis=1)
-    hidden, cache = step(params, token_BT, pos_BT, cache)
+    hidden, cache, _ = step(params, token_BT, pos_BT, cache)
     got = unembed(params, cfg, hidden)[:, 0]
     for b, length in enumerate(LENGTHS):
       if t < length:
@@ -342,11 +343,11 @@ def test_a_rows_score_is_that_of_its_last_token_and_0_without_tokens(side):
   cfg, params = make(score=True)
   tokens_BL, mask_BL = rows(side, extra=2)
   mask_BL[1] = False
-  hidden_BLD, _ = transformer.forward(
+  out = transformer.forward(
     params, cfg, tokens_BL, transformer.positions(mask_BL)
   )
   last = [np.flatnonzero(mask_L)[-1] for mask_L in mask_BL[[0, 2]]]
-  want_B = np.asarray(hidden_BLD)[[0, 2], last] @ params['score']
+  want_B = np.asarray(out.hidden_BTD)[[0, 2], last] @ params['score']
   got_B = scores(params, cfg, tokens_BL, transformer.positions(mask_BL))
   np.testing.assert_allclose(got_B, [want_B[0], 0, want_B[1]], atol=1e-5)
   assert got_B.dtype == jnp.float32

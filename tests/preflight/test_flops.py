@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from r1jax.models import attention, transformer
+from r1jax.models.families import llama
 from r1jax.preflight.compiler import flops
 
 B, T, K, G, C = 2, 256, 2, 3, 128
@@ -86,7 +87,8 @@ def test_splash_has_two_products_forward_and_five_or_seven_backward(
   k = array(B, K, T, C, dtype=jnp.bfloat16)
 
   def f(q, k, v):
-    out = attention.splash(q, (k, v), jnp.zeros((B, T), jnp.int32))
+    form = attention.Form(C**-0.5)
+    out = attention.splash(form, q, (k, v), jnp.zeros((B, T), jnp.int32))
     return out.astype(jnp.float32).sum()
 
   assert count_flops(f, q, k, k).kernels == 2 * ONE
@@ -96,7 +98,7 @@ def test_splash_has_two_products_forward_and_five_or_seven_backward(
 
 
 def test_a_model_multiplies_each_weight_once_a_token():
-  cfg = transformer.ModelConfig(
+  cfg = llama.Config(
     vocab_size=13, width=8, layers=3, heads=4, kv_heads=2, head_dim=2, ffn=10
   )
   params = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))

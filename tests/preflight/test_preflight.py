@@ -11,7 +11,7 @@ from toy_preflight import costs_by_name, make_plan
 from r1jax import errors
 from r1jax.checkpoints import policy
 from r1jax.distributed import device_placement
-from r1jax.models import transformer
+from r1jax.models.families import llama
 from r1jax.preflight import (
   arithmetic,
   checks,
@@ -185,7 +185,7 @@ def test_the_formulas_flops_equal_those_of_the_traced_programs(remat):
     compute__head_chunk=31,
     grpo__minibatches=2,
   )
-  tiny = transformer.ModelConfig(
+  tiny = llama.Config(
     vocab_size=60,
     width=24,
     layers=3,
@@ -231,7 +231,7 @@ def test_programs_of_pmap_are_traced_for_devices_that_are_not_here(monkeypatch):
     sample__refill_interval=5,
     compute__remat='none',
   )
-  tiny = transformer.ModelConfig(
+  tiny = llama.Config(
     vocab_size=61,  # no number of devices divides it
     width=24,
     layers=3,

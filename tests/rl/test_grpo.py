@@ -14,6 +14,7 @@ from r1jax import errors, losses, user_code
 from r1jax.data import batching
 from r1jax.distributed import device_placement
 from r1jax.models import transformer
+from r1jax.models.families import llama
 from r1jax.rewards.pending import Rewards
 from r1jax.rl import advantages, grpo, rollouts
 from r1jax.sampling import decode, generate
@@ -23,7 +24,7 @@ C = grpo.GrpoConfig(prompts_per_step=4, group_size=3, kl_coef=0.0)
 LENGTH = np.array([3, 7, 5, 1, 6, 4, 7, 2, 2, 5, 7, 3])  # sampled tokens
 WIDTH = 10  # of the prompts, of which each has its own length, and the samples
 MAX_NEW = 7
-CFG = transformer.ModelConfig(
+CFG = llama.Config(
   vocab_size=28,
   width=16,
   layers=1,
@@ -482,10 +483,9 @@ def test_the_entropy_bonus_changes_the_gradient_by_that_of_the_entropy(rows):
   (mini,) = grpo.mini_batches(C, made, (0, 0), MAX_NEW)
 
   def weighted_entropy(params):
-    hidden, _ = transformer.forward(
-      params, CFG, mini['tokens_BL'], mini['pos_BL']
-    )
-    logits = transformer.unembed(params, CFG, hidden)[:, :-1] / TEMPERATURE
+    out = transformer.forward(params, CFG, mini['tokens_BL'], mini['pos_BL'])
+    logits = transformer.unembed(params, CFG, out.hidden_BTD)
+    logits = logits[:, :-1] / TEMPERATURE
     logp = jax.nn.log_softmax(logits)
     entropy = -(jax.numpy.exp(logp) * logp).sum(axis=-1)
     return (mini['weight_BL'][:, 1:] * entropy).sum()

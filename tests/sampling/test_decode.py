@@ -13,10 +13,11 @@ import pytest
 from r1jax import errors
 from r1jax.distributed import device_placement, hosts, watchdog
 from r1jax.models import transformer
+from r1jax.models.families import llama
 from r1jax.sampling import decode, decoder, token_sampling
 from r1jax.training import metrics
 
-CFG = transformer.ModelConfig(
+CFG = llama.Config(
   vocab_size=28,
   width=12,
   layers=2,
@@ -154,8 +155,8 @@ def test_sampler_logp_equals_trainer_logp(temperature, changes):
 @functools.partial(jax.jit, static_argnames='cfg')
 def full_logits(params, cfg, tokens_BL, pos_BL):
   """Column t has the logits of the token at t + 1."""
-  hidden_BLD, _ = transformer.forward(params, cfg, tokens_BL, pos_BL)
-  return transformer.unembed(params, cfg, hidden_BLD)
+  out = transformer.forward(params, cfg, tokens_BL, pos_BL)
+  return transformer.unembed(params, cfg, out.hidden_BTD)
 
 
 def test_a_tokens_key_derives_from_prompt_number_member_and_position(endless):

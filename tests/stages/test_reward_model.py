@@ -16,6 +16,7 @@ from r1jax.checkpoints import pretrained, tokenization
 from r1jax.data import templates
 from r1jax.distributed import device_placement, programs
 from r1jax.models import transformer
+from r1jax.models.families import llama
 from r1jax.rewards import reward_model
 from r1jax.stages import reward_model as stage
 from r1jax.training import metrics, train_step
@@ -178,7 +179,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
   assert toy.files(workdir) == before
 
 
-CFG = transformer.ModelConfig(
+CFG = llama.Config(
   vocab_size=264,
   width=16,
   layers=1,

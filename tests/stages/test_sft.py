@@ -10,6 +10,7 @@ import toy
 from r1jax import errors, files
 from r1jax.checkpoints import pretrained, tokenization
 from r1jax.models import transformer
+from r1jax.models.families import llama
 from r1jax.stages import sft
 
 TOKENIZER = tokenization.ByteTokenizer()
@@ -144,7 +145,7 @@ def test_a_token_that_is_only_in_prompts_is_no_target():
   config = dataclasses.replace(CONFIG, micro_batch_size=3)
   dataset = sft.encode(TOKENIZER, RECORDS, config)
   (part,), _ = dataset.micro_batches(range(3))
-  cfg = transformer.ModelConfig(
+  cfg = llama.Config(
     vocab_size=TOKENIZER.vocab_size,
     width=8,
     layers=1,

@@ -13,6 +13,7 @@ from r1jax import config as configs
 from r1jax import errors
 from r1jax.distributed import device_placement
 from r1jax.models import transformer
+from r1jax.models.families import llama
 from r1jax.training import optimizer, train_step
 
 OPTIM = optimizer.OptimConfig(lr=0.1, clip_norm=1e9)
@@ -279,7 +280,7 @@ def test_gradients_are_clipped_as_one_vector_in_float32():
 
 
 def test_gradients_and_moments_of_a_bfloat16_model_are_float32():
-  cfg = transformer.ModelConfig(
+  cfg = llama.Config(
     vocab_size=11,
     width=6,
     layers=1,

@@ -1,0 +1,199 @@
+"""Grouped-query attention: its config, its layer, and its tensors in Hugging
+Face's checkpoints. Several families are built on it."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import Array
+from jax.sharding import PartitionSpec as P
+
+from r1jax.models import attention, linear, rope, stack
+from r1jax.models.hf_tensor import HfTensor
+from r1jax.models.layer import Layer
+from r1jax.models.model_config import ModelConfig
+from r1jax.models.rope import Rope
+from r1jax.models.stack import Cache
+
+PARTITION = dict(
+  qkv=P(None, 'data', 'model', None, None),
+  qkv_bias=P(None, 'model'),
+  out=P(None, 'model', None, None, 'data'),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerKind:
+  """How a layer attends."""
+
+  rope: Rope | None = Rope()  # None: no position embedding (NoPE)
+  window: int = 0  # a query sees itself and window - 1 keys before; 0: all
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GqaConfig(ModelConfig):
+  heads: int
+  kv_heads: int
+  head_dim: int
+  qkv_bias: bool = False
+  qk_norm: bool = False
+  kinds: tuple[LayerKind, ...] = (LayerKind(),)
+  kind_N: tuple[int, ...] = ()  # of each layer; (): all are kinds[0]
+
+  @property
+  def form(self) -> attention.Form:
+    return attention.Form(self.head_dim**-0.5, cpu_layout=self.cpu_layout)
+
+  @property
+  def max_tensor_parallel(self) -> int:
+    return self.kv_heads
+
+
+def rope_tables(cfg: GqaConfig, pos_BT: Array) -> list[tuple[Array, Array]]:
+  """rope.cos_sin of each kind of layer. Without position embedding all angles
+  are 0."""
+  tables, found = [], {}
+  for kind in cfg.kinds:
+    if kind.rope not in found:
+      found[kind.rope] = rope.cos_sin(
+        kind.rope or Rope(), cfg.head_dim, pos_BT * (kind.rope is not None)
+      )
+    tables.append(found[kind.rope])
+  return tables
+
+
+def attend_layer(
+  cfg: GqaConfig,
+  layer: Layer,
+  h_BTD: Array,
+  tables: list[tuple[Array, Array]],
+  kind: Array | int,
+  pos_BT: Array,
+  past: Any,
+) -> tuple[Array, attention.KeysValues]:
+  """(this device's part of the sum over heads, keys and values as `attend`
+  returns them) of a layer whose kind is cfg.kinds[kind]."""
+  dtype = h_BTD.dtype
+  D, K, C = cfg.width, cfg.kv_heads, cfg.head_dim
+  G = cfg.heads // K
+  w_qkv = layer.weight('qkv', (D, K, G + 2, C), D**-0.5)
+  qkv = linear.linear(cfg.cpu_layout, h_BTD, w_qkv)
+  if cfg.qkv_bias:
+    bias = layer.stored('qkv_bias', (K, G + 2, C), nn.initializers.zeros)
+    qkv += bias[None, None]
+  q, k, v = jax.lax.split(qkv.astype(dtype), (G, 1, 1), axis=3)
+  if cfg.qk_norm:
+    q, k = layer.norm('q_norm', q), layer.norm('k_norm', k)
+  cos_sin = _table(tables, kind)
+  q_BTKGC, k = rope.rotate(q, cos_sin), rope.rotate(k, cos_sin)
+  k_BKTC, v_BKTC = (a[:, :, :, 0].swapaxes(1, 2) for a in (k, v))
+  out, kv = attend(cfg, q_BTKGC, (k_BKTC, v_BKTC), kind, pos_BT, past)
+  out = out.astype(dtype).reshape(*out.shape[:2], -1)
+  std = (2 * cfg.layers * K * G * C) ** -0.5
+  w_out = layer.weight('out', (K, G, C, D), std)
+  out_BTD = linear.linear(cfg.cpu_layout, out, w_out.reshape(-1, D))
+  return out_BTD.astype(dtype), kv
+
+
+def _table(tables, kind):
+  """The table of a kind, which is traced in scanned layers of several kinds."""
+  if isinstance(kind, int):
+    return tables[kind]
+  if all(table is tables[0] for table in tables):
+    return tables[0]
+  return tuple(jnp.stack(parts)[kind] for parts in zip(*tables))
+
+
+def attend(
+  cfg: GqaConfig,
+  q_BTKGC: Array,
+  kv_BKTC: attention.KeysValues,
+  kind: Array | int,
+  pos_BT: Array,
+  past: Any,
+) -> tuple[Array, attention.KeysValues]:
+  """(float32 out_BTKGC, keys and values).
+
+  In training and prefill `past` is None: attends over the call's own keys, and
+  returns them.
+
+  While decoding with scanned layers: attends over the cache and the token's own
+  key, and returns this key. `stack.run` writes those of all layers after the
+  last, because a scan that returned each layer's cache would copy it.
+
+  While decoding with unrolled layers: writes the key to the cache, attends over
+  it and returns it. If the cache were read before the write, XLA would copy it.
+  """
+  window = _window(cfg, kind)
+  if past is None:
+    if cfg.attention == 'splash':
+      return _splash(cfg, q_BTKGC, kv_BKTC, kind, pos_BT), kv_BKTC
+    visible_BTS = attention.visible(pos_BT, pos_BT, window)
+    return attention.attend(cfg.form, q_BTKGC, kv_BKTC, visible_BTS), kv_BKTC
+  pos_B = pos_BT[:, 0]
+  column_1S = jnp.arange(jax.tree.leaves(past)[0].shape[2])[None]
+  if cfg.scan_layers:
+    before_BS = column_1S < pos_B[:, None]
+    if window is not None:
+      before_BS &= pos_B[:, None] - column_1S < window
+    k_BKC, v_BKC = (a[:, :, 0] for a in kv_BKTC)
+    kv = k_BKC, v_BKC
+    return attention.attend_past(cfg.form, q_BTKGC, kv, past, before_BS), kv
+  k_BKSC, v_BKSC = (
+    attention.write(cfg, cache, new[:, :, 0], pos_B)
+    for cache, new in zip(past, kv_BKTC)
+  )
+  kv = k_BKSC, v_BKSC
+  visible_BTS = attention.visible(pos_BT, column_1S, window)
+  return attention.attend(cfg.form, q_BTKGC, kv, visible_BTS), kv
+
+
+def _window(cfg, kind):
+  """The window of a layer, None if no layer of the model has one."""
+  windows = [x.window or cfg.max_len for x in cfg.kinds]
+  if not any(x.window for x in cfg.kinds):
+    return None
+  return windows[kind] if isinstance(kind, int) else jnp.array(windows)[kind]
+
+
+def _splash(cfg, q_BTKGC, kv_BKTC, kind, pos_BT):
+  """The kernel's mask is static: of a traced kind there is a branch for each."""
+
+  def branch(window):
+    return lambda q, kv: attention.splash(cfg.form, q, kv, pos_BT, window)
+
+  branches = [branch(x.window) for x in cfg.kinds]
+  if isinstance(kind, int):
+    return branches[kind](q_BTKGC, kv_BKTC)
+  return jax.lax.switch(kind, branches, q_BTKGC, kv_BKTC)
+
+
+def init_cache(cfg: GqaConfig, rows: int, length: int) -> Cache:
+  """An empty cache of `length` columns, as stack.run takes and returns it."""
+  K = cfg.kv_heads // cfg.sharding.tensor_parallel
+  shape = rows, K, length, cfg.head_dim
+  return stack.init_cache(cfg, cfg.layers, (shape, shape))
+
+
+def hf_tensors(cfg: GqaConfig) -> Iterator[HfTensor]:
+  """The tensors of a layer's attention. Those of one leaf are adjacent, so that
+  an export gathers it once."""
+  D, C = cfg.width, cfg.head_dim
+  # Each key head of qkv has its query heads first, then the key and the value.
+  q_rows, kv_rows = cfg.heads * C, cfg.kv_heads * C
+  parts = np.s_[:, :, :-2], np.s_[:, :, -2], np.s_[:, :, -1]
+  yield HfTensor('self_attn.o_proj.weight', (D, q_rows), 'out', axes=(-1, 0))
+  biases = []
+  for x, rows, index in zip('qkv', (q_rows, kv_rows, kv_rows), parts):
+    name = f'self_attn.{x}_proj'
+    yield HfTensor(f'{name}.weight', (rows, D), 'qkv', index, (0, -1))
+    biases.append(HfTensor(f'{name}.bias', (rows,), 'qkv_bias', index[1:]))
+  if cfg.qkv_bias:
+    yield from biases
+  if cfg.qk_norm:
+    yield HfTensor('self_attn.q_norm.weight', (C,), 'q_norm')
+    yield HfTensor('self_attn.k_norm.weight', (C,), 'k_norm')

@@ -1,0 +1,65 @@
+"""The tensors of Hugging Face's checkpoints and their places in params."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from r1jax.models.model_config import ModelConfig
+
+
+class HfTensor(NamedTuple):
+  """A tensor of a checkpoint, and its place in params: moveaxis(leaf[index],
+  *axes), reshaped to `shape`, where the heads and channels of the leaf may be
+  one axis."""
+
+  name: str
+  shape: tuple[int, ...]
+  leaf: str
+  index: Any = ...
+  axes: tuple[int, int] = (0, 0)  # moved from, to
+  stack: str = ''  # params[stack][leaf][layer]; '': params[leaf]
+  layer: int | None = None
+
+  def view(self, params: dict) -> np.ndarray:
+    """The view of the tensor's place in params."""
+    if self.layer is None:
+      return self.part(params[self.leaf])
+    return self.part(params[self.stack][self.leaf][self.layer])
+
+  def part(self, array: np.ndarray) -> np.ndarray:
+    """The view of the tensor in its leaf, or in the layer of it."""
+    return np.moveaxis(array[self.index], *self.axes)
+
+
+def in_layers(
+  tensors: Iterable[HfTensor], layers: Iterable[int], stack: str = 'layers'
+) -> Iterator[HfTensor]:
+  """The tensors of one layer for each of the model's `layers`, which are those
+  of a stack in their order."""
+  tensors = list(tensors)
+  for position, layer in enumerate(layers):
+    for tensor in tensors:
+      name = f'model.layers.{layer}.{tensor.name}'
+      yield tensor._replace(name=name, stack=stack, layer=position)
+
+
+def gated_mlp(width: int, ffn: int, name: str = 'mlp') -> list[HfTensor]:
+  """The tensors of Layer.gated_mlp."""
+  return [
+    HfTensor(
+      f'{name}.{x}_proj.weight', (ffn, width), 'gate_up', np.s_[:, n], (0, -1)
+    )
+    for n, x in enumerate(('gate', 'up'))
+  ] + [HfTensor(f'{name}.down_proj.weight', (width, ffn), 'down', axes=(0, -1))]
+
+
+def outer(cfg: ModelConfig) -> Iterator[HfTensor]:
+  """The tensors outside of the layers."""
+  V, D = cfg.vocab_size, cfg.width
+  yield HfTensor('model.embed_tokens.weight', (V, D), 'embed')
+  yield HfTensor('model.norm.weight', (D,), 'norm')
+  if not cfg.tie_embeddings:
+    yield HfTensor('lm_head.weight', (V, D), 'head')
+  if cfg.score:
+    yield HfTensor('score.weight', (1, D), 'score')

@@ -1,0 +1,114 @@
+"""The base of a layer, and what is outside of the layers: embedding and norm."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jax.sharding import PartitionSpec as P
+
+from r1jax.models import linear
+from r1jax.models.model_config import ModelConfig
+from r1jax.models.sharding import NoSharding
+
+# FSDP over 'data' and tensor parallelism over 'model', by the name of the leaf.
+PARTITION = dict(embed=P('model', 'data'), head=P('model', 'data'))
+
+
+def rms_norm(x: Array, scale: Array, eps: float) -> Array:
+  """x / sqrt(mean(x^2) + eps) * scale over the last axis, in float32."""
+  x32 = x.astype(jnp.float32)
+  mean = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
+  scale = jnp.expand_dims(scale, tuple(range(x.ndim - 1)))
+  return (x32 * jax.lax.rsqrt(mean + eps) * scale).astype(x.dtype)
+
+
+class Layer(nn.Module):
+  """Reads the parameters of one layer. Sizes are those of the whole model; the
+  arrays are a device's shards of them, see sharding.py."""
+
+  cfg: ModelConfig
+
+  def weight(self, name: str, shape: tuple[int, ...], std: float) -> Array:
+    """A matrix in cfg.dtype, gathered over 'data'. `shape` is the whole one."""
+    cfg, w = self.cfg, self.stored(name, shape, nn.initializers.normal(std))
+    w = cfg.sharding.gather_weight(name, w, cfg.dtype)
+    assert w.size * cfg.sharding.tensor_parallel == math.prod(shape), name
+    return w
+
+  def norm(self, name: str, x: Array) -> Array:
+    """rms_norm of x with the scale `name`."""
+    scale = self.stored(name, x.shape[-1:], nn.initializers.ones)
+    return rms_norm(x, scale, self.cfg.norm_eps)
+
+  def stored(self, name: str, shape: tuple[int, ...], initializer) -> Array:
+    """The parameter, or this device's shard of it. Module.param would compare
+    the shard's shape with `shape`."""
+    if self.is_initializing():
+      return self.param(name, initializer, shape)
+    return self.get_variable('params', name)
+
+  def gated_mlp(
+    self, h_BTD: Array, ffn: int, act=jax.nn.silu, names=('gate_up', 'down')
+  ) -> Array:
+    """(act(h W_gate) * h W_up) W_down (GLU), over a device's part of the `ffn`
+    channels F."""
+    cfg, dtype = self.cfg, h_BTD.dtype
+    D, F = cfg.width, ffn
+    w_gate_up = self.weight(names[0], (D, 2, F), D**-0.5)
+    gate_up = linear.linear(cfg.cpu_layout, h_BTD, w_gate_up)
+    gate, up = (a[:, :, 0] for a in jax.lax.split(gate_up, (1, 1), axis=2))
+    h_BTF = (act(gate) * up).astype(dtype)
+    w_down = self.weight(names[1], (F, D), (2 * cfg.layers * F) ** -0.5)
+    return linear.linear(cfg.cpu_layout, h_BTF, w_down).astype(dtype)
+
+
+def whole(cfg: ModelConfig) -> Any:
+  """The config of the model without sharding."""
+  return dataclasses.replace(cfg, sharding=NoSharding())
+
+
+def init_outer(key: Array, cfg: ModelConfig) -> dict:
+  """Random parameters outside of the layers."""
+  shape_VD = cfg.vocab_size, cfg.width
+
+  def normal_VD(number):
+    noise_VD = jax.random.normal(jax.random.fold_in(key, number), shape_VD)
+    return noise_VD * cfg.width**-0.5
+
+  params = dict(embed=normal_VD(1), norm=jnp.ones(cfg.width))
+  if not cfg.tie_embeddings:
+    params['head'] = normal_VD(2)
+  if cfg.score:
+    params['score'] = jnp.zeros(cfg.width)
+  return params
+
+
+def init_layers(key: Array, block: Layer, layers: int, args: tuple) -> dict:
+  """Random parameters of `layers` layers, stacked. `args` are arguments of a
+  call of the block."""
+
+  def init_layer(key):
+    return block.init(key, *args)['params']
+
+  return jax.vmap(init_layer)(
+    jax.random.split(jax.random.fold_in(key, 0), layers)
+  )
+
+
+def embed(
+  params: dict, cfg: ModelConfig, tokens_BT: Array
+) -> tuple[Any, Array]:
+  """(cfg with the sharding of rows of this length, x_BTD)."""
+  sharding = cfg.sharding.for_tokens(tokens_BT.shape[1])
+  cfg = dataclasses.replace(cfg, sharding=sharding)
+  return cfg, sharding.embed_tokens(params['embed'], tokens_BT, cfg.dtype)
+
+
+def last_norm(params: dict, cfg: ModelConfig, x_BTD: Array) -> Array:
+  """hidden_BTD of all tokens, after the norm that follows the layers."""
+  hidden_BTD = rms_norm(x_BTD, params['norm'], cfg.norm_eps)
+  return cfg.sharding.all_gather_tokens(hidden_BTD)

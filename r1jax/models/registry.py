@@ -1,0 +1,98 @@
+"""The families of models. A family is one file of families/ with the names of
+`Family`; adding one adds a line here."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from jax import Array
+from jax.sharding import PartitionSpec
+
+from r1jax.models import hf_config
+from r1jax.models.families import llama
+from r1jax.models.hf_config import HfConfig
+from r1jax.models.hf_tensor import HfTensor
+from r1jax.models.model_config import ModelConfig
+from r1jax.models.stack import Cache, Output
+
+
+class Family(Protocol):
+  """What the file of a family has."""
+
+  ARCHITECTURES: Mapping[str, Any]  # by name without 'ForCausalLM'
+  PARTITION: Mapping[str, PartitionSpec]  # by the name of a leaf of params
+  STACKS: tuple[str, ...]  # the keys of params whose leaves are stacked layers
+  Config: type[ModelConfig]
+
+  def config_from_hf(self, hf: HfConfig) -> Any: ...
+  def config_to_hf(self, cfg: Any) -> dict[str, Any]: ...
+  def hf_tensors(self, cfg: Any) -> Iterator[HfTensor]: ...
+  def init(self, key: Array, cfg: Any) -> dict: ...
+  def init_cache(self, cfg: Any, rows: int, length: int) -> Cache: ...
+  def forward(
+    self,
+    params: dict,
+    cfg: Any,
+    tokens_BT: Array,
+    pos_BT: Array,
+    past: Cache = None,
+    routing: Array | None = None,
+  ) -> Output: ...
+
+
+FAMILIES: tuple[Any, ...] = (llama,)
+BY_ARCHITECTURE: dict[str, Any] = {
+  name: family for family in FAMILIES for name in family.ARCHITECTURES
+}
+BY_CONFIG: dict[type, Any] = {family.Config: family for family in FAMILIES}
+# The optimiser's moments have the names of the parameters.
+PARTITION: dict[str, PartitionSpec] = {
+  leaf: spec for family in FAMILIES for leaf, spec in family.PARTITION.items()
+}
+
+
+def family_of(cfg: ModelConfig) -> Any:
+  """The Family of a config."""
+  return BY_CONFIG[type(cfg)]
+
+
+def architectures() -> list[str]:
+  """The names of the architectures that r1jax reads, as in config.json."""
+  suffixes = hf_config.POLICY, hf_config.REWARD_MODEL
+  return [name + suffix for suffix in suffixes for name in BY_ARCHITECTURE]
+
+
+def model_config(values: Mapping[str, Any], source: object) -> ModelConfig:
+  """The config of a config.json; UserError for values that r1jax does not
+  support. `source` is its path, for errors."""
+  hf = HfConfig(values, source)
+  if hf.architecture not in BY_ARCHITECTURE:
+    hf.refuse('architectures', f'but r1jax reads {", ".join(architectures())}')
+  hf.check(quantization_config=None)
+  return BY_ARCHITECTURE[hf.architecture].config_from_hf(hf)
+
+
+def config_json(
+  cfg: ModelConfig, dtype: np.dtype, eos_ids: Sequence[int] | None = None
+) -> dict[str, Any]:
+  """The config.json of a model with weights of `dtype`, readable by all
+  versions of transformers."""
+  own = family_of(cfg).config_to_hf(cfg)
+  suffix = hf_config.REWARD_MODEL if cfg.score else hf_config.POLICY
+  config = dict(
+    architectures=[own.pop('architecture') + suffix],
+    vocab_size=cfg.vocab_size,
+    hidden_size=cfg.width,
+    num_hidden_layers=cfg.layers,
+    max_position_embeddings=cfg.max_len,
+    rms_norm_eps=cfg.norm_eps,
+    **own,
+    tie_word_embeddings=cfg.tie_embeddings,
+    torch_dtype=str(dtype),
+    bos_token_id=None,
+    eos_token_id=None if eos_ids is None else list(eos_ids),
+  )
+  if cfg.score:
+    # Without these transformers makes a classifier with two labels.
+    config |= dict(id2label={'0': 'score'}, label2id=dict(score=0))
+  return config
