@@ -125,7 +125,7 @@ def _host_arrays(path, params, tensors, dtype):
       view = array
       if array is not None:
         view = np.ascontiguousarray(tensor.part(array), dtype)
-        view = view.reshape(tensor.shape)
+        view = tensor.written(view)
         _check_finite(view, f'the model for {path}', tensor.name)
       yield view
 
@@ -154,7 +154,7 @@ def _read_params(source, reader, cfg):
   for tensor in registry.family_of(cfg).hf_tensors(cfg):
     watchdog.heartbeat()
     out = tensor.view(params)
-    out[...] = reader.read(tensor.name).reshape(out.shape)
+    out[...] = tensor.read(reader.read(tensor.name)).reshape(out.shape)
     _check_finite(out, source, tensor.name)
   return params
 

@@ -20,6 +20,8 @@ class HfTensor(NamedTuple):
   axes: tuple[int, int] = (0, 0)  # moved from, to
   stack: str = ''  # params[stack][leaf][layer]; '': params[leaf]
   layer: int | None = None
+  # The tensor's row of each row of the view, if they differ in their order.
+  rows: np.ndarray | None = None
 
   def view(self, params: dict) -> np.ndarray:
     """The view of the tensor's place in params."""
@@ -30,6 +32,19 @@ class HfTensor(NamedTuple):
   def part(self, array: np.ndarray) -> np.ndarray:
     """The view of the tensor in its leaf, or in the layer of it."""
     return np.moveaxis(array[self.index], *self.axes)
+
+  def read(self, tensor: np.ndarray) -> np.ndarray:
+    """The tensor of a file, with its rows in the order of the view."""
+    return tensor if self.rows is None else tensor[self.rows]
+
+  def written(self, view: np.ndarray) -> np.ndarray:
+    """The tensor for a file, of a view."""
+    view = view.reshape(self.shape)
+    if self.rows is None:
+      return view
+    tensor = np.empty_like(view)
+    tensor[self.rows] = view
+    return tensor
 
 
 def in_layers(
