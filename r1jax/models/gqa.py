@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 from r1jax.models import attention, linear, rope, stack
 from r1jax.models.hf_tensor import HfTensor
 from r1jax.models.layer import Layer
-from r1jax.models.model_config import ModelConfig
+from r1jax.models.model_config import LayerSizes, ModelConfig
 from r1jax.models.rope import Rope
 from r1jax.models.stack import Cache
 
@@ -51,6 +51,24 @@ class GqaConfig(ModelConfig):
   @property
   def max_tensor_parallel(self) -> int:
     return self.kv_heads
+
+  def sizes_with(self, ffn: int, experts: int = 0) -> LayerSizes:
+    """The LayerSizes with `ffn` channels of a gated MLP, which may be those of
+    several experts."""
+    query, key = self.heads * self.head_dim, self.kv_heads * self.head_dim
+    return LayerSizes(
+      heads=self.heads,
+      query=query,
+      projected=query + 2 * key,
+      attended=2 * query,
+      attended_in_decode=2 * query,
+      ffn=ffn,
+      weights=self.width * (2 * query + 2 * key + 3 * ffn),
+      cache_arrays=2,
+      cache_heads=self.kv_heads,
+      cache_channels=self.head_dim,
+      experts=experts,
+    )
 
 
 def rope_tables(cfg: GqaConfig, pos_BT: Array) -> list[tuple[Array, Array]]:

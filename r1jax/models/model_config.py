@@ -5,15 +5,28 @@ import dataclasses
 from r1jax.models.sharding import FsdpTensorParallel, NoSharding
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LayerSizes:
-  """What a layer computes for a token, for estimates of costs: channels of the
-  whole model."""
+  """What a layer stores and computes for a token, for estimates of costs. Sizes
+  are those of the whole model; where layers differ, their mean."""
 
   heads: int
-  query: int  # channels of the queries of all heads
-  key: int  # channels of the keys of all key heads
-  ffn: int  # feed-forward channels that a token uses
+  query: float  # channels of the queries of all heads
+  projected: float  # channels of queries, keys and values
+  attended: float  # multiplications of a query and a key: channels of both sums
+  attended_in_decode: float
+  ffn: float  # feed-forward channels that a token uses
+  weights: float  # elements of the matrices that a token multiplies
+  cache_arrays: int  # 2: keys and values
+  cache_heads: int
+  cache_channels: int  # of a head
+  cache_is_sharded: bool = True  # along 'model'; else each device has all of it
+  experts: int = 0  # to which a token is sent
+
+  @property
+  def cache(self) -> int:
+    """Numbers that the cache holds of a token."""
+    return self.cache_arrays * self.cache_heads * self.cache_channels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -186,8 +186,10 @@ def prefill(plan: Plan, sizes: Sizes) -> Cost:
 def _decode_state(plan):
   """The bytes of what prefill leaves for the decode loop."""
   cfg = plan.cfg
-  column = 2 * plan.itemsize * cfg.layers * cfg.layer_sizes.key
-  column /= plan.tensor_parallel
+  layer = cfg.layer_sizes
+  column = plan.itemsize * cfg.layers * layer.cache
+  if layer.cache_is_sharded:
+    column /= plan.tensor_parallel
   return {
     'prompt cache': plan.prompts * plan.config.prompt.max_len * column,
     'cache': layers.cache_bytes(plan, plan.decode_slots, plan.row_len),
@@ -211,7 +213,8 @@ def decode(plan: Plan, sizes: Sizes) -> Cost:
   flops, _ = layers.forward_flops(plan, slots, 1)
   pairs = slots * plan.row_len
   flops += 2 * slots * sizes.head
-  flops += 4 * pairs * cfg.layer_sizes.query * cfg.layers / devices
+  attended = cfg.layer_sizes.attended_in_decode
+  flops += 2 * pairs * attended * cfg.layers / devices
   # All weights but the embedding, and the cache, are read once.
   embedding = 0 if cfg.tie_embeddings else sizes.head * itemsize
   sent = layers.sent_along_model(plan, slots, 4)

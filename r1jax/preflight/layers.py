@@ -83,18 +83,18 @@ def layer_bytes(
   layers save for the backward pass)."""
   cfg, itemsize, devices = plan.cfg, plan.itemsize, plan.tensor_parallel
   tokens, width, layer = rows * length, cfg.width, cfg.layer_sizes
-  query, key = layer.query / devices, layer.key / devices
+  query, projected = layer.query / devices, layer.projected / devices
   ffn = layer.ffn / devices
   scores = tokens * length * layer.heads / devices
   forward = tokens * 2 * ffn * (4 + itemsize) + 2 * itemsize * sizes.layer
-  forward += tokens * (query + 2 * key) * 2 * itemsize
+  forward += tokens * projected * 2 * itemsize
   backward = forward + tokens * (3 * ffn + 10 * width) * itemsize
   backward += 4 * 2 * width * ffn
   saved: float = tokens * width * itemsize
   if length % devices == 0:
     saved /= devices
   if cfg.remat != 'full':  # float32 results of the products
-    saved += tokens * 4 * (query + 2 * key + 2 * ffn + 2 * width)
+    saved += tokens * 4 * (projected + 2 * ffn + 2 * width)
   if cfg.remat == 'none':
     saved += tokens * itemsize * (4 * width + 3 * ffn + 3 * query)
   if cfg.attention != 'splash':
@@ -111,34 +111,31 @@ def layer_bytes(
 def cache_bytes(plan: Plan, rows: int, length: int) -> float:
   """Bytes of the keys and values of `rows` rows, with the whole tiles of TPUs in
   the layout of attention.in_cache_layout."""
-  cfg = plan.cfg
-  channels = cfg.layer_sizes.query // cfg.layer_sizes.heads
+  cfg, layer = plan.cfg, plan.cfg.layer_sizes
+  channels = layer.cache_channels
   if plan.pod.chip.is_tpu and channels % attention.TILE:
     length = math.ceil(length / attention.TILE) * attention.TILE
     channels = math.ceil(channels / SUBLANES) * SUBLANES
-  key_heads = cfg.layer_sizes.key // (
-    cfg.layer_sizes.query // cfg.layer_sizes.heads
-  )
-  elements = cfg.layers * key_heads / plan.tensor_parallel * length * channels
-  return 2 * rows * elements * plan.itemsize
+  heads: float = layer.cache_arrays * layer.cache_heads
+  if layer.cache_is_sharded:
+    heads /= plan.tensor_parallel
+  return rows * cfg.layers * heads * length * channels * plan.itemsize
 
 
 def forward_flops(plan: Plan, tokens: int, length: int) -> tuple[float, float]:
-  """FLOPs of all layers, forward: (products with the weights, attention, which
-  has 4 C a head and pair of tokens; splash skips the masked half)."""
+  """FLOPs of all layers, forward: (products with the weights, attention;
+  splash skips the masked half)."""
   cfg, layers = plan.cfg, plan.cfg.layers / plan.tensor_parallel
-  layer = cfg.layer_sizes
-  outputs = 2 * layer.query + 2 * layer.key + 3 * layer.ffn
   pairs = tokens * length / (2 if cfg.attention == 'splash' else 1)
-  products = 2 * tokens * cfg.width * outputs * layers
-  return products, 4 * pairs * layer.query * layers
+  products = 2 * tokens * cfg.layer_sizes.weights * layers
+  return products, 2 * pairs * cfg.layer_sizes.attended * layers
 
 
 def activation_traffic(plan: Plan, tokens: int, length: int) -> float:
   """HBM bytes of all layers' activations in one forward pass."""
   cfg, devices = plan.cfg, plan.tensor_parallel
   layer = cfg.layer_sizes
-  heads = (layer.query + 2 * layer.key) / devices
+  heads = layer.projected / devices
   moved = tokens * (8 * cfg.width + 4 * heads + 4 * layer.ffn / devices)
   moved *= plan.itemsize
   if cfg.attention != 'splash':

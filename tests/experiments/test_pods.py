@@ -8,9 +8,7 @@ import re
 import pytest
 
 from r1jax import cli, config
-from r1jax.models import gqa
 from r1jax.models.families import llama
-from r1jax.models.rope import Rope
 from r1jax.preflight import arithmetic, checks, chips, shapes
 from r1jax.preflight import plan as plans
 from r1jax.preflight.compiler import programs
@@ -200,7 +198,7 @@ def qwen_half_b(folder):
     intermediate_size=4_864,
     tie_word_embeddings=True,
     rms_norm_eps=1e-6,
-    kinds=(gqa.LayerKind(Rope(1e6)),),
+    rope_theta=1e6,
     max_position_embeddings=32_768,
   )
   (folder / 'config.json').write_text(json.dumps(values))

@@ -38,8 +38,7 @@ class Config(gqa.GqaConfig):
 
   @property
   def layer_sizes(self) -> LayerSizes:
-    query, key = self.heads * self.head_dim, self.kv_heads * self.head_dim
-    return LayerSizes(heads=self.heads, query=query, key=key, ffn=self.ffn)
+    return self.sizes_with(self.ffn)
 
 
 class Block(layer.Layer):
