@@ -73,13 +73,15 @@ class GqaConfig(ModelConfig):
 
 def rope_tables(cfg: GqaConfig, pos_BT: Array) -> list[tuple[Array, Array]]:
   """rope.cos_sin of each kind of layer. Without position embedding all angles
-  are 0."""
+  are 0, of as many channels as in the other layers."""
+  settings = [kind.rope for kind in cfg.kinds if kind.rope]
+  partial = settings[0].partial if settings else 1.0
   tables, found = [], {}
   for kind in cfg.kinds:
     if kind.rope not in found:
-      found[kind.rope] = rope.cos_sin(
-        kind.rope or Rope(), cfg.head_dim, pos_BT * (kind.rope is not None)
-      )
+      setting = kind.rope or Rope(partial=partial)
+      angle_BT = pos_BT * (kind.rope is not None)
+      found[kind.rope] = rope.cos_sin(setting, cfg.head_dim, angle_BT)
     tables.append(found[kind.rope])
   return tables
 

@@ -274,8 +274,8 @@ def test_each_form_of_rope_settings_is_read(rope):
       'settings of sliding_attention.*full_attention',
     ),
     (
-      dict(rope_parameters=dict(full_attention=dict(rope_type='yarn'))),
-      "rope type is 'yarn'",
+      dict(rope_parameters=dict(full_attention=dict(rope_type='ntk'))),
+      "rope type is 'ntk'",
     ),
     (dict(rope_scaling=dict(factor=8.0)), 'have factor 8.0, but no rope type'),
     (
@@ -457,7 +457,7 @@ def test_half_precision_is_converted_to_float32_exactly(tmp_path):
     (dict(quantization_config=dict(bits=4)), 'quantization_config'),
     (dict(layer_types=['sliding_attention'] * 3), 'sliding_window'),
     (dict(use_sliding_window=True), 'sliding_window'),
-    (dict(rope_parameters=dict(rope_type='yarn', factor=4)), 'yarn'),
+    (dict(rope_parameters=dict(rope_type='ntk', factor=4)), 'ntk'),
     (dict(rope_parameters=dict(rope_type='llama3')), 'factor None'),
     (dict(hidden_size='30'), "hidden_size '30'"),
     (dict(hidden_size=None), 'hidden_size None'),

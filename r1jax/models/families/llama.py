@@ -62,13 +62,15 @@ def config_from_hf(hf: HfConfig) -> Config:
   hf.check(hidden_act='silu', attention_bias=False, mlp_bias=False)
   hf.check_full_attention()
   qkv_bias, qk_norm = ARCHITECTURES[hf.architecture]
+  attention_sizes = hf.attention_sizes()
+  setting = hf_rope.read(hf, attention_sizes['head_dim'])
   return Config(
     **hf.sizes(),
-    **hf.attention_sizes(),
+    **attention_sizes,
     ffn=hf.number('intermediate_size'),
     qkv_bias=qkv_bias,
     qk_norm=qk_norm,
-    kinds=(gqa.LayerKind(rope=hf_rope.read(hf)),),
+    kinds=(gqa.LayerKind(rope=setting),),
   )
 
 
