@@ -10,5 +10,6 @@ of that length. This is the legend for the whole package:
   N  layers, or steps of a scan;  P  prompts
      in a rollout, samples        H  query heads
   D  model width                  K  key/value heads
+  M  pairs of a token and one of its experts
   G  query heads of a key/value head; in a rollout, samples of a prompt
 """

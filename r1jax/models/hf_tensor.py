@@ -59,14 +59,17 @@ def in_layers(
       yield tensor._replace(name=name, stack=stack, layer=position)
 
 
-def gated_mlp(width: int, ffn: int, name: str = 'mlp') -> list[HfTensor]:
+def gated_mlp(
+  width: int, ffn: int, name: str = 'mlp', leaves=('gate_up', 'down')
+) -> list[HfTensor]:
   """The tensors of Layer.gated_mlp."""
+  gate_up, down = leaves
   return [
     HfTensor(
-      f'{name}.{x}_proj.weight', (ffn, width), 'gate_up', np.s_[:, n], (0, -1)
+      f'{name}.{x}_proj.weight', (ffn, width), gate_up, np.s_[:, n], (0, -1)
     )
     for n, x in enumerate(('gate', 'up'))
-  ] + [HfTensor(f'{name}.down_proj.weight', (width, ffn), 'down', axes=(0, -1))]
+  ] + [HfTensor(f'{name}.down_proj.weight', (width, ffn), down, axes=(0, -1))]
 
 
 def outer(cfg: ModelConfig) -> Iterator[HfTensor]:

@@ -30,7 +30,7 @@ def logits(cfg: ModelConfig, hidden: Array, table_VD: Array) -> Array:
     out = cfg.logit_softcap * jnp.tanh(out / cfg.logit_softcap)
   V, sharding = table_VD.shape[0], cfg.sharding
   if cfg.real_vocab and cfg.real_vocab < V * sharding.tensor_parallel:
-    real = jnp.arange(V) + sharding.first_vocab_id(V) < cfg.real_vocab
+    real = jnp.arange(V) + sharding.first_index(V) < cfg.real_vocab
     real = jnp.expand_dims(real, tuple(range(out.ndim - 1)))
     out = jnp.where(real, out, MASKED_LOGIT)
   return out
@@ -150,7 +150,7 @@ def _shard(cfg, table_VD, target_NBT):
   """This device's rows of the table, gathered over 'data', and the targets
   counted from its first id."""
   shard_VD = cfg.sharding.gather_weight(cfg.table_name, table_VD, cfg.dtype)
-  return shard_VD, target_NBT - cfg.sharding.first_vocab_id(len(shard_VD))
+  return shard_VD, target_NBT - cfg.sharding.first_index(len(shard_VD))
 
 
 def _scores(cfg, temperature, shard_VD, hidden_BTD, id_BT):

@@ -55,7 +55,7 @@ class FsdpTensorParallel:
     fsdp = 'embed' in dict(self.fsdp_axes)
     if fsdp:
       id_BT = jax.lax.all_gather(id_BT, 'data', tiled=True)
-    id_BT = id_BT - self.first_vocab_id(table_VD.shape[0])
+    id_BT = id_BT - self.first_index(table_VD.shape[0])
     own_BT = (id_BT >= 0) & (id_BT < table_VD.shape[0])
     x_BTD = table_VD[jnp.where(own_BT, id_BT, 0)].astype(dtype)
     x_BTD = jnp.where(own_BT[..., None], x_BTD, 0)
@@ -81,9 +81,12 @@ class FsdpTensorParallel:
   def max_over_model(self, x: Array) -> Array:
     return x if self.tensor_parallel == 1 else jax.lax.pmax(x, 'model')
 
-  def first_vocab_id(self, ids: int) -> Array | int:
-    """The first vocabulary id of this device, where each has `ids` of them."""
-    return 0 if self.tensor_parallel == 1 else jax.lax.axis_index('model') * ids
+  def first_index(self, count: int) -> Array | int:
+    """The first index of this device along an axis that is sharded over
+    'model', where each device has `count` of them."""
+    if self.tensor_parallel == 1:
+      return 0
+    return jax.lax.axis_index('model') * count
 
   def all_gather_vocab(self, x: Array) -> Array:
     """x[..., V] from the devices' shards along V."""

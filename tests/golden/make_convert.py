@@ -59,6 +59,19 @@ FAMILIES = dict(
     head_dim=10,
     tie_word_embeddings=False,
   ),
+  qwen3_moe=dict(
+    kind='Qwen3Moe',
+    hidden_size=26,
+    intermediate_size=40,
+    moe_intermediate_size=18,
+    num_experts=7,
+    num_experts_per_tok=3,
+    norm_topk_prob=True,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=6,
+    tie_word_embeddings=False,
+  ),
 )
 
 
@@ -79,19 +92,24 @@ def weights(shapes):
 
 def reference(family, directory):
   """Writes the family's checkpoint; returns its entry of convert.json."""
+  import safetensors.numpy
   import torch
   import transformers
 
   sizes = dict(FAMILIES[family])
   kind = sizes.pop('kind')
   config = getattr(transformers, f'{kind}Config')(**SIZES, **sizes)
-  model = getattr(transformers, f'{kind}ForCausalLM')(config).eval()
-  parameters = dict(model.named_parameters())
-  shapes = {name: list(p.shape) for name, p in parameters.items()}
-  for name, value in weights(shapes).items():
-    parameters[name].data = torch.from_numpy(value)
-  model.tie_weights()
-  model.save_pretrained(directory / family)
+  kind = getattr(transformers, f'{kind}ForCausalLM')
+  kind(config).save_pretrained(directory / family)
+  # The tensors of the file: those of experts are one in the model.
+  path = directory / family / 'model.safetensors'
+  arrays = safetensors.numpy.load_file(path)
+  shapes = {name: list(array.shape) for name, array in arrays.items()}
+  metadata = dict(format='pt')
+  safetensors.numpy.save_file(weights(shapes), path, metadata)
+  model = kind.from_pretrained(
+    directory / family, dtype=torch.float32, experts_implementation='eager'
+  ).eval()
   tokens = model.generate(
     torch.tensor([PROMPT]),
     do_sample=False,
