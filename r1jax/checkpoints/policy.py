@@ -9,8 +9,9 @@ from r1jax import errors
 from r1jax.checkpoints import pretrained, tokenization
 from r1jax.config import option
 from r1jax.data.tokenizer_protocol import Tokenizer
-from r1jax.models import transformer
-from r1jax.models.families import llama
+from r1jax.models import mla, transformer
+from r1jax.models.families import deepseek, llama
+from r1jax.models.moe import MoeConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,11 @@ class ComputeConfig:
     'einsum, splash (a kernel for TPUs), auto: splash on TPUs',
     is_free=True,
   )
+  absorbed: bool = option(
+    True,
+    'latent attention decodes with the latents, not with expanded keys',
+    is_free=True,
+  )
   head_chunk: int = option(
     128, 'columns of logits in memory', minimum=1, is_free=True
   )
@@ -47,14 +53,40 @@ class ComputeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ScratchConfig:
-  """A small random Llama. Its tokens are bytes, four tags and extra_tokens."""
+  """A small random model. Its tokens are bytes, four tags and extra_tokens."""
 
+  family: Literal['llama', 'deepseek'] = option(
+    'llama', 'llama, or deepseek: all keys below', fixed='model'
+  )
   layers: int = option(2, 'layers', minimum=1, fixed='model')
   width: int = option(96, 'model width', minimum=1, fixed='model')
   heads: int = option(4, 'attention heads', minimum=1, fixed='model')
   ffn: int = option(256, 'feed-forward width', minimum=1, fixed='model')
   extra_tokens: tuple[str, ...] = option(
     (), 'texts that are one token each', fixed='model'
+  )
+  kv_lora_rank: int = option(
+    32, "channels of the keys' latent", minimum=1, fixed='model'
+  )
+  q_lora_rank: int = option(
+    0, "channels of the queries' latent; 0: none", minimum=0, fixed='model'
+  )
+  dense_layers: int = option(
+    1, 'first layers without experts', minimum=0, fixed='model'
+  )
+  experts: int = option(8, 'routed experts', minimum=1, fixed='model')
+  experts_per_token: int = option(
+    2, 'routed experts of a token', minimum=1, fixed='model'
+  )
+  expert_ffn: int = option(
+    64, 'feed-forward width of an expert', minimum=1, fixed='model'
+  )
+  shared_experts: int = option(
+    1, 'experts of all tokens', minimum=0, fixed='model'
+  )
+  groups: int = option(2, 'groups of experts', minimum=1, fixed='model')
+  top_groups: int = option(
+    1, 'groups from which the experts of a token come', minimum=1, fixed='model'
   )
 
 
@@ -109,19 +141,54 @@ def _from_scratch(scratch, compute, seed):
     )
   special = *tokenization.TAGS, *scratch.extra_tokens
   tokenizer = tokenization.ByteTokenizer(special)
-  cfg = llama.Config(
+  sizes = dict(
     vocab_size=tokenizer.vocab_size,
     real_vocab=tokenizer.vocab_size,
     width=scratch.width,
     layers=scratch.layers,
     heads=scratch.heads,
-    kv_heads=scratch.heads,
-    head_dim=scratch.width // scratch.heads,
     ffn=scratch.ffn,
   )
+  cfg = SCRATCH[scratch.family](scratch, sizes)
   params = jax.device_get(transformer.init(jax.random.key(seed), cfg))
   cfg = with_compute(cfg, compute, jax.default_backend())
   return Policy(params, cfg, tokenizer)
+
+
+def _llama(scratch, sizes):
+  head_dim = scratch.width // scratch.heads
+  return llama.Config(**sizes, kv_heads=scratch.heads, head_dim=head_dim)
+
+
+def _deepseek(scratch, sizes):
+  """Channels of a head are as in DeepSeek-V3: rotated ones are half as many as
+  the others."""
+  head_dim = scratch.width // scratch.heads
+  experts = MoeConfig(
+    experts=scratch.experts,
+    experts_per_token=scratch.experts_per_token,
+    ffn=scratch.expert_ffn,
+    score='sigmoid',
+    normalize=True,
+    scale=2.5,
+    groups=scratch.groups,
+    top_groups=scratch.top_groups,
+    correction_bias=True,
+    shared_ffn=scratch.shared_experts * scratch.expert_ffn,
+  )
+  return deepseek.Config(
+    **sizes,
+    q_lora_rank=scratch.q_lora_rank,
+    kv_lora_rank=scratch.kv_lora_rank,
+    qk_nope_head_dim=head_dim,
+    qk_rope_head_dim=head_dim // 4 * 2,
+    v_head_dim=head_dim,
+    dense_layers=scratch.dense_layers,
+    moe=experts,
+  )
+
+
+SCRATCH = dict(llama=_llama, deepseek=_deepseek)
 
 
 def with_compute(
@@ -130,6 +197,8 @@ def with_compute(
   """cfg with the options of `compute`, for the devices of a jax backend."""
   options = dataclasses.asdict(compute)
   del options['scan_decode'], options['families']  # not of the model
+  if not isinstance(cfg, mla.MlaConfig):
+    del options['absorbed']
   if compute.attention == 'auto':
     options['attention'] = 'splash' if backend == 'tpu' else 'einsum'
   options |= dict(cpu_layout=backend == 'cpu', tpu_layout=backend == 'tpu')

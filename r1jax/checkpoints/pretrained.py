@@ -144,7 +144,12 @@ def _read_params(source, reader, cfg):
         f'requires {list(tensor.shape)}'
       )
   extra = sorted(reader.shapes.keys() - known)
-  extra = [name for name in extra if not name.endswith('.inv_freq')]
+  skipped = cfg.skipped_tensors
+  extra = [
+    name
+    for name in extra
+    if not name.endswith('.inv_freq') and not name.startswith(skipped)
+  ]
   if extra:
     raise errors.UserError(
       f'{source}: {len(extra)} tensors are not of its config, e.g. {extra[0]}'

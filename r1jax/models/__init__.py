@@ -11,5 +11,6 @@ of that length. This is the legend for the whole package:
      in a rollout, samples        H  query heads
   D  model width                  K  key/value heads
   M  pairs of a token and one of its experts
+  R  channels of a latent (mla.py)
   G  query heads of a key/value head; in a rollout, samples of a prompt
 """

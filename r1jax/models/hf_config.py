@@ -63,6 +63,13 @@ class HfConfig:
     """An int above 0, or for kind=float any number above 0."""
     return number(self.values, self.source, key, default, kind)
 
+  def count(self, key: str, default: int = 0) -> int:
+    """An int from 0 on."""
+    value = self.values.get(key)
+    if value is None:
+      return default
+    return 0 if value == 0 else self.number(key)
+
   def flag(self, key: str, default: bool = False) -> bool:
     value = self.values.get(key)
     return default if value is None else bool(value)

@@ -33,10 +33,12 @@ class Layer(nn.Module):
   cfg: ModelConfig
 
   def weight(self, name: str, shape: tuple[int, ...], std: float) -> Array:
-    """A matrix in cfg.dtype, gathered over 'data'. `shape` is the whole one."""
+    """A matrix in cfg.dtype, gathered over 'data'. `shape` is that of the whole
+    matrix, of which this is the device's part along 'model'."""
     cfg, w = self.cfg, self.stored(name, shape, nn.initializers.normal(std))
     w = cfg.sharding.gather_weight(name, w, cfg.dtype)
-    assert w.size * cfg.sharding.tensor_parallel == math.prod(shape), name
+    parts = math.prod(shape) / w.size
+    assert parts in (1, cfg.sharding.tensor_parallel), name
     return w
 
   def norm(self, name: str, x: Array) -> Array:

@@ -58,6 +58,12 @@ class ModelConfig:
     return 'embed' if self.tie_embeddings else 'head'
 
   @property
+  def skipped_tensors(self) -> tuple[str, ...]:
+    """The beginnings of the names of tensors that a checkpoint may have and
+    that are not read."""
+    return ()
+
+  @property
   def layer_sizes(self) -> LayerSizes:
     raise NotImplementedError
 

@@ -79,8 +79,9 @@ def for_decoding(
 
   params = jax.tree_util.tree_map_with_path(gather, params)
   if not cfg.scan_layers:
-    stacks = registry.family_of(cfg).STACKS
-    params |= {name: stack.unstack(params[name]) for name in stacks}
+    for name in registry.family_of(cfg).STACKS:
+      if name in params:  # a model may have only some of its family's
+        params[name] = stack.unstack(params[name])
   return params, decoding_config(cfg)
 
 

@@ -1,0 +1,293 @@
+"""DeepSeek-V3 and R1, DeepSeek-V2, and GLM-4.7-Flash: multi-head latent
+attention, dense first layers, then mixtures of experts."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jax.sharding import PartitionSpec as P
+
+from r1jax.models import hf_rope, hf_tensor, layer, mla, moe, stack
+from r1jax.models.hf_config import HfConfig
+from r1jax.models.hf_tensor import HfTensor
+from r1jax.models.model_config import LayerSizes
+from r1jax.models.moe import MoeConfig
+from r1jax.models.stack import Cache, LayerOutput, Output
+
+# The model_type of each architecture.
+ARCHITECTURES = dict(
+  DeepseekV3='deepseek_v3',
+  DeepseekV2='deepseek_v2',
+  Glm4MoeLite='glm4_moe_lite',
+)
+PARTITION = (
+  layer.PARTITION
+  | mla.PARTITION
+  | moe.PARTITION
+  | dict(
+    gate_up=P(None, 'data', None, 'model'),
+    down=P(None, 'model', 'data'),
+  )
+)
+STACKS = ('dense_layers', 'layers')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(mla.MlaConfig):
+  architecture: str = 'DeepseekV3'
+  ffn: int  # of the dense layers
+  dense_layers: int  # the first ones; the others have experts
+  moe: MoeConfig
+  mtp_layers: int = 0  # modules of multi-token prediction in the checkpoint
+
+  @property
+  def stacks(self) -> dict[str, int]:
+    """The layers of each stack that the model has."""
+    counts = self.dense_layers, self.layers - self.dense_layers
+    return {name: count for name, count in zip(STACKS, counts) if count}
+
+  @property
+  def layer_sizes(self) -> LayerSizes:
+    experts = self.moe.experts_per_token
+    used = experts * self.moe.ffn + self.moe.shared_ffn
+    share = self.dense_layers / self.layers
+    return self.sizes_with(share * self.ffn + (1 - share) * used, experts)
+
+  @property
+  def skipped_tensors(self) -> tuple[str, ...]:
+    """The modules of multi-token prediction follow the layers."""
+    end = self.layers + self.mtp_layers
+    return tuple(f'model.layers.{n}.' for n in range(self.layers, end))
+
+
+class Block(layer.Layer):
+  """x + attention(norm(x)), then x + mlp(norm(x)) or x + experts(norm(x))."""
+
+  cfg: Config
+  has_experts: bool
+
+  @nn.compact
+  def __call__(self, x_BTD, cos_sin, pos_BT, past, routing_BTE) -> LayerOutput:
+    cfg, sharding = self.cfg, self.cfg.sharding
+    h_BTD = sharding.all_gather_tokens(self.norm('norm1', x_BTD))
+    h_BTD, latents = mla.attend_layer(cfg, self, h_BTD, cos_sin, pos_BT, past)
+    x_BTD += sharding.reduce_scatter_tokens(h_BTD)
+    h_BTD = sharding.all_gather_tokens(self.norm('norm2', x_BTD))
+    if self.has_experts:
+      h_BTD, routing_BTE = moe.layer(cfg, cfg.moe, self, h_BTD, routing_BTE)
+    else:
+      h_BTD, routing_BTE = self.gated_mlp(h_BTD, cfg.ffn), None
+    x_BTD += sharding.reduce_scatter_tokens(h_BTD)
+    return LayerOutput(x_BTD, latents, routing_BTE)
+
+
+def config_from_hf(hf: HfConfig) -> Config:
+  """The Config of a config.json; UserError for values that are not supported."""
+  hf.check(hidden_act='silu', attention_bias=False, mlp_bias=False)
+  hf.check(moe_layer_freq=1)
+  heads, rotary = hf.number('num_attention_heads'), 'qk_rope_head_dim'
+  if hf.number('num_key_value_heads', heads) != heads:
+    hf.refuse('num_key_value_heads', f'but latent attention has {heads} heads')
+  if hf.number(rotary) % 2:
+    hf.refuse(rotary, 'but rotary embedding needs it even')
+  return Config(
+    **hf.sizes(),
+    architecture=hf.architecture,
+    heads=heads,
+    q_lora_rank=hf.count('q_lora_rank'),
+    kv_lora_rank=hf.number('kv_lora_rank'),
+    qk_nope_head_dim=hf.number('qk_nope_head_dim'),
+    qk_rope_head_dim=hf.number(rotary),
+    v_head_dim=hf.number('v_head_dim'),
+    rope=hf_rope.read(hf, hf.number(rotary)),
+    rope_interleave=hf.flag('rope_interleave', default=True),
+    ffn=hf.number('intermediate_size'),
+    dense_layers=_dense_layers(hf),
+    moe=_moe_config(hf),
+    mtp_layers=_mtp_layers(hf),
+  )
+
+
+def _mtp_layers(hf):
+  if hf.architecture == 'DeepseekV2':
+    return 0
+  default = hf.count('num_mtp_layers', 1)  # its name in transformers 5
+  return hf.count('num_nextn_predict_layers', default)
+
+
+def _dense_layers(hf):
+  """The number of first layers without experts."""
+  layers, key = hf.number('num_hidden_layers'), 'first_k_dense_replace'
+  kinds = hf.values.get('mlp_layer_types')  # of GLM, by transformers 5
+  if kinds is None:
+    dense = hf.count(key, default=1 if hf.architecture == 'Glm4MoeLite' else 0)
+    if dense > layers:
+      hf.refuse(key, f'but the model has {layers} layers')
+    return dense
+  dense = list(kinds).count('dense')
+  if kinds != ['dense'] * dense + ['sparse'] * (layers - dense):
+    why = f'but r1jax needs {layers} values: dense ones, then sparse ones'
+    hf.refuse('mlp_layer_types', why)
+  return dense
+
+
+def _moe_config(hf):
+  is_v2 = hf.architecture == 'DeepseekV2'
+  ffn, experts = hf.number('moe_intermediate_size'), 'num_experts_per_tok'
+  if is_v2:
+    hf.check(scoring_func='softmax', norm_topk_prob=False)
+  else:
+    hf.check(scoring_func='sigmoid', topk_method='noaux_tc')
+  groups, top_groups = hf.number('n_group', 1), hf.number('topk_group', 1)
+  if is_v2 and _topk_method(hf) == 'greedy':
+    groups = top_groups = 1
+  total = hf.number('n_routed_experts')
+  if total % groups:
+    hf.refuse('n_group', f'which does not divide {total} experts')
+  if not is_v2 and groups > 1 and total < 2 * groups:
+    hf.refuse('n_group', f'but a group needs two of the {total} experts')
+  if top_groups > groups:
+    hf.refuse('topk_group', f'but there are {groups} groups of experts')
+  if hf.number(experts) > top_groups * total // groups:
+    why = f'but a token can choose among {top_groups * total // groups} experts'
+    hf.refuse(experts, why)
+  return MoeConfig(
+    experts=total,
+    experts_per_token=hf.number(experts),
+    ffn=ffn,
+    score='softmax' if is_v2 else 'sigmoid',
+    normalize=hf.flag('norm_topk_prob', default=not is_v2),
+    scale=hf.number('routed_scaling_factor', 1.0, float),
+    groups=groups,
+    top_groups=top_groups,
+    group_score='max' if is_v2 else 'top2',
+    correction_bias=not is_v2,
+    shared_ffn=hf.count('n_shared_experts') * ffn,
+  )
+
+
+def _topk_method(hf):
+  method = hf.values.get('topk_method') or 'greedy'
+  if method not in ('greedy', 'group_limited_greedy'):
+    why = 'but only greedy and group_limited_greedy are supported'
+    hf.refuse('topk_method', why)
+  return method
+
+
+def config_to_hf(cfg: Config) -> dict[str, Any]:
+  """The keys of config.json that are this family's own."""
+  experts = cfg.moe
+  own: dict[str, Any] = dict(
+    architecture=cfg.architecture,
+    model_type=ARCHITECTURES[cfg.architecture],
+    num_attention_heads=cfg.heads,
+    num_key_value_heads=cfg.heads,
+    q_lora_rank=cfg.q_lora_rank or None,
+    kv_lora_rank=cfg.kv_lora_rank,
+    qk_nope_head_dim=cfg.qk_nope_head_dim,
+    qk_rope_head_dim=cfg.qk_rope_head_dim,
+    v_head_dim=cfg.v_head_dim,
+    intermediate_size=cfg.ffn,
+    first_k_dense_replace=cfg.dense_layers,
+    moe_intermediate_size=experts.ffn,
+    moe_layer_freq=1,
+    n_routed_experts=experts.experts,
+    n_shared_experts=experts.shared_ffn // experts.ffn,
+    num_experts_per_tok=experts.experts_per_token,
+    n_group=experts.groups,
+    topk_group=experts.top_groups,
+    scoring_func=experts.score,
+    norm_topk_prob=experts.normalize,
+    routed_scaling_factor=experts.scale,
+    hidden_act='silu',
+    attention_bias=False,
+    **hf_rope.written(cfg.rope),
+  )
+  if cfg.architecture == 'DeepseekV2':
+    limited = experts.groups > 1
+    method = 'group_limited_greedy' if limited else 'greedy'
+    return own | dict(topk_method=method)
+  own |= dict(topk_method='noaux_tc', num_nextn_predict_layers=0)
+  if cfg.architecture == 'Glm4MoeLite':
+    sparse = cfg.layers - cfg.dense_layers
+    kinds = ['dense'] * cfg.dense_layers + ['sparse'] * sparse
+    own |= dict(mlp_layer_types=kinds)
+  return own | dict(rope_interleave=cfg.rope_interleave)
+
+
+def hf_tensors(cfg: Config) -> Iterator[HfTensor]:
+  """The tensors of a checkpoint."""
+  yield from hf_tensor.outer(cfg)
+  D = cfg.width
+  common = [
+    HfTensor('input_layernorm.weight', (D,), 'norm1'),
+    HfTensor('post_attention_layernorm.weight', (D,), 'norm2'),
+    *mla.hf_tensors(cfg),
+  ]
+  mlps = dict(
+    dense_layers=hf_tensor.gated_mlp(D, cfg.ffn),
+    layers=list(moe.hf_tensors(D, cfg.moe)),
+  )
+  first = 0
+  for name, count in cfg.stacks.items():
+    numbers = range(first, first + count)
+    yield from hf_tensor.in_layers(common + mlps[name], numbers, name)
+    first += count
+
+
+def init(key: Array, cfg: Config) -> dict:
+  """Random float32 parameters of the whole model."""
+  cfg = layer.whole(cfg)
+  x_BTD, pos_BT = jnp.zeros((1, 1, cfg.width)), jnp.zeros((1, 1), jnp.int32)
+  args = x_BTD, mla.rope_table(cfg, pos_BT), pos_BT, None, None
+  params = layer.init_outer(key, cfg)
+  for number, (name, count) in enumerate(cfg.stacks.items()):
+    block = Block(cfg, has_experts=name == 'layers')
+    stack_key = jax.random.fold_in(key, number)
+    params[name] = layer.init_layers(stack_key, block, count, args)
+  return params
+
+
+def init_cache(cfg: Config, rows: int, length: int) -> Cache:
+  """An empty cache of `length` columns, as forward takes and returns it."""
+  return tuple(
+    mla.init_cache(cfg, count, rows, length) for count in cfg.stacks.values()
+  )
+
+
+def forward(
+  params: dict,
+  cfg: Config,
+  tokens_BT: Array,
+  pos_BT: Array,
+  past: Cache = None,
+  routing: Array | None = None,
+) -> Output:
+  """See transformer.forward."""
+  cfg, x_BTD = layer.embed(params, cfg, tokens_BT)
+  cos_sin = mla.rope_table(cfg, pos_BT)
+  caches, chosen = [], None
+  for number, name in enumerate(cfg.stacks):
+    has_experts = name == 'layers'
+
+    def block(x_BTD, params, kind, past, routing, has_experts=has_experts):
+      del kind
+      args = x_BTD, cos_sin, pos_BT, past, routing
+      return Block(cfg, has_experts).apply(dict(params=params), *args)
+
+    x_BTD, cache, chosen = stack.run(
+      cfg,
+      block,
+      x_BTD,
+      params[name],
+      (),
+      pos_BT,
+      None if past is None else past[number],
+      routing if has_experts else None,
+    )
+    caches.append(cache)
+  return Output(layer.last_norm(params, cfg, x_BTD), tuple(caches), chosen)

@@ -1,0 +1,306 @@
+"""Multi-head latent attention (MLA, arXiv:2405.04434): its config, its layer,
+and its tensors in Hugging Face's checkpoints.
+
+Keys and values of all heads are products of one latent vector a token. Only the
+latent and one rotary key, which all heads share, are cached.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import Array
+from jax.sharding import PartitionSpec as P
+
+from r1jax.models import attention, linear, rope, stack
+from r1jax.models.hf_tensor import HfTensor
+from r1jax.models.layer import Layer, rms_norm
+from r1jax.models.model_config import LayerSizes, ModelConfig
+from r1jax.models.rope import Rope, YarnScaling
+from r1jax.models.stack import Cache
+
+# Heads are sharded over 'model', the products that give the latents are not.
+# 'out' has the axes of gqa.PARTITION.
+PARTITION = dict(
+  q=P(None, 'data', 'model', None),
+  q_a=P(None, 'data', None),
+  q_b=P(None, 'data', 'model', None),
+  kv_a=P(None, 'data', None),
+  kv_b=P(None, 'data', 'model', None),
+  out=P(None, 'model', None, None, 'data'),
+)
+LATENT_EPS = 1e-6  # of the latents' norms, whatever the config's rms_norm_eps
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MlaConfig(ModelConfig):
+  heads: int
+  q_lora_rank: int = 0  # channels of the queries' latent; 0: they have none
+  kv_lora_rank: int
+  qk_nope_head_dim: int  # channels of a head that are not rotated
+  qk_rope_head_dim: int  # and those that are
+  v_head_dim: int
+  rope: Rope = Rope()
+  rope_interleave: bool = True  # the checkpoint pairs channels 2i and 2i + 1
+  absorbed: bool = True  # while decoding; does not change the function
+
+  @property
+  def qk_head_dim(self) -> int:
+    return self.qk_nope_head_dim + self.qk_rope_head_dim
+
+  @property
+  def form(self) -> attention.Form:
+    """The scores' scale is C^(-1/2) m^2, with YaRN's m of mscale_all_dim."""
+    m, scaling = 1.0, self.rope.scaling
+    if isinstance(scaling, YarnScaling) and scaling.mscale_all_dim:
+      m = rope.yarn_mscale(scaling.factor, scaling.mscale_all_dim)
+    return attention.Form(
+      self.qk_head_dim**-0.5 * m * m, cpu_layout=self.cpu_layout
+    )
+
+  @property
+  def max_tensor_parallel(self) -> int:
+    return self.heads
+
+  @property
+  def cache_channels(self) -> int:
+    """Numbers that the cache of a layer holds of a token."""
+    return self.kv_lora_rank + self.qk_rope_head_dim
+
+  def sizes_with(self, ffn: float, experts: float = 0) -> LayerSizes:
+    """The LayerSizes with `ffn` channels of a gated MLP, which may be those of
+    several experts."""
+    H, C = self.heads, self.v_head_dim
+    attended = H * (self.qk_head_dim + C)
+    absorbed = 2 * H * self.cache_channels
+    shapes = weight_shapes(self).values()
+    return LayerSizes(
+      heads=H,
+      query=H * self.qk_head_dim,
+      projected=attended + H * self.qk_nope_head_dim + self.cache_channels,
+      attended=attended,
+      attended_in_decode=absorbed if self.absorbed else attended,
+      ffn=ffn,
+      weights=sum(map(math.prod, shapes)) + 3 * self.width * ffn,
+      cache_arrays=1,
+      cache_heads=1,
+      cache_channels=self.cache_channels,
+      cache_is_sharded=False,
+      experts=experts,
+    )
+
+
+def weight_shapes(cfg: MlaConfig) -> dict[str, tuple[int, ...]]:
+  """The shapes of a layer's matrices, of the whole model."""
+  D, H, R, Q = cfg.width, cfg.heads, cfg.kv_lora_rank, cfg.q_lora_rank
+  heads = H, cfg.qk_head_dim
+  queries = dict(q_a=(D, Q), q_b=(Q, *heads)) if Q else dict(q=(D, *heads))
+  return queries | dict(
+    kv_a=(D, cfg.cache_channels),
+    kv_b=(R, H, cfg.qk_nope_head_dim + cfg.v_head_dim),
+    out=(H, 1, cfg.v_head_dim, D),
+  )
+
+
+def rope_table(cfg: MlaConfig, pos_BT: Array) -> tuple[Array, Array]:
+  """rope.cos_sin of the rotated channels."""
+  return rope.cos_sin(cfg.rope, cfg.qk_rope_head_dim, pos_BT)
+
+
+def attend_layer(
+  cfg: MlaConfig,
+  layer: Layer,
+  h_BTD: Array,
+  cos_sin: tuple[Array, Array],
+  pos_BT: Array,
+  past: Any,
+) -> tuple[Array, tuple[Array]]:
+  """(this device's part of the sum over heads, the latents as `attend` returns
+  them)."""
+  dtype = h_BTD.dtype
+  q_BTHC = _queries(cfg, layer, h_BTD, cos_sin)
+  latent_BTR = _latents(cfg, layer, h_BTD, cos_sin)
+  w_RHC = _weight(cfg, layer, 'kv_b')
+  out, cache = attend(cfg, w_RHC, q_BTHC, latent_BTR, pos_BT, past)
+  out = out.astype(dtype).reshape(*out.shape[:2], -1)
+  shape = weight_shapes(cfg)['out']
+  std = (2 * cfg.layers * cfg.heads * cfg.v_head_dim) ** -0.5
+  w_out = layer.weight('out', shape, std).reshape(-1, cfg.width)
+  out_BTD = linear.linear(cfg.cpu_layout, out, w_out)
+  return out_BTD.astype(dtype), cache
+
+
+def _weight(cfg, layer, name):
+  shape = weight_shapes(cfg)[name]
+  return layer.weight(name, shape, shape[0] ** -0.5)
+
+
+def _queries(cfg, layer, h_BTD, cos_sin):
+  """q_BTHC: channels that are not rotated, then rotated ones."""
+  dtype = h_BTD.dtype
+  if cfg.q_lora_rank:
+    c_BTR = linear.linear(cfg.cpu_layout, h_BTD, _weight(cfg, layer, 'q_a'))
+    c_BTR = _norm(layer, 'q_a_norm', c_BTR).astype(dtype)
+    q_BTHC = linear.linear(cfg.cpu_layout, c_BTR, _weight(cfg, layer, 'q_b'))
+  else:
+    q_BTHC = linear.linear(cfg.cpu_layout, h_BTD, _weight(cfg, layer, 'q'))
+  nope, rotary = jnp.split(q_BTHC, (cfg.qk_nope_head_dim,), axis=-1)
+  q_BTHC = jnp.concatenate([nope, rope.rotate(rotary, cos_sin)], axis=-1)
+  return q_BTHC.astype(dtype)
+
+
+def _latents(cfg, layer, h_BTD, cos_sin):
+  """What is cached of a token: the latent after its norm, then the rotary key
+  after its rotation."""
+  latent = linear.linear(cfg.cpu_layout, h_BTD, _weight(cfg, layer, 'kv_a'))
+  latent, key = jnp.split(latent, (cfg.kv_lora_rank,), axis=-1)
+  latent = _norm(layer, 'kv_a_norm', latent)
+  parts = latent, rope.rotate(key, cos_sin)
+  return jnp.concatenate(parts, axis=-1).astype(h_BTD.dtype)
+
+
+def _norm(layer, name, x):
+  scale = layer.stored(name, x.shape[-1:], nn.initializers.ones)
+  return rms_norm(x, scale, LATENT_EPS)
+
+
+def attend(
+  cfg: MlaConfig,
+  w_RHC: Array,
+  q_BTHC: Array,
+  latent_BTR: Array,
+  pos_BT: Array,
+  past: Any,
+) -> tuple[Array, tuple[Array]]:
+  """(float32 out_BTHC, latents [B, 1, T, R]), or what else gqa.attend returns
+  in their place.
+
+  Training and prefill attend with the expanded keys and values of all heads,
+  and so does decoding without cfg.absorbed. With it, decoding attends to the
+  latents themselves.
+  """
+  new_B1TR = latent_BTR[:, None]
+  if past is None:
+    return _attend_call(cfg, w_RHC, q_BTHC, new_B1TR, pos_BT), (new_B1TR,)
+  (past_B1SR,), pos_B = past, pos_BT[:, 0]
+  column_1S = jnp.arange(past_B1SR.shape[2])[None]
+  if cfg.scan_layers and cfg.absorbed:
+    before_BS = column_1S < pos_B[:, None]
+    q_B11HR = _absorbed_queries(cfg, w_RHC, q_BTHC)
+    new, old = (new_B1TR[:, :, 0],) * 2, (past_B1SR,) * 2
+    u = attention.attend_past(cfg.form, q_B11HR, new, old, before_BS)
+    return _absorbed_values(cfg, w_RHC, u, q_BTHC.dtype), new[:1]
+  visible_BTS = attention.visible(pos_BT, column_1S)
+  if cfg.scan_layers:
+    # stack.run writes to the cache, this is a copy.
+    here_BS = column_1S == pos_B[:, None]
+    latent = jnp.where(here_BS[:, None, :, None], new_B1TR, past_B1SR)
+    out = _attend_expanded(cfg, w_RHC, q_BTHC, latent, visible_BTS)
+    return out, (new_B1TR[:, :, 0],)
+  latent = attention.write(cfg, past_B1SR, new_B1TR[:, :, 0], pos_B)
+  if not cfg.absorbed:
+    out = _attend_expanded(cfg, w_RHC, q_BTHC, latent, visible_BTS)
+    return out, (latent,)
+  q_B11HR = _absorbed_queries(cfg, w_RHC, q_BTHC)
+  u = attention.attend(cfg.form, q_B11HR, (latent,) * 2, visible_BTS)
+  return _absorbed_values(cfg, w_RHC, u, q_BTHC.dtype), (latent,)
+
+
+def _attend_call(cfg, w_RHC, q_BTHC, latent_B1TR, pos_BT):
+  """out_BTHC over the call's own keys."""
+  if cfg.attention != 'splash':
+    visible_BTS = attention.visible(pos_BT, pos_BT)
+    return _attend_expanded(cfg, w_RHC, q_BTHC, latent_B1TR, visible_BTS)
+  kv = _expanded(cfg, w_RHC, latent_B1TR)
+  q_BTKGC = q_BTHC[:, :, :, None]
+  return attention.splash(cfg.form, q_BTKGC, kv, pos_BT)[:, :, :, 0]
+
+
+def _attend_expanded(cfg, w_RHC, q_BTHC, latent_B1SR, visible_BTS):
+  """out_BTHC of attention with a key and a value of each head."""
+  kv = _expanded(cfg, w_RHC, latent_B1SR)
+  q_BTKGC = q_BTHC[:, :, :, None]
+  return attention.attend(cfg.form, q_BTKGC, kv, visible_BTS)[:, :, :, 0]
+
+
+def _expanded(cfg, w_RHC, latent_B1SR):
+  """(keys, values) [B, H, S, C] of latents: key = (W_k c, rotary key), value =
+  W_v c."""
+  c_BSR, rotary_BSC = jnp.split(latent_B1SR[:, 0], (cfg.kv_lora_rank,), axis=-1)
+  kv_BSHC = linear.linear(cfg.cpu_layout, c_BSR, w_RHC).astype(c_BSR.dtype)
+  nope, v_BSHC = jnp.split(kv_BSHC, (cfg.qk_nope_head_dim,), axis=-1)
+  shape = *nope.shape[:-1], cfg.qk_rope_head_dim
+  rotary = jnp.broadcast_to(rotary_BSC[:, :, None], shape)
+  k_BSHC = jnp.concatenate([nope, rotary], axis=-1)
+  return k_BSHC.swapaxes(1, 2), v_BSHC.swapaxes(1, 2)
+
+
+def _absorbed_queries(cfg, w_RHC, q_BTHC):
+  """(W_k' q, rotary query) of each head, as queries of the one key head whose
+  keys are the latents: q . W_k c = W_k' q . c."""
+  w_k, _ = jnp.split(w_RHC, (cfg.qk_nope_head_dim,), axis=-1)
+  nope, rotary = jnp.split(q_BTHC, (cfg.qk_nope_head_dim,), axis=-1)
+  q_BTHR = _product('bthc,rhc->bthr', nope, w_k).astype(q_BTHC.dtype)
+  return jnp.concatenate([q_BTHR, rotary], axis=-1)[:, :, None]
+
+
+def _absorbed_values(cfg, w_RHC, u_BT1HR, dtype):
+  """W_v u of each head, for u = sum p c over the keys. The product has taken
+  all channels of the cache, because a slice of it would be a copy; the last,
+  rotary ones are dropped."""
+  _, w_v = jnp.split(w_RHC, (cfg.qk_nope_head_dim,), axis=-1)
+  u_BTHR = u_BT1HR[:, :, 0, :, : cfg.kv_lora_rank].astype(dtype)
+  return _product('bthr,rhc->bthc', u_BTHR, w_v)
+
+
+def _product(spec, a, b):
+  return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
+
+
+def init_cache(cfg: MlaConfig, layers: int, rows: int, length: int) -> Cache:
+  """An empty cache of `length` columns, as stack.run takes and returns it. It
+  is not sharded over 'model': each device's heads need all latents."""
+  shape = rows, 1, length, cfg.cache_channels
+  return stack.init_cache(cfg, layers, (shape,))
+
+
+def hf_tensors(cfg: MlaConfig) -> Iterator[HfTensor]:
+  """The tensors of a layer's attention."""
+  D, Q, R, H = cfg.width, cfg.q_lora_rank, cfg.kv_lora_rank, cfg.heads
+  nope, rotary, C = cfg.qk_nope_head_dim, cfg.qk_rope_head_dim, cfg.v_head_dim
+
+  def product(name, leaf, shape, rows=None):
+    name = f'self_attn.{name}.weight'
+    return HfTensor(name, shape, leaf, axes=(0, -1), rows=rows)
+
+  def norm(name, leaf, channels):
+    return HfTensor(f'self_attn.{name}.weight', (channels,), leaf)
+
+  q_rows = _rows(cfg, H, nope)
+  if Q:
+    yield product('q_a_proj', 'q_a', (Q, D))
+    yield norm('q_a_layernorm', 'q_a_norm', Q)
+    yield product('q_b_proj', 'q_b', (H * (nope + rotary), Q), q_rows)
+  else:
+    yield product('q_proj', 'q', (H * (nope + rotary), D), q_rows)
+  kv_rows = _rows(cfg, 1, R)
+  yield product('kv_a_proj_with_mqa', 'kv_a', (R + rotary, D), kv_rows)
+  yield norm('kv_a_layernorm', 'kv_a_norm', R)
+  yield product('kv_b_proj', 'kv_b', (H * (nope + C), R))
+  name = 'self_attn.o_proj.weight'
+  yield HfTensor(name, (D, H * C), 'out', axes=(-1, 0))
+
+
+def _rows(cfg, heads, plain):
+  """HfTensor.rows of heads with `plain` rows and then the rotary ones, which
+  the checkpoint has in pairs 0 and 1, 2 and 3, ..., and rope.rotate in halves
+  0, 2, ... and 1, 3, ..."""
+  if not cfg.rope_interleave:
+    return None
+  rotary = np.arange(cfg.qk_rope_head_dim).reshape(-1, 2).T.ravel()
+  order = np.concatenate([np.arange(plain), plain + rotary])
+  return (np.arange(heads)[:, None] * len(order) + order).ravel()

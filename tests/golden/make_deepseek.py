@@ -1,0 +1,167 @@
+"""Tiny random DeepSeek models, computed by transformers: `python
+make_deepseek.py DIRECTORY`, with an interpreter that has torch and transformers.
+
+Writes DIRECTORY/KIND, checkpoints as transformers writes them, and
+deepseek.json: their configs, 64 greedy tokens and some logits. The tests read
+the deepseek.json beside this file and need no torch: weights() returns the same
+tensors on every machine.
+"""
+
+import json
+import pathlib
+import sys
+
+import numpy as np
+
+PROMPT = [3, 17, 60, 1, 42, 8, 29]
+EVERY = 30  # columns have their logits in the file
+SIZES = dict(
+  vocab_size=61,
+  max_position_embeddings=128,
+  hidden_size=32,
+  intermediate_size=36,
+  moe_intermediate_size=12,
+  num_hidden_layers=4,
+  num_attention_heads=4,
+  num_key_value_heads=4,
+  kv_lora_rank=14,
+  qk_nope_head_dim=10,
+  qk_rope_head_dim=8,
+  v_head_dim=6,
+  n_routed_experts=16,
+  num_experts_per_tok=3,
+  rms_norm_eps=1e-4,
+  eos_token_id=None,
+)
+V3 = dict(
+  architecture='DeepseekV3',
+  first_k_dense_replace=2,
+  n_group=4,
+  topk_group=2,
+  n_shared_experts=1,
+  routed_scaling_factor=2.5,
+)
+V2 = dict(
+  architecture='DeepseekV2',
+  first_k_dense_replace=1,
+  num_hidden_layers=3,
+  n_shared_experts=2,
+  norm_topk_prob=False,
+)
+
+
+def yarn(**mscales):
+  return dict(
+    rope_type='yarn',
+    rope_theta=500.0,
+    factor=4.0,
+    original_max_position_embeddings=32,
+    beta_fast=8,
+    beta_slow=1,
+    **mscales,
+  )
+
+
+KINDS = dict(
+  v3_yarn=V3
+  | dict(q_lora_rank=18, rope_parameters=yarn(mscale=1.0, mscale_all_dim=0.5)),
+  v3_halves=V3
+  | dict(
+    q_lora_rank=None,
+    rope_interleave=False,
+    rope_parameters=dict(rope_theta=500.0),
+  ),
+  moonlight=V3
+  | dict(
+    q_lora_rank=None,
+    n_group=1,
+    topk_group=1,
+    n_shared_experts=2,
+    first_k_dense_replace=1,
+    routed_scaling_factor=2.446,
+    rope_parameters=dict(rope_theta=500.0),
+  ),
+  v2=V2
+  | dict(
+    q_lora_rank=18,
+    n_group=4,
+    topk_group=2,
+    topk_method='group_limited_greedy',
+    routed_scaling_factor=4.0,
+    rope_parameters=yarn(mscale=0.707, mscale_all_dim=0.707),
+  ),
+  v2_lite=V2
+  | dict(
+    q_lora_rank=None,
+    topk_method='greedy',
+    n_group=1,
+    topk_group=1,
+    rope_parameters=yarn(mscale=0.707, mscale_all_dim=0.707),
+  ),
+  glm=dict(
+    architecture='Glm4MoeLite',
+    q_lora_rank=18,
+    v_head_dim=14,
+    num_hidden_layers=3,
+    n_group=1,
+    topk_group=1,
+    n_shared_experts=1,
+    routed_scaling_factor=1.8,
+    rope_parameters=dict(rope_theta=500.0),
+  ),
+)
+
+
+def weights(shapes):
+  """Random float32 arrays of the given shapes, the same on every machine."""
+  random = np.random.RandomState(7)
+  arrays = {}
+  for name in sorted(shapes):
+    mean = 1 if 'norm' in name else 0
+    noise = random.standard_normal(shapes[name])
+    arrays[name] = (mean + 0.2 * noise).astype(np.float32)
+  return arrays
+
+
+def reference(kind, directory):
+  """Writes the kind's checkpoint; returns its entry of deepseek.json."""
+  import safetensors.numpy
+  import torch
+  import transformers
+
+  sizes = SIZES | KINDS[kind]
+  architecture = sizes.pop('architecture')
+  config = getattr(transformers, f'{architecture}Config')(**sizes)
+  make = getattr(transformers, f'{architecture}ForCausalLM')
+  make(config).save_pretrained(directory / kind)
+  path = directory / kind / 'model.safetensors'
+  arrays = safetensors.numpy.load_file(path)
+  arrays = weights({name: a.shape for name, a in arrays.items()})
+  safetensors.numpy.save_file(arrays, path, metadata=dict(format='pt'))
+  model = make.from_pretrained(directory / kind, dtype=torch.float32).eval()
+  tokens = model.generate(
+    torch.tensor([PROMPT]),
+    do_sample=False,
+    max_new_tokens=64,
+    min_new_tokens=64,
+    pad_token_id=0,
+  )
+  with torch.no_grad():
+    logits = model(tokens).logits[0, ::EVERY].double().numpy()
+  return dict(
+    config=json.loads((directory / kind / 'config.json').read_text()),
+    tokens=tokens[0].tolist(),
+    logits_every=logits.round(6).tolist(),
+  )
+
+
+def main(directory):
+  directory = pathlib.Path(directory)
+  entries = {kind: reference(kind, directory) for kind in KINDS}
+  lines = (f'"{kind}": {json.dumps(entry)}' for kind, entry in entries.items())
+  text = '{\n' + ',\n'.join(lines) + '\n}\n'
+  (directory / 'deepseek.json').write_text(text)
+
+
+if __name__ == '__main__':
+  main(sys.argv[1])
