@@ -71,7 +71,7 @@ class MlaConfig(ModelConfig):
     """Numbers that the cache of a layer holds of a token."""
     return self.kv_lora_rank + self.qk_rope_head_dim
 
-  def sizes_with(self, ffn: float, experts: float = 0) -> LayerSizes:
+  def sizes_with(self, ffn: float, experts: int = 0) -> LayerSizes:
     """The LayerSizes with `ffn` channels of a gated MLP, which may be those of
     several experts."""
     H, C = self.heads, self.v_head_dim
