@@ -102,6 +102,18 @@ class Terminated(Exception):
     return 'terminated by a signal; the same command resumes the run'
 
 
+class Outage(Exception):
+  """One sentence about trouble of a network, a service or a machine that has
+  lasted long. What was complete is saved; the same command tries again."""
+
+  def __str__(self) -> str:
+    return printable(super().__str__(), lines=True)
+
+  def _render_traceback_(self) -> list[str]:
+    """The lines that a notebook shows instead of a traceback."""
+    return [f'Outage: {self}']
+
+
 def temporary_cause(error: BaseException) -> BaseException | None:
   """The error, or one that led to it, if that is trouble which may end by
   itself; else None."""
@@ -117,7 +129,7 @@ def temporary_cause(error: BaseException) -> BaseException | None:
 
 
 def _is_temporary(error):
-  if isinstance(error, (ConnectionError, TimeoutError)):
+  if isinstance(error, (ConnectionError, TimeoutError, Outage)):
     return not isinstance(error, BrokenPipeError)  # of a reader that has left
   if TEMPORARY_CLASSES & _class_names(error):
     return True
@@ -162,6 +174,8 @@ def exit_status(error: BaseException) -> tuple[int, str | None]:
       'the reader of the output has ended, and so does the command; the same '
       'command resumes a run'
     )
+  if isinstance(error, Outage):
+    return TERMINATED, f'{error}; the same command tries it again'
   cause = temporary_cause(error)
   if cause:
     kind, text = type(cause).__name__, str(error) or type(error).__name__

@@ -137,11 +137,15 @@ def gather(value: T) -> list[T]:
   return [json.loads(bytes(row[:n])) for row, n in zip(texts, sizes)]
 
 
-def raise_on_all(problem: str) -> None:
-  """Raises UserError on all hosts if one of them has a problem. A collective."""
-  for host_problem in gather(problem):
-    if host_problem:
-      raise errors.UserError(host_problem)
+def raise_on_all(problem: Exception | None) -> None:
+  """Raises UserError on all hosts if one of them has a problem, or Outage if
+  trouble that may be temporary has caused it. A collective."""
+  is_temporary = problem is not None and errors.temporary_cause(problem)
+  for text, is_outage in gather([str(problem or ''), bool(is_temporary)]):
+    if is_outage:
+      raise errors.Outage(text)
+    if text:
+      raise errors.UserError(text)
 
 
 def run_once(fn: Callable[[], T]) -> T:

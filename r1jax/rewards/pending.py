@@ -18,7 +18,7 @@ from r1jax.rewards.verdict import Records, Texts
 
 POLL_SECONDS = 0.2  # between two looks for SIGTERM
 
-# Rewards that a thread is computing: (reward_N, parts) of this host's rows.
+# Rewards that a thread is computing: the registry.Scores of this host's rows.
 PendingRewards = Future
 
 
@@ -27,6 +27,7 @@ class Rewards(NamedTuple):
 
   reward_N: np.ndarray  # weighted sums
   parts: dict[str, np.ndarray]  # the unweighted rewards by name, [N] each
+  outages: int = 0  # rows without a reward because of an outage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ def submit(scorer: Scorer, records: Records, texts: Texts) -> PendingRewards:
 
   def compute() -> None:
     try:
-      pending.set_result(registry.weighted_rewards(*arguments))
+      pending.set_result(registry.scores(*arguments))
     except BaseException as error:
       pending.set_exception(error)
 
@@ -61,19 +62,19 @@ def collect(pending: PendingRewards) -> Rewards:
   """The rewards of all rows. Waits; a collective on several hosts. A UserError
   of one host's rewards is raised on all hosts. SIGTERM ends a host's wait, and
   all raise errors.Terminated if one has no rewards then."""
-  problem, own = '', None
+  problem, own = None, None
   while not pending.done() and not watchdog.terminate_requested():
     concurrent.futures.wait([pending], POLL_SECONDS)
   is_done = pending.done()
   try:
     own = pending.result() if is_done else None
   except errors.UserError as error:
-    problem = str(error)
+    problem = error
   hosts.raise_on_all(problem)
   if not all(hosts.gather(is_done)):
     raise errors.Terminated
   assert own
-  return _gather(*own)
+  return gather(own)
 
 
 def score(scorer: Scorer, records: Records, texts: Texts) -> Rewards:
@@ -86,7 +87,15 @@ def join(rewards: Sequence[Rewards]) -> Rewards:
   parts = {}
   for name in rewards[0].parts:
     parts[name] = np.concatenate([part.parts[name] for part in rewards])
-  return Rewards(np.concatenate([part.reward_N for part in rewards]), parts)
+  reward_N = np.concatenate([part.reward_N for part in rewards])
+  return Rewards(reward_N, parts, sum(part.outages for part in rewards))
+
+
+def gather(own: registry.Scores) -> Rewards:
+  """The rewards of all rows, from those of each host's rows. A collective."""
+  parts = gather_columns({'': own.reward_N, **own.parts})
+  outages = sum(hosts.gather(int(own.outage_N.sum())))
+  return Rewards(reward_N=parts.pop(''), parts=parts, outages=outages)
 
 
 def gather_columns(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -100,7 +109,7 @@ def gather_columns(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _own_rows(scorer, records, texts):
-  """Arguments of weighted_rewards for this host's rows, with the rewards of
+  """Arguments of registry.scores for this host's rows, with the rewards of
   trained models."""
   weights, by_domain = scorer.weights, scorer.by_domain
   weights_N = [registry.weights_for(weights, by_domain, x) for x in records]
@@ -109,8 +118,3 @@ def _own_rows(scorer, records, texts):
     reward_N = registry.apply_reward(name, model, weights_N, records, texts)
     computed[name] = reward_N[own]
   return weights, records[own], texts[own], by_domain, scorer.rules, computed
-
-
-def _gather(reward_N, parts):
-  parts = gather_columns({'': reward_N, **parts})
-  return Rewards(reward_N=parts.pop(''), parts=parts)

@@ -4,6 +4,7 @@ import collections
 import difflib
 import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from r1jax.rewards.verdict import Record, Records, Texts
 # (records, texts) -> one finite number for each text. A text is the whole
 # response: its opening in the prompt (<think>, prefill) included, end token
 # removed. A masked entry means that the reward is unknown; the sample is then
-# excluded from the update.
+# excluded from the update. Its data are verdict.OUTAGE if an outage is why.
 Reward = Callable[[Records, Texts], np.ndarray]
 Weights = Mapping[str, float]
 
@@ -169,6 +170,15 @@ def weights_for(
   return by_domain.get(record.get('domain', ''), weights)
 
 
+class Scores(NamedTuple):
+  """The rewards of N texts. NaN where a reward has no weight or is masked; if
+  masked, the sum is NaN too."""
+
+  reward_N: np.ndarray  # sum_k weight_k * reward_k, float32
+  parts: dict[str, np.ndarray]  # the unweighted reward_k by label
+  outage_N: np.ndarray  # bool: whether an outage is why the sum is NaN
+
+
 def weighted_rewards(
   weights: Weights,
   records: Records,
@@ -177,33 +187,49 @@ def weighted_rewards(
   rules: Mapping[str, Reward] = {},
   computed: Mapping[str, np.ndarray] = {},
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-  """(sum_k weight_k * reward_k, the unweighted reward_k by label), float32 [N].
+  """(reward_N, parts) of `scores`."""
+  found = scores(weights, records, texts, by_domain, rules, computed)
+  return found.reward_N, found.parts
+
+
+def scores(
+  weights: Weights,
+  records: Records,
+  texts: Texts,
+  by_domain: Mapping[str, Weights] = {},
+  rules: Mapping[str, Reward] = {},
+  computed: Mapping[str, np.ndarray] = {},
+) -> Scores:
+  """The Scores of texts.
 
   by_domain replaces the weights for the records of a domain. `rules` adds to or
-  replaces REWARDS; `computed` has rewards that are already known. A reward is
-  NaN where it has no weight or is masked; if masked, the sum is NaN too.
+  replaces REWARDS; `computed` has rewards that are already known.
   """
   assert len(records) == len(texts)
   rules = REWARDS | dict(rules)
   weights_N = [weights_for(weights, by_domain, record) for record in records]
   reward_N, parts = np.zeros(len(texts), np.float32), {}
+  outage_N = np.zeros(len(texts), bool)
   for name in dict.fromkeys(itertools.chain(weights, *by_domain.values())):
     part_N = computed.get(name)
     if part_N is None:
       part_N = apply_reward(name, rules[name], weights_N, records, texts)
+    outage_N |= part_N == verdict.OUTAGE
+    part_N = np.where(part_N == verdict.OUTAGE, np.float32(np.nan), part_N)
     parts[name] = part_N
     for n, table in enumerate(weights_N):
       if name in table:
         reward_N[n] += np.float32(table[name]) * part_N[n]
   label_of = labels(parts)
-  return reward_N, {label_of[name]: x_N for name, x_N in parts.items()}
+  parts = {label_of[name]: x_N for name, x_N in parts.items()}
+  return Scores(reward_N, parts, outage_N)
 
 
 def apply_reward(
   name: str, fn: Reward, table_N: list[Weights], records: Records, texts: Texts
 ) -> np.ndarray:
   """The reward of the records that have a weight for it, float32 [N]; NaN for
-  others and masked entries."""
+  others and masked entries, verdict.OUTAGE for those of an outage."""
   index = [n for n, weights in enumerate(table_N) if name in weights]
   reward_N = np.full(len(texts), np.nan, np.float32)
   if not index:
@@ -215,5 +241,6 @@ def apply_reward(
   for n in np.flatnonzero(np.ma.filled(~np.isfinite(masked_N), False)):
     record_id = records[index[n]]['id']
     raise ValueError(f'reward {name!r} of record {record_id} is {value_N[n]}')
-  reward_N[index] = masked_N.filled(np.nan)
+  is_outage = np.ma.getmaskarray(masked_N) & (masked_N.data == verdict.OUTAGE)
+  reward_N[index] = np.where(is_outage, verdict.OUTAGE, masked_N.filled(np.nan))
   return reward_N

@@ -91,9 +91,10 @@ def load(name: str, where: str = 'the scorer of a record') -> Any:
 def score_in_worker(
   name: str, source: dict[str, str], record: Record, answer: str
 ) -> list:
-  """[the scorer's number or None, a reason, '' or the text of a UserError]."""
+  """[the scorer's number or None, a reason, '' or the text of a UserError,
+  whether trouble that may be temporary is why there is no number]."""
   if name.startswith(gym_tasks.PREFIX):
-    return [*_gym_score(name, record, answer), '']
+    return [*_gym_score(name, record, answer), '', False]
   try:
     function = load(name)
     if user_code.digests([name]) != source:
@@ -103,8 +104,10 @@ def score_in_worker(
       )
     number = _user_score(name, function, record, answer)
   except errors.UserError as error:
-    return [None, '', str(error)]
-  return [number, f'{user_code.short_name(name)} gives {number}', '']
+    if cause := errors.temporary_cause(error):
+      return [None, f'{type(cause).__name__}: {cause}', '', True]
+    return [None, '', str(error), False]
+  return [number, f'{user_code.short_name(name)} gives {number}', '', False]
 
 
 class ScorerVerifier(verdict.Verifier):
@@ -167,10 +170,14 @@ class ScorerVerifier(verdict.Verifier):
       if result.failure:
         verdicts.append(_failed(name, result))
         continue
-      number, reason, problem = result.value
+      number, reason, problem, is_outage = result.value
       if problem:
         raise errors.UserError(problem)
-      verdicts.append(_verdict(number, reason))
+      if is_outage:
+        reason = f'the scorer {name} failed: {reason}'
+        verdicts.append(Verdict(math.nan, 'infra', reason))
+      else:
+        verdicts.append(_verdict(number, reason))
     return verdicts
 
 
@@ -186,13 +193,13 @@ def _failed(name, result):
       memory='it ran out of memory (config.verify.memory)',
     )
     reason = f'the scorer {name} failed: {why[result.failure]}'
-    return Verdict(math.nan, 'infra', reason)
+    return Verdict(math.nan, 'unjudged', reason)
   return verdict.of_result(result)
 
 
 def _verdict(number, reason):
   if number is None:
-    return Verdict(math.nan, 'infra', f'the scorer does not judge: {reason}')
+    return Verdict(math.nan, 'unjudged', f'the scorer does not judge: {reason}')
   kind = {0.0: 'unequal', 1.0: 'equal'}.get(number, 'partial')
   return Verdict(number, kind, reason)
 

@@ -2,11 +2,11 @@
 
 A reward is a function (records, texts) -> one number for each text. None or NaN
 means that the text is not judged. `per_sample` makes one of (record, text) ->
-number.
+number. If a network or a service fails within a reward, its texts are not judged
+either, but as an outage (see outage.py).
 """
 
 import functools
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +15,15 @@ import numpy as np
 from r1jax import errors, user_code
 from r1jax.distributed import watchdog
 from r1jax.rewards import verdict
-from r1jax.rewards.verdict import Record, Records, Texts, VerifyConfig
+from r1jax.rewards.verdict import (
+  OUTAGE,
+  OUTAGES,
+  Record,
+  Records,
+  Texts,
+  VerifyConfig,
+  print_unjudged,
+)
 
 FORM = '(records, texts) -> one number for each text'
 SAMPLE_FORM = '(record, text) -> number'
@@ -69,41 +77,55 @@ class UserReward:
       self.pool = verdict.open_pool(config, self.function.worker_seconds)
 
   def __call__(self, records: Records, texts: Texts) -> np.ndarray:
-    if self.pool:
-      values = self._values_of_workers(records, texts)
-    else:
-      values = call(self.shown, self.function, records, texts)
+    try:
+      if self.pool:
+        values = self._values_of_workers(records, texts)
+      else:
+        values = call(self.shown, self.function, records, texts)
+    except (errors.UserError, *OUTAGES) as error:
+      cause = errors.temporary_cause(error)
+      if isinstance(error, errors.UserError) and not cause:
+        raise
+      print_unjudged([_failed_by(self.shown, cause or error)] * len(texts))
+      values = [OUTAGE] * len(texts)
     return np.ma.masked_invalid(np.array(values, np.float32))
 
   def _values_of_workers(self, records, texts):
     pairs = zip(records, texts, strict=True)
     source = user_code.digests([self.name])
     jobs = [[self.name, source, record, text] for record, text in pairs]
-    values = []
+    values, unjudged = [], []
     # The imports of the user's file do not count as time of the first text.
     results = self.pool.map(WORKER, jobs, (LOAD, self.name))
     for result, record, text in zip(results, records, texts):
-      value, problem = result.value if not result.failure else (None, '')
-      if problem:
+      value, problem, is_outage = result.value or (None, '', False)
+      if is_outage:
+        unjudged.append(f'record {record["id"]}: {problem}')
+        value = OUTAGE
+      elif problem:
         raise errors.UserError(problem)
       if result.failure == 'timeout':
         why = f'the reward {self.shown} took too long, its text is not judged'
-        line = errors.printable(f'record {record["id"]}: {why}')
-        print(line, file=sys.stderr, flush=True)
+        unjudged.append(f'record {record["id"]}: {why}')
+      elif result.failure == 'died':
+        why = f'the worker of the reward {self.shown} was killed'
+        unjudged.append(f'record {record["id"]}: {why}')
+        value = OUTAGE
       elif result.failure:
         raise errors.UserError(
           f'{_failed_on(self.shown, record, text)}: its worker process failed '
           f'({result.failure})'
         )
       values.append(np.nan if value is None else value)
+    print_unjudged(unjudged)
     return values
 
 
 def call_in_worker(
   name: str, source: dict[str, str], record: Record, text: str
 ) -> list:
-  """Calls a per-sample reward in a worker process. Returns [number or None,
-  ''], or [None, the text of a UserError]."""
+  """Calls a per-sample reward in a worker process. Returns [number or None, a
+  problem or '', whether that may be temporary]."""
   try:
     function = load(name)
     if user_code.digests([name]) != source:
@@ -113,8 +135,10 @@ def call_in_worker(
       )
     (number,) = call(name, function, [record], [text])
   except errors.UserError as error:
-    return [None, str(error)]
-  return [None if np.isnan(number) else number, '']
+    if cause := errors.temporary_cause(error):
+      return [None, _failed_by(user_code.shown_name(name), cause), True]
+    return [None, str(error), False]
+  return [None if np.isnan(number) else number, '', False]
 
 
 def load(name: str) -> Any:
@@ -191,8 +215,9 @@ def _number(name: str, value: Any, record: Record, text: str) -> float:
 
 def _failure(name, function, records, texts, error):
   """The UserError about an exception: with the first sample that raises one, if
-  any does alone."""
-  for record, text in zip(records, texts):
+  any does alone. A network that fails is not tried again for each sample."""
+  pairs = [] if errors.temporary_cause(error) else zip(records, texts)
+  for record, text in pairs:
     try:
       with watchdog.calling_user_code():
         function([record], [text])
@@ -201,6 +226,12 @@ def _failure(name, function, records, texts, error):
   ids = ', '.join(repr(record['id']) for record in records[:8])
   sentence = f'the reward {name} failed on {len(texts)} texts together'
   return user_code.failure(f'{sentence}, of the records {ids}', error)
+
+
+def _failed_by(name, cause):
+  """A line about trouble that may be temporary."""
+  problem = f'{type(cause).__name__}: {cause}'
+  return f'the reward {name} failed, its text is not judged ({problem})'
 
 
 def _failed_on(name, record, text):

@@ -1,11 +1,17 @@
 """The types that rewards and verifiers share."""
 
 import dataclasses
+import http.client
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
+from r1jax import errors
 from r1jax.config import option
 from r1jax.data import gold_answers
 from r1jax.data.bad_records import BadRecords
@@ -18,7 +24,14 @@ Texts = Sequence[str]
 
 # Failures of a worker that an answer itself can cause; 'infra' are all others.
 ANSWER_FAILURES = 'timeout', 'memory', 'crashed', 'input', 'output'
-FAILURES = *ANSWER_FAILURES, 'infra'
+# 'unjudged' is a decision or a fault of the user's scorer.
+FAILURES = *ANSWER_FAILURES, 'unjudged', 'infra'
+# What a verifier raises if the machine, the network or a service fails: no
+# process can be started, a connection is refused.
+OUTAGES = OSError, subprocess.SubprocessError, http.client.HTTPException
+# The data of a masked reward that an outage, and no decision, left unknown.
+OUTAGE = np.inf
+MAX_LINES = 3  # about texts that were not judged, of each batch
 # What is wrong with a record that has no gold answer, or none in its answer.
 NO_GOLD = (
   "has no answer to compare with: add 'answer', or a 'solution' that ends with "
@@ -170,6 +183,15 @@ def of_result(result) -> Verdict:
   if kind in ANSWER_FAILURES:
     return Verdict(0.0, kind, f'not decided within its limits ({kind})')
   return Verdict(math.nan, 'infra', f'the verifier failed: {kind}')
+
+
+def print_unjudged(lines: Sequence[str]) -> None:
+  """Prints lines about texts that were not judged: a few, and a count."""
+  shown = list(lines[:MAX_LINES])
+  if len(lines) > MAX_LINES:
+    shown.append(f'… and {len(lines) - MAX_LINES} more texts were not judged')
+  for line in shown:
+    print(errors.printable(line), file=sys.stderr, flush=True)
 
 
 def quote(text: str) -> str:

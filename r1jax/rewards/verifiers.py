@@ -2,11 +2,8 @@
 
 import collections
 import hashlib
-import http.client
 import json
 import math
-import subprocess
-import sys
 import threading
 from collections.abc import Iterable
 from typing import Any, Self
@@ -19,17 +16,17 @@ from r1jax.rewards.registry import Reward
 from r1jax.rewards.user_rewards import UserReward
 from r1jax.rewards.verdict import (
   FAILURES,
+  OUTAGE,
+  OUTAGES,
   Record,
   Records,
   Texts,
   Verdict,
   Verifier,
   VerifyConfig,
+  print_unjudged,
 )
 
-# What a verifier raises if the machine, the network or a service fails: no
-# process can be started, a connection is refused.
-OUTAGES = OSError, subprocess.SubprocessError, http.client.HTTPException
 NO_ANSWER = Verdict(0.0, 'no answer', 'the response has no final answer')
 
 
@@ -67,10 +64,12 @@ class Verifiers:
       raise
 
   def accuracy(self, records: Records, texts: Texts) -> np.ndarray:
-    """The values of the verdicts; masked where a verifier failed."""
+    """The values of the verdicts; masked where a verifier failed or a scorer
+    does not judge."""
     verdicts = self.verdicts(records, texts)
-    value_N = np.array([verdict.value for verdict in verdicts], np.float32)
-    return np.ma.masked_invalid(value_N)
+    failed = [x.kind == 'infra' and math.isnan(x.value) for x in verdicts]
+    value_N = np.array([x.value for x in verdicts], np.float32)
+    return np.ma.masked_invalid(np.where(failed, OUTAGE, value_N))
 
   def verdicts(self, records: Records, texts: Texts) -> list[Verdict]:
     """A verdict on the final answer of each text."""
@@ -84,10 +83,14 @@ class Verifiers:
       known = collections.ChainMap(new, self.cache)
       verdicts = [known.get(key, NO_ANSWER) for key in keys]
       self.counts.update(verdict.kind for verdict in verdicts)
-      for (name, *_), verdict in new.items():
-        if np.isnan(verdict.value):  # not cached, so it is verified again
-          line = f'record {name} was not verified: {verdict.reason}'
-          print(errors.printable(line), file=sys.stderr, flush=True)
+      print_unjudged(
+        [
+          f'record {name} was not verified: {verdict.reason}'
+          for (name, *_), verdict in new.items()
+          if np.isnan(verdict.value)
+        ]
+      )
+      # Those are not cached, so they are verified again.
       self.cache.update((k, x) for k, x in new.items() if not np.isnan(x.value))
       while len(self.cache) > self.config.cache:
         self.cache.popitem(last=False)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from r1jax.data import batching, record_files
-from r1jax.rewards import pending
+from r1jax.rewards import outage, pending
 from r1jax.rewards.pending import PendingRewards, Rewards
 from r1jax.rl import advantages, grpo
 from r1jax.rl.setup import Position, Sampling
@@ -74,6 +74,15 @@ def rewards_of(rollout: Rollout) -> Rewards:
   return pending.collect(rollout.rewards)
 
 
+def rewards_after_outage(sampling: Sampling, rollout: Rollout) -> Rewards:
+  """`rewards_of`, after an outage of verifiers or rewards. Raises errors.Outage
+  if it lasts."""
+  samples, rewards = rollout.samples, rewards_of(rollout)
+  return outage.score_again(
+    sampling.scorer, samples.records, samples.texts, rewards
+  )
+
+
 def make_batch(
   config: grpo.GrpoConfig, rollout: Rollout, rewards: Rewards
 ) -> dict[str, np.ndarray]:
@@ -136,7 +145,7 @@ def _sample_alive(sampling, params, position):
       sampling, params, position.step, next_prompt
     )
     samples.append(more)
-    scored = pending.score(sampling.scorer, more.records, more.texts)
+    scored = outage.score(sampling.scorer, more.records, more.texts)
     rewards.append(scored)
     dead.append(
       advantages.dead_groups(config, more.rows, scored.reward_N, max_new_tokens)

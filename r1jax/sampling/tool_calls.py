@@ -10,7 +10,7 @@ from r1jax.data import tools
 from r1jax.data.record_files import Record
 from r1jax.data.templates import PromptConfig
 from r1jax.data.tokenizer_protocol import Tokenizer
-from r1jax.distributed import hosts
+from r1jax.distributed import hosts, watchdog
 from r1jax.sampling.decode import SampledRows
 
 RESULTS = re.compile('(' + tools.RESULT.format('.*?') + ')', re.DOTALL)
@@ -59,11 +59,13 @@ def prompts_with_results(
   ]
   own = calls[hosts.own_rows(len(calls))]
   tool, texts = tools.load(prompt.tool), []
-  problem = ''
+  problem = None
   try:
-    texts = [tools.result(tool, text, records_B[n]) for n, text in own]
+    for n, text in own:
+      with watchdog.calling_user_code():
+        texts.append(tools.result(tool, text, records_B[n]))
   except errors.UserError as error:
-    problem = str(error)
+    problem = error
   hosts.raise_on_all(problem)
   results: list[str] = []
   for host_texts in hosts.gather(texts):

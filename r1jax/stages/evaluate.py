@@ -14,7 +14,7 @@ from r1jax import errors, files
 from r1jax.data import gold_answers
 from r1jax.distributed import device_placement, hosts
 from r1jax.evaluation import evaluate_config, held_out, scores, tables, votes
-from r1jax.rewards import pending, registry, verifiers
+from r1jax.rewards import outage, registry, verifiers
 from r1jax.rewards.pending import Scorer
 from r1jax.sampling import loading
 from r1jax.sampling.generate import Samples
@@ -118,7 +118,12 @@ def sample_all(
         config.samples,
         num_prompts=min(size, max(map(len, sets.values()))),
       )
-      rewards = pending.score(scorer, samples.records, samples.texts)
+      rewards = outage.score(scorer, samples.records, samples.texts)
+      if rewards.outages:
+        raise errors.Outage(
+          f'{rewards.outages} samples of the set {name} could not be judged: '
+          'the lines above say why, and so does python -m r1jax verify'
+        )
       if failed := int(np.isnan(rewards.parts['accuracy']).sum()):
         raise errors.UserError(
           f'{failed} samples of the set {name} have no accuracy: python -m '

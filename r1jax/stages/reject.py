@@ -17,7 +17,8 @@ from r1jax.data.bad_records import BadRecords
 from r1jax.distributed import device_placement, hosts, watchdog
 from r1jax.rejection import filters, llm_judge, reject_config, result
 from r1jax.rejection.reject_config import Config
-from r1jax.rewards import pending, registry, verifiers
+from r1jax.rewards import outage, pending, registry, verifiers
+from r1jax.rewards.pending import Rewards
 from r1jax.rewards.registry import Reward
 from r1jax.sampling import loading
 from r1jax.sampling.generate import Samples
@@ -154,24 +155,37 @@ def sample_chunk(run: Run, start: int) -> list[dict]:
 
 def rule_reasons(run: Run, samples: Samples) -> list[str]:
   """Why each sample is rejected without the LLM judge, or ''. A collective."""
+  count, tries = len(samples.texts), 0
+  # Finished chunks are saved, so SIGTERM need not wait for a user's reward.
+  with watchdog.exit_early_if(lambda: True):
+    rewards = min_rewards(run, samples)
+    while outage.spoils(rewards.outages, count):
+      outage.pause(rewards.outages, count, tries)
+      rewards, tries = min_rewards(run, samples), tries + 1
+  parts = rewards.parts
+  return [_rule_reason(run.config, samples, parts, n) for n in range(count)]
+
+
+def min_rewards(run: Run, samples: Samples) -> Rewards:
+  """The rewards of config.min_rewards by name, infinite where a record does not
+  need one. A collective."""
   config, own = run.config, hosts.own_rows(len(samples.texts))
   records, texts = samples.records[own], samples.texts[own]
-  rewards, judge = {}, config.judge
+  parts, outage_N = {}, np.zeros(len(texts), bool)
   for name in config.min_rewards:
     index = list(range(len(texts)))
     if name == 'accuracy':
       # Where the LLM judge is needed, it replaces the accuracy reward.
-      index = [n for n in index if not llm_judge.needs_judge(judge, records[n])]
+      index = [
+        n for n in index if not llm_judge.needs_judge(config.judge, records[n])
+      ]
     rows, answers = [records[n] for n in index], [texts[n] for n in index]
-    rewards[name] = np.full(len(texts), np.inf, np.float32)
-    # Finished chunks are saved, so SIGTERM need not wait for a user's reward.
-    with watchdog.exit_early_if(lambda: True):
-      rewards[name][index], _ = registry.weighted_rewards(
-        {name: 1.0}, rows, answers, rules=run.rules
-      )
-  rewards = pending.gather_columns(rewards)
-  count = len(samples.texts)
-  return [_rule_reason(config, samples, rewards, n) for n in range(count)]
+    scores = registry.scores({name: 1.0}, rows, answers, rules=run.rules)
+    parts[name] = np.full(len(texts), np.inf, np.float32)
+    parts[name][index] = scores.reward_N
+    outage_N[index] |= scores.outage_N
+  total_N = np.zeros(len(texts), np.float32)  # is not used
+  return pending.gather(registry.Scores(total_N, parts, outage_N))
 
 
 def _rule_reason(config, samples, rewards, n):

@@ -19,7 +19,12 @@ from r1jax.data import batching
 from r1jax.distributed import device_placement, hosts, watchdog
 from r1jax.evaluation import held_out
 from r1jax.rl import grpo, log, rl_config, saved_rollout, setup
-from r1jax.rl.rollouts import Rollout, make_batch, rewards_of, sample_rollout
+from r1jax.rl.rollouts import (
+  Rollout,
+  make_batch,
+  rewards_after_outage,
+  sample_rollout,
+)
 from r1jax.rl.setup import Position, RlState, Run
 from r1jax.training import checkpoint, optimizer, train_step
 from r1jax.training.config_changes import NO_CHANGE, Change
@@ -100,7 +105,7 @@ def step(
       # update() donates this state, so it cannot be saved later.
       end_if_terminating(run, state, position)
     sampled = time.time()
-    rewards = rewards_of(rollout)
+    rewards = rewards_after_outage(run.sampling, rollout)
     run.unscored_rollouts.check(rewards)
     scored = time.time()
     batch = make_batch(run.config.grpo, rollout, rewards)
@@ -140,7 +145,7 @@ def late_step(
         next_rollout = start_rollout(run, params, ref_params, following)
       end_if_terminating(run, state, position, rollout)
     sampled = time.time()
-    rewards = rewards_of(rollout)
+    rewards = rewards_after_outage(run.sampling, rollout)
     run.unscored_rollouts.check(rewards)
     scored = time.time()
     batch = make_batch(run.config.grpo, rollout, rewards)
@@ -259,11 +264,11 @@ def exit_early_if_saved(
 def saved_on_error(
   run: Run, state: RlState, position: Position, rollout: Rollout | None = None
 ) -> Iterator[None]:
-  """If the user's rewards or tools fail in this context, or SIGTERM ends an
-  evaluation, saves a checkpoint from which the run continues later."""
+  """If the user's code fails in this context, an outage lasts, or SIGTERM ends
+  an evaluation, saves a checkpoint from which the run continues later."""
   try:
     yield
-  except (errors.UserError, errors.Terminated):
+  except (errors.UserError, errors.Outage, errors.Terminated):
     save(run, state, position, rollout)
     raise
 

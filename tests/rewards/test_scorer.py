@@ -329,13 +329,13 @@ def test_a_scorer_has_limits_and_may_not_judge(tmp_path):
   with verifiers.Verifiers(config, records) as opened:
     found = opened.verdicts(records, [tagged('loop'), tagged('open')])
   assert found[0][:2] == (0.0, 'timeout')
-  assert found[1].kind == 'infra' and found[1].value != found[1].value
+  assert found[1].kind == 'unjudged' and found[1].value != found[1].value
 
 
 def test_a_scorer_that_ends_its_process_does_not_judge(tmp_path, capsys):
   records = own_records(tmp_path, 'ends')
   found = verdicts_of(records, ['end', 'fill'])
-  assert [x.kind for x in found] == ['infra', 'infra']
+  assert [x.kind for x in found] == ['unjudged', 'unjudged']
   assert all(x.value != x.value for x in found)
   shown = capsys.readouterr().err
   assert 'record 3 was not verified: the scorer' in shown

@@ -2,8 +2,10 @@
 prompts, the response length and the reference. Sampler and update are fakes
 that record their calls."""
 
+import collections
 import dataclasses
 import threading
+import time
 import types
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +17,7 @@ import toy
 from r1jax import errors, files
 from r1jax.data import record_files
 from r1jax.distributed import device_placement, hosts, watchdog
+from r1jax.rewards import outage, verdict
 from r1jax.rewards.pending import Scorer
 from r1jax.rl import advantages, log, rollouts, saved_rollout, setup
 from r1jax.rl.setup import Position, RlState
@@ -474,6 +477,88 @@ def test_a_run_ends_after_three_rollouts_without_any_reward(fakes, capsys):
   assert len(fake.updates) == 5
   shown = capsys.readouterr().err
   assert shown.count('no sample of this rollout was judged by the reward') == 4
+
+
+def with_outages(fake, is_out):
+  """Makes the rewards of a run unknown where is_out(the ids) is true."""
+  rule = fake.run.sampling.scorer.rules['accuracy']
+
+  def accuracy(records, texts):
+    reward_N = rule(records, texts)
+    if is_out(tuple(record['id'] for record in records)):
+      reward_N = np.ma.masked_array(np.full(len(texts), verdict.OUTAGE), True)
+    return reward_N
+
+  fake.score_with(accuracy)
+
+
+OUT_CHANGES = [
+  [],
+  ['grpo.max_staleness=1'],
+  ['grpo.dynamic_sampling_rounds=3'],
+]
+
+
+@pytest.mark.parametrize('changes', OUT_CHANGES, ids=str)
+def test_after_an_outage_a_run_has_the_numbers_of_one_without(
+  changes, fakes, monkeypatch, capsys
+):
+  slept = []
+  monkeypatch.setattr(time, 'sleep', slept.append)
+  plain = fakes(every_third, *changes)
+  plain.steps(3)
+  fake = fakes(every_third, *changes)
+  tries = collections.Counter()
+
+  def is_out(ids):  # three times for each batch of prompts
+    tries[ids] += 1
+    return tries[ids] <= 3
+
+  with_outages(fake, is_out)
+  fake.steps(3)
+  assert sum(slept) >= 3 * sum(outage.PAUSES[:3])
+  assert fake.sampler.numbers == plain.sampler.numbers
+  assert fake.learnt == plain.learnt
+  for (_, own), (_, others) in zip(fake.updates, plain.updates):
+    for batch, other in zip(own, others):
+      np.testing.assert_array_equal(batch['adv_BL'], other['adv_BL'])
+  shown = capsys.readouterr().err
+  assert 'an outage left 16 of 16 responses unjudged: tries again in 5' in shown
+
+
+@pytest.mark.parametrize('changes', OUT_CHANGES, ids=str)
+def test_an_outage_that_lasts_ends_a_run_before_the_step_to_be_tried_again(
+  changes, fakes, monkeypatch
+):
+  monkeypatch.setattr(time, 'sleep', lambda seconds: None)
+  saved, first, fake = [], [], fakes(always, *changes)
+  monkeypatch.setattr(rl, 'save', lambda *args: saved.append(args))
+
+  def is_out(ids):  # from the second batch of prompts on
+    if not first:
+      first.append(ids)
+    return ids != first[0]
+
+  with_outages(fake, is_out)
+  with pytest.raises(errors.Outage) as found:
+    fake.steps(2)
+  code, sentence = errors.exit_status(found.value)
+  assert code == 75 and 'the same command tries it again' in sentence
+  (_, _, position, *rollout) = saved[0]
+  assert len(saved) == len(fake.learnt) == position.step == 1
+  if fake.run.config.grpo.max_staleness:
+    assert rollout[0].next_prompt == 8  # It is saved beside the checkpoint.
+
+
+def test_sigterm_ends_the_pauses_of_an_outage(fakes, monkeypatch):
+  fake, slept = fakes(always), []
+  monkeypatch.setattr(time, 'sleep', slept.append)
+  monkeypatch.setattr(rl, 'save', lambda *args: None)
+  monkeypatch.setattr(hosts, 'terminate_requested', lambda: len(slept) > 2)
+  with_outages(fake, lambda ids: True)
+  with pytest.raises(errors.Terminated):
+    fake.steps(1)
+  assert len(slept) == 3
 
 
 @pytest.mark.parametrize('staleness', [0, 1])
