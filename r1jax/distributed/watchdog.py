@@ -19,7 +19,15 @@ from r1jax.distributed import signals
 
 LEAVE_SECONDS = 10.0  # host 0 waits at most this long for the others to exit
 
-COMPILER = os.path.join('jax', '_src', 'compiler.py')
+# Files of jax in which programs are traced, lowered and compiled.
+COMPILER = tuple(
+  os.path.join('jax', '_src', *x)
+  for x in [
+    ('interpreters', 'partial_eval.py'),
+    ('interpreters', 'mlir.py'),
+    ('compiler.py',),
+  ]
+)
 # A pause of up to 4 times the longest pause so far is not a hang.
 OBSERVED = 4.0
 # A call of the user's code may take 4 hours, unless R1JAX_STUCK says otherwise.
@@ -207,7 +215,7 @@ def _work():
 
 
 def _is_compiling():
-  """Whether a thread of this process is inside jax's compiler."""
+  """Whether a thread of this process traces or compiles a program of jax."""
   for frame in sys._current_frames().values():
     stack: FrameType | None = frame
     while stack:

@@ -231,6 +231,17 @@ def test_a_thread_in_the_compiler_is_seen(monkeypatch):
   assert seen in ([True], [])  # [] if it comes from a cache
 
 
+def test_a_thread_that_traces_or_lowers_a_program_is_seen():
+  seen = []
+
+  def traced(x):
+    seen.append(watchdog._is_compiling())
+    return x
+
+  jax.jit(traced).lower(1.0)
+  assert seen == [True] and not watchdog._is_compiling()
+
+
 def test_one_process_has_a_limit_too_but_not_a_notebook(tmp_path, monkeypatch):
   monkeypatch.delenv('R1JAX_STUCK', raising=False)
   monkeypatch.delenv('R1JAX_HOSTS', raising=False)

@@ -1,13 +1,17 @@
 """A tool's results are appended between the tokens that the model samples."""
 
+import dataclasses
+import time
+
 import jax
 import numpy as np
 import pytest
 import toy_sampling
 from toy_sampling import TOKENIZER, Response
 
-from r1jax import errors
+from r1jax import errors, user_code
 from r1jax.data import templates
+from r1jax.distributed import watchdog
 from r1jax.sampling import decode, tool_calls
 
 PROMPT = templates.PromptConfig(
@@ -18,7 +22,7 @@ CONFIG = decode.SampleConfig(max_new_tokens=MAX_NEW_TOKENS)
 ERROR = '<result>error</result>'
 
 
-def sample(monkeypatch, *texts):
+def sample(monkeypatch, *texts, prompt=PROMPT):
   """The rows of two samples of each prompt '6*7=', whose parts have the given
   texts, and the prompts of each call of the decode loop."""
   fake = toy_sampling.fake_decode(
@@ -27,7 +31,7 @@ def sample(monkeypatch, *texts):
   )
   count = len(texts[0]) // 2
   records = [dict(id=str(n), prompt='6*7=') for n in range(count)]
-  samples = toy_sampling.sampler(PROMPT, CONFIG).sample(
+  samples = toy_sampling.sampler(prompt, CONFIG).sample(
     {}, records, np.array([5, 3])[:count], jax.random.key(0), 2
   )
   assert len(fake.calls) == len(texts)
@@ -92,6 +96,42 @@ def test_a_call_with_no_tokens_left_is_not_finished(monkeypatch):
 def test_a_result_that_is_too_long_is_an_error(monkeypatch):
   rows, _ = sample(monkeypatch, ['<calc>9999*9999</calc>', 'b'], ['', ''])
   assert ERROR in row_text(rows, 0)
+
+
+def sample_with(monkeypatch, tool):
+  """Samples responses of which one calls a tool, which has the name `calc`."""
+  tool.__name__ = 'calc'
+  prompt = dataclasses.replace(PROMPT, tool=user_code.name_of(tool))
+  parts = ['<calc>6*7</calc>', 'x'], ['<answer>42', 'y']
+  return sample(monkeypatch, *parts, prompt=prompt)
+
+
+def test_a_users_tool_has_the_time_of_a_users_reward(monkeypatch, tmp_path):
+  guard, seen = watchdog.Watchdog(tmp_path, 12), []
+  monkeypatch.setattr(watchdog, '_active', guard)
+
+  def tool(arguments, record):
+    seen.extend(guard.expected_until.values())
+    return '42'
+
+  sample_with(monkeypatch, tool)
+  assert len(seen) == 1 and seen[0] > time.monotonic() + 3600
+  assert not guard.expected_until
+
+
+@pytest.mark.parametrize(
+  'error, code', [(TimeoutError('no answer'), 75), (ValueError('bad'), 2)]
+)
+def test_a_tool_whose_network_fails_ends_a_run_to_be_tried_again(
+  monkeypatch, error, code
+):
+  def tool(arguments, record):
+    raise error
+
+  with pytest.raises((errors.Outage, errors.UserError)) as found:
+    sample_with(monkeypatch, tool)
+  assert errors.exit_status(found.value)[0] == code
+  assert 'the tool calc failed for the arguments' in str(found.value)
 
 
 def test_a_tool_must_be_known_and_a_failed_call_must_fit():
