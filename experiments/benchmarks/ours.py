@@ -165,7 +165,7 @@ def heavy_tail(options: argparse.Namespace) -> None:
   slots = 8 if options.quick else DECODE_SLOTS
   compute = policy.ComputeConfig(dtype=options.dtype, scan_layers=False)
   params, cfg, _ = policy.load(options.model, compute, None, 0)
-  params = jax.device_put(params)
+  params = jax.device_put(jax.tree.map(np.asarray, params))
   # A model with small random weights samples almost uniformly, so the end
   # tokens have a probability of about END_TOKENS / vocabulary.
   config = decode.SampleConfig(

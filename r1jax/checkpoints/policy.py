@@ -91,7 +91,7 @@ class ScratchConfig:
 
 
 class Policy(NamedTuple):
-  params: dict  # float32 numpy arrays in host memory
+  params: dict  # unread leaves, see unread.py, or numpy arrays
   cfg: transformer.ModelConfig
   tokenizer: Tokenizer
 
@@ -120,7 +120,7 @@ def load_with_tokenizer(init: str, compute: ComputeConfig) -> Policy:
       f"config.init is '{init}': name the directory of a trained model, a GGUF "
       'file or a model of the hub (ORG/NAME)'
     )
-  params, cfg, tokenizer = pretrained.load(init, compute.families)
+  params, cfg, tokenizer = pretrained.open_model(init, compute.families)
   if tokenizer is None:
     raise errors.UserError(
       f'{init} holds no tokenizer: put its tokenizer.json beside the weights'

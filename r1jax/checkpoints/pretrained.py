@@ -12,21 +12,43 @@ import jax
 import numpy as np
 
 from r1jax import errors, files
-from r1jax.checkpoints import gguf_file, hf_files, tokenization, user_family
+from r1jax.checkpoints import (
+  gguf_file,
+  hf_files,
+  safetensors_file,
+  tokenization,
+  unread,
+  user_family,
+)
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed import device_placement, hosts, watchdog
 from r1jax.models import registry, transformer
 from r1jax.models.model_config import ModelConfig
 
 MAX_FILE_BYTES = 5 * 10**9  # of the weights, as transformers writes them
+ROWS = 8192  # of an embedding that are compared at one time
 
 
 def load(
   path: str | Path, families: Mapping[str, str] = {}
 ) -> tuple[dict, ModelConfig, Tokenizer | None]:
+  """(params, cfg, tokenizer) as open_model has them; params are float32 numpy
+  arrays in host memory."""
+  params, cfg, tokenizer = open_model(path, families)
+  return jax.tree.map(np.asarray, params), cfg, tokenizer
+
+
+def open_model(
+  path: str | Path, families: Mapping[str, str] = {}
+) -> tuple[dict, ModelConfig, Tokenizer | None]:
   """(params, cfg, tokenizer) of a directory, a GGUF file, or a name ORG/NAME on
-  the hub; params are float32 numpy arrays in host memory. A directory of one of
-  the architectures `families` is read by the user's function."""
+  the hub. A directory of one of the architectures `families` is read by the
+  user's function.
+
+  The names and shapes of all tensors are checked. The leaves of params are not
+  read yet: device_placement.put_state reads what the devices of this process
+  hold.
+  """
   files.check_local(path, 'the model')
   source = Path(path)
   if not source.exists():
@@ -34,13 +56,15 @@ def load(
   reader: user_family.Reader
   if source.is_dir():
     config = hf_files.read_config(source)
-    reader = hf_files.SafetensorsReader(source)
+    blocks = hf_files.float8_blocks(config)
+    reader = safetensors_file.SafetensorsReader(source, blocks)
     tokenizer = tokenization.load(source)
     config, reader = user_family.translate(families, source, config, reader)
   else:
     hf_files.check_is_gguf(source)
-    reader = gguf_file.GgufReader(source)
-    config, tokenizer = reader.config, reader.tokenizer()
+    gguf = gguf_file.GgufReader(source)
+    reader = user_family.WholeTensors(gguf)
+    config, tokenizer = gguf.config, gguf.tokenizer()
   cfg = registry.model_config(config, source)
   if cfg.tie_embeddings and not cfg.score and _has_own_head(reader, source):
     cfg = dataclasses.replace(cfg, tie_embeddings=False)
@@ -51,7 +75,7 @@ def load(
         f'{source}: its tokenizer has {ids} ids, its model only {limit}'
       )
     cfg = dataclasses.replace(cfg, real_vocab=ids)
-  return _read_params(source, reader, cfg), cfg, tokenizer
+  return _unread_params(source, reader, cfg), cfg, tokenizer
 
 
 def save(
@@ -90,10 +114,10 @@ def save(
   shutil.rmtree(new, ignore_errors=True)  # left by a run that was killed here
   new.mkdir(parents=True)
   try:
-    by_file = hf_files.shards(shapes, kind.itemsize, MAX_FILE_BYTES)
+    by_file = safetensors_file.shards(shapes, kind.itemsize, MAX_FILE_BYTES)
     for name, part in by_file.items():
-      hf_files.write_tensors(new / name, part, kind, arrays)
-    hf_files.write_index(new, by_file, kind.itemsize)
+      safetensors_file.write_tensors(new / name, part, kind, arrays)
+    safetensors_file.write_index(new, by_file, kind.itemsize)
     eos_ids = tokenizer.eos_ids if tokenizer else None
     config = registry.config_json(cfg, kind, eos_ids)
     hf_files.write_json(new / 'config.json', config)
@@ -126,12 +150,12 @@ def _host_arrays(path, params, tensors, dtype):
       if array is not None:
         view = np.ascontiguousarray(tensor.part(array), dtype)
         view = tensor.written(view)
-        _check_finite(view, f'the model for {path}', tensor.name)
+        unread.check_finite(view, f'the model for {path}', tensor.name)
       yield view
 
 
-def _read_params(source, reader, cfg):
-  """Checks the names and shapes of all tensors, then reads them one by one."""
+def _unread_params(source, reader, cfg):
+  """The params, after a check of the names and shapes of all tensors."""
   known = {'lm_head.weight'}  # in the files of some tied models too
   for tensor in registry.family_of(cfg).hf_tensors(cfg):
     known.add(tensor.name)
@@ -155,13 +179,8 @@ def _read_params(source, reader, cfg):
       f'{source}: {len(extra)} tensors are not of its config, e.g. {extra[0]}'
     )
   shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
-  params = jax.tree.map(lambda a: np.empty(a.shape, np.float32), shapes)
-  for tensor in registry.family_of(cfg).hf_tensors(cfg):
-    watchdog.heartbeat()
-    out = tensor.view(params)
-    out[...] = tensor.read(reader.read(tensor.name)).reshape(out.shape)
-    _check_finite(out, source, tensor.name)
-  return params
+  tensors = registry.family_of(cfg).hf_tensors(cfg)
+  return unread.leaves(source, reader, tensors, shapes)
 
 
 def _has_own_head(reader, source):
@@ -170,22 +189,19 @@ def _has_own_head(reader, source):
   names = 'lm_head.weight', 'model.embed_tokens.weight'
   if not reader.shapes.keys() >= set(names):
     return False
-  if np.array_equal(*[reader.read(name) for name in names]):
-    return False
+  shape = reader.shapes[names[0]]
+  if shape == reader.shapes[names[1]]:
+    for start in range(0, shape[0], ROWS):
+      watchdog.heartbeat()
+      index = np.s_[start : start + ROWS, :]
+      head, embed = (reader.read_part(x, shape, index) for x in names)
+      if not np.array_equal(head, embed):
+        break
+    else:
+      return False
   print(
     f'{source}: lm_head.weight differs from the embedding, so it is used '
     'although config.json has tie_word_embeddings',
     flush=True,
   )
   return True
-
-
-def _check_finite(array, where, name):
-  """Raises UserError if a weight is NaN or infinite."""
-  bad = array.size - np.count_nonzero(np.isfinite(array))
-  if bad:
-    raise errors.UserError(
-      f'{where}: {bad} of {array.size} numbers of {name} are not finite. Train '
-      'again from an older checkpoint with a lower learning rate, or take '
-      'another copy of the model'
-    )

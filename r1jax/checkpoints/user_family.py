@@ -18,8 +18,34 @@ class Reader(Protocol):
 
   shapes: dict[str, tuple[int, ...]]
 
+  def dtype(self, name: str) -> str:
+    """The dtype in which a tensor is saved."""
+
   def read(self, name: str) -> np.ndarray:
-    """The array of a tensor."""
+    """The array of a tensor, which may be read-only."""
+
+  def read_part(
+    self, name: str, shape: tuple[int, ...], index: tuple[slice, ...]
+  ) -> np.ndarray:
+    """A tensor, reshaped, at an index."""
+
+
+class WholeTensors:
+  """A reader of float32 tensors, whose parts are read as parts of wholes."""
+
+  def __init__(self, reader: Any):
+    self.reader, self.shapes = reader, reader.shapes
+
+  def dtype(self, name: str) -> str:
+    return 'float32'
+
+  def read(self, name: str) -> np.ndarray:
+    return self.reader.read(name)
+
+  def read_part(
+    self, name: str, shape: tuple[int, ...], index: tuple[slice, ...]
+  ) -> np.ndarray:
+    return self.read(name).reshape(shape)[index]
 
 
 class _Tensors:
@@ -29,8 +55,16 @@ class _Tensors:
     self.arrays = arrays
     self.shapes = {name: np.shape(array) for name, array in arrays.items()}
 
+  def dtype(self, name: str) -> str:
+    return str(self.arrays[name].dtype)
+
   def read(self, name: str) -> np.ndarray:
     return self.arrays[name]
+
+  def read_part(
+    self, name: str, shape: tuple[int, ...], index: tuple[slice, ...]
+  ) -> np.ndarray:
+    return np.reshape(self.arrays[name], shape)[index]
 
 
 def translate(
@@ -49,7 +83,8 @@ def translate(
   name, key = families[architecture], f'config.compute.families.{architecture}'
   function = user_code.load(name, key)
   user_code.check_call(function, name, key, FORM)
-  tensors = {name: reader.read(name) for name in reader.shapes}
+  # Copies, which the function may change.
+  tensors = {name: np.array(reader.read(name)) for name in reader.shapes}
   try:
     made: Any = function(dict(config), tensors)
   except (Exception, SystemExit) as error:

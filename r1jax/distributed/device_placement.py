@@ -3,7 +3,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,21 @@ from r1jax.distributed import hosts, watchdog
 from r1jax.models import registry
 
 PyTree = Any
+LARGE = 1e9  # parameters whose reading is announced
+
+
+@runtime_checkable
+class UnreadLeaf(Protocol):
+  """A leaf of parameters that is still in files, see checkpoints/unread.py."""
+
+  shape: tuple[int, ...]
+  dtype: np.dtype
+
+  @property
+  def size(self) -> int: ...
+
+  def read(self, index: Sequence[slice]) -> np.ndarray:
+    """leaf[index]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,8 +179,23 @@ def device_shapes(placement: Placement, tree: PyTree) -> PyTree:
 
 
 def put_state(placement: Placement, tree: PyTree) -> PyTree:
-  """Puts parameters or a state, the same on all hosts, on own_devices."""
+  """Puts parameters or a state, the same on all hosts, on own_devices. Of
+  unread leaves each host reads what its devices hold."""
+  unread = [x for x in jax.tree.leaves(tree) if isinstance(x, UnreadLeaf)]
+  count = sum(leaf.size for leaf in unread)
+  if count > LARGE:
+    print(f'reading a model of {count / 1e9:.1f} B parameters', flush=True)
   return jax.tree.map(_put, tree, shardings(own_devices(placement), tree))
+
+
+def put_zeros(placement: Placement, tree: PyTree) -> PyTree:
+  """Zeros in the place of put_state(placement, tree), which reads no files."""
+  placed = shardings(own_devices(placement), tree)
+
+  def zeros():
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
+
+  return jax.jit(zeros, out_shardings=placed)()
 
 
 def get_leaf(leaf: Any, layer: int | None = None) -> np.ndarray | None:
@@ -224,11 +254,32 @@ def get_rows(placement: Placement, tree: PyTree) -> PyTree:
 
 
 def _put(x, sharding):
+  if isinstance(x, UnreadLeaf):
+    return _read(x, sharding)
   if sharding.is_fully_addressable:
     return jax.device_put(x, sharding)
+  if isinstance(x, jax.Array) and x.sharding == sharding:
+    return x
   # device_put would compare the arrays of all hosts, on the devices.
   x = np.asarray(x)
   return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+
+def _read(leaf, sharding):
+  """An unread leaf on this host's devices. One shard after another is read, for
+  all devices that hold it, so that the host's memory has one at a time."""
+  devices_of: dict[tuple, list] = {}
+  index_of = sharding.addressable_devices_indices_map(leaf.shape)
+  for device, index in index_of.items():
+    key = tuple(part.indices(size)[:2] for part, size in zip(index, leaf.shape))
+    devices_of.setdefault(key, []).append(device)
+  arrays = []
+  for key, devices in devices_of.items():
+    shard = leaf.read([slice(*bounds) for bounds in key])
+    arrays += jax.block_until_ready(
+      [jax.device_put(shard, device) for device in devices]
+    )
+  return jax.make_array_from_single_device_arrays(leaf.shape, sharding, arrays)
 
 
 def _shape(x, sharding):

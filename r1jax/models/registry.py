@@ -68,7 +68,6 @@ def model_config(values: Mapping[str, Any], source: object) -> ModelConfig:
   hf = HfConfig(values, source)
   if hf.architecture not in BY_ARCHITECTURE:
     hf.refuse('architectures', f'but r1jax reads {", ".join(architectures())}')
-  hf.check(quantization_config=None)
   return BY_ARCHITECTURE[hf.architecture].config_from_hf(hf)
 
 

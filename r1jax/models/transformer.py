@@ -59,6 +59,23 @@ def with_score(params: Params, cfg: ModelConfig) -> tuple[Params, ModelConfig]:
   return params, dataclasses.replace(cfg, tie_embeddings=True, score=True)
 
 
+def is_cast(name: str) -> bool:
+  """Whether a leaf of this name is cast to cfg.dtype wherever it is used, as
+  matrices and embeddings are. Norms, biases, routers and score heads are used
+  in float32."""
+  return 'data' in registry.PARTITION.get(name, ())
+
+
+def frozen(params: Params, cfg: ModelConfig) -> Params:
+  """The parameters of a model that is not trained: in cfg.dtype where they are
+  cast to it anyway, so that the model computes the same numbers."""
+
+  def cast(path, leaf):
+    return leaf.astype(cfg.dtype) if is_cast(path[-1].key) else leaf
+
+  return jax.tree_util.tree_map_with_path(cast, params)
+
+
 def positions(mask_BL: Array) -> Array:
   """0, 1, 2, ... on the real tokens of each row, -1 elsewhere."""
   mask = mask_BL.astype(jnp.int32)
@@ -73,7 +90,7 @@ def for_decoding(
 
   def gather(path, leaf):
     name = path[-1].key
-    if 'data' not in registry.PARTITION.get(name, ()):
+    if not is_cast(name):
       return leaf
     return cfg.sharding.gather_weight(name, leaf, cfg.dtype)
 

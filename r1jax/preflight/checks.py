@@ -205,7 +205,7 @@ def _check_samples(plan, tokenizer, records, pass_rate):
     yield Check('sampler and trainer', None, reason)
     reason += '; set --pass-rate'
   else:
-    model = policy.load(config.init, config.compute, None, config.seed)
+    model = trial.load(config)
     samples = trial.sample(config, model, records)
     error_N = trial.logp_errors(config, model, samples)
     mean, size = error_N.mean(), error_N.size

@@ -17,7 +17,7 @@ def model_config(init: str) -> transformer.ModelConfig:
   """The ModelConfig of config.init: a checkpoint, or a name of published.py."""
   source = pathlib.Path(init)
   if init and source.is_dir():
-    raw = hf_files.read_json(source / 'config.json')
+    raw = hf_files.read_config(source)
   elif init and source.is_file():
     raw = gguf_file.GgufReader(source).config
   else:

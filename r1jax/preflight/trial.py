@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
+from r1jax.checkpoints import policy
 from r1jax.checkpoints.policy import Policy
 from r1jax.data import record_files, templates
 from r1jax.distributed import device_placement
@@ -18,6 +19,12 @@ from r1jax.sampling.generate import Sampler, Samples
 
 MAX_PARAMETERS = 2e8
 RECORDS, SAMPLES, TOKENS = 8, 8, 256  # maxima; SAMPLES of each record
+
+
+def load(config: Config) -> Policy:
+  """The policy of config.init, with its parameters in host memory."""
+  model = policy.load(config.init, config.compute, None, config.seed)
+  return model._replace(params=jax.tree.map(np.asarray, model.params))
 
 
 def sample(config: Config, model: Policy, records: list[dict]) -> Samples:

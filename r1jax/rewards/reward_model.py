@@ -60,7 +60,9 @@ class RewardModel:
         f'{path} has no score head: give the model/ of a reward_model run'
       )
     self.placement, self.micro_batch_size = placement, size
-    self.params = device_placement.put_state(placement, params)
+    self.params = device_placement.put_state(
+      placement, transformer.frozen(params, cfg)
+    )
     self.program, self.max_len = scores_program(placement, cfg), cfg.max_len
 
   def __call__(self, records: Records, texts: Texts) -> np.ndarray:

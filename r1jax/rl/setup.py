@@ -118,6 +118,9 @@ def open_run(
   rl_config.check(config, placement, rollout_placement)
   sampling, params = load_sampling(stack, config, rollout_placement)
   device_placement.shardings(placement, params)  # refuses an uneven mesh
+  if not directory.progress:
+    # Before the run has the directory: its weights may be damaged.
+    params = device_placement.put_state(placement, params)
   records = sampling.records + sampling.held_out_records
   claimed = run_directory.claim(
     directory,
@@ -129,12 +132,14 @@ def open_run(
   )
   if claimed is None:
     return None
-  updates, state = first_state(config, placement, sampling, params)
-  del params
   checkpoints = checkpoint.open_manager(
     workdir / 'checkpoints', config.keep, config.best
   )
   stack.callback(checkpoint.close, checkpoints)
+  if checkpoints.latest_step() is not None:
+    params = device_placement.put_zeros(placement, params)  # to be restored
+  updates, state = first_state(config, placement, sampling, params)
+  del params
   writer = metrics.Writer(workdir)
   stack.callback(writer.close)
   position, restored = Position(), checkpoint.restore(checkpoints, state)
@@ -170,15 +175,17 @@ def first_state(
   sampling: Sampling,
   params: dict,
 ) -> tuple[train_step.UpdatePrograms, RlState]:
-  """(the compiled updates, the state before the first), on the devices, from
-  parameters on the host."""
+  """(the compiled updates, the state before the first), on the devices."""
   tx = optimizer.optimizer(config.optim, config.steps)
   updates = grpo.update_programs(
     config.grpo, placement, sampling.cfg, config.sample.temperature, tx
   )
-  ref_params = None
+  params, ref_params = device_placement.put_state(placement, params), None
   if config.grpo.kl_coef and not config.teacher:
-    ref_params = device_placement.put_state(sampling.placement, params)
+    # A copy, since the update donates the policy's buffers.
+    ref_params = device_placement.copy(params)
+    if sampling.placement is not placement:
+      ref_params = device_placement.put_state(sampling.placement, ref_params)
   train = train_step.create_state(placement, params, tx)
   return updates, RlState(train=train, ref=ref_params)
 
@@ -186,7 +193,7 @@ def first_state(
 def load_sampling(
   stack: contextlib.ExitStack, config: rl_config.Config, placement: Placement
 ) -> tuple[Sampling, dict]:
-  """(Sampling, the policy's parameters on the host), as the config says."""
+  """(Sampling, the policy's parameters, unread), as the config says."""
   records, held_out_records = rl_config.load_records(config)
   both = records + held_out_records
   names = registry.user_names(config.rewards, config.by_domain)
@@ -251,4 +258,5 @@ def load_teacher(
       f'config.teacher {config.teacher} and config.init {config.init} have '
       'different tokenizers: a teacher must use the same ids as its student'
     )
+  params = transformer.frozen(params, cfg)
   return device_placement.put_state(placement, params), cfg

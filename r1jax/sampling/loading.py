@@ -13,6 +13,7 @@ from r1jax.data import templates
 from r1jax.data.formats import Record
 from r1jax.distributed import device_placement
 from r1jax.distributed.device_placement import Placement
+from r1jax.models import transformer
 from r1jax.models.transformer import ModelConfig
 from r1jax.sampling.generate import Sampler
 
@@ -57,3 +58,9 @@ def make_sampler(
   options = config.prompt, config.sample, prompt_width
   scan_layers = config.compute.scan_decode
   return Sampler(placement, model.cfg, model.tokenizer, *options, scan_layers)
+
+
+def put_frozen(placement: Placement, model: Policy) -> dict:
+  """The parameters of a policy that is not trained, on the devices."""
+  params = transformer.frozen(model.params, model.cfg)
+  return device_placement.put_state(placement, params)

@@ -80,7 +80,7 @@ def load_model(
     config, placement, records, config.sample.max_new_tokens
   )
   sampler = loading.make_sampler(config, placement, model, prompt_width)
-  params = device_placement.put_state(placement, model.params)
+  params = loading.put_frozen(placement, model)
   return SamplingModel(sampler, params), records
 
 

@@ -80,14 +80,14 @@ def load_models(
     config, placement, records, config.sample.max_new_tokens
   )
   sampler = loading.make_sampler(config, placement, model, prompt_width)
-  params = device_placement.put_state(placement, model.params)
+  params = loading.put_frozen(placement, model)
   sampling_policy = SamplingModel(sampler, params)
   if not any(llm_judge.needs_judge(config.judge, x) for x in records):
     return sampling_policy, None, records
   judge = config.judge
   if judge.init != config.init:
     model = policy.load(judge.init, config.compute, None, config.seed)
-    params = device_placement.put_state(placement, model.params)
+    params = loading.put_frozen(placement, model)
   bad = BadRecords(config.skip_bad_records)
   records = llm_judge.short_enough(judge, model, records, bad)
   bad.finish(len(records), config.data)

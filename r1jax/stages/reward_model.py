@@ -170,12 +170,13 @@ def run(
   loading.check_policy(placement, params, cfg, longest)
   steps = loop.num_steps(config, len(rows))
   read = records + held_out
+  if not directory.progress:
+    # Before the run has the directory: its weights may be damaged.
+    params = device_placement.put_state(placement, params)
   claimed = run_directory.claim(directory, 'model', read, steps)
   if claimed is None:
     return
   tx = optimizer.optimizer(config.optim, steps)
-  state = train_step.create_state(placement, params, tx)
-  del params  # The host's copy is not needed while training.
   shard_cfg = programs.shard_config(placement, cfg)
   loss_fn = functools.partial(loss, shard_cfg, config.kind)
   updates = train_step.update_programs(placement, loss_fn, tx)
@@ -187,7 +188,9 @@ def run(
     scores_program=reward_model.scores_program(placement, cfg),
   )
   writer = metrics.Writer(workdir)
-  state, found = loop.fit(claimed, placement, updates, writer, state, dataset)
+  state, found = loop.fit(
+    claimed, placement, updates, writer, params, tx, dataset
+  )
   facts = dict(
     kind=config.kind,
     part=config.part,

@@ -129,16 +129,17 @@ def run(
   dataset = encode(tokenizer, records, config, bad)
   loading.check_policy(placement, params, cfg, max(map(len, dataset.rows)))
   steps = loop.num_steps(config, len(dataset.rows))
+  if not directory.progress:
+    # Before the run has the directory: its weights may be damaged.
+    params = device_placement.put_state(placement, params)
   claimed = run_directory.claim(directory, 'model', dataset.records, steps)
   if claimed is None:
     return
   tx = optimizer.optimizer(config.optim, steps)
-  state = train_step.create_state(placement, params, tx)
-  del params  # The host's copy is not needed while training.
   loss_fn = functools.partial(loss, programs.shard_config(placement, cfg))
   updates = train_step.update_programs(placement, loss_fn, tx)
   writer = metrics.Writer(workdir)
-  state, _ = loop.fit(claimed, placement, updates, writer, state, dataset)
+  state, _ = loop.fit(claimed, placement, updates, writer, params, tx, dataset)
   pretrained.save(workdir / 'model', state.params, cfg, tokenizer)
 
 

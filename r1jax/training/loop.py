@@ -9,7 +9,7 @@ import jax
 
 from r1jax import errors
 from r1jax.data import record_files
-from r1jax.distributed import hosts, watchdog
+from r1jax.distributed import device_placement, hosts, watchdog
 from r1jax.distributed.device_placement import Placement
 from r1jax.training import (
   checkpoint,
@@ -45,13 +45,15 @@ def fit(
   placement: Placement,
   updates: UpdatePrograms,
   writer: metrics.Writer,
-  state: TrainState,
+  params: train_step.Params,
+  tx: train_step.Optimizer,
   dataset: Any,
 ) -> tuple[TrainState, dict[str, float]]:
-  """Trains to the last step, resuming from the newest checkpoint. Returns the
-  state and its metrics. Donates the state and closes the writer. On SIGTERM it
-  saves and raises Terminated. The dataset has `rows`, evaluate(params, step) ->
-  metrics, and micro_batches(index_B) -> (batches, their number of tokens)."""
+  """Trains to the last step, from `params` or the newest checkpoint. Returns the
+  state and its metrics. Donates the params, which may be unread, and closes the
+  writer. On SIGTERM it saves and raises Terminated. The dataset has `rows`,
+  evaluate(params, step) -> metrics, and micro_batches(index_B) -> (batches,
+  their number of tokens)."""
   config = directory.config
   size, B = len(dataset.rows), config.batch_size
   steps = num_steps(config, size)
@@ -61,11 +63,13 @@ def fit(
     folder = writer.folder / 'checkpoints'
     checkpoints = checkpoint.open_manager(folder, config.keep, best=0)
     stack.callback(checkpoint.close, checkpoints)
+    if checkpoints.latest_step() is not None:
+      params = device_placement.put_zeros(placement, params)  # to be restored
+    state = train_step.create_state(placement, params, tx)
+    del params
     scores: dict[str, float] = {}
     first_step, restored = 0, checkpoint.restore(checkpoints, state)
     if restored:
-      for leaf in jax.tree.leaves(state):
-        leaf.delete()  # The caller still refers to the fresh state.
       state, scores, first_step = restored
     run_directory.record_changes(directory, first_step)
     writer.rewind(first_step)

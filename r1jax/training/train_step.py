@@ -44,8 +44,8 @@ def init_state(params: Params, tx: Optimizer) -> TrainState:
 def create_state(
   placement: Placement, params: Params, tx: Optimizer
 ) -> TrainState:
-  """init_state on the devices, from parameters on the host. No device holds
-  more than its part of the state at any time."""
+  """init_state on the devices, from parameters that may be unread. No device
+  holds more than its part of the state at any time."""
   params = device_placement.put_state(placement, params)
 
   def without_params(params):

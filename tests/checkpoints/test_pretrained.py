@@ -22,7 +22,7 @@ from toy_pretrained import (
 )
 
 from r1jax import errors
-from r1jax.checkpoints import hf_files, pretrained, tokenization
+from r1jax.checkpoints import pretrained, safetensors_file, tokenization
 from r1jax.distributed import hosts
 from r1jax.models import gqa, registry, transformer
 from r1jax.models.families import llama
@@ -192,14 +192,14 @@ def test_an_export_that_fails_leaves_nothing(tmp_path, monkeypatch):
   """Its part of the model would fill the disk."""
   params = jax.device_get(transformer.init(jax.random.key(0), CFG))
   monkeypatch.setattr(pretrained, 'MAX_FILE_BYTES', 20_000)
-  write = hf_files.write_tensors
+  write = safetensors_file.write_tensors
 
   def write_until_full(path, *args):
     write(path, *args)
     if 'model-00002' in path.name:
       raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-  monkeypatch.setattr(hf_files, 'write_tensors', write_until_full)
+  monkeypatch.setattr(safetensors_file, 'write_tensors', write_until_full)
   with pytest.raises(OSError):
     pretrained.save(tmp_path / 'out', params, CFG)
   assert not list(tmp_path.iterdir())
