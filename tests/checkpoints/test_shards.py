@@ -14,6 +14,19 @@ from r1jax import errors
 from r1jax.checkpoints import pretrained, safetensors_file
 from r1jax.distributed import device_placement
 from r1jax.models import transformer
+from r1jax.models.families import llama
+
+CFG = llama.Config(
+  vocab_size=76,
+  width=24,
+  layers=3,
+  heads=6,
+  kv_heads=2,
+  head_dim=10,
+  ffn=28,
+  tie_embeddings=False,
+  qk_norm=True,
+)
 
 
 def placement(**options):
@@ -39,9 +52,9 @@ def test_any_part_of_a_leaf_is_that_part_of_the_whole_leaf(family, tmp_path):
   [dict(), dict(strategy='mesh'), dict(strategy='mesh', tensor_parallel=2)],
 )
 def test_devices_read_the_shards_of_the_parameters(options, tmp_path):
-  path = write_directory(tmp_path, 'llama3')
-  whole = pretrained.load(path)[0]['layers']
-  params = pretrained.open_model(path)[0]['layers']
+  whole = jax.device_get(transformer.init(jax.random.key(0), CFG))
+  pretrained.save(tmp_path / 'model', whole, CFG)
+  params, _, _ = pretrained.open_model(tmp_path / 'model')
   placed = device_placement.put_state(placement(**options), params)
   assert_same_tree(placed, whole)
   like = device_placement.put_state(placement(**options), whole)

@@ -65,7 +65,7 @@ def expected_reward(made, text, centre):
   params, cfg, tokenizer = made
   ids = tokenizer.encode(text)
   tokens_BL = np.array([ids + [0] * (128 - len(ids))])
-  hidden_BLD, _ = forward(params, cfg, tokens_BL, np.arange(128)[None])
+  hidden_BLD = forward(params, cfg, tokens_BL, np.arange(128)[None]).hidden_BTD
   score = np.dot(np.float64(hidden_BLD[0, len(ids) - 1]), params['score'])
   return 1 / (1 + np.exp(centre - score))
 
