@@ -164,6 +164,7 @@ def _deepseek(scratch, sizes):
   """Channels of a head are as in DeepSeek-V3: rotated ones are half as many as
   the others."""
   head_dim = scratch.width // scratch.heads
+  _check_experts(scratch)
   experts = MoeConfig(
     experts=scratch.experts,
     experts_per_token=scratch.experts_per_token,
@@ -181,11 +182,37 @@ def _deepseek(scratch, sizes):
     q_lora_rank=scratch.q_lora_rank,
     kv_lora_rank=scratch.kv_lora_rank,
     qk_nope_head_dim=head_dim,
-    qk_rope_head_dim=head_dim // 4 * 2,
+    qk_rope_head_dim=max(2, head_dim // 4 * 2),
     v_head_dim=head_dim,
     dense_layers=scratch.dense_layers,
     moe=experts,
   )
+
+
+def _check_experts(scratch):
+  choices = scratch.top_groups * scratch.experts // scratch.groups
+  wrong = dict(
+    groups=(
+      scratch.experts % scratch.groups,
+      f'it must divide config.scratch.experts ({scratch.experts})',
+    ),
+    top_groups=(
+      scratch.top_groups > scratch.groups,
+      f'there are {scratch.groups} groups',
+    ),
+    experts_per_token=(
+      scratch.experts_per_token > choices,
+      f'there are {choices} experts in the best groups',
+    ),
+    dense_layers=(
+      scratch.dense_layers > scratch.layers,
+      f'the model has {scratch.layers} layers',
+    ),
+  )
+  for key, (is_wrong, why) in wrong.items():
+    if is_wrong:
+      value = dataclasses.asdict(scratch)[key]
+      raise errors.UserError(f'config.scratch.{key} is {value}: {why}')
 
 
 SCRATCH = dict(llama=_llama, deepseek=_deepseek)

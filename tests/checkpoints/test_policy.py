@@ -144,3 +144,28 @@ def test_load_refuses_a_reward_model(tmp_path):
     load(str(tmp_path / 'model'))
   loaded = policy.load_with_tokenizer(str(tmp_path / 'model'), COMPUTE)
   assert loaded.cfg.score
+
+
+def test_a_small_deepseek_is_made_from_scratch_and_saved(tmp_path):
+  scratch = dataclasses.replace(SCRATCH, family='deepseek', layers=2)
+  params, cfg, tokenizer = load(scratch=scratch, absorbed=False)
+  assert not cfg.absorbed and cfg.moe.shared_ffn == 64
+  assert params['layers']['experts_down'].shape == (1, 8, 64, 12)
+  pretrained.save(tmp_path / 'model', params, cfg, tokenizer)
+  read = load(str(tmp_path / 'model'))
+  assert read.cfg == dataclasses.replace(cfg, absorbed=True)
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    (dict(groups=3), 'groups is 3: it must divide'),
+    (dict(top_groups=3), 'top_groups is 3: there are 2 groups'),
+    (dict(experts_per_token=5), 'experts_per_token is 5: there are 4 experts'),
+    (dict(dense_layers=4), 'dense_layers is 4: the model has 1 layers'),
+  ],
+)
+def test_experts_from_scratch_that_do_not_fit_are_refused(changes, message):
+  scratch = dataclasses.replace(SCRATCH, family='deepseek', **changes)
+  with pytest.raises(errors.UserError, match=message):
+    load(scratch=scratch)

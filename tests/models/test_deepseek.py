@@ -99,9 +99,9 @@ def test_decoding_equals_the_full_forward_in_both_forms(scan):
 def test_absorbed_attention_equals_expanded_attention():
   cfg = dataclasses.replace(CFG, scan_layers=False)
   noise = np.random.default_rng(2).standard_normal
-  w_RHC = jnp.float32(noise((10, 4, 5 + 7)) / 10**0.5)
-  q_BTHC, latent_BTR = jnp.float32(noise((3, 1, 4, 11))), noise((3, 1, 16))
-  past = (jnp.float32(noise((3, 1, 9, 16))),)
+  w_RHC = jnp.float32(noise((12, 4, 5 + 7)) / 12**0.5)
+  q_BTHC, latent_BTR = jnp.float32(noise((3, 1, 4, 11))), noise((3, 1, 18))
+  past = (jnp.float32(noise((3, 1, 9, 18))),)
   args = w_RHC, q_BTHC, jnp.float32(latent_BTR), jnp.array([[8], [0], [3]])
   absorbed, expanded = (
     mla.attend(dataclasses.replace(cfg, absorbed=form), *args, past)[0]
@@ -113,9 +113,9 @@ def test_absorbed_attention_equals_expanded_attention():
 def test_splash_takes_keys_and_values_of_different_widths():
   cfg = dataclasses.replace(CFG, qk_nope_head_dim=8, qk_rope_head_dim=4)
   noise = np.random.default_rng(3).standard_normal
-  w_RHC = jnp.float32(noise((10, 4, 8 + 7)) / 10**0.5)
+  w_RHC = jnp.float32(noise((12, 4, 8 + 7)) / 12**0.5)
   q_BTHC = jnp.float32(noise((2, 9, 4, 12)))
-  latent = jnp.float32(noise((2, 1, 9, 14)))
+  latent = jnp.float32(noise((2, 1, 9, 16)))
   pos_BT = transformer.positions(np.arange(9) < np.array([[9], [6]]))
   q, kv = q_BTHC[:, :, :, None], mla._expanded(cfg, w_RHC, latent)
   visible_BTS = attention.visible(pos_BT, pos_BT)

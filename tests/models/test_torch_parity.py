@@ -12,8 +12,9 @@ import subprocess
 import numpy as np
 import pytest
 import safetensors.numpy
+import toy_deepseek
 import toy_pretrained
-from golden import make_convert
+from golden import make_convert, make_deepseek
 
 from r1jax.checkpoints import pretrained, tokenization
 from r1jax.models import transformer
@@ -53,6 +54,17 @@ for i, text in enumerate(texts):
     f'{directory}.{i}.npz', ids=ids[0], tokens=tokens[0], logits=logits,
     exact=exact,
   )
+"""
+# Writes the tensors of the models of directories as they are in memory.
+STATES = """
+import sys
+import safetensors.torch, torch, transformers
+for directory in sys.argv[1:]:
+  model = transformers.AutoModelForCausalLM.from_pretrained(
+    directory, dtype=torch.float32
+  )
+  state = {k: v.contiguous() for k, v in model.state_dict().items()}
+  safetensors.torch.save_file(state, directory + '.safetensors')
 """
 # The scores of rows of ids. Each row is a batch, so none is padded.
 SCORE = """
@@ -131,6 +143,35 @@ def test_transformers_gives_a_reward_model_the_same_scores(
   theirs_B11 = np.array(json.loads(stdout))
   assert theirs_B11.shape == (3, 1, 1) and np.abs(theirs_B11).min() > 0.1
   np.testing.assert_allclose(ours_B, theirs_B11[:, 0, 0], rtol=0, atol=1e-4)
+
+
+def test_deepseek_models_are_those_of_transformers_and_it_opens_their_exports(
+  python, tmp_path
+):
+  script = pathlib.Path(make_deepseek.__file__)
+  subprocess.run([python, str(script), str(tmp_path)], check=True)
+  entries = json.loads((tmp_path / 'deepseek.json').read_text())
+  directories, worst = [], 0.0
+  for kind, entry in entries.items():
+    golden = toy_deepseek.GOLDEN[kind]
+    assert entry['tokens'] == golden['tokens']
+    source, export = tmp_path / kind, tmp_path / f'{kind}_export'
+    params, cfg, _ = pretrained.load(source)
+    logits_TV = toy_pretrained.all_logits(params, cfg, entry['tokens'])
+    want = np.array(entry['logits_every'])
+    difference = np.abs(logits_TV[:: make_deepseek.EVERY] - want).max()
+    worst = max(worst, difference)
+    pretrained.save(export, params, cfg)
+    directories += [str(source), str(export)]
+  print(f'max |difference of logits| {worst:.2g}')
+  assert worst <= 1e-5
+  subprocess.run([python, '-c', STATES, *directories], check=True)
+  for kind in entries:
+    want, reopened = (
+      safetensors.numpy.load_file(tmp_path / f'{name}.safetensors')
+      for name in (kind, f'{kind}_export')
+    )
+    toy_pretrained.assert_same_tree(reopened, want)
 
 
 def test_a_real_checkpoint_and_its_export_give_the_same_logits(
