@@ -189,7 +189,7 @@ def print_unjudged(lines: Sequence[str]) -> None:
   """Prints lines about texts that were not judged: a few, and a count."""
   shown = list(lines[:MAX_LINES])
   if len(lines) > MAX_LINES:
-    shown.append(f'… and {len(lines) - MAX_LINES} more texts were not judged')
+    shown.append(f'… and {len(lines) - MAX_LINES} more were not judged')
   for line in shown:
     print(errors.printable(line), file=sys.stderr, flush=True)
 

@@ -119,6 +119,8 @@ def sample_all(
         num_prompts=min(size, max(map(len, sets.values()))),
       )
       rewards = outage.score(scorer, samples.records, samples.texts)
+      if rewards.outages:  # of a few; the other verdicts are cached
+        rewards = outage.score(scorer, samples.records, samples.texts)
       if rewards.outages:
         raise errors.Outage(
           f'{rewards.outages} samples of the set {name} could not be judged: '

@@ -6,6 +6,7 @@ import pytest
 from r1jax import user_code
 from r1jax.rewards import outage, registry, verifiers
 from r1jax.rewards.verdict import VerifyConfig
+from r1jax.sandbox import tiers, workers
 
 CONFIG = VerifyConfig(workers=2)
 RECORDS = [dict(id=str(n), prompt='?', answer=str(n)) for n in range(3)]
@@ -82,6 +83,33 @@ def test_a_network_that_fails_is_not_asked_again_for_each_text(names):
   assert scores(name, RECORDS, TEXTS).outage_N.all() and calls == [3]
 
 
+@pytest.mark.parametrize('failure, is_out', [('died', 1), ('timeout', 0)])
+def test_a_reward_whose_worker_is_killed_has_an_outage(
+  names, monkeypatch, failure, is_out
+):
+  """One that exceeds its time does not judge."""
+
+  def results(self, function, jobs, prepare=()):
+    return [workers.Result(None, failure)] * len(jobs)
+
+  monkeypatch.setattr(workers.Pool, 'map', results)
+  found = scores('remote.py:worker', RECORDS, TEXTS)
+  assert found.outage_N.tolist() == [is_out] * 3
+  assert np.isnan(found.reward_N).all()
+
+
+def test_a_sandbox_service_that_is_gone_is_an_outage(monkeypatch):
+  """A response without a program needs no service."""
+  gone = tiers.Tier('service', 'http://127.0.0.1:9')
+  monkeypatch.setattr(tiers, 'find', lambda url: gone)
+  tests = [dict(input='1', output='1')]
+  records = [dict(id=str(n), prompt='?', tests=tests) for n in range(2)]
+  program = '<answer>```python\nprint(input())\n```</answer>'
+  found = scores('accuracy', records, [program, 'none'])
+  assert found.outage_N.tolist() == [True, False]
+  assert np.isnan(found.reward_N[0]) and found.reward_N[1] == 0
+
+
 def test_the_lines_of_an_outage_are_few(capsys):
   def reward(records, texts):
     raise TimeoutError('no answer')
@@ -89,7 +117,7 @@ def test_the_lines_of_an_outage_are_few(capsys):
   texts = ['x'] * 100
   scores(user_code.name_of(reward), [RECORDS[0]] * 100, texts)
   lines = capsys.readouterr().err.splitlines()
-  assert len(lines) == 4 and lines[-1] == '… and 97 more texts were not judged'
+  assert len(lines) == 4 and lines[-1] == '… and 97 more were not judged'
 
 
 @pytest.mark.parametrize('outages, spoilt', [(0, 0), (8, 0), (9, 1), (16, 1)])
