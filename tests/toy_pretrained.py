@@ -52,7 +52,7 @@ def assert_same_function(params, cfg, entry):
   """Logits within 1e-4 of the entry's, and the same greedy tokens."""
   logits_TV = all_logits(params, cfg, entry['tokens'])
   np.testing.assert_allclose(
-    logits_TV[::10], entry['logits_every_10'], rtol=0, atol=1e-4
+    logits_TV[::10], entry['logits_every_10'], rtol=0, atol=1e-5
   )
   start = len(make_convert.PROMPT)
   greedy = logits_TV[start - 1 : -1].argmax(axis=1)

@@ -2,6 +2,7 @@
 Face's checkpoints. Several families are built on it."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,8 @@ PARTITION = dict(
   qkv=P(None, 'data', 'model', None, None),
   qkv_bias=P(None, 'model'),
   out=P(None, 'model', None, None, 'data'),
+  q_norm_heads=P(None, 'model'),
+  k_norm_heads=P(None, 'model'),
 )
 
 
@@ -40,9 +43,22 @@ class GqaConfig(ModelConfig):
   kv_heads: int
   head_dim: int
   qkv_bias: bool = False
-  qk_norm: bool = False
+  qk_norm: bool = False  # of each head
+  qk_norm_heads: bool = False  # of all heads together
   kinds: tuple[LayerKind, ...] = (LayerKind(),)
   kind_N: tuple[int, ...] = ()  # of each layer; (): all are kinds[0]
+
+  @property
+  def layer_kinds(self) -> tuple[LayerKind, ...]:
+    """The kind of each layer."""
+    return tuple(self.kinds[k] for k in self.kind_N or (0,) * self.layers)
+
+  @property
+  def rope(self) -> Rope:
+    """The position embedding of the layers that have one, if it is the same."""
+    settings = {kind.rope for kind in self.kinds if kind.rope}
+    assert len(settings) == 1, settings
+    return settings.pop()
 
   @property
   def form(self) -> attention.Form:
@@ -108,6 +124,9 @@ def attend_layer(
   q, k, v = jax.lax.split(qkv.astype(dtype), (G, 1, 1), axis=3)
   if cfg.qk_norm:
     q, k = layer.norm('q_norm', q), layer.norm('k_norm', k)
+  if cfg.qk_norm_heads:
+    q = _norm_heads(layer, 'q_norm_heads', q)
+    k = _norm_heads(layer, 'k_norm_heads', k)
   cos_sin = _table(tables, kind)
   q_BTKGC, k = rope.rotate(q, cos_sin), rope.rotate(k, cos_sin)
   k_BKTC, v_BKTC = (a[:, :, :, 0].swapaxes(1, 2) for a in (k, v))
@@ -117,6 +136,18 @@ def attend_layer(
   w_out = layer.weight('out', (K, G, C, D), std)
   out_BTD = linear.linear(cfg.cpu_layout, out, w_out.reshape(-1, D))
   return out_BTD.astype(dtype), kv
+
+
+def _norm_heads(layer, name, x):
+  """rms_norm of x [B, T, K, G, C] over its last three axes, of which a device
+  has a part."""
+  cfg, x32 = layer.cfg, x.astype(jnp.float32)
+  shape = cfg.kv_heads, *x.shape[3:]
+  scale = layer.stored(name, shape, nn.initializers.ones)
+  square = jnp.sum(jnp.square(x32), axis=(2, 3, 4), keepdims=True)
+  mean = cfg.sharding.sum_over_model(square) / math.prod(shape)
+  x32 *= jax.lax.rsqrt(mean + cfg.norm_eps)
+  return (x32 * scale[None, None]).astype(x.dtype)
 
 
 def _table(tables, kind):
@@ -217,3 +248,24 @@ def hf_tensors(cfg: GqaConfig) -> Iterator[HfTensor]:
   if cfg.qk_norm:
     yield HfTensor('self_attn.q_norm.weight', (C,), 'q_norm')
     yield HfTensor('self_attn.k_norm.weight', (C,), 'k_norm')
+  if cfg.qk_norm_heads:
+    yield HfTensor('self_attn.q_norm.weight', (q_rows,), 'q_norm_heads')
+    yield HfTensor('self_attn.k_norm.weight', (kv_rows,), 'k_norm_heads')
+
+
+def fused_hf_tensors(cfg: GqaConfig) -> Iterator[HfTensor]:
+  """The tensors of a layer's attention where one has the rows of all queries,
+  then of all keys and of all values."""
+  D, K, C = cfg.width, cfg.kv_heads, cfg.head_dim
+  q_rows, kv_rows = cfg.heads * C, K * C
+  yield HfTensor('self_attn.o_proj.weight', (D, q_rows), 'out', axes=(-1, 0))
+  sizes = q_rows, kv_rows, kv_rows
+  parts = np.split(np.arange(sum(sizes)), np.cumsum(sizes[:-1]))
+  rows = np.concatenate([x.reshape(K, -1, C) for x in parts], axis=1)
+  yield HfTensor(
+    'self_attn.qkv_proj.weight',
+    (sum(sizes), D),
+    'qkv',
+    axes=(0, -1),
+    rows=rows.reshape(-1),
+  )

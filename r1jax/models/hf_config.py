@@ -29,6 +29,10 @@ class HfConfig:
         return name.removesuffix(suffix)
     return ''
 
+  def with_defaults(self, values: Mapping[str, Any]) -> 'HfConfig':
+    """The config with values for the keys that it lacks."""
+    return dataclasses.replace(self, values={**values, **self.values})
+
   @property
   def is_reward_model(self) -> bool:
     return self.values['architectures'][0].endswith(REWARD_MODEL)

@@ -19,7 +19,7 @@ KEYS = {
   'partial_rotary_factor',
   'original_max_position_embeddings',
 }
-FULL = 'full_attention'
+FULL, LOCAL = 'full_attention', 'sliding_attention'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +70,18 @@ def read(
   return setting
 
 
+def read_local(hf: HfConfig, channels: int, theta_key: str) -> Rope:
+  """The Rope of the layers with a window, in models where only the others are
+  scaled: transformers 4 writes its theta as `theta_key`. Raises UserError."""
+  table = hf.values.get('rope_parameters') or {}
+  if isinstance(table, dict) and LOCAL in table:
+    setting = read(hf, channels, LOCAL)
+    if setting.scaling is None:
+      return setting
+    hf.refuse('rope_parameters', f'but r1jax does not scale {LOCAL}')
+  return Rope(hf.number(theta_key, 10000.0, float))
+
+
 def _check_channels(hf, setting, channels):
   rotated = rope.rotated(setting.partial, channels)
   if rotated % 2 or not 0 < rotated <= channels:
@@ -113,11 +125,24 @@ def written(setting: Rope | None) -> dict[str, Any]:
   return keys | dict(rope_scaling=table)
 
 
+def nested(full: Rope, local: Rope) -> dict[str, Any]:
+  """rope_parameters of transformers 5, by the type of layer."""
+  tables = {}
+  for name, setting in {FULL: full, LOCAL: local}.items():
+    keys = written(setting)
+    scaling = keys['rope_scaling'] or dict(rope_type='default')
+    tables[name] = scaling | dict(rope_theta=setting.theta)
+  return tables
+
+
 def _values(hf, layer_type):
   """The settings of rotary embedding, {} if there are none. Where they are
   nested by the type of layer, those of `layer_type`."""
   source, merged = hf.source, {}
-  for key in 'rope_scaling', 'rope_parameters':
+  keys = ['rope_parameters']
+  if layer_type == FULL:
+    keys.append('rope_scaling')  # which is never about other layers
+  for key in keys:
     table = hf.values.get(key) or {}
     if not isinstance(table, dict):
       raise errors.UserError(f'{source}: the rope settings {key} are {table!r}')
@@ -132,8 +157,8 @@ def _values(hf, layer_type):
     for name, value in table.items():
       if merged.setdefault(name, value) != value:
         raise errors.UserError(
-          f'{source}: rope_scaling has {name} {merged[name]!r}, but '
-          f'rope_parameters has {value!r}: leave one of them out'
+          f'{source}: rope_parameters has {name} {merged[name]!r}, but '
+          f'rope_scaling has {value!r}: leave one of them out'
         )
   return merged
 

@@ -72,6 +72,15 @@ def gated_mlp(
   ] + [HfTensor(f'{name}.down_proj.weight', (width, ffn), down, axes=(0, -1))]
 
 
+def fused_gated_mlp(width: int, ffn: int) -> list[HfTensor]:
+  """gated_mlp, where one tensor has the rows of gate, then those of up."""
+  name, shape = 'mlp.gate_up_proj.weight', (2 * ffn, width)
+  return [
+    HfTensor(name, shape, 'gate_up', axes=(0, -1)),
+    HfTensor('mlp.down_proj.weight', (width, ffn), 'down', axes=(0, -1)),
+  ]
+
+
 def outer(cfg: ModelConfig) -> Iterator[HfTensor]:
   """The tensors outside of the layers."""
   V, D = cfg.vocab_size, cfg.width

@@ -26,6 +26,10 @@ def rms_norm(x: Array, scale: Array, eps: float) -> Array:
   return (x32 * jax.lax.rsqrt(mean + eps) * scale).astype(x.dtype)
 
 
+def _with_offset(scale, offset):
+  return scale + offset if offset else scale
+
+
 class Layer(nn.Module):
   """Reads the parameters of one layer. Sizes are those of the whole model; the
   arrays are a device's shards of them, see sharding.py."""
@@ -43,8 +47,10 @@ class Layer(nn.Module):
 
   def norm(self, name: str, x: Array) -> Array:
     """rms_norm of x with the scale `name`."""
-    scale = self.stored(name, x.shape[-1:], nn.initializers.ones)
-    return rms_norm(x, scale, self.cfg.norm_eps)
+    offset = self.cfg.norm_offset
+    one = nn.initializers.constant(1 - offset)
+    scale = self.stored(name, x.shape[-1:], one)
+    return rms_norm(x, _with_offset(scale, offset), self.cfg.norm_eps)
 
   def stored(self, name: str, shape: tuple[int, ...], initializer) -> Array:
     """The parameter, or this device's shard of it. Module.param would compare
@@ -81,7 +87,9 @@ def init_outer(key: Array, cfg: ModelConfig) -> dict:
     noise_VD = jax.random.normal(jax.random.fold_in(key, number), shape_VD)
     return noise_VD * cfg.width**-0.5
 
-  params = dict(embed=normal_VD(1), norm=jnp.ones(cfg.width))
+  params = dict(
+    embed=normal_VD(1), norm=jnp.full(cfg.width, 1 - cfg.norm_offset)
+  )
   if not cfg.tie_embeddings:
     params['head'] = normal_VD(2)
   if cfg.score:
@@ -107,10 +115,14 @@ def embed(
   """(cfg with the sharding of rows of this length, x_BTD)."""
   sharding = cfg.sharding.for_tokens(tokens_BT.shape[1])
   cfg = dataclasses.replace(cfg, sharding=sharding)
-  return cfg, sharding.embed_tokens(params['embed'], tokens_BT, cfg.dtype)
+  x_BTD = sharding.embed_tokens(params['embed'], tokens_BT, cfg.dtype)
+  if cfg.embed_scale != 1:
+    x_BTD *= jnp.asarray(cfg.embed_scale, x_BTD.dtype)
+  return cfg, x_BTD
 
 
 def last_norm(params: dict, cfg: ModelConfig, x_BTD: Array) -> Array:
   """hidden_BTD of all tokens, after the norm that follows the layers."""
-  hidden_BTD = rms_norm(x_BTD, params['norm'], cfg.norm_eps)
+  scale = _with_offset(params['norm'], cfg.norm_offset)
+  hidden_BTD = rms_norm(x_BTD, scale, cfg.norm_eps)
   return cfg.sharding.all_gather_tokens(hidden_BTD)

@@ -76,3 +76,13 @@ class ModelConfig:
   def logit_softcap(self) -> float:
     """Logits are cap * tanh(logits / cap); 0: they are not capped."""
     return 0.0
+
+  @property
+  def norm_offset(self) -> float:
+    """Norms multiply by offset + scale."""
+    return 0.0
+
+  @property
+  def embed_scale(self) -> float:
+    """The factor of the embeddings, not of the head."""
+    return 1.0

@@ -9,7 +9,7 @@ from jax import Array
 from jax.sharding import PartitionSpec
 
 from r1jax.models import hf_config
-from r1jax.models.families import deepseek, llama, qwen3_moe
+from r1jax.models.families import deepseek, gemma, llama, olmo2, qwen3_moe
 from r1jax.models.hf_config import HfConfig
 from r1jax.models.hf_tensor import HfTensor
 from r1jax.models.model_config import ModelConfig
@@ -40,7 +40,7 @@ class Family(Protocol):
   ) -> Output: ...
 
 
-FAMILIES: tuple[Any, ...] = (llama, qwen3_moe, deepseek)
+FAMILIES: tuple[Any, ...] = (llama, gemma, olmo2, qwen3_moe, deepseek)
 BY_ARCHITECTURE: dict[str, Any] = {
   name: family for family in FAMILIES for name in family.ARCHITECTURES
 }

@@ -65,9 +65,9 @@ def test_save_writes_the_tensors_that_were_loaded(family, tmp_path):
   'kind',
   [
     dict(),
-    dict(tie_embeddings=False, qkv_bias=True),
-    dict(qk_norm=True, kinds=LLAMA3),
-    dict(qkv_bias=True, score=True),
+    dict(tie_embeddings=False, qkv_bias=True, architecture='Qwen2'),
+    dict(qk_norm=True, kinds=LLAMA3, architecture='Qwen3'),
+    dict(qkv_bias=True, score=True, architecture='Qwen2'),
   ],
 )
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
@@ -125,7 +125,7 @@ def test_save_refuses_a_path_that_is_not_empty(tmp_path):
 def test_a_large_model_is_written_in_several_files(
   dtype, tmp_path, monkeypatch
 ):
-  cfg = dataclasses.replace(CFG, qkv_bias=True)
+  cfg = dataclasses.replace(CFG, qkv_bias=True, architecture='Qwen2')
   params = jax.device_get(transformer.init(jax.random.key(0), cfg))
   pretrained.save(tmp_path / 'one', params, cfg, dtype=dtype)
   monkeypatch.setattr(pretrained, 'MAX_FILE_BYTES', 10_000)
@@ -286,7 +286,7 @@ def test_each_form_of_rope_settings_is_read(rope):
       dict(
         rope_scaling=dict(rope_theta=5.0), rope_parameters=dict(rope_theta=6.0)
       ),
-      'rope_scaling has rope_theta 5.0, but rope_parameters has 6.0',
+      'rope_parameters has rope_theta 6.0, but rope_scaling has 5.0',
     ),
     (dict(rope_scaling='linear'), "rope_scaling are 'linear'"),
     (dict(rope_parameters=[1]), 'rope_parameters are'),

@@ -23,6 +23,30 @@ LLAMA3 = dict(
   high_freq_factor=4.0,
   original_max_position_embeddings=32,
 )
+YARN = dict(
+  rope_type='yarn',
+  rope_theta=500.0,
+  factor=4.0,
+  original_max_position_embeddings=32,
+)
+LONGROPE = dict(
+  rope_type='longrope',
+  rope_theta=100.0,
+  partial_rotary_factor=0.75,
+  short_factor=[1.0, 1.5, 2.0],
+  long_factor=[1.0, 3.0, 9.0],
+  attention_factor=1.1,
+)
+GEMMA3 = dict(
+  full_attention=dict(rope_type='linear', rope_theta=800.0, factor=4.0),
+  sliding_attention=dict(rope_type='default', rope_theta=40.0),
+)
+OLMO3 = dict(
+  full_attention=YARN,
+  sliding_attention=dict(rope_type='default', rope_theta=500.0),
+)
+# The classes' own are beyond the small vocabulary.
+NO_IDS = dict(pad_token_id=None, bos_token_id=None, eos_token_id=None)
 FAMILIES = dict(
   llama3=dict(
     kind='Llama',
@@ -72,6 +96,96 @@ FAMILIES = dict(
     head_dim=6,
     tie_word_embeddings=False,
   ),
+  mistral=dict(
+    kind='Mistral',
+    hidden_size=28,
+    intermediate_size=36,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=10,
+    sliding_window=9,
+    tie_word_embeddings=True,
+    **NO_IDS,
+  ),
+  qwen2_window=dict(
+    kind='Qwen2',
+    hidden_size=32,
+    intermediate_size=44,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    use_sliding_window=True,
+    sliding_window=11,
+    max_window_layers=1,
+    tie_word_embeddings=True,
+    rope_parameters=YARN,
+  ),
+  phi3=dict(
+    kind='Phi3',
+    hidden_size=48,
+    intermediate_size=44,
+    num_attention_heads=6,
+    num_key_value_heads=2,
+    original_max_position_embeddings=6,
+    rope_parameters=LONGROPE,
+    tie_word_embeddings=True,
+    **NO_IDS,
+  ),
+  smollm3=dict(
+    kind='SmolLM3',
+    hidden_size=30,
+    intermediate_size=28,
+    num_attention_heads=6,
+    num_key_value_heads=2,
+    head_dim=8,
+    no_rope_layers=[1, 0, 1],
+    **NO_IDS,
+  ),
+  gemma2=dict(
+    kind='Gemma2',
+    hidden_size=36,
+    intermediate_size=44,
+    num_attention_heads=6,
+    num_key_value_heads=2,
+    head_dim=10,
+    query_pre_attn_scalar=14,
+    sliding_window=7,
+    attn_logit_softcapping=4.0,
+    final_logit_softcapping=12.0,
+    **NO_IDS,
+  ),
+  gemma3=dict(
+    kind='Gemma3Text',
+    policy='Gemma3',
+    hidden_size=36,
+    intermediate_size=44,
+    num_attention_heads=6,
+    num_key_value_heads=2,
+    head_dim=10,
+    query_pre_attn_scalar=14,
+    sliding_window=7,
+    sliding_window_pattern=3,
+    rope_parameters=GEMMA3,
+    **NO_IDS,
+  ),
+  olmo2=dict(
+    kind='Olmo2',
+    hidden_size=36,
+    intermediate_size=28,
+    num_attention_heads=6,
+    num_key_value_heads=2,
+    **NO_IDS,
+  ),
+  olmo3=dict(
+    kind='Olmo3',
+    hidden_size=36,
+    intermediate_size=28,
+    num_attention_heads=6,
+    num_key_value_heads=2,
+    sliding_window=7,
+    layer_types=['sliding_attention', 'full_attention', 'sliding_attention'],
+    rope_parameters=OLMO3,
+    **NO_IDS,
+  ),
 )
 
 
@@ -98,8 +212,9 @@ def reference(family, directory):
 
   sizes = dict(FAMILIES[family])
   kind = sizes.pop('kind')
+  policy = sizes.pop('policy', kind)
   config = getattr(transformers, f'{kind}Config')(**SIZES, **sizes)
-  kind = getattr(transformers, f'{kind}ForCausalLM')
+  kind = getattr(transformers, f'{policy}ForCausalLM')
   kind(config).save_pretrained(directory / family)
   # The tensors of the file: those of experts are one in the model.
   path = directory / family / 'model.safetensors'

@@ -26,8 +26,9 @@ TEXTS = (
   'and half as many in May. ',
   "naïve — 你好，世界 🙂 we'll <think>x²</think>\t 12+34=46",
 )
-# Loads DIRECTORY. Writes its tensors, and for each text on stdin its ids, the
-# ids with 64 greedy tokens, and the logits in float32 and float64.
+# Loads DIRECTORY. Writes its tensors, the logits of the ids in argv[2], and for
+# each text on stdin its ids, the ids with 64 greedy tokens, and the logits in
+# float32 and float64.
 OPEN = """
 import json, pathlib, sys
 import numpy, safetensors.torch, torch, transformers
@@ -37,6 +38,10 @@ model = transformers.AutoModelForCausalLM.from_pretrained(
 )
 named = {k: v.contiguous() for k, v in dict(model.named_parameters()).items()}
 safetensors.torch.save_file(named, directory.with_suffix('.safetensors'))
+if len(sys.argv) > 2:
+  with torch.no_grad():
+    logits = model(torch.tensor([json.loads(sys.argv[2])])).logits[0]
+  numpy.save(directory.with_suffix('.npy'), logits.numpy())
 texts = json.load(sys.stdin)
 if texts:
   tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
@@ -86,10 +91,10 @@ def python():
   return os.environ['R1JAX_TORCH_PYTHON']
 
 
-def open_in_transformers(python, directory, texts=()):
+def open_in_transformers(python, directory, texts=(), ids=(0,)):
   """The tensors that transformers loads from a directory."""
   subprocess.run(
-    [python, '-c', OPEN, str(directory)],
+    [python, '-c', OPEN, str(directory), json.dumps(ids)],
     input=json.dumps(texts),
     text=True,
     check=True,
@@ -116,7 +121,12 @@ def test_a_checkpoint_of_transformers_gives_its_logits(family, made):
 def test_transformers_loads_what_save_wrote(family, python, made, tmp_path):
   params, cfg, _ = pretrained.load(made / family)
   pretrained.save(tmp_path / 'out', params, cfg)
-  reopened = open_in_transformers(python, tmp_path / 'out')
+  entry = json.loads((made / 'convert.json').read_text())[family]
+  reopened = open_in_transformers(python, tmp_path / 'out', ids=entry['tokens'])
+  logits_TV = np.load(tmp_path / 'out.npy')
+  np.testing.assert_allclose(
+    logits_TV[::10], entry['logits_every_10'], rtol=0, atol=1e-5
+  )
   want = safetensors.numpy.load_file(made / family / 'model.safetensors')
   toy_pretrained.assert_same_tree(reopened, want)
 
@@ -130,7 +140,8 @@ def test_transformers_gives_a_reward_model_the_same_scores(
   noise = np.random.default_rng(0).standard_normal(cfg.width)
   params |= dict(score=noise.astype(np.float32))
   pretrained.save(tmp_path / 'out', params, cfg)
-  rows = [[3, 1, 4, 1, 5, 9, 2, 6], [5, 3, 5], [8]]
+  # Longer than the original length of LongRoPE, or of one token.
+  rows = [[3, 1, 4, 1, 5, 9, 2, 6], [5, 3, 5, 8, 9, 7, 9], [8]]
   tokens_BL, pos_BL = reward_model.pad(rows, 8)
   ours_B = transformer.scores(params, cfg, tokens_BL, pos_BL)
   stdout = subprocess.run(

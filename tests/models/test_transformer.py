@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from r1jax.models import gqa, rope, transformer
-from r1jax.models.families import llama
+from r1jax.models.families import gemma, llama, olmo2
 
 CFG = llama.Config(
   vocab_size=23,
@@ -24,6 +24,21 @@ CFG = llama.Config(
   head_chunk=4,
 )
 LLAMA3 = rope.Rope(50.0, rope.Llama3Scaling(8.0, 1.0, 4.0, 16))
+SHORT = gqa.LayerKind(rope.Rope(30.0), window=3)  # shorter than the rows
+NO_ROPE = gqa.LayerKind(None)
+MIXED = dict(kinds=(SHORT, NO_ROPE), kind_N=(0, 1))
+SIZES = dict(vocab_size=23, width=12, layers=3, heads=6, kv_heads=2, ffn=10)
+GEMMA = gemma.Config(
+  **SIZES,
+  head_dim=4,
+  head_chunk=4,
+  query_scalar=6,
+  score_softcap=1.5,
+  final_softcap=2.5,
+  kinds=(SHORT, gqa.LayerKind(rope.Rope(70.0, rope.LinearScaling(3.0)))),
+  kind_N=(0, 1, 0),
+)
+OLMO2 = olmo2.Config(**SIZES, head_dim=4, head_chunk=4, qk_norm_heads=True)
 VARIANTS = dict(
   plain=dict(),
   multi_head=dict(kv_heads=6),
@@ -32,13 +47,18 @@ VARIANTS = dict(
   qk_norm=dict(qk_norm=True),
   untied=dict(tie_embeddings=False),
   llama3=dict(kinds=(gqa.LayerKind(LLAMA3),)),
+  partial=dict(kinds=(gqa.LayerKind(rope.Rope(partial=0.5)),)),
+  windows=MIXED,
+  gemma=dict(base=GEMMA),
+  gemma_qk_norm=dict(base=GEMMA, qk_norm=True),
+  olmo2=dict(base=OLMO2),
 )
 LENGTHS = np.array([9, 4, 1])
 
 
-def make(**changes):
+def make(base=CFG, **changes):
   """A config, and parameters all of which are random."""
-  cfg = dataclasses.replace(CFG, **changes)
+  cfg = dataclasses.replace(base, **changes)
   shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
   noise = np.random.default_rng(1).standard_normal
   return cfg, jax.tree.map(lambda a: np.float32(0.4 * noise(a.shape)), shapes)
@@ -75,18 +95,14 @@ def close(a, b, tolerance=2e-5):
     np.testing.assert_allclose(x, y, rtol=0, atol=tolerance)
 
 
-def reference_logits(params, cfg, tokens):
-  """logits_LV of one row in float64, with loops over layers and heads."""
-  p = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
-
-  def norm(x, w):
-    return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6) * w
-
-  half, T, group = cfg.head_dim // 2, len(tokens), cfg.heads // cfg.kv_heads
-  setting = cfg.kinds[0].rope
+def reference_rotation(setting, cfg, length):
+  """exp(i angle) [T, R / 2] of a row."""
+  half = int(cfg.head_dim * setting.partial) // 2
   freq = setting.theta ** (-np.arange(half) / half)
-  if setting.scaling:
-    s = setting.scaling
+  s = setting.scaling
+  if isinstance(s, rope.LinearScaling):
+    freq = freq / s.factor
+  elif s:
     for i, f in enumerate(freq):
       periods = s.original_max_position_embeddings * f / (2 * np.pi)
       if periods < s.low_freq_factor:
@@ -96,37 +112,82 @@ def reference_logits(params, cfg, tokens):
           s.high_freq_factor - s.low_freq_factor
         )
         freq[i] = (1 - part) * f / s.factor + part * f
-  rotation = np.exp(1j * np.arange(T)[:, None] * freq)
+  return np.exp(1j * np.arange(length)[:, None] * freq)
+
+
+def reference_attention(cfg, w, kind, h, norm):
+  """The sum over heads [T, D] of a layer, with loops over heads and tokens."""
+  T, group = len(h), cfg.heads // cfg.kv_heads
+  is_gemma = isinstance(cfg, gemma.Config)
+  scale = (cfg.query_scalar if is_gemma else cfg.head_dim) ** -0.5
+  cap = cfg.score_softcap if is_gemma else 0
 
   def rotate(x):
-    z = (x[:, :half] + 1j * x[:, half:]) * rotation
-    return np.concatenate([z.real, z.imag], axis=1)
+    if kind.rope is None:
+      return x
+    rotation = reference_rotation(kind.rope, cfg, T)
+    half = rotation.shape[1]
+    z = (x[:, :half] + 1j * x[:, half : 2 * half]) * rotation
+    return np.concatenate([z.real, z.imag, x[:, 2 * half :]], axis=1)
 
-  x = p['embed'][tokens]
+  qkv = np.einsum('td,dkgc->tkgc', h, w['qkv']) + w.get('qkv_bias', 0)
+  q, k = qkv[:, :, :group], qkv[:, :, group]
+  if cfg.qk_norm:
+    q, k = norm(q, w['q_norm']), norm(k, w['k_norm'])
+  if cfg.qk_norm_heads:
+    q = norm(q.reshape(T, -1), w['q_norm_heads'].reshape(-1)).reshape(q.shape)
+    k = norm(k.reshape(T, -1), w['k_norm_heads'].reshape(-1)).reshape(k.shape)
+  attention = np.zeros((T, cfg.width))
+  for head in range(cfg.heads):
+    n, g = head // group, head % group
+    query, key, value = (
+      rotate(q[:, n, g]),
+      rotate(k[:, n]),
+      qkv[:, n, group + 1],
+    )
+    for t in range(T):
+      first = max(0, t + 1 - kind.window) if kind.window else 0
+      score = key[first : t + 1] @ query[t] * scale
+      score = cap * np.tanh(score / cap) if cap else score
+      prob = np.exp(score - score.max())
+      mixed = prob / prob.sum() @ value[first : t + 1]
+      attention[t] += mixed @ w['out'][n, g]
+  return attention
+
+
+def reference_logits(params, cfg, tokens):
+  """logits_LV of one row in float64. A family's norms are those of its layers'
+  leaves."""
+  p = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
+  is_gemma = isinstance(cfg, gemma.Config)
+
+  def norm(x, w):
+    w = w + is_gemma
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6) * w
+
+  def maybe_norm(x, w, name):
+    return norm(x, w[name]) if name in w else x
+
+  x = p['embed'][tokens] * (np.sqrt(cfg.width) if is_gemma else 1)
   for n in range(cfg.layers):
+    kind = cfg.kinds[cfg.kind_N[n] if cfg.kind_N else 0]
     w = {name: a[n] for name, a in p['layers'].items()}
-    h = norm(x, w['norm1'])
-    attention = np.zeros_like(x)
-    for head in range(cfg.heads):
-      k, g = head // group, head % group
-      q, key, value = (
-        h @ w['qkv'][:, k, i] + (w['qkv_bias'][k, i] if cfg.qkv_bias else 0)
-        for i in (g, group, group + 1)
-      )
-      if cfg.qk_norm:
-        q, key = norm(q, w['q_norm']), norm(key, w['k_norm'])
-      q, key = rotate(q), rotate(key)
-      for t in range(T):
-        score = key[: t + 1] @ q[t] / np.sqrt(cfg.head_dim)
-        prob = np.exp(score - score.max())
-        mixed = prob / prob.sum() @ value[: t + 1]
-        attention[t] += mixed @ w['out'][k, g]
-    x = x + attention
-    h = norm(x, w['norm2'])
+    h = maybe_norm(x, w, 'norm1')
+    h = reference_attention(cfg, w, kind, h, norm)
+    x = x + maybe_norm(h, w, 'norm1_after')
+    h = maybe_norm(x, w, 'norm2')
     gate, up = h @ w['gate_up'][:, 0], h @ w['gate_up'][:, 1]
-    x = x + (gate / (1 + np.exp(-gate)) * up) @ w['down']
+    if is_gemma:
+      cubic = gate + 0.044715 * gate**3
+      act = gate / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * cubic))
+    else:
+      act = gate / (1 + np.exp(-gate))
+    x = x + maybe_norm((act * up) @ w['down'], w, 'norm2_after')
   head = p['embed'] if cfg.tie_embeddings else p['head']
-  return norm(x, p['norm']) @ head.T
+  out = norm(x, p['norm']) @ head.T
+  if is_gemma and cfg.final_softcap:
+    return cfg.final_softcap * np.tanh(out / cfg.final_softcap)
+  return out
 
 
 @pytest.mark.parametrize('variant', VARIANTS)
@@ -213,6 +274,10 @@ FORMS = [
 
 
 PLAIN = dict(qkv_bias=True, qk_norm=True)
+# Kinds of layers that differ are traced in scanned layers, static in others.
+MODELS = dict(
+  mixed=PLAIN | MIXED, gemma=dict(base=GEMMA), olmo2=dict(base=OLMO2)
+)
 
 
 @pytest.fixture(scope='module')
@@ -232,11 +297,13 @@ def reference_loss(params, cfg):
   return total
 
 
-def test_gradients_equal_finite_differences_of_the_reference(plain_form):
+@pytest.mark.parametrize('model', MODELS)
+def test_gradients_equal_finite_differences_of_the_reference(model):
   """Central differences along a random direction in each leaf."""
-  cfg, params = make(**PLAIN)
+  cfg, params = make(**MODELS[model])
+  _, grads = value_and_grads(params, cfg)
   leaves, tree = jax.tree.flatten(params)
-  for i, grad in enumerate(jax.tree.leaves(plain_form[1])):
+  for i, grad in enumerate(jax.tree.leaves(grads)):
     direction = np.random.default_rng(i).standard_normal(grad.shape)
 
     def at(step):
@@ -293,10 +360,26 @@ def test_bfloat16_products_output_float32_forward_and_backward(cpu_layout):
     assert eqn.outvars[0].aval.dtype == jnp.float32, eqn
 
 
-@pytest.mark.parametrize('cpu_layout', [False, True])
-@pytest.mark.parametrize('scan', [True, False], ids=['scanned', 'unrolled'])
-def test_decoding_with_a_cache_equals_the_full_forward(scan, cpu_layout):
-  cfg, params = make(**PLAIN, scan_layers=scan, cpu_layout=cpu_layout)
+def test_unrolled_layers_of_several_kinds_equal_scanned_ones():
+  cfg, params = make(base=GEMMA)
+  unrolled = dataclasses.replace(cfg, scan_layers=False, remat='full')
+  want = value_and_grads(params, cfg)
+  close(value_and_grads(params, unrolled), want, tolerance=2e-4)
+
+
+@pytest.mark.parametrize(
+  'model, scan, cpu_layout',
+  [
+    ('mixed', True, False),
+    ('mixed', False, True),
+    ('gemma', True, True),
+    ('gemma', False, False),
+    ('olmo2', False, True),
+  ],
+)
+def test_decoding_with_a_cache_equals_the_full_forward(model, scan, cpu_layout):
+  changes = MODELS[model] | dict(scan_layers=scan, cpu_layout=cpu_layout)
+  cfg, params = make(**changes)
   tokens_BL, mask_BL = rows()
   full = by_row(
     logits(params, cfg, tokens_BL, transformer.positions(mask_BL)), mask_BL

@@ -1,44 +1,58 @@
-"""Llama, Qwen2 and Qwen3: grouped-query attention and a gated MLP."""
+"""Llama, and the families whose layers have its form: Mistral, Qwen2, Qwen3,
+SmolLM3 and Phi-3."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
-from jax.sharding import PartitionSpec as P
 
-from r1jax.models import gqa, hf_rope, hf_tensor, layer, stack
+from r1jax.models import dense, gqa, hf_layers, hf_rope, hf_tensor, layer
 from r1jax.models.hf_config import HfConfig
 from r1jax.models.hf_tensor import HfTensor
-from r1jax.models.model_config import LayerSizes
 from r1jax.models.stack import Cache, LayerOutput, Output
 
-# The (qkv_bias, qk_norm) of each architecture.
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+  """What distinguishes an architecture from Llama."""
+
+  model_type: str
+  qkv_bias: bool = False
+  qk_norm: bool = False
+  # One tensor has the matrices of q, k and v, another those of gate and up.
+  is_fused: bool = False
+  # transformers' values of keys that a config.json lacks.
+  defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
 ARCHITECTURES = dict(
-  Llama=(False, False),
-  Qwen2=(True, False),
-  Qwen3=(False, True),
+  Llama=Variant('llama'),
+  Qwen2=Variant('qwen2', qkv_bias=True),
+  Qwen3=Variant('qwen3', qk_norm=True),
+  Mistral=Variant(
+    'mistral', defaults=dict(sliding_window=4096, num_key_value_heads=8)
+  ),
+  SmolLM3=Variant(
+    'smollm3',
+    defaults=dict(
+      rope_theta=2e6, num_key_value_heads=4, tie_word_embeddings=True
+    ),
+  ),
+  Phi3=Variant(
+    'phi3',
+    is_fused=True,
+    defaults=dict(rms_norm_eps=1e-5, max_position_embeddings=4096),
+  ),
 )
-PARTITION = (
-  layer.PARTITION
-  | gqa.PARTITION
-  | dict(
-    gate_up=P(None, 'data', None, 'model'),
-    down=P(None, 'model', 'data'),
-  )
-)
-STACKS = ('layers',)
+PARTITION = dense.PARTITION
+STACKS = dense.STACKS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(gqa.GqaConfig):
-  ffn: int
-
-  @property
-  def layer_sizes(self) -> LayerSizes:
-    return self.sizes_with(self.ffn)
+class Config(dense.DenseConfig):
+  architecture: str = 'Llama'  # a key of ARCHITECTURES, for exports
 
 
 class Block(layer.Layer):
@@ -59,58 +73,64 @@ class Block(layer.Layer):
 
 def config_from_hf(hf: HfConfig) -> Config:
   """The Config of a config.json; UserError for values that are not supported."""
+  architecture = hf.architecture
+  variant = ARCHITECTURES[architecture]
+  hf = hf.with_defaults(variant.defaults)
   hf.check(hidden_act='silu', attention_bias=False, mlp_bias=False)
-  hf.check_full_attention()
-  qkv_bias, qk_norm = ARCHITECTURES[hf.architecture]
-  attention_sizes = hf.attention_sizes()
+  sizes, attention_sizes = hf.sizes(), hf.attention_sizes()
   setting = hf_rope.read(hf, attention_sizes['head_dim'])
   return Config(
-    **hf.sizes(),
+    **sizes,
     **attention_sizes,
+    **dense.layer_kinds(hf_layers.read(hf, setting)),
     ffn=hf.number('intermediate_size'),
-    qkv_bias=qkv_bias,
-    qk_norm=qk_norm,
-    kinds=(gqa.LayerKind(rope=setting),),
+    qkv_bias=variant.qkv_bias,
+    qk_norm=variant.qk_norm,
+    architecture=architecture,
   )
 
 
 def config_to_hf(cfg: Config) -> dict[str, Any]:
   """The keys of config.json that are this family's own."""
-  kind = cfg.qkv_bias, cfg.qk_norm
-  names = [name for name, value in ARCHITECTURES.items() if value == kind]
-  assert names, 'no architecture has both qkv_bias and qk_norm'
-  return dict(
-    architecture=names[0],
-    model_type=names[0].lower(),
-    num_attention_heads=cfg.heads,
-    num_key_value_heads=cfg.kv_heads,
-    head_dim=cfg.head_dim,
-    intermediate_size=cfg.ffn,
+  variant = ARCHITECTURES[cfg.architecture]
+  own = variant.qkv_bias, variant.qk_norm
+  assert own == (cfg.qkv_bias, cfg.qk_norm), cfg.architecture
+  keys = dict(
+    architecture=cfg.architecture,
+    model_type=variant.model_type,
+    **dense.sizes_to_hf(cfg),
     hidden_act='silu',
-    **hf_rope.written(cfg.kinds[0].rope),
+    pad_token_id=None,
+    **hf_rope.written(cfg.rope),
+    **hf_layers.written(cfg, cfg.architecture),
   )
+  if cfg.architecture == 'Phi3' and keys['rope_scaling']:
+    # transformers 4 allows Phi-3 these three keys only.
+    table = dict(keys['rope_scaling'])
+    table['type'] = table.pop('rope_type')
+    del table['original_max_position_embeddings']
+    keys['rope_scaling'] = table
+  return keys
 
 
 def hf_tensors(cfg: Config) -> Iterator[HfTensor]:
   """The tensors of a checkpoint."""
   yield from hf_tensor.outer(cfg)
   D, F = cfg.width, cfg.ffn
-  tensors = [
+  norms = [
     HfTensor('input_layernorm.weight', (D,), 'norm1'),
     HfTensor('post_attention_layernorm.weight', (D,), 'norm2'),
-    *hf_tensor.gated_mlp(D, F),
-    *gqa.hf_tensors(cfg),
   ]
-  yield from hf_tensor.in_layers(tensors, range(cfg.layers))
+  if ARCHITECTURES[cfg.architecture].is_fused:
+    matrices = [*hf_tensor.fused_gated_mlp(D, F), *gqa.fused_hf_tensors(cfg)]
+  else:
+    matrices = [*hf_tensor.gated_mlp(D, F), *gqa.hf_tensors(cfg)]
+  yield from hf_tensor.in_layers([*norms, *matrices], range(cfg.layers))
 
 
 def init(key: Array, cfg: Config) -> dict:
   """Random float32 parameters of the whole model."""
-  cfg = layer.whole(cfg)
-  x_BTD, pos_BT = jnp.zeros((1, 1, cfg.width)), jnp.zeros((1, 1), jnp.int32)
-  args = x_BTD, gqa.rope_tables(cfg, pos_BT), 0, pos_BT, None
-  layers = layer.init_layers(key, Block(cfg), cfg.layers, args)
-  return layer.init_outer(key, cfg) | dict(layers=layers)
+  return dense.init(key, cfg, Block)
 
 
 def init_cache(cfg: Config, rows: int, length: int) -> Cache:
@@ -127,14 +147,4 @@ def forward(
   routing: Array | None = None,
 ) -> Output:
   """See transformer.forward."""
-  cfg, x_BTD = layer.embed(params, cfg, tokens_BT)
-  tables = gqa.rope_tables(cfg, pos_BT)
-
-  def block(x_BTD, params, kind, past, routing):
-    args = x_BTD, tables, kind, pos_BT, past
-    return Block(cfg).apply(dict(params=params), *args)
-
-  x_BTD, kv, _ = stack.run(
-    cfg, block, x_BTD, params['layers'], cfg.kind_N, pos_BT, past
-  )
-  return Output(layer.last_norm(params, cfg, x_BTD), kv)
+  return dense.forward(params, cfg, Block, tokens_BT, pos_BT, past)
