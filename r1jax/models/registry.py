@@ -1,6 +1,7 @@
 """The families of models. A family is one file of families/ with the names of
 `Family`; adding one adds a line here."""
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -8,6 +9,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import PartitionSpec
 
+from r1jax import errors
 from r1jax.models import hf_config
 from r1jax.models.families import deepseek, gemma, llama, olmo2, qwen3_moe
 from r1jax.models.hf_config import HfConfig
@@ -67,8 +69,29 @@ def model_config(values: Mapping[str, Any], source: object) -> ModelConfig:
   support. `source` is its path, for errors."""
   hf = HfConfig(values, source)
   if hf.architecture not in BY_ARCHITECTURE:
-    hf.refuse('architectures', f'but r1jax reads {", ".join(architectures())}')
+    raise errors.UserError(_unknown(hf))
   return BY_ARCHITECTURE[hf.architecture].config_from_hf(hf)
+
+
+def _unknown(hf):
+  """A sentence about an architecture that is not read."""
+  named = hf.values.get('architectures')
+  name = str(named[0]) if isinstance(named, list) and named else ''
+  if not name:
+    return f'{hf.source}: the config names no architectures: {named!r}'
+  base, _, task = name.partition('For')
+  near = difflib.get_close_matches(base, BY_ARCHITECTURE, 1, cutoff=0)[0]
+  is_text = task not in ('ConditionalGeneration', 'ImageTextToText')
+  images = '' if is_text else ' (models of images and text are not read)'
+  return (
+    f'{hf.source}: the config has architectures {named!r}, which r1jax does not '
+    f'read{images}; it reads {", ".join(BY_ARCHITECTURE)}, each with '
+    f'{hf_config.POLICY} or {hf_config.REWARD_MODEL}, of which '
+    f'{near}{hf_config.POLICY} has the nearest name. If {name} is a renamed or '
+    'modified one, name a function in config.compute.families that turns its '
+    'config and tensors into those of a known one; for a new one write '
+    'r1jax/models/families/NAME.py (see Family in r1jax/models/registry.py)'
+  )
 
 
 def config_json(

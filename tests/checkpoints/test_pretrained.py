@@ -448,7 +448,15 @@ def test_half_precision_is_converted_to_float32_exactly(tmp_path):
   [
     (
       dict(architectures=['GPT2LMHeadModel']),
-      'architectures.*LlamaForCausalLM',
+      "'GPT2LMHeadModel'.*reads Llama, .* nearest name.*families/NAME.py",
+    ),
+    (
+      dict(architectures=['Qwen3NextForCausalLM']),
+      "'Qwen3NextForCausalLM'.*of which Qwen3ForCausalLM has the nearest name",
+    ),
+    (
+      dict(architectures=['Gemma3ForConditionalGeneration']),
+      'images and text are not read.*of which Gemma3ForCausalLM',
     ),
     (dict(architectures=None), 'architectures'),
     (dict(hidden_act='gelu'), 'hidden_act.*silu'),
