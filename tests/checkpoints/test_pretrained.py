@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from golden import make_convert
 from toy_pretrained import (
   FAMILIES,
   GOLDEN,
@@ -46,6 +47,38 @@ def test_logits_and_greedy_tokens_are_those_of_transformers(family, tmp_path):
   params, cfg, tokenizer = pretrained.load(write_directory(tmp_path, family))
   assert tokenizer is None
   assert_same_function(params, cfg, GOLDEN[family])
+
+
+@pytest.mark.parametrize('family', ['phi3', 'gemma3'])
+def test_decoding_with_a_cache_gives_the_greedy_tokens_of_transformers(
+  family, tmp_path
+):
+  """Windows are shorter than the row, which is longer than the original length
+  of the rope."""
+  params, cfg, _ = pretrained.load(write_directory(tmp_path, family))
+  cfg = dataclasses.replace(cfg, scan_layers=family == 'gemma3')
+  tokens = jnp.array(GOLDEN[family]['tokens'])
+  start = len(make_convert.PROMPT)
+
+  @jax.jit
+  def greedy(params):
+    params, decode_cfg = transformer.for_decoding(params, cfg)
+
+    def step(carry, t):
+      cache, last = carry
+      token = jnp.where(t < start, tokens[t], last)
+      out = transformer.forward(
+        params, decode_cfg, token[None, None], t[None, None], cache
+      )
+      logits = transformer.unembed(params, decode_cfg, out.hidden_BTD)[0, 0]
+      return (out.cache, jnp.argmax(logits)), token
+
+    carry = transformer.init_cache(cfg, 1, len(tokens)), tokens[0]
+    return jax.lax.scan(step, carry, jnp.arange(len(tokens)))[1]
+
+  np.testing.assert_array_equal(
+    greedy(jax.tree.map(np.asarray, params)), tokens
+  )
 
 
 @pytest.mark.parametrize('family', FAMILIES)

@@ -323,3 +323,76 @@ def test_a_broken_sentencepiece_file_is_a_user_error(tmp_path):
   (tmp_path / 'tokenizer.model').write_bytes(b'no model')
   with pytest.raises(errors.UserError, match='tokenizer.model is not'):
     tokenization.load(tmp_path)
+
+
+GEMMA_TEMPLATE = (
+  '{{ bos_token }}{% for m in messages %}<start_of_turn>{{ m.role }}\n'
+  '{{ m.content | trim }}<end_of_turn>\n{% endfor %}'
+  '{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}'
+)
+
+
+def write_gemma_tokenizer(path):
+  """A tokenizer.json of the kind of Gemma: BPE of SentencePiece with bytes for
+  unknown characters, no space in front, and tokens of newlines."""
+  special = '<pad> <eos> <bos> <unk> <start_of_turn> <end_of_turn>'.split()
+  newlines = ['\n', '\n\n', '\n\n\n']
+  pieces = [f'<0x{byte:02X}>' for byte in range(256)]
+  pieces += list('▁abcdefghijklmnopqrstuvwxyzH.')
+  merges = [('h', 'e'), ('l', 'l'), ('he', 'll'), ('hell', 'o'), ('▁', '▁')]
+  pieces += [a + b for a, b in merges]
+  vocab = {x: i for i, x in enumerate([*special, *newlines, *pieces])}
+  bpe = tokenizers.models.BPE(
+    vocab, merges, unk_token='<unk>', byte_fallback=True, fuse_unk=True
+  )
+  backend = tokenizers.Tokenizer(bpe)
+  backend.normalizer = tokenizers.normalizers.Replace(' ', '▁')
+  backend.pre_tokenizer = tokenizers.pre_tokenizers.Split(
+    ' ', 'merged_with_previous'
+  )
+  backend.decoder = tokenizers.decoders.Sequence(
+    [
+      tokenizers.decoders.Replace('▁', ' '),
+      tokenizers.decoders.ByteFallback(),
+      tokenizers.decoders.Fuse(),
+    ]
+  )
+  backend.post_processor = tokenizers.processors.TemplateProcessing(
+    single='<bos> $A', special_tokens=[('<bos>', vocab['<bos>'])]
+  )
+  for texts, is_special in (special, True), (newlines, False):
+    options = dict(normalized=False, special=is_special)
+    backend.add_tokens([tokenizers.AddedToken(t, **options) for t in texts])
+  backend.save(str(path / 'tokenizer.json'))
+  config = dict(
+    bos_token='<bos>', eos_token='<eos>', chat_template=GEMMA_TEMPLATE
+  )
+  (path / 'tokenizer_config.json').write_text(json.dumps(config))
+  ends = dict(eos_token_id=[vocab['<eos>'], vocab['<end_of_turn>']])
+  (path / 'generation_config.json').write_text(json.dumps(ends))
+
+
+def test_a_tokenizer_of_gemma_keeps_spaces_newlines_and_unknown_bytes(tmp_path):
+  write_gemma_tokenizer(tmp_path)
+  tokenizer = tokenization.load(tmp_path)
+  for text in ('hello  a.\n\nHello', '  你 🙂 é\n', '\t\n x\n\n\n\ny', ''):
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    # Pieces decode on their own, as far as characters are whole.
+    parts = [tokenizer.decode([i]) for i in ids]
+    assert '�' in ''.join(parts) or ''.join(parts) == text
+  assert tokenizer.encode('\n\nhello') == [7, tokenizer.encode('hello')[0]]
+  assert tokenizer.eos_ids == (1, 5)
+  tokenizer.save(tmp_path)
+  assert tokenization.load(tmp_path).encode('é a') == tokenizer.encode('é a')
+
+
+def test_a_template_that_begins_with_bos_does_not_double_it(tmp_path):
+  write_gemma_tokenizer(tmp_path)
+  tokenizer = tokenization.load(tmp_path)
+  assert tokenizer.prefix == '<bos>'
+  messages = [dict(role='user', content='hello\n')]
+  text = templates.with_prefix(tokenizer, tokenizer.chat(messages))
+  turn = '<start_of_turn>user\nhello<end_of_turn>\n<start_of_turn>model\n'
+  assert text == '<bos>' + turn
+  assert tokenizer.encode(text).count(2) == 1
