@@ -1,10 +1,11 @@
 """DeepSeek-R1 with the values of the paper, one config file a stage, for real
 models. Choices that the paper leaves open and that all stages share:
 
-- BASE is the dense model that the paper also trained by pure RL (B.4.1), in
-  place of DeepSeek-V3-Base: r1jax has no mixture of experts. A model that does
-  not fit on one device is sharded. Set `micro_batch_size` and
-  `parallel.tensor_parallel` for your machine on the command line.
+- BASE is DeepSeek-V3-Base, as in the paper. experiments/pods.md has the memory
+  and time of a step on v5p:8x8x8. For a smaller machine name another model,
+  e.g. Qwen/Qwen2.5-32B, which the paper also trained by pure RL (B.4.1). Set
+  `micro_batch_size` and `parallel.tensor_parallel` for your machine on the
+  command line.
 - From the cold start on, the prompt is plain text without a system prompt (as
   the README of DeepSeek-R1 recommends), which every tokenizer encodes. Every
   response begins with '<think>\\n', also those of training records; records
@@ -18,7 +19,7 @@ responses of the stage sample_zero.
 """
 
 ROOT = 'runs/r1'
-BASE = 'Qwen/Qwen2.5-32B'
+BASE = 'deepseek-ai/DeepSeek-V3-Base'
 COMPUTE = dict(dtype='bfloat16', remat='full')
 PARALLEL = dict(strategy='mesh')
 PROMPT = dict(

@@ -6,6 +6,7 @@ from experiments.r1 import zero
 
 def get_config():
   config = zero.get_config()
+  config.init = 'Qwen/Qwen2.5-32B'
   config.steps = 10_000
   config.max_new_tokens_schedule = ()
   config.optim.lr = 2e-6
