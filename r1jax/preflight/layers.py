@@ -44,7 +44,7 @@ def sizes_of(plan: Plan) -> Sizes:
     parameters += 4 * _elements(name, leaf, spec, axes)
     elements = _elements(name, leaf, spec, model_axis)
     weights += elements * (itemsize if name in registry.PARTITION else 4)
-    if path[0].key == 'layers':
+    if path[0].key in registry.family_of(cfg).STACKS:
       layer += elements / cfg.layers
     gathered[name] = elements
   products = cfg.layers * layer + gathered[cfg.table_name]
