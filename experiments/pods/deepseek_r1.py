@@ -18,5 +18,5 @@ def get_config():
   config.prompt.max_len = 512
   config.sample.max_new_tokens = 1_536
   config.sample.decode_slots = 64
-  config.micro_batch_size = 128
+  config.micro_batch_size = 64
   return config

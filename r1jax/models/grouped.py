@@ -18,6 +18,9 @@ from jax import Array
 Form = Literal['ragged', 'blocks', 'gmm']
 MIN_BLOCK, MAX_BLOCK = 8, 64  # rows of 'blocks'
 TILE = 512, 1024, 1024  # of 'gmm': rows, contracted channels, channels
+# Of its gradient in w, whose float32 tile of channels x channels is in the fast
+# memory three times.
+OUTER_TILE = 512, 512, 1024
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -125,7 +128,7 @@ def _blocks(rows, size_E):
 def _gmm(x_MD, w_EDF, size_E):
   from jax.experimental.pallas.ops.tpu.megablox.gmm import gmm
 
-  tile, x = _tiled(x_MD, w_EDF.shape[1:])
+  tile, x = _tiled(TILE, x_MD, w_EDF.shape[1:])
   out = gmm(x, w_EDF, size_E, jnp.float32, tile)
   return out[: len(x_MD)]
 
@@ -134,12 +137,12 @@ def _tgmm(x_MD, g_MF, size_E):
   from jax.experimental.pallas.ops.tpu.megablox.gmm import tgmm
 
   channels = x_MD.shape[1], g_MF.shape[1]
-  tile, x = _tiled(x_MD, channels)
-  _, g = _tiled(g_MF, channels)
+  tile, x = _tiled(OUTER_TILE, x_MD, channels)
+  _, g = _tiled(OUTER_TILE, g_MF, channels)
   return tgmm(x.T, g, size_E, jnp.float32, tile)
 
 
-def _tiled(x, channels):
+def _tiled(tile, x, channels):
   """(the tile, x with as many rows as the tile requires)."""
-  tile = tuple(min(a, b) for a, b in zip(TILE, (len(x), *channels)))
+  tile = tuple(min(a, b) for a, b in zip(tile, (len(x), *channels)))
   return tile, jnp.pad(x, ((0, -len(x) % tile[0]), (0, 0)))

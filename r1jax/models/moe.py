@@ -131,8 +131,10 @@ def _experts(cfg, moe, layer, h_TD, id_TE, weight_TE, tokens):
   std = (2 * cfg.layers * F) ** -0.5
   w = layer.weight('experts_gate_up', (moe.experts, D, 2, F), D**-0.5)
   w_down = layer.weight('experts_down', (moe.experts, F, D), std)
+  if cfg.tpu_layout and tokens == 1:
+    return _all_experts(cfg, h_TD, id_TE, weight_TE, w, w_down)
   order_M, place_TE, size_E = _sort(cfg, id_TE, len(w))
-  form = _form(cfg, tokens)
+  form = _form(cfg)
   x_MD = _rows(h_TD, order_M, place_TE)
   gate_up = grouped.dot(form, x_MD, w.reshape(len(w), D, -1), size_E)
   gate_MF, up_MF = jnp.split(gate_up, 2, axis=1)
@@ -143,11 +145,34 @@ def _experts(cfg, moe, layer, h_TD, id_TE, weight_TE, tokens):
   return _sum_of_rows(out_MD, order_M, place_TE)
 
 
-def _form(cfg, tokens):
-  """The form of the grouped products, by the tokens of a row."""
+def _form(cfg):
+  """The form of the grouped products."""
   if cfg.cpu_layout:
     return 'blocks'
-  return 'gmm' if cfg.tpu_layout and tokens > 1 else 'ragged'
+  return 'gmm' if cfg.tpu_layout else 'ragged'
+
+
+def _all_experts(cfg, h_TD, id_TE, weight_TE, w_EDCF, w_down_EFD):
+  """_experts with the products of every token and own expert, the weights of
+  those that a token did not choose being 0.
+
+  For a decode step on TPUs, which takes the time to read the weights: plain
+  products read them in place, grouped ones would copy the weights of a scanned
+  layer.
+  """
+  own = jnp.arange(len(w_EDCF)) + cfg.sharding.first_index(len(w_EDCF))
+  is_chosen = id_TE[:, :, None] == own[None, None]  # [T, slots, own experts]
+  weight_ET = jnp.sum(weight_TE[:, :, None] * is_chosen, axis=1).T
+  gate_up = jnp.einsum(
+    'td,edcf->cetf', h_TD, w_EDCF, preferred_element_type=jnp.float32
+  )
+  x_ETF = jax.nn.silu(gate_up[0]) * gate_up[1] * weight_ET[:, :, None]
+  return jnp.einsum(
+    'etf,efd->td',
+    x_ETF.astype(h_TD.dtype),
+    w_down_EFD,
+    preferred_element_type=jnp.float32,
+  )
 
 
 def _sort(cfg, id_TE, own):

@@ -103,6 +103,16 @@ def reference(kind, params, h_D):
   return out_D, ids
 
 
+def test_a_decode_step_on_a_tpu_computes_the_same_layer():
+  cfg = dataclasses.replace(CFG, tpu_layout=True)
+  params, h_BTD = make(MOE)
+  h_B1D = h_BTD[:, :1]
+  for a, b in zip(
+    apply(cfg, MOE, params, h_B1D), apply(CFG, MOE, params, h_B1D)
+  ):
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize('name, cpu_layout', LAYOUTS)
 def test_the_layer_is_the_weighted_sum_of_the_chosen_experts(name, cpu_layout):
   kind, cfg = KINDS[name], dataclasses.replace(CFG, cpu_layout=cpu_layout)
