@@ -40,6 +40,11 @@ class ComputeConfig:
     'latent attention decodes with the latents, not with expanded keys',
     is_free=True,
   )
+  keep_mtp: bool = option(
+    False,
+    'read and export the module of multi-token prediction',
+    fixed='model',
+  )
   head_chunk: int = option(
     128, 'columns of logits in memory', minimum=1, is_free=True
   )
@@ -85,6 +90,13 @@ class ScratchConfig:
     1, 'experts of all tokens', minimum=0, fixed='model'
   )
   groups: int = option(2, 'groups of experts', minimum=1, fixed='model')
+  mtp_layers: int = option(
+    0,
+    'modules of multi-token prediction: 0 or 1',
+    maximum=1,
+    minimum=0,
+    fixed='model',
+  )
   top_groups: int = option(
     1, 'groups from which the experts of a token come', minimum=1, fixed='model'
   )
@@ -120,7 +132,9 @@ def load_with_tokenizer(init: str, compute: ComputeConfig) -> Policy:
       f"config.init is '{init}': name the directory of a trained model, a GGUF "
       'file or a model of the hub (ORG/NAME)'
     )
-  params, cfg, tokenizer = pretrained.open_model(init, compute.families)
+  params, cfg, tokenizer = pretrained.open_model(
+    init, compute.families, compute.keep_mtp
+  )
   if tokenizer is None:
     raise errors.UserError(
       f'{init} holds no tokenizer: put its tokenizer.json beside the weights'
@@ -186,6 +200,8 @@ def _deepseek(scratch, sizes):
     v_head_dim=head_dim,
     dense_layers=scratch.dense_layers,
     moe=experts,
+    mtp_layers=scratch.mtp_layers,
+    keep_mtp=scratch.mtp_layers > 0,
   )
 
 
@@ -224,6 +240,7 @@ def with_compute(
   """cfg with the options of `compute`, for the devices of a jax backend."""
   options = dataclasses.asdict(compute)
   del options['scan_decode'], options['families']  # not of the model
+  del options['keep_mtp']  # decided when the model was opened
   if not isinstance(cfg, mla.MlaConfig):
     del options['absorbed']
   if compute.attention == 'auto':

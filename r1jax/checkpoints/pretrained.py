@@ -30,16 +30,16 @@ ROWS = 8192  # of an embedding that are compared at one time
 
 
 def load(
-  path: str | Path, families: Mapping[str, str] = {}
+  path: str | Path, families: Mapping[str, str] = {}, keep_mtp: bool = False
 ) -> tuple[dict, ModelConfig, Tokenizer | None]:
   """(params, cfg, tokenizer) as open_model has them; params are float32 numpy
   arrays in host memory."""
-  params, cfg, tokenizer = open_model(path, families)
+  params, cfg, tokenizer = open_model(path, families, keep_mtp)
   return jax.tree.map(np.asarray, params), cfg, tokenizer
 
 
 def open_model(
-  path: str | Path, families: Mapping[str, str] = {}
+  path: str | Path, families: Mapping[str, str] = {}, keep_mtp: bool = False
 ) -> tuple[dict, ModelConfig, Tokenizer | None]:
   """(params, cfg, tokenizer) of a directory, a GGUF file, or a name ORG/NAME on
   the hub. A directory of one of the architectures `families` is read by the
@@ -47,7 +47,7 @@ def open_model(
 
   The names and shapes of all tensors are checked. The leaves of params are not
   read yet: device_placement.put_state reads what the devices of this process
-  hold.
+  hold. With keep_mtp they have the module of multi-token prediction.
   """
   files.check_local(path, 'the model')
   source = Path(path)
@@ -66,6 +66,8 @@ def open_model(
     reader = user_family.WholeTensors(gguf)
     config, tokenizer = gguf.config, gguf.tokenizer()
   cfg = registry.model_config(config, source)
+  if keep_mtp:
+    cfg = _with_mtp(source, cfg)
   if cfg.tie_embeddings and not cfg.score and _has_own_head(reader, source):
     cfg = dataclasses.replace(cfg, tie_embeddings=False)
   if tokenizer:
@@ -76,6 +78,15 @@ def open_model(
       )
     cfg = dataclasses.replace(cfg, real_vocab=ids)
   return _unread_params(source, reader, cfg), cfg, tokenizer
+
+
+def _with_mtp(source, cfg):
+  if cfg.mtp_layers != 1:
+    raise errors.UserError(
+      f'{source} is not a model with one module of multi-token prediction '
+      '(num_nextn_predict_layers): set config.compute.keep_mtp to False'
+    )
+  return dataclasses.replace(cfg, keep_mtp=True)
 
 
 def save(

@@ -41,6 +41,8 @@ class ModelConfig:
   tie_embeddings: bool = True
   max_len: int = 32768
   score: bool = False  # a reward model, with params['score']
+  mtp_layers: int = 0  # modules of multi-token prediction in the checkpoint
+  keep_mtp: bool = False  # they are in params['mtp']
   # The fields below do not change the function, apart from rounding.
   real_vocab: int = 0  # ids from here on pad the vocabulary; 0: none do
   dtype: str = 'float32'  # of the matrix products

@@ -140,6 +140,25 @@ def logprobs(
   return jnp.pad(logp, pad) * has_logp_BL, jnp.pad(entropy, pad) * has_logp_BL
 
 
+def mtp_logprobs(
+  params: Params,
+  cfg: ModelConfig,
+  hidden_BLD: Array,
+  tokens_BL: Array,
+  pos_BL: Array,
+) -> Array:
+  """logp_BL of the module of multi-token prediction, from forward's hidden
+  states: column t is log p(token t | tokens before t - 1, by forward's hidden
+  state, and token t - 1). 0 in the first two columns of a row and on padding.
+  """
+  args = tokens_BL, pos_BL, hidden_BLD
+  hidden = registry.family_of(cfg).mtp_forward(params, cfg, *args)
+  logp, _ = lm_head.token_logprobs(
+    cfg, 1.0, hidden[:, :-1], params[cfg.table_name], tokens_BL[:, 1:]
+  )
+  return jnp.pad(logp, ((0, 0), (1, 0))) * (pos_BL > 1)
+
+
 def scores(
   params: Params, cfg: ModelConfig, tokens_BL: Array, pos_BL: Array
 ) -> Array:

@@ -14,6 +14,7 @@ import sys
 import numpy as np
 
 PROMPT = [3, 17, 60, 1, 42, 8, 29]
+MTP_KIND = 'v3_yarn'  # has a module of multi-token prediction
 EVERY = 30  # columns have their logits in the file
 SIZES = dict(
   vocab_size=61,
@@ -123,6 +124,53 @@ def weights(shapes):
   return arrays
 
 
+def module_shapes(shapes):
+  """The tensors of a module of multi-token prediction, from those of layer 3."""
+  D, module = SIZES['hidden_size'], {}
+  for name in shapes:
+    if '.layers.3.' in name:
+      module[name.replace('.layers.3.', '.layers.4.')] = shapes[name]
+  for name in 'enorm', 'hnorm', 'shared_head.norm':
+    module[f'model.layers.4.{name}.weight'] = (D,)
+  return module | {'model.layers.4.eh_proj.weight': (D, 2 * D)}
+
+
+def module_logits(model, main, tokens):
+  """The logits of the module whose weights are those of module_shapes, for the
+  tokens from the second on."""
+  import torch
+  from transformers import modeling_layers
+
+  shapes = module_shapes({name: a.shape for name, a in main.items()})
+  arrays = {k: torch.from_numpy(a) for k, a in weights(shapes).items()}
+  module = modeling_layers.MtpModel(model, 1)
+  for name, parameter in module.layers[0].state_dict().items():
+    name = name.removeprefix('mtp_block.')
+    name = name.replace('post_norm.', 'shared_head.norm.')
+    if name.startswith('mlp.experts.'):
+      products = ('gate', 'up') if 'gate_up' in name else ('down',)
+      value = torch.stack(
+        [
+          torch.cat(
+            [
+              arrays[f'model.layers.4.mlp.experts.{e}.{x}_proj.weight']
+              for x in products
+            ]
+          )
+          for e in range(SIZES['n_routed_experts'])
+        ]
+      )
+    else:
+      value = arrays[f'model.layers.4.{name}']
+    parameter.copy_(value)
+  hidden = model.model(tokens).last_hidden_state
+  position = torch.arange(1, tokens.shape[1])[None]
+  own = module.forward_layer(
+    0, hidden[:, :-1], position, None, input_ids=tokens[:, 1:]
+  )
+  return model.lm_head(own)
+
+
 def reference(kind, directory):
   """Writes the kind's checkpoint; returns its entry of deepseek.json."""
   import safetensors.numpy
@@ -148,7 +196,11 @@ def reference(kind, directory):
   )
   with torch.no_grad():
     logits = model(tokens).logits[0, ::EVERY].double().numpy()
-  return dict(
+    more = {}
+    if kind == MTP_KIND:
+      own = module_logits(model, arrays, tokens)[0, ::EVERY].double().numpy()
+      more = dict(mtp_logits_every=own.round(6).tolist())
+  return more | dict(
     config=json.loads((directory / kind / 'config.json').read_text()),
     tokens=tokens[0].tolist(),
     logits_every=logits.round(6).tolist(),

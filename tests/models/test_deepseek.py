@@ -17,6 +17,7 @@ from toy_pretrained import all_logits, assert_same_tree
 from r1jax import errors
 from r1jax.checkpoints import pretrained
 from r1jax.models import attention, mla, registry, transformer
+from r1jax.models.families import deepseek
 from r1jax.preflight import published, shapes
 
 
@@ -248,3 +249,55 @@ def test_modules_of_multi_token_prediction_are_not_extra_tensors(tmp_path):
   path = write_directory(tmp_path / 'none', 'v3_yarn', module, **changes)
   with pytest.raises(errors.UserError, match='layers.4.eh_proj'):
     pretrained.load(path)
+
+
+@pytest.fixture(scope='module')
+def with_module(tmp_path_factory):
+  """A directory of a model with a module of multi-token prediction."""
+  kind = make_deepseek.MTP_KIND
+  cfg = registry.model_config(GOLDEN[kind]['config'], kind)
+  shapes = {t.name: t.shape for t in deepseek.hf_tensors(cfg)}
+  module = make_deepseek.weights(make_deepseek.module_shapes(shapes))
+  path = tmp_path_factory.mktemp('with_module')
+  return write_directory(path, kind, module)
+
+
+def test_the_module_of_multi_token_prediction_is_that_of_transformers(
+  with_module,
+):
+  params, cfg, _ = pretrained.load(with_module, keep_mtp=True)
+  entry = GOLDEN[make_deepseek.MTP_KIND]
+  tokens_BT = jnp.array([entry['tokens']])
+  pos_BT = jnp.arange(tokens_BT.shape[1])[None]
+
+  @jax.jit
+  def outputs(params):
+    hidden = transformer.forward(params, cfg, tokens_BT, pos_BT).hidden_BTD
+    args = params, cfg, tokens_BT, pos_BT, hidden
+    logits = transformer.unembed(params, cfg, deepseek.mtp_forward(*args))
+    args = params, cfg, hidden, tokens_BT, pos_BT
+    return logits[0], transformer.mtp_logprobs(*args)[0]
+
+  logits_TV, logp_T = outputs(params)
+  got = logits_TV[1 :: make_deepseek.EVERY]
+  want = np.array(entry['mtp_logits_every'])
+  np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
+  logp_TV = jax.nn.log_softmax(logits_TV)
+  for t in (2, 9):
+    want = logp_TV[t - 1, entry['tokens'][t]]
+    np.testing.assert_allclose(logp_T[t], want, rtol=0, atol=1e-5)
+  assert logp_T[0] == logp_T[1] == 0
+
+
+def test_the_module_is_exported_unchanged_if_it_is_kept(with_module, tmp_path):
+  params, cfg, _ = pretrained.load(with_module, keep_mtp=True)
+  pretrained.save(tmp_path / 'out', params, cfg)
+  read, name = safetensors.numpy.load_file, 'model.safetensors'
+  assert_same_tree(read(with_module / name), read(tmp_path / 'out' / name))
+  assert pretrained.load(tmp_path / 'out', keep_mtp=True)[1] == cfg
+
+
+def test_a_module_that_is_not_there_cannot_be_kept(tmp_path):
+  path = write_directory(tmp_path, 'v2_lite')
+  with pytest.raises(errors.UserError, match='keep_mtp to False'):
+    pretrained.load(path, keep_mtp=True)

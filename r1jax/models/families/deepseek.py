@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax import Array
 from jax.sharding import PartitionSpec as P
 
-from r1jax.models import hf_rope, hf_tensor, layer, mla, moe, stack
+from r1jax.models import hf_rope, hf_tensor, layer, mla, moe, mtp, stack
 from r1jax.models.hf_config import HfConfig
 from r1jax.models.hf_tensor import HfTensor
 from r1jax.models.model_config import LayerSizes
@@ -28,12 +28,13 @@ PARTITION = (
   layer.PARTITION
   | mla.PARTITION
   | moe.PARTITION
+  | mtp.PARTITION
   | dict(
     gate_up=P(None, 'data', None, 'model'),
     down=P(None, 'model', 'data'),
   )
 )
-STACKS = ('dense_layers', 'layers')
+STACKS = ('dense_layers', 'layers', 'mtp')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,13 +43,21 @@ class Config(mla.MlaConfig):
   ffn: int  # of the dense layers
   dense_layers: int  # the first ones; the others have experts
   moe: MoeConfig
-  mtp_layers: int = 0  # modules of multi-token prediction in the checkpoint
 
   @property
   def stacks(self) -> dict[str, int]:
-    """The layers of each stack that the model has."""
+    """The layers of each stack that the model has, but for 'mtp'."""
     counts = self.dense_layers, self.layers - self.dense_layers
     return {name: count for name, count in zip(STACKS, counts) if count}
+
+  @property
+  def mtp_numbers(self) -> range:
+    """The numbers of the modules, which follow the layers."""
+    return range(self.layers, self.layers + self.mtp_layers)
+
+  @property
+  def num_experts(self) -> int:
+    return self.moe.experts
 
   @property
   def layer_sizes(self) -> LayerSizes:
@@ -59,9 +68,10 @@ class Config(mla.MlaConfig):
 
   @property
   def skipped_tensors(self) -> tuple[str, ...]:
-    """The modules of multi-token prediction follow the layers."""
-    end = self.layers + self.mtp_layers
-    return tuple(f'model.layers.{n}.' for n in range(self.layers, end))
+    modules = [f'model.layers.{n}.' for n in self.mtp_numbers]
+    if not self.keep_mtp:
+      return tuple(modules)
+    return tuple(m + name for m in modules for name in mtp.REPEATED)
 
 
 class Block(layer.Layer):
@@ -72,17 +82,45 @@ class Block(layer.Layer):
 
   @nn.compact
   def __call__(self, x_BTD, cos_sin, pos_BT, past, routing_BTE) -> LayerOutput:
-    cfg, sharding = self.cfg, self.cfg.sharding
-    h_BTD = sharding.all_gather_tokens(self.norm('norm1', x_BTD))
-    h_BTD, latents = mla.attend_layer(cfg, self, h_BTD, cos_sin, pos_BT, past)
-    x_BTD += sharding.reduce_scatter_tokens(h_BTD)
-    h_BTD = sharding.all_gather_tokens(self.norm('norm2', x_BTD))
-    if self.has_experts:
-      h_BTD, routing_BTE = moe.layer(cfg, cfg.moe, self, h_BTD, routing_BTE)
-    else:
-      h_BTD, routing_BTE = self.gated_mlp(h_BTD, cfg.ffn), None
-    x_BTD += sharding.reduce_scatter_tokens(h_BTD)
-    return LayerOutput(x_BTD, latents, routing_BTE)
+    args = x_BTD, cos_sin, pos_BT, past, routing_BTE
+    return decoder_layer(self.cfg, self, self.has_experts, *args)
+
+
+class MtpModule(layer.Layer):
+  """See mtp.inputs; then a layer with experts, and a norm."""
+
+  cfg: Config
+
+  @nn.compact
+  def __call__(self, e_BTD, hidden_BTD, cos_sin, pos_BT, past) -> LayerOutput:
+    x_BTD = mtp.inputs(self.cfg, self, e_BTD, hidden_BTD)
+    args = x_BTD, cos_sin, pos_BT, past, None
+    out = decoder_layer(self.cfg, self, True, *args)
+    return out._replace(x_BTD=self.norm('mtp_norm', out.x_BTD))
+
+
+def decoder_layer(
+  cfg: Config,
+  layer: layer.Layer,
+  has_experts: bool,
+  x_BTD: Array,
+  cos_sin: tuple[Array, Array],
+  pos_BT: Array,
+  past: Any,
+  routing_BTE: Array | None,
+) -> LayerOutput:
+  """A layer, whose parameters are those of `layer`."""
+  sharding = cfg.sharding
+  h_BTD = sharding.all_gather_tokens(layer.norm('norm1', x_BTD))
+  h_BTD, latents = mla.attend_layer(cfg, layer, h_BTD, cos_sin, pos_BT, past)
+  x_BTD += sharding.reduce_scatter_tokens(h_BTD)
+  h_BTD = sharding.all_gather_tokens(layer.norm('norm2', x_BTD))
+  if has_experts:
+    h_BTD, routing_BTE = moe.layer(cfg, cfg.moe, layer, h_BTD, routing_BTE)
+  else:
+    h_BTD, routing_BTE = layer.gated_mlp(h_BTD, cfg.ffn), None
+  x_BTD += sharding.reduce_scatter_tokens(h_BTD)
+  return LayerOutput(x_BTD, latents, routing_BTE)
 
 
 def config_from_hf(hf: HfConfig) -> Config:
@@ -211,7 +249,8 @@ def config_to_hf(cfg: Config) -> dict[str, Any]:
     limited = experts.groups > 1
     method = 'group_limited_greedy' if limited else 'greedy'
     return own | dict(topk_method=method)
-  own |= dict(topk_method='noaux_tc', num_nextn_predict_layers=0)
+  modules = cfg.mtp_layers if cfg.keep_mtp else 0
+  own |= dict(topk_method='noaux_tc', num_nextn_predict_layers=modules)
   if cfg.architecture == 'Glm4MoeLite':
     sparse = cfg.layers - cfg.dense_layers
     kinds = ['dense'] * cfg.dense_layers + ['sparse'] * sparse
@@ -237,6 +276,9 @@ def hf_tensors(cfg: Config) -> Iterator[HfTensor]:
     numbers = range(first, first + count)
     yield from hf_tensor.in_layers(common + mlps[name], numbers, name)
     first += count
+  if cfg.keep_mtp:
+    tensors = [*common, *mlps['layers'], *mtp.hf_tensors(D)]
+    yield from hf_tensor.in_layers(tensors, cfg.mtp_numbers, 'mtp')
 
 
 def init(key: Array, cfg: Config) -> dict:
@@ -249,6 +291,13 @@ def init(key: Array, cfg: Config) -> dict:
     block = Block(cfg, has_experts=name == 'layers')
     stack_key = jax.random.fold_in(key, number)
     params[name] = layer.init_layers(stack_key, block, count, args)
+  if cfg.keep_mtp:
+    params['mtp'] = layer.init_layers(
+      jax.random.fold_in(key, 2),
+      MtpModule(cfg),
+      cfg.mtp_layers,
+      (x_BTD, *args[:-1]),
+    )
   return params
 
 
@@ -291,3 +340,18 @@ def forward(
     )
     caches.append(cache)
   return Output(layer.last_norm(params, cfg, x_BTD), tuple(caches), chosen)
+
+
+def mtp_forward(
+  params: dict, cfg: Config, tokens_BT: Array, pos_BT: Array, hidden_BTD: Array
+) -> Array:
+  """hidden_BTD of the first module of multi-token prediction: like forward's,
+  the column of token t is for the prediction of token t + 1, but it comes from
+  forward's hidden state of token t - 1 and the embedding of token t."""
+  cfg, e_BTD = layer.embed(params, cfg, tokens_BT)
+  before_BTD = cfg.sharding.own_tokens(mtp.before(hidden_BTD))
+  pos_BT = mtp.positions(pos_BT)
+  args = e_BTD, before_BTD, mla.rope_table(cfg, pos_BT), pos_BT, None
+  weights = jax.tree.map(lambda leaf: leaf[0], params['mtp'])
+  out: Any = MtpModule(cfg).apply(dict(params=weights), *args)
+  return cfg.sharding.all_gather_tokens(out.x_BTD)
