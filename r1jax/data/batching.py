@@ -52,7 +52,7 @@ def micro_batches(
 def cut(
   arrays: Arrays, micro_batch_size: int, buckets: Ints
 ) -> list[tuple[ndarray, Arrays]]:
-  """[(numbers of the rows, arrays)]: the micro-batches of arrays [B, L], each
+  """[(numbers of the rows, arrays)]: the micro-batches of arrays [B, L, ...], each
   with a length of its own. Row -1 is empty: pos_BL is -1, all else is 0."""
   length_B = (arrays['pos_BL'] >= 0).sum(axis=1)
   batches = []
@@ -60,7 +60,8 @@ def cut(
     part = {}
     for name, a_BL in arrays.items():
       missing = max(0, width - a_BL.shape[1])
-      part[name] = np.pad(a_BL, ((0, 0), (0, missing)))[row_B, :width]
+      padding = (0, 0), (0, missing), *[(0, 0)] * (a_BL.ndim - 2)
+      part[name] = np.pad(a_BL, padding)[row_B, :width]
       part[name][row_B < 0] = 0
     empty_BL = np.arange(width)[None] >= length_B[row_B][:, None]
     part['pos_BL'][empty_BL | (row_B < 0)[:, None]] = -1

@@ -75,6 +75,11 @@ class ModelConfig:
     raise NotImplementedError
 
   @property
+  def num_experts(self) -> int:
+    """The experts among which a layer's router chooses; 0: it has none."""
+    return 0
+
+  @property
   def logit_softcap(self) -> float:
     """Logits are cap * tanh(logits / cap); 0: they are not capped."""
     return 0.0

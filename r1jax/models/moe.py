@@ -8,8 +8,8 @@ MLP, and the parts are summed.
 """
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,8 @@ PARTITION = dict(
   shared_gate_up=P(None, 'data', None, 'model'),
   shared_down=P(None, 'model', 'data'),
 )
-BIAS = 'router_bias'  # state, not a parameter: it has no gradient
+BIAS = 'router_bias'  # state, not a parameter: the optimiser does not see it
+LOAD = 'expert_load'  # the name of load_NE among the sums of a loss
 EPSILON = 1e-20  # of the sum of the chosen scores
 
 
@@ -56,8 +57,8 @@ def layer(
   h_BTD: Array,
   routing_BTE: Array | None,
 ) -> tuple[Array, Array]:
-  """(this device's part of the sum over experts and channels, the ids of each
-  token's experts), sum_e w_e E_e(h) + E_shared(h) with E(h) = (silu(h W_gate) *
+  """(this device's part of the sum over experts and channels, the ids that the
+  router chooses), sum_e w_e E_e(h) + E_shared(h) with E(h) = (silu(h W_gate) *
   h W_up) W_down.
 
   h_BTD has all tokens of the device's rows. routing_BTE are ids to use instead
@@ -66,20 +67,20 @@ def layer(
   B, T, D = h_BTD.shape
   h_TD = h_BTD.reshape(-1, D)
   score_TE = scores(cfg, moe, layer, h_TD)
-  if routing_BTE is None:
-    bias_E = None
-    if moe.correction_bias:
-      bias_E = layer.stored(BIAS, (moe.experts,), nn.initializers.zeros)
-    id_TE = choose(moe, score_TE, bias_E)
-  else:
-    id_TE = routing_BTE.reshape(B * T, -1).astype(jnp.int32)
+  bias_E = None
+  if moe.correction_bias:
+    bias_E = layer.stored(BIAS, (moe.experts,), nn.initializers.zeros)
+  choice_TE = choose(moe, score_TE, bias_E)
+  id_TE = choice_TE
+  if routing_BTE is not None:
+    id_TE = routing_BTE.reshape(choice_TE.shape).astype(jnp.int32)
   weight_TE = weights(moe, score_TE, id_TE)
   out_TD = _experts(cfg, moe, layer, h_TD, id_TE, weight_TE, T)
   out_BTD = out_TD.reshape(B, T, D).astype(h_BTD.dtype)
   if moe.shared_ffn:
     names = 'shared_gate_up', 'shared_down'
     out_BTD += layer.gated_mlp(h_BTD, moe.shared_ffn, names=names)
-  return out_BTD, id_TE.reshape(B, T, -1)
+  return out_BTD, choice_TE.reshape(B, T, -1)
 
 
 def scores(
@@ -227,6 +228,49 @@ def _sum_of_rows_backward(saved, g_TD):
 
 
 _sum_of_rows.defvjp(_sum_of_rows_forward, _sum_of_rows_backward)
+
+
+def load_sums(
+  cfg: ModelConfig, routing: Array | None, pos_BT: Array
+) -> dict[str, Array]:
+  """dict(expert_load=load_NE): how many tokens choose each expert of each layer,
+  without padding, to be summed over a whole batch. {} for a model without
+  experts."""
+  if routing is None:
+    return {}
+  layer_N111 = jnp.arange(len(routing))[:, None, None, None]
+  is_token = (pos_BT >= 0).astype(jnp.int32)[None, :, :, None]
+  load_NE = jnp.zeros((len(routing), cfg.num_experts), jnp.int32)
+  return {LOAD: load_NE.at[layer_N111, routing].add(is_token)}
+
+
+def load_metrics(sums: Mapping[str, Any]) -> dict[str, float]:
+  """From load_NE of a batch: the load of the busiest expert over the mean, as
+  the mean of the layers, and the share of experts that no token chose."""
+  if LOAD not in sums:
+    return {}
+  load_NE = np.asarray(sums[LOAD])
+  mean_N = np.maximum(load_NE.mean(axis=1), 1e-9)
+  return {
+    'router/max_load': float((load_NE.max(axis=1) / mean_N).mean()),
+    'router/dead_experts': float((load_NE == 0).mean()),
+  }
+
+
+def flips(routing: Array, other: Array, pos_BT: Array) -> Array:
+  """flips_BT: the share of the layers in which two choices of experts differ, in
+  any order. 0 for the last token of a row, which no sampler computes."""
+  has_next = jnp.pad(pos_BT[:, 1:] >= 0, ((0, 0), (0, 1)))
+  same = routing[..., :, None] == other[..., None, :]
+  differs = ~same.any(axis=-1).all(axis=-1)
+  return differs.mean(axis=0) * has_next
+
+
+def balanced(bias_NE: Array, load_NE: Array, rate: float) -> Array:
+  """b_e + rate sign(mean(n) - n_e), for the load n of the whole batch
+  (DeepSeek-V3, 2.1.2)."""
+  mean_N1 = load_NE.mean(axis=1, keepdims=True)
+  return bias_NE + rate * jnp.sign(mean_N1 - load_NE)
 
 
 def hf_tensors(

@@ -36,8 +36,8 @@ class Output(NamedTuple):
 
   hidden_BTD: Array  # after the last norm
   cache: Cache
-  # The ids of the chosen experts [N, B, T, experts of a token], of the layers
-  # that have experts; None for a model without.
+  # The ids of the experts that the router chooses, [N, B, T, experts of a token],
+  # of the layers that have experts; None for a model without.
   routing: Array | None = None
 
 

@@ -45,7 +45,7 @@ def forward(
   the layers remember of the call's tokens, with S = T. With `past`, a cache in
   which the column of a token is its position, T must be 1; the result is the
   cache with this token. `routing` are the experts to use instead of the
-  router's choice, as Output has them.
+  router's choice, as Output has them. In any case Output has the choice.
   """
   family = registry.family_of(cfg)
   return family.forward(params, cfg, tokens_BT, pos_BT, past, routing)
@@ -123,21 +123,38 @@ def logprobs(
   tokens_BL: Array,
   pos_BL: Array,
   temperature: float = 1.0,
+  routing: Array | None = None,
 ) -> tuple[Array, Array]:
   """(logp_BL, entropy_BL) under softmax(logits / temperature), float32.
 
   Column t is log p(token t | tokens before t), and the entropy of that
   distribution. Both are 0 in the first column of a row and on padding. The
   [B, L, V] logits exist for cfg.head_chunk columns at a time, in the backward
-  pass too. Both results are differentiable.
+  pass too. Both results are differentiable. `routing` is as in `forward`.
   """
-  hidden = forward(params, cfg, tokens_BL, pos_BL).hidden_BTD
+  return logprobs_and_routing(
+    params, cfg, tokens_BL, pos_BL, temperature, routing
+  )[:2]
+
+
+def logprobs_and_routing(
+  params: Params,
+  cfg: ModelConfig,
+  tokens_BL: Array,
+  pos_BL: Array,
+  temperature: float = 1.0,
+  routing: Array | None = None,
+) -> tuple[Array, Array, Array | None]:
+  """The results of `logprobs`, and the routing of Output."""
+  out = forward(params, cfg, tokens_BL, pos_BL, routing=routing)
+  hidden = out.hidden_BTD
   table_VD, pad = params[cfg.table_name], ((0, 0), (1, 0))
   logp, entropy = lm_head.token_logprobs(
     cfg, temperature, hidden[:, :-1], table_VD, tokens_BL[:, 1:]
   )
   has_logp_BL = pos_BL > 0
-  return jnp.pad(logp, pad) * has_logp_BL, jnp.pad(entropy, pad) * has_logp_BL
+  logp_BL = jnp.pad(logp, pad) * has_logp_BL
+  return logp_BL, jnp.pad(entropy, pad) * has_logp_BL, out.routing
 
 
 def mtp_logprobs(

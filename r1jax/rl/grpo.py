@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -14,13 +15,14 @@ from r1jax.config import option
 from r1jax.data import batching
 from r1jax.distributed import programs
 from r1jax.distributed.device_placement import Placement
-from r1jax.models import transformer
+from r1jax.models import moe, transformer
 from r1jax.rl import algorithm
 from r1jax.sampling.decode import SampledRows
 from r1jax.training import train_step
 from r1jax.training.train_step import LossFn
 
-Batch = dict[str, np.ndarray]  # per-token arrays [B, L]
+Batch = dict[str, np.ndarray]  # per-token arrays [B, L], 'routing' [B, L, N, E]
+FLIPS = 'router/flips'  # the metric of moe.flips
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +61,10 @@ class GrpoConfig:
   )
   overlong_buffer: int = option(
     0, 'tokens of the soft length penalty (DAPO); 0: off', minimum=0
+  )
+  router_replay: Literal['auto', 'on', 'off'] = option(
+    'auto',
+    "updates use the sampler's choice of experts; auto: on in bfloat16",
   )
   max_staleness: Literal[0, 1] = option(0, '1: learn one step after sampling')
   dynamic_sampling_rounds: int = option(0, 'max. rollouts; 0: off', minimum=0)
@@ -132,6 +138,14 @@ def needs_old_logprobs(config: GrpoConfig) -> bool:
   return config.old_logprobs == 'trainer' and not is_on_policy(config)
 
 
+def replays_routing(config: GrpoConfig, cfg: transformer.ModelConfig) -> bool:
+  """Whether updates and old log-probabilities use the experts that the sampler
+  chose, with weights of the live router (R3, arXiv 2510.11370)."""
+  if not cfg.num_experts or config.router_replay == 'off':
+    return False
+  return config.router_replay == 'on' or cfg.dtype == 'bfloat16'
+
+
 def objective(config: GrpoConfig) -> losses.Objective:
   """The function of config.objective, with its options bound."""
   clips = dict(clip_low=config.clip_low, clip_high=config.clip_high)
@@ -147,8 +161,14 @@ def make_loss(
 
   def loss_fn(params, batch):
     weight_BL, adv_BL = batch['weight_BL'], batch['adv_BL']
-    logp_BL, entropy_BL = transformer.logprobs(
-      params, cfg, batch['tokens_BL'], batch['pos_BL'], temperature
+    pos_BL, given = batch['pos_BL'], _routing(cfg, batch)
+    logp_BL, entropy_BL, routing = transformer.logprobs_and_routing(
+      params,
+      cfg,
+      batch['tokens_BL'],
+      pos_BL,
+      temperature,
+      given if replays_routing(config, cfg) else None,
     )
     fixed_BL = jax.lax.stop_gradient(logp_BL)
     old_BL = fixed_BL if is_on_policy(config) else batch['old_BL']
@@ -170,12 +190,23 @@ def make_loss(
       entropy_bonus=config.entropy_bonus,
     )
     difference_BL = weight_BL * abs(fixed_BL - batch['sampler_BL'])
-    return loss, sums | dict(
+    sums |= dict(
       entropy=(weight_BL * entropy_BL).sum(),
       sampling_logp_difference=difference_BL.sum(),
     )
+    if routing is not None:
+      flips_BL = weight_BL * moe.flips(routing, given, pos_BL)
+      sums |= {FLIPS: flips_BL.sum()} | moe.load_sums(cfg, routing, pos_BL)
+    return loss, sums
 
   return loss_fn
+
+
+def _routing(cfg, batch):
+  """The sampler's choice of experts as transformer.forward takes it."""
+  if not cfg.num_experts:
+    return None
+  return jnp.moveaxis(batch['routing'], 2, 0)
 
 
 def update_programs(
@@ -184,20 +215,24 @@ def update_programs(
   cfg: transformer.ModelConfig,
   temperature: float,
   tx: optax.GradientTransformation,
+  router_bias_rate: float,
 ) -> train_step.UpdatePrograms:
   """The compiled update of the configured loss by the optimiser tx."""
   cfg = programs.shard_config(placement, cfg)
   loss_fn = make_loss(config, cfg, temperature)
-  return train_step.update_programs(placement, loss_fn, tx)
+  return train_step.update_programs(placement, loss_fn, tx, router_bias_rate)
 
 
 def columns(rows: SampledRows) -> Batch:
   """The arrays of a batch that do not depend on rewards. Old and reference
   log-probabilities are the sampler's unless they are recomputed."""
   logp_BL = rows.logp_BL
-  return dict(
+  batch = dict(
     tokens_BL=rows.tokens_BL, pos_BL=rows.pos_BL, mask_BL=rows.mask_BL
   ) | dict(sampler_BL=logp_BL, old_BL=logp_BL, ref_BL=logp_BL)
+  if rows.routing is not None:
+    batch['routing'] = rows.routing
+  return batch
 
 
 def mini_batches(
@@ -224,18 +259,34 @@ def rows_of_groups(config: GrpoConfig, prompt_P: np.ndarray) -> np.ndarray:
 
 
 def logprobs_program(
-  placement: Placement, cfg: transformer.ModelConfig, temperature: float
+  placement: Placement,
+  cfg: transformer.ModelConfig,
+  temperature: float,
+  replay: bool = False,
 ) -> Callable:
   """The compiled (params, rows) -> logp_BL of the given tokens."""
   cfg = programs.shard_config(placement, cfg)
-  return programs.rows_program(placement, make_logprobs(cfg, temperature))
+  fn = make_logprobs(cfg, temperature, replay)
+  return programs.rows_program(placement, fn)
 
 
-def make_logprobs(cfg: transformer.ModelConfig, temperature: float) -> Callable:
-  """The pure (params, rows) -> logp_BL of the given tokens."""
-  return lambda params, rows: transformer.logprobs(
-    params, cfg, rows['tokens_BL'], rows['pos_BL'], temperature
-  )[0]
+def make_logprobs(
+  cfg: transformer.ModelConfig, temperature: float, replay: bool = False
+) -> Callable:
+  """The pure (params, rows) -> logp_BL of the given tokens; with `replay` by the
+  experts of rows['routing']."""
+
+  def logprobs(params, rows):
+    return transformer.logprobs(
+      params,
+      cfg,
+      rows['tokens_BL'],
+      rows['pos_BL'],
+      temperature,
+      _routing(cfg, rows) if replay else None,
+    )[0]
+
+  return logprobs
 
 
 def compute_logprobs(
@@ -248,7 +299,8 @@ def compute_logprobs(
 ) -> np.ndarray:
   """logp_BL of every row under params, micro-batch by micro-batch."""
   logp_BL = np.zeros(batch['tokens_BL'].shape, np.float32)
-  arrays = {name: batch[name] for name in ('tokens_BL', 'pos_BL')}
+  names = 'tokens_BL', 'pos_BL', 'routing'
+  arrays = {name: batch[name] for name in names if name in batch}
   for row_B, part in batching.cut(arrays, micro_batch_size, length_buckets):
     real_B = row_B >= 0
     part_BL = programs.run_rows(placement, program, params, part)[real_B]
@@ -257,12 +309,12 @@ def compute_logprobs(
   return logp_BL
 
 
-def update_metrics(config: GrpoConfig, sums: Batch) -> Batch:
+def update_metrics(config: GrpoConfig, sums: Batch) -> dict[str, Any]:
   """The means of an update, from its sums of weight * x."""
   weight = max(sums['weight'], 1e-9)
   metrics = {name: sums[name] for name in ('loss', 'grad_norm', 'skipped')}
   for name, total in sums.items():
     has_meaning = config.kl_coef or name != 'kl'
-    if name not in metrics and name != 'weight' and has_meaning:
+    if name not in (*metrics, 'weight', moe.LOAD) and has_meaning:
       metrics[name] = total / weight
-  return metrics
+  return {**metrics, **moe.load_metrics(sums)}

@@ -91,7 +91,9 @@ def evaluate(run: Run, state: RlState, step: int) -> dict[str, float]:
     )
     scored = pending.score(run.sampling.scorer, samples.records, samples.texts)
     # Of the rows only the lengths are used.
-    rows = samples.rows.replace(tokens_BL=None, pos_BL=None, logp_BL=None)
+    rows = samples.rows.replace(
+      tokens_BL=None, pos_BL=None, logp_BL=None, routing=None
+    )
     chunks.append(dataclasses.replace(samples, rows=rows))
     rewards.append(scored)
   samples = generate.take(chunks, np.arange(len(records) * config.samples))

@@ -42,7 +42,11 @@ def write(run: Run, step: int, rollout: Rollout) -> None:
     next_prompt=rollout.next_prompt,
     seconds=rollout.seconds,
   )
-  arrays = {f'rows/{k}': x for k, x in vars(rollout.samples.rows).items()}
+  arrays = {
+    f'rows/{name}': x
+    for name, x in vars(rollout.samples.rows).items()
+    if x is not None
+  }
   arrays |= {k: rollout.batch[k] for k in COLUMNS if k in rollout.batch}
   temporary = path.with_name(path.name + '.tmp')
   with files.named(path):

@@ -176,9 +176,15 @@ def first_state(
   params: dict,
 ) -> tuple[train_step.UpdatePrograms, RlState]:
   """(the compiled updates, the state before the first), on the devices."""
+  optimizer.check_router_bias(config.optim, params)
   tx = optimizer.optimizer(config.optim, config.steps)
   updates = grpo.update_programs(
-    config.grpo, placement, sampling.cfg, config.sample.temperature, tx
+    config.grpo,
+    placement,
+    sampling.cfg,
+    config.sample.temperature,
+    tx,
+    config.optim.router_bias_rate,
   )
   params, ref_params = device_placement.put_state(placement, params), None
   if config.grpo.kl_coef and not config.teacher:
@@ -229,7 +235,9 @@ def load_sampling(
     sampler=loading.make_sampler(config, placement, model, prompt_width),
     scorer=Scorer(config.rewards, config.by_domain, verifier.rules, models),
     verifiers=verifier,
-    policy_logprobs=grpo.logprobs_program(placement, cfg, temperature),
+    policy_logprobs=grpo.logprobs_program(
+      placement, cfg, temperature, grpo.replays_routing(config.grpo, cfg)
+    ),
     ref_logprobs=grpo.logprobs_program(placement, ref_cfg, temperature),
     teacher_params=teacher_params,
     executor=stack.enter_context(ThreadPoolExecutor(2)),

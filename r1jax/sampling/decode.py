@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from r1jax.config import option
@@ -75,6 +76,10 @@ class SampledRows(struct.PyTreeNode):
   finished_B: Array  # whether an end token or a stop sequence ended the row
   steps: Array  # the number of decode steps
   live: Array  # the sum over steps of the slots in use
+  # The experts that each token chose, [B, L, layers, experts of a token], in a
+  # small unsigned dtype. Without meaning for the last token of a row, which is
+  # not computed, and on padding. None for a model without experts.
+  routing: Array | None = None
 
 
 class Slots(struct.PyTreeNode):
@@ -102,6 +107,7 @@ class DecodeState(struct.PyTreeNode):
   finished_N: Array
   steps: Array
   live: Array
+  routing: Array | None  # [N, L, ...], see SampledRows
 
 
 @functools.partial(jax.jit, static_argnames=('cfg', 'group_size', 'config'))
@@ -154,7 +160,12 @@ def start(
   column_1L = jnp.arange(prompts.tokens_PL.shape[1])[None]
   pos_PL = jnp.where(column_1L < prompts.length_P[:, None], column_1L, -1)
   prefilled = transformer.forward(params, cfg, prompts.tokens_PL, pos_PL)
-  return prefilled.cache, _first_state(cfg, prompts, key, group_size, config)
+  state = _first_state(cfg, prompts, key, group_size, config)
+  if prefilled.routing is not None:
+    state = state.replace(
+      routing=_first_routing(cfg, prefilled.routing, group_size, config)
+    )
+  return prefilled.cache, state
 
 
 def advance(
@@ -201,6 +212,7 @@ def sampled_rows(
     finished_B=state.finished_N,
     steps=state.steps,
     live=state.live,
+    routing=state.routing,
   )
 
 
@@ -238,7 +250,24 @@ def _first_state(cfg, prompts, key, group_size, config):
     finished_N=jnp.zeros(N, bool),
     steps=zero,
     live=zero,
+    routing=None,
   )
+
+
+def _first_routing(cfg, routing, group_size, config):
+  """The routing of the samples' prompts. The experts of other columns are 0, 1,
+  ...: those of a token must differ."""
+  routing = jnp.moveaxis(routing, 0, 2).astype(routing_dtype(cfg))
+  P, _, N, E = routing.shape
+  filling = jnp.arange(E, dtype=routing.dtype)[None, None, None]
+  shape = P, config.max_new_tokens, N, E
+  routing = jnp.concatenate([routing, jnp.broadcast_to(filling, shape)], axis=1)
+  return jnp.repeat(routing, group_size, axis=0)
+
+
+def routing_dtype(cfg: transformer.ModelConfig) -> np.dtype:
+  """The smallest unsigned dtype for the ids of experts."""
+  return np.min_scalar_type(cfg.num_experts - 1)
 
 
 def _refill(cfg, prompts, prompt_kv, key, group_size, config, state):
@@ -308,14 +337,17 @@ def _decode_segment(params, cfg, config, state):
     functools.partial(_steps, params, cfg, config, window)
     for window in [*windows, None]
   ]
-  cache, slots, (token_TB, logp_TB, live_TB) = jax.lax.switch(
-    index, branches, state.cache, slots
-  )
+  cache, slots, sampled = jax.lax.switch(index, branches, state.cache, slots)
+  token_TB, logp_TB, live_TB, routing = sampled
   row_TB = jnp.where(live_TB, sample_B[None], N)  # writes to row N are dropped
   column_TB = start_B[None] + jnp.arange(config.refill_interval)[:, None]
 
   def write(samples_NL, new_TB):
     return samples_NL.at[row_TB, column_TB].set(new_TB, mode='drop')
+
+  def write_routing(samples, new):
+    # A step computes the token before the one that it samples.
+    return samples.at[row_TB, column_TB - 1].set(new, mode='drop')
 
   return state.replace(
     cache=cache,
@@ -326,6 +358,7 @@ def _decode_segment(params, cfg, config, state):
     finished_N=state.finished_N.at[sample_B].set(slots.ended_B, mode='drop'),
     steps=state.steps + jnp.sum(jnp.any(live_TB, axis=1)),
     live=state.live + jnp.sum(live_TB),
+    routing=jax.tree.map(write_routing, state.routing, routing),
   )
 
 
@@ -347,7 +380,8 @@ def _steps(params, cfg, config, window, cache, slots):
 
 
 def _step(params, cfg, config, cache_and_slots, _):
-  """Samples a token in every slot: ((cache, slots), (token_B, logp_B, live_B)).
+  """Samples a token in every slot: ((cache, slots), (token_B, logp_B, live_B,
+  the experts of the tokens before)).
 
   live_B is the value before the step; tokens of other slots are ignored.
   """
@@ -375,4 +409,7 @@ def _step(params, cfg, config, cache_and_slots, _):
     recent_BT=recent_BT,
     ended_B=jnp.where(live_B, ended_B, slots.ended_B),
   )
-  return (out.cache, slots), (token_B, logp_B, live_B)
+  routing = out.routing
+  if routing is not None:  # [N, B, 1, E]
+    routing = routing[:, :, 0].swapaxes(0, 1).astype(routing_dtype(cfg))
+  return (out.cache, slots), (token_B, logp_B, live_B, routing)

@@ -86,6 +86,14 @@ def with_width(rows: SampledRows, width: int) -> SampledRows:
   for name, value in fill.items():
     a_BL = np.pad(getattr(rows, name), padding, constant_values=value)
     arrays[name] = a_BL[:, :width]
+  if rows.routing is not None:
+    # The experts of a token differ.
+    more = np.broadcast_to(
+      np.arange(rows.routing.shape[-1], dtype=rows.routing.dtype),
+      (len(rows.routing), width, *rows.routing.shape[2:]),
+    )
+    routing = np.concatenate([rows.routing, more], axis=1)
+    arrays['routing'] = routing[:, :width]
   return rows.replace(**arrays)
 
 
@@ -98,6 +106,13 @@ def join(
   tokens_BL and pos_BL, but mask_BL is False: the model did not sample them.
   """
   answer_B1 = answer_B[:, None]
+  routing = old.routing
+  if routing is not None:
+    # Also the experts of the tokens that `old` computed: all but the last.
+    length_B1 = (old.pos_BL >= 0).sum(axis=1, keepdims=True)
+    column_1L = np.arange(old.pos_BL.shape[1])[None]
+    is_new_BL = answer_B1 & (column_1L >= length_B1 - 1)
+    routing = np.where(is_new_BL[:, :, None, None], new.routing, routing)
   return SampledRows(
     tokens_BL=np.where(answer_B1, new.tokens_BL, old.tokens_BL),
     pos_BL=np.where(answer_B1, new.pos_BL, old.pos_BL),
@@ -106,6 +121,7 @@ def join(
     finished_B=np.where(answer_B, new.finished_B, old.finished_B),
     steps=old.steps + new.steps,
     live=old.live + new.live,
+    routing=routing,
   )
 
 

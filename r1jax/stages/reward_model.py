@@ -176,6 +176,7 @@ def run(
   claimed = run_directory.claim(directory, 'model', read, steps)
   if claimed is None:
     return
+  optimizer.check_router_bias(config.optim, {})  # the loss counts no load
   tx = optimizer.optimizer(config.optim, steps)
   shard_cfg = programs.shard_config(placement, cfg)
   loss_fn = functools.partial(loss, shard_cfg, config.kind)

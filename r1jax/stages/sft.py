@@ -16,7 +16,7 @@ from r1jax.data import batching, tasks, templates
 from r1jax.data.bad_records import BadRecords
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed import device_placement, programs
-from r1jax.models import transformer
+from r1jax.models import moe, transformer
 from r1jax.sampling import loading, tool_calls
 from r1jax.training import loop, metrics, optimizer, run_directory, train_step
 from r1jax.training.config_changes import NO_CHANGE, Change
@@ -135,9 +135,12 @@ def run(
   claimed = run_directory.claim(directory, 'model', dataset.records, steps)
   if claimed is None:
     return
+  optimizer.check_router_bias(config.optim, params)
   tx = optimizer.optimizer(config.optim, steps)
   loss_fn = functools.partial(loss, programs.shard_config(placement, cfg))
-  updates = train_step.update_programs(placement, loss_fn, tx)
+  updates = train_step.update_programs(
+    placement, loss_fn, tx, config.optim.router_bias_rate
+  )
   writer = metrics.Writer(workdir)
   state, _ = loop.fit(claimed, placement, updates, writer, params, tx, dataset)
   pretrained.save(workdir / 'model', state.params, cfg, tokenizer)
@@ -204,5 +207,8 @@ def loss(
 ) -> tuple[jax.Array, losses.Metrics]:
   """The cross entropy of the weighted tokens of a batch."""
   tokens_BL, pos_BL = batch['tokens_BL'], batch['pos_BL']
-  logp_BL, _ = transformer.logprobs(params, cfg, tokens_BL, pos_BL)
-  return losses.sft_loss(logp_BL, batch['weight_BL'])
+  logp_BL, _, routing = transformer.logprobs_and_routing(
+    params, cfg, tokens_BL, pos_BL
+  )
+  total, sums = losses.sft_loss(logp_BL, batch['weight_BL'])
+  return total, sums | moe.load_sums(cfg, routing, pos_BL)

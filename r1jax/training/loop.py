@@ -11,6 +11,7 @@ from r1jax import errors
 from r1jax.data import record_files
 from r1jax.distributed import device_placement, hosts, watchdog
 from r1jax.distributed.device_placement import Placement
+from r1jax.models import moe
 from r1jax.training import (
   checkpoint,
   metrics,
@@ -86,7 +87,10 @@ def fit(
       state, sums = train_step.update(placement, updates, state, batches)
       sums = jax.device_get(sums)
       weight = sums.pop('weight')
-      means = {k: x if k in NOT_SUMS else x / weight for k, x in sums.items()}
+      means = moe.load_metrics(sums)
+      for name, total in sums.items():
+        if name != moe.LOAD:
+          means[name] = total if name in NOT_SUMS else total / weight
       seconds = time.time() - began
       speed = dict(seconds=seconds, tokens_per_s=tokens / seconds)
       line = dict(step=step) | means | dict(lr=learning_rate(step - 1)) | speed

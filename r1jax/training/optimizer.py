@@ -4,10 +4,12 @@ norm."""
 import dataclasses
 from typing import Any, Literal
 
+import jax
 import optax
 
 from r1jax import errors, user_code
 from r1jax.config import option
+from r1jax.models import moe
 
 FORM = '(learning_rate) -> transformation'
 # In float32 the bias correction 1 - b^t of a decay nearer to 1 is 0, and the
@@ -41,6 +43,11 @@ class OptimConfig:
   weight_decay: float = option(0.0, 'AdamW: decoupled weight decay', minimum=0)
   clip_norm: float = option(
     1.0, 'max. global norm of the gradient; 0: no clipping', minimum=0
+  )
+  router_bias_rate: float = option(
+    0.0,
+    "step of the experts' correction bias after an update, gamma; 0: frozen",
+    minimum=0,
   )
   patience: int = option(10, 'skipped steps in a row that end a run', minimum=1)
 
@@ -117,4 +124,16 @@ def stop_if_stuck(
       'loss, the gradient or the new parameters were not finite: see '
       'samples.jsonl and metrics.jsonl, and lower config.optim.lr from the '
       'newest checkpoint on (--change optim.lr=VALUE) or in another --workdir'
+    )
+
+
+def check_router_bias(config: OptimConfig, params: Any) -> None:
+  """Raises UserError if a rate is set for a model without correction bias."""
+  leaves = jax.tree_util.tree_leaves_with_path(params)
+  names = {path[-1].key for path, _ in leaves}
+  if config.router_bias_rate and moe.BIAS not in names:
+    raise errors.UserError(
+      f'config.optim.router_bias_rate is {config.router_bias_rate}, but the '
+      'routers of the model have no correction bias, as those of DeepSeek-V3 '
+      'have: set it to 0'
     )

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from r1jax.distributed import device_placement, watchdog
 from r1jax.distributed.device_placement import Placement
+from r1jax.models import moe
 
 Optimizer: TypeAlias = optax.GradientTransformation
 Params = dict
@@ -36,9 +37,41 @@ class TrainState(struct.PyTreeNode):
 def init_state(params: Params, tx: Optimizer) -> TrainState:
   """The state before the first update."""
   step, skipped = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+  opt_state = tx.init(trained(params))
   return TrainState(
-    params=params, opt_state=tx.init(params), step=step, skipped=skipped
+    params=params, opt_state=opt_state, step=step, skipped=skipped
   )
+
+
+def trained(params: Params) -> Params:
+  """What the optimiser changes: all leaves but the routers' correction biases,
+  which are state."""
+  return {
+    name: trained(x) if isinstance(x, dict) else x
+    for name, x in params.items()
+    if name != moe.BIAS
+  }
+
+
+def with_trained(params: Params, new: Params) -> Params:
+  """The parameters with the leaves of `new`, which has those of trained()."""
+
+  def leaf_or_tree(name, x):
+    if name == moe.BIAS:
+      return x
+    return with_trained(x, new[name]) if isinstance(x, dict) else new[name]
+
+  return {name: leaf_or_tree(name, x) for name, x in params.items()}
+
+
+def with_balanced_experts(params: Params, sums: Sums, rate: float) -> Params:
+  """The parameters with correction biases that are changed by the load of the
+  experts in the whole batch; see moe.balanced."""
+  if not rate:
+    return params
+  layers = params['layers']
+  bias_NE = moe.balanced(layers[moe.BIAS], sums[moe.LOAD], rate)
+  return params | dict(layers=layers | {moe.BIAS: bias_NE})
 
 
 def create_state(
@@ -65,7 +98,11 @@ def gradient(loss_fn: LossFn, params: Params, batch: Batch) -> Total:
 
 
 def apply_gradient(
-  tx: Optimizer, state: TrainState, grads: Params, sums: Sums
+  tx: Optimizer,
+  state: TrainState,
+  grads: Params,
+  sums: Sums,
+  router_bias_rate: float = 0.0,
 ) -> tuple[TrainState, Sums]:
   """(state, sums with 'grad_norm' and 'skipped') after one update. If the loss,
   the gradient norm, or any number of the new parameters or of the optimiser's
@@ -74,8 +111,11 @@ def apply_gradient(
   which would turn one NaN into NaNs everywhere."""
 
   def changed(state, grads):
-    changes, opt_state = tx.update(grads, state.opt_state, state.params)
-    return optax.apply_updates(state.params, changes), opt_state
+    old = trained(state.params)
+    changes, opt_state = tx.update(trained(grads), state.opt_state, old)
+    new = optax.apply_updates(old, changes)
+    params = with_trained(state.params, new)
+    return with_balanced_experts(params, sums, router_bias_rate), opt_state
 
   def unchanged(state, grads):
     return state.params, advance_schedules(state.opt_state)
@@ -137,28 +177,34 @@ class UpdatePrograms(NamedTuple):
 
 
 def update_programs(
-  placement: Placement, loss_fn: LossFn, tx: Optimizer
+  placement: Placement,
+  loss_fn: LossFn,
+  tx: Optimizer,
+  router_bias_rate: float = 0.0,
 ) -> UpdatePrograms:
   """The programs of an update, as the placement's strategy says."""
   if placement.strategy == 'pmap':
-    return pmap_programs(loss_fn, tx)
-  return mesh_programs(placement, loss_fn, tx)
+    return pmap_programs(loss_fn, tx, router_bias_rate)
+  return mesh_programs(placement, loss_fn, tx, router_bias_rate)
 
 
-def pmap_programs(loss_fn: LossFn, tx: Optimizer) -> UpdatePrograms:
+def pmap_programs(
+  loss_fn: LossFn, tx: Optimizer, router_bias_rate: float
+) -> UpdatePrograms:
   """Every device holds a replica and differentiates on its own rows."""
 
   def grad(params, batch):
     return jax.lax.psum(gradient(loss_fn, params, batch), 'data')
 
   def step(state, batch):
-    return apply_gradient(tx, state, *grad(state.params, batch))
+    grads, sums = grad(state.params, batch)
+    return apply_gradient(tx, state, grads, sums, router_bias_rate)
 
   def accumulate(total, params, batch):
     return jax.tree.map(jnp.add, total, grad(params, batch))
 
   def apply(state, total):
-    return apply_gradient(tx, state, *total)
+    return apply_gradient(tx, state, *total, router_bias_rate)
 
   pmap = functools.partial(jax.pmap, axis_name='data', out_axes=None)
   return UpdatePrograms(
@@ -170,7 +216,10 @@ def pmap_programs(loss_fn: LossFn, tx: Optimizer) -> UpdatePrograms:
 
 
 def mesh_programs(
-  placement: Placement, loss_fn: LossFn, tx: Optimizer
+  placement: Placement,
+  loss_fn: LossFn,
+  tx: Optimizer,
+  router_bias_rate: float,
 ) -> UpdatePrograms:
   """Every device holds a part of each leaf. The gradients of several
   micro-batches are summed within a slice, and between slices once."""
@@ -178,7 +227,8 @@ def mesh_programs(
   grad_of_slice = sharded_gradient(placement, loss_fn, placement.slice_axes)
 
   def step(state, batch):
-    return apply_gradient(tx, state, *grad(state.params, batch))
+    grads, sums = grad(state.params, batch)
+    return apply_gradient(tx, state, grads, sums, router_bias_rate)
 
   def accumulate(total, params, batch):
     return jax.tree.map(jnp.add, total, grad_of_slice(params, batch))
@@ -186,7 +236,7 @@ def mesh_programs(
   def apply(state, total):
     axes = tuple(range(len(placement.slice_axes)))
     total = jax.tree.map(lambda x: x.sum(axes), total)
-    return apply_gradient(tx, state, *total)
+    return apply_gradient(tx, state, *total, router_bias_rate)
 
   return UpdatePrograms(
     step=jax.jit(step, donate_argnums=0),

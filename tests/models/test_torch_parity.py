@@ -26,18 +26,17 @@ TEXTS = (
   'and half as many in May. ',
   "naïve — 你好，世界 🙂 we'll <think>x²</think>\t 12+34=46",
 )
-# Loads DIRECTORY. Writes its tensors, the logits of the ids in argv[2], and for
-# each text on stdin its ids, the ids with 64 greedy tokens, and the logits in
-# float32 and float64.
+# Loads DIRECTORY and saves it as DIRECTORY.saved. Writes the logits of the ids in
+# argv[2], and for each text on stdin its ids, the ids with 64 greedy tokens, and
+# the logits in float32 and float64.
 OPEN = """
 import json, pathlib, sys
-import numpy, safetensors.torch, torch, transformers
+import numpy, torch, transformers
 directory = pathlib.Path(sys.argv[1])
 model = transformers.AutoModelForCausalLM.from_pretrained(
-  directory, dtype=torch.float32
+  directory, dtype=torch.float32, experts_implementation='eager'
 )
-named = {k: v.contiguous() for k, v in dict(model.named_parameters()).items()}
-safetensors.torch.save_file(named, directory.with_suffix('.safetensors'))
+model.save_pretrained(f'{directory}.saved')
 if len(sys.argv) > 2:
   with torch.no_grad():
     logits = model(torch.tensor([json.loads(sys.argv[2])])).logits[0]
@@ -76,7 +75,7 @@ SCORE = """
 import json, sys
 import torch, transformers
 model = transformers.AutoModelForSequenceClassification.from_pretrained(
-  sys.argv[1], dtype=torch.float32
+  sys.argv[1], dtype=torch.float32, experts_implementation='eager'
 )
 with torch.no_grad():
   rows = [model(torch.tensor([ids])).logits for ids in json.load(sys.stdin)]
@@ -92,14 +91,14 @@ def python():
 
 
 def open_in_transformers(python, directory, texts=(), ids=(0,)):
-  """The tensors that transformers loads from a directory."""
+  """The tensors of a directory that transformers loads and saves again."""
   subprocess.run(
     [python, '-c', OPEN, str(directory), json.dumps(ids)],
     input=json.dumps(texts),
     text=True,
     check=True,
   )
-  return safetensors.numpy.load_file(directory.with_suffix('.safetensors'))
+  return safetensors.numpy.load_file(f'{directory}.saved/model.safetensors')
 
 
 @pytest.fixture(scope='module')

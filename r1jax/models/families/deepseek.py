@@ -57,7 +57,7 @@ class Config(mla.MlaConfig):
 
   @property
   def num_experts(self) -> int:
-    return self.moe.experts
+    return self.moe.experts if 'layers' in self.stacks else 0
 
   @property
   def layer_sizes(self) -> LayerSizes:

@@ -29,6 +29,10 @@ class Config(gqa.GqaConfig):
     experts = self.moe.experts_per_token
     return self.sizes_with(experts * self.moe.ffn, experts)
 
+  @property
+  def num_experts(self) -> int:
+    return self.moe.experts
+
 
 class Block(layer.Layer):
   """x + attention(norm(x)), then x + experts(norm(x))."""

@@ -1,0 +1,204 @@
+"""Experts that are divided among devices give the loss, gradients, load and
+correction bias of one device, however the batch is cut."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from r1jax import errors, losses
+from r1jax.distributed import device_placement, programs
+from r1jax.models import gqa, moe, transformer
+from r1jax.models.families import qwen3_moe
+from r1jax.training import optimizer, train_step
+
+CFG = qwen3_moe.Config(
+  vocab_size=28,
+  width=16,
+  layers=2,
+  heads=8,
+  kv_heads=4,
+  head_dim=6,
+  qk_norm=True,
+  kinds=(gqa.LayerKind(),),
+  dense_ffn=20,
+  tie_embeddings=False,
+  head_chunk=4,
+  moe=moe.MoeConfig(
+    experts=12,
+    experts_per_token=5,
+    ffn=10,
+    score='sigmoid',
+    normalize=True,
+    scale=2.5,
+    groups=4,
+    top_groups=2,
+    correction_bias=True,
+    shared_ffn=8,
+  ),
+)
+RATE = 0.01
+LENGTH_B1 = np.array([[12], [7], [10], [4], [9], [11], [3], [8]])
+QUICK = dict(
+  mesh_2_data_2_model_micro_batches=dict(
+    strategy='mesh', devices=4, tensor_parallel=2, count=2
+  )
+)
+SLOW = dict(
+  micro_batches=dict(count=4),
+  cpu_layout=dict(cpu_layout=True),
+  pmap_4=dict(devices=4),
+  pmap_2_micro_batches=dict(devices=2, count=2),
+  mesh_4_data=dict(strategy='mesh', devices=4),
+  mesh_4_model=dict(strategy='mesh', devices=4, tensor_parallel=4),
+  mesh_2_model_whole_rows=dict(
+    strategy='mesh', devices=2, tensor_parallel=2, width=13
+  ),
+  mesh_2_slices_micro_batches=dict(
+    strategy='mesh', devices=4, tensor_parallel=2, slices=2, count=2
+  ),
+)
+
+
+@functools.cache
+def make_params():
+  shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), CFG))
+  random = np.random.default_rng(0)
+  return jax.tree.map(
+    lambda a: np.float32(0.3 * random.standard_normal(a.shape)), shapes
+  )
+
+
+def loss_fn(cfg, params, batch):
+  pos_BL = batch['pos_BL']
+  logp_BL, _, routing = transformer.logprobs_and_routing(
+    params, cfg, batch['tokens_BL'], pos_BL
+  )
+  loss, sums = losses.sft_loss(logp_BL, batch['weight_BL'])
+  return loss, sums | moe.load_sums(cfg, routing, pos_BL)
+
+
+def micro_batches(count, width):
+  column_1L = np.arange(width)[None]
+  random = np.random.default_rng(1)
+  batch = dict(
+    tokens_BL=np.pad(
+      random.integers(0, 26, (8, 12)), ((0, 0), (0, width - 12))
+    ),
+    pos_BL=np.where(column_1L < LENGTH_B1, column_1L, -1),
+    weight_BL=np.float32((column_1L > 0) & (column_1L < LENGTH_B1)) / 56,
+  )
+  parts = {name: np.split(a, count) for name, a in batch.items()}
+  return [{k: a[i] for k, a in parts.items()} for i in range(count)]
+
+
+def results(
+  strategy='pmap',
+  devices=1,
+  tensor_parallel=1,
+  slices=1,
+  count=1,
+  width=12,
+  cpu_layout=False,
+  rate=RATE,
+):
+  """(gradients, correction bias, sums) after one update by SGD."""
+  placement = device_placement.placement(
+    device_placement.ParallelConfig(
+      strategy=strategy, tensor_parallel=tensor_parallel, slices=slices
+    ),
+    jax.devices()[:devices],
+  )
+  cfg = dataclasses.replace(CFG, cpu_layout=cpu_layout)
+  cfg = programs.shard_config(placement, cfg)
+  tx = optax.sgd(1.0)
+  updates = train_step.update_programs(
+    placement, functools.partial(loss_fn, cfg), tx, rate
+  )
+  state = train_step.create_state(placement, make_params(), tx)
+  batches = micro_batches(count, width)
+  state, sums = train_step.update(placement, updates, state, batches)
+  params, sums = jax.device_get((state.params, sums))
+  bias_NE = params['layers'].pop(moe.BIAS)
+  before = train_step.trained(make_params())
+  return jax.tree.map(np.subtract, before, params), bias_NE, sums
+
+
+@pytest.fixture(scope='module')
+def plain():
+  return results()
+
+
+def check(plain, layout):
+  grads, bias_NE, sums = results(**layout)
+  want_grads, want_bias_NE, want_sums = plain
+  assert np.abs(sums['loss'] - want_sums['loss']) < 1e-6
+  np.testing.assert_array_equal(sums[moe.LOAD], want_sums[moe.LOAD])
+  np.testing.assert_array_equal(bias_NE, want_bias_NE)
+  for a, b in zip(*map(jax.tree.leaves, (grads, want_grads)), strict=True):
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize('name', QUICK)
+def test_gradients_load_and_bias_do_not_depend_on_the_layout(name, plain):
+  check(plain, QUICK[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', SLOW)
+def test_gradients_load_and_bias_depend_on_no_layout(name, plain):
+  check(plain, SLOW[name])
+
+
+def test_the_bias_moves_towards_an_even_load(plain):
+  _, bias_NE, sums = plain
+  load_NE = sums[moe.LOAD]
+  assert load_NE.sum(axis=1).tolist() == [LENGTH_B1.sum() * 5] * 2
+  before = make_params()['layers'][moe.BIAS]
+  sign = np.sign(load_NE.mean(axis=1, keepdims=True) - load_NE)
+  assert set(np.unique(sign)) >= {-1, 1}
+  np.testing.assert_allclose(bias_NE - before, RATE * sign, atol=1e-7)
+
+
+@pytest.mark.slow
+def test_without_a_rate_the_bias_stays_bit_identical():
+  _, bias_NE, _ = results(rate=0.0)
+  np.testing.assert_array_equal(bias_NE, make_params()['layers'][moe.BIAS])
+
+
+def test_the_optimiser_has_no_state_of_the_bias_and_does_not_decay_it():
+  params = make_params()
+  tx = optax.adamw(0.1, weight_decay=0.5)
+  state = train_step.init_state(params, tx)
+  paths = jax.tree_util.tree_leaves_with_path(state.opt_state)
+  assert not any(moe.BIAS in str(path) for path, _ in paths)
+  grads = jax.tree.map(np.zeros_like, params)
+  state, _ = jax.jit(train_step.apply_gradient, static_argnums=0)(
+    tx, state, grads, dict(loss=0.0)
+  )
+  old, new = params['layers'], state.params['layers']
+  np.testing.assert_array_equal(new[moe.BIAS], old[moe.BIAS])
+  np.testing.assert_allclose(new['router'], 0.95 * old['router'], rtol=1e-5)
+
+
+def test_a_mesh_that_does_not_divide_the_experts_is_a_user_error():
+  params = make_params()
+  cut = {k: a[:, :10] for k, a in params['layers'].items() if 'experts' in k}
+  placement = device_placement.placement(
+    device_placement.ParallelConfig(strategy='mesh', tensor_parallel=4)
+  )
+  with pytest.raises(
+    errors.UserError, match="experts_down has 10 .* 4 devices .*'model'"
+  ):
+    device_placement.put_state(placement, dict(layers=params['layers'] | cut))
+
+
+def test_a_rate_for_a_model_without_correction_bias_is_a_user_error():
+  config = optimizer.OptimConfig(router_bias_rate=0.1)
+  optimizer.check_router_bias(config, make_params())
+  params = train_step.trained(make_params())
+  with pytest.raises(errors.UserError, match='no correction bias'):
+    optimizer.check_router_bias(config, params)
