@@ -18,6 +18,7 @@ from jax.sharding import AxisType, Mesh
 
 from r1jax.distributed import device_placement, programs
 from r1jax.distributed.device_placement import Placement
+from r1jax.models import transformer
 from r1jax.preflight import arithmetic, chips, layers, shapes
 from r1jax.preflight.compiler import flops, traffic
 from r1jax.preflight.cost import Cost
@@ -242,4 +243,21 @@ def _batch_shapes(plan, placement, floats=()):
   shape = (plan.config.micro_batch_size, plan.row_len)
   columns = dict.fromkeys(INT_COLUMNS, ShapeDtypeStruct(shape, jnp.int32))
   columns |= dict.fromkeys(floats, ShapeDtypeStruct(shape, jnp.float32))
+  if plan.cfg.num_experts and floats:
+    columns['routing'] = ShapeDtypeStruct(
+      (*shape, *_chosen_experts(plan.cfg)), decode.routing_dtype(plan.cfg)
+    )
   return device_placement.row_shapes(placement, columns)
+
+
+def _chosen_experts(cfg):
+  """(layers with experts, experts of a token)."""
+  cfg = dataclasses.replace(cfg, attention='einsum')
+  token_BT = ShapeDtypeStruct((1, 2), jnp.int32)
+
+  def routing(params, token_BT):
+    return transformer.forward(params, cfg, token_BT, token_BT).routing
+
+  params = shapes.parameters(cfg)
+  layers, _, _, experts = jax.eval_shape(routing, params, token_BT).shape
+  return layers, experts
