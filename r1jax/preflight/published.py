@@ -40,7 +40,7 @@ DENSE = {
   **{f'meta-llama/Llama-{size}': row for size, row in _LLAMA.items()},
   **{f'HuggingFaceTB/SmolLM2-{size}': row for size, row in _SMOLLM.items()},
 }
-VARIANTS = '-Instruct', '-Base'
+VARIANTS = '-Instruct', '-Base', '-instruct', '-it', '-pt'
 VARIANT_LEN = 32_768  # max_position_embeddings of Qwen's variants
 ARCHITECTURES = {
   'Qwen/Qwen2.5': 'Qwen2ForCausalLM',
@@ -59,7 +59,7 @@ LLAMA_ROPE = dict(
 TOKENIZER_IDS = {'Qwen/Qwen2.5': 151_665, 'Qwen/Qwen3': 151_669}
 
 
-# Mixtures of experts, by their whole config.json as far as it is computed.
+# Models by their whole config.json as far as it is computed.
 DEEPSEEK_V3 = dict(
   architectures=['DeepseekV3ForCausalLM'],
   vocab_size=129_280,
@@ -124,7 +124,127 @@ QWEN3_30B_A3B = dict(
   attention_bias=False,
   hidden_act='silu',
 )
+# The rope of Phi-4-mini has a factor for each frequency, which cost nothing and
+# are left out here.
+PHI_4_MINI = dict(
+  architectures=['Phi3ForCausalLM'],
+  vocab_size=200_064,
+  hidden_size=3_072,
+  intermediate_size=8_192,
+  num_hidden_layers=32,
+  num_attention_heads=24,
+  num_key_value_heads=8,
+  partial_rotary_factor=0.75,
+  rms_norm_eps=1e-5,
+  rope_theta=10_000.0,
+  max_position_embeddings=131_072,
+  sliding_window=262_144,
+  tie_word_embeddings=True,
+)
+SMOLLM3_3B = dict(
+  architectures=['SmolLM3ForCausalLM'],
+  vocab_size=128_256,
+  hidden_size=2_048,
+  intermediate_size=11_008,
+  num_hidden_layers=36,
+  num_attention_heads=16,
+  num_key_value_heads=4,
+  no_rope_layer_interval=4,
+  rms_norm_eps=1e-6,
+  rope_theta=5e6,
+  max_position_embeddings=65_536,
+  tie_word_embeddings=True,
+)
+OLMO_2_1B = dict(
+  architectures=['Olmo2ForCausalLM'],
+  vocab_size=100_352,
+  hidden_size=2_048,
+  intermediate_size=8_192,
+  num_hidden_layers=16,
+  num_attention_heads=16,
+  num_key_value_heads=16,
+  rms_norm_eps=1e-6,
+  rope_theta=5e5,
+  max_position_embeddings=4_096,
+  tie_word_embeddings=False,
+)
+
+
+def _mistral_7b(vocab_size, theta, window):
+  return dict(
+    architectures=['MistralForCausalLM'],
+    vocab_size=vocab_size,
+    hidden_size=4_096,
+    intermediate_size=14_336,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+    rms_norm_eps=1e-5,
+    rope_theta=theta,
+    max_position_embeddings=32_768,
+    sliding_window=window,
+    tie_word_embeddings=False,
+  )
+
+
+def _gemma(architecture, vocab_size, width, ffn, layers, heads, **more):
+  """heads: those of queries and of keys."""
+  return dict(
+    architectures=[f'{architecture}ForCausalLM'],
+    vocab_size=vocab_size,
+    hidden_size=width,
+    intermediate_size=ffn,
+    num_hidden_layers=layers,
+    num_attention_heads=heads[0],
+    num_key_value_heads=heads[1],
+    head_dim=256,
+    query_pre_attn_scalar=256,
+    rms_norm_eps=1e-6,
+    **more,
+  )
+
+
+GEMMA_2_2B = _gemma(
+  'Gemma2',
+  256_000,
+  2_304,
+  9_216,
+  26,
+  (8, 4),
+  sliding_window=4_096,
+  max_position_embeddings=8_192,
+)
+GEMMA_3_1B = _gemma(
+  'Gemma3',
+  262_144,
+  1_152,
+  6_912,
+  26,
+  (4, 1),
+  sliding_window=512,
+  max_position_embeddings=32_768,
+)
+# The text model; the checkpoint on the hub has one for images too.
+GEMMA_3_4B = _gemma(
+  'Gemma3',
+  262_208,
+  2_560,
+  10_240,
+  34,
+  (8, 4),
+  sliding_window=1_024,
+  max_position_embeddings=131_072,
+  rope_scaling=dict(rope_type='linear', factor=8.0),
+)
 WHOLE: dict[str, dict[str, Any]] = {
+  'google/gemma-2-2b': GEMMA_2_2B,
+  'google/gemma-3-1b': GEMMA_3_1B,
+  'google/gemma-3-4b': GEMMA_3_4B,
+  'mistralai/Mistral-7B-v0.1': _mistral_7b(32_000, 10_000.0, 4_096),
+  'mistralai/Mistral-7B-v0.3': _mistral_7b(32_768, 1e6, None),
+  'microsoft/Phi-4-mini': PHI_4_MINI,
+  'HuggingFaceTB/SmolLM3-3B': SMOLLM3_3B,
+  'allenai/OLMo-2-0425-1B': OLMO_2_1B,
   'deepseek-ai/DeepSeek-V3': DEEPSEEK_V3,
   'deepseek-ai/DeepSeek-R1': DEEPSEEK_V3,
   'Qwen/Qwen3-30B-A3B': QWEN3_30B_A3B,

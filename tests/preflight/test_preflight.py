@@ -121,6 +121,24 @@ def test_published_shapes_have_the_published_number_of_parameters(
   assert (cfg.attention, cfg.cpu_layout) == ('splash', False)
 
 
+@pytest.mark.parametrize(
+  'init, parameters',
+  [
+    ('google/gemma-2-2b-it', 2_614_341_888),
+    ('google/gemma-3-1b-pt', 999_885_952),
+    # 4,300,079,472 less 416,866,032 of SigLIP and 2,950,272 of the projector.
+    ('google/gemma-3-4b-it', 3_880_263_168),
+    ('mistralai/Mistral-7B-v0.1', 7_241_732_096),
+    ('mistralai/Mistral-7B-v0.3', 7_248_023_552),
+    ('microsoft/Phi-4-mini-instruct', 3_836_021_760),
+    ('HuggingFaceTB/SmolLM3-3B', 3_075_098_624),
+    ('allenai/OLMo-2-0425-1B', 1_484_916_736),
+  ],
+)
+def test_other_families_have_exactly_the_published_parameters(init, parameters):
+  assert shapes.num_parameters(shapes.model_config(init)) == parameters
+
+
 def test_config_init_is_a_local_model_or_a_published_name(base):
   local = shapes.model_config(str(base / 'model'))
   assert local.vocab_size < 1000
