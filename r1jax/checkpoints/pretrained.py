@@ -1,9 +1,7 @@
 """Checkpoints (Hugging Face directories, GGUF files, names on the hub) into
 params and back."""
 
-import collections
 import dataclasses
-import itertools
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 
 from r1jax import errors, files
 from r1jax.checkpoints import (
+  export,
   gguf_file,
   hf_files,
   safetensors_file,
@@ -21,7 +20,7 @@ from r1jax.checkpoints import (
   user_family,
 )
 from r1jax.data.tokenizer_protocol import Tokenizer
-from r1jax.distributed import device_placement, hosts, watchdog
+from r1jax.distributed import hosts, watchdog
 from r1jax.models import registry, transformer
 from r1jax.models.model_config import ModelConfig
 
@@ -98,71 +97,60 @@ def save(
   dtype: str | None = None,
 ) -> None:
   """Writes a Hugging Face directory atomically. A collective on several hosts,
-  of which host 0 writes.
+  which write its files together if they share the directory.
 
   The params are arrays of the host or of the devices. They are gathered, checked
-  and written one by one, stacked ones a layer at a time, so that a host never
-  holds the model; the files have at most MAX_FILE_BYTES. `reward` is the content
-  of reward.json (see rewards/reward_model.py); dtype is by default that of the
-  params. Raises UserError for weights that are not finite, and Terminated after
-  SIGTERM.
+  and written one by one, so that a host never holds the model; the files have at
+  most MAX_FILE_BYTES. `reward` is the content of reward.json (see
+  rewards/reward_model.py); dtype is by default that of the params. Raises
+  UserError for weights that are not finite, and Terminated after SIGTERM.
   """
   files.check_local(path, 'the directory for the model')
   path = Path(path).absolute()
   new = path.with_name(f'.{path.name}.new')
-  tensors, kind = (
-    list(registry.family_of(cfg).hf_tensors(cfg)),
-    np.dtype(dtype or params['embed'].dtype),
-  )
-  shapes = {tensor.name: tensor.shape for tensor in tensors}
-  arrays = _host_arrays(path, params, tensors, kind)
-  if hosts.index() > 0:
-    collections.deque(arrays, maxlen=0)  # takes part in the collectives
-    hosts.run_once(lambda: None)
-    return
+  kind = np.dtype(dtype or params['embed'].dtype)
+  params = jax.tree.map(_in_memory, params)
+  tensors = {x.name: x for x in registry.family_of(cfg).hf_tensors(cfg)}
+  shapes = {name: tensor.shape for name, tensor in tensors.items()}
+  by_file = safetensors_file.shards(shapes, kind.itemsize, MAX_FILE_BYTES)
+  hosts.run_once(lambda: _make_directory(path, new))
+  try:
+    export.write_weights(new, params, tensors, by_file, kind)
+
+    def finish():
+      safetensors_file.write_index(new, by_file, kind.itemsize)
+      _write_settings(new, cfg, kind, tokenizer, reward)
+      new.rename(path)
+
+    hosts.run_once(finish)
+  except BaseException:
+    if hosts.index() == 0:  # The disk may be full of it.
+      shutil.rmtree(new, ignore_errors=True)
+    raise
+
+
+def _in_memory(leaf):
+  return np.asarray(leaf) if isinstance(leaf, unread.UnreadLeaf) else leaf
+
+
+def _make_directory(path, new):
   if path.is_file() or (path.exists() and any(path.iterdir())):
     raise errors.UserError(f'{path} is not empty: choose another directory')
   shutil.rmtree(new, ignore_errors=True)  # left by a run that was killed here
   new.mkdir(parents=True)
-  try:
-    by_file = safetensors_file.shards(shapes, kind.itemsize, MAX_FILE_BYTES)
-    for name, part in by_file.items():
-      safetensors_file.write_tensors(new / name, part, kind, arrays)
-    safetensors_file.write_index(new, by_file, kind.itemsize)
-    eos_ids = tokenizer.eos_ids if tokenizer else None
-    config = registry.config_json(cfg, kind, eos_ids)
-    hf_files.write_json(new / 'config.json', config)
-    if tokenizer:
-      tokenizer.save(new)
-      generation = dict(eos_token_id=tokenizer.eos_ids)
-      hf_files.write_json(new / 'generation_config.json', generation)
-    if reward:
-      hf_files.write_json(new / 'reward.json', reward)
-    new.rename(path)
-  except BaseException:
-    shutil.rmtree(new, ignore_errors=True)  # so that the disk is not full of it
-    raise
-  hosts.run_once(lambda: None)
 
 
-def _host_arrays(path, params, tensors, dtype):
-  """The array of each tensor on host 0, None on the other hosts. A collective
-  for each parameter, or layer of one."""
-
-  def place(tensor):
-    return tensor.stack, tensor.layer, tensor.leaf
-
-  for (stack, layer, leaf), group in itertools.groupby(tensors, place):
-    hosts.raise_if_terminating()
-    tree = params[stack] if stack else params
-    array = device_placement.get_leaf(tree[leaf], layer)
-    for tensor in group:
-      view = array
-      if array is not None:
-        view = np.ascontiguousarray(tensor.part(array), dtype)
-        view = tensor.written(view)
-        unread.check_finite(view, f'the model for {path}', tensor.name)
-      yield view
+def _write_settings(folder, cfg, dtype, tokenizer, reward):
+  """Writes the files of a model apart from its weights."""
+  eos_ids = tokenizer.eos_ids if tokenizer else None
+  config = registry.config_json(cfg, dtype, eos_ids)
+  hf_files.write_json(folder / 'config.json', config)
+  if tokenizer:
+    tokenizer.save(folder)
+    generation = dict(eos_token_id=tokenizer.eos_ids)
+    hf_files.write_json(folder / 'generation_config.json', generation)
+  if reward:
+    hf_files.write_json(folder / 'reward.json', reward)
 
 
 def _unread_params(source, reader, cfg):

@@ -4,7 +4,7 @@ with float8 weights dequantized block by block."""
 import json
 import math
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -256,24 +256,30 @@ def write_index(
   hf_files.write_json(directory / hf_files.INDEX, index)
 
 
-def write_tensors(
-  path: pathlib.Path, shapes: Shapes, dtype: np.dtype, arrays: Iterator
-) -> None:
-  """Writes a safetensors file from the next arrays of an iterator, one after
-  another: no other one is in memory. (safetensors' save_file needs all arrays
-  of a file at once, and copies them.)"""
-  header: dict[str, Any] = dict(__metadata__=dict(format='pt'))
-  end = 0
-  for name, shape in shapes.items():
-    start, end = end, end + math.prod(shape) * dtype.itemsize
-    header[name] = dict(
-      dtype=DTYPE_NAMES[dtype.name], shape=shape, data_offsets=(start, end)
-    )
-  text = json.dumps(header).encode()
-  text += b' ' * (-len(text) % 8)  # The data must be aligned.
-  with open(path, 'wb') as file:
-    file.write(len(text).to_bytes(8, 'little') + text)
-    for shape in shapes.values():
-      array = next(arrays)
-      assert (array.shape, array.dtype) == (shape, dtype)
-      file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+class Writer:
+  """Writes a safetensors file, one array after another, so that no other one is
+  in memory. (safetensors' save_file needs all arrays of a file at once, and
+  copies them.)"""
+
+  def __init__(self, path: pathlib.Path, shapes: Shapes, dtype: np.dtype):
+    header: dict[str, Any] = dict(__metadata__=dict(format='pt'))
+    end = 0
+    for name, shape in shapes.items():
+      start, end = end, end + math.prod(shape) * dtype.itemsize
+      header[name] = dict(
+        dtype=DTYPE_NAMES[dtype.name], shape=shape, data_offsets=(start, end)
+      )
+    text = json.dumps(header).encode()
+    text += b' ' * (-len(text) % 8)  # The data must be aligned.
+    self._dtype, self._shapes = dtype, iter(shapes.values())
+    self._file = open(path, 'wb')
+    self._file.write(len(text).to_bytes(8, 'little') + text)
+
+  def write(self, array: np.ndarray) -> None:
+    """Writes the next array in the order of the shapes."""
+    assert (array.shape, array.dtype) == (next(self._shapes), self._dtype)
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    self._file.write(data)
+
+  def close(self) -> None:
+    self._file.close()

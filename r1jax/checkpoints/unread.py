@@ -48,11 +48,6 @@ class UnreadLeaf:
     """The leaf as another dtype, still unread."""
     return dataclasses.replace(self, dtype=np.dtype(dtype))
 
-  def __getitem__(self, layer: int) -> np.ndarray:
-    """leaf[layer], which is read."""
-    rest = (slice(None),) * (self.ndim - 1)
-    return self.read((slice(layer, layer + 1), *rest))[0]
-
   def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
     """The whole leaf."""
     array = self.read((slice(None),) * self.ndim)
@@ -118,7 +113,7 @@ def _overlap(tensor, leaf_shape, bounds, out):
     leaf_shape, out = leaf_shape[1:], out[tensor.layer - start]
   shape, part, own = [], [], []
   for size, place, (start, end) in zip(
-    leaf_shape, _full_index(tensor.index, len(leaf_shape)), bounds
+    leaf_shape, full_index(tensor.index, len(leaf_shape)), bounds
   ):
     if isinstance(place, int):
       place %= size  # It may be counted from the end.
@@ -142,7 +137,7 @@ def _overlap(tensor, leaf_shape, bounds, out):
   )
 
 
-def _full_index(index, ndim):
+def full_index(index, ndim):
   """An index of an array, with an int or a slice for each of its axes."""
   parts = list(index) if isinstance(index, tuple) else [index]
   if ... not in parts:

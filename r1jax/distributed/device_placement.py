@@ -198,21 +198,6 @@ def put_zeros(placement: Placement, tree: PyTree) -> PyTree:
   return jax.jit(zeros, out_shardings=placed)()
 
 
-def get_leaf(leaf: Any, layer: int | None = None) -> np.ndarray | None:
-  """A parameter, or one of its stacked layers, as a host array on host 0; None
-  on the other hosts. A collective for arrays that the hosts share."""
-  is_first = hosts.index() == 0
-  if isinstance(leaf, jax.Array) and leaf.is_fully_replicated:
-    leaf = leaf.addressable_data(0)
-  is_shared = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
-  if not is_shared and not is_first:
-    return None
-  part = leaf if layer is None else leaf[layer]
-  if is_shared:
-    part = multihost_utils.process_allgather(part, tiled=True)
-  return np.asarray(part) if is_first else None
-
-
 def own_devices(placement: Placement) -> Placement:
   """The placement of a state: all devices of a mesh; under pmap this host's
   devices, since each host has its own replica."""

@@ -280,18 +280,27 @@ def _as_json(value):
   return dataclasses.asdict(value) if is_dataclass else repr(value)
 
 
-def _check_shared(workdir):
-  """Raises UserError unless the hosts see one and the same work directory."""
-  folder, name = run_once(lambda: [str(workdir), f'.shared-{uuid.uuid4().hex}'])
-  probe, end = workdir / name, time.monotonic() + SHARED_DISK_SECONDS
-  problem = f'cannot write to the work directory {workdir}'
-  with errors.explained(problem, OSError):
-    run_once(lambda: files.write_text(probe, ''))
+def that_see(folder: Path) -> list[int]:
+  """The hosts that see what host 0 writes to a folder. A collective."""
+  if count() == 1:
+    return [0]
+  probe = folder / run_once(lambda: f'.shared-{uuid.uuid4().hex}')
+  end = time.monotonic() + SHARED_DISK_SECONDS
+  run_once(lambda: files.write_text(probe, ''))
   while not probe.exists() and time.monotonic() < end:
     time.sleep(0.2)
   exists = gather(probe.exists())
   run_once(probe.unlink)
-  missing = [host for host, seen in enumerate(exists) if not seen]
+  return [host for host, seen in enumerate(exists) if seen]
+
+
+def _check_shared(workdir):
+  """Raises UserError unless the hosts see one and the same work directory."""
+  folder = run_once(lambda: str(workdir))
+  problem = f'cannot write to the work directory {workdir}'
+  with errors.explained(problem, OSError):
+    seen = that_see(workdir)
+  missing = [host for host in range(count()) if host not in seen]
   if missing:
     raise errors.UserError(
       f'{_name(missing)} cannot see what host 0 writes to {folder}: give a '

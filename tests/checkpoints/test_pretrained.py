@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -225,14 +226,14 @@ def test_an_export_that_fails_leaves_nothing(tmp_path, monkeypatch):
   """Its part of the model would fill the disk."""
   params = jax.device_get(transformer.init(jax.random.key(0), CFG))
   monkeypatch.setattr(pretrained, 'MAX_FILE_BYTES', 20_000)
-  write = safetensors_file.write_tensors
+  write, count = safetensors_file.Writer.write, itertools.count()
 
-  def write_until_full(path, *args):
-    write(path, *args)
-    if 'model-00002' in path.name:
-      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+  def write_until_full(self, array):
+    write(self, array)
+    if next(count) == 5:
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-  monkeypatch.setattr(safetensors_file, 'write_tensors', write_until_full)
+  monkeypatch.setattr(safetensors_file.Writer, 'write', write_until_full)
   with pytest.raises(OSError):
     pretrained.save(tmp_path / 'out', params, CFG)
   assert not list(tmp_path.iterdir())

@@ -63,6 +63,20 @@ def test_devices_read_the_shards_of_the_parameters(options, tmp_path):
   )
 
 
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+@pytest.mark.parametrize(
+  'options',
+  [dict(), dict(strategy='mesh'), dict(strategy='mesh', tensor_parallel=2)],
+)
+def test_an_export_from_devices_is_that_from_the_host(options, dtype, tmp_path):
+  whole = jax.device_get(transformer.init(jax.random.key(0), CFG))
+  placed = device_placement.put_state(placement(**options), whole)
+  for name, params in dict(host=whole, devices=placed).items():
+    pretrained.save(tmp_path / name, params, CFG, dtype=dtype)
+  files = [tmp_path / x / 'model.safetensors' for x in ('host', 'devices')]
+  assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def test_a_replica_of_several_devices_is_read_once(tmp_path, monkeypatch):
   params, _, _ = pretrained.open_model(write_directory(tmp_path))
   read_part, names = safetensors_file.SafetensorsReader.read_part, []
