@@ -76,7 +76,34 @@ def open_model(
         f'{source}: its tokenizer has {ids} ids, its model only {limit}'
       )
     cfg = dataclasses.replace(cfg, real_vocab=ids)
-  return _unread_params(source, reader, cfg), cfg, tokenizer
+  params = _unread_params(source, reader, cfg)
+  saved_dtype = reader.dtype(params['embed'].tensors[0].name)
+  cfg = dataclasses.replace(cfg, saved_dtype=saved_dtype)
+  return params, cfg, tokenizer
+
+
+def save_result(
+  workdir: Path,
+  params: dict,
+  cfg: ModelConfig,
+  tokenizer: Tokenizer,
+  export_dtype: str,
+  reward: dict | None = None,
+) -> None:
+  """Writes the model of a run to workdir/model by save(), in the dtype of
+  config.export_dtype; 'auto' is bfloat16 if the run began with a checkpoint in
+  bfloat16 or float8, else float32."""
+  dtype = export_dtype
+  if dtype == 'auto':
+    dtype = 'bfloat16' if cfg.saved_dtype == 'bfloat16' else 'float32'
+  if dtype != 'float32':
+    print(
+      f'{workdir / "model"} has weights rounded to {dtype}; the float32 weights '
+      f'are in {workdir / "checkpoints"}, and in the model with '
+      'config.export_dtype=float32',
+      flush=True,
+    )
+  save(workdir / 'model', params, cfg, tokenizer, reward, dtype)
 
 
 def _with_mtp(source, cfg):

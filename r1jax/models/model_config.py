@@ -45,6 +45,7 @@ class ModelConfig:
   keep_mtp: bool = False  # they are in params['mtp']
   # The fields below do not change the function, apart from rounding.
   real_vocab: int = 0  # ids from here on pad the vocabulary; 0: none do
+  saved_dtype: str = 'float32'  # of the matrices in the checkpoint
   dtype: str = 'float32'  # of the matrix products
   scan_layers: bool = True
   remat: str = 'none'  # or a name in stack.REMAT

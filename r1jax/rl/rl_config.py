@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 from r1jax import errors
 from r1jax.checkpoints import policy
@@ -57,6 +58,11 @@ class Config:
   )
   keep: int = option(
     2, 'number of newest checkpoints to keep', minimum=1, is_free=True
+  )
+  export_dtype: Literal['auto', 'float32', 'bfloat16'] = option(
+    'auto',
+    'of the written model: float32, bfloat16, auto: bfloat16 if init has it',
+    is_free=True,
   )
   best: int = option(
     1, 'checkpoints of best pass@1 to keep', minimum=0, is_free=True

@@ -105,6 +105,11 @@ class Config:
   keep: int = option(
     2, 'number of newest checkpoints to keep', minimum=1, is_free=True
   )
+  export_dtype: Literal['auto', 'float32', 'bfloat16'] = option(
+    'auto',
+    'of the written model: float32, bfloat16, auto: bfloat16 if init has it',
+    is_free=True,
+  )
   prompt: templates.PromptConfig = templates.PromptConfig()
   compute: policy.ComputeConfig = policy.ComputeConfig()
   optim: optimizer.OptimConfig = optimizer.OptimConfig(lr=6e-6)
@@ -202,7 +207,9 @@ def run(
   if 'date' in claimed.content:  # A template has asked for it.
     facts['date'] = claimed.date
   facts |= {name.removeprefix('eval/'): x for name, x in found.items()}
-  pretrained.save(workdir / 'model', state.params, cfg, tokenizer, facts)
+  pretrained.save_result(
+    workdir, state.params, cfg, tokenizer, config.export_dtype, facts
+  )
 
 
 def load_records(config: Config) -> tuple[list[dict], list[dict]]:

@@ -52,7 +52,7 @@ def run(
     position = with_evaluation(run, state, position)
     state = train(run, state, position)
     model = state.train.params, run.sampling.cfg, run.sampling.tokenizer
-    pretrained.save(workdir / 'model', *model)
+    pretrained.save_result(workdir, *model, run.config.export_dtype)
 
 
 def with_evaluation(run: Run, state: RlState, position: Position) -> Position:

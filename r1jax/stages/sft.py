@@ -4,6 +4,7 @@ rejection sampling, and distillation (R1, B.4.2)."""
 import dataclasses
 import functools
 from pathlib import Path
+from typing import Literal
 
 import jax
 import ml_collections
@@ -71,6 +72,11 @@ class Config:
   )
   keep: int = option(
     2, 'number of newest checkpoints to keep', minimum=1, is_free=True
+  )
+  export_dtype: Literal['auto', 'float32', 'bfloat16'] = option(
+    'auto',
+    'of the written model: float32, bfloat16, auto: bfloat16 if init has it',
+    is_free=True,
   )
   prompt: templates.PromptConfig = templates.PromptConfig()
   compute: policy.ComputeConfig = policy.ComputeConfig()
@@ -143,7 +149,9 @@ def run(
   )
   writer = metrics.Writer(workdir)
   state, _ = loop.fit(claimed, placement, updates, writer, params, tx, dataset)
-  pretrained.save(workdir / 'model', state.params, cfg, tokenizer)
+  pretrained.save_result(
+    workdir, state.params, cfg, tokenizer, config.export_dtype
+  )
 
 
 def encode(

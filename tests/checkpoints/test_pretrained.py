@@ -113,7 +113,7 @@ def test_load_returns_what_save_wrote(kind, dtype, tmp_path):
   loaded, cfg_loaded, tokenizer = pretrained.load(tmp_path / 'out')
   as_float32 = jax.tree.map(lambda a: a.astype(jnp.float32), params)
   assert_same_tree(loaded, jax.device_get(as_float32))
-  assert cfg_loaded == cfg
+  assert cfg_loaded == dataclasses.replace(cfg, saved_dtype=dtype)
   assert tokenizer.eos_ids == (256,)
   assert tokenizer.encode('é<think>') == [195, 169, 257]
 

@@ -11,13 +11,13 @@ import safetensors.numpy
 from toy_pretrained import FAMILIES, assert_same_tree, write_directory
 
 from r1jax import errors
-from r1jax.checkpoints import pretrained, safetensors_file
+from r1jax.checkpoints import pretrained, safetensors_file, tokenization
 from r1jax.distributed import device_placement
 from r1jax.models import transformer
 from r1jax.models.families import llama
 
 CFG = llama.Config(
-  vocab_size=76,
+  vocab_size=264,
   width=24,
   layers=3,
   heads=6,
@@ -26,6 +26,7 @@ CFG = llama.Config(
   ffn=28,
   tie_embeddings=False,
   qk_norm=True,
+  architecture='Qwen3',
 )
 
 
@@ -294,3 +295,28 @@ def test_a_file_of_another_model_is_named_by_a_tensor(tmp_path):
     errors.UserError, match=r'has the shape \[61, 28\], but its'
   ):
     pretrained.open_model(path)
+
+
+@pytest.mark.parametrize('saved', ['float32', 'float16', 'bfloat16'])
+def test_the_model_of_a_run_has_the_dtype_of_its_beginning(
+  saved, tmp_path, capsys
+):
+  whole = jax.device_get(transformer.init(jax.random.key(0), CFG))
+  pretrained.save(tmp_path / 'init', whole, CFG, dtype=saved)
+  params, cfg, _ = pretrained.load(tmp_path / 'init')
+  params['embed'] += 1e-3
+  tokenizer = tokenization.ByteTokenizer()
+  for choice in 'auto', 'float32', 'bfloat16':
+    dtype = choice
+    if choice == 'auto':
+      dtype = 'bfloat16' if saved == 'bfloat16' else 'float32'
+    workdir = tmp_path / choice
+    pretrained.save_result(workdir, params, cfg, tokenizer, choice)
+    file = workdir / 'model' / 'model.safetensors'
+    embed = safetensors.numpy.load_file(file)['model.embed_tokens.weight']
+    np.testing.assert_array_equal(embed, params['embed'].astype(embed.dtype))
+    assert embed.dtype == dtype
+    is_said = (
+      f'float32 weights are in {workdir}/check' in capsys.readouterr().out
+    )
+    assert is_said == (dtype == 'bfloat16')
