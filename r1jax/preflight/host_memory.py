@@ -1,7 +1,7 @@
 """The memory of hosts: what a run needs to load, to run and to export, by
 formula."""
 
-from r1jax.preflight import layers, shapes
+from r1jax.preflight import layers
 from r1jax.preflight.plan import Plan
 
 # Python, jax, libtpu, compiled programs and compilations.
@@ -15,10 +15,6 @@ TOKEN = 2 * 13 + 5 * 4
 def needs(plan: Plan) -> dict[str, float]:
   """Bytes that the host with the highest need has in use, by phase."""
   sizes, config = layers.sizes_of(plan), plan.config
-  parameters = 4.0 * shapes.num_parameters(plan.cfg)
-  # The policy is in host memory while another model is read. That is assumed
-  # to be as large.
-  models = 2 if config.teacher or config.reward_models else 1
   # A checkpoint is written in the background from copies of the host's part of
   # the state. Under pmap one replica is written.
   devices = plan.pod.host_devices
@@ -30,14 +26,15 @@ def needs(plan: Plan) -> dict[str, float]:
   # With max_staleness the next rollout is sampled before the updates.
   rollouts = 1 + config.grpo.max_staleness
   rows = rollouts * config.grpo.prompts_per_step * config.grpo.group_size
-  # The parameters are gathered and written one by one, a layer at a time: the
+  # Tensors are gathered and written one by one, each host one at a time: the
   # array, the view of it that is written, and the devices' copy.
   embedding = plan.cfg.vocab_size * plan.cfg.width
   largest = (
     3 * 4.0 * max(embedding, 2 * plan.cfg.width * plan.cfg.layer_sizes.ffn)
   )
   return dict(
-    load=PROCESS + models * parameters,
+    # The shards of the devices are read one after another.
+    load=PROCESS + layers.largest_shard(plan),
     run=PROCESS + state + rows * plan.row_len * TOKEN,
     export=PROCESS + largest,
   )

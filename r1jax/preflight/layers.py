@@ -62,6 +62,17 @@ def sizes_of(plan: Plan) -> Sizes:
   )
 
 
+def largest_shard(plan: Plan) -> float:
+  """Bytes of a device's shard of the largest parameter, float32."""
+  is_pmap = plan.config.parallel.strategy == 'pmap'
+  tree, largest = shapes.parameters(plan.cfg), 0.0
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    name = path[-1].key
+    spec = () if is_pmap else registry.PARTITION.get(name, ())
+    largest = max(largest, 4 * _elements(name, leaf, spec, dict(plan.axes)))
+  return largest
+
+
 def _elements(name, leaf, spec, axes):
   """The number of elements of a parameter on one device."""
   elements = math.prod(leaf.shape)

@@ -507,12 +507,13 @@ def test_host_memory_is_counted_for_loading_running_and_export():
   large = make_plan(init='Qwen/Qwen2.5-32B')
   needs = host_memory.needs(large)
   size = 4 * shapes.num_parameters(large.cfg)
-  assert size < needs['load'] < 192e9  # 131 GB of parameters
+  # A device's shard of the largest parameter, which has half of the 131 GB.
+  assert 0.4 * size / 256 < needs['load'] - host_memory.PROCESS < size / 256
   assert needs['export'] < 0.2 * size
   # 4 of 256 chips are a host's.
   assert needs['run'] > 4 * size * 4 / 256
   small = make_plan(init='Qwen/Qwen2.5-7B')
-  assert host_memory.needs(small)['load'] < 0.3 * needs['load']
+  assert host_memory.needs(small)['load'] < needs['load']
 
 
 def test_learning_one_step_late_needs_host_memory_for_two_rollouts():
@@ -533,13 +534,17 @@ def test_learning_one_step_late_needs_host_memory_for_two_rollouts():
   assert calls[0]['score'] == 0 < calls[1]['score']
 
 
-def test_a_model_that_hosts_cannot_load_is_bad():
-  plan = make_plan(init='Qwen/Qwen2.5-32B')
-  config = dataclasses.replace(plan.config, teacher='as/large')
+def test_a_state_that_hosts_cannot_hold_is_bad():
+  """A checkpoint is written from a copy of it: of the whole under pmap."""
   checked = {}
-  for each in plan, dataclasses.replace(plan, config=config):
-    check = next(x for x in checks.run_checks(each) if x.name == 'host memory')
-    checked[each.config.teacher] = check
-  assert checked[''].good
-  assert checked['as/large'].line.startswith('BAD host memory: load 266')
-  assert 'of 192 GB of a host' in checked['as/large'].text
+  for strategy in 'mesh', 'pmap':
+    plan = make_plan(
+      init='Qwen/Qwen2.5-32B',
+      parallel__strategy=strategy,
+      parallel__tensor_parallel=1,
+    )
+    names = {x.name: x for x in checks.run_checks(plan)}
+    checked[strategy] = names['host memory']
+  assert checked['mesh'].good
+  assert checked['pmap'].line.startswith('BAD host memory: load')
+  assert 'of 192 GB of a host' in checked['pmap'].text
