@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SMOLLM2 := models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
 .PHONY: help python install test test-slow test-torch test-tpu soak pods \
-  rehearse lint format demo mini-r1 verifiers word-problems smollm2 notebooks \
+  rehearse lint format demo demo-moe mini-r1 verifiers word-problems smollm2 notebooks \
   bench lock clean renew
 
 # Python code. SERIES prints a version such as 3.12. PROBE prints the full version
@@ -162,6 +162,13 @@ demo: install  ## R1-Zero on a toy task: a base, GRPO on it, a page about it
 	$(BIN)/python -m r1jax rl \
 	  --config experiments/demo_zero.py --workdir runs/demo/zero
 	$(BIN)/python -m r1jax report --workdir runs/demo/zero
+
+demo-moe: install  ## the demo on a tiny DeepSeek-V3, a mixture of experts
+	$(BIN)/python -m r1jax sft \
+	  --config experiments/demo_moe_base.py --workdir runs/demo_moe/base
+	$(BIN)/python -m r1jax rl \
+	  --config experiments/demo_moe.py --workdir runs/demo_moe/zero
+	$(BIN)/python -m r1jax report --workdir runs/demo_moe/zero
 
 mini-r1: install  ## the whole paper in miniature, to a page of its claims
 	PYTHON=$(BIN)/python experiments/r1.sh experiments/mini_r1 runs/mini_r1
