@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from r1jax import errors
 from r1jax.checkpoints import safetensors_file, unread
-from r1jax.checkpoints.safetensors_file import Shapes
+from r1jax.checkpoints.safetensors_file import Entries
 from r1jax.distributed import hosts, watchdog
 from r1jax.models.hf_tensor import HfTensor
 
@@ -27,8 +27,7 @@ def write_weights(
   folder: Path,
   params: dict,
   tensors: Mapping[str, HfTensor],
-  by_file: Mapping[str, Shapes],
-  dtype: np.dtype,
+  by_file: Mapping[str, Entries],
 ) -> None:
   """Writes the tensors to the files of `by_file`. A collective.
 
@@ -39,27 +38,27 @@ def write_weights(
   writers, names = hosts.that_see(folder), list(by_file)
   for start in range(0, len(names), len(writers)):
     group = names[start : start + len(writers)]
-    kept = _write_files(
-      folder, params, tensors, by_file, dtype, dict(zip(writers, group))
-    )
+    file_of_host = dict(zip(writers, group))
+    kept = _write_files(folder, params, tensors, by_file, file_of_host)
     _raise_on_all(kept, folder)
   hosts.run_once(lambda: _wait_for_files(folder, names))
 
 
-def _write_files(folder, params, tensors, by_file, dtype, file_of_host):
+def _write_files(folder, params, tensors, by_file, file_of_host):
   """Writes one file for each writing host. Returns the errors of this host,
   which takes part in the collectives until the others are done."""
   kept, writer, own = [], None, file_of_host.get(hosts.index())
   with _keeping(kept):
     if own:
-      writer = safetensors_file.Writer(folder / own, by_file[own], dtype)
+      writer = safetensors_file.Writer(folder / own, by_file[own])
   names = [list(by_file[name]) for name in file_of_host.values()]
   for row in itertools.zip_longest(*names):
     hosts.raise_if_terminating()
     array, name = None, ''
-    for host, other in zip(file_of_host, row):
+    for (host, file), other in zip(file_of_host.items(), row):
       if other is None:
         continue
+      dtype = by_file[file][other].dtype
       part = _gathered(params, tensors[other], dtype, host)
       if host == hosts.index():
         array, name = part, other

@@ -21,7 +21,7 @@ from r1jax.checkpoints import (
 )
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed import hosts, watchdog
-from r1jax.models import registry, transformer
+from r1jax.models import moe, registry, transformer
 from r1jax.models.model_config import ModelConfig
 
 MAX_FILE_BYTES = 5 * 10**9  # of the weights, as transformers writes them
@@ -138,14 +138,14 @@ def save(
   kind = np.dtype(dtype or params['embed'].dtype)
   params = jax.tree.map(_in_memory, params)
   tensors = {x.name: x for x in registry.family_of(cfg).hf_tensors(cfg)}
-  shapes = {name: tensor.shape for name, tensor in tensors.items()}
-  by_file = safetensors_file.shards(shapes, kind.itemsize, MAX_FILE_BYTES)
+  entries = {name: _entry(tensor, kind) for name, tensor in tensors.items()}
+  by_file = safetensors_file.shards(entries, MAX_FILE_BYTES)
   hosts.run_once(lambda: _make_directory(path, new))
   try:
-    export.write_weights(new, params, tensors, by_file, kind)
+    export.write_weights(new, params, tensors, by_file)
 
     def finish():
-      safetensors_file.write_index(new, by_file, kind.itemsize)
+      safetensors_file.write_index(new, by_file)
       _write_settings(new, cfg, kind, tokenizer, reward)
       new.rename(path)
 
@@ -154,6 +154,14 @@ def save(
     if hosts.index() == 0:  # The disk may be full of it.
       shutil.rmtree(new, ignore_errors=True)
     raise
+
+
+def _entry(tensor, dtype):
+  """The shape and dtype of a tensor in a model of `dtype`. Correction biases are
+  float32 in all of them: rounded ones would choose other experts."""
+  if tensor.leaf == moe.BIAS:
+    dtype = np.dtype(np.float32)
+  return jax.ShapeDtypeStruct(tensor.shape, dtype)
 
 
 def _in_memory(leaf):

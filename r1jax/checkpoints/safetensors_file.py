@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import ml_dtypes
 import numpy as np
 import safetensors
@@ -25,7 +26,7 @@ READ = 'F32', 'F16', 'BF16'
 DTYPE_NAMES = dict(float32='F32', float16='F16', bfloat16='BF16')
 FLOAT8 = 'F8_E4M3'
 SCALE = '_scale_inv'  # ends the name of the scales of a float8 tensor
-Shapes = Mapping[str, tuple[int, ...]]  # by a tensor's name
+Entries = Mapping[str, jax.ShapeDtypeStruct]  # by a tensor's name
 Index = tuple[slice, ...]
 Blocks = tuple[int, int]  # rows and columns of a float8 tensor with one scale
 
@@ -222,17 +223,17 @@ def _tensor_files(directory, file_of):
   return [directory / name for name in names]
 
 
-def shards(shapes: Shapes, itemsize: int, limit: int) -> dict[str, Shapes]:
+def shards(entries: Entries, limit: int) -> dict[str, Entries]:
   """The tensors of each file, in their order, by the file's name. A file has
   at most `limit` bytes, or one tensor."""
-  groups: list[dict[str, tuple[int, ...]]] = [{}]
+  groups: list[dict[str, jax.ShapeDtypeStruct]] = [{}]
   used = 0
-  for name, shape in shapes.items():
-    size = math.prod(shape) * itemsize
+  for name, entry in entries.items():
+    size = _num_bytes(entry)
     if groups[-1] and used + size > limit:
       groups.append({})
       used = 0
-    groups[-1][name] = shape
+    groups[-1][name] = entry
     used += size
   if len(groups) == 1:
     return {hf_files.SINGLE: groups[0]}
@@ -242,16 +243,18 @@ def shards(shapes: Shapes, itemsize: int, limit: int) -> dict[str, Shapes]:
   }
 
 
-def write_index(
-  directory: pathlib.Path, parts: Mapping[str, Shapes], itemsize: int
-) -> None:
+def _num_bytes(entry):
+  return entry.size * entry.dtype.itemsize
+
+
+def write_index(directory: pathlib.Path, parts: Mapping[str, Entries]) -> None:
   """Writes model.safetensors.index.json, which names the file of each tensor,
   if there are several files."""
   if len(parts) == 1:
     return
   weight_map = {tensor: name for name in parts for tensor in parts[name]}
-  shapes = [shape for part in parts.values() for shape in part.values()]
-  size = sum(math.prod(shape) for shape in shapes) * itemsize
+  entries = [entry for part in parts.values() for entry in part.values()]
+  size = sum(map(_num_bytes, entries))
   index = dict(metadata=dict(total_size=size), weight_map=weight_map)
   hf_files.write_json(directory / hf_files.INDEX, index)
 
@@ -261,23 +264,26 @@ class Writer:
   in memory. (safetensors' save_file needs all arrays of a file at once, and
   copies them.)"""
 
-  def __init__(self, path: pathlib.Path, shapes: Shapes, dtype: np.dtype):
+  def __init__(self, path: pathlib.Path, entries: Entries):
     header: dict[str, Any] = dict(__metadata__=dict(format='pt'))
     end = 0
-    for name, shape in shapes.items():
-      start, end = end, end + math.prod(shape) * dtype.itemsize
+    for name, entry in entries.items():
+      start, end = end, end + _num_bytes(entry)
       header[name] = dict(
-        dtype=DTYPE_NAMES[dtype.name], shape=shape, data_offsets=(start, end)
+        dtype=DTYPE_NAMES[entry.dtype.name],
+        shape=entry.shape,
+        data_offsets=(start, end),
       )
     text = json.dumps(header).encode()
     text += b' ' * (-len(text) % 8)  # The data must be aligned.
-    self._dtype, self._shapes = dtype, iter(shapes.values())
+    self._entries = iter(entries.values())
     self._file = open(path, 'wb')
     self._file.write(len(text).to_bytes(8, 'little') + text)
 
   def write(self, array: np.ndarray) -> None:
-    """Writes the next array in the order of the shapes."""
-    assert (array.shape, array.dtype) == (next(self._shapes), self._dtype)
+    """Writes the next array in the order of the entries."""
+    entry = next(self._entries)
+    assert (array.shape, array.dtype) == (entry.shape, entry.dtype)
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     self._file.write(data)
 

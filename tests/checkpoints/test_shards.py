@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
+import toy_deepseek
 from toy_pretrained import FAMILIES, assert_same_tree, write_directory
 
 from r1jax import errors
@@ -35,9 +36,16 @@ def placement(**options):
   return device_placement.placement(config, jax.devices()[:4])
 
 
-@pytest.mark.parametrize('family', FAMILIES)
+def write(path, family):
+  """The golden checkpoint of a family, or of a kind of DeepSeek."""
+  if family in toy_deepseek.KINDS:
+    return toy_deepseek.write_directory(path, family)
+  return write_directory(path, family)
+
+
+@pytest.mark.parametrize('family', (*FAMILIES, *toy_deepseek.KINDS))
 def test_any_part_of_a_leaf_is_that_part_of_the_whole_leaf(family, tmp_path):
-  path, random = write_directory(tmp_path, family), np.random.default_rng(0)
+  path, random = write(tmp_path, family), np.random.default_rng(0)
   whole, _, _ = pretrained.load(path)
   params, _, _ = pretrained.open_model(path)
   for leaf, want in zip(jax.tree.leaves(params), jax.tree.leaves(whole)):
@@ -148,7 +156,7 @@ def quantize(path, scale_dtype=np.float32, without='', **changes):
   file, blocks = path / 'model.safetensors', BLOCKS
   tensors, meant = safetensors.numpy.load_file(file), {}
   for name, tensor in list(tensors.items()):
-    if '_proj.weight' not in name:
+    if 'proj' not in name or tensor.ndim != 2:
       meant[name] = tensor
       continue
     counts = [-(-n // block) for n, block in zip(tensor.shape, blocks)]
@@ -170,12 +178,13 @@ def quantize(path, scale_dtype=np.float32, without='', **changes):
   return meant
 
 
+@pytest.mark.parametrize('family', ['llama3', 'v3_yarn'])
 @pytest.mark.parametrize('scale_dtype', ['f', ml_dtypes.float8_e8m0fnu])
 def test_float8_weights_are_read_with_the_scale_of_their_block(
-  scale_dtype, tmp_path
+  scale_dtype, family, tmp_path
 ):
-  meant = quantize(write_directory(tmp_path / 'a'), scale_dtype=scale_dtype)
-  path = write_directory(tmp_path / 'b')
+  meant = quantize(write(tmp_path / 'a', family), scale_dtype=scale_dtype)
+  path = write(tmp_path / 'b', family)
   safetensors.numpy.save_file(meant, path / 'model.safetensors')
   want, cfg, _ = pretrained.load(path)
   found, found_cfg, _ = pretrained.load(tmp_path / 'a')
@@ -185,6 +194,21 @@ def test_float8_weights_are_read_with_the_scale_of_their_block(
   mesh = placement(strategy='mesh', tensor_parallel=2)
   layers = device_placement.put_state(mesh, params['layers'])
   assert_same_tree(layers, want['layers'])
+
+
+def test_correction_biases_are_float32_in_all_exports(tmp_path):
+  params = toy_deepseek.random_params(toy_deepseek.CFG)
+  path = tmp_path / 'model'
+  pretrained.save(path, params, toy_deepseek.CFG, dtype='bfloat16')
+  tensors = safetensors.numpy.load_file(path / 'model.safetensors')
+  dtypes = {name: str(tensor.dtype) for name, tensor in tensors.items()}
+  biases = [x for x in dtypes if x.endswith('e_score_correction_bias')]
+  assert len(biases) == 2
+  for name in dtypes:
+    assert dtypes[name] == ('float32' if name in biases else 'bfloat16')
+  loaded, _, _ = pretrained.load(path)
+  found, want = loaded['layers'], params['layers']
+  np.testing.assert_array_equal(found['router_bias'], want['router_bias'])
 
 
 SCALES = 'model.layers.0.mlp.up_proj.weight_scale_inv'
