@@ -87,12 +87,13 @@ def fit(
       state, sums = train_step.update(placement, updates, state, batches)
       sums = jax.device_get(sums)
       weight = sums.pop('weight')
-      means = moe.load_metrics(sums)
+      means = {}
       for name, total in sums.items():
         if name != moe.LOAD:
           means[name] = total if name in NOT_SUMS else total / weight
       seconds = time.time() - began
       speed = dict(seconds=seconds, tokens_per_s=tokens / seconds)
+      means |= moe.load_metrics(sums)
       line = dict(step=step) | means | dict(lr=learning_rate(step - 1)) | speed
       watchdog.heartbeat()
       scores = dataset.evaluate(state.params, step)

@@ -524,6 +524,23 @@ def test_an_unsupported_config_is_a_user_error(change, message, tmp_path):
     pretrained.load(path)
 
 
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (dict(mlp_only_layers=[1]), r'mlp_only_layers \[1\], but layers without'),
+    (dict(decoder_sparse_step=2), 'decoder_sparse_step 2, but only 1'),
+    (dict(num_experts_per_tok=9), 'num_experts_per_tok 9, but .* only 7'),
+    (dict(num_local_experts=8), 'lacks .*layers.0.mlp.experts.7|shape'),
+  ],
+)
+def test_an_unsupported_mixture_of_experts_is_a_user_error(
+  change, message, tmp_path
+):
+  path = write_directory(tmp_path, 'qwen3_moe', **change)
+  with pytest.raises(errors.UserError, match=message):
+    pretrained.load(path)
+
+
 def edit_tensors(path, edit):
   arrays = safetensors.numpy.load_file(path / 'model.safetensors')
   edit(arrays)
