@@ -5,15 +5,12 @@ import ast
 import copy
 import dataclasses
 import difflib
-import itertools
 import json
 import math
 import operator
-import re
 import runpy
 import sys
 import textwrap
-import traceback
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,36 +18,13 @@ from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
-from r1jax import errors, files, user_code
+from r1jax import config_hints, errors, files, user_code
 
 T = TypeVar('T')
 
 # Integers become int32 in jax; another limit is an option's `maximum`.
 MAX_INT = 2**31 - 1
 MAX_SEED = 2**32 - 1  # jax would take only the lower 32 bits of a larger one
-
-# Old key and new key, for the error about an unknown key. An entry also matches
-# within a longer key: prompt.stop covers judge.prompt.stop.
-RENAMED = dict(
-  pair.split(':')
-  for pair in """
-  micro:micro_batch_size buckets:length_buckets longer:max_new_tokens_schedule
-  batch:batch_size against:baseline beside:compare_with cons:majority_k
-  k:samples need:min_rewards questions:prompts_per_chunk
-  grpo.questions:grpo.prompts_per_step grpo.group:grpo.group_size
-  grpo.weights:grpo.loss_agg grpo.scale:grpo.advantage_std
-  grpo.beta:grpo.kl_coef grpo.kl:grpo.kl_estimator grpo.old:grpo.old_logprobs
-  grpo.importance_cap:grpo.tis_cap grpo.overlong_cache:grpo.overlong_buffer
-  grpo.late:grpo.max_staleness grpo.dynamic_tries:grpo.dynamic_sampling_rounds
-  sample.max_new:sample.max_new_tokens sample.slots:sample.decode_slots
-  sample.refill_every:sample.refill_interval sample.windows:sample.kv_windows
-  sample.ends:sample.eos_ids sample.stops:sample.stop_token_sequences
-  prompt.stop:prompt.stop_strings judge.ask:judge.question_template
-  judge.tries:judge.max_attempts scratch.words:scratch.extra_tokens
-  parallel.kind:parallel.strategy parallel.model:parallel.tensor_parallel
-  parallel.rollout:parallel.rollout_devices
-  """.split()
-)
 
 # Why a key cannot change within a run, by its option's `fixed`.
 FIXED = dict(
@@ -159,7 +133,7 @@ def load_file(path: str | Path) -> ConfigDict:
       raise NameError('the file defines no get_config()')
     config = names['get_config']()
   except Exception as error:
-    raise errors.UserError(_file_error(path, error)) from error
+    raise errors.UserError(config_hints.file_error(path, error)) from error
   finally:
     sys.path.remove(root)
   if not isinstance(config, ConfigDict):
@@ -302,7 +276,7 @@ def _find(config, name):
 def _unknown_key(config, name):
   names = ['config.' + key for key in _flat(config.to_dict())]
   name = f'config.{name}'
-  return errors.UserError(f'unknown key {name}{_hint(name, names)}')
+  return errors.UserError(f'unknown key {name}{config_hints.hint(name, names)}')
 
 
 def _build(cls, section, prefix, names):
@@ -310,7 +284,9 @@ def _build(cls, section, prefix, names):
   for key in section:
     if key not in hints:
       name = f'{prefix}.{key}'
-      raise errors.UserError(f'unknown key {name}{_hint(name, names)}')
+      raise errors.UserError(
+        f'unknown key {name}{config_hints.hint(name, names)}'
+      )
   for field in dataclasses.fields(cls):
     name = f'{prefix}.{field.name}'
     if field.name not in section:
@@ -393,47 +369,6 @@ def _parse(text, old, name):
   if isinstance(old, (tuple, list)) and isinstance(value, (tuple, list)):
     return type(old)(value)
   raise errors.UserError(f'{name} must be like {old!r}, not {text!r}')
-
-
-def _hint(name, names):
-  """The end of an error about an unknown key: the key that is likely meant."""
-  new = _new_name(name)
-  if any(f'{key}.'.startswith(f'{new}.') for key in names):
-    return f': it is now {new}'
-  last = name.split('.')[-1]
-  near = [key for key in names if key.split('.')[-1] == last]
-  near = near or difflib.get_close_matches(name, names, 1)
-  return f': did you mean {near[0]}?' if near else ''
-
-
-def _new_name(name):
-  """The new name of an old dotted key or of the old section that holds it; ''
-  for other keys."""
-  parts = name.split('.')
-  for start, end in itertools.combinations(range(len(parts) + 1), 2):
-    old = '.'.join(parts[start:end])
-    if old in RENAMED:
-      return '.'.join([*parts[:start], RENAMED[old]])
-  return ''
-
-
-def _file_error(path, error):
-  """One sentence with the file, the line and what failed there."""
-  frames = traceback.extract_tb(error.__traceback__)
-  frames = [frame for frame in frames if frame.filename == str(path)]
-  where = f'{path}, line {frames[-1].lineno}' if frames else str(path)
-  text = ' '.join(str(error).split())
-  unknown = re.search(r'Key "(.+?)" does not exist', text)
-  if not unknown:
-    return f'{where}: {type(error).__name__}: {text}'
-  line, key = frames[-1].line if frames else '', unknown[1]
-  dotted = re.search(rf'[\w.]*\b{re.escape(key)}\b', line)
-  name = dotted[0] if dotted else key
-  near = re.search(r'Did you mean "(.+?)"', text)
-  hint = f': did you mean {near[1]}?' if near else ''
-  if _new_name(name):
-    hint = f': it is now {_new_name(name)}'
-  return f'{where}: unknown key {name}{hint}'
 
 
 def _flat(tree, prefix=''):

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 import r1jax
-from r1jax import cli, config, errors
+from r1jax import cli, config, config_hints, errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,9 +296,9 @@ def stage_keys(name):
   return [line[2:].split()[0].removeprefix('--config.') for line in lines]
 
 
-@pytest.mark.parametrize('old', config.RENAMED)
+@pytest.mark.parametrize('old', config_hints.RENAMED)
 def test_old_keys_are_refused_with_their_new_names(old):
-  new = config.RENAMED[old]
+  new = config_hints.RENAMED[old]
   (name, *_) = [name for name in STAGES if new in stage_keys(name)]
   cls = stage_config(name)
   assert old not in stage_keys(name)

@@ -4,6 +4,7 @@ because orbax restores flipped bits and changed dtypes without an error."""
 import contextlib
 import errno
 import json
+import logging
 import math
 import os
 import sys
@@ -30,6 +31,8 @@ PARAMS = 'params/', 'train/params/'  # how the names of parameters begin
 # Files of a step apart from its state. The manifest has the checksums.
 SMALL_FILES = 'facts/metadata', 'manifest/metadata', 'metrics/metrics'
 DISK_FULL = 'No space left', 'File too large', 'quota exceeded'
+# Files of orbax that log errors of its threads, which _wait raises later.
+RAISED_LATER = 'future.py', 'async_checkpointer.py', 'checkpoint_manager.py'
 
 
 class _NewestAndBest(NamedTuple):
@@ -50,6 +53,7 @@ def open_manager(directory: str | os.PathLike, keep: int, best: int) -> Manager:
   """Opens a run's checkpoints. Keeps the newest `keep` steps and the `best`
   steps with the highest scores (newer on ties). Renames incomplete steps."""
   directory = epath.Path(directory).absolute()
+  logging.getLogger('absl').addFilter(_is_not_raised_later)
   hosts.run_once(lambda: _set_aside_unreadable(directory))
   barrier = None
   if hosts.count() > 1:
@@ -190,6 +194,12 @@ def _wait(manager):
       f'{manager.latest_step()}: {error}',
       str(manager.directory),
     ) from error
+
+
+def _is_not_raised_later(record):
+  """A filter of log records: without the tracebacks of orbax's threads."""
+  is_orbax = os.path.join('orbax', 'checkpoint') in record.pathname
+  return not (record.exc_info and is_orbax and record.filename in RAISED_LATER)
 
 
 def _restore_step(path, like):

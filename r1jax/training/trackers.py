@@ -55,6 +55,8 @@ class TensorBoard:
         if events is None:
           events = _open(self.folder, line['step'])
         _append(events, line)
+        if not self.folder.exists():  # An open file can still be written.
+          raise FileNotFoundError('the folder was removed')
       if events is not None:
         events.close()
     except Exception as error:  # of the disk, of the folder, of tensorboardX

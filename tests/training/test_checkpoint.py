@@ -226,7 +226,7 @@ def test_other_tree_is_refused_with_the_name_of_a_leaf(tmp_path):
 
 
 @pytest.mark.parametrize('by_saving', [True, False])
-def test_disk_full_is_raised_and_never_latest(tmp_path, by_saving):
+def test_disk_full_is_raised_and_never_latest(tmp_path, by_saving, caplog):
   manager = checkpoint.open_manager(tmp_path, keep=1, best=0)
   checkpoint.save(manager, 1, make_state(1), facts_of(1), None)
   manager.wait_until_finished()
@@ -243,6 +243,7 @@ def test_disk_full_is_raised_and_never_latest(tmp_path, by_saving):
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
   assert manager.latest_step() == 1
+  assert not [x for x in caplog.records if x.exc_info]  # but one sentence
   if by_saving:
     checkpoint.save(manager, 3, make_state(3), facts_of(3), None)
     checkpoint.close(manager)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import threading
 import time
 
@@ -141,6 +142,21 @@ def test_a_full_disk_under_tensorboard_does_not_stop_a_run(
   monkeypatch.setattr(trackers, '_append', full)
   write_many(tmp_path, 50)
   assert capsys.readouterr().err.count('TensorBoard is dropped') == 1
+
+
+def test_a_folder_of_tensorboard_that_is_removed_is_reported(
+  tmp_path, capsys, monkeypatch
+):
+  append = trackers._append
+
+  def remove(events, line):
+    append(events, line)
+    shutil.rmtree(tmp_path / 'tensorboard', ignore_errors=True)
+
+  monkeypatch.setattr(trackers, '_append', remove)
+  write_many(tmp_path, 50)
+  error = capsys.readouterr().err
+  assert error.count('the folder was removed): TensorBoard is dropped') == 1
 
 
 def test_a_tracker_that_blocks_is_dropped(tmp_path, capsys, monkeypatch):
