@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from r1jax import errors, files
 from r1jax.ablation.grid import value_of, value_text
+from r1jax.training import run_record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +78,8 @@ def load_all(
 
 def load(folder: Path) -> LoadedRun:
   """The run of a work directory."""
-  path = folder / 'config.json'
-  with errors.explained(f'{path} is not a config that a stage has written'):
-    content = json.loads(path.read_text())
-    config = content['config']
+  record = run_record.read(folder)
+  assert record, f'{folder} has no config.json'
   metrics: dict[str, dict[int, float]] = collections.defaultdict(dict)
   last_step = 0
   for line in files.read_jsonl(folder / 'metrics.jsonl'):
@@ -91,8 +89,8 @@ def load(folder: Path) -> LoadedRun:
         metrics[name][last_step] = value
   return LoadedRun(
     workdir=folder,
-    config=config,
-    changes=content.get('changes', []),
+    config=record.config,
+    changes=record.changes,
     metrics=dict(metrics),
     last_step=last_step,
     is_finished=is_finished(folder),

@@ -33,8 +33,7 @@ def samples_of(directory: WorkDirectory, step: int) -> RunSamples:
   UserError if it cannot be recomputed, or differs from samples.jsonl."""
   check(directory, step)
   with contextlib.ExitStack() as stack:
-    date = directory.content.get('date', '')
-    stack.enter_context(run_date.at(date))
+    stack.enter_context(run_date.at(directory.record.date))
     run, state, position = replay(stack, directory, step)
     sampling, config = run.sampling, run.config.grpo
     state, position, rollout, rewards = sample(run, state, position)
@@ -86,9 +85,9 @@ def check(directory: WorkDirectory, step: int) -> None:
 
 def check_code(directory: WorkDirectory, code: dict[str, str]) -> None:
   """Raises UserError if these digests are not those of the run."""
-  old = directory.content.get('code') or {}
+  old = directory.record.code
   for name, digest in code.items():
-    if old.get(name, digest) != digest:
+    if name in old and old[name] != digest:
       raise errors.UserError(
         f'the code of {name} has changed since the run in {directory.path}: '
         'put the old code back to recompute its rollouts'
@@ -97,7 +96,7 @@ def check_code(directory: WorkDirectory, code: dict[str, str]) -> None:
 
 def check_inputs(directory: WorkDirectory, config: rl_config.Config) -> None:
   """Raises UserError if the files that the run reads have other content."""
-  old = directory.content.get('inputs', {})
+  old = directory.record.inputs or {}
   for key, one in inputs.read(config).items():
     difference = inputs.difference(old[key], one) if key in old else ''
     if difference:
@@ -116,7 +115,7 @@ def replay(
   start = max((saved for saved in scores if saved < step), default=0)
   options = directory.stage.Config()
   replayed_keys = {key for key, _, _ in configs.named_options(options)}
-  for change in directory.content.get('changes', []):
+  for change in directory.record.changes:
     is_replayed = change['key'] in replayed_keys
     if not is_replayed and change['step'] > start:
       raise errors.UserError(
@@ -161,7 +160,7 @@ def open_run(
   check_code(directory, record_files.scorer_code(scored))
   check_inputs(directory, config)
   digest = hosts.digest(records)
-  if directory.content.get('records', digest) != digest:
+  if directory.record.records not in ('', digest):
     raise errors.UserError(
       f'the records have changed since the run in {directory.path}: put the '
       'old records back to recompute its rollouts'

@@ -93,7 +93,7 @@ class Run:
     if max_new_tokens is not None:
       sample = dataclasses.replace(sample, max_new_tokens=max_new_tokens)
     sample = dataclasses.replace(sample, temperature=temperature)
-    with run_date.at(directory.content.get('date', '')):
+    with run_date.at(directory.record.date):
       return model.sample(prompts, group, seed, config.prompt, sample)
 
   def report(self) -> Path:

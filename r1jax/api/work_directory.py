@@ -15,18 +15,19 @@ from r1jax.api import configure
 from r1jax.checkpoints import policy
 from r1jax.checkpoints.policy import ComputeConfig, Policy
 from r1jax.stages import rl, sft
-from r1jax.training import checkpoint, config_changes, inputs
+from r1jax.training import checkpoint, config_changes, inputs, run_record
+from r1jax.training.run_record import RunRecord
 
 Dtype = Literal['float32', 'bfloat16']
 
 
 @dataclasses.dataclass(frozen=True)
 class WorkDirectory:
-  """A work directory and the content of its config.json."""
+  """A work directory and what its config.json records."""
 
   path: Path
   stage: ModuleType
-  content: dict[str, Any]
+  record: RunRecord
 
   @property
   def stage_name(self) -> str:
@@ -50,9 +51,10 @@ def read(path: Path) -> WorkDirectory:
       f'{path} is not the work directory of a run: it has no config.json that a '
       'stage has written'
     )
-  content = _content(path)
-  stage = configure.stage_of(content['config'])
-  return WorkDirectory(path=path, stage=stage, content=content)
+  record = run_record.read(path)
+  assert record
+  stage = configure.stage_of(record.config)
+  return WorkDirectory(path=path, stage=stage, record=record)
 
 
 def _content(path):
@@ -67,17 +69,16 @@ def _content(path):
 def config_at(directory: WorkDirectory, step: int | None = None) -> Any:
   """The config with which the run went on after `step` updates: without the
   later changes of config.json. None: the newest config."""
-  content, cls = directory.content, directory.stage.Config
-  code = content.get('code', {})
-  config = config_changes.recorded_config(cls, content['config'])
+  record, cls = directory.record, directory.stage.Config
+  config = config_changes.recorded_config(cls, record.config)
   names = {name for name, _, _ in configs.named_options(config)}
   values = {}
-  for entry in reversed(content.get('changes', [])):
+  for entry in reversed(record.changes):
     is_later = step is not None and entry['step'] > step
     if is_later and entry['key'] in names:  # not that of a changed file
       values[entry['key']] = entry['old']
   settings = configs.with_values(configs.settings(config), values)
-  tree = _with_digests(settings.to_dict(), code)
+  tree = _with_digests(settings.to_dict(), record.code)
   return configs.build(cls, tree)
 
 
@@ -145,10 +146,9 @@ def policy_at(
 def _check_init(directory, init):
   """Raises UserError if the model with which the run began, whose tokenizer and
   config go with its checkpoints, has changed."""
-  old = directory.content.get('inputs', {}).get('init')
-  difference = ''
-  if old:
-    difference = inputs.difference(old, inputs.of_source(init, 'model'))
+  old, difference = directory.record.inputs or {}, ''
+  if 'init' in old:
+    difference = inputs.difference(old['init'], inputs.of_source(init, 'model'))
   if difference:
     raise errors.UserError(
       f'config.init ({init}) has changed since the run in {directory.path} '

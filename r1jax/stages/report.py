@@ -12,6 +12,7 @@ from matplotlib import figure, layout_engine, ticker
 
 from r1jax import errors, files
 from r1jax.evaluation import html_page
+from r1jax.training import run_record
 
 Lines = list[dict]  # of metrics.jsonl
 
@@ -79,16 +80,18 @@ def page(folder: Path, lines: Lines) -> str:
     '<h2>Numbers</h2>',
     html_page.table(['', 'first', 'last'], rows),
   ]
-  config, samples = folder / 'config.json', folder / 'samples.jsonl'
-  if config.exists():
-    content = json.loads(config.read_text())
-    changed = content['changed'].items()
-    rows = [(key, *map(json.dumps, pair)) for key, pair in changed]
+  record, samples = run_record.read(folder), folder / 'samples.jsonl'
+  if record:
+    rows = []
+    for key, (default, value) in record.changed.items():
+      rows.append((key, json.dumps(default), json.dumps(value)))
     table = html_page.table(['key', 'default', 'here'], rows)
     parts += ['<h2>Config</h2>', table]
-    if changes := content.get('changes'):
+    if record.changes:
       names = ['step', 'key', 'old', 'new']
-      entries = [[json.dumps(x[name]) for name in names] for x in changes]
+      entries = []
+      for change in record.changes:
+        entries.append([json.dumps(change[name]) for name in names])
       table = html_page.table(['from step', 'key', 'before', 'after'], entries)
       parts += ['<h2>Changes during the run</h2>', table]
   if samples.exists():

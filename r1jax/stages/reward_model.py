@@ -204,8 +204,9 @@ def run(
     prefill=config.prompt.prefill,
     max_len=config.max_len,
   )
-  if 'date' in claimed.content:  # A template has asked for it.
-    facts['date'] = claimed.date
+  record = claimed.record
+  if record and record.date:  # A template has asked for it.
+    facts['date'] = record.date
   facts |= {name.removeprefix('eval/'): x for name, x in found.items()}
   pretrained.save_result(
     workdir, state.params, cfg, tokenizer, config.export_dtype, facts

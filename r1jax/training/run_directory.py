@@ -4,7 +4,6 @@ checkpoint on, and is finished when it contains the stage's result."""
 import contextlib
 import dataclasses
 import datetime
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,25 +12,22 @@ from typing import Any, Generic, TypeVar
 from ml_collections import ConfigDict
 
 from r1jax import config as configs
-from r1jax import errors, files, user_code
+from r1jax import errors, user_code
 from r1jax.data import record_files, run_date
 from r1jax.distributed import hosts
-from r1jax.training import config_changes, inputs, starts, work_lock
+from r1jax.training import (
+  config_changes,
+  inputs,
+  run_checks,
+  run_record,
+  starts,
+  work_lock,
+)
 from r1jax.training.config_changes import Change, Changed
 from r1jax.training.inputs import Input
+from r1jax.training.run_record import RunRecord
 
 Config = TypeVar('Config')  # the class of a stage's config
-
-# The parts of config.json; only `config` is in those of all versions.
-KINDS = dict(
-  config=dict,
-  changes=list,
-  code=dict,
-  records=str,
-  inputs=dict,
-  defaults_kept=dict,
-  date=str,
-)
 
 # Why no key can change in a stage that writes its samples in chunks.
 ONE_CONFIG = 'all results of this stage belong to one config'
@@ -45,7 +41,7 @@ class RunDirectory(Generic[Config]):
   config: Config  # in force
   change: Change
   changes: list[Changed]  # from config.json
-  content: dict[str, Any]  # of config.json; {} if there is none
+  record: RunRecord | None  # from config.json
   progress: int  # the step of the newest checkpoint, or the number of chunks
   date: str  # of the run's beginning, see data/run_date.py
   fixed: str  # why no key of the stage can change
@@ -75,27 +71,29 @@ def open_directory(
   of `change` and those of earlier changes. `fixed` says why no key of the stage
   can change. From here on chat templates see the date of the run's beginning.
   Raises UserError if the directory belongs to another config. A collective."""
-  content, progress, date = hosts.run_once(lambda: _read(workdir))
+  found, progress, date = hosts.run_once(lambda: _read(workdir))
+  record = RunRecord(**found) if found else None
   run_date.set_run(date)
   values = {k.removeprefix('config.'): x for k, x in change.values.items()}
   if values and fixed:
     raise errors.UserError(f'--change is not possible: {fixed}')
-  if values and not content:
+  if values and not record:
     raise errors.UserError(
       f'there is no run in {workdir} that --change could continue: set '
       f'{", ".join(values)} in the config'
     )
   config = configs.build(cls, settings)
-  changes, defaults_kept = [], content.get('defaults_kept', {})
-  if content:
+  changes, defaults_kept = [], {}
+  if record:
     problem = f'{workdir}/config.json is of another stage or version of r1jax'
     with errors.explained(problem, errors.UserError):
-      recorded = config_changes.recorded_config(cls, content['config'])
-      new_keys = config_changes.missing_keys(cls, content['config'])
-    earlier = content.get('changes', [])
-    defaults_kept |= config_changes.keep_defaults(recorded, settings, new_keys)
+      recorded = config_changes.recorded_config(cls, record.config)
+      new_keys = config_changes.missing_keys(cls, record.config)
+    defaults_kept = record.defaults_kept | config_changes.keep_defaults(
+      recorded, settings, new_keys
+    )
     config = config_changes.in_force(
-      settings, recorded, earlier, values, defaults_kept
+      settings, recorded, record.changes, values, defaults_kept
     )
     changes = config_changes.changes(recorded, config, values)
     refusal = config_changes.refusal(changes, values, fixed)
@@ -111,7 +109,7 @@ def open_directory(
     config=config,
     change=change,
     changes=changes,
-    content=content,
+    record=record,
     progress=progress,
     date=date,
     fixed=fixed,
@@ -147,16 +145,20 @@ def claim(
     user_code=code,
     **facts,
   )
-  content = _content(directory, code, records_digest, found)
+  record = _new_record(directory, code, records_digest, found)
+  old = directory.record
   is_finished = hosts.run_once((path / result).exists)
-  if not directory.content:
+  if not old:
     _check_new(directory, result if is_finished else '')
-    hosts.run_once(lambda: _write(path, content))
+    hosts.run_once(lambda: run_record.write(path, record))
   other_changes = []
-  if directory.progress or is_finished:  # else nothing depends on them
-    other_changes += _input_changes(directory, found)
-    other_changes += _records_changes(directory, records_digest)
-    other_changes += _code_changes(directory, code)
+  if old and (
+    directory.progress or is_finished
+  ):  # else nothing depends on them
+    began = run_checks.Began(path, old, directory.fixed, change)
+    other_changes += run_checks.input_changes(began, found)
+    other_changes += run_checks.records_changes(began, records_digest)
+    other_changes += run_checks.code_changes(began, code)
   if steps and steps < directory.progress:
     raise errors.UserError(
       f'config.steps would be {steps}, but {path} has a checkpoint of step '
@@ -166,11 +168,12 @@ def claim(
   if is_finished and not _is_extended(directory, steps):
     print(f'{path} is finished: the result is {path / result}')
     return None
-  if directory.content and 'inputs' not in directory.content:
-    print('the files that this run reads are part of it from now on')
-  content['changes'] = directory.content.get('changes', [])
+  if old:
+    if old.inputs is None:
+      print('the files that this run reads are part of it from now on')
+    record = dataclasses.replace(record, changes=old.changes)
   return dataclasses.replace(
-    directory, content=content, changes=[*directory.changes, *other_changes]
+    directory, record=record, changes=[*directory.changes, *other_changes]
   )
 
 
@@ -210,7 +213,7 @@ def _check_names(code_names):
 
 def _record_changes(directory, step):
   path, entries = directory.path, []
-  for entry in directory.content['changes']:
+  for entry in directory.record.changes:
     # If newer checkpoints were damaged, earlier changes are valid from here on.
     entries.append(entry | dict(step=min(step, entry['step'])))
   for change in directory.changes:
@@ -227,7 +230,8 @@ def _record_changes(directory, step):
     model.rename(renamed)
     print(f'the model of step {directory.progress} is now {renamed}')
   # Last, so that a command that is killed before does all this again.
-  _write(path, directory.content | dict(changes=entries))
+  record = dataclasses.replace(directory.record, changes=entries)
+  run_record.write(path, record)
 
 
 def _is_extended(directory, steps):
@@ -251,122 +255,31 @@ def _is_extended(directory, steps):
   )
 
 
-def _input_changes(directory, found):
-  """Inputs whose content is not that of config.json. Raises UserError if the
-  command does not accept it, or if it cannot be accepted."""
-  old, changes = directory.content.get('inputs', {}), []
-  for key, one in found.items():
-    difference = inputs.difference(old[key], one) if key in old else ''
-    if difference:
-      # Results of other evaluations are read after the last chunk.
-      can_accept = not directory.fixed or one.kind == 'results'
-      sentence = (
-        f'config.{key} ({one.source}) has changed since the run in '
-        f'{directory.path} began: {difference}'
-      )
-      _check_accepted(directory, sentence, 'files', can_accept)
-      name = f'content of config.{key}'
-      pair = hosts.digest(old[key]['files']), hosts.digest(one.files)
-      changes.append(Changed(name, *pair))
-  return changes
-
-
-def _records_changes(directory, new):
-  """The change of the records that the run uses. Raises as _input_changes."""
-  old = directory.content.get('records', new)
-  if old == new:
-    return []
-  sentence = f'the records have changed since the run in {directory.path} began'
-  _check_accepted(directory, sentence, 'records', not directory.fixed)
-  return [Changed('records', old, new)]
-
-
-def _check_accepted(directory, sentence, what, can_accept):
-  """Raises UserError, with what can be done, unless the command accepts that
-  its files or records have changed, and the stage can continue with others."""
-  if can_accept and directory.change.accept_inputs:
-    return
-  sentence += f': put the old {what} back, or use another --workdir'
-  if can_accept:
-    sentence += f', or continue with the new {what} (--accept-inputs)'
-  else:
-    sentence += f', since {directory.fixed}'
-  raise errors.UserError(sentence)
-
-
-def _code_changes(directory, code):
-  """User code whose digest differs from config.json's. Raises UserError if the
-  command does not accept it."""
-  old = directory.content.get('code', {})
-  names = [name for name in code if code[name] != old.get(name, code[name])]
-  if names and not directory.change.accept_code:
-    raise errors.UserError(
-      f'the code of {", ".join(names)} has changed since the run in '
-      f'{directory.path} began: continue with the new code from the newest '
-      'checkpoint on (--accept-code), put the old code back, or use another '
-      '--workdir'
-    )
-  return [Changed(f'code of {name}', old[name], code[name]) for name in names]
-
-
-def _content(directory, code, records_digest, found: Mapping[str, Input]):
-  """config.json of a new run: `config` has all keys, `changed` those that are
-  not the default, {key: [default, value]}."""
-  options = directory.config
+def _new_record(directory, code, records_digest, found: Mapping[str, Input]):
+  """The record of a new run."""
+  options, old = directory.config, directory.record
   config = config_changes.plain(dataclasses.asdict(options))
   default = config_changes.plain(dataclasses.asdict(type(options)()))
-  content = dict(
+  has_date = (old and old.date) or run_date.was_asked()
+  return RunRecord(
+    date=directory.date if has_date else '',
     changed=configs.changes(default, config),
-    changes=[],
     code=code,
     records=records_digest,
     inputs=inputs.as_json(found),
     config=config,
+    defaults_kept=directory.defaults_kept,
   )
-  if 'date' in directory.content or run_date.was_asked():
-    content = dict(date=directory.date) | content
-  if directory.defaults_kept:
-    content |= dict(defaults_kept=directory.defaults_kept)
-  return content
-
-
-def _write(path, content):
-  problem = f'cannot write to the work directory {path}'
-  with errors.explained(problem, OSError):
-    text = json.dumps(content, indent=2) + '\n'
-    files.write_text(path / 'config.json', text)
-
-
-def _check_content(content):
-  """Raises ValueError or KeyError unless this is the content of a config.json."""
-  if not isinstance(content, dict):
-    raise ValueError('it is no object of JSON')
-  content['config']
-  for key, kind in KINDS.items():
-    if key in content and not isinstance(content[key], kind):
-      raise ValueError(f'{key} is no {kind.__name__}')
-  for name, one in content.get('inputs', {}).items():
-    if not isinstance(one, dict) or not isinstance(one['files'], dict):
-      raise ValueError(f'inputs.{name} has no files')
-    one['source']
-  for entry in content.get('changes', []):
-    if not isinstance(entry, dict) or not isinstance(entry['step'], int):
-      raise ValueError('an entry of changes has no step')
-    entry['key'], entry['old'], entry['new']
-  if 'date' in content:
-    datetime.datetime.fromisoformat(content['date'])
 
 
 def _read(path):
-  """[content of config.json, progress, date of the run] of a work directory."""
-  content, file = {}, path / 'config.json'
-  if file.exists():
-    with errors.explained(f'{file} is not a config that a stage has written'):
-      content = json.loads(file.read_text())
-      _check_content(content)
+  """[fields of the record or None, progress, date of the run] of a work
+  directory."""
+  record = run_record.read(path)
   names = [folder.name for folder in (path / 'checkpoints').glob('*')]
   steps = [int(name) for name in names if name.isdigit()]
   chunks = list((path / 'chunks').glob('*.jsonl'))
   now = datetime.datetime.now().isoformat(timespec='seconds')
-  date = content.get('date', now)
-  return [content, max(steps, default=len(chunks)), date]
+  found = dataclasses.asdict(record) if record else None
+  date = (record and record.date) or now
+  return [found, max(steps, default=len(chunks)), date]
