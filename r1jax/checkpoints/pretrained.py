@@ -15,6 +15,7 @@ from r1jax.checkpoints import (
   gguf_file,
   hf_files,
   safetensors_file,
+  text_part,
   tokenization,
   unread,
   user_family,
@@ -59,6 +60,7 @@ def open_model(
     reader = safetensors_file.SafetensorsReader(source, blocks)
     tokenizer = tokenization.load(source)
     config, reader = user_family.translate(families, source, config, reader)
+    config, reader = text_part.translate(source, config, reader)
   else:
     hf_files.check_is_gguf(source)
     gguf = gguf_file.GgufReader(source)

@@ -7,7 +7,7 @@ import pathlib
 
 import jax
 
-from r1jax.checkpoints import gguf_file, hf_files, policy
+from r1jax.checkpoints import gguf_file, hf_files, policy, text_part
 from r1jax.models import registry, transformer
 from r1jax.preflight import published
 from r1jax.preflight.chips import Chip
@@ -17,7 +17,7 @@ def model_config(init: str) -> transformer.ModelConfig:
   """The ModelConfig of config.init: a checkpoint, or a name of published.py."""
   source = pathlib.Path(init)
   if init and source.is_dir():
-    raw = hf_files.read_config(source)
+    raw = text_part.config_of(hf_files.read_config(source))
   elif init and source.is_file():
     raw = gguf_file.GgufReader(source).config
   else:

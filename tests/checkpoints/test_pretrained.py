@@ -24,11 +24,17 @@ from toy_pretrained import (
 )
 
 from r1jax import errors
-from r1jax.checkpoints import pretrained, safetensors_file, tokenization
+from r1jax.checkpoints import (
+  pretrained,
+  safetensors_file,
+  text_part,
+  tokenization,
+)
 from r1jax.distributed import hosts
 from r1jax.models import gqa, registry, transformer
 from r1jax.models.families import llama
 from r1jax.models.rope import Llama3Scaling, Rope
+from r1jax.preflight import published
 
 LLAMA3 = (gqa.LayerKind(Rope(10000.0, Llama3Scaling(8.0, 1.0, 4.0, 64))),)
 CFG = llama.Config(
@@ -331,6 +337,46 @@ def test_rope_settings_that_are_not_supported_are_refused(rope, message):
   del entry['rope_parameters']
   with pytest.raises(errors.UserError, match=message):
     registry.model_config(entry | rope, 'x')
+
+
+@pytest.mark.parametrize(
+  'own', ['language_model.model.', 'model.language_model.']
+)
+def test_the_text_model_of_a_model_of_images_is_read(own, tmp_path, capsys):
+  plain = write_directory(tmp_path / 'plain', 'gemma3')
+  path = write_directory(tmp_path / 'images', 'gemma3')
+  text = json.loads((path / 'config.json').read_text())
+  whole = dict(
+    architectures=['Gemma3ForConditionalGeneration'],
+    text_config=text | dict(architectures=None),
+    vision_config=dict(hidden_size=3),
+  )
+  (path / 'config.json').write_text(json.dumps(whole))
+  arrays = safetensors.numpy.load_file(path / 'model.safetensors')
+  renamed = {own + k.removeprefix('model.'): a for k, a in arrays.items()}
+  renamed['vision_tower.weight'] = np.ones(3, np.float32)
+  safetensors.numpy.save_file(renamed, path / 'model.safetensors')
+  params, cfg, _ = pretrained.load(path)
+  want, want_cfg, _ = pretrained.load(plain)
+  assert cfg == want_cfg
+  assert_same_tree(params, want)
+  assert '1 tensors of the model of images' in capsys.readouterr().out
+
+
+def test_the_config_of_gemma_3_4b_is_read_as_published():
+  """It has only what differs from the defaults of transformers."""
+  text = dict(
+    hidden_size=2560,
+    intermediate_size=10240,
+    model_type='gemma3_text',
+    num_hidden_layers=34,
+    rope_scaling=dict(factor=8.0, rope_type='linear'),
+    sliding_window=1024,
+  )
+  name = 'Gemma3ForConditionalGeneration'
+  config = text_part.config_of(dict(architectures=[name], text_config=text))
+  want = published.config('google/gemma-3-4b-it')
+  assert registry.model_config(config, '') == registry.model_config(want, '')
 
 
 def test_a_head_that_differs_from_a_tied_embedding_is_used(tmp_path, capsys):
