@@ -25,7 +25,7 @@ def read(hf: HfConfig, rope: Rope) -> list[LayerKind]:
   layers = count(hf)
   if hf.architecture in QWEN:
     size = window(hf) if hf.flag('use_sliding_window') else 0
-    full = hf.number('max_window_layers', 28) if size else layers
+    full = hf.count('max_window_layers', 28) if size else layers
     types = [SLIDING if n >= full else FULL for n in range(layers)]
     types = layer_types(hf, types)
     return [LayerKind(rope, window_of(hf, x, size)) for x in types]
@@ -48,6 +48,8 @@ def _smollm3(hf, rope, layers):
     has_rope = [(n + 1) % interval != 0 for n in range(layers)]
   if not isinstance(has_rope, list) or len(has_rope) < layers:
     hf.refuse('no_rope_layers', f'which must be a list of {layers} numbers')
+  if not any(has_rope[:layers]):
+    hf.refuse('no_rope_layers', 'but r1jax needs a layer with rope')
   default = [
     SLIDING if size and not has_rope[n] else FULL for n in range(layers)
   ]
