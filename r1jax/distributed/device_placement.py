@@ -180,12 +180,22 @@ def device_shapes(placement: Placement, tree: PyTree) -> PyTree:
 
 def put_state(placement: Placement, tree: PyTree) -> PyTree:
   """Puts parameters or a state, the same on all hosts, on own_devices. Of
-  unread leaves each host reads what its devices hold."""
+  unread leaves each host reads what its devices hold: then it is a collective,
+  and raises the UserError of one host on all."""
   unread = [x for x in jax.tree.leaves(tree) if isinstance(x, UnreadLeaf)]
   count = sum(leaf.size for leaf in unread)
   if count > LARGE:
     print(f'reading a model of {count / 1e9:.1f} B parameters', flush=True)
-  return jax.tree.map(_put, tree, shardings(own_devices(placement), tree))
+  placed = shardings(own_devices(placement), tree)
+  if not unread:
+    return jax.tree.map(_put, tree, placed)
+  problem = None
+  try:
+    tree = jax.tree.map(_put, tree, placed)
+  except errors.UserError as error:
+    problem = error
+  hosts.raise_on_all(problem)
+  return tree
 
 
 def put_zeros(placement: Placement, tree: PyTree) -> PyTree:

@@ -101,3 +101,30 @@ def test_a_full_disk_of_one_host_ends_all_and_leaves_nothing(tmp_path):
   assert codes[0] == codes[1] != 0, outputs
   assert all('free space' in text for text in outputs)
   assert not list(tmp_path.iterdir())
+
+
+NAN = """
+  path = workdir / 'model'
+  whole['embed'] = np.array(whole['embed'])
+  whole['embed'][5, 23] = -3.0
+  pretrained.save(path, whole, cfg)
+  if host == 0:
+    file = min(path.glob('*.safetensors'))
+    data = file.read_bytes()
+    wanted = np.float32(-3.0).tobytes()
+    assert data.count(wanted) == 1
+    file.write_bytes(data.replace(wanted, np.float32(np.nan).tobytes()))
+  hosts.gather(0)
+  params, cfg, _ = pretrained.open_model(path)
+  device_placement.put_state(placement, params)
+"""
+
+
+@pytest.mark.slow
+def test_weights_that_are_not_finite_on_one_host_end_all(tmp_path):
+  with toy_hosts.running(2, script(tmp_path, NAN)) as processes:
+    codes = processes.wait()
+    outputs = [processes.output(host) for host in range(2)]
+  assert codes == [2, 2], outputs
+  for text in outputs:
+    assert '1 of 840 numbers of model.embed_tokens.weight are not' in text
