@@ -1,6 +1,7 @@
 """Base model of the demo with a mixture of experts: a tiny DeepSeek-V3 with
 latent attention, a dense layer, a layer of 8 experts in 2 groups and a shared
-one, trained from scratch on the toy corpus of demo_base.py."""
+one, and a module of multi-token prediction, trained from scratch on the toy
+corpus of demo_base.py."""
 
 from experiments import demo_base
 
@@ -8,4 +9,6 @@ from experiments import demo_base
 def get_config():
   config = demo_base.get_config()
   config.scratch.family = 'deepseek'
+  config.scratch.mtp_layers = 1
+  config.mtp_coef = 0.3
   return config

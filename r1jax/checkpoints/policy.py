@@ -249,6 +249,16 @@ def with_compute(
   return dataclasses.replace(cfg, **options)
 
 
+def check_mtp(cfg: transformer.ModelConfig, coef: float, key: str) -> None:
+  """Raises UserError if the loss of multi-token prediction has a weight in the
+  training of a model without its module."""
+  if coef and not cfg.keep_mtp:
+    raise errors.UserError(
+      f'{key} is {coef}, but the model has no module of multi-token prediction '
+      'in memory: set config.compute.keep_mtp, or a coefficient of 0'
+    )
+
+
 def check_length(cfg: transformer.ModelConfig, tokens: int) -> None:
   """Raises UserError if rows of `tokens` tokens exceed the model's context."""
   if tokens > cfg.max_len:

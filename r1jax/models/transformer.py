@@ -4,7 +4,7 @@ One forward function serves training, prefill and decoding.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +86,8 @@ def for_decoding(
   params: Params, cfg: ModelConfig
 ) -> tuple[Params, ModelConfig]:
   """(params, cfg) for a decode loop: matrices are gathered over 'data' and cast
-  to cfg.dtype once; layers that are not scanned are unstacked."""
+  to cfg.dtype once; layers that are not scanned are unstacked. The module of
+  multi-token prediction is left out: the loop does not use it."""
 
   def gather(path, leaf):
     name = path[-1].key
@@ -94,6 +95,7 @@ def for_decoding(
       return leaf
     return cfg.sharding.gather_weight(name, leaf, cfg.dtype)
 
+  params = {name: leaf for name, leaf in params.items() if name != 'mtp'}
   params = jax.tree_util.tree_map_with_path(gather, params)
   if not cfg.scan_layers:
     for name in registry.family_of(cfg).STACKS:
@@ -132,9 +134,19 @@ def logprobs(
   [B, L, V] logits exist for cfg.head_chunk columns at a time, in the backward
   pass too. Both results are differentiable. `routing` is as in `forward`.
   """
-  return logprobs_and_routing(
+  out = logprobs_and_routing(
     params, cfg, tokens_BL, pos_BL, temperature, routing
-  )[:2]
+  )
+  return out.logp_BL, out.entropy_BL
+
+
+class TokenLogprobs(NamedTuple):
+  """The results of `logprobs`, and what Output has."""
+
+  logp_BL: Array
+  entropy_BL: Array
+  routing: Array | None
+  hidden_BLD: Array
 
 
 def logprobs_and_routing(
@@ -144,8 +156,8 @@ def logprobs_and_routing(
   pos_BL: Array,
   temperature: float = 1.0,
   routing: Array | None = None,
-) -> tuple[Array, Array, Array | None]:
-  """The results of `logprobs`, and the routing of Output."""
+) -> TokenLogprobs:
+  """`logprobs`, with its other results."""
   out = forward(params, cfg, tokens_BL, pos_BL, routing=routing)
   hidden = out.hidden_BTD
   table_VD, pad = params[cfg.table_name], ((0, 0), (1, 0))
@@ -154,7 +166,8 @@ def logprobs_and_routing(
   )
   has_logp_BL = pos_BL > 0
   logp_BL = jnp.pad(logp, pad) * has_logp_BL
-  return logp_BL, jnp.pad(entropy, pad) * has_logp_BL, out.routing
+  entropy_BL = jnp.pad(entropy, pad) * has_logp_BL
+  return TokenLogprobs(logp_BL, entropy_BL, out.routing, hidden)
 
 
 def mtp_logprobs(

@@ -66,6 +66,9 @@ class GrpoConfig:
     'auto',
     "updates use the sampler's choice of experts; auto: on in bfloat16",
   )
+  mtp_coef: float = option(
+    0.0, "weight of the loss of multi-token prediction's module", minimum=0
+  )
   max_staleness: Literal[0, 1] = option(0, '1: learn one step after sampling')
   dynamic_sampling_rounds: int = option(0, 'max. rollouts; 0: off', minimum=0)
 
@@ -162,7 +165,7 @@ def make_loss(
   def loss_fn(params, batch):
     weight_BL, adv_BL = batch['weight_BL'], batch['adv_BL']
     pos_BL, given = batch['pos_BL'], _routing(cfg, batch)
-    logp_BL, entropy_BL, routing = transformer.logprobs_and_routing(
+    out = transformer.logprobs_and_routing(
       params,
       cfg,
       batch['tokens_BL'],
@@ -170,6 +173,7 @@ def make_loss(
       temperature,
       given if replays_routing(config, cfg) else None,
     )
+    logp_BL = out.logp_BL
     fixed_BL = jax.lax.stop_gradient(logp_BL)
     old_BL = fixed_BL if is_on_policy(config) else batch['old_BL']
     ref_BL = batch['ref_BL'] if config.kl_coef else old_BL
@@ -184,22 +188,41 @@ def make_loss(
       ref_BL,
       adv_BL,
       weight_BL,
-      entropy_BL,
+      out.entropy_BL,
       kl_coef=config.kl_coef,
       kl_estimator=kl_estimator,
       entropy_bonus=config.entropy_bonus,
     )
     difference_BL = weight_BL * abs(fixed_BL - batch['sampler_BL'])
     sums |= dict(
-      entropy=(weight_BL * entropy_BL).sum(),
+      entropy=(weight_BL * out.entropy_BL).sum(),
       sampling_logp_difference=difference_BL.sum(),
     )
-    if routing is not None:
-      flips_BL = weight_BL * moe.flips(routing, given, pos_BL)
-      sums |= {FLIPS: flips_BL.sum()} | moe.load_sums(cfg, routing, pos_BL)
+    if out.routing is not None:
+      flips_BL = weight_BL * moe.flips(out.routing, given, pos_BL)
+      sums |= {FLIPS: flips_BL.sum()} | moe.load_sums(cfg, out.routing, pos_BL)
+    if config.mtp_coef:
+      mtp_loss = _mtp_loss(cfg, params, out.hidden_BLD, batch)
+      loss += config.mtp_coef * mtp_loss
+      sums |= dict(mtp_loss=mtp_loss)
     return loss, sums
 
   return loss_fn
+
+
+def _mtp_loss(cfg, params, hidden_BLD, batch):
+  """The cross entropy of the module of multi-token prediction on the sampled
+  tokens. It trains the module alone: the policy has the gradient of the
+  objective."""
+  fixed = jax.lax.stop_gradient(params) | dict(mtp=params['mtp'])
+  logp_BL = transformer.mtp_logprobs(
+    fixed,
+    cfg,
+    jax.lax.stop_gradient(hidden_BLD),
+    batch['tokens_BL'],
+    batch['pos_BL'],
+  )
+  return losses.sft_loss(logp_BL, batch['weight_BL'])[0]
 
 
 def _routing(cfg, batch):

@@ -177,6 +177,8 @@ def first_state(
 ) -> tuple[train_step.UpdatePrograms, RlState]:
   """(the compiled updates, the state before the first), on the devices."""
   optimizer.check_router_bias(config.optim, params)
+  mtp_coef = config.grpo.mtp_coef
+  policy.check_mtp(sampling.cfg, mtp_coef, 'config.grpo.mtp_coef')
   tx = optimizer.optimizer(config.optim, config.steps)
   updates = grpo.update_programs(
     config.grpo,

@@ -53,6 +53,9 @@ class Config:
   micro_batch_size: int = option(
     16, 'rows of one gradient', minimum=1, is_free=True
   )
+  mtp_coef: float = option(
+    0.0, 'weight of the loss of multi-token prediction (lambda)', minimum=0
+  )
   max_len: int = option(1024, 'max tokens of prompt and response', minimum=2)
   length_buckets: int = option(
     4, 'number of row lengths to pad to', minimum=1, is_free=True
@@ -142,8 +145,10 @@ def run(
   if claimed is None:
     return
   optimizer.check_router_bias(config.optim, params)
+  policy.check_mtp(cfg, config.mtp_coef, 'config.mtp_coef')
   tx = optimizer.optimizer(config.optim, steps)
-  loss_fn = functools.partial(loss, programs.shard_config(placement, cfg))
+  cfg_on_device = programs.shard_config(placement, cfg)
+  loss_fn = functools.partial(loss, cfg_on_device, mtp_coef=config.mtp_coef)
   updates = train_step.update_programs(
     placement, loss_fn, tx, config.optim.router_bias_rate
   )
@@ -211,12 +216,22 @@ def _encode_record(tokenizer, record, made, config):
 
 
 def loss(
-  cfg: transformer.ModelConfig, params: dict, batch: dict
+  cfg: transformer.ModelConfig,
+  params: dict,
+  batch: dict,
+  mtp_coef: float = 0.0,
 ) -> tuple[jax.Array, losses.Metrics]:
-  """The cross entropy of the weighted tokens of a batch."""
+  """The cross entropy of the weighted tokens of a batch, plus mtp_coef times
+  that of the module of multi-token prediction."""
   tokens_BL, pos_BL = batch['tokens_BL'], batch['pos_BL']
-  logp_BL, _, routing = transformer.logprobs_and_routing(
-    params, cfg, tokens_BL, pos_BL
-  )
-  total, sums = losses.sft_loss(logp_BL, batch['weight_BL'])
-  return total, sums | moe.load_sums(cfg, routing, pos_BL)
+  weight_BL = batch['weight_BL']
+  out = transformer.logprobs_and_routing(params, cfg, tokens_BL, pos_BL)
+  total, sums = losses.sft_loss(out.logp_BL, weight_BL)
+  if mtp_coef:
+    logp_BL = transformer.mtp_logprobs(
+      params, cfg, out.hidden_BLD, tokens_BL, pos_BL
+    )
+    mtp_loss = losses.sft_loss(logp_BL, weight_BL)[0]
+    total += mtp_coef * mtp_loss
+    sums |= dict(mtp_loss=mtp_loss)
+  return total, sums | moe.load_sums(cfg, out.routing, pos_BL)

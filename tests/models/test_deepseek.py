@@ -158,6 +158,14 @@ def test_r1_has_its_published_number_of_parameters():
   np.testing.assert_allclose(cfg.form.scale, 0.13523378, rtol=1e-7)
 
 
+def test_a_token_of_r1_uses_its_published_number_of_parameters():
+  cfg = registry.model_config(R1, 'R1')
+  outer, router = 2 * cfg.vocab_size * cfg.width, 58 * 256 * cfg.width
+  used = cfg.layers * cfg.layer_sizes.weights + router + outer
+  assert round(used / 1e9, 2) == 37.55
+  assert round((used - outer / 2) / 1e9, 1) == 36.6
+
+
 def test_the_cache_holds_576_numbers_of_a_token_and_layer():
   cfg = registry.model_config(R1, 'R1')
   cfg = dataclasses.replace(cfg, dtype='bfloat16')

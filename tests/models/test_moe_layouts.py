@@ -74,11 +74,11 @@ def make_params():
 
 def loss_fn(cfg, params, batch):
   pos_BL = batch['pos_BL']
-  logp_BL, _, routing = transformer.logprobs_and_routing(
+  out = transformer.logprobs_and_routing(
     params, cfg, batch['tokens_BL'], pos_BL
   )
-  loss, sums = losses.sft_loss(logp_BL, batch['weight_BL'])
-  return loss, sums | moe.load_sums(cfg, routing, pos_BL)
+  loss, sums = losses.sft_loss(out.logp_BL, batch['weight_BL'])
+  return loss, sums | moe.load_sums(cfg, out.routing, pos_BL)
 
 
 def micro_batches(count, width):

@@ -10,14 +10,13 @@ import optax
 import pytest
 import toy_deepseek
 
-from r1jax import losses
 from r1jax.distributed import device_placement, programs
-from r1jax.models import transformer
 from r1jax.sampling import decode
 from r1jax.sampling.decoder import Decoder
+from r1jax.stages import sft
 from r1jax.training import train_step
 
-CFG = toy_deepseek.CFG
+CFG = dataclasses.replace(toy_deepseek.CFG, mtp_layers=1, keep_mtp=True)
 LENGTHS = np.array([8, 3, 6, 5])
 LAYOUTS = dict(
   cpu_layout=dict(form=dict(cpu_layout=True)),
@@ -30,11 +29,6 @@ LAYOUTS = dict(
 )
 
 QUICK = ('mesh_2_data_2_model',)
-
-
-def loss_fn(cfg, params, batch):
-  logp_BL, _ = transformer.logprobs(params, cfg, batch['tokens'], batch['pos'])
-  return losses.sft_loss(logp_BL, batch['weight'])
 
 
 def placed(strategy='mesh', devices=1, tensor_parallel=1):
@@ -51,18 +45,20 @@ def results(form=(), length=8, **layout):
   cfg = programs.shard_config(placement, cfg)
   params, tx = toy_deepseek.random_params(CFG), optax.sgd(1.0)
   updates = train_step.update_programs(
-    placement, functools.partial(loss_fn, cfg), tx
+    placement, functools.partial(sft.loss, cfg, mtp_coef=0.3), tx
   )
   tokens_BL = np.random.default_rng(1).integers(0, 28, (4, 8))
   tokens_BL = np.pad(tokens_BL, ((0, 0), (0, length - 8)))
   column_L = np.arange(length)
   pos_BL = np.where(column_L < LENGTHS[:, None], column_L, -1)
   weight_BL = np.float32((pos_BL > 0) / (pos_BL > 0).sum())
-  batch = dict(tokens=tokens_BL, pos=pos_BL, weight=weight_BL)
+  batch = dict(tokens_BL=tokens_BL, pos_BL=pos_BL, weight_BL=weight_BL)
   state = train_step.create_state(placement, params, tx)
   state, sums = train_step.update(placement, updates, state, [batch])
   new = jax.device_get(state.params)
-  return float(sums['loss']), jax.tree.map(np.subtract, params, new)
+  return [float(sums[x]) for x in ('loss', 'mtp_loss')], jax.tree.map(
+    np.subtract, params, new
+  )
 
 
 @pytest.fixture(scope='module')
@@ -80,6 +76,7 @@ def plain():
 def test_loss_and_gradients_do_not_depend_on_the_layout(layout, plain):
   loss, grads = results(**LAYOUTS[layout])
   np.testing.assert_allclose(loss, plain[0], rtol=1e-6)
+  assert min(loss) > 1
   assert all(np.abs(g).max() > 1e-5 for g in _with_gradient(grads))
   for a, b in zip(*map(jax.tree.leaves, (grads, plain[1])), strict=True):
     near = 1e-5 * max(np.abs(b).max(), 0.1)
