@@ -5,13 +5,15 @@ import json
 import pathlib
 
 import jax
+import numpy as np
 import pytest
 from toy_preflight import costs_by_name, make_plan
 
 from r1jax import errors
 from r1jax.checkpoints import policy
 from r1jax.distributed import device_placement
-from r1jax.models.families import llama
+from r1jax.models import moe
+from r1jax.models.families import llama, qwen3_moe
 from r1jax.preflight import (
   arithmetic,
   checks,
@@ -232,6 +234,28 @@ def test_the_formulas_flops_equal_those_of_the_traced_programs(remat):
   assert prefill.total / 4 == formula['prefill'].flops
   (loop,) = decode.loops
   assert loop.total / 4 / 5 == formula['decode'].flops
+
+
+def test_an_update_of_a_model_with_experts_takes_their_routing():
+  plan = make_plan('cpu:4', parallel__tensor_parallel=2, micro_batch_size=4)
+  tiny = qwen3_moe.Config(
+    vocab_size=60,
+    width=24,
+    layers=3,
+    heads=4,
+    kv_heads=2,
+    head_dim=4,
+    dense_ffn=20,
+    moe=moe.MoeConfig(
+      experts=6, experts_per_token=2, ffn=8, score='softmax', normalize=True
+    ),
+  )
+  plan = dataclasses.replace(plan, cfg=tiny)
+  placement = device_placement.placement(plan.config.parallel)
+  _, _, batch, total = programs.update_shapes(plan, placement)
+  assert batch['routing'].shape == (4, plan.row_len, 3, 2)
+  assert batch['routing'].dtype == np.uint8
+  assert total[1][moe.LOAD].shape == (3, 6)
 
 
 def test_programs_of_pmap_are_traced_for_devices_that_are_not_here(monkeypatch):

@@ -62,7 +62,9 @@ def computed(rows):
   return np.arange(rows.pos_BL.shape[1])[None] < length_B1 - 1
 
 
-@pytest.mark.parametrize('scan_layers', [False, True])
+@pytest.mark.parametrize(
+  'scan_layers', [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_the_sampler_returns_the_experts_that_the_trainer_chooses(scan_layers):
   rows = sample(scan_layers)
   assert rows.routing.dtype == np.uint8

@@ -169,7 +169,7 @@ def _with_traffic(cost, moved):
 
 def trace_train(plan: Plan, placement: Placement) -> Any:
   """An update of one micro-batch, or the program that adds one."""
-  updates, state, batch, total = _update_shapes(plan, placement)
+  updates, state, batch, total = update_shapes(plan, placement)
   if plan.micro_batches == 1:
     return updates.step.trace(state, batch)
   return updates.accumulate.trace(total, state.params, batch)
@@ -177,7 +177,7 @@ def trace_train(plan: Plan, placement: Placement) -> Any:
 
 def trace_apply(plan: Plan, placement: Placement) -> Any:
   """The program after the last of several micro-batches."""
-  updates, state, _, total = _update_shapes(plan, placement)
+  updates, state, _, total = update_shapes(plan, placement)
   return updates.apply.trace(state, total)
 
 
@@ -218,7 +218,7 @@ def trace_sampling(plan: Plan, placement: Placement) -> tuple[Any, Any, Any]:
   return gather, start, advance
 
 
-def _update_shapes(plan, placement):
+def update_shapes(plan, placement):
   """(programs of an update; shapes of a state, a micro-batch and a total)."""
   config = plan.config
   tx = optimizer.optimizer(config.optim, config.steps)
