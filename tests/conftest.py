@@ -1,4 +1,5 @@
-"""Four CPU devices for all tests; implicit rank promotion is an error."""
+"""Four CPU devices for all tests; implicit rank promotion is an error; how
+programs are compiled and cached."""
 
 import os
 import pathlib
@@ -8,17 +9,18 @@ os.environ['JAX_PLATFORMS'] = os.environ.get('JAX_PLATFORMS', 'cpu')
 os.environ['XLA_FLAGS'] = (
   os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=4'
 )
+FEW_OPTIMISATIONS = 'JAX_DISABLE_MOST_OPTIMIZATIONS'
+os.environ[FEW_OPTIMISATIONS] = 'False'
+# All programs are cached, for the tests and for the processes that they start.
+os.environ['JAX_COMPILATION_CACHE_DIR'] = os.environ.get('R1JAX_CACHE') or str(
+  pathlib.Path.home() / '.cache/r1jax/xla'
+)
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
-jax.config.update(
-  'jax_compilation_cache_dir',
-  os.environ.get('R1JAX_CACHE')
-  or str(pathlib.Path.home() / '.cache/r1jax/xla'),
-)
-jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 # A background job of a shell inherits SIGINT as ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -37,11 +39,40 @@ def few_mappings():
     jax.clear_caches()
 
 
+# The tests in these folders and modules run whole stages, or compare layouts up
+# to rounding. What they state does not depend on how fast the programs are, and
+# most of their time is the compiler's.
+STAGES = (
+  *('ablation', 'api', 'distributed', 'experiments', 'stages'),
+  *('test_layouts', 'test_overlap'),
+)
+
+
+def optimise(is_on):
+  """Sets whether XLA optimises the programs of this process, and of those that
+  it starts; returns whether it did before."""
+  before = os.environ[FEW_OPTIMISATIONS] == 'False'
+  if is_on != before:
+    os.environ[FEW_OPTIMISATIONS] = str(not is_on)
+    jax.config.update(FEW_OPTIMISATIONS.lower(), not is_on)
+    jax.clear_caches()
+  return before
+
+
+@pytest.fixture(scope='module', autouse=True)
+def quick_compiler(request):
+  """Compiles the programs of whole stages with few optimisations."""
+  path = request.path
+  optimise(path.parent.name not in STAGES and path.stem not in STAGES)
+
+
 @pytest.fixture(scope='session')
 def base(tmp_path_factory):
   """The work directory of an sft run: the model that other tests start from."""
   import toy
 
   workdir = tmp_path_factory.mktemp('base')
+  before = optimise(False)
   toy.run('sft', workdir)
+  optimise(before)
   return workdir

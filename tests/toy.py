@@ -1,12 +1,16 @@
 """Runs stages with the configs of the toy_*.py files, changed by tests."""
 
 import importlib
+import os
 import pathlib
 
 from r1jax import cli, config
 from r1jax.files import read_jsonl
 
 HERE = pathlib.Path(__file__).parent
+# XLA_FLAGS of a process with one CPU device, where those of the tests have four.
+FOUR_DEVICES = '--xla_force_host_platform_device_count=4'  # see conftest.py
+ONE_DEVICE = os.environ.get('XLA_FLAGS', '').replace(FOUR_DEVICES, '').strip()
 
 
 def stage(name):

@@ -27,7 +27,7 @@ def free_port():
 def environment(host, hosts, address, **more):
   env = os.environ | dict(
     JAX_PLATFORMS='cpu',
-    XLA_FLAGS='',
+    XLA_FLAGS=toy.ONE_DEVICE,
     R1JAX_HEARTBEAT=str(MANY_SECONDS),
     PYTHONPATH=f'{ROOT}:{ROOT / "tests"}',
   )

@@ -4,6 +4,7 @@ One forward function serves training, prefill and decoding.
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from r1jax.models.stack import Cache, Output
 Params = dict[str, Any]
 
 
+@functools.partial(jax.jit, static_argnames='cfg')
 def init(key: Array, cfg: ModelConfig) -> Params:
   """Random float32 parameters of the whole model."""
   return registry.family_of(cfg).init(key, cfg)

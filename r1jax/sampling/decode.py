@@ -237,7 +237,7 @@ def _first_state(cfg, prompts, key, group_size, config):
     end_B=zero_B,
     recent_BT=jnp.full((B, longest_stop), -1, jnp.int32),
     ended_B=zero_B > 0,
-    key_B=jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, zero_B),
+    key_B=jnp.broadcast_to(key, B),
   )
   tokens_PL = jnp.pad(prompts.tokens_PL, ((0, 0), (0, config.max_new_tokens)))
   return DecodeState(

@@ -322,7 +322,7 @@ def test_a_sweep_that_is_killed_and_continued_equals_one_that_is_not(
   arguments += ['--config', str(toy.HERE / 'toy_rl.py'), '--seeds', '2']
   arguments += [f'--config.init={base}/model', '--config.steps=8']
   arguments += ['--grid', 'optim.lr=[1e-3,1e-2]']
-  environment = os.environ | dict(XLA_FLAGS='')
+  environment = os.environ | dict(XLA_FLAGS=toy.ONE_DEVICE)
 
   def start(folder):
     return subprocess.Popen(

@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 import toy
+import toy_model
 import toy_sampling
 
 import r1jax
 from r1jax import files
 from r1jax.checkpoints import pretrained
 from r1jax.data import tasks
-from r1jax.models import transformer
 from r1jax.rl import setup
 from r1jax.stages import rl
 
@@ -51,7 +51,7 @@ def check(workdir, step, seen, cfg):
   ):
     np.testing.assert_array_equal(ours_BL, batch[name], name)
   (old_BL, entropy_BL), (new_BL, _) = (
-    transformer.logprobs(params, cfg, batch['tokens_BL'], batch['pos_BL'])
+    toy_model.logprobs(params, cfg, batch['tokens_BL'], batch['pos_BL'])
     for params in (seen['before'], seen['after'])
   )
   np.testing.assert_allclose(
@@ -126,7 +126,7 @@ def test_domains_and_tools_are_recomputed(tmp_path):
   ids = toy_sampling.TOKENIZER.vocab_size
   cfg = toy_sampling.CFG
   assert cfg.vocab_size == ids
-  params = transformer.init(jax.random.key(0), cfg)
+  params = toy_model.random_params(cfg)
   pretrained.save(tmp_path / 'init', params, cfg, toy_sampling.TOKENIZER)
   rows = tasks.load_records('toy:running_sum?count=12&digits=3', 5)
   rows += [

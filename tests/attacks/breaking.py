@@ -121,7 +121,7 @@ def score(xs): os.close(0); signal.pause()
 """
 
 TIME = r"""
-#: *loops [function 2]: without end
+#: *loops [function 1]: without end
 def score(xs):
   end = time.time() + 8
   while time.time() < end: pass
@@ -159,7 +159,7 @@ sys.stdin.read()
 """
 
 HUGE_VALUES = r"""
-#: *power [function 2]: ten to the ten millionth, written out
+#: *power [function 1]: ten to the ten millionth, written out
 sys.set_int_max_str_digits(0)
 def score(xs): return str(10**10**7)
 #: *huge integer: a number of three million bits

@@ -46,7 +46,7 @@ print('2\x0b0\x1c\x85\u2028')
 """
 
 LIMITS = r"""
-#: *end of a call too early [function 2]: computes after the clock has stopped
+#: *end of a call too early [function 1]: computes after the clock has stopped
 def score(xs):
   each_fd(os.write, b'["t","returned",""]\n')
   end = time.time() + 8

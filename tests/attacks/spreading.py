@@ -96,7 +96,7 @@ score = yes
 attempt(os.kill, os.getpid(), signal.SIGSTOP)
 attempt(signal.raise_signal, signal.SIGSTOP)
 score = yes
-#: *ignores all signals [function 2]: and continues after its time
+#: *ignores all signals [function 1]: and continues after its time
 for n in range(1, 65):
   try: signal.signal(n, signal.SIG_IGN)
   except (OSError, ValueError): pass

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+import toy_model
 from golden import make_convert
 from toy_pretrained import (
   FAMILIES,
@@ -113,8 +114,8 @@ def test_save_writes_the_tensors_that_were_loaded(family, tmp_path):
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_load_returns_what_save_wrote(kind, dtype, tmp_path):
   cfg = dataclasses.replace(CFG, **kind)
-  params = transformer.init(jax.random.key(0), cfg)
-  params = jax.tree.map(lambda a: a.astype(dtype), params)
+  params = toy_model.random_params(cfg)
+  params = jax.tree.map(lambda a: jnp.asarray(a, dtype), params)
   pretrained.save(tmp_path / 'out', params, cfg, tokenization.ByteTokenizer())
   loaded, cfg_loaded, tokenizer = pretrained.load(tmp_path / 'out')
   as_float32 = jax.tree.map(lambda a: a.astype(jnp.float32), params)
@@ -126,7 +127,7 @@ def test_load_returns_what_save_wrote(kind, dtype, tmp_path):
 
 def test_a_reward_model_is_a_classifier_of_one_label(tmp_path):
   cfg = dataclasses.replace(CFG, score=True)
-  params = jax.device_get(transformer.init(jax.random.key(0), cfg))
+  params = toy_model.random_params(cfg)
   params |= dict(score=np.arange(24, dtype=np.float32))
   pretrained.save(tmp_path / 'out', params, cfg, reward=dict(centre=0.5))
   config = json.loads((tmp_path / 'out/config.json').read_text())
@@ -154,7 +155,7 @@ def test_a_classifier_with_two_labels_is_refused(tmp_path):
 
 
 def test_save_refuses_a_path_that_is_not_empty(tmp_path):
-  params = jax.device_get(transformer.init(jax.random.key(0), CFG))
+  params = toy_model.random_params(CFG)
   pretrained.save(tmp_path / 'out', params, CFG)
   assert [p.name for p in tmp_path.iterdir()] == ['out']
   with pytest.raises(errors.UserError, match='choose another directory'):
@@ -166,7 +167,7 @@ def test_a_large_model_is_written_in_several_files(
   dtype, tmp_path, monkeypatch
 ):
   cfg = dataclasses.replace(CFG, qkv_bias=True, architecture='Qwen2')
-  params = jax.device_get(transformer.init(jax.random.key(0), cfg))
+  params = toy_model.random_params(cfg)
   pretrained.save(tmp_path / 'one', params, cfg, dtype=dtype)
   monkeypatch.setattr(pretrained, 'MAX_FILE_BYTES', 10_000)
   pretrained.save(tmp_path / 'several', params, cfg, dtype=dtype)
@@ -199,7 +200,7 @@ def test_a_large_model_is_written_in_several_files(
 def test_an_export_holds_one_layer_of_one_parameter_at_a_time(tmp_path):
   cfg = dataclasses.replace(CFG, layers=16, width=64, ffn=96, vocab_size=200)
   cfg = dataclasses.replace(cfg, real_vocab=200)
-  params = jax.device_get(transformer.init(jax.random.key(0), cfg))
+  params = toy_model.random_params(cfg)
   size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
   tracemalloc.start()
   try:
@@ -213,7 +214,7 @@ def test_an_export_holds_one_layer_of_one_parameter_at_a_time(tmp_path):
 def test_all_files_of_a_model_have_the_mode_that_the_umask_gives(
   tmp_path, monkeypatch
 ):
-  params = jax.device_get(transformer.init(jax.random.key(0), CFG))
+  params = toy_model.random_params(CFG)
   monkeypatch.setattr(pretrained, 'MAX_FILE_BYTES', 20_000)
   tokenizer, before = tokenization.ByteTokenizer(), os.umask(0o027)
   try:
@@ -230,7 +231,7 @@ def test_all_files_of_a_model_have_the_mode_that_the_umask_gives(
 
 def test_an_export_that_fails_leaves_nothing(tmp_path, monkeypatch):
   """Its part of the model would fill the disk."""
-  params = jax.device_get(transformer.init(jax.random.key(0), CFG))
+  params = toy_model.random_params(CFG)
   monkeypatch.setattr(pretrained, 'MAX_FILE_BYTES', 20_000)
   write, count = safetensors_file.Writer.write, itertools.count()
 
@@ -246,7 +247,7 @@ def test_an_export_that_fails_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_sigterm_ends_an_export_between_two_parameters(tmp_path, monkeypatch):
-  params = jax.device_get(transformer.init(jax.random.key(0), CFG))
+  params = toy_model.random_params(CFG)
   answers = iter([False] * 5 + [True])
   monkeypatch.setattr(hosts, 'terminate_requested', lambda: next(answers))
   with pytest.raises(errors.Terminated):
@@ -259,7 +260,7 @@ def test_sigterm_ends_an_export_between_two_parameters(tmp_path, monkeypatch):
 def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(
   value, dtype, tmp_path
 ):
-  params = jax.device_get(transformer.init(jax.random.key(0), CFG))
+  params = toy_model.random_params(CFG)
   pretrained.save(tmp_path / 'good', params, CFG)
   params = jax.tree.map(lambda a: jnp.asarray(a, dtype), params)
   params['layers']['down'] = params['layers']['down'].at[-1, 0, 1].set(value)

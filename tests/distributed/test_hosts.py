@@ -3,8 +3,10 @@ as many devices; an error of one host ends all hosts with its reason."""
 
 import json
 
+import jax
 import numpy as np
 import pytest
+import toy
 import toy_hosts
 import toy_metrics
 
@@ -29,20 +31,22 @@ def model(workdir):
 
 
 @pytest.mark.parametrize('strategy', ['pmap', 'mesh'])
-def test_two_processes_equal_one_with_two_devices(strategy, base, tmp_path):
+def test_two_processes_equal_one_with_two_devices(
+  strategy, base, tmp_path, monkeypatch
+):
+  """The one is the process of this test."""
   changes = (
+    f'init={base}/model',
     f'parallel.strategy={strategy}',
     'steps=2',
     'save_every=1',
     'eval.every=2',
   )
   two, one = tmp_path / 'two', tmp_path / 'one'
-  outputs = toy_hosts.run(2, toy_hosts.rl(base, two, *changes))
-  toy_hosts.run(
-    1,
-    toy_hosts.rl(base, one, *changes),
-    XLA_FLAGS='--xla_force_host_platform_device_count=2',
-  )
+  outputs = toy_hosts.run(2, toy_hosts.stage('rl', two, *changes))
+  devices = jax.devices()[:2]
+  monkeypatch.setattr(jax, 'devices', lambda: devices)
+  toy.run('rl', one, *changes)
   assert [line['step'] for line in lines(one)] == [0, 1, 2]
   assert lines(two) == lines(one)
   assert lines(two, 'samples.jsonl') == lines(one, 'samples.jsonl')

@@ -324,7 +324,7 @@ def real(base, workdir, python, save_every=1):
   command += ['--config', toy.HERE / 'toy_rl.py', '--workdir', workdir]
   command += [f'--config.init={base}/model']
   command += [f'--config.save_every={save_every}']
-  env = dict(JAX_PLATFORMS='cpu', XLA_FLAGS='', PYTHON=str(python))
+  env = dict(JAX_PLATFORMS='cpu', XLA_FLAGS=toy.ONE_DEVICE, PYTHON=str(python))
   return subprocess.Popen(
     command,
     cwd=SCRIPT.parent,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import toy
+import toy_model
 
 from r1jax import config as configs
 from r1jax import files
@@ -15,7 +16,6 @@ from r1jax.checkpoints import policy, pretrained
 from r1jax.data import tasks, templates
 from r1jax.data.templates import PromptConfig
 from r1jax.distributed import device_placement
-from r1jax.models import transformer
 from r1jax.models.families import llama
 from r1jax.rl import rl_config
 from r1jax.sampling.generate import Sampler
@@ -132,7 +132,7 @@ def test_an_own_family_is_read_as_a_llama(tmp_path):
   cfg = llama.Config(
     vocab_size=30, width=24, layers=2, heads=6, kv_heads=2, head_dim=4, ffn=28
   )
-  params = jax.device_get(transformer.init(jax.random.key(0), cfg))
+  params = toy_model.random_params(cfg)
   pretrained.save(tmp_path / 'phi', params, cfg)
   path = tmp_path / 'phi/model.safetensors'
   tensors = safetensors.numpy.load_file(path)

@@ -5,9 +5,9 @@ import jax
 import numpy as np
 import optax
 import pytest
+import toy_model
 
 from r1jax.distributed import device_placement, programs
-from r1jax.models import transformer
 from r1jax.models.families import llama
 from r1jax.rl import grpo
 from r1jax.training import train_step
@@ -29,11 +29,7 @@ LENGTH_B1 = np.array([[12], [7], [10], [4]])
 
 
 def make_params():
-  shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), CFG))
-  random = np.random.default_rng(0)
-  return jax.tree.map(
-    lambda a: np.float32(0.3 * random.standard_normal(a.shape)), shapes
-  )
+  return toy_model.random_params(CFG, 0.3)
 
 
 def make_batch():

@@ -9,6 +9,7 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy_model
 
 from r1jax.models import gqa, rope, transformer
 from r1jax.models.families import gemma, llama, olmo2
@@ -59,9 +60,7 @@ LENGTHS = np.array([9, 4, 1])
 def make(base=CFG, **changes):
   """A config, and parameters all of which are random."""
   cfg = dataclasses.replace(base, **changes)
-  shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
-  noise = np.random.default_rng(1).standard_normal
-  return cfg, jax.tree.map(lambda a: np.float32(0.4 * noise(a.shape)), shapes)
+  return cfg, toy_model.random_params(cfg, seed=1)
 
 
 def rows(side='right', extra=0):

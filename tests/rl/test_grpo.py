@@ -9,11 +9,11 @@ import numpy as np
 import optax
 import pytest
 import toy
+import toy_model
 
 from r1jax import errors, losses, user_code
 from r1jax.data import batching
 from r1jax.distributed import device_placement
-from r1jax.models import transformer
 from r1jax.models.families import llama
 from r1jax.rewards.pending import Rewards
 from r1jax.rl import advantages, grpo, rollouts
@@ -34,7 +34,7 @@ CFG = llama.Config(
   ffn=20,
   head_chunk=4,
 )
-PARAMS = jax.device_get(transformer.init(jax.random.key(0), CFG))
+PARAMS = toy_model.random_params(CFG, 0.3)
 TEMPERATURE = 0.8
 
 
@@ -314,7 +314,7 @@ def logprobs(made, rows, length_buckets):
 @pytest.mark.parametrize('rows, buckets', [(4, 1), (4, 3), (6, 3)])
 def test_logprobs_do_not_depend_on_how_rows_are_split(rows, buckets):
   made = batch_of(C, rollout())
-  logp_BL, _ = transformer.logprobs(
+  logp_BL, _ = toy_model.logprobs(
     PARAMS, CFG, made['tokens_BL'], made['pos_BL'], TEMPERATURE
   )
   found_BL = logprobs(made, rows, batching.lengths(WIDTH, buckets))
@@ -342,7 +342,7 @@ def test_the_update_does_not_depend_on_micro_batches_and_length_buckets():
   made = batch(c, old=0.2)
   want, (sums,) = updates(c, made, 12, 1)
   assert 0.1 < sums['clip_fraction'] < 0.9 and sums['kl'] > 0.01
-  for micro, buckets in ((6, 1), (6, 3), (4, 3)):
+  for micro, buckets in ((6, 1), (4, 3)):
     found, (parts,) = updates(c, made, micro, buckets)
     for a, b, start in zip(*map(jax.tree.leaves, (found, want, PARAMS))):
       assert np.abs(b - start).max() > 1e-4
@@ -483,14 +483,13 @@ def test_the_entropy_bonus_changes_the_gradient_by_that_of_the_entropy(rows):
   (mini,) = grpo.mini_batches(C, made, (0, 0), MAX_NEW)
 
   def weighted_entropy(params):
-    out = transformer.forward(params, CFG, mini['tokens_BL'], mini['pos_BL'])
-    logits = transformer.unembed(params, CFG, out.hidden_BTD)
+    logits = toy_model.logits(params, CFG, mini['tokens_BL'], mini['pos_BL'])
     logits = logits[:, :-1] / TEMPERATURE
     logp = jax.nn.log_softmax(logits)
     entropy = -(jax.numpy.exp(logp) * logp).sum(axis=-1)
     return (mini['weight_BL'][:, 1:] * entropy).sum()
 
-  want = jax.grad(weighted_entropy)(PARAMS)
+  want = jax.jit(jax.grad(weighted_entropy))(PARAMS)
   for name in ('embed', 'norm'):
     difference = trained[0.5][name] - trained[0.0][name]
     np.testing.assert_allclose(difference, 0.5 * want[name], atol=2e-6)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy_model
 
 from r1jax import errors
 from r1jax.distributed import device_placement, hosts, watchdog
@@ -28,7 +29,7 @@ CFG = llama.Config(
   head_chunk=4,
 )
 CONFIG = decode.SampleConfig(
-  max_new_tokens=9, decode_slots=5, refill_interval=3, kv_windows=2
+  max_new_tokens=9, decode_slots=5, refill_interval=3, kv_windows=1
 )
 LENGTH_P = np.array([1, 6, 3, 4, 2, 5, 1, 3])
 NUMBER_P = np.array([3, 0, 7, 1, 12, 5, 2, 40])  # in the stream of prompts
@@ -41,9 +42,7 @@ EOS_IDS = (5, 11, 2)
 
 @functools.cache
 def params():
-  shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), CFG))
-  noise = np.random.default_rng(0).standard_normal
-  return jax.tree.map(lambda a: np.float32(0.4 * noise(a.shape)), shapes)
+  return toy_model.random_params(CFG)
 
 
 def make_prompts(**arrays):
@@ -144,7 +143,7 @@ def test_sampler_logp_equals_trainer_logp(temperature, changes):
   assert_consistent(rows)
   cfg = dataclasses.replace(CFG, real_vocab=changes.get('real_vocab', 0))
   assert rows.tokens_BL[rows.mask_BL].max() < changes.get('real_vocab', 28)
-  logp_BL, _ = jax.jit(transformer.logprobs, static_argnums=(1, 4))(
+  logp_BL, _ = toy_model.logprobs(
     params(), cfg, rows.tokens_BL, rows.pos_BL, temperature
   )
   error = np.abs(logp_BL - rows.logp_BL)[rows.mask_BL]
@@ -152,15 +151,10 @@ def test_sampler_logp_equals_trainer_logp(temperature, changes):
   assert error.mean() <= 1e-6
 
 
-@functools.partial(jax.jit, static_argnames='cfg')
-def full_logits(params, cfg, tokens_BL, pos_BL):
-  """Column t has the logits of the token at t + 1."""
-  out = transformer.forward(params, cfg, tokens_BL, pos_BL)
-  return transformer.unembed(params, cfg, out.hidden_BTD)
-
-
 def test_a_tokens_key_derives_from_prompt_number_member_and_position(endless):
-  logits_BLV = full_logits(params(), CFG, endless.tokens_BL, endless.pos_BL)
+  logits_BLV = toy_model.logits(
+    params(), CFG, endless.tokens_BL, endless.pos_BL
+  )
 
   def token_key(b, t):
     prompt_key = jax.random.fold_in(KEY, NUMBER_P[b // GROUP_SIZE])
@@ -189,12 +183,16 @@ def test_keys_are_unique_over_a_run():
 
 
 LAYOUTS = [
-  dict(decode_slots=1, refill_interval=1, kv_windows=1),
+  dict(decode_slots=1, refill_interval=1, kv_windows=2),
   dict(decode_slots=64, refill_interval=16, kv_windows=4),
-  dict(decode_slots=7, model=dict(scan_layers=False)),
-  dict(decode_slots=3, model=dict(cpu_layout=True)),
-  dict(decode_slots=3, model=dict(tpu_layout=True)),
-  dict(decode_slots=3, model=dict(tpu_layout=True, scan_layers=False)),
+  dict(decode_slots=7, kv_windows=2, model=dict(scan_layers=False)),
+  dict(decode_slots=3, kv_windows=2, model=dict(cpu_layout=True)),
+  dict(decode_slots=3, kv_windows=2, model=dict(tpu_layout=True)),
+  dict(
+    decode_slots=3,
+    kv_windows=2,
+    model=dict(tpu_layout=True, scan_layers=False),
+  ),
 ]
 
 
@@ -310,6 +308,7 @@ def test_a_stop_sequence_does_not_begin_in_the_slots_earlier_sample(endless):
     eos_ids=(eos_id,),
     stop_token_sequences=(across,),
     decode_slots=1,
+    kv_windows=2,
   )
   want = assert_truncated(rows, endless, (eos_id,), (across,))
   assert want[3:5] == [(ids[3], False), (ids[4], False)]
@@ -317,13 +316,13 @@ def test_a_stop_sequence_does_not_begin_in_the_slots_earlier_sample(endless):
 
 
 def test_a_sample_of_one_token_is_the_first_token_of_a_longer_one(endless):
-  rows = sample(max_new_tokens=1, kv_windows=1)
+  rows = sample(max_new_tokens=1)
   assert sampled_ids(rows) == [ids[:1] for ids in sampled_ids(endless)]
 
 
 def test_temperature_zero_is_the_argmax_of_the_full_forward():
-  rows = sample(temperature=0.0, kv_windows=1)
-  logits_BLV = full_logits(params(), CFG, rows.tokens_BL, rows.pos_BL)
+  rows = sample(temperature=0.0)
+  logits_BLV = toy_model.logits(params(), CFG, rows.tokens_BL, rows.pos_BL)
   argmax_BL = np.argmax(logits_BLV, axis=-1)[:, :-1]
   mask_BL = rows.mask_BL[:, 1:]
   np.testing.assert_array_equal(

@@ -6,13 +6,13 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+import toy_model
 import toy_sampling
 from toy_sampling import TOKENIZER, Response
 
 from r1jax import errors
 from r1jax.data import templates
 from r1jax.distributed import device_placement
-from r1jax.models import transformer
 from r1jax.rewards import registry
 from r1jax.sampling import decode, generate
 
@@ -132,7 +132,7 @@ def test_a_sample_does_not_depend_on_the_other_records():
   """On four devices, one of which has only a prompt that fills it up."""
   sampler = toy_sampling.sampler(PROMPT, CONFIG, devices=4)
   params = device_placement.put_state(
-    sampler.placement, transformer.init(jax.random.key(0), toy_sampling.CFG)
+    sampler.placement, toy_model.random_params(toy_sampling.CFG)
   )
 
   def sample(index):
@@ -157,7 +157,7 @@ def test_a_sample_does_not_depend_on_the_other_records():
 
 def test_a_model_whose_logits_are_not_finite_gives_no_texts():
   sampler = toy_sampling.sampler(PROMPT, CONFIG)
-  params = transformer.init(jax.random.key(0), sampler.cfg)
+  params = toy_model.random_params(sampler.cfg)
   params['norm'] = params['norm'] * 3e38  # finite
   params['embed'] = params['embed'] * 1e3
   with pytest.raises(

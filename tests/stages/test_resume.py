@@ -70,7 +70,11 @@ class Command:
       stderr=subprocess.PIPE,
       text=True,
       env=os.environ
-      | dict(JAX_PLATFORMS='cpu', XLA_FLAGS='', R1JAX_CACHE=str(self.cache)),
+      | dict(
+        JAX_PLATFORMS='cpu',
+        XLA_FLAGS=toy.ONE_DEVICE,
+        JAX_COMPILATION_CACHE_DIR=str(self.cache),
+      ),
     )
 
   def finish(self, workdir):

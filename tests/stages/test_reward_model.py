@@ -10,12 +10,12 @@ import optax
 import pytest
 import toy
 import toy_metrics
+import toy_model
 
 from r1jax import errors, files
 from r1jax.checkpoints import pretrained, tokenization
 from r1jax.data import templates
 from r1jax.distributed import device_placement, programs
-from r1jax.models import transformer
 from r1jax.models.families import llama
 from r1jax.rewards import reward_model
 from r1jax.stages import reward_model as stage
@@ -213,9 +213,7 @@ def one_update(config, strategy='pmap', devices=1, tensor_parallel=1):
     jax.devices()[:devices],
   )
   tx = optax.sgd(1.0)
-  shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), CFG))
-  noise = np.random.default_rng(2).standard_normal
-  params = jax.tree.map(lambda a: np.float32(0.3 * noise(a.shape)), shapes)
+  params = toy_model.random_params(CFG, 0.3, seed=2)
   state = train_step.create_state(placement, params, tx)
   cfg = programs.shard_config(placement, CFG)
   loss_fn = functools.partial(stage.loss, cfg, config.kind)

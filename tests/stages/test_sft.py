@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 import toy
+import toy_model
 
 from r1jax import errors, files
 from r1jax.checkpoints import pretrained, tokenization
-from r1jax.models import transformer
 from r1jax.models.families import llama
 from r1jax.stages import sft
 
@@ -46,7 +46,7 @@ def test_a_run_lowers_the_loss_and_leaves_the_model(base):
   # The format is learnt: tags have a high probability where they belong.
   text = '314<think>348</think><answer>8</answer><|end|>'
   ids = np.array([tokenizer.encode(text)])
-  logp_BL, _ = transformer.logprobs(params, cfg, ids, np.arange(ids.size)[None])
+  logp_BL, _ = toy_model.logprobs(params, cfg, ids, np.arange(ids.size)[None])
   tags = [n for n, i in enumerate(ids[0]) if i > 256]
   assert logp_BL[0, tags].min() > -0.7
 
@@ -155,7 +155,7 @@ def test_a_token_that_is_only_in_prompts_is_no_target():
     ffn=12,
     tie_embeddings=False,
   )
-  params = transformer.init(jax.random.key(0), cfg)
+  params = toy_model.random_params(cfg)
 
   def loss(head):
     return sft.loss(cfg, params | dict(head=head), part)[0]

@@ -12,9 +12,8 @@ import textwrap
 import time
 
 import pytest
+import toy
 from toy_checkpoint import assert_same, facts_of, make_state, reopened
-
-FOUR_DEVICES = '--xla_force_host_platform_device_count=4'  # see conftest.py
 
 
 def start(script, *args):
@@ -23,7 +22,7 @@ def start(script, *args):
   env = dict(
     os.environ,
     JAX_PLATFORMS='cpu',
-    XLA_FLAGS=os.environ['XLA_FLAGS'].replace(FOUR_DEVICES, '').strip(),
+    XLA_FLAGS=toy.ONE_DEVICE,
     PYTHONPATH=f'{root}:{root / "tests"}',
   )
   return subprocess.Popen(

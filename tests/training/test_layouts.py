@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import toy_model
 
 from r1jax import losses
 from r1jax.distributed import device_placement, programs
@@ -77,9 +78,7 @@ def loss_fn(cfg, params, batch):
 
 @functools.cache
 def params():
-  shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), CFG))
-  noise = np.random.default_rng(0).standard_normal
-  return jax.tree.map(lambda a: np.float32(0.3 * noise(a.shape)), shapes)
+  return toy_model.random_params(CFG, 0.3)
 
 
 @functools.cache
@@ -92,9 +91,7 @@ def rows():
   pos_BL = np.where(column_L < LENGTH[:, None], column_L, -1)
   mask_BL = (column_L >= PROMPT[:, None]) & (column_L < LENGTH[:, None])
   mask_BL[OVERLONG] = False
-  logp_BL, _ = jax.jit(transformer.logprobs, static_argnums=(1, 4))(
-    params(), CFG, tokens_BL, pos_BL, TEMPERATURE
-  )
+  logp_BL, _ = toy_model.logprobs(params(), CFG, tokens_BL, pos_BL, TEMPERATURE)
 
   def normal(*shape):
     return 0.4 * random.standard_normal(shape).astype('f')

@@ -251,12 +251,13 @@ def test_the_schedule_advances_once_a_step_however_many_micro_batches(count):
     {name: x[i::count] for name, x in whole.items()} for i in range(count)
   ]
 
+  gradient = jax.jit(jax.grad(lambda p: loss_fn(p, whole)[0]))
   by_hand = params()
   moments = optax.scale_by_adam(config.b1, config.b2, config.eps)
   opt = moments.init(by_hand)
   for rate in (0, 0.1 / 3, 0.2 / 3, 0.1, 0.1):
     state, _ = train_step.update(placement, updates, state, micro_batches)
-    grads = jax.grad(lambda p: loss_fn(p, whole)[0])(by_hand)
+    grads = gradient(by_hand)
     changes, opt = moments.update(grads, opt)
     by_hand = jax.tree.map(lambda p, u: p - rate * u, by_hand, changes)
     for a, b in zip(*map(jax.tree.leaves, (state.params, by_hand))):
