@@ -43,11 +43,12 @@ CFG = qwen3_moe.Config(
 RATE = 0.01
 LENGTH_B1 = np.array([[12], [7], [10], [4], [9], [11], [3], [8]])
 QUICK = dict(
-  mesh_2_data_2_model_micro_batches=dict(
-    strategy='mesh', devices=4, tensor_parallel=2, count=2
-  )
+  mesh_2_data_2_model=dict(strategy='mesh', devices=4, tensor_parallel=2)
 )
 SLOW = dict(
+  mesh_2_data_2_model_micro_batches=dict(
+    strategy='mesh', devices=4, tensor_parallel=2, count=2
+  ),
   micro_batches=dict(count=4),
   cpu_layout=dict(cpu_layout=True),
   pmap_4=dict(devices=4),

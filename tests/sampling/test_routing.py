@@ -31,7 +31,11 @@ CFG = qwen3_moe.Config(
   ),
 )
 SAMPLE = decode.SampleConfig(
-  max_new_tokens=7, decode_slots=3, refill_interval=2, eos_ids=(5,)
+  max_new_tokens=7,
+  decode_slots=3,
+  refill_interval=2,
+  kv_windows=1,
+  eos_ids=(5,),
 )
 PROMPTS = decode.Prompts(
   tokens_PL=np.array([[3, 1, 4, 1], [2, 7, 0, 0]], np.int32),
