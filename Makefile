@@ -109,8 +109,8 @@ $(VENV)/.installed: renew
 endif
 endif
 
-test: install  ## the quick tests
-	$(BIN)/python -m pytest -n 2
+test: install  ## the quick tests; PYTEST has more options for pytest
+	$(BIN)/python -m pytest -n 2 $(PYTEST)
 
 test-slow: install  ## slow tests: kills, many processes, real lengths
 	$(BIN)/python -m pytest -m slow

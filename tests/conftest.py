@@ -29,6 +29,27 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 MAX_MAPPINGS = 30_000
 
 
+def pytest_addoption(parser):
+  parser.addoption(
+    '--one-of-each',
+    action='store_true',
+    help='run every test function once, with the first of its parameters',
+  )
+
+
+def pytest_collection_modifyitems(config, items):
+  if not config.getoption('--one-of-each'):
+    return
+  first = {}
+  for item in items:
+    function = item.nodeid.partition('[')[0]
+    first.setdefault(function, item)
+  kept = set(first.values())
+  rest = [item for item in items if item not in kept]
+  config.hook.pytest_deselected(items=rest)
+  items[:] = [item for item in items if item in kept]
+
+
 @pytest.fixture(scope='module', autouse=True)
 def few_mappings():
   """Drops compiled programs between modules before the process runs out of
