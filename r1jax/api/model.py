@@ -162,13 +162,17 @@ class Model:
   def save(
     self,
     directory: str | Path,
-    dtype: Literal['float32', 'bfloat16', 'float16'] = 'float32',
+    dtype: Literal['auto', 'float32', 'bfloat16', 'float16'] = 'auto',
   ) -> None:
-    """Writes a Hugging Face directory, which transformers and r1jax open."""
-    if dtype not in ('float32', 'bfloat16', 'float16'):
+    """Writes a Hugging Face directory, which transformers and r1jax open. 'auto'
+    is bfloat16 if the model was loaded from bfloat16 or float8, else float32."""
+    if dtype not in ('auto', 'float32', 'bfloat16', 'float16'):
       raise errors.UserError(
-        f'dtype is {dtype!r}: it can be float32, bfloat16 or float16'
+        f'dtype is {dtype!r}: it can be auto, float32, bfloat16 or float16'
       )
+    if dtype == 'auto':
+      is_bfloat16 = self.cfg.saved_dtype == 'bfloat16'
+      dtype = 'bfloat16' if is_bfloat16 else 'float32'
     pretrained.save(
       directory, self.params, self.cfg, self.tokenizer, dtype=dtype
     )

@@ -85,7 +85,7 @@ def _check_quantization(directory, config):
   table = table if isinstance(table, dict) else {}
   method = table.get('quant_method') or ('gptq' if is_gptq else '')
   for bits in 4, 8:
-    if table.get(f'load_in_{bits}bit'):
+    if method in ('', 'bitsandbytes') and table.get(f'load_in_{bits}bit'):
       method = f'bitsandbytes ({bits} bits)'
   blocks = table.get('weight_block_size')
   if method == 'fp8':

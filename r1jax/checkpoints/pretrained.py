@@ -27,6 +27,8 @@ from r1jax.models.model_config import ModelConfig
 
 MAX_FILE_BYTES = 5 * 10**9  # of the weights, as transformers writes them
 ROWS = 8192  # of an embedding that are compared at one time
+# Tokens that a tokenizer may have beyond the embeddings of its model.
+MAX_EXTRA_IDS = 8
 
 
 def load(
@@ -67,17 +69,29 @@ def open_model(
     reader = user_family.WholeTensors(gguf)
     config, tokenizer = gguf.config, gguf.tokenizer()
   cfg = registry.model_config(config, source)
+  has_mtp = f'model.layers.{cfg.layers}.eh_proj.weight' in reader.shapes
+  if has_mtp and not cfg.mtp_layers:  # a config that forgot them
+    cfg = dataclasses.replace(cfg, mtp_layers=1)
   if keep_mtp:
-    cfg = _with_mtp(source, cfg)
+    cfg = _with_mtp(source, cfg, has_mtp)
   if cfg.tie_embeddings and not cfg.score and _has_own_head(reader, source):
     cfg = dataclasses.replace(cfg, tie_embeddings=False)
   if tokenizer:
     ids, limit = tokenizer.vocab_size, cfg.vocab_size
-    if ids > limit:
+    if ids > limit + MAX_EXTRA_IDS:
       raise errors.UserError(
-        f'{source}: its tokenizer has {ids} ids, its model only {limit}'
+        f'{source}: its tokenizer has {ids} ids, its model only {limit}: they '
+        'do not belong together; take the tokenizer of this model'
       )
-    cfg = dataclasses.replace(cfg, real_vocab=ids)
+    if ids > limit:
+      tokenizer = tokenization.LimitedTokenizer(tokenizer, limit)
+      extra = [tokenizer.decode([i]) for i in range(limit, ids)]
+      print(
+        f'{source}: the model has no embedding of the last {ids - limit} tokens '
+        f'of its tokenizer: {errors.printable(" ".join(extra))}',
+        flush=True,
+      )
+    cfg = dataclasses.replace(cfg, real_vocab=min(ids, limit))
   params = _unread_params(source, reader, cfg)
   saved_dtype = reader.dtype(params['embed'].tensors[0].name)
   cfg = dataclasses.replace(cfg, saved_dtype=saved_dtype)
@@ -108,8 +122,8 @@ def save_result(
   save(workdir / 'model', params, cfg, tokenizer, reward, dtype)
 
 
-def _with_mtp(source, cfg):
-  if cfg.mtp_layers != 1:
+def _with_mtp(source, cfg, has_mtp):
+  if cfg.mtp_layers != 1 or not has_mtp:
     raise errors.UserError(
       f'{source} is not a model with one module of multi-token prediction '
       '(num_nextn_predict_layers): set config.compute.keep_mtp to False'

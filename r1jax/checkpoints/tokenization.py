@@ -130,6 +130,36 @@ class SentencePieceTokenizer:
     self.settings.write(directory, 'LlamaTokenizer', **more)
 
 
+class LimitedTokenizer:
+  """A tokenizer without its last ids, for which its model has no embedding
+  (Gemma 3 1B has one: <image_soft_token>). A text with them is refused."""
+
+  def __init__(self, tokenizer: Tokenizer, vocab_size: int):
+    self.whole, self.vocab_size = tokenizer, vocab_size
+    self.eos_ids = tuple(i for i in tokenizer.eos_ids if i < vocab_size)
+    self.prefix = tokenizer.prefix
+
+  def encode(self, text: str) -> list[int]:
+    ids = self.whole.encode(text)
+    for i in ids:
+      if i >= self.vocab_size:
+        raise errors.UserError(
+          f'the text has the token {self.whole.decode([i])!r} with the id {i}, '
+          f'but the model has embeddings of {self.vocab_size} ids only: leave '
+          'this token out'
+        )
+    return ids
+
+  def decode(self, ids: Iterable[int]) -> str:
+    return self.whole.decode(ids)
+
+  def chat(self, messages: Messages) -> str:
+    return self.whole.chat(messages)
+
+  def save(self, directory: str | Path) -> None:
+    self.whole.save(directory)
+
+
 def load(directory: Path) -> Tokenizer | None:
   """The tokenizer of a Hugging Face directory; None if there is none."""
   path, model = directory / 'tokenizer.json', directory / 'tokenizer.model'

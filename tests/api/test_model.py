@@ -194,7 +194,7 @@ def test_a_saved_model_is_the_same_in_its_dtype(model, dtype, tmp_path):
 
 
 def test_an_unknown_dtype_is_refused(model, tmp_path):
-  with refuses("dtype is 'int8': it can be float32, bfloat16 or float16"):
+  with refuses("dtype is 'int8': it can be auto, float32, bfloat16 or float16"):
     model.save(tmp_path / 'out', dtype='int8')
   with refuses("dtype is 'float16': it can be float32 or bfloat16"):
     r1jax.load(tmp_path, dtype='float16')

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from r1jax import errors
-from r1jax.checkpoints import policy, pretrained
+from r1jax.checkpoints import policy, pretrained, tokenization
 from r1jax.models import transformer
 
 COMPUTE = policy.ComputeConfig()
@@ -99,6 +99,29 @@ def test_tokenizer_and_model_must_agree_in_vocabulary(copied):
   edit(copied / 'config.json', vocab_size=200)
   with pytest.raises(errors.UserError, match='has 261 ids, its model only 200'):
     load(str(copied))
+
+
+def test_a_tokenizer_may_have_a_few_ids_more_than_its_model(copied, capsys):
+  tokenizer = tokenization.load(copied)
+  vocab = dict(tokenizer.backend.get_vocab())
+  last = max(vocab, key=vocab.get)
+  limited = tokenization.LimitedTokenizer(tokenizer, tokenizer.vocab_size - 1)
+  assert limited.encode('12+3') == tokenizer.encode('12+3')
+  with pytest.raises(errors.UserError, match='embeddings of 260 ids only'):
+    limited.encode(f'1 {last} 2')
+  model = pretrained.load(copied)
+  pretrained.save(copied / 'small', *cut(model[0], model[1], 260))
+  for name in 'tokenizer.json', 'tokenizer_config.json':
+    shutil.copy(copied / name, copied / 'small')
+  policy_ = load(str(copied / 'small'))
+  assert policy_.cfg.real_vocab == policy_.tokenizer.vocab_size == 260
+  assert 'no embedding of the last 1 tokens' in capsys.readouterr().out
+
+
+def cut(params, cfg, ids):
+  """The model with the first ids alone."""
+  tables = {x: params[x][:ids] for x in ('embed', 'head') if x in params}
+  return params | tables, dataclasses.replace(cfg, vocab_size=ids, real_vocab=0)
 
 
 def test_a_model_without_a_tokenizer_is_refused(copied):

@@ -24,6 +24,28 @@ ARCHITECTURES = dict(
   DeepseekV2='deepseek_v2',
   Glm4MoeLite='glm4_moe_lite',
 )
+# transformers' values of keys that a config.json lacks.
+DEFAULTS: dict[str, dict[str, Any]] = dict(
+  DeepseekV3=dict(
+    q_lora_rank=1536,
+    first_k_dense_replace=3,
+    n_shared_experts=1,
+    num_experts_per_tok=8,
+    n_group=8,
+    topk_group=4,
+    routed_scaling_factor=2.5,
+    max_position_embeddings=4096,
+  ),
+  DeepseekV2=dict(q_lora_rank=1536, n_shared_experts=2),
+  Glm4MoeLite=dict(
+    q_lora_rank=768,
+    n_shared_experts=1,
+    num_experts_per_tok=4,
+    routed_scaling_factor=1.8,
+    rms_norm_eps=1e-5,
+    max_position_embeddings=202752,
+  ),
+)
 PARTITION = (
   layer.PARTITION
   | mla.PARTITION
@@ -125,6 +147,7 @@ def decoder_layer(
 
 def config_from_hf(hf: HfConfig) -> Config:
   """The Config of a config.json; UserError for values that are not supported."""
+  hf = hf.with_defaults(DEFAULTS[hf.architecture])
   hf.check(hidden_act='silu', attention_bias=False, mlp_bias=False)
   hf.check(moe_layer_freq=1)
   heads, rotary = hf.number('num_attention_heads'), 'qk_rope_head_dim'

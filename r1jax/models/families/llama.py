@@ -77,6 +77,8 @@ def config_from_hf(hf: HfConfig) -> Config:
   variant = ARCHITECTURES[architecture]
   hf = hf.with_defaults(variant.defaults)
   hf.check(hidden_act='silu', attention_bias=False, mlp_bias=False)
+  if not variant.is_fused:
+    hf.check(partial_rotary_factor=1.0)  # transformers ignores it there
   sizes, attention_sizes = hf.sizes(), hf.attention_sizes()
   setting = hf_rope.read(hf, attention_sizes['head_dim'])
   return Config(
