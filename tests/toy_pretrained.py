@@ -2,6 +2,7 @@
 (golden/convert.json, written by golden/make_convert.py)."""
 
 import json
+import os
 import pathlib
 
 import jax
@@ -49,10 +50,13 @@ def assert_same_tree(a, b):
 
 
 def assert_same_function(params, cfg, entry):
-  """Logits within 1e-4 of the entry's, and the same greedy tokens."""
+  """Logits within 1e-5 of the entry's, and the same greedy tokens. Programs
+  that XLA does not optimise round in another order."""
   logits_TV = all_logits(params, cfg, entry['tokens'])
+  is_optimised = 'optimization_level=0' not in os.environ.get('XLA_FLAGS', '')
+  tolerance = 1e-5 if is_optimised else 2e-5
   np.testing.assert_allclose(
-    logits_TV[::10], entry['logits_every_10'], rtol=0, atol=1e-5
+    logits_TV[::10], entry['logits_every_10'], rtol=0, atol=tolerance
   )
   start = len(make_convert.PROMPT)
   greedy = logits_TV[start - 1 : -1].argmax(axis=1)
