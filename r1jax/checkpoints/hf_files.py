@@ -50,7 +50,10 @@ def read_config(directory: pathlib.Path) -> dict[str, Any]:
     raise errors.UserError(
       f'{directory} has no config.json, but {model} has: name that'
     )
-  return read_json(path)
+  raise errors.UserError(
+    f'{directory} has no config.json: name the directory of a model, with '
+    'config.json, the weights (*.safetensors) and the tokenizer'
+  )
 
 
 def check_is_gguf(path: pathlib.Path) -> None:

@@ -210,12 +210,15 @@ def _unread_params(source, reader, cfg):
   for tensor in registry.family_of(cfg).hf_tensors(cfg):
     known.add(tensor.name)
     if tensor.name not in reader.shapes:
-      raise errors.UserError(f'{source} lacks the tensor {tensor.name}')
+      raise errors.UserError(
+        f'{source} lacks the tensor {tensor.name}, which its config requires: '
+        'take another copy of the model, or correct config.json'
+      )
     shape = reader.shapes[tensor.name]
     if shape != tensor.shape:
       raise errors.UserError(
         f'{source}: {tensor.name} has the shape {list(shape)}, but its config '
-        f'requires {list(tensor.shape)}'
+        f'requires {list(tensor.shape)}: config.json is of another model'
       )
   extra = sorted(reader.shapes.keys() - known)
   skipped = cfg.skipped_tensors
@@ -226,7 +229,8 @@ def _unread_params(source, reader, cfg):
   ]
   if extra:
     raise errors.UserError(
-      f'{source}: {len(extra)} tensors are not of its config, e.g. {extra[0]}'
+      f'{source} has tensors ({len(extra)}) that are not of its config, e.g. '
+      f'{extra[0]}: config.json is of another model, or another kind of it'
     )
   shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
   tensors = registry.family_of(cfg).hf_tensors(cfg)

@@ -605,7 +605,10 @@ def index_to(path, file):
 
 
 BREAKAGES = [
-  (lambda p: (p / 'config.json').unlink(), 'config.json is not readable'),
+  (
+    lambda p: (p / 'config.json').unlink(),
+    'has no config.json: name the directory',
+  ),
   (lambda p: (p / 'config.json').write_text('{"a": '), 'config.json.*JSON'),
   (lambda p: (p / 'config.json').write_text('[' * 10**5), 'config.json.*JSON'),
   (lambda p: (p / 'config.json').write_text('[]'), 'must hold a JSON object'),
