@@ -110,7 +110,7 @@ endif
 endif
 
 test: install  ## the quick tests; PYTEST has more options for pytest
-	$(BIN)/python -m pytest -n 2 $(PYTEST)
+	$(BIN)/python -m pytest -n 3 $(PYTEST)
 
 test-slow: install  ## slow tests: kills, many processes, real lengths
 	$(BIN)/python -m pytest -m slow
