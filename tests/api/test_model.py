@@ -1,5 +1,6 @@
 """A model in Python: logits, log-probabilities, responses, files."""
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -191,6 +192,15 @@ def test_a_saved_model_is_the_same_in_its_dtype(model, dtype, tmp_path):
   )
   with refuses('is not empty'):
     model.save(tmp_path / 'out')
+
+
+@pytest.mark.parametrize('saved', ['float32', 'bfloat16'])
+def test_a_saved_model_has_the_dtype_of_its_checkpoint(model, saved, tmp_path):
+  copied = copy.copy(model)
+  copied.cfg = dataclasses.replace(model.cfg, saved_dtype=saved)
+  copied.save(tmp_path / 'out')
+  config = json.loads((tmp_path / 'out/config.json').read_text())
+  assert config['torch_dtype'] == saved
 
 
 def test_an_unknown_dtype_is_refused(model, tmp_path):

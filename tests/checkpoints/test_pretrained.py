@@ -551,6 +551,7 @@ def test_half_precision_is_converted_to_float32_exactly(tmp_path):
     (dict(hidden_size='30'), "hidden_size '30'"),
     (dict(hidden_size=None), 'hidden_size None'),
     (dict(num_hidden_layers=-1), 'num_hidden_layers -1'),
+    (dict(partial_rotary_factor=0.5), 'partial_rotary_factor 0.5'),
     (dict(num_hidden_layers=2), 'not of its config.*layers.2'),
     (dict(num_hidden_layers=10**12), 'lacks the tensor model.layers.3'),
     (dict(num_key_value_heads=4), 'does not divide 6'),
