@@ -53,7 +53,7 @@ class MoeConfig:
 def layer(
   cfg: ModelConfig,
   moe: MoeConfig,
-  layer: Layer,
+  module: Layer,
   h_BTD: Array,
   routing_BTE: Array | None,
 ) -> tuple[Array, Array]:
@@ -66,30 +66,30 @@ def layer(
   """
   B, T, D = h_BTD.shape
   h_TD = h_BTD.reshape(-1, D)
-  score_TE = scores(cfg, moe, layer, h_TD)
+  score_TE = scores(cfg, moe, module, h_TD)
   bias_E = None
   if moe.correction_bias:
-    bias_E = layer.stored(BIAS, (moe.experts,), nn.initializers.zeros)
+    bias_E = module.stored(BIAS, (moe.experts,), nn.initializers.zeros)
   choice_TE = choose(moe, score_TE, bias_E)
   id_TE = choice_TE
   if routing_BTE is not None:
     id_TE = routing_BTE.reshape(choice_TE.shape).astype(jnp.int32)
   weight_TE = weights(moe, score_TE, id_TE)
-  out_TD = _experts(cfg, moe, layer, h_TD, id_TE, weight_TE, T)
+  out_TD = _experts(cfg, moe, module, h_TD, id_TE, weight_TE, T)
   out_BTD = out_TD.reshape(B, T, D).astype(h_BTD.dtype)
   if moe.shared_ffn:
     names = 'shared_gate_up', 'shared_down'
-    out_BTD += layer.gated_mlp(h_BTD, moe.shared_ffn, names=names)
+    out_BTD += module.gated_mlp(h_BTD, moe.shared_ffn, names=names)
   return out_BTD, choice_TE.reshape(B, T, -1)
 
 
 def scores(
-  cfg: ModelConfig, moe: MoeConfig, layer: Layer, h_TD: Array
+  cfg: ModelConfig, moe: MoeConfig, module: Layer, h_TD: Array
 ) -> Array:
   """float32 scores [T, experts], of float32 products at the highest precision:
   rounding would change which experts are chosen."""
   shape = cfg.width, moe.experts
-  router_DE = layer.stored('router', shape, nn.initializers.normal(0.02))
+  router_DE = module.stored('router', shape, nn.initializers.normal(0.02))
   logit_TE = jnp.dot(
     h_TD.astype(jnp.float32), router_DE, precision=jax.lax.Precision.HIGHEST
   )
@@ -125,13 +125,13 @@ def weights(moe: MoeConfig, score_TE: Array, id_TE: Array) -> Array:
   return weight_TE * moe.scale
 
 
-def _experts(cfg, moe, layer, h_TD, id_TE, weight_TE, tokens):
+def _experts(cfg, moe, module, h_TD, id_TE, weight_TE, tokens):
   """float32 sum over this device's experts of weight * E(h). A row [M] is a
   token for one of its experts; the rows of an expert are adjacent."""
   dtype, D, F = h_TD.dtype, cfg.width, moe.ffn
   std = (2 * cfg.layers * F) ** -0.5
-  w = layer.weight('experts_gate_up', (moe.experts, D, 2, F), D**-0.5)
-  w_down = layer.weight('experts_down', (moe.experts, F, D), std)
+  w = module.weight('experts_gate_up', (moe.experts, D, 2, F), D**-0.5)
+  w_down = module.weight('experts_down', (moe.experts, F, D), std)
   if cfg.tpu_layout and tokens == 1:
     return _all_experts(cfg, h_TD, id_TE, weight_TE, w, w_down)
   order_M, place_TE, size_E = _sort(cfg, id_TE, len(w))
