@@ -5,6 +5,7 @@ compares slots that are refilled with the same decode loop in lock-step.
 """
 
 import argparse
+import dataclasses
 import functools
 
 import jax
@@ -32,7 +33,10 @@ class Run:
     self.options, self.sizes = options, workload.get_sizes(options)
     sizes = self.sizes
     compute = policy.ComputeConfig(
-      dtype=options.dtype, scan_layers=options.scan, remat=options.remat
+      dtype=options.dtype,
+      scan_layers=options.scan,
+      remat=options.remat,
+      attention=options.attention,
     )
     params, self.cfg, tokenizer = policy.load(options.model, compute, None, 0)
     self.placement = device_placement.placement(
@@ -44,8 +48,11 @@ class Run:
       cfg=self.cfg,
       tokenizer=tokenizer,
       prompt=templates.PromptConfig(template='plain'),
-      sample=decode.SampleConfig(decode_slots=sizes.rows, eos_ids=NO_ID),
+      sample=decode.SampleConfig(decode_slots=sizes.rows),
       prompt_width=sizes.prompt_len,
+    )
+    self.sampler.sample_config = dataclasses.replace(
+      self.sampler.sample_config, eos_ids=NO_ID
     )
     self.grpo_config = grpo.GrpoConfig(
       prompts_per_step=sizes.prompts,
@@ -155,7 +162,18 @@ def measure(options: argparse.Namespace) -> None:
   else:
     tokens = sizes.sampled_tokens
     times = workload.time_calls(run.step, sizes.reps)
-  workload.report('r1jax', options.workload, variant, tokens, *times)
+  device = jax.devices()[0]
+  memory = device.memory_stats() or {}  # none on CPUs
+  workload.report(
+    'r1jax',
+    options.workload,
+    variant,
+    tokens,
+    *times,
+    device=device.device_kind,
+    attention=run.cfg.attention,
+    peak_device_gib=round(memory.get('peak_bytes_in_use', 0) / 2**30, 2),
+  )
 
 
 def heavy_tail(options: argparse.Namespace) -> None:
@@ -249,6 +267,7 @@ def parse() -> argparse.Namespace:
   )
   parser.add_argument('--scan', action='store_true', help='scanned layers')
   parser.add_argument('--remat', default='none', help='none, full or dots')
+  parser.add_argument('--attention', default='auto')
   parser.add_argument('--rows-per-slot', type=int, default=8)
   parser.add_argument('--refill-interval', type=int, default=16)
   return parser.parse_args()

@@ -75,13 +75,18 @@ def make_parser(
     '--micro-batch-size', type=int, default=8, help='rows at one time'
   )
   parser.add_argument('--reps', type=int, help='timed calls')
+  for name in ('prompts', 'group-size', 'prompt-len', 'max-new-tokens'):
+    parser.add_argument(f'--{name}', type=int)
   parser.add_argument('--quick', action='store_true', help='tiny sizes')
   return parser
 
 
 def get_sizes(options: argparse.Namespace) -> Sizes:
   sizes = QUICK if options.quick else Sizes()
-  return dataclasses.replace(sizes, reps=options.reps or sizes.reps)
+  names = [field.name for field in dataclasses.fields(Sizes)]
+  given = {name: getattr(options, name) for name in names}
+  given = {name: value for name, value in given.items() if value}
+  return dataclasses.replace(sizes, **given)
 
 
 def make_prompts(model: str, sizes: Sizes) -> tuple[list[str], np.ndarray]:
@@ -93,10 +98,13 @@ def make_prompts(model: str, sizes: Sizes) -> tuple[list[str], np.ndarray]:
   def encode(text):
     return tokenizer.encode(text, add_special_tokens=False).ids
 
+  # A long prompt is a story several times; more prompts than stories start
+  # with other letters.
   ids = [
-    encode(f'{story} {story}')[: sizes.prompt_len]
-    for story in STORIES[: sizes.prompts]
-  ]
+    encode((' '.join([story] * 8))[offset:])[: sizes.prompt_len]
+    for offset in range(-(-sizes.prompts // len(STORIES)))
+    for story in STORIES
+  ][: sizes.prompts]
   texts = [tokenizer.decode(row, skip_special_tokens=False) for row in ids]
   assert [encode(text) for text in texts] == ids
   shape = sizes.prompts, sizes.prompt_len

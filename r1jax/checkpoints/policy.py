@@ -9,7 +9,7 @@ from r1jax import errors
 from r1jax.checkpoints import pretrained, tokenization
 from r1jax.config import option
 from r1jax.data.tokenizer_protocol import Tokenizer
-from r1jax.models import mla, transformer
+from r1jax.models import gpu_attention, mla, transformer
 from r1jax.models.families import deepseek, llama
 from r1jax.models.moe import MoeConfig
 
@@ -30,9 +30,9 @@ class ComputeConfig:
   remat: Literal['none', 'full', 'dots'] = option(
     'none', 'recompute in the backward pass: none, full, dots', is_free=True
   )
-  attention: Literal['auto', 'einsum', 'splash'] = option(
+  attention: Literal['auto', 'einsum', 'splash', 'cudnn'] = option(
     'auto',
-    'einsum, splash (a kernel for TPUs), auto: splash on TPUs',
+    'einsum, splash (a kernel of TPUs), cudnn (kernels of GPUs), auto',
     is_free=True,
   )
   absorbed: bool = option(
@@ -143,7 +143,7 @@ def load_with_tokenizer(init: str, compute: ComputeConfig) -> Policy:
     raise errors.UserError(
       f'the tokenizer of {init} names no end token: give it an eos_token'
     )
-  cfg = with_compute(cfg, compute, jax.default_backend())
+  cfg = _for_these_devices(cfg, compute)
   return Policy(params, cfg, tokenizer)
 
 
@@ -165,7 +165,7 @@ def _from_scratch(scratch, compute, seed):
   )
   cfg = SCRATCH[scratch.family](scratch, sizes)
   params = jax.device_get(transformer.init(jax.random.key(seed), cfg))
-  cfg = with_compute(cfg, compute, jax.default_backend())
+  cfg = _for_these_devices(cfg, compute)
   return Policy(params, cfg, tokenizer)
 
 
@@ -235,18 +235,39 @@ SCRATCH = dict(llama=_llama, deepseek=_deepseek)
 
 
 def with_compute(
-  cfg: transformer.ModelConfig, compute: ComputeConfig, backend: str
+  cfg: transformer.ModelConfig,
+  compute: ComputeConfig,
+  backend: str,
+  gpu_capability: float = 0.0,
 ) -> transformer.ModelConfig:
-  """cfg with the options of `compute`, for the devices of a jax backend."""
+  """cfg with the options of `compute`, for the devices of a jax backend; with
+  'gpu' of this compute capability."""
   options = dataclasses.asdict(compute)
   del options['scan_decode'], options['families']  # not of the model
   del options['keep_mtp']  # decided when the model was opened
   if not isinstance(cfg, mla.MlaConfig):
     del options['absorbed']
-  if compute.attention == 'auto':
-    options['attention'] = 'splash' if backend == 'tpu' else 'einsum'
   options |= dict(cpu_layout=backend == 'cpu', tpu_layout=backend == 'tpu')
-  return dataclasses.replace(cfg, **options)
+  cfg = dataclasses.replace(cfg, **options)
+  obstacle = f'the devices are of the kind {backend}'
+  if backend == 'gpu' and compute.attention != 'einsum':
+    obstacle = gpu_attention.obstacle(cfg, gpu_capability)
+  if compute.attention == 'cudnn' and obstacle:
+    raise errors.UserError(
+      f'config.compute.attention is cudnn, but {obstacle}: set it to auto'
+    )
+  if compute.attention == 'auto':
+    kernel = 'einsum' if obstacle else 'cudnn'
+    attention = 'splash' if backend == 'tpu' else kernel
+    cfg = dataclasses.replace(cfg, attention=attention)
+  return cfg
+
+
+def _for_these_devices(cfg, compute):
+  backend, capability = jax.default_backend(), 0.0
+  if backend == 'gpu':
+    capability = float(jax.local_devices()[0].compute_capability)
+  return with_compute(cfg, compute, backend, capability)
 
 
 def check_mtp(cfg: transformer.ModelConfig, coef: float, key: str) -> None:

@@ -60,14 +60,14 @@ def _forward(form, q_BTKGC, kv, visible_BTS):
   B, T, K, G, _ = q_BTKGC.shape
   k_BKSC, v_BKSC = kv
   q = _merge(q_BTKGC)
-  scores = _product('bkmc,bksc->bkms', q, k_BKSC) * form.scale
+  scores = linear.product('bkmc,bksc->bkms', q, k_BKSC) * form.scale
   scores, tanh = _capped(form, scores)
   scores = scores.reshape(B, K, G, T, -1)
   visible = visible_BTS[:, None, None]
   scores_BKGTS = jnp.where(visible, scores, MASKED_SCORE)
   prob = jax.nn.softmax(scores_BKGTS, axis=-1).astype(v_BKSC.dtype)
   prob = prob.reshape(B, K, G * T, -1)
-  out = _product('bkms,bksc->bkmc', prob, v_BKSC)
+  out = linear.product('bkms,bksc->bkmc', prob, v_BKSC)
   return _unmerge(out, T), (q, k_BKSC, v_BKSC, prob, tanh)
 
 
@@ -75,16 +75,18 @@ def _backward(form, saved, g_BTKGC):
   q, k_BKSC, v_BKSC, prob, tanh = saved
   dtype, T = q.dtype, g_BTKGC.shape[1]
   g = _merge(g_BTKGC.astype(dtype))
-  dv = _product('bksm,bkmc->bksc', linear.transpose(form.cpu_layout, prob), g)
-  dprob = _product('bkmc,bksc->bkms', g, v_BKSC)
+  dv = linear.product(
+    'bksm,bkmc->bksc', linear.transpose(form.cpu_layout, prob), g
+  )
+  dprob = linear.product('bkmc,bksc->bkms', g, v_BKSC)
   prob = prob.astype(jnp.float32)
   mean = jnp.sum(prob * dprob, axis=-1, keepdims=True)
   dscores = prob * (dprob - mean) * form.scale
   if tanh is not None:
     dscores *= 1 - jnp.square(tanh)
   dscores = dscores.astype(dtype)
-  dq = _product('bkms,bksc->bkmc', dscores, k_BKSC).astype(dtype)
-  dk = _product(
+  dq = linear.product('bkms,bksc->bkmc', dscores, k_BKSC).astype(dtype)
+  dk = linear.product(
     'bksm,bkmc->bksc', linear.transpose(form.cpu_layout, dscores), q
   )
   return _unmerge(dq, T), (dk.astype(dtype), dv.astype(dtype)), None
@@ -112,10 +114,6 @@ def _unmerge(x, T):
   return x.reshape(B, K, M // T, T, C).transpose(0, 3, 1, 2, 4)
 
 
-def _product(spec, a, b):
-  return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
-
-
 def attend_past(
   form: Form,
   q_B1KGC: Array,
@@ -127,16 +125,16 @@ def attend_past(
   its own key, which is not written to the cache."""
   (k_BKC, v_BKC), (past_k_BKSC, past_v_BKSC) = kv_BKC, past_BKSC
   q_BKGC = q_B1KGC[:, 0]
-  past = _product('bkgc,bksc->bkgs', q_BKGC, past_k_BKSC) * form.scale
+  past = linear.product('bkgc,bksc->bkgs', q_BKGC, past_k_BKSC) * form.scale
   past, _ = _capped(form, past)
   past = jnp.where(before_BS[:, None, None], past, MASKED_SCORE)
-  own = _product('bkgc,bkc->bkg', q_BKGC, k_BKC)[..., None] * form.scale
+  own = linear.product('bkgc,bkc->bkg', q_BKGC, k_BKC)[..., None] * form.scale
   own, _ = _capped(form, own)
   max_score = jnp.maximum(jnp.max(past, axis=-1, keepdims=True), own)
   past, own = jnp.exp(past - max_score), jnp.exp(own - max_score)
   total = jnp.sum(past, axis=-1, keepdims=True) + own
   past, own = ((x / total).astype(v_BKC.dtype) for x in (past, own))
-  out = _product('bkgs,bksc->bkgc', past, past_v_BKSC)
+  out = linear.product('bkgs,bksc->bkgc', past, past_v_BKSC)
   return (out + own.astype(jnp.float32) * v_BKC[:, :, None])[:, None]
 
 

@@ -13,7 +13,7 @@ from flax import linen as nn
 from jax import Array
 from jax.sharding import PartitionSpec as P
 
-from r1jax.models import attention, linear, rope, stack
+from r1jax.models import attention, gpu_attention, linear, rope, stack
 from r1jax.models.hf_tensor import HfTensor
 from r1jax.models.layer import Layer
 from r1jax.models.model_config import LayerSizes, ModelConfig
@@ -65,8 +65,17 @@ class GqaConfig(ModelConfig):
     return attention.Form(self.head_dim**-0.5, cpu_layout=self.cpu_layout)
 
   @property
+  def qk_head_dim(self) -> int:
+    return self.head_dim
+
+  @property
   def max_tensor_parallel(self) -> int:
     return self.kv_heads
+
+  @property
+  def reads_filled_cache(self) -> bool:
+    has_kernel = gpu_attention.has_decode_kernel(self.head_dim)
+    return self.attention == 'cudnn' and has_kernel and not self.scan_layers
 
   def sizes_with(self, ffn: int, experts: int = 0) -> LayerSizes:
     """The LayerSizes with `ffn` channels of a gated MLP, which may be those of
@@ -181,8 +190,8 @@ def attend(
   """
   window = _window(cfg, kind)
   if past is None:
-    if cfg.attention == 'splash':
-      return _splash(cfg, q_BTKGC, kv_BKTC, kind, pos_BT), kv_BKTC
+    if cfg.attention != 'einsum':
+      return _attend_call(cfg, q_BTKGC, kv_BKTC, kind, pos_BT), kv_BKTC
     visible_BTS = attention.visible(pos_BT, pos_BT, window)
     return attention.attend(cfg.form, q_BTKGC, kv_BKTC, visible_BTS), kv_BKTC
   pos_B = pos_BT[:, 0]
@@ -199,6 +208,10 @@ def attend(
     for cache, new in zip(past, kv_BKTC)
   )
   kv = k_BKSC, v_BKSC
+  if cfg.reads_filled_cache:
+    width = cfg.kinds[kind].window
+    out = gpu_attention.attend_filled(cfg.form, q_BTKGC, kv, pos_B + 1, width)
+    return out, kv
   visible_BTS = attention.visible(pos_BT, column_1S, window)
   return attention.attend(cfg.form, q_BTKGC, kv, visible_BTS), kv
 
@@ -211,11 +224,13 @@ def _window(cfg, kind):
   return windows[kind] if isinstance(kind, int) else jnp.array(windows)[kind]
 
 
-def _splash(cfg, q_BTKGC, kv_BKTC, kind, pos_BT):
-  """The kernel's mask is static: of a traced kind there is a branch for each."""
+def _attend_call(cfg, q_BTKGC, kv_BKTC, kind, pos_BT):
+  """Attention by a kernel over the call's own keys. The window of a kernel is
+  static: of a traced kind there is a branch for each."""
+  kernel = gpu_attention.KERNELS[cfg.attention]
 
   def branch(window):
-    return lambda q, kv: attention.splash(cfg.form, q, kv, pos_BT, window)
+    return lambda q, kv: kernel(cfg.form, q, kv, pos_BT, window)
 
   branches = [branch(x.window) for x in cfg.kinds]
   if isinstance(kind, int):

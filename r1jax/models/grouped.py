@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from r1jax.models import linear
+
 # ragged: jax.lax.ragged_dot. XLA's CPU backend multiplies every row by every
 # matrix for it.
 # blocks: a loop over blocks of rows, for CPUs.
@@ -53,7 +55,11 @@ def _times(form, x_MD, w_EDF, size_E):
   """dot, with any results in rows of no group."""
   if form == 'ragged':
     return jax.lax.ragged_dot(
-      x_MD, w_EDF, size_E, preferred_element_type=jnp.float32
+      x_MD,
+      w_EDF,
+      size_E,
+      linear.precision(x_MD),
+      preferred_element_type=jnp.float32,
     )
   if form == 'gmm':
     return _gmm(x_MD, w_EDF, size_E)
@@ -63,7 +69,7 @@ def _times(form, x_MD, w_EDF, size_E):
     # The rows after the group are overwritten by the blocks that follow.
     expert, start = inputs
     rows = jax.lax.dynamic_slice_in_dim(x, start, block)
-    rows = jnp.dot(rows, w_EDF[expert], preferred_element_type=jnp.float32)
+    rows = linear.dot(rows, w_EDF[expert])
     return jax.lax.dynamic_update_slice_in_dim(out, rows, start, 0), None
 
   x = jnp.pad(x_MD, ((0, block), (0, 0)))
@@ -81,7 +87,12 @@ def _outer(form, x_MD, g_MF, size_E):
       rhs_group_dimensions=[],
     )
     return jax.lax.ragged_dot_general(
-      x_MD, g_MF, size_E, numbers, preferred_element_type=jnp.float32
+      x_MD,
+      g_MF,
+      size_E,
+      numbers,
+      linear.precision(x_MD),
+      preferred_element_type=jnp.float32,
     )
   if form == 'gmm':
     return _tgmm(x_MD, g_MF, size_E)
@@ -92,8 +103,7 @@ def _outer(form, x_MD, g_MF, size_E):
     rows = jax.lax.dynamic_slice_in_dim(x, start, block)
     g = jax.lax.dynamic_slice_in_dim(g_all, start, block)
     rows = jnp.where(jnp.arange(block)[:, None] < count, rows, 0)
-    dw = jnp.dot(rows.T, g, preferred_element_type=jnp.float32)
-    return dw_EDF.at[expert].add(dw), None
+    return dw_EDF.at[expert].add(linear.dot(rows.T, g)), None
 
   x, g_all = (jnp.pad(a, ((0, block), (0, 0))) for a in (x_MD, g_MF))
   dw_EDF = jnp.zeros((len(size_E), x.shape[1], g_all.shape[1]), jnp.float32)

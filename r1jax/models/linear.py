@@ -50,7 +50,23 @@ linear.defvjp(_forward, _backward)
 
 def dot(a: Array, b: Array, axes: Any = 1) -> Array:
   """jnp.tensordot in float32; by default a @ b."""
-  return jnp.tensordot(a, b, axes, preferred_element_type=jnp.float32)
+  return jnp.tensordot(
+    a, b, axes, precision=precision(a), preferred_element_type=jnp.float32
+  )
+
+
+def product(spec: str, a: Array, b: Array) -> Array:
+  """jnp.einsum in float32."""
+  return jnp.einsum(
+    spec, a, b, precision=precision(a), preferred_element_type=jnp.float32
+  )
+
+
+def precision(operand: Array) -> jax.lax.Precision | None:
+  """The precision of a product. By default GPUs and TPUs round float32 operands,
+  to TF32 and to bfloat16."""
+  is_float32 = operand.dtype == jnp.float32
+  return jax.lax.Precision.HIGHEST if is_float32 else None
 
 
 def transpose(cpu_layout: bool, a: Array) -> Array:

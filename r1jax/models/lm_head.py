@@ -24,7 +24,11 @@ def logits(cfg: ModelConfig, hidden: Array, table_VD: Array) -> Array:
   """
   axes = ((hidden.ndim - 1,), (1,)), ((), ())
   out = jax.lax.dot_general(
-    hidden, table_VD, axes, preferred_element_type=jnp.float32
+    hidden,
+    table_VD,
+    axes,
+    linear.precision(hidden),
+    preferred_element_type=jnp.float32,
   )
   if cfg.logit_softcap:
     out = cfg.logit_softcap * jnp.tanh(out / cfg.logit_softcap)

@@ -17,6 +17,7 @@ from jax import Array
 from jax.sharding import PartitionSpec as P
 
 from r1jax.models import attention, linear, rope, stack
+from r1jax.models.gpu_attention import KERNELS
 from r1jax.models.hf_tensor import HfTensor
 from r1jax.models.layer import Layer, rms_norm
 from r1jax.models.model_config import LayerSizes, ModelConfig
@@ -212,12 +213,13 @@ def attend(
 
 def _attend_call(cfg, w_RHC, q_BTHC, latent_B1TR, pos_BT):
   """out_BTHC over the call's own keys."""
-  if cfg.attention != 'splash':
+  if cfg.attention == 'einsum':
     visible_BTS = attention.visible(pos_BT, pos_BT)
     return _attend_expanded(cfg, w_RHC, q_BTHC, latent_B1TR, visible_BTS)
   kv = _expanded(cfg, w_RHC, latent_B1TR)
   q_BTKGC = q_BTHC[:, :, :, None]
-  return attention.splash(cfg.form, q_BTKGC, kv, pos_BT)[:, :, :, 0]
+  kernel = KERNELS[cfg.attention]
+  return kernel(cfg.form, q_BTKGC, kv, pos_BT)[:, :, :, 0]
 
 
 def _attend_expanded(cfg, w_RHC, q_BTHC, latent_B1SR, visible_BTS):
@@ -244,7 +246,7 @@ def _absorbed_queries(cfg, w_RHC, q_BTHC):
   keys are the latents: q . W_k c = W_k' q . c."""
   w_k, _ = jnp.split(w_RHC, (cfg.qk_nope_head_dim,), axis=-1)
   nope, rotary = jnp.split(q_BTHC, (cfg.qk_nope_head_dim,), axis=-1)
-  q_BTHR = _product('bthc,rhc->bthr', nope, w_k).astype(q_BTHC.dtype)
+  q_BTHR = linear.product('bthc,rhc->bthr', nope, w_k).astype(q_BTHC.dtype)
   return jnp.concatenate([q_BTHR, rotary], axis=-1)[:, :, None]
 
 
@@ -254,11 +256,7 @@ def _absorbed_values(cfg, w_RHC, u_BT1HR, dtype):
   rotary ones are dropped."""
   _, w_v = jnp.split(w_RHC, (cfg.qk_nope_head_dim,), axis=-1)
   u_BTHR = u_BT1HR[:, :, 0, :, : cfg.kv_lora_rank].astype(dtype)
-  return _product('bthr,rhc->bthc', u_BTHR, w_v)
-
-
-def _product(spec, a, b):
-  return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
+  return linear.product('bthr,rhc->bthc', u_BTHR, w_v)
 
 
 def init_cache(cfg: MlaConfig, layers: int, rows: int, length: int) -> Cache:

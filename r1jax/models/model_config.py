@@ -50,7 +50,7 @@ class ModelConfig:
   scan_layers: bool = True
   remat: str = 'none'  # or a name in stack.REMAT
   head_chunk: int = 128  # columns whose logits exist at a time
-  attention: str = 'einsum'  # or 'splash', a TPU kernel
+  attention: str = 'einsum'  # or kernels: 'splash' of TPUs, 'cudnn' of GPUs
   cpu_layout: bool = False  # forms for XLA's CPU backend, see linear.py
   tpu_layout: bool = False  # caches for TPUs, see attention.in_cache_layout
   sharding: FsdpTensorParallel = NoSharding()
@@ -74,6 +74,16 @@ class ModelConfig:
   def max_tensor_parallel(self) -> int:
     """The devices among which heads can be divided."""
     raise NotImplementedError
+
+  @property
+  def qk_head_dim(self) -> int:
+    """Channels of a query and of a key."""
+    raise NotImplementedError
+
+  @property
+  def reads_filled_cache(self) -> bool:
+    """Whether decoding reads only the filled part of each row's cache."""
+    return False
 
   @property
   def num_experts(self) -> int:

@@ -18,7 +18,7 @@ from flax import linen as nn
 from jax import Array
 from jax.sharding import PartitionSpec as P
 
-from r1jax.models import grouped, hf_tensor
+from r1jax.models import grouped, hf_tensor, linear
 from r1jax.models.hf_tensor import HfTensor
 from r1jax.models.layer import Layer
 from r1jax.models.model_config import ModelConfig
@@ -164,16 +164,9 @@ def _all_experts(cfg, h_TD, id_TE, weight_TE, w_EDCF, w_down_EFD):
   own = jnp.arange(len(w_EDCF)) + cfg.sharding.first_index(len(w_EDCF))
   is_chosen = id_TE[:, :, None] == own[None, None]  # [T, slots, own experts]
   weight_ET = jnp.sum(weight_TE[:, :, None] * is_chosen, axis=1).T
-  gate_up = jnp.einsum(
-    'td,edcf->cetf', h_TD, w_EDCF, preferred_element_type=jnp.float32
-  )
+  gate_up = linear.product('td,edcf->cetf', h_TD, w_EDCF)
   x_ETF = jax.nn.silu(gate_up[0]) * gate_up[1] * weight_ET[:, :, None]
-  return jnp.einsum(
-    'etf,efd->td',
-    x_ETF.astype(h_TD.dtype),
-    w_down_EFD,
-    preferred_element_type=jnp.float32,
-  )
+  return linear.product('etf,efd->td', x_ETF.astype(h_TD.dtype), w_down_EFD)
 
 
 def _sort(cfg, id_TE, own):

@@ -24,6 +24,7 @@ Params = dict[str, Any]
 @functools.partial(jax.jit, static_argnames='cfg')
 def init(key: Array, cfg: ModelConfig) -> Params:
   """Random float32 parameters of the whole model."""
+  cfg = dataclasses.replace(cfg, attention='einsum')  # for every dtype
   return registry.family_of(cfg).init(key, cfg)
 
 

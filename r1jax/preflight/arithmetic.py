@@ -78,9 +78,11 @@ def _train_flops(plan, sizes, tokens):
     flops += products + attend - last * cfg.layers
   elif cfg.remat == 'dots':
     flops += attend
-  if cfg.attention == 'splash':
-    # Its backward pass is 2.5 forward passes, or 3.5 in two kernels.
-    is_fused = plan.row_len < attention.FUSED_BACKWARD_LIMIT
+  if cfg.attention != 'einsum':
+    # The backward pass of a kernel is 2.5 forward passes, that of splash in two
+    # kernels 3.5.
+    is_fused = cfg.attention == 'cudnn'
+    is_fused |= plan.row_len < attention.FUSED_BACKWARD_LIMIT
     flops += (0.5 if is_fused else 1.5) * attend
   return flops
 

@@ -28,6 +28,16 @@ class Chip:
   def is_tpu(self) -> bool:
     return self.topology_axes > 1
 
+  @property
+  def backend(self) -> str:
+    """As jax names it; that of the placeholder is 'gpu' too."""
+    return 'tpu' if self.is_tpu else 'gpu'
+
+  @property
+  def gpu_capability(self) -> float:
+    """The compute capability of a GPU."""
+    return 0.0 if self.is_tpu or self.name == 'cpu' else 9.0
+
 
 # TPUs: docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x}, "System
 # architecture". Usable HBM is the limit in the compiler's out-of-memory errors

@@ -75,8 +75,9 @@ def with_knobs(plan: Plan, knobs: Sequence[Knob]) -> Plan:
     else:
       new = dataclasses.replace(getattr(config, section), **{name: value})
       config = dataclasses.replace(config, **{section: new})
-  backend = 'tpu' if pod.chip.is_tpu else 'gpu'
-  cfg = policy.with_compute(plan.cfg, config.compute, backend)
+  cfg = policy.with_compute(
+    plan.cfg, config.compute, pod.chip.backend, pod.chip.gpu_capability
+  )
   return plans.make(
     config, cfg, pod, plan.mean_response_len, plan.held_out_problems
   )

@@ -108,12 +108,12 @@ def layer_bytes(
     saved += tokens * 4 * (projected + 2 * ffn + 2 * width)
   if cfg.remat == 'none':
     saved += tokens * itemsize * (4 * width + 3 * ffn + 3 * query)
-  if cfg.attention != 'splash':
+  if cfg.attention == 'einsum':
     forward += scores * (4 + itemsize)
     backward += scores * (8 + 2 * itemsize)
     if cfg.remat == 'none':
       saved += scores * itemsize
-  elif length < attention.FUSED_BACKWARD_LIMIT:
+  elif cfg.attention == 'splash' and length < attention.FUSED_BACKWARD_LIMIT:
     # The fused kernel writes one partial dq for each block of 512 keys.
     backward += math.ceil(length / 512) * tokens * query * itemsize
   return forward, backward, cfg.layers * saved
@@ -135,9 +135,9 @@ def cache_bytes(plan: Plan, rows: int, length: int) -> float:
 
 def forward_flops(plan: Plan, tokens: int, length: int) -> tuple[float, float]:
   """FLOPs of all layers, forward: (products with the weights, attention;
-  splash skips the masked half)."""
+  kernels skip the masked half)."""
   cfg, layers = plan.cfg, plan.cfg.layers / plan.tensor_parallel
-  pairs = tokens * length / (2 if cfg.attention == 'splash' else 1)
+  pairs = tokens * length / (1 if cfg.attention == 'einsum' else 2)
   products = 2 * tokens * cfg.layer_sizes.weights * layers
   return products, 2 * pairs * cfg.layer_sizes.attended * layers
 
@@ -149,7 +149,7 @@ def activation_traffic(plan: Plan, tokens: int, length: int) -> float:
   heads = layer.projected / devices
   moved = tokens * (8 * cfg.width + 4 * heads + 4 * layer.ffn / devices)
   moved *= plan.itemsize
-  if cfg.attention != 'splash':
+  if cfg.attention == 'einsum':
     moved += 4 * tokens * length * layer.heads / devices * 4
   return cfg.layers * moved
 

@@ -33,7 +33,7 @@ def computed(
   real_vocab = published.tokenizer_ids(init)
   if real_vocab and not pathlib.Path(init).exists():
     cfg = dataclasses.replace(cfg, real_vocab=real_vocab)
-  return policy.with_compute(cfg, compute, 'tpu' if chip.is_tpu else 'gpu')
+  return policy.with_compute(cfg, compute, chip.backend, chip.gpu_capability)
 
 
 def parameters(cfg: transformer.ModelConfig) -> dict:

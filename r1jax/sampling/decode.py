@@ -329,7 +329,9 @@ def _decode_segment(params, cfg, config, state):
   slots = state.slots
   N, L = state.tokens_NL.shape
   start_B, sample_B = slots.pos_B + 1, slots.sample_B
-  windows = batching.lengths(L, config.kv_windows)[:-1]
+  # A kernel that reads only what rows hold needs no windows.
+  count = 1 if cfg.reads_filled_cache else config.kv_windows
+  windows = batching.lengths(L, count)[:-1]
   longest = jnp.max(jnp.where(slots.live_B, start_B, 0))
   longest += config.refill_interval
   index = jnp.sum(longest > jnp.array(windows, jnp.int32))
