@@ -28,6 +28,12 @@ PANELS = {
   'Entropy': ('nats a token', ('entropy',)),
   'Clipped tokens': ('share', ('clip_fraction',)),
   'Sampler against trainer': ('mean |Δ log p|', ('sampling_logp_difference',)),
+  'Load of the busiest expert': ('multiple of the mean', ('router/max_load',)),
+  'Experts without tokens': ('share', ('router/dead_experts',)),
+  'Experts, sampler against trainer': (
+    'share of choices that differ',
+    ('router/flips',),
+  ),
   'Gradient norm': ('before clipping', ('grad_norm',)),
   'Speed': ('tokens a second', ('tokens_per_s',)),
 }
@@ -54,17 +60,26 @@ def run(settings: ml_collections.ConfigDict, workdir: str | Path) -> None:
   print(folder / 'report.html')
 
 
+def panels(lines: Lines) -> dict[str, list[str]]:
+  """{title: its metrics}, for each entry of PANELS that has numbers."""
+  found = {}
+  for title, (_, patterns) in PANELS.items():
+    names = _names(lines, patterns)
+    if names:
+      found[title] = names
+  return found
+
+
 def draw(lines: Lines, path: str | Path) -> None:
-  """Draws a panel for each entry of PANELS that has numbers."""
-  panels = {title: _names(lines, x) for title, (_, x) in PANELS.items()}
-  panels = {title: names for title, names in panels.items() if names}
-  rows = math.ceil(len(panels) / COLUMNS)
+  """Draws the panels."""
+  drawn = panels(lines)
+  rows = math.ceil(len(drawn) / COLUMNS)
   layout = layout_engine.ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
   picture = figure.Figure(figsize=(12.5, 3.1 * rows), layout=layout)
   grid = picture.subplots(rows, COLUMNS, squeeze=False).flatten()
-  for axes, (title, names) in zip(grid, panels.items()):
+  for axes, (title, names) in zip(grid, drawn.items()):
     _draw_panel(axes, title, names, lines)
-  for axes in grid[len(panels) :]:
+  for axes in grid[len(drawn) :]:
     axes.set_axis_off()
   picture.savefig(path, dpi=110)
 

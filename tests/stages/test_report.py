@@ -8,6 +8,7 @@ import pytest
 from matplotlib import image
 
 from r1jax import config, errors, files
+from r1jax.models import moe
 from r1jax.stages import report
 from r1jax.training import metrics
 
@@ -75,6 +76,21 @@ def test_a_panel_is_drawn_for_metrics_that_were_written(run):
   report.draw([{'step': 0, 'kl': 0.5}], one)
   report.draw(lines, four)
   assert image.imread(four).shape[0] == 2 * image.imread(one).shape[0]
+
+
+def test_the_panels_of_routers_are_those_of_runs_with_experts(run):
+  lines = files.read_jsonl(run / 'metrics.jsonl')
+  load_NE = np.array([[6, 2, 0, 4], [3, 3, 3, 3]])
+  load = moe.load_metrics({moe.LOAD: load_NE})
+  assert load == {'router/max_load': 1.5, 'router/dead_experts': 0.125}
+  with_experts = [line | load | {'router/flips': 0.01} for line in lines]
+  added = set(report.panels(with_experts)) - set(report.panels(lines))
+  assert added == {
+    'Load of the busiest expert',
+    'Experts without tokens',
+    'Experts, sampler against trainer',
+  }
+  report.draw(with_experts, run / 'experts.png')
 
 
 def test_smoothing_keeps_constants_and_lines_and_ignores_nan():
