@@ -1,8 +1,10 @@
 """A run on a pod, as a config file and as a Plan."""
 
 from r1jax import config as configs
-from r1jax.preflight import arithmetic, chips, shapes
+from r1jax.distributed import device_placement
+from r1jax.preflight import arithmetic, chips, experts, shapes
 from r1jax.preflight import plan as plans
+from r1jax.preflight.compiler import flops, programs
 from r1jax.preflight.cost import Cost
 from r1jax.preflight.plan import Plan
 from r1jax.rl import rl_config
@@ -30,6 +32,20 @@ def get_config():
   return config
 """
 
+# Changes of it for four CPU devices.
+SMALL = dict(
+  parallel__tensor_parallel=2,
+  micro_batch_size=4,
+  grpo__prompts_per_step=4,
+  grpo__group_size=2,
+  sample__max_new_tokens=24,
+  prompt__max_len=8,
+  sample__decode_slots=2,
+  sample__refill_interval=5,
+  compute__head_chunk=31,
+  grpo__minibatches=2,
+)
+
 
 def make_plan(topology='v5e:16x16', init='Qwen/Qwen2.5-7B', **changes) -> Plan:
   """The Plan of EXPERIMENT with changed keys: grpo__kl_coef=0.0."""
@@ -52,3 +68,27 @@ def make_plan(topology='v5e:16x16', init='Qwen/Qwen2.5-7B', **changes) -> Plan:
 def costs_by_name(plan: Plan) -> dict[str, Cost]:
   """The costs of a plan's programs by formula."""
   return {cost.name: cost for cost in arithmetic.costs(plan)}
+
+
+def traced_flops(plan: Plan) -> dict[str, float]:
+  """FLOPs of each program on a device, counted in the traced programs. Those of
+  the head on the first column of rows, which the programs omit, are added."""
+  placement = device_placement.placement(plan.config.parallel)
+  devices, windows = plan.pod.devices, plan.cfg.layer_sizes.windows
+
+  def count(traced):
+    return flops.count(traced.jaxpr, windows, experts.filled(plan))
+
+  train = count(programs.trace_train(plan, placement)).total
+  score = count(programs.trace_score(plan, placement)).total
+  gather, prefill, decode = map(count, programs.trace_sampling(plan, placement))
+  (loop,) = decode.loops
+  column = 2 * plan.micro_batch_rows * plan.cfg.vocab_size * plan.cfg.width
+  column /= plan.tensor_parallel
+  return dict(
+    train=train / devices + 4 * column,
+    score=score / devices + column,
+    gather=gather.total,
+    prefill=prefill.total / devices,
+    decode=loop.total / devices / plan.config.sample.refill_interval,
+  )

@@ -77,7 +77,7 @@ class GqaConfig(ModelConfig):
     has_kernel = gpu_attention.has_decode_kernel(self.head_dim)
     return self.attention == 'cudnn' and has_kernel and not self.scan_layers
 
-  def sizes_with(self, ffn: int, experts: int = 0) -> LayerSizes:
+  def sizes_with(self, ffn: int) -> LayerSizes:
     """The LayerSizes with `ffn` channels of a gated MLP, which may be those of
     several experts."""
     query, key = self.heads * self.head_dim, self.kv_heads * self.head_dim
@@ -92,7 +92,7 @@ class GqaConfig(ModelConfig):
       cache_arrays=2,
       cache_heads=self.kv_heads,
       cache_channels=self.head_dim,
-      experts=experts,
+      windows=tuple(kind.window for kind in self.layer_kinds),
     )
 
 

@@ -72,13 +72,17 @@ class MlaConfig(ModelConfig):
     """Numbers that the cache of a layer holds of a token."""
     return self.kv_lora_rank + self.qk_rope_head_dim
 
-  def sizes_with(self, ffn: float, experts: int = 0) -> LayerSizes:
+  def sizes_with(self, ffn: float) -> LayerSizes:
     """The LayerSizes with `ffn` channels of a gated MLP, which may be those of
     several experts."""
     H, C = self.heads, self.v_head_dim
     attended = H * (self.qk_head_dim + C)
     absorbed = 2 * H * self.cache_channels
-    shapes = weight_shapes(self).values()
+    shapes = weight_shapes(self)
+    # The products that give the latents, on every device of 'model'.
+    latents = [shape for name, shape in shapes.items() if name.endswith('_a')]
+    replicated = sum(map(math.prod, latents))
+    weights = sum(map(math.prod, shapes.values())) - replicated
     return LayerSizes(
       heads=H,
       query=H * self.qk_head_dim,
@@ -86,12 +90,12 @@ class MlaConfig(ModelConfig):
       attended=attended,
       attended_in_decode=absorbed if self.absorbed else attended,
       ffn=ffn,
-      weights=sum(map(math.prod, shapes)) + 3 * self.width * ffn,
+      weights=weights + 3 * self.width * ffn,
+      replicated=replicated,
       cache_arrays=1,
       cache_heads=1,
       cache_channels=self.cache_channels,
       cache_is_sharded=False,
-      experts=experts,
     )
 
 

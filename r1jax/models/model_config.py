@@ -17,11 +17,15 @@ class LayerSizes:
   attended_in_decode: float
   ffn: float  # feed-forward channels that a token uses
   weights: float  # elements of the matrices that a token multiplies
+  replicated: float = 0.0  # of other such matrices, which no device shares
   cache_arrays: int  # 2: keys and values
   cache_heads: int
   cache_channels: int  # of a head
   cache_is_sharded: bool = True  # along 'model'; else each device has all of it
+  windows: tuple[int, ...] = (0,)  # of each layer, see gqa.LayerKind
   experts: int = 0  # to which a token is sent
+  expert_ffn: int = 0  # channels of one of them
+  expert_layers: float = 0.0  # the share of layers that have experts
 
   @property
   def cache(self) -> int:

@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec as P
 from r1jax.models import grouped, hf_tensor, linear
 from r1jax.models.hf_tensor import HfTensor
 from r1jax.models.layer import Layer
-from r1jax.models.model_config import ModelConfig
+from r1jax.models.model_config import LayerSizes, ModelConfig
 
 # The router is on every device, in float32.
 PARTITION = dict(
@@ -48,6 +48,25 @@ class MoeConfig:
   group_score: Literal['top2', 'max'] = 'top2'  # sum of the two best, or best
   correction_bias: bool = False  # is added to the scores that choose
   shared_ffn: int = 0  # channels of the shared experts together; 0: none
+
+  @property
+  def ffn_of_token(self) -> int:
+    """Channels of all experts that a token uses."""
+    return self.experts_per_token * self.ffn + self.shared_ffn
+
+
+def with_experts(
+  sizes: LayerSizes, width: int, moe: MoeConfig, share: float = 1.0
+) -> LayerSizes:
+  """`sizes`, whose ffn has the experts, with what else a model has that has
+  experts in this share of its layers."""
+  return dataclasses.replace(
+    sizes,
+    replicated=sizes.replicated + share * width * moe.experts,
+    experts=moe.experts_per_token,
+    expert_ffn=moe.ffn,
+    expert_layers=share,
+  )
 
 
 def layer(

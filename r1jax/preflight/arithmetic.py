@@ -5,7 +5,7 @@ import dataclasses
 import math
 
 from r1jax.models import attention
-from r1jax.preflight import layers
+from r1jax.preflight import experts, layers
 from r1jax.preflight.cost import Cost
 from r1jax.preflight.layers import Sizes
 from r1jax.preflight.plan import Plan
@@ -27,7 +27,7 @@ def train(plan: Plan, sizes: Sizes) -> Cost:
   cfg, itemsize, weights = plan.cfg, plan.itemsize, sizes.parameters
   rows, length = plan.micro_batch_rows, plan.row_len
   tokens = rows * length
-  batch = 7 * 4 * tokens
+  batch = (7 * 4 + layers.routing_bytes(plan)) * tokens
   parts = {'parameters': weights, 'optimiser': sizes.optimizer}
   donated, resident = sum(parts.values()), sizes.reference
   dcn = layers.sent(2, plan.pod.slices) * weights
@@ -74,7 +74,7 @@ def _train_flops(plan, sizes, tokens):
   flops = 3 * (products + attend) + 4 * (2 * tokens * sizes.head)
   if cfg.remat == 'full':
     # The backward pass does not need a layer's last product.
-    last = 2 * tokens * cfg.width * cfg.layer_sizes.ffn / plan.tensor_parallel
+    last = 2 * tokens * cfg.width * experts.used_channels(plan)
     flops += products + attend - last * cfg.layers
   elif cfg.remat == 'dots':
     flops += attend
@@ -141,11 +141,10 @@ def _head_chunks(plan, sizes):
 
 def gather(plan: Plan, sizes: Sizes) -> Cost:
   """The weights of a rollout, gathered over 'data'."""
-  cfg, weights = plan.cfg, sizes.rollout_weights
+  weights = sizes.rollout_weights
   # The weights pass one after another from the layout of the collective to
-  # their own; the largest are the gate and up projections.
-  largest = 2.0 * plan.itemsize * cfg.layers * cfg.width * cfg.layer_sizes.ffn
-  largest /= plan.tensor_parallel
+  # their own; the largest are gate and up projections.
+  largest = plan.itemsize * sizes.largest
   return Cost(
     name='gather',
     argument=sizes.parameters,
@@ -195,7 +194,7 @@ def _decode_state(plan):
   return {
     'prompt cache': plan.prompts * plan.config.prompt.max_len * column,
     'cache': layers.cache_bytes(plan, plan.decode_slots, plan.row_len),
-    'samples': plan.samples * plan.row_len * 13,
+    'samples': plan.samples * plan.row_len * (13 + layers.routing_bytes(plan)),
   }
 
 
@@ -205,14 +204,15 @@ def decode(plan: Plan, sizes: Sizes) -> Cost:
   devices, logits = plan.tensor_parallel, 4 * slots * cfg.vocab_size
   # XLA copies one weight of all layers into the layout of the loop: the down
   # projection, or both the gate and up projections if layers are unrolled.
-  copied = itemsize * cfg.layers * cfg.width * cfg.layer_sizes.ffn / devices
-  copied *= 1 if plan.config.compute.scan_decode else 2
+  copied = itemsize * sizes.largest
+  if plan.config.compute.scan_decode:
+    copied /= 2
   weights, arrays = sizes.rollout_weights, _decode_state(plan)
   cache = arrays['cache']
   state = cache + arrays['samples']
   parts = {'rollout weights': weights} | arrays
   parts |= {'copied weights': copied, 'logits': 3 * logits}
-  flops, _ = layers.forward_flops(plan, slots, 1)
+  flops = layers.product_flops(plan, slots, experts.decode_channels(plan))
   pairs = slots * plan.row_len
   flops += 2 * slots * sizes.head
   attended = cfg.layer_sizes.attended_in_decode

@@ -6,10 +6,10 @@ from r1jax.preflight.plan import Plan
 
 # Python, jax, libtpu, compiled programs and compilations.
 PROCESS = 4e9
-# Bytes of a token of a rollout: the sampled rows (13) as the devices return
-# them and as they are joined, old and reference log-probabilities, advantages,
-# weights.
-TOKEN = 2 * 13 + 5 * 4
+# Bytes of a token in the sampled rows, without the ids of its experts.
+SAMPLED = 13
+# Old and reference log-probabilities, advantages, weights.
+COLUMNS = 5 * 4
 
 
 def needs(plan: Plan) -> dict[str, float]:
@@ -26,6 +26,8 @@ def needs(plan: Plan) -> dict[str, float]:
   # With max_staleness the next rollout is sampled before the updates.
   rollouts = 1 + config.grpo.max_staleness
   rows = rollouts * config.grpo.prompts_per_step * config.grpo.group_size
+  # The sampled rows are on the host as the devices return them and joined.
+  token = 2 * (SAMPLED + layers.routing_bytes(plan)) + COLUMNS
   # Tensors are gathered and written one by one, each host one at a time: the
   # array, the view of it that is written, and the devices' copy.
   embedding = plan.cfg.vocab_size * plan.cfg.width
@@ -35,6 +37,6 @@ def needs(plan: Plan) -> dict[str, float]:
   return dict(
     # The shards of the devices are read one after another.
     load=PROCESS + layers.largest_shard(plan),
-    run=PROCESS + state + rows * plan.row_len * TOKEN,
+    run=PROCESS + state + rows * plan.row_len * token,
     export=PROCESS + largest,
   )

@@ -79,7 +79,12 @@ def with_knobs(plan: Plan, knobs: Sequence[Knob]) -> Plan:
     plan.cfg, config.compute, pod.chip.backend, pod.chip.gpu_capability
   )
   return plans.make(
-    config, cfg, pod, plan.mean_response_len, plan.held_out_problems
+    config,
+    cfg,
+    pod,
+    plan.mean_response_len,
+    plan.held_out_problems,
+    plan.expert_imbalance,
   )
 
 

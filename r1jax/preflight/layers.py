@@ -8,8 +8,10 @@ import jax
 
 from r1jax import errors
 from r1jax.models import attention, registry
-from r1jax.preflight import shapes
+from r1jax.preflight import experts, shapes
+from r1jax.preflight.compiler import flops
 from r1jax.preflight.plan import Plan
+from r1jax.sampling import decode
 
 SUBLANES = 8  # of a TPU's tile
 
@@ -28,6 +30,7 @@ class Sizes:
   layer: float  # elements of one layer, gathered
   products: float  # of all layers and the head, gathered
   head: float  # of the output head, gathered
+  largest: float  # of the largest parameter of all layers, gathered
 
 
 def sizes_of(plan: Plan) -> Sizes:
@@ -35,7 +38,7 @@ def sizes_of(plan: Plan) -> Sizes:
   cfg, itemsize = plan.cfg, plan.itemsize
   is_pmap = plan.config.parallel.strategy == 'pmap'
   axes, model_axis = dict(plan.axes), dict(model=plan.tensor_parallel)
-  parameters, weights, layer = 0.0, 0.0, 0.0
+  parameters, weights, layer, largest = 0.0, 0.0, 0.0, 0.0
   gathered: dict[str, float] = {}
   tree = shapes.parameters(cfg)
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -46,6 +49,7 @@ def sizes_of(plan: Plan) -> Sizes:
     weights += elements * (itemsize if name in registry.PARTITION else 4)
     if path[0].key in registry.family_of(cfg).STACKS:
       layer += elements / cfg.layers
+      largest = max(largest, elements)
     gathered[name] = elements
   products = cfg.layers * layer + gathered[cfg.table_name]
   moved = 0 if is_pmap else sent(itemsize, axes['data']) * products
@@ -59,6 +63,7 @@ def sizes_of(plan: Plan) -> Sizes:
     layer=layer,
     products=products,
     head=gathered[cfg.table_name],
+    largest=largest,
   )
 
 
@@ -95,12 +100,13 @@ def layer_bytes(
   cfg, itemsize, devices = plan.cfg, plan.itemsize, plan.tensor_parallel
   tokens, width, layer = rows * length, cfg.width, cfg.layer_sizes
   query, projected = layer.query / devices, layer.projected / devices
-  ffn = layer.ffn / devices
+  ffn = experts.buffer_channels(plan)
   scores = tokens * length * layer.heads / devices
   forward = tokens * 2 * ffn * (4 + itemsize) + 2 * itemsize * sizes.layer
   forward += tokens * projected * 2 * itemsize
+  forward += tokens * experts.row_bytes(plan)
   backward = forward + tokens * (3 * ffn + 10 * width) * itemsize
-  backward += 4 * 2 * width * ffn
+  backward += 4 * sizes.largest / cfg.layers
   saved: float = tokens * width * itemsize
   if length % devices == 0:
     saved /= devices
@@ -134,12 +140,23 @@ def cache_bytes(plan: Plan, rows: int, length: int) -> float:
 
 
 def forward_flops(plan: Plan, tokens: int, length: int) -> tuple[float, float]:
-  """FLOPs of all layers, forward: (products with the weights, attention;
-  kernels skip the masked half)."""
-  cfg, layers = plan.cfg, plan.cfg.layers / plan.tensor_parallel
-  pairs = tokens * length / (1 if cfg.attention == 'einsum' else 2)
-  products = 2 * tokens * cfg.layer_sizes.weights * layers
-  return products, 2 * pairs * cfg.layer_sizes.attended * layers
+  """FLOPs of all layers, forward: (products with the weights, attention)."""
+  cfg, devices = plan.cfg, plan.tensor_parallel
+  keys: float = length
+  if cfg.attention != 'einsum':  # Kernels skip the keys that are masked.
+    keys = flops.visible_keys(length, cfg.layer_sizes.windows)
+  attend = 2 * tokens * keys * cfg.layer_sizes.attended * cfg.layers / devices
+  return product_flops(plan, tokens, experts.used_channels(plan)), attend
+
+
+def product_flops(plan: Plan, tokens: int, channels: float) -> float:
+  """FLOPs of the products of all layers with their weights, forward, if
+  `channels` of the device's feed-forward channels compute a token."""
+  cfg, layer = plan.cfg, plan.cfg.layer_sizes
+  attention_weights = layer.weights - 3 * cfg.width * layer.ffn
+  weights = attention_weights / plan.tensor_parallel + layer.replicated
+  weights += 3 * cfg.width * channels
+  return 2 * tokens * weights * cfg.layers
 
 
 def activation_traffic(plan: Plan, tokens: int, length: int) -> float:
@@ -147,8 +164,9 @@ def activation_traffic(plan: Plan, tokens: int, length: int) -> float:
   cfg, devices = plan.cfg, plan.tensor_parallel
   layer = cfg.layer_sizes
   heads = layer.projected / devices
-  moved = tokens * (8 * cfg.width + 4 * heads + 4 * layer.ffn / devices)
-  moved *= plan.itemsize
+  channels = experts.buffer_channels(plan)
+  moved = tokens * (8 * cfg.width + 4 * heads + 4 * channels) * plan.itemsize
+  moved += 2 * tokens * layer.expert_layers * experts.row_bytes(plan)
   if cfg.attention == 'einsum':
     moved += 4 * tokens * length * layer.heads / devices * 4
   return cfg.layers * moved
@@ -164,3 +182,13 @@ def sent_along_model(plan: Plan, tokens: int, gathers: int) -> float:
   reduce-scatter counts as two: TPUs compile it to an all-reduce."""
   size = tokens * plan.cfg.width * plan.itemsize
   return gathers * plan.cfg.layers * sent(size, plan.tensor_parallel)
+
+
+def routing_bytes(plan: Plan) -> int:
+  """Bytes of the ids of the experts that a token chooses in all layers."""
+  layer, itemsize = (
+    plan.cfg.layer_sizes,
+    decode.routing_dtype(plan.cfg).itemsize,
+  )
+  layers = round(layer.expert_layers * plan.cfg.layers)
+  return layers * layer.experts * itemsize

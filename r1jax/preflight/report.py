@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from r1jax.preflight import host_memory, shapes
+from r1jax.preflight import experts, host_memory, shapes
 from r1jax.preflight.checks import Check
 from r1jax.preflight.chips import GIB
 from r1jax.preflight.compiler import versions
@@ -39,11 +39,32 @@ def _describe_run(plan):
     f'samples, {plan.decode_slots} slots a shard, {plan.mean_new_tokens:,} '
     'tokens a response',
   ]
+  if cfg.num_experts:
+    found += _describe_experts(plan)
   if config.grpo.max_staleness:
     found.append('each rollout is learned from one step after it was sampled')
   if config.teacher:
     found.append('the teacher is assumed to be as large as the policy')
   return found
+
+
+def _describe_experts(plan):
+  layer, cfg, devices = plan.cfg.layer_sizes, plan.cfg, plan.tensor_parallel
+  tokens = plan.micro_batch_rows * plan.row_len
+  ours, other = [size / GIB for size in experts.dispatch(plan, tokens)]
+  rows = experts.buffer_rows(plan)
+  found = wrap(
+    f'experts: {layer.experts} of {cfg.num_experts} a token, '
+    f'{cfg.num_experts // devices} on a chip; its buffers have {rows} rows a '
+    f'token, of which {layer.experts / devices:.3g} are used on average and '
+    f'{experts.used_rows(plan):.3g} on the busiest chip '
+    f'(--expert-imbalance={plan.expert_imbalance:g})'
+  )
+  return found + wrap(
+    f'their tokens: {ours:.3f} GiB sent by a chip forward for a micro-batch, by '
+    'all-gather and reduce-scatter; an all-to-all to the chips of their experts '
+    f'would send {other:.3f} GiB'
+  )
 
 
 def _memory(plan, costs):
@@ -231,6 +252,7 @@ def as_json(
     fits=all(x.fits(pod.chip) for x in costs),
     knobs=[text for text, _ in fixes],
     programs=programs,
+    expert_imbalance=plan.expert_imbalance,
     rollout=_rollout_time(plan, costs),
     evaluation=dict(
       problems=plan.held_out_problems,

@@ -3,6 +3,7 @@ the TPU compiler if libtpu is installed, else by formula."""
 
 import argparse
 import json
+import math
 import pathlib
 
 import jax
@@ -36,6 +37,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     'default: measured, if the model is here and small'
   )
   add('--pass-rate', metavar='P', type=float, help=rate)
+  imbalance = (
+    'rows of the device with the busiest experts over the mean of the devices; '
+    f'default: {plans.EXPERT_IMBALANCE:g}'
+  )
+  add('--expert-imbalance', metavar='X', type=float, help=imbalance)
   formula = 'formulas only: compile nothing'
   add('--formula', action='store_true', help=formula)
   add('--json', metavar='FILE', help='also write the report as JSON')
@@ -53,7 +59,9 @@ def rehearse(
   pod = chips.pod(options.topology, config.parallel.slices)
   cfg = shapes.computed(config.init, config.compute, pod.chip)
   length = options.length or 0
-  plan = plans.make(config, cfg, pod, length, held_out_problems(config))
+  problems = held_out_problems(config)
+  imbalance = options.expert_imbalance or plans.EXPERT_IMBALANCE
+  plan = plans.make(config, cfg, pod, length, problems, imbalance)
   costs = arithmetic.costs(plan)
   reason = '--formula' if options.formula else programs.cannot_compile(plan)
   if reason:
@@ -85,6 +93,11 @@ def check_options(options: argparse.Namespace, max_new_tokens: int) -> None:
     )
   if rate is not None and not 0 <= rate <= 1:  # NaN is refused too
     raise errors.UserError(f'--pass-rate is {rate}: it must be from 0 to 1')
+  imbalance = options.expert_imbalance
+  if imbalance is not None and not 1 <= imbalance < math.inf:
+    raise errors.UserError(
+      f'--expert-imbalance is {imbalance}: it must be a number from 1 on'
+    )
   files.check_local(options.json, '--json')
   folder = pathlib.Path(options.json or '.').parent
   if not folder.is_dir():

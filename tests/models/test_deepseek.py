@@ -160,8 +160,8 @@ def test_r1_has_its_published_number_of_parameters():
 
 def test_a_token_of_r1_uses_its_published_number_of_parameters():
   cfg = registry.model_config(R1, 'R1')
-  outer, router = 2 * cfg.vocab_size * cfg.width, 58 * 256 * cfg.width
-  used = cfg.layers * cfg.layer_sizes.weights + router + outer
+  outer, layer = 2 * cfg.vocab_size * cfg.width, cfg.layer_sizes
+  used = cfg.layers * (layer.weights + layer.replicated) + outer
   assert round(used / 1e9, 2) == 37.55
   assert round((used - outer / 2) / 1e9, 1) == 36.6
 

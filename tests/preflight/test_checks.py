@@ -182,6 +182,8 @@ def test_unknown_keys_and_uneven_rows_are_named(experiment, capsys):
     ('--slices=0', 'slices is 0; it must be at least 1'),
     ('--pass-rate=1.5', '--pass-rate is 1.5: it must be from 0 to 1'),
     ('--pass-rate=nan', '--pass-rate is nan'),
+    ('--expert-imbalance=0.5', '--expert-imbalance is 0.5: it must be'),
+    ('--expert-imbalance=nan', '--expert-imbalance is nan'),
     ('--json=gs://x/y', '--json is gs://x/y, but'),
     ('--json=nowhere/report.json', 'there is no folder nowhere'),
     ('--json=/', '--json / is a folder: name a file in it'),

@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from toy_preflight import make_plan
 
 from r1jax.models import attention, transformer
 from r1jax.models.families import llama
+from r1jax.preflight import layers
 from r1jax.preflight.compiler import flops
 
 B, T, K, G, C = 2, 256, 2, 3, 128
@@ -92,9 +94,38 @@ def test_splash_has_two_products_forward_and_five_or_seven_backward(
     return out.astype(jnp.float32).sum()
 
   assert count_flops(f, q, k, k).kernels == 2 * ONE
+  part = flops.visible_keys(T, (64,)) / (T / 2)
+  local = flops.count(jax.make_jaxpr(f)(q, k, k), windows=(64,))
+  assert local.kernels == part * 2 * ONE and part == 0.4375
   gradient = jax.grad(f, argnums=(0, 1, 2))
   assert count_flops(gradient, q, k, k).kernels == (2 + backward) * ONE
   attention._kernel.cache_clear()
+
+
+def test_keys_outside_of_a_window_are_not_counted():
+  # Of 8 queries with windows of 4 keys: 1 + 2 + 3 + 5 * 4, where the diagonal
+  # counts half.
+  assert flops.visible_keys(8, (4,)) * 8 == 1 + 2 + 3 + 5 * 4 - 4 / 2
+  assert flops.visible_keys(8, (0,)) == flops.visible_keys(8, (20,)) == 4
+  assert flops.visible_keys(8, (0, 4)) == (4 + 3) / 2
+
+
+def test_attention_of_layers_with_windows_has_fewer_flops():
+  made = make_plan(init='google/gemma-3-1b-it', parallel__tensor_parallel=1)
+  assert made.cfg.attention == 'splash'
+  windows = made.cfg.layer_sizes.windows
+  assert (windows.count(512), windows.count(0)) == (22, 4)
+  _, attend = layers.forward_flops(made, tokens=10, length=4096)
+  keys = 4 * 4096 / 2 + 22 * (512 - 512**2 / (2 * 4096))
+  assert attend == pytest.approx(2 * 10 * keys * (4 * 256 * 2))
+  # einsum computes all products and masks them.
+  plain = make_plan(
+    init='google/gemma-3-1b-it',
+    compute__attention='einsum',
+    parallel__tensor_parallel=1,
+  )
+  _, attend = layers.forward_flops(plain, tokens=10, length=4096)
+  assert attend == 2 * 10 * 26 * 4096 * (4 * 256 * 2)
 
 
 def test_a_model_multiplies_each_weight_once_a_token():

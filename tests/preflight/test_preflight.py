@@ -7,7 +7,7 @@ import pathlib
 import jax
 import numpy as np
 import pytest
-from toy_preflight import costs_by_name, make_plan
+from toy_preflight import SMALL, costs_by_name, make_plan, traced_flops
 
 from r1jax import errors
 from r1jax.checkpoints import policy
@@ -191,20 +191,7 @@ def test_flops_of_training_equal_those_of_a_traced_step():
 @pytest.mark.parametrize('remat', ['full', 'none'])
 def test_the_formulas_flops_equal_those_of_the_traced_programs(remat):
   """On four CPU devices."""
-  plan = make_plan(
-    'cpu:4',
-    parallel__tensor_parallel=2,
-    micro_batch_size=4,
-    grpo__prompts_per_step=4,
-    grpo__group_size=2,
-    sample__max_new_tokens=24,
-    prompt__max_len=8,
-    sample__decode_slots=2,
-    sample__refill_interval=5,
-    compute__remat=remat,
-    compute__head_chunk=31,
-    grpo__minibatches=2,
-  )
+  plan = make_plan('cpu:4', compute__remat=remat, **SMALL)
   tiny = llama.Config(
     vocab_size=60,
     width=24,
@@ -217,23 +204,8 @@ def test_the_formulas_flops_equal_those_of_the_traced_programs(remat):
     head_chunk=31,
   )
   plan = dataclasses.replace(plan, cfg=tiny)
-  placement = device_placement.placement(plan.config.parallel)
-  formula = costs_by_name(plan)
-
-  def count(trace):
-    return flops.count(trace(plan, placement).jaxpr)
-
-  # The traced head omits the first column.
-  head = 2 * 2 * tiny.vocab_size / 2 * tiny.width
-  train, score = count(programs.trace_train), count(programs.trace_score)
-  assert train.total / 4 == formula['train'].flops - 4 * head
-  assert score.total / 4 == formula['score'].flops - head
-  traced = programs.trace_sampling(plan, placement)
-  gather, prefill, decode = [flops.count(x.jaxpr) for x in traced]
-  assert gather.total == formula['gather'].flops == 0
-  assert prefill.total / 4 == formula['prefill'].flops
-  (loop,) = decode.loops
-  assert loop.total / 4 / 5 == formula['decode'].flops
+  traced, formula = traced_flops(plan), costs_by_name(plan)
+  assert traced == {name: formula[name].flops for name in traced}
 
 
 def test_an_update_of_a_model_with_experts_takes_their_routing():
@@ -545,7 +517,8 @@ def test_learning_one_step_late_needs_host_memory_for_two_rollouts():
   late = make_plan(grpo__old_logprobs='trainer', grpo__max_staleness=1)
   needs = [host_memory.needs(plan)['run'] for plan in (now, late)]
   rows = now.config.grpo.prompts_per_step * now.config.grpo.group_size
-  assert needs[1] - needs[0] == rows * now.row_len * host_memory.TOKEN
+  # A token has 13 bytes as it is sampled, twice, and five columns of floats.
+  assert needs[1] - needs[0] == rows * now.row_len * (2 * 13 + 5 * 4)
   # Rollouts and updates take turns on the same devices.
   assert costs_by_name(now)['train'].need == costs_by_name(late)['train'].need
   lines = report.lines(late, arithmetic.costs(late), [])

@@ -83,10 +83,9 @@ class Config(mla.MlaConfig):
 
   @property
   def layer_sizes(self) -> LayerSizes:
-    experts = self.moe.experts_per_token
-    used = experts * self.moe.ffn + self.moe.shared_ffn
-    share = self.dense_layers / self.layers
-    return self.sizes_with(share * self.ffn + (1 - share) * used, experts)
+    share = 1 - self.dense_layers / self.layers
+    ffn = (1 - share) * self.ffn + share * self.moe.ffn_of_token
+    return moe.with_experts(self.sizes_with(ffn), self.width, self.moe, share)
 
   @property
   def skipped_tensors(self) -> tuple[str, ...]:

@@ -26,8 +26,8 @@ class Config(gqa.GqaConfig):
 
   @property
   def layer_sizes(self) -> LayerSizes:
-    experts = self.moe.experts_per_token
-    return self.sizes_with(experts * self.moe.ffn, experts)
+    sizes = self.sizes_with(self.moe.ffn_of_token)
+    return moe.with_experts(sizes, self.width, self.moe)
 
   @property
   def num_experts(self) -> int:

@@ -6,7 +6,11 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
+
+# The jitted functions of the kernels of models/grouped.py.
+MEGABLOX = ('gmm', 'tgmm')
 
 
 @dataclasses.dataclass
@@ -26,7 +30,7 @@ class Flops:
   def total(self) -> float:
     return self.products + self.kernels
 
-  def add(self, other: Flops, times: int = 1) -> None:
+  def add(self, other: Flops, times: float = 1) -> None:
     self.products += times * other.products
     self.kernels += times * other.kernels
     self.unknown += other.unknown
@@ -36,8 +40,20 @@ class Flops:
       self.loops.append(scaled)
 
 
-def count(jaxpr: Any) -> Flops:
-  """The Flops of a jaxpr, open or closed."""
+def visible_keys(length: int, windows: Sequence[int]) -> float:
+  """The mean number of keys that a query of a row attends to, over layers with
+  these windows: half of the row without a window (0). The sum over queries is
+  L w - w^2 / 2 for w = min(window, L)."""
+  widths = [min(window or length, length) for window in windows]
+  return sum(w - w * w / (2 * length) for w in widths) / len(widths)
+
+
+def count(
+  jaxpr: Any, windows: Sequence[int] = (0,), filled: float = 1.0
+) -> Flops:
+  """The Flops of a jaxpr, open or closed. `windows` are those of the layers.
+  `filled` is the share of the rows of grouped products (models/grouped.py) that
+  belong to a group: the others are skipped."""
   found = Flops()
   for eqn in getattr(jaxpr, 'jaxpr', jaxpr).eqns:
     name, params = eqn.primitive.name, eqn.params
@@ -47,18 +63,25 @@ def count(jaxpr: Any) -> Flops:
       results = math.prod(eqn.outvars[0].aval.shape)
       found.products += 2 * results * contracted
     elif name == 'pallas_call':
-      _add_kernel(found, eqn)
+      _add_kernel(found, eqn, windows)
+    elif name == 'ragged_dot_general':
+      channels = eqn.outvars[0].aval.shape[-1]
+      found.products += filled * 2 * eqn.invars[0].aval.size * channels
     elif name == 'while':
-      found.loops.append(count(params['body_jaxpr']))
+      found.loops.append(count(params['body_jaxpr'], windows, filled))
     elif name == 'cond':
-      branches = [count(branch) for branch in params['branches']]
+      branches = [count(x, windows, filled) for x in params['branches']]
       found.add(max(branches, key=lambda branch: branch.total))
     else:
-      times = params['length'] if name == 'scan' else 1
-      if name == 'shard_map':
+      times: float = 1
+      if name == 'scan':
+        times = params['length']
+      elif name == 'shard_map':
         times = params['mesh'].size
+      elif name in ('jit', 'pjit') and params['name'] in MEGABLOX:
+        times = filled
       for inner in _inner_jaxprs(eqn):
-        found.add(count(inner), times)
+        found.add(count(inner, windows, filled), times)
   return found
 
 
@@ -71,12 +94,12 @@ def _inner_jaxprs(eqn):
         yield x
 
 
-def _add_kernel(found, eqn):
+def _add_kernel(found, eqn, windows):
   """Adds a Pallas kernel: splash by its products, others by their cost.
 
   A product of splash attention is [L, C] x [C, L] or similar: 2 L^2 C a head,
-  of which a causal mask leaves half. There are two forward; backward five in
-  one kernel, or four for dk and dv and three for dq.
+  without the masked part. There are two forward; backward five in one kernel,
+  or four for dk and dv and three for dq.
   """
   name, estimate = str(eqn.params['name']), eqn.params['cost_estimate']
   if name.startswith('splash_m'):
@@ -89,7 +112,8 @@ def _add_kernel(found, eqn):
       products = 2
     elif '_dq' in name:
       products = 3
-    found.kernels += products * math.prod(rows_heads) * tokens**2 * channels
+    pairs = tokens * visible_keys(tokens, windows)
+    found.kernels += products * math.prod(rows_heads) * 2 * pairs * channels
   elif estimate is not None:
     found.kernels += estimate.flops
   else:

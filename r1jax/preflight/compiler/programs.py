@@ -19,7 +19,7 @@ from jax.sharding import AxisType, Mesh
 from r1jax.distributed import device_placement, programs
 from r1jax.distributed.device_placement import Placement
 from r1jax.models import transformer
-from r1jax.preflight import arithmetic, chips, layers, shapes
+from r1jax.preflight import arithmetic, chips, experts, layers, shapes
 from r1jax.preflight.compiler import flops, traffic
 from r1jax.preflight.cost import Cost
 from r1jax.preflight.plan import Plan
@@ -104,7 +104,7 @@ def costs(plan: Plan, formula_costs: list[Cost]) -> list[Cost]:
 def _compile(plan, formula, traced):
   """(cost, traffic) of a program. The cost is without loops of unknown length;
   traffic is None if a program is refused because it needs too much memory."""
-  counted, start = flops.count(traced.jaxpr), time.time()
+  counted, start = _count(plan, traced.jaxpr), time.time()
   unknown = counted.unknown.items()
   notes = tuple(f'{n} calls of {x} are not in the FLOPs' for x, n in unknown)
   cost = dataclasses.replace(formula, notes=notes, source='compiler')
@@ -127,6 +127,11 @@ def _compile(plan, formula, traced):
   )
   moved = traffic.measure(program.as_text(), plan.axes)
   return _with_traffic(cost, moved), moved
+
+
+def _count(plan, jaxpr):
+  windows = plan.cfg.layer_sizes.windows
+  return flops.count(jaxpr, windows, experts.filled(plan))
 
 
 def refused(cost: Cost, error: str) -> Cost:
@@ -153,7 +158,7 @@ def sampling_costs(
   # The body of the loop decodes refill_interval tokens.
   steps, step_traffic = plan.config.sample.refill_interval, traffic.Traffic()
   step_traffic.add(moved.loops[0], 1 / steps)
-  loop = flops.count(traced.jaxpr).loops[0]
+  loop = _count(plan, traced.jaxpr).loops[0]
   step_flops = loop.total / plan.pod.devices / steps
   cost = dataclasses.replace(cost, flops=step_flops)
   return [*found, _with_traffic(cost, step_traffic)]

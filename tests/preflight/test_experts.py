@@ -1,0 +1,192 @@
+"""Preflight's formulas for mixtures of experts, by numbers computed by hand."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+import toy_deepseek
+from toy_preflight import SMALL, costs_by_name, make_plan, traced_flops
+
+from r1jax.models import grouped
+from r1jax.models.families import qwen3_moe
+from r1jax.models.moe import MoeConfig
+from r1jax.preflight import (
+  chips,
+  experts,
+  host_memory,
+  layers,
+  plan,
+  report,
+  shapes,
+)
+from r1jax.preflight.compiler import flops
+
+QWEN = qwen3_moe.Config(
+  vocab_size=60,
+  width=24,
+  layers=3,
+  heads=4,
+  kv_heads=2,
+  head_dim=4,
+  dense_ffn=20,
+  head_chunk=31,
+  moe=MoeConfig(
+    experts=6, experts_per_token=2, ffn=8, score='softmax', normalize=True
+  ),
+)
+DEEPSEEK = dataclasses.replace(toy_deepseek.CFG, head_chunk=31)
+
+
+def plan_of(cfg, imbalance=1.5, **changes):
+  """The Plan of a tiny model on two devices of 'model'."""
+  made = make_plan('cpu:4', **SMALL | changes)
+  cfg = dataclasses.replace(cfg, remat=made.config.compute.remat)
+  return dataclasses.replace(made, cfg=cfg, expert_imbalance=imbalance)
+
+
+def test_rows_of_the_busiest_device_are_the_mean_times_the_imbalance():
+  # 2 experts a token, 3 of 6 on a device: on average one of them.
+  made = plan_of(QWEN)
+  assert experts.buffer_rows(made) == 2
+  assert (experts.used_rows(made), experts.filled(made)) == (1.5, 0.75)
+  assert experts.used_rows(plan_of(QWEN, imbalance=3.0)) == 2
+  whole = make_plan(
+    'cpu:4', **SMALL | dict(parallel__tensor_parallel=1, micro_batch_size=4)
+  )
+  whole = dataclasses.replace(whole, cfg=QWEN)
+  assert experts.filled(whole) == 1
+
+
+def test_channels_are_those_of_the_rows():
+  made = plan_of(QWEN)
+  assert experts.used_channels(made) == 1.5 * 8
+  assert experts.buffer_channels(made) == 2 * 8
+  assert experts.decode_channels(made) == 1.5 * 8
+  tpu = dataclasses.replace(QWEN, tpu_layout=True)
+  assert experts.decode_channels(plan_of(tpu)) == 3 * 8
+  # One of three layers is dense with 20 channels; the shared expert has 24.
+  others = (20 / 3 + 24 * 2 / 3) / 2
+  used = experts.used_channels(plan_of(DEEPSEEK))
+  assert used == pytest.approx(others + 1.5 * 12 * 2 / 3)
+
+
+def test_a_dense_model_has_its_part_of_the_channels():
+  made = make_plan()
+  assert experts.filled(made) == 1
+  for channels in experts.used_channels, experts.buffer_channels:
+    assert channels(made) == experts.decode_channels(made) == 18944 / 4
+  assert experts.row_bytes(made) == 0
+
+
+def test_buffers_have_room_for_all_rows_whatever_the_load():
+  needs = []
+  for imbalance in 1.0, 1.9:
+    costs = costs_by_name(plan_of(QWEN, imbalance))
+    needs.append([cost.need for cost in costs.values()])
+  assert needs[0] == needs[1]
+  # Two rows of inputs and of float32 outputs, two slots of the token.
+  assert experts.row_bytes(plan_of(QWEN)) == 24 * (2 * (4 + 4) + 2 * 4)
+
+
+@pytest.mark.parametrize(
+  'cfg, remat', [(QWEN, 'full'), (DEEPSEEK, 'none')], ids=['qwen', 'deepseek']
+)
+def test_the_formulas_flops_equal_those_of_the_traced_programs(cfg, remat):
+  made = plan_of(cfg, compute__remat=remat)
+  traced, formula = traced_flops(made), costs_by_name(made)
+  assert traced == pytest.approx({n: formula[n].flops for n in traced})
+
+
+def test_imbalance_adds_to_the_time_of_experts_alone():
+  balanced, busy = [costs_by_name(plan_of(QWEN, x)) for x in (1.0, 1.5)]
+  tokens = 4 // 2 * 32
+  rows = 0.5 * 3 * 2 * 24 * 8 * 3  # more FLOPs of a token in three layers
+  more = busy['score'].flops - balanced['score'].flops
+  assert more == tokens * rows
+
+
+def test_rows_that_belong_to_no_expert_are_not_counted():
+  x, sizes = jnp.zeros((512, 256)), jnp.zeros(4, jnp.int32)
+  w = jnp.zeros((4, 256, 128))
+
+  def loss(form):
+    return lambda x, w: grouped.dot(form, x, w, sizes).sum()
+
+  for form in 'gmm', 'ragged':
+    # Forward, dx and dw.
+    for filled in 1.0, 0.25:
+      jaxpr = jax.make_jaxpr(jax.grad(loss(form), argnums=(0, 1)))(x, w)
+      found = flops.count(jaxpr, filled=filled)
+      assert found.total == filled * 3 * 2 * 512 * 256 * 128, form
+
+
+def test_a_gather_sends_more_than_an_all_to_all():
+  # Each device has 3 of 6 experts. 3 of the 15 pairs of experts have none of
+  # them, so 12 of 15 tokens are sent to a device.
+  ours, other = experts.dispatch(plan_of(QWEN), tokens=10)
+  assert ours == 2 * (10 * 24 * 4) * 3 / 2
+  assert other == pytest.approx(ours * 12 / 15)
+  # Two of the three layers have experts.
+  ours, _ = experts.dispatch(plan_of(DEEPSEEK), tokens=10)
+  assert ours == pytest.approx(2 * (10 * 16 * 4) * 2 / 2)
+
+
+def test_the_experts_of_sampled_tokens_are_in_the_memory_of_hosts_and_devices():
+  made = plan_of(QWEN)
+  assert layers.routing_bytes(made) == 3 * 2  # uint8
+  many = dataclasses.replace(QWEN.moe, experts=300)
+  many = dataclasses.replace(QWEN, moe=many)
+  assert layers.routing_bytes(plan_of(many)) == 3 * 2 * 2  # uint16
+  assert layers.routing_bytes(plan_of(DEEPSEEK)) == 2 * 2
+  assert layers.routing_bytes(make_plan()) == 0
+  rows, length = 4 * 2, 32
+  token = 2 * (13 + 6) + 5 * 4
+  state = 12 * shapes.num_parameters(QWEN)  # parameters and optimiser
+  run = host_memory.needs(made)['run'] - host_memory.PROCESS
+  assert state / 4 < run - rows * length * token < 2 * state
+  samples = costs_by_name(made)['decode'].parts['samples']
+  assert samples == made.samples * length * (13 + 6)
+
+
+@pytest.mark.parametrize(
+  'init, total, active',
+  [
+    ('Qwen/Qwen3-30B-A3B', 30.5, 3.35),
+    ('deepseek-ai/DeepSeek-R1', 671.0, 37.55),
+  ],
+)
+def test_flops_count_active_parameters_and_memory_all(init, total, active):
+  """Qwen3-30B-A3B has 3.3 B active parameters, as published; 2048 * (2 * 4096 +
+  2 * 512) + 8 * 3 * 2048 * 768 + 2048 * 128 of each layer and two tables."""
+  made = make_plan(init=init)
+  made = dataclasses.replace(made, expert_imbalance=1.0)
+  cfg, layer = made.cfg, made.cfg.layer_sizes
+  tables = 2 * cfg.vocab_size * cfg.width
+  used = cfg.layers * (layer.weights + layer.replicated)
+  assert round((used + tables) / 1e9, 2) == active
+  products, _ = layers.forward_flops(made, 10, 4096)
+  shared = used - cfg.layers * layer.replicated
+  assert products == pytest.approx(2 * 10 * (used - shared * 3 / 4))
+  parameters = costs_by_name(made)['train'].parts['parameters']
+  count = shapes.num_parameters(cfg)
+  assert round(count / 1e9, 1) == total
+  # The routers are on every device.
+  routers = layer.expert_layers * cfg.layers * cfg.width * cfg.num_experts
+  sharded = (count - routers) / 256
+  assert parameters == pytest.approx(4 * (sharded + routers), rel=0.01)
+
+
+def test_a_report_has_the_experts_and_what_is_sent_for_them():
+  made = make_plan(init='Qwen/Qwen3-30B-A3B')
+  lines = report.lines(made, list(costs_by_name(made).values()), [])
+  text = ' '.join(' '.join(lines).split())
+  assert '8 of 128 a token, 32 on a chip; its buffers have 8 rows' in text
+  assert '2 are used on average and 4 on the busiest chip' in text
+  assert f'--expert-imbalance={plan.EXPERT_IMBALANCE:g}' in text
+  # 4,096 tokens of 2,048 bfloat16 channels, 48 layers, there and back.
+  assert f'{2 * 4096 * 2048 * 2 * 48 * 3 / 4 / chips.GIB:.3f} GiB sent' in text
+  assert max(map(len, lines)) <= 100
+  dense = make_plan()
+  lines = report.lines(dense, list(costs_by_name(dense).values()), [])
+  assert 'experts' not in ' '.join(lines)
