@@ -77,7 +77,9 @@ def _train_flops(plan, sizes, tokens):
     last = 2 * tokens * cfg.width * experts.used_channels(plan)
     flops += products + attend - last * cfg.layers
   elif cfg.remat == 'dots':
-    flops += attend
+    # Neither attention nor the first product of experts is saved.
+    channels = experts.used_channels(plan) - experts.other_channels(plan)
+    flops += attend + 4 * tokens * cfg.width * channels * cfg.layers
   if cfg.attention != 'einsum':
     # The backward pass of a kernel is 2.5 forward passes, that of splash in two
     # kernels 3.5.

@@ -46,13 +46,17 @@ def decode_channels(plan: Plan) -> float:
   return _channels(plan, plan.cfg.num_experts / plan.tensor_parallel)
 
 
-def _channels(plan, rows):
-  """The channels of an average layer: a device's part of those that are not of
-  routed experts, and those of `rows` experts."""
+def other_channels(plan: Plan) -> float:
+  """A device's part of the channels that are not of routed experts."""
   layer = plan.cfg.layer_sizes
   of_token = layer.expert_layers * layer.experts * layer.expert_ffn
-  others = (layer.ffn - of_token) / plan.tensor_parallel
-  return others + layer.expert_layers * layer.expert_ffn * rows
+  return (layer.ffn - of_token) / plan.tensor_parallel
+
+
+def _channels(plan, rows):
+  """other_channels, and those of `rows` experts."""
+  layer = plan.cfg.layer_sizes
+  return other_channels(plan) + layer.expert_layers * layer.expert_ffn * rows
 
 
 def row_bytes(plan: Plan) -> float:

@@ -111,7 +111,9 @@ def layer_bytes(
   if length % devices == 0:
     saved /= devices
   if cfg.remat != 'full':  # float32 results of the products
-    saved += tokens * 4 * (projected + 2 * ffn + 2 * width)
+    # 'dots' does not save those of grouped products.
+    gated = experts.other_channels(plan) if cfg.remat == 'dots' else ffn
+    saved += tokens * 4 * (projected + 2 * gated + 2 * width)
   if cfg.remat == 'none':
     saved += tokens * itemsize * (4 * width + 3 * ffn + 3 * query)
   if cfg.attention == 'einsum':

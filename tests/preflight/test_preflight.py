@@ -188,7 +188,7 @@ def test_flops_of_training_equal_those_of_a_traced_step():
   assert found.flops / 1e12 == pytest.approx(54.03 + 3.79, rel=2e-3)
 
 
-@pytest.mark.parametrize('remat', ['full', 'none'])
+@pytest.mark.parametrize('remat', ['full', 'dots', 'none'])
 def test_the_formulas_flops_equal_those_of_the_traced_programs(remat):
   """On four CPU devices."""
   plan = make_plan('cpu:4', compute__remat=remat, **SMALL)
