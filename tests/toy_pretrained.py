@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
-from golden import make_convert
+from golden import make_convert, reference
 
 from r1jax.models import transformer
 
@@ -58,6 +58,6 @@ def assert_same_function(params, cfg, entry):
   np.testing.assert_allclose(
     logits_TV[::10], entry['logits_every_10'], rtol=0, atol=tolerance
   )
-  start = len(make_convert.PROMPT)
+  start = len(reference.PROMPT)
   greedy = logits_TV[start - 1 : -1].argmax(axis=1)
   np.testing.assert_array_equal(greedy, entry['tokens'][start:])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from r1jax import errors
+from r1jax.models import hf_config
 
 ROPE_FACTORS = 'rope_freqs.weight'
 # Of Llama 3.1 to 3.3. GGUF files have only the factors that follow from these.
@@ -196,8 +197,10 @@ def _gemma(file, keys, name, own_scale_layers):
   )
   pattern = file.optional('attention.sliding_window_pattern')
   if isinstance(pattern, list):  # whether a layer has the window
-    types = dict(zip((True, False), ('sliding_attention', 'full_attention')))
-    own['layer_types'] = [types[bool(x)] for x in pattern]
+    own['layer_types'] = [
+      hf_config.SLIDING if has_window else hf_config.FULL
+      for has_window in pattern
+    ]
   elif pattern is not None:
     own['sliding_window_pattern'] = pattern
   return own

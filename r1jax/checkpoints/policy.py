@@ -206,29 +206,28 @@ def _deepseek(scratch, sizes):
 
 
 def _check_experts(scratch):
-  choices = scratch.top_groups * scratch.experts // scratch.groups
-  wrong = dict(
-    groups=(
-      scratch.experts % scratch.groups,
-      f'it must divide config.scratch.experts ({scratch.experts})',
-    ),
-    top_groups=(
-      scratch.top_groups > scratch.groups,
-      f'there are {scratch.groups} groups',
-    ),
-    experts_per_token=(
-      scratch.experts_per_token > choices,
-      f'there are {choices} experts in the best groups',
-    ),
-    dense_layers=(
-      scratch.dense_layers > scratch.layers,
-      f'the model has {scratch.layers} layers',
-    ),
-  )
-  for key, (is_wrong, why) in wrong.items():
-    if is_wrong:
-      value = dataclasses.asdict(scratch)[key]
-      raise errors.UserError(f'config.scratch.{key} is {value}: {why}')
+  experts, groups = scratch.experts, scratch.groups
+  top_groups, chosen = scratch.top_groups, scratch.experts_per_token
+  if experts % groups:
+    raise errors.UserError(
+      f'config.scratch.groups is {groups}: it must divide '
+      f'config.scratch.experts ({experts})'
+    )
+  if top_groups > groups:
+    raise errors.UserError(
+      f'config.scratch.top_groups is {top_groups}: there are {groups} groups'
+    )
+  choices = top_groups * experts // groups
+  if chosen > choices:
+    raise errors.UserError(
+      f'config.scratch.experts_per_token is {chosen}: there are {choices} '
+      'experts in the best groups'
+    )
+  if scratch.dense_layers > scratch.layers:
+    raise errors.UserError(
+      f'config.scratch.dense_layers is {scratch.dense_layers}: the model has '
+      f'{scratch.layers} layers'
+    )
 
 
 SCRATCH = dict(llama=_llama, deepseek=_deepseek)

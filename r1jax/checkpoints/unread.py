@@ -19,11 +19,12 @@ ALIGNMENT = 64  # bytes; then XLA's CPU devices use an array without a copy
 
 
 class _Overlap(NamedTuple):
-  """What a tensor and a shard of its leaf have in common."""
+  """What a tensor and a shard of its leaf have in common: tensor[part], where
+  the tensor has this shape, belongs into `out`, a view of the shard."""
 
-  shape: tuple[int, ...]  # of the tensor, as in the leaf
-  part: tuple[slice, ...]  # of the tensor
-  out: np.ndarray  # the part in the shard
+  shape: tuple[int, ...]
+  part: tuple[slice, ...]
+  out: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,43 +98,42 @@ def check_finite(array: np.ndarray, where: object, name: str) -> None:
   bad = array.size - np.count_nonzero(np.isfinite(array))
   if bad:
     raise errors.UserError(
-      f'{where}: {bad} of {array.size} numbers of {name} are not finite. Train '
-      'again from an older checkpoint with a lower learning rate, or take '
-      'another copy of the model'
+      f'{where}: {bad} of {array.size} numbers of {name} are not finite (NaN or '
+      'infinite). If the model was downloaded, download it again, from its '
+      'publisher; if it comes from a run, train again from an older checkpoint '
+      'with a lower learning rate'
     )
 
 
 def _overlap(tensor, leaf_shape, bounds, out):
-  """The _Overlap of a tensor with the shard of its leaf at `bounds`; None if
-  they have nothing in common."""
-  if tensor.layer is not None:
-    (start, end), *bounds = bounds
-    if not start <= tensor.layer < end:
-      return None
-    leaf_shape, out = leaf_shape[1:], out[tensor.layer - start]
-  shape, part, own = [], [], []
-  for size, place, (start, end) in zip(
-    leaf_shape, full_index(tensor.index, len(leaf_shape)), bounds
-  ):
-    if isinstance(place, int):
-      place %= size  # It may be counted from the end.
-      if not start <= place < end:
-        return None
-      own.append(place - start)
-      continue
-    first, last, step = place.indices(size)
-    assert step == 1
+  """The _Overlap of a tensor with the shard `out` of its leaf, which has
+  leaf[start:end] along each axis for the (start, end) of `bounds`. None if they
+  have nothing in common."""
+  index = [] if tensor.layer is None else [tensor.layer]
+  index += full_index(tensor.index, len(leaf_shape) - len(index))
+  shape, part, in_shard = [], [], []
+  for size, place, (start, end) in zip(leaf_shape, index, bounds):
+    is_number = isinstance(place, int)
+    if is_number:  # It may be counted from the end.
+      first = place % size
+      last = first + 1
+    else:
+      first, last, step = place.indices(size)
+      assert step == 1
     low, high = max(first, start), min(last, end)
     if low >= high:
       return None
-    own.append(slice(low - start, high - start))
-    shape.append(last - first)
-    part.append(slice(low - first, high - first))
+    if is_number:  # The tensor has no such axis.
+      in_shard.append(low - start)
+    else:
+      in_shard.append(slice(low - start, high - start))
+      shape.append(last - first)
+      part.append(slice(low - first, high - first))
   order = _moved(len(shape), *tensor.axes)
   return _Overlap(
     shape=tuple(shape[axis] for axis in order),
     part=tuple(part[axis] for axis in order),
-    out=np.moveaxis(out[tuple(own)], *tensor.axes),
+    out=np.moveaxis(out[tuple(in_shard)], *tensor.axes),
   )
 
 

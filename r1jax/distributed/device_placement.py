@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from r1jax import errors
 from r1jax.config import option
-from r1jax.distributed import hosts, watchdog
+from r1jax.distributed import hosts, mesh_check, watchdog
 from r1jax.models import registry
 
 PyTree = Any
@@ -141,12 +141,9 @@ def shardings(
         spec = P()
     spec = P(*front, *spec)
     for axis, name in enumerate(spec):
-      if name and leaf.shape[axis] % placement.mesh.shape[name]:
-        raise errors.UserError(
-          f'{"/".join(names)} has {leaf.shape[axis]} along axis {axis}, which '
-          f'the {placement.mesh.shape[name]} devices of mesh axis {name!r} do '
-          'not divide: change config.parallel.tensor_parallel'
-        )
+      if name:
+        devices = placement.mesh.shape[name]
+        mesh_check.check_divides(names[-1], leaf.shape[axis], name, devices)
     return NamedSharding(placement.mesh, spec)
 
   return jax.tree_util.tree_map_with_path(sharding_of, tree)

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from r1jax import errors
 
+FULL, SLIDING = 'full_attention', 'sliding_attention'  # types of layers
 POLICY, REWARD_MODEL = 'ForCausalLM', 'ForSequenceClassification'
 
 
@@ -88,7 +89,7 @@ class HfConfig:
     """Raises UserError if a layer attends within a window."""
     sliding = self.flag('use_sliding_window')
     if self.values.get('layer_types'):
-      sliding = set(self.values['layer_types']) != {'full_attention'}
+      sliding = set(self.values['layer_types']) != {FULL}
     if sliding:
       self.refuse('sliding_window', 'but only full attention is supported')
 
@@ -107,7 +108,8 @@ def number(
   value = default if table.get(key) is None else table[key]
   is_number = isinstance(value, (int, kind)) and not isinstance(value, bool)
   if not is_number or not 0 < value < math.inf:
-    refuse(table, source, key, 'which must be a number above 0')
+    what = 'an integer' if kind is int else 'a number'
+    refuse(table, source, key, f'which must be {what} above 0')
   return kind(value)
 
 

@@ -1,35 +1,58 @@
 """The kinds of layers in config.json: windows, and layers without position
 embedding."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from r1jax.models.gqa import GqaConfig, LayerKind
-from r1jax.models.hf_config import HfConfig
+from r1jax.models.hf_config import FULL, SLIDING, HfConfig
 from r1jax.models.rope import Rope
 
-FULL, SLIDING = 'full_attention', 'sliding_attention'
 ONE_WINDOW = 'Mistral', 'Phi3'  # all layers have the window, if there is one
 QWEN = 'Qwen2', 'Qwen3'
 MAX_LAYERS = 10_000
 
 
 def read(hf: HfConfig, rope: Rope) -> list[LayerKind]:
-  """The kind of each layer, or that of all layers. Raises UserError."""
-  if hf.architecture in ONE_WINDOW:
-    hf.check(layer_types=None)
-    return [LayerKind(rope, window(hf))]
-  if hf.architecture not in (*QWEN, 'SmolLM3'):
-    hf.check_full_attention()
-    return [LayerKind(rope)]
+  """The kind of each layer, or that of all layers, of an architecture in
+  llama.ARCHITECTURES. Raises UserError."""
+  return READERS[hf.architecture](hf, rope)
+
+
+def _no_window(hf, rope):
+  hf.check_full_attention()
+  return [LayerKind(rope)]
+
+
+def _one_window(hf, rope):
+  hf.check(layer_types=None)
+  return [LayerKind(rope, window(hf))]
+
+
+def _qwen(hf, rope):
   layers = count(hf)
-  if hf.architecture in QWEN:
-    size = window(hf) if hf.flag('use_sliding_window') else 0
-    full = hf.count('max_window_layers', 28) if size else layers
-    types = [SLIDING if n >= full else FULL for n in range(layers)]
-    types = layer_types(hf, types)
-    return [LayerKind(rope, window_of(hf, x, size)) for x in types]
-  return _smollm3(hf, rope, layers)
+  size = window(hf) if hf.flag('use_sliding_window') else 0
+  full = hf.count('max_window_layers', 28) if size else layers
+  default = [SLIDING if n >= full else FULL for n in range(layers)]
+  types = layer_types(hf, default)
+  return [LayerKind(rope, window_of(hf, name, size)) for name in types]
+
+
+def periodic(
+  hf: HfConfig, period: int, full: Rope, local: Rope
+) -> list[LayerKind]:
+  """The kind of each layer where every `period`-th, or those that layer_types
+  names, have no window and the rope `full`, the others sliding_window and the
+  rope `local`. Raises UserError."""
+  size = window(hf)
+  default = []
+  for n in range(count(hf)):
+    default.append(SLIDING if (n + 1) % period else FULL)
+  kinds = []
+  for name in layer_types(hf, default):
+    rope = full if name == FULL else local
+    kinds.append(LayerKind(rope, window_of(hf, name, size)))
+  return kinds
 
 
 def count(hf: HfConfig) -> int:
@@ -40,7 +63,8 @@ def count(hf: HfConfig) -> int:
   return layers
 
 
-def _smollm3(hf, rope, layers):
+def _smollm3(hf, rope):
+  layers = count(hf)
   size = window(hf) if hf.flag('use_sliding_window') else 0
   interval = hf.number('no_rope_layer_interval', 4)
   has_rope = hf.values.get('no_rope_layers')  # 1 where a layer has rope
@@ -57,6 +81,16 @@ def _smollm3(hf, rope, layers):
   for has, name in zip(has_rope, layer_types(hf, default)):
     kinds.append(LayerKind(rope if has else None, window_of(hf, name, size)))
   return kinds
+
+
+READERS: dict[str, Callable[[HfConfig, Rope], list[LayerKind]]] = dict(
+  Llama=_no_window,
+  Mistral=_one_window,
+  Phi3=_one_window,
+  Qwen2=_qwen,
+  Qwen3=_qwen,
+  SmolLM3=_smollm3,
+)
 
 
 def window(hf: HfConfig) -> int:

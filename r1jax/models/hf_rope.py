@@ -19,7 +19,6 @@ KEYS = {
   'partial_rotary_factor',
   'original_max_position_embeddings',
 }
-FULL, LOCAL = 'full_attention', 'sliding_attention'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +48,10 @@ class _Table:
 
 
 def read(
-  hf: HfConfig, channels: int, layer_type: str = FULL, theta: float = 10000.0
+  hf: HfConfig,
+  channels: int,
+  layer_type: str = hf_config.FULL,
+  theta: float = 10000.0,
 ) -> Rope:
   """The Rope of the layers of a type, which are all layers where the settings
   are not nested by type. `channels` are those of a head, and `theta` is the
@@ -74,11 +76,13 @@ def read_local(hf: HfConfig, channels: int, theta_key: str) -> Rope:
   """The Rope of the layers with a window, in models where only the others are
   scaled: transformers 4 writes its theta as `theta_key`. Raises UserError."""
   table = hf.values.get('rope_parameters') or {}
-  if isinstance(table, dict) and LOCAL in table:
-    setting = read(hf, channels, LOCAL)
+  if isinstance(table, dict) and hf_config.SLIDING in table:
+    setting = read(hf, channels, hf_config.SLIDING)
     if setting.scaling is None:
       return setting
-    hf.refuse('rope_parameters', f'but r1jax does not scale {LOCAL}')
+    hf.refuse(
+      'rope_parameters', f'but r1jax does not scale {hf_config.SLIDING}'
+    )
   return Rope(hf.number(theta_key, 10000.0, float))
 
 
@@ -128,7 +132,7 @@ def written(setting: Rope | None) -> dict[str, Any]:
 def nested(full: Rope, local: Rope) -> dict[str, Any]:
   """rope_parameters of transformers 5, by the type of layer."""
   tables = {}
-  for name, setting in {FULL: full, LOCAL: local}.items():
+  for name, setting in {hf_config.FULL: full, hf_config.SLIDING: local}.items():
     keys = written(setting)
     scaling = keys['rope_scaling'] or dict(rope_type='default')
     tables[name] = scaling | dict(rope_theta=setting.theta)
@@ -140,7 +144,7 @@ def _values(hf, layer_type):
   nested by the type of layer, those of `layer_type`."""
   source, merged = hf.source, {}
   keys = ['rope_parameters']
-  if layer_type == FULL:
+  if layer_type == hf_config.FULL:
     keys.append('rope_scaling')  # which is never about other layers
   for key in keys:
     table = hf.values.get(key) or {}

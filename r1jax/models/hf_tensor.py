@@ -11,7 +11,17 @@ from r1jax.models.model_config import ModelConfig
 class HfTensor(NamedTuple):
   """A tensor of a checkpoint, and its place in params: moveaxis(leaf[index],
   *axes), reshaped to `shape`, where the heads and channels of the leaf may be
-  one axis."""
+  one axis.
+
+  For example the up projection [F, D] of layer 5, in a leaf that has gate and
+  up of all layers as [N, D, 2, F]:
+
+    HfTensor('model.layers.5.mlp.up_proj.weight', (F, D), 'gate_up',
+             index=np.s_[:, 1], axes=(0, -1), stack='layers', layer=5)
+
+  is params['layers']['gate_up'][5][:, 1] with its first axis moved to the end.
+  in_layers sets `stack` and `layer`.
+  """
 
   name: str
   shape: tuple[int, ...]

@@ -6,7 +6,7 @@ import math
 
 import jax
 
-from r1jax import errors
+from r1jax.distributed import mesh_check
 from r1jax.models import attention, registry
 from r1jax.preflight import experts, shapes
 from r1jax.preflight.compiler import flops
@@ -83,11 +83,7 @@ def _elements(name, leaf, spec, axes):
   elements = math.prod(leaf.shape)
   for size, axis in zip(leaf.shape, spec):
     devices = axes.get(axis, 1)
-    if size % devices:
-      raise errors.UserError(
-        f"{name} has {size} along an axis that '{axis}' shares among {devices} "
-        'devices: change config.parallel.tensor_parallel or --topology'
-      )
+    mesh_check.check_divides(name, size, axis, devices)
     elements /= devices
   return elements
 

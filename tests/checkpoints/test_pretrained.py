@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import toy_model
-from golden import make_convert
+from golden import reference
 from toy_pretrained import (
   FAMILIES,
   GOLDEN,
@@ -66,7 +66,7 @@ def test_decoding_with_a_cache_gives_the_greedy_tokens_of_transformers(
   params, cfg, _ = pretrained.load(write_directory(tmp_path, family))
   cfg = dataclasses.replace(cfg, scan_layers=family == 'gemma3')
   tokens = jnp.array(GOLDEN[family]['tokens'])
-  start = len(make_convert.PROMPT)
+  start = len(reference.PROMPT)
 
   @jax.jit
   def greedy(params):

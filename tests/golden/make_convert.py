@@ -1,5 +1,5 @@
-"""Tiny random models, computed by transformers: `python make_convert.py
-DIRECTORY`, with an interpreter that has torch and transformers.
+"""Tiny random models, computed by transformers: `python -m golden.make_convert
+DIRECTORY` in tests/, with an interpreter that has torch and transformers.
 
 Writes DIRECTORY/FAMILY, checkpoints by save_pretrained, and convert.json: their
 configs, tensor shapes, 64 greedy tokens and some logits. The tests read the
@@ -7,13 +7,11 @@ convert.json beside this file and need no torch: weights() returns the same
 tensors on every machine.
 """
 
-import json
-import pathlib
 import sys
 
 import numpy as np
+from golden import reference
 
-PROMPT = [3, 17, 60, 1, 42, 8, 29]
 SIZES = dict(vocab_size=61, max_position_embeddings=128, num_hidden_layers=3)
 LLAMA3 = dict(
   rope_type='llama3',
@@ -204,9 +202,8 @@ def weights(shapes):
   return arrays
 
 
-def reference(family, directory):
+def entry_of(family, directory):
   """Writes the family's checkpoint; returns its entry of convert.json."""
-  import safetensors.numpy
   import torch
   import transformers
 
@@ -214,41 +211,20 @@ def reference(family, directory):
   kind = sizes.pop('kind')
   policy = sizes.pop('policy', kind)
   config = getattr(transformers, f'{kind}Config')(**SIZES, **sizes)
-  kind = getattr(transformers, f'{policy}ForCausalLM')
-  kind(config).save_pretrained(directory / family)
-  # The tensors of the file: those of experts are one in the model.
-  path = directory / family / 'model.safetensors'
-  arrays = safetensors.numpy.load_file(path)
-  shapes = {name: list(array.shape) for name, array in arrays.items()}
-  metadata = dict(format='pt')
-  safetensors.numpy.save_file(weights(shapes), path, metadata)
-  model = kind.from_pretrained(
-    directory / family, dtype=torch.float32, experts_implementation='eager'
-  ).eval()
-  tokens = model.generate(
-    torch.tensor([PROMPT]),
-    do_sample=False,
-    max_new_tokens=64,
-    min_new_tokens=64,
-    pad_token_id=0,
+  path = directory / family
+  model, arrays = reference.write_checkpoint(
+    policy, config, path, weights, experts_implementation='eager'
   )
+  tokens = reference.greedy_tokens(model)
   with torch.no_grad():
-    logits = model(tokens).logits[0, ::10].double().numpy()
+    logits = model(tokens).logits[0, ::10]
   return dict(
-    config=json.loads((directory / family / 'config.json').read_text()),
-    shapes=shapes,
+    config=reference.read_config(path),
+    shapes={name: list(array.shape) for name, array in arrays.items()},
     tokens=tokens[0].tolist(),
-    logits_every_10=logits.round(6).tolist(),
+    logits_every_10=reference.rounded(logits),
   )
-
-
-def main(directory):
-  directory = pathlib.Path(directory)
-  entries = {family: reference(family, directory) for family in FAMILIES}
-  lines = (f'"{family}": {json.dumps(e)}' for family, e in entries.items())
-  text = '{\n' + ',\n'.join(lines) + '\n}\n'
-  (directory / 'convert.json').write_text(text)
 
 
 if __name__ == '__main__':
-  main(sys.argv[1])
+  reference.write_entries(entry_of, FAMILIES, sys.argv[1], 'convert.json')

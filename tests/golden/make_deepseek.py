@@ -1,5 +1,6 @@
-"""Tiny random DeepSeek models, computed by transformers: `python
-make_deepseek.py DIRECTORY`, with an interpreter that has torch and transformers.
+"""Tiny random DeepSeek models, computed by transformers: `python -m
+golden.make_deepseek DIRECTORY` in tests/, with an interpreter that has torch and
+transformers.
 
 Writes DIRECTORY/KIND, checkpoints as transformers writes them, and
 deepseek.json: their configs, 64 greedy tokens and some logits. The tests read
@@ -7,13 +8,11 @@ the deepseek.json beside this file and need no torch: weights() returns the same
 tensors on every machine.
 """
 
-import json
-import pathlib
 import sys
 
 import numpy as np
+from golden import reference
 
-PROMPT = [3, 17, 60, 1, 42, 8, 29]
 MTP_KIND = 'v3_yarn'  # has a module of multi-token prediction
 EVERY = 30  # columns have their logits in the file
 SIZES = dict(
@@ -171,49 +170,31 @@ def module_logits(model, main, tokens):
   return model.lm_head(own)
 
 
-def reference(kind, directory):
+def entry_of(kind, directory):
   """Writes the kind's checkpoint; returns its entry of deepseek.json."""
-  import safetensors.numpy
   import torch
   import transformers
 
   sizes = SIZES | KINDS[kind]
   architecture = sizes.pop('architecture')
   config = getattr(transformers, f'{architecture}Config')(**sizes)
-  make = getattr(transformers, f'{architecture}ForCausalLM')
-  make(config).save_pretrained(directory / kind)
-  path = directory / kind / 'model.safetensors'
-  arrays = safetensors.numpy.load_file(path)
-  arrays = weights({name: a.shape for name, a in arrays.items()})
-  safetensors.numpy.save_file(arrays, path, metadata=dict(format='pt'))
-  model = make.from_pretrained(directory / kind, dtype=torch.float32).eval()
-  tokens = model.generate(
-    torch.tensor([PROMPT]),
-    do_sample=False,
-    max_new_tokens=64,
-    min_new_tokens=64,
-    pad_token_id=0,
+  path = directory / kind
+  model, arrays = reference.write_checkpoint(
+    architecture, config, path, weights
   )
+  tokens = reference.greedy_tokens(model)
   with torch.no_grad():
-    logits = model(tokens).logits[0, ::EVERY].double().numpy()
+    logits = model(tokens).logits[0, ::EVERY]
     more = {}
     if kind == MTP_KIND:
-      own = module_logits(model, arrays, tokens)[0, ::EVERY].double().numpy()
-      more = dict(mtp_logits_every=own.round(6).tolist())
+      own = module_logits(model, arrays, tokens)[0, ::EVERY]
+      more = dict(mtp_logits_every=reference.rounded(own))
   return more | dict(
-    config=json.loads((directory / kind / 'config.json').read_text()),
+    config=reference.read_config(path),
     tokens=tokens[0].tolist(),
-    logits_every=logits.round(6).tolist(),
+    logits_every=reference.rounded(logits),
   )
-
-
-def main(directory):
-  directory = pathlib.Path(directory)
-  entries = {kind: reference(kind, directory) for kind in KINDS}
-  lines = (f'"{kind}": {json.dumps(entry)}' for kind, entry in entries.items())
-  text = '{\n' + ',\n'.join(lines) + '\n}\n'
-  (directory / 'deepseek.json').write_text(text)
 
 
 if __name__ == '__main__':
-  main(sys.argv[1])
+  reference.write_entries(entry_of, KINDS, sys.argv[1], 'deepseek.json')

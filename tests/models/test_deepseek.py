@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from golden import make_deepseek
+from golden import make_deepseek, reference
 from toy_deepseek import CFG, GOLDEN, KINDS, random_params, write_directory
 from toy_pretrained import all_logits, assert_same_tree
 
@@ -41,7 +41,7 @@ def decode(params, cfg, tokens_BT):
 
 def assert_same_function(logits_TV, kind):
   """The logits and greedy tokens of transformers."""
-  entry, start = GOLDEN[kind], len(make_deepseek.PROMPT)
+  entry, start = GOLDEN[kind], len(reference.PROMPT)
   want = np.array(entry['logits_every'])
   got = logits_TV[:: make_deepseek.EVERY]
   np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)

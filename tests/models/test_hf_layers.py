@@ -5,9 +5,9 @@ import pytest
 import toy_pretrained
 
 from r1jax import errors
-from r1jax.models import hf_layers, registry
+from r1jax.models import hf_config, registry
 
-SLIDING, FULL = hf_layers.SLIDING, hf_layers.FULL
+SLIDING, FULL = hf_config.SLIDING, hf_config.FULL
 
 
 def read(family, **changes):
@@ -65,6 +65,7 @@ def test_layers_without_rope_are_every_fourth_or_those_of_a_list():
     ('qwen2', dict(num_hidden_layers=10**9), 'reads at most 10000'),
     ('mistral', dict(layer_types=[FULL] * 3), 'layer_types'),
     ('mistral', dict(sliding_window=-3), 'sliding_window -3'),
+    ('qwen3_moe', dict(num_experts=6.0), 'num_experts 6.0, .* an integer'),
     ('smollm3', dict(no_rope_layers=[1]), 'must be a list of 3 numbers'),
     ('smollm3', dict(no_rope_layers=[0] * 3), 'needs a layer with rope'),
     ('gemma2', dict(hidden_activation='gelu'), "hidden_activation 'gelu'"),

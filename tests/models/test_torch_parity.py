@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 import toy_deepseek
 import toy_pretrained
-from golden import make_convert, make_deepseek
+from golden import make_deepseek
 
 from r1jax.checkpoints import pretrained, tokenization
 from r1jax.models import transformer
@@ -101,11 +101,17 @@ def open_in_transformers(python, directory, texts=(), ids=(0,)):
   return safetensors.numpy.load_file(f'{directory}.saved/model.safetensors')
 
 
+def run_script(python, name, directory):
+  """Runs golden/NAME.py, which writes files to a directory."""
+  tests = pathlib.Path(__file__).parents[1]
+  command = [python, '-m', f'golden.{name}', str(directory)]
+  subprocess.run(command, check=True, cwd=tests)
+
+
 @pytest.fixture(scope='module')
 def made(python, tmp_path_factory):
   path = tmp_path_factory.mktemp('made')
-  script = pathlib.Path(make_convert.__file__)
-  subprocess.run([python, str(script), str(path)], check=True)
+  run_script(python, 'make_convert', path)
   return path
 
 
@@ -158,8 +164,7 @@ def test_transformers_gives_a_reward_model_the_same_scores(
 def test_deepseek_models_are_those_of_transformers_and_it_opens_their_exports(
   python, tmp_path
 ):
-  script = pathlib.Path(make_deepseek.__file__)
-  subprocess.run([python, str(script), str(tmp_path)], check=True)
+  run_script(python, 'make_deepseek', tmp_path)
   entries = json.loads((tmp_path / 'deepseek.json').read_text())
   directories, worst = [], 0.0
   for kind, entry in entries.items():

@@ -337,7 +337,7 @@ def test_weights_that_the_mesh_does_not_divide_are_refused():
     grpo__prompts_per_step=4,
   )
   odd = dataclasses.replace(plan.cfg, vocab_size=261)
-  with pytest.raises(errors.UserError, match='embed has 261'):
+  with pytest.raises(errors.UserError, match='has 261 ids in its vocabulary'):
     costs_by_name(dataclasses.replace(plan, cfg=odd))
 
 
@@ -364,7 +364,10 @@ def test_einsum_and_less_remat_need_more_memory():
 @pytest.mark.parametrize(
   'changes, message',
   [
-    (dict(parallel__tensor_parallel=8), 'has 4 along'),
+    (
+      dict(parallel__tensor_parallel=8),
+      '4 heads of keys and values .* 8 devices .* divides 4',
+    ),
     (dict(parallel__tensor_parallel=3), 'must divide'),
     (dict(parallel__strategy='pmap'), 'be 1 under pmap'),
   ],

@@ -138,22 +138,11 @@ def _cap(hf, key):
 def _kinds(hf, is_gemma2, head_dim):
   """The kind of each layer. Those with a window have in Gemma 3 their own rope,
   whose theta was rope_local_base_freq."""
-  layers, period = hf_layers.count(hf), hf.number('sliding_window_pattern')
-  window = hf_layers.window(hf)
-  default = [
-    hf_layers.SLIDING if (n + 1) % period else hf_layers.FULL
-    for n in range(layers)
-  ]
   full = local = hf_rope.read(hf, head_dim)
   if not is_gemma2:
     local = hf_rope.read_local(hf, head_dim, 'rope_local_base_freq')
-  kinds = []
-  for name in hf_layers.layer_types(hf, default):
-    if name == hf_layers.FULL:
-      kinds.append(gqa.LayerKind(full))
-    else:
-      kinds.append(gqa.LayerKind(local, hf_layers.window_of(hf, name, window)))
-  return kinds
+  period = hf.number('sliding_window_pattern')
+  return hf_layers.periodic(hf, period, full, local)
 
 
 def config_to_hf(cfg: Config) -> dict[str, Any]:

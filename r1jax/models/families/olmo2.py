@@ -69,18 +69,7 @@ def _kinds(hf, head_dim):
   local = hf_rope.read_local(hf, head_dim, 'rope_theta')
   if local.theta != full.theta:
     hf.refuse('rope_parameters', 'but r1jax needs one rope_theta')
-  window = hf_layers.window(hf)
-  default = [
-    hf_layers.SLIDING if (n + 1) % 4 else hf_layers.FULL
-    for n in range(hf_layers.count(hf))
-  ]
-  kinds = []
-  for name in hf_layers.layer_types(hf, default):
-    if name == hf_layers.FULL:
-      kinds.append(gqa.LayerKind(full))
-    else:
-      kinds.append(gqa.LayerKind(local, hf_layers.window_of(hf, name, window)))
-  return kinds
+  return hf_layers.periodic(hf, 4, full, local)
 
 
 def config_to_hf(cfg: Config) -> dict[str, Any]:
