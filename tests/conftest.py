@@ -65,7 +65,7 @@ def few_mappings():
 # most of their time is the compiler's.
 STAGES = (
   *('ablation', 'api', 'distributed', 'experiments', 'stages'),
-  *('test_layouts', 'test_overlap'),
+  *('test_layouts', 'test_overlap', 'test_packing', 'test_packed_updates'),
 )
 
 

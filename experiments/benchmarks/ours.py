@@ -13,11 +13,11 @@ import numpy as np
 
 from experiments.benchmarks import workload
 from r1jax.checkpoints import policy
-from r1jax.data import batching, templates
+from r1jax.data import templates
 from r1jax.distributed import device_placement, programs
 from r1jax.models import transformer
 from r1jax.rewards import registry
-from r1jax.rl import advantages, grpo
+from r1jax.rl import advantages, grpo, micro_batches
 from r1jax.sampling import decode, generate
 from r1jax.training import optimizer, train_step
 
@@ -61,6 +61,7 @@ class Run:
       clip_low=workload.CLIP,
       clip_high=workload.CLIP,
       old_logprobs='trainer',
+      share_prompts=options.share_prompts,
     )
     tx = optimizer.optimizer(
       optimizer.OptimConfig(lr=workload.LR, clip_norm=workload.CLIP_NORM), 1
@@ -94,29 +95,29 @@ class Run:
 
   def update(self, rows: decode.SampledRows) -> None:
     """W2: reference log-probabilities, gradient, AdamW."""
-    sizes, micro_batch_size = self.sizes, self.options.micro_batch_size
+    sizes = self.sizes
     reward_B = rows.tokens_BL.sum(axis=1) % 7
     learn_B = np.ones(sizes.rows, bool)
     adv_B = advantages.of_rewards(
       self.grpo_config, reward_B.astype(np.float32), learn_B
     )
     batch = advantages.add(grpo.columns(rows), adv_B, learn_B)
-    length_buckets = batching.lengths(
-      sizes.prompt_len + sizes.max_new_tokens, 1
+    cutting = micro_batches.Cutting(
+      micro_batch_size=self.options.micro_batch_size,
+      length_buckets=1,
+      prompt_width=sizes.prompt_len,
+      num_shards=1,
     )
+    packing = micro_batches.choose_packing(self.grpo_config, batch, cutting)
+    parts = micro_batches.cut(self.grpo_config, batch, cutting, packing)
     batch['ref_BL'] = grpo.compute_logprobs(
-      self.placement,
-      self.logprobs,
-      self.ref,
-      batch,
-      micro_batch_size,
-      length_buckets,
+      self.placement, self.logprobs, self.ref, parts, rows.tokens_BL.shape
     )
     mini_batches = grpo.mini_batches(
       self.grpo_config, batch, (0, self.calls), sizes.max_new_tokens
     )
     for mini_batch in mini_batches:
-      parts = batching.cut(mini_batch, micro_batch_size, length_buckets)
+      parts = micro_batches.cut(self.grpo_config, mini_batch, cutting, packing)
       self.state, sums = train_step.update(
         self.placement, self.updates, self.state, [part for _, part in parts]
       )
@@ -152,6 +153,7 @@ def measure(options: argparse.Namespace) -> None:
   run, sizes = Run(options), workload.get_sizes(options)
   variant = f'{options.dtype} micro {options.micro_batch_size}'
   variant += ' scan' if options.scan else ''
+  variant += f' prompts {options.share_prompts}'
   variant += f' remat {options.remat}' if options.remat != 'none' else ''
   if options.workload == 'rollout':
     tokens, variant = sizes.sampled_tokens, options.dtype
@@ -268,6 +270,9 @@ def parse() -> argparse.Namespace:
   parser.add_argument('--scan', action='store_true', help='scanned layers')
   parser.add_argument('--remat', default='none', help='none, full or dots')
   parser.add_argument('--attention', default='auto')
+  parser.add_argument(
+    '--share-prompts', choices=('auto', 'on', 'off'), default='auto'
+  )
   parser.add_argument('--rows-per-slot', type=int, default=8)
   parser.add_argument('--refill-interval', type=int, default=16)
   return parser.parse_args()

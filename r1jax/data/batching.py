@@ -53,17 +53,24 @@ def cut(
   arrays: Arrays, micro_batch_size: int, buckets: Ints
 ) -> list[tuple[ndarray, Arrays]]:
   """[(numbers of the rows, arrays)]: the micro-batches of arrays [B, L, ...], each
-  with a length of its own. Row -1 is empty: pos_BL is -1, all else is 0."""
+  with a length of its own. Row -1 is empty, see take_rows."""
   length_B = (arrays['pos_BL'] >= 0).sum(axis=1)
-  batches = []
-  for row_B, width in micro_batches(length_B, micro_batch_size, buckets):
-    part = {}
-    for name, a_BL in arrays.items():
-      missing = max(0, width - a_BL.shape[1])
-      padding = (0, 0), (0, missing), *[(0, 0)] * (a_BL.ndim - 2)
-      part[name] = np.pad(a_BL, padding)[row_B, :width]
-      part[name][row_B < 0] = 0
-    empty_BL = np.arange(width)[None] >= length_B[row_B][:, None]
-    part['pos_BL'][empty_BL | (row_B < 0)[:, None]] = -1
-    batches.append((row_B, part))
-  return batches
+  return [
+    (row_B, take_rows(arrays, row_B, width))
+    for row_B, width in micro_batches(length_B, micro_batch_size, buckets)
+  ]
+
+
+def take_rows(arrays: Arrays, row_B: ndarray, width: int) -> Arrays:
+  """Some rows of arrays [B, L, ...], truncated or padded to `width` columns. Row
+  -1 is empty: pos_BL is -1, all else is 0."""
+  length_B = (arrays['pos_BL'] >= 0).sum(axis=1)
+  part = {}
+  for name, a_BL in arrays.items():
+    missing = max(0, width - a_BL.shape[1])
+    padding = (0, 0), (0, missing), *[(0, 0)] * (a_BL.ndim - 2)
+    part[name] = np.pad(a_BL, padding)[row_B, :width]
+    part[name][row_B < 0] = 0
+  empty_BL = np.arange(width)[None] >= length_B[row_B][:, None]
+  part['pos_BL'][empty_BL | (row_B < 0)[:, None]] = -1
+  return part

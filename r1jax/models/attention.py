@@ -43,7 +43,6 @@ def visible(
   return seen_BTS
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def attend(
   form: Form, q_BTKGC: Array, kv: KeysValues, visible_BTS: Array
 ) -> Array:
@@ -53,6 +52,15 @@ def attend(
   Scores and softmax are float32. The operands of each product have the inputs'
   dtype, in the backward pass too.
   """
+  return attend_with_lse(form, q_BTKGC, kv, visible_BTS)[0]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def attend_with_lse(
+  form: Form, q_BTKGC: Array, kv: KeysValues, visible_BTS: Array
+) -> tuple[Array, Array]:
+  """(`attend`, log sum exp of the scores of the visible keys [B, T, K, G]), from
+  which the results over several sets of keys can be merged."""
   return _forward(form, q_BTKGC, kv, visible_BTS)[0]
 
 
@@ -65,15 +73,19 @@ def _forward(form, q_BTKGC, kv, visible_BTS):
   scores = scores.reshape(B, K, G, T, -1)
   visible = visible_BTS[:, None, None]
   scores_BKGTS = jnp.where(visible, scores, MASKED_SCORE)
+  lse_BKGT = jax.nn.logsumexp(scores_BKGTS, axis=-1)
   prob = jax.nn.softmax(scores_BKGTS, axis=-1).astype(v_BKSC.dtype)
   prob = prob.reshape(B, K, G * T, -1)
   out = linear.product('bkms,bksc->bkmc', prob, v_BKSC)
-  return _unmerge(out, T), (q, k_BKSC, v_BKSC, prob, tanh)
+  out_BTKGC, lse_BTKG = _unmerge(out, T), lse_BKGT.transpose(0, 3, 1, 2)
+  return (out_BTKGC, lse_BTKG), (q, k_BKSC, v_BKSC, prob, tanh)
 
 
-def _backward(form, saved, g_BTKGC):
+def _backward(form, saved, cotangents):
+  g_BTKGC, g_lse_BTKG = cotangents
   q, k_BKSC, v_BKSC, prob, tanh = saved
   dtype, T = q.dtype, g_BTKGC.shape[1]
+  g_lse = _merge(g_lse_BTKG[..., None])
   g = _merge(g_BTKGC.astype(dtype))
   dv = linear.product(
     'bksm,bkmc->bksc', linear.transpose(form.cpu_layout, prob), g
@@ -81,7 +93,7 @@ def _backward(form, saved, g_BTKGC):
   dprob = linear.product('bkmc,bksc->bkms', g, v_BKSC)
   prob = prob.astype(jnp.float32)
   mean = jnp.sum(prob * dprob, axis=-1, keepdims=True)
-  dscores = prob * (dprob - mean) * form.scale
+  dscores = prob * (dprob - mean + g_lse) * form.scale
   if tanh is not None:
     dscores *= 1 - jnp.square(tanh)
   dscores = dscores.astype(dtype)
@@ -92,7 +104,7 @@ def _backward(form, saved, g_BTKGC):
   return _unmerge(dq, T), (dk.astype(dtype), dv.astype(dtype)), None
 
 
-attend.defvjp(_forward, _backward)
+attend_with_lse.defvjp(_forward, _backward)
 
 
 def _capped(form, scores):

@@ -13,7 +13,14 @@ from flax import linen as nn
 from jax import Array
 from jax.sharding import PartitionSpec as P
 
-from r1jax.models import attention, gpu_attention, linear, rope, stack
+from r1jax.models import (
+  attention,
+  gpu_attention,
+  linear,
+  packed_attention,
+  rope,
+  stack,
+)
 from r1jax.models.hf_tensor import HfTensor
 from r1jax.models.layer import Layer
 from r1jax.models.model_config import LayerSizes, ModelConfig
@@ -192,6 +199,9 @@ def attend(
   if past is None:
     if cfg.attention != 'einsum':
       return _attend_call(cfg, q_BTKGC, kv_BKTC, kind, pos_BT), kv_BKTC
+    if cfg.packing:
+      args = cfg.packing, cfg.form, q_BTKGC, kv_BKTC, pos_BT, window
+      return packed_attention.attend(*args), kv_BKTC
     visible_BTS = attention.visible(pos_BT, pos_BT, window)
     return attention.attend(cfg.form, q_BTKGC, kv_BKTC, visible_BTS), kv_BKTC
   pos_B = pos_BT[:, 0]
@@ -227,6 +237,14 @@ def _window(cfg, kind):
 def _attend_call(cfg, q_BTKGC, kv_BKTC, kind, pos_BT):
   """Attention by a kernel over the call's own keys. The window of a kernel is
   static: of a traced kind there is a branch for each."""
+  if cfg.packing:
+    rows_cfg = dataclasses.replace(cfg, packing=None)
+
+    def attend_rows(q, kv, pos):
+      return _attend_call(rows_cfg, q, kv, kind, pos)
+
+    args = cfg.packing, attend_rows, q_BTKGC, kv_BKTC, pos_BT
+    return packed_attention.attend_rows(*args)
   kernel = gpu_attention.KERNELS[cfg.attention]
 
   def branch(window):

@@ -16,7 +16,7 @@ from flax import linen as nn
 from jax import Array
 from jax.sharding import PartitionSpec as P
 
-from r1jax.models import attention, linear, rope, stack
+from r1jax.models import attention, linear, packed_attention, rope, stack
 from r1jax.models.gpu_attention import KERNELS
 from r1jax.models.hf_tensor import HfTensor
 from r1jax.models.layer import Layer, rms_norm
@@ -217,13 +217,23 @@ def attend(
 
 def _attend_call(cfg, w_RHC, q_BTHC, latent_B1TR, pos_BT):
   """out_BTHC over the call's own keys."""
-  if cfg.attention == 'einsum':
+  is_einsum = cfg.attention == 'einsum'
+  if is_einsum and not cfg.packing:
     visible_BTS = attention.visible(pos_BT, pos_BT)
     return _attend_expanded(cfg, w_RHC, q_BTHC, latent_B1TR, visible_BTS)
   kv = _expanded(cfg, w_RHC, latent_B1TR)
   q_BTKGC = q_BTHC[:, :, :, None]
-  kernel = KERNELS[cfg.attention]
-  return kernel(cfg.form, q_BTKGC, kv, pos_BT)[:, :, :, 0]
+  if is_einsum:
+    args = cfg.packing, cfg.form, q_BTKGC, kv, pos_BT
+    return packed_attention.attend(*args)[:, :, :, 0]
+
+  def kernel(q, kv, pos):
+    return KERNELS[cfg.attention](cfg.form, q, kv, pos)
+
+  if cfg.packing:
+    args = cfg.packing, kernel, q_BTKGC, kv, pos_BT
+    return packed_attention.attend_rows(*args)[:, :, :, 0]
+  return kernel(q_BTKGC, kv, pos_BT)[:, :, :, 0]
 
 
 def _attend_expanded(cfg, w_RHC, q_BTHC, latent_B1SR, visible_BTS):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from r1jax.models.packing import Packing
 from r1jax.models.sharding import FsdpTensorParallel, NoSharding
 
 
@@ -58,6 +59,7 @@ class ModelConfig:
   cpu_layout: bool = False  # forms for XLA's CPU backend, see linear.py
   tpu_layout: bool = False  # caches for TPUs, see attention.in_cache_layout
   sharding: FsdpTensorParallel = NoSharding()
+  packing: Packing | None = None  # rows have several responses to a prompt
 
   @property
   def table_name(self) -> str:

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from r1jax.models import lm_head, registry, stack
+from r1jax.models import lm_head, packing, registry, stack
 from r1jax.models.model_config import ModelConfig
+from r1jax.models.packing import Packing
 from r1jax.models.stack import Cache, Output
 
 # 'embed' [V, D], 'norm' [D], 'head' [V, D] unless the embeddings are tied,
@@ -149,7 +150,7 @@ class TokenLogprobs(NamedTuple):
   logp_BL: Array
   entropy_BL: Array
   routing: Array | None
-  hidden_BLD: Array
+  hidden_BLD: Array  # of packed rows, if these were computed
 
 
 def logprobs_and_routing(
@@ -171,6 +172,45 @@ def logprobs_and_routing(
   logp_BL = jnp.pad(logp, pad) * has_logp_BL
   entropy_BL = jnp.pad(entropy, pad) * has_logp_BL
   return TokenLogprobs(logp_BL, entropy_BL, out.routing, hidden)
+
+
+def packed_logprobs(
+  params: Params,
+  cfg: ModelConfig,
+  packed: Packing,
+  tokens_BL: Array,
+  pos_BL: Array,
+  prompt_BL: Array,
+  temperature: float = 1.0,
+  routing: Array | None = None,
+) -> TokenLogprobs:
+  """`logprobs_and_routing`, computing the prompt that adjacent rows share once.
+  prompt_BL has the tokens of the prompts, whose logp and entropy are 0. L is
+  packed.width and the columns of the longest response."""
+  length_P = prompt_BL[:: packed.responses].sum(axis=1, dtype=jnp.int32)
+  tokens_PT = packing.pack(packed, tokens_BL, length_P)
+  pos_PT = packing.pack_positions(packed, pos_BL, length_P)
+  if routing is not None:
+    pack_layers = jax.vmap(packing.pack, (None, 0, None))
+    routing = pack_layers(packed, routing, length_P)
+  packed_cfg = dataclasses.replace(cfg, packing=packed)
+  out = forward(params, packed_cfg, tokens_PT, pos_PT, routing=routing)
+  hidden_BTD = packing.before_responses(packed, out.hidden_BTD, length_P)
+  target_BT = tokens_PT[:, packed.width :].reshape(len(tokens_BL), -1)
+  table_VD = params[cfg.table_name]
+  results = lm_head.token_logprobs(
+    cfg, temperature, hidden_BTD, table_VD, target_BT
+  )
+  has_logp_BL = pos_BL > 0
+  logp_BL, entropy_BL = (
+    packing.responses_to_rows(packed, x_BT, length_P) * has_logp_BL
+    for x_BT in results
+  )
+  chosen = out.routing
+  if chosen is not None:
+    unpack_layers = jax.vmap(packing.unpack, (None, 0, None))
+    chosen = unpack_layers(packed, chosen, length_P)
+  return TokenLogprobs(logp_BL, entropy_BL, chosen, out.hidden_BTD)
 
 
 def mtp_logprobs(

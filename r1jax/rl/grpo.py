@@ -12,7 +12,6 @@ import optax
 
 from r1jax import errors, losses
 from r1jax.config import option
-from r1jax.data import batching
 from r1jax.distributed import programs
 from r1jax.distributed.device_placement import Placement
 from r1jax.models import moe, transformer
@@ -21,7 +20,9 @@ from r1jax.sampling.decode import SampledRows
 from r1jax.training import train_step
 from r1jax.training.train_step import LossFn
 
-Batch = dict[str, np.ndarray]  # per-token arrays [B, L], 'routing' [B, L, N, E]
+# Per-token arrays [B, L], 'routing' [B, L, N, E], in micro-batches of packed rows
+# a Packing.
+Batch = dict[str, Any]
 FLIPS = 'router/flips'  # the metric of moe.flips
 
 
@@ -66,6 +67,11 @@ class GrpoConfig:
     'auto',
     "updates use the sampler's choice of experts; auto: on in bfloat16",
   )
+  share_prompts: Literal['auto', 'on', 'off'] = option(
+    'auto',
+    'compute the prompt of several rows once; auto: where it saves tokens',
+    is_free=True,
+  )
   mtp_coef: float = option(
     0.0, "weight of the loss of multi-token prediction's module", minimum=0
   )
@@ -97,6 +103,11 @@ def check(config: GrpoConfig, dtype: str) -> None:
     raise errors.UserError(
       "config.grpo.tis_cap needs the trainer's log-probabilities: set "
       'config.grpo.old_logprobs=trainer'
+    )
+  if config.share_prompts == 'on' and config.mtp_coef:
+    raise errors.UserError(
+      'config.grpo.mtp_coef needs rows with a prompt each: set '
+      'config.grpo.share_prompts=auto'
     )
   if dtype != 'float32' and config.old_logprobs == 'sampler':
     raise errors.UserError(
@@ -165,14 +176,8 @@ def make_loss(
   def loss_fn(params, batch):
     weight_BL, adv_BL = batch['weight_BL'], batch['adv_BL']
     pos_BL, given = batch['pos_BL'], _routing(cfg, batch)
-    out = transformer.logprobs_and_routing(
-      params,
-      cfg,
-      batch['tokens_BL'],
-      pos_BL,
-      temperature,
-      given if replays_routing(config, cfg) else None,
-    )
+    replayed = given if replays_routing(config, cfg) else None
+    out = _token_logprobs(params, cfg, batch, temperature, replayed)
     logp_BL = out.logp_BL
     fixed_BL = jax.lax.stop_gradient(logp_BL)
     old_BL = fixed_BL if is_on_policy(config) else batch['old_BL']
@@ -208,6 +213,17 @@ def make_loss(
     return loss, sums
 
   return loss_fn
+
+
+def _token_logprobs(params, cfg, batch, temperature, routing):
+  """The TokenLogprobs of a micro-batch. Those of prompts are 0 in packed ones."""
+  arrays = batch['tokens_BL'], batch['pos_BL']
+  if 'packing' in batch:
+    arrays = batch['packing'], *arrays, batch['prompt_BL']
+    logprobs = transformer.packed_logprobs
+  else:
+    logprobs = transformer.logprobs_and_routing
+  return logprobs(params, cfg, *arrays, temperature, routing)
 
 
 def _mtp_loss(cfg, params, hidden_BLD, batch):
@@ -249,10 +265,17 @@ def update_programs(
 def columns(rows: SampledRows) -> Batch:
   """The arrays of a batch that do not depend on rewards. Old and reference
   log-probabilities are the sampler's unless they are recomputed."""
-  logp_BL = rows.logp_BL
+  logp_BL, mask_BL = rows.logp_BL, rows.mask_BL
+  is_before_BL = ~np.logical_or.accumulate(mask_BL, axis=1)
   batch = dict(
-    tokens_BL=rows.tokens_BL, pos_BL=rows.pos_BL, mask_BL=rows.mask_BL
-  ) | dict(sampler_BL=logp_BL, old_BL=logp_BL, ref_BL=logp_BL)
+    tokens_BL=rows.tokens_BL,
+    pos_BL=rows.pos_BL,
+    mask_BL=mask_BL,
+    prompt_BL=is_before_BL & (rows.pos_BL >= 0),
+    sampler_BL=logp_BL,
+    old_BL=logp_BL,
+    ref_BL=logp_BL,
+  )
   if rows.routing is not None:
     batch['routing'] = rows.routing
   return batch
@@ -300,14 +323,8 @@ def make_logprobs(
   experts of rows['routing']."""
 
   def logprobs(params, rows):
-    return transformer.logprobs(
-      params,
-      cfg,
-      rows['tokens_BL'],
-      rows['pos_BL'],
-      temperature,
-      _routing(cfg, rows) if replay else None,
-    )[0]
+    routing = _routing(cfg, rows) if replay else None
+    return _token_logprobs(params, cfg, rows, temperature, routing).logp_BL
 
   return logprobs
 
@@ -316,15 +333,15 @@ def compute_logprobs(
   placement: Placement,
   program: Callable,
   params: dict,
-  batch: Batch,
-  micro_batch_size: int,
-  length_buckets: Sequence[int],
+  micro_batches: Sequence[tuple[np.ndarray, Batch]],
+  shape: tuple[int, int],
 ) -> np.ndarray:
-  """logp_BL of every row under params, micro-batch by micro-batch."""
-  logp_BL = np.zeros(batch['tokens_BL'].shape, np.float32)
-  names = 'tokens_BL', 'pos_BL', 'routing'
-  arrays = {name: batch[name] for name in names if name in batch}
-  for row_B, part in batching.cut(arrays, micro_batch_size, length_buckets):
+  """logp_BL of this shape: that of every row under params, micro-batch by
+  micro-batch, each with the numbers of its rows."""
+  logp_BL = np.zeros(shape, np.float32)
+  names = 'tokens_BL', 'pos_BL', 'routing', 'prompt_BL', 'packing'
+  for row_B, micro_batch in micro_batches:
+    part = {name: micro_batch[name] for name in names if name in micro_batch}
     real_B = row_B >= 0
     part_BL = programs.run_rows(placement, program, params, part)[real_B]
     width = min(part_BL.shape[1], logp_BL.shape[1])

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from r1jax.data import batching, record_files
+from r1jax.data import record_files
 from r1jax.rewards import outage, pending
 from r1jax.rewards.pending import PendingRewards, Rewards
-from r1jax.rl import advantages, grpo
+from r1jax.rl import advantages, grpo, micro_batches, setup
 from r1jax.rl.setup import Position, Sampling
 from r1jax.sampling import generate
 from r1jax.sampling.generate import Samples
@@ -104,14 +104,13 @@ def logprobs(
 ) -> np.ndarray:
   """logp_BL of a batch by a program of `sampling`; its rows are cut as in an
   update."""
-  width = batch['tokens_BL'].shape[1]
+  config = sampling.config.grpo
+  cutting = setup.cutting(sampling, sampling.placement)
+  packing = micro_batches.choose_packing(config, batch, cutting)
+  parts = micro_batches.cut(config, batch, cutting, packing)
+  shape = batch['tokens_BL'].shape
   return grpo.compute_logprobs(
-    sampling.placement,
-    program,
-    params,
-    batch,
-    sampling.config.micro_batch_size,
-    batching.lengths(width, sampling.config.length_buckets),
+    sampling.placement, program, params, parts, shape
   )
 
 

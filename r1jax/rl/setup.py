@@ -20,6 +20,7 @@ from r1jax.models import transformer
 from r1jax.rewards import registry, reward_model, verifiers
 from r1jax.rewards.pending import Scorer
 from r1jax.rl import grpo, rl_config, unscored
+from r1jax.rl.micro_batches import Cutting
 from r1jax.sampling import loading
 from r1jax.sampling.generate import Sampler
 from r1jax.training import (
@@ -245,6 +246,17 @@ def load_sampling(
     executor=stack.enter_context(ThreadPoolExecutor(2)),
   )
   return sampling, params
+
+
+def cutting(sampling: Sampling, placement: Placement) -> Cutting:
+  """How batches are cut into micro-batches for these devices."""
+  config = sampling.config
+  return Cutting(
+    micro_batch_size=config.micro_batch_size,
+    length_buckets=config.length_buckets,
+    prompt_width=sampling.sampler.prompt_width,
+    num_shards=placement.num_shards,
+  )
 
 
 def policy_params(run: Run, state: RlState) -> dict:

@@ -15,10 +15,16 @@ import numpy as np
 
 from r1jax import errors
 from r1jax.checkpoints import pretrained
-from r1jax.data import batching
 from r1jax.distributed import device_placement, hosts, watchdog
 from r1jax.evaluation import held_out
-from r1jax.rl import grpo, log, rl_config, saved_rollout, setup
+from r1jax.rl import (
+  grpo,
+  log,
+  micro_batches,
+  rl_config,
+  saved_rollout,
+  setup,
+)
 from r1jax.rl.rollouts import (
   Rollout,
   make_batch,
@@ -210,21 +216,16 @@ def update(
   """Updates the policy by a rollout, one mini-batch at a time. Returns the
   state and a line of metrics for each update. Donates the state."""
   config, lines = run.config, []
-  width = batch['tokens_BL'].shape[1]
-  length_buckets = batching.lengths(width, config.length_buckets)
+  cutting = setup.cutting(run.sampling, run.placement)
+  packing = micro_batches.choose_packing(config.grpo, batch, cutting)
   learning_rate = optimizer.learning_rate(config.optim, config.steps)
   mini_batches = grpo.mini_batches(
     config.grpo, batch, (config.seed, step), rollout.max_new_tokens
   )
   for mini_batch in mini_batches:
-    micro_batches = batching.cut(
-      mini_batch, config.micro_batch_size, length_buckets
-    )
+    parts = micro_batches.cut(config.grpo, mini_batch, cutting, packing)
     train_state, sums = train_step.update(
-      run.placement,
-      run.updates,
-      state.train,
-      [micro_batch for _, micro_batch in micro_batches],
+      run.placement, run.updates, state.train, [part for _, part in parts]
     )
     state, sums = state.replace(train=train_state), jax.device_get(sums)
     watchdog.heartbeat()
@@ -232,6 +233,7 @@ def update(
     optimizer.stop_if_stuck(config.optim, sums['skipped'], step, config.steps)
     lines.append(
       dict(step=step, lr=learning_rate(step - 1))
+      | dict(padding=micro_batches.padding([part for _, part in parts]))
       | grpo.update_metrics(config.grpo, sums)
     )
   return state, lines

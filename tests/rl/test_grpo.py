@@ -306,8 +306,9 @@ def batch(c, old=0.0):
 def logprobs(made, rows, length_buckets):
   """The log-probabilities of a batch, `rows` rows at a time."""
   program = grpo.logprobs_program(placement(), CFG, TEMPERATURE)
+  parts = batching.cut(made, rows, length_buckets)
   return grpo.compute_logprobs(
-    placement(), program, PARAMS, made, rows, length_buckets
+    placement(), program, PARAMS, parts, made['tokens_BL'].shape
   )
 
 

@@ -29,6 +29,8 @@ from r1jax.training import checkpoint, metrics, progress, train_step
 class FakeSampler:
   """In each group the first text is 'first', the others 'other'."""
 
+  prompt_width = 2
+
   def __init__(self):
     self.keys, self.numbers, self.prompts, self.lengths = [], [], [], []
     self.sizes = []  # of each call: (prompts, num_prompts)
@@ -382,7 +384,7 @@ def test_an_unscored_sample_is_not_in_the_update_and_is_counted(
   fake.steps(1)
   ((_, micro_batches),) = fake.updates
   for batch in micro_batches:
-    assert all(np.isfinite(a).all() for a in batch.values())
+    assert all(np.isfinite(a).all() for a in jax.tree.leaves(batch))
   weight_B = np.concatenate(
     [batch['weight_BL'].sum(axis=1) for batch in micro_batches]
   )
