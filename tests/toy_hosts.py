@@ -111,7 +111,7 @@ SCRIPT = """\
 import json, os, pathlib, sys, time
 import numpy as np
 from r1jax import cli, errors
-from r1jax.distributed import hosts, watchdog
+from r1jax.distributed import agreement, hosts, watchdog
 
 workdir, host = pathlib.Path(sys.argv[1]), int(os.environ['R1JAX_HOST'])
 

@@ -15,7 +15,7 @@ from r1jax.api import run_samples, work_directory
 from r1jax.api.run_samples import RunSamples
 from r1jax.api.work_directory import WorkDirectory
 from r1jax.data import record_files, run_date
-from r1jax.distributed import device_placement, hosts, programs
+from r1jax.distributed import agreement, device_placement, programs
 from r1jax.models import transformer
 from r1jax.rewards.pending import Rewards
 from r1jax.rl import grpo, log, rl_config, rollouts, setup
@@ -159,7 +159,7 @@ def open_run(
   scored = rl_config.verified_records(config, records)
   check_code(directory, record_files.scorer_code(scored))
   check_inputs(directory, config)
-  digest = hosts.digest(records)
+  digest = agreement.digest(records)
   if directory.record.records not in ('', digest):
     raise errors.UserError(
       f'the records have changed since the run in {directory.path}: put the '

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 from r1jax import errors
 from r1jax.checkpoints import safetensors_file, unread
 from r1jax.checkpoints.safetensors_file import Entries
-from r1jax.distributed import hosts, watchdog
+from r1jax.distributed import agreement, hosts, watchdog
 from r1jax.models.hf_tensor import HfTensor
 
 # For each axis of a leaf the (start, end) of a slice; None: one number.
@@ -35,7 +35,7 @@ def write_weights(
   as the others; if no other host sees it, host 0 writes all. Tensors are
   gathered one by one, so that neither a host nor a device holds the model.
   """
-  writers, names = hosts.that_see(folder), list(by_file)
+  writers, names = agreement.that_see(folder), list(by_file)
   for start in range(0, len(names), len(writers)):
     group = names[start : start + len(writers)]
     file_of_host = dict(zip(writers, group))
@@ -194,7 +194,7 @@ def _take_sharded(leaf, numbers, index, names, dtype, mesh):
 
 def _wait_for_files(folder, names):
   """Waits until host 0 sees the files of the other hosts."""
-  end = time.monotonic() + hosts.SHARED_DISK_SECONDS
+  end = time.monotonic() + agreement.SHARED_DISK_SECONDS
   missing = names
   while missing := [name for name in missing if not (folder / name).exists()]:
     if time.monotonic() > end:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from r1jax import errors
-from r1jax.distributed import hosts
+from r1jax.distributed import agreement
 from r1jax.training import inputs
 from r1jax.training.config_changes import Change, Changed
 from r1jax.training.inputs import Input
@@ -37,7 +37,7 @@ def input_changes(began: Began, found: Mapping[str, Input]) -> list[Changed]:
       )
       _check_accepted(began, sentence, 'files', can_accept)
       name = f'content of config.{key}'
-      pair = hosts.digest(old[key]['files']), hosts.digest(one.files)
+      pair = agreement.digest(old[key]['files']), agreement.digest(one.files)
       changes.append(Changed(name, *pair))
   return changes
 

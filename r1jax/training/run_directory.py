@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from r1jax import config as configs
 from r1jax import errors, user_code
 from r1jax.data import record_files, run_date
-from r1jax.distributed import hosts
+from r1jax.distributed import agreement, hosts
 from r1jax.training import (
   config_changes,
   inputs,
@@ -134,10 +134,10 @@ def claim(
   path, config, change = directory.path, directory.config, directory.change
   code = user_code.digests(configs.code_names(config))
   code |= record_files.scorer_code(scored)
-  found, records_digest = inputs.read(config), hosts.digest(records)
+  found, records_digest = inputs.read(config), agreement.digest(records)
   for key, one in found.items():
     facts[f'the content of config.{key}'] = [one.files, one.revision]
-  hosts.check_agreement(
+  agreement.check_agreement(
     path,
     config=config,
     change=[sorted(change.values), change.accept_code, change.accept_inputs],

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from r1jax.distributed import hosts
+from r1jax.distributed import agreement, hosts
 
 FILE = 'starts.jsonl'
 ROOT = Path(__file__).parents[2]  # of the checkout
@@ -32,7 +32,7 @@ def record(workdir: Path, step: int) -> None:
     time=time.strftime('%Y-%m-%d %H:%M:%S'),
     host=platform.node(),
   )
-  facts |= commit() | dict(source=hosts.source_digest())
+  facts |= commit() | dict(source=agreement.source_digest())
   facts |= dict(
     python=platform.python_version(),
     devices=f'{jax.device_count()} {jax.devices()[0].device_kind}',

@@ -65,7 +65,7 @@ def test_the_collectives_of_hosts(tmp_path):
     assert rows == [[0, 1, 2], [3, 4, 5, 6]]
     assert hosts.run_once(lambda: host) == 0
     assert not hosts.terminate_requested()
-    hosts.check_agreement(workdir, config=dict(a=1), sandbox='bwrap')
+    agreement.check_agreement(workdir, config=dict(a=1), sandbox='bwrap')
     assert not list(workdir.iterdir())
     hosts.raise_if_terminating()
   """
@@ -74,7 +74,7 @@ def test_the_collectives_of_hosts(tmp_path):
 
 def test_hosts_with_different_facts_are_refused_and_named(tmp_path):
   body = """
-    hosts.check_agreement(
+    agreement.check_agreement(
       workdir, config=1, records=[host], sandbox=f'tier{host}')
   """
   codes, outputs = ends(2, toy_hosts.script(tmp_path, body))
@@ -154,8 +154,8 @@ def test_hosts_with_different_weights_are_refused_and_share_one_lock(tmp_path):
 
 def test_a_work_directory_that_hosts_do_not_share_is_refused(tmp_path):
   body = """
-    hosts.SHARED_DISK_SECONDS = 1
-    hosts.check_agreement(workdir, config='same')
+    agreement.SHARED_DISK_SECONDS = 1
+    agreement.check_agreement(workdir, config='same')
   """
   codes, outputs = ends(
     2, lambda host: toy_hosts.script(tmp_path / str(host), body)

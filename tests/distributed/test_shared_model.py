@@ -46,7 +46,7 @@ READ_AND_WRITE = """
   assert sum(read) == (size - norms) // 2 + norms
   pretrained.save(workdir / 'second', params, cfg)
   own = len(opened)
-  hosts.that_see = lambda folder: [0]
+  agreement.that_see = lambda folder: [0]
   pretrained.save(workdir / 'alone', params, cfg)
   print(json.dumps([own, len(opened) - own]), file=sys.stderr)
 """
