@@ -30,7 +30,9 @@ def model(workdir):
   return (workdir / 'model' / 'model.safetensors').read_bytes()
 
 
-@pytest.mark.parametrize('strategy', ['pmap', 'mesh'])
+@pytest.mark.parametrize(
+  'strategy', ['pmap', pytest.param('mesh', marks=pytest.mark.slow)]
+)
 def test_two_processes_equal_one_with_two_devices(
   strategy, base, tmp_path, monkeypatch
 ):

@@ -18,6 +18,11 @@ MAX_SECONDS = 600  # of wall time, in which every attack must be judged
 # Themes that deceive a grader which runs the tests in the program's own process
 # and trusts its exit code.
 NAIVE = 'early exit', 'patched comparison', 'odd answers'
+# The service's attacks take as long and are among the slow tests.
+QUICK_TIERS = [
+  pytest.param(x, marks=pytest.mark.slow if x == 'service' else ())
+  for x in TIERS
+]
 JUDGE = 'r1jax.rewards.code.unit_tests:judge_json'
 
 
@@ -87,6 +92,7 @@ def test_damage_is_detected(prepared, monkeypatch):
   assert not list(folder.glob('r1jax_mark_*'))
 
 
+@pytest.mark.parametrize('prepared', QUICK_TIERS, indirect=True)
 def test_quick_attacks_get_nothing_and_leave_nothing(prepared):
   check(prepared, [attack for attack in programs.ALL if attack.quick])
 
@@ -106,6 +112,7 @@ def test_honest_programs_pass(prepared):
   assert not prepared.damage()
 
 
+@pytest.mark.parametrize('prepared', QUICK_TIERS, indirect=True)
 def test_a_worker_survives_the_attacks_that_it_scores(prepared):
   # The attacks with another limit only use up their time.
   seconds = programs.SECONDS

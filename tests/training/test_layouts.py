@@ -220,12 +220,25 @@ LAYOUTS = dict(
 )
 
 
+# Others contain what these test.
+SLOW = (
+  *('four_micro_batches', 'pmap_2', 'mesh_4_data', 'mesh_4_model'),
+  'mesh_2_slices',
+)
+
+
 @pytest.fixture(scope='module')
 def plain():
   return list(results())
 
 
-@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize(
+  'layout',
+  [
+    pytest.param(x, marks=pytest.mark.slow if x in SLOW else ())
+    for x in LAYOUTS
+  ],
+)
 def test_loss_metrics_and_gradients_do_not_depend_on_the_layout(layout, plain):
   found = results(**LAYOUTS[layout])
   for choice, (sums, grads), (want, exact) in zip(CHOICES, found, plain):
