@@ -42,6 +42,9 @@ class StepTimes(transformers.TrainerCallback):
 
 def step(options: argparse.Namespace, sizes: workload.Sizes) -> None:
   """W3, and within it the sampling (W1) and the rest (W2)."""
+  on_gpu = torch.cuda.is_available()
+  # On a GPU parameters and AdamW are in bfloat16 too, as many train.
+  dtype = getattr(torch, options.dtype) if on_gpu else torch.float32
   tokenizer = transformers.AutoTokenizer.from_pretrained(options.model)
   texts, ids_PT = workload.make_prompts(options.model, sizes)
   assert tokenizer(texts)['input_ids'] == ids_PT.tolist()
@@ -70,7 +73,7 @@ def step(options: argparse.Namespace, sizes: workload.Sizes) -> None:
       max_steps=1 + sizes.reps,
       bf16=options.dtype == 'bfloat16',
       gradient_checkpointing=False,
-      use_cpu=True,
+      use_cpu=not on_gpu,
       shuffle_dataset=False,
       save_strategy='no',
       report_to='none',
@@ -79,7 +82,7 @@ def step(options: argparse.Namespace, sizes: workload.Sizes) -> None:
     step_times = StepTimes()
     trainer = TimedTrainer(
       model=transformers.AutoModelForCausalLM.from_pretrained(
-        options.model, dtype=torch.float32
+        options.model, dtype=dtype
       ),
       processing_class=tokenizer,
       reward_funcs=reward,
@@ -95,12 +98,21 @@ def step(options: argparse.Namespace, sizes: workload.Sizes) -> None:
   rollout_seconds = trainer.sampling_seconds[1:]
   update_seconds = [a - b for a, b in zip(step_seconds, rollout_seconds)]
   variant = f'{options.dtype} micro {options.micro_batch_size}'
+  peak = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else 0.0
   for name, tokens, seconds in (
     ('step', sizes.sampled_tokens, step_seconds),
     ('rollout', sizes.sampled_tokens, rollout_seconds),
     ('update', sizes.trained_tokens, update_seconds),
   ):
-    workload.report('trl', name, variant, tokens, warmup, seconds)
+    workload.report(
+      'trl',
+      name,
+      variant,
+      tokens,
+      warmup,
+      seconds,
+      peak_device_gib=round(peak, 2),
+    )
 
 
 def main() -> None:
