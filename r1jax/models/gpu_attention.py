@@ -14,7 +14,11 @@ from r1jax.models import attention
 from r1jax.models.attention import MASKED_SCORE, Form, KeysValues
 
 MIN_CAPABILITY = 8.0  # of the GPU, for cuDNN's kernel: Ampere and later
-BLOCK = 64  # columns of the cache that the decode kernel reads at a time
+# Columns of the cache that the decode kernel reads at a time: with three stages
+# of loads they fit into the shared memory of any GPU since Ampere.
+BLOCK, WIDE_BLOCK = 64, 32
+WIDE_CHANNELS = 256  # of a head, from which it is WIDE_BLOCK
+MAX_ELEMENTS = 2**31 - 1  # of a layer's keys: Triton has 32-bit offsets
 MIN_QUERIES = 16  # rows of a product of Triton
 PROGRAMS = 528  # of the decode kernel: some for each of 132 multiprocessors
 
@@ -74,6 +78,11 @@ def has_decode_kernel(channels: int) -> bool:
   return channels >= 16 and channels & (channels - 1) == 0
 
 
+def has_decode_offsets(cache_BKSC: KeysValues) -> bool:
+  """Whether attend_filled can address this cache."""
+  return cache_BKSC[0].size <= MAX_ELEMENTS
+
+
 def attend_filled(
   form: Form,
   q_B1KGC: Array,
@@ -95,15 +104,16 @@ def attend_filled(
   S = cache_BKSC[0].shape[2]
   M = max(MIN_QUERIES, pl.next_power_of_2(G))
   q_BKMC = jnp.pad(q_B1KGC[:, 0], ((0, 0), (0, 0), (0, M - G), (0, 0)))
-  blocks = pl.cdiv(S, BLOCK)
-  columns = BLOCK * pl.cdiv(blocks, min(blocks, pl.cdiv(PROGRAMS, B * K)))
+  block_size = BLOCK if C < WIDE_CHANNELS else WIDE_BLOCK
+  blocks = pl.cdiv(S, block_size)
+  columns = block_size * pl.cdiv(blocks, min(blocks, pl.cdiv(PROGRAMS, B * K)))
   splits = pl.cdiv(S, columns)
   row = pl.BlockSpec((None, None, M, C), lambda b, k, n: (b, k, 0, 0))
   cache = pl.BlockSpec((None, None, S, C), lambda b, k, n: (b, k, 0, 0))
   out = pl.BlockSpec((None, None, None, M, C), lambda b, k, n: (b, k, n, 0, 0))
   stat = pl.BlockSpec((None, None, None, M), lambda b, k, n: (b, k, n, 0))
   out_BKNMC, max_BKNM, sum_BKNM = pl.pallas_call(
-    functools.partial(_kernel, form, window, columns),
+    functools.partial(_kernel, form, window, columns, block_size),
     grid=(B, K, splits),
     in_specs=[pl.BlockSpec((None,), lambda b, k, n: (b,)), row, cache, cache],
     out_specs=[out, stat, stat],
@@ -126,6 +136,7 @@ def _kernel(
   form,
   window,
   columns,
+  block_size,
   length_ref,
   q_ref,
   k_ref,
@@ -146,8 +157,8 @@ def _kernel(
 
   def add_block(block, carry):
     out_MC, max_M, sum_M = carry
-    column_S = block * BLOCK + jnp.arange(BLOCK)
-    here = pl.ds(block * BLOCK, BLOCK)
+    column_S = block * block_size + jnp.arange(block_size)
+    here = pl.ds(block * block_size, block_size)
     exists = (column_S < S)[:, None]
     k_SC = plgpu.load(k_ref.at[here, :], mask=exists, other=0)
     v_SC = plgpu.load(v_ref.at[here, :], mask=exists, other=0)
@@ -174,7 +185,7 @@ def _kernel(
     jnp.zeros(M, jnp.float32),
   )
   results = jax.lax.fori_loop(
-    begin // BLOCK, pl.cdiv(end, BLOCK), add_block, start
+    begin // block_size, pl.cdiv(end, block_size), add_block, start
   )
   for ref, result in zip((out_ref, max_ref, sum_ref), results):
     ref[...] = result

@@ -218,7 +218,7 @@ def attend(
     for cache, new in zip(past, kv_BKTC)
   )
   kv = k_BKSC, v_BKSC
-  if cfg.reads_filled_cache:
+  if cfg.reads_filled_cache and gpu_attention.has_decode_offsets(kv):
     width = cfg.kinds[kind].window
     out = gpu_attention.attend_filled(cfg.form, q_BTKGC, kv, pos_B + 1, width)
     return out, kv

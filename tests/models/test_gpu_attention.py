@@ -55,6 +55,7 @@ def plain_flash(monkeypatch):
     (5, 64, 70, 20, 3.0),
     (1, 16, 300, 100, 0.0),
     (20, 16, 64, 0, 0.0),
+    (2, 256, 70, 0, 0.0),
   ],
 )
 def test_the_decode_kernel_equals_plain_attention(G, C, S, window, softcap):
@@ -238,6 +239,15 @@ def test_capped_scores_have_no_kernel_of_cudnn():
   )
   capped = dataclasses.replace(capped, dtype='bfloat16')
   assert 'capped' in gpu_attention.obstacle(capped, 9.0)
+
+
+def test_a_cache_with_more_than_32_bit_offsets_has_no_kernel():
+  def keys(length):
+    array = jax.ShapeDtypeStruct((64, 8, length, 128), jnp.bfloat16)
+    return array, array
+
+  assert gpu_attention.has_decode_offsets(keys(32_767))
+  assert not gpu_attention.has_decode_offsets(keys(32_768))
 
 
 def test_only_heads_of_a_power_of_two_have_the_decode_kernel():
