@@ -128,26 +128,31 @@ def _unmerge(x, T):
 
 def attend_past(
   form: Form,
-  q_B1KGC: Array,
-  kv_BKC: KeysValues,
+  q_BTKGC: Array,
+  kv_BKTC: KeysValues,
   past_BKSC: KeysValues,
   before_BS: Array,
 ) -> Array:
-  """attend for one query a row, over the columns `before` of a cache and over
-  its own key, which is not written to the cache."""
-  (k_BKC, v_BKC), (past_k_BKSC, past_v_BKSC) = kv_BKC, past_BKSC
-  q_BKGC = q_B1KGC[:, 0]
-  past = linear.product('bkgc,bksc->bkgs', q_BKGC, past_k_BKSC) * form.scale
+  """attend over the columns `before` of a cache and, causally, over the call's
+  own keys, which are not written to the cache."""
+  (k_BKTC, v_BKTC), (past_k_BKSC, past_v_BKSC) = kv_BKTC, past_BKSC
+  T, G = q_BTKGC.shape[1], q_BTKGC.shape[3]
+  q = _merge(q_BTKGC)
+  past = linear.product('bkmc,bksc->bkms', q, past_k_BKSC) * form.scale
   past, _ = _capped(form, past)
   past = jnp.where(before_BS[:, None, None], past, MASKED_SCORE)
-  own = linear.product('bkgc,bkc->bkg', q_BKGC, k_BKC)[..., None] * form.scale
+  own = linear.product('bkmc,bktc->bkmt', q, k_BKTC) * form.scale
   own, _ = _capped(form, own)
-  max_score = jnp.maximum(jnp.max(past, axis=-1, keepdims=True), own)
+  causal = jnp.tile(jnp.tri(T, dtype=bool), (G, 1))
+  own = jnp.where(causal[None, None], own, MASKED_SCORE)
+  max_score = jnp.max(past, axis=-1, keepdims=True)
+  max_score = jnp.maximum(max_score, jnp.max(own, axis=-1, keepdims=True))
   past, own = jnp.exp(past - max_score), jnp.exp(own - max_score)
-  total = jnp.sum(past, axis=-1, keepdims=True) + own
-  past, own = ((x / total).astype(v_BKC.dtype) for x in (past, own))
-  out = linear.product('bkgs,bksc->bkgc', past, past_v_BKSC)
-  return (out + own.astype(jnp.float32) * v_BKC[:, :, None])[:, None]
+  total = jnp.sum(past, axis=-1, keepdims=True)
+  total += jnp.sum(own, axis=-1, keepdims=True)
+  past, own = ((x / total).astype(v_BKTC.dtype) for x in (past, own))
+  out = linear.product('bkms,bksc->bkmc', past, past_v_BKSC)
+  return _unmerge(out + linear.product('bkmt,bktc->bkmc', own, v_BKTC), T)
 
 
 def in_cache_layout(tpu_layout: bool, cache: Array) -> Array:
@@ -166,34 +171,37 @@ def in_cache_layout(tpu_layout: bool, cache: Array) -> Array:
 
 
 def write(
-  cfg: ModelConfig, cache_BKSC: Array, new_BKC: Array, column_B: Array
+  cfg: ModelConfig, cache_BKSC: Array, new_BKTC: Array, column_B: Array
 ) -> Array:
-  """The cache with one new key a row in its column, written in place.
+  """The cache with the new keys of a row from its column on, written in place.
 
   XLA's CPU backend converts the whole cache to float32 and back for a bfloat16
   scatter, so a select is used there. In float32 a select is 30 times slower. On
   TPUs the write is that of write_layers, which keeps the cache's layout.
   """
   if cfg.tpu_layout:
-    return write_layers(True, cache_BKSC[None], new_BKC[None], column_B)[0]
+    return write_layers(True, cache_BKSC[None], new_BKTC[None], column_B)[0]
   if cfg.cpu_layout and cache_BKSC.dtype == jnp.bfloat16:
-    here_BS = jnp.arange(cache_BKSC.shape[2])[None] == column_B[:, None]
-    return jnp.where(here_BS[:, None, :, None], new_BKC[:, :, None], cache_BKSC)
+    after_BS = jnp.arange(cache_BKSC.shape[2])[None] - column_B[:, None]
+    for t in range(new_BKTC.shape[2]):
+      here_BS, new = after_BS == t, new_BKTC[:, :, t : t + 1]
+      cache_BKSC = jnp.where(here_BS[:, None, :, None], new, cache_BKSC)
+    return cache_BKSC
   return jax.vmap(
-    lambda cache_KSC, new_KC, column: jax.lax.dynamic_update_slice(
-      cache_KSC, new_KC[:, None], (0, column, 0)
+    lambda cache_KSC, new_KTC, column: jax.lax.dynamic_update_slice(
+      cache_KSC, new_KTC, (0, column, 0)
     )
-  )(cache_BKSC, new_BKC, column_B)
+  )(cache_BKSC, new_BKTC, column_B)
 
 
 def write_layers(
-  tpu_layout: bool, cache_NBKSC: Array, new_NBKC: Array, column_B: Array
+  tpu_layout: bool, cache_NBKSC: Array, new_NBKTC: Array, column_B: Array
 ) -> Array:
   """`write` for all layers. It loops over rows, because XLA would copy the
   cache to another layout for a scatter."""
 
   def write_row(row, cache):
-    new = jax.lax.dynamic_slice_in_dim(new_NBKC, row, 1, axis=1)[:, :, :, None]
+    new = jax.lax.dynamic_slice_in_dim(new_NBKTC, row, 1, axis=1)
     start = 0, row, 0, column_B[row], 0
     cache = in_cache_layout(tpu_layout, cache)
     cache = jax.lax.dynamic_update_slice(cache, new, start)

@@ -210,12 +210,10 @@ def attend(
     before_BS = column_1S < pos_B[:, None]
     if window is not None:
       before_BS &= pos_B[:, None] - column_1S < window
-    k_BKC, v_BKC = (a[:, :, 0] for a in kv_BKTC)
-    kv = k_BKC, v_BKC
-    return attention.attend_past(cfg.form, q_BTKGC, kv, past, before_BS), kv
+    out = attention.attend_past(cfg.form, q_BTKGC, kv_BKTC, past, before_BS)
+    return out, kv_BKTC
   k_BKSC, v_BKSC = (
-    attention.write(cfg, cache, new[:, :, 0], pos_B)
-    for cache, new in zip(past, kv_BKTC)
+    attention.write(cfg, cache, new, pos_B) for cache, new in zip(past, kv_BKTC)
   )
   kv = k_BKSC, v_BKSC
   if cfg.reads_filled_cache and gpu_attention.has_decode_offsets(kv):

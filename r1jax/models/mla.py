@@ -195,23 +195,18 @@ def attend(
   column_1S = jnp.arange(past_B1SR.shape[2])[None]
   if cfg.scan_layers and cfg.absorbed:
     before_BS = column_1S < pos_B[:, None]
-    q_B11HR = _absorbed_queries(cfg, w_RHC, q_BTHC)
-    new, old = (new_B1TR[:, :, 0],) * 2, (past_B1SR,) * 2
-    u = attention.attend_past(cfg.form, q_B11HR, new, old, before_BS)
+    q_BT1HR = _absorbed_queries(cfg, w_RHC, q_BTHC)
+    new, old = (new_B1TR,) * 2, (past_B1SR,) * 2
+    u = attention.attend_past(cfg.form, q_BT1HR, new, old, before_BS)
     return _absorbed_values(cfg, w_RHC, u, q_BTHC.dtype), new[:1]
   visible_BTS = attention.visible(pos_BT, column_1S)
-  if cfg.scan_layers:
-    # stack.run writes to the cache, this is a copy.
-    here_BS = column_1S == pos_B[:, None]
-    latent = jnp.where(here_BS[:, None, :, None], new_B1TR, past_B1SR)
-    out = _attend_expanded(cfg, w_RHC, q_BTHC, latent, visible_BTS)
-    return out, (new_B1TR[:, :, 0],)
-  latent = attention.write(cfg, past_B1SR, new_B1TR[:, :, 0], pos_B)
+  latent = attention.write(cfg, past_B1SR, new_B1TR, pos_B)
   if not cfg.absorbed:
     out = _attend_expanded(cfg, w_RHC, q_BTHC, latent, visible_BTS)
-    return out, (latent,)
-  q_B11HR = _absorbed_queries(cfg, w_RHC, q_BTHC)
-  u = attention.attend(cfg.form, q_B11HR, (latent,) * 2, visible_BTS)
+    # For scanned layers stack.run writes to the cache; `latent` is a copy.
+    return out, (new_B1TR if cfg.scan_layers else latent,)
+  q_BT1HR = _absorbed_queries(cfg, w_RHC, q_BTHC)
+  u = attention.attend(cfg.form, q_BT1HR, (latent,) * 2, visible_BTS)
   return _absorbed_values(cfg, w_RHC, u, q_BTHC.dtype), (latent,)
 
 

@@ -20,24 +20,13 @@ REPEATED = 'embed_tokens.', 'shared_head.head.'
 def inputs(
   cfg: ModelConfig, layer: Layer, embedded_BTD: Array, hidden_BTD: Array
 ) -> Array:
-  """x_BTD = W [norm(e_{t+1}); norm(h_t)] for the embeddings of the tokens and
-  the model's hidden states, after its last norm, of the tokens before them."""
+  """x_BTD = W [norm(e_{t+1}); norm(h_t)] for the embeddings of the next tokens
+  and the model's hidden states, after its last norm."""
   D, dtype = cfg.width, embedded_BTD.dtype
   parts = layer.norm('enorm', embedded_BTD), layer.norm('hnorm', hidden_BTD)
   w_proj = layer.weight('eh_proj', (2 * D, D), (2 * D) ** -0.5)
   x_BTD = linear.linear(cfg.cpu_layout, jnp.concatenate(parts, axis=-1), w_proj)
   return x_BTD.astype(dtype)
-
-
-def before(x_BTD: Array) -> Array:
-  """x of the column before, 0 in the first one."""
-  return jnp.pad(x_BTD[:, :-1], ((0, 0), (1, 0), (0, 0)))
-
-
-def positions(pos_BT: Array) -> Array:
-  """The positions of the tokens that the module reads: all but the first of a
-  row, which has no hidden state before it."""
-  return jnp.where(pos_BT > 0, pos_BT, -1)
 
 
 def hf_tensors(width: int) -> Iterator[HfTensor]:

@@ -20,7 +20,7 @@ from r1jax.models.stack import Cache, Output
 
 class Family(Protocol):
   """What the file of a family has. One with modules of multi-token prediction
-  also has mtp_forward, see deepseek.py."""
+  also has mtp_forward and init_mtp_cache, see deepseek.py."""
 
   ARCHITECTURES: Mapping[str, Any]  # by name without 'ForCausalLM'
   PARTITION: Mapping[str, PartitionSpec]  # by the name of a leaf of params

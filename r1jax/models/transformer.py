@@ -47,12 +47,41 @@ def forward(
   A key is visible iff 0 <= pos_key <= pos_query, and is within the window of a
   layer that has one; padding has position -1. Without `past` the cache has what
   the layers remember of the call's tokens, with S = T. With `past`, a cache in
-  which the column of a token is its position, T must be 1; the result is the
-  cache with this token. `routing` are the experts to use instead of the
-  router's choice, as Output has them. In any case Output has the choice.
+  which the column of a token is its position, T must be 1, or with latent
+  attention the positions of a row consecutive; the result is the cache with
+  these tokens. `routing` are the experts to use instead of the router's choice,
+  as Output has them. In any case Output has the choice.
   """
   family = registry.family_of(cfg)
   return family.forward(params, cfg, tokens_BT, pos_BT, past, routing)
+
+
+def init_mtp_cache(cfg: ModelConfig, rows: int, length: int) -> Cache:
+  """An empty cache of `length` columns, as mtp_forward takes and returns it."""
+  return registry.family_of(cfg).init_mtp_cache(cfg, rows, length)
+
+
+def mtp_forward(
+  params: Params,
+  cfg: ModelConfig,
+  next_BT: Array,
+  pos_BT: Array,
+  hidden_BTD: Array,
+  past: Cache = None,
+) -> Output:
+  """forward of the first module of multi-token prediction.
+
+  Column t takes forward's hidden state of token t and the id of token t + 1,
+  and gives a hidden state for the prediction of token t + 2. Positions are
+  those of forward; `past` is as in forward, but a cache of the module.
+  """
+  args = params, cfg, next_BT, pos_BT, hidden_BTD, past
+  return registry.family_of(cfg).mtp_forward(*args)
+
+
+def next_tokens(tokens_BT: Array) -> Array:
+  """next_BT of mtp_forward for whole rows, 0 in the last column."""
+  return jnp.pad(tokens_BT[:, 1:], ((0, 0), (0, 1)))
 
 
 def with_score(params: Params, cfg: ModelConfig) -> tuple[Params, ModelConfig]:
@@ -87,11 +116,11 @@ def positions(mask_BL: Array) -> Array:
 
 
 def for_decoding(
-  params: Params, cfg: ModelConfig
+  params: Params, cfg: ModelConfig, draft: bool = False
 ) -> tuple[Params, ModelConfig]:
   """(params, cfg) for a decode loop: matrices are gathered over 'data' and cast
   to cfg.dtype once; layers that are not scanned are unstacked. The module of
-  multi-token prediction is left out: the loop does not use it."""
+  multi-token prediction is left out, unless it drafts tokens."""
 
   def gather(path, leaf):
     name = path[-1].key
@@ -99,7 +128,8 @@ def for_decoding(
       return leaf
     return cfg.sharding.gather_weight(name, leaf, cfg.dtype)
 
-  params = {name: leaf for name, leaf in params.items() if name != 'mtp'}
+  if not draft:
+    params = {name: leaf for name, leaf in params.items() if name != 'mtp'}
   params = jax.tree_util.tree_map_with_path(gather, params)
   if not cfg.scan_layers:
     for name in registry.family_of(cfg).STACKS:
@@ -224,12 +254,12 @@ def mtp_logprobs(
   states: column t is log p(token t | tokens before t - 1, by forward's hidden
   state, and token t - 1). 0 in the first two columns of a row and on padding.
   """
-  args = tokens_BL, pos_BL, hidden_BLD
-  hidden = registry.family_of(cfg).mtp_forward(params, cfg, *args)
+  next_BL = next_tokens(tokens_BL)
+  hidden = mtp_forward(params, cfg, next_BL, pos_BL, hidden_BLD).hidden_BTD
   logp, _ = lm_head.token_logprobs(
-    cfg, 1.0, hidden[:, :-1], params[cfg.table_name], tokens_BL[:, 1:]
+    cfg, 1.0, hidden[:, :-2], params[cfg.table_name], tokens_BL[:, 2:]
   )
-  return jnp.pad(logp, ((0, 0), (1, 0))) * (pos_BL > 1)
+  return jnp.pad(logp, ((0, 0), (2, 0))) * (pos_BL > 1)
 
 
 def scores(

@@ -292,18 +292,19 @@ def test_the_module_of_multi_token_prediction_is_that_of_transformers(
   @jax.jit
   def outputs(params):
     hidden = transformer.forward(params, cfg, tokens_BT, pos_BT).hidden_BTD
-    args = params, cfg, tokens_BT, pos_BT, hidden
-    logits = transformer.unembed(params, cfg, deepseek.mtp_forward(*args))
+    args = params, cfg, transformer.next_tokens(tokens_BT), pos_BT, hidden
+    out = transformer.mtp_forward(*args)
+    logits = transformer.unembed(params, cfg, out.hidden_BTD)
     args = params, cfg, hidden, tokens_BT, pos_BT
     return logits[0], transformer.mtp_logprobs(*args)[0]
 
   logits_TV, logp_T = outputs(params)
-  got = logits_TV[1 :: make_deepseek.EVERY]
+  got = logits_TV[: -1 : make_deepseek.EVERY]
   want = np.array(entry['mtp_logits_every'])
   np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
   logp_TV = jax.nn.log_softmax(logits_TV)
   for t in (2, 9):
-    want = logp_TV[t - 1, entry['tokens'][t]]
+    want = logp_TV[t - 2, entry['tokens'][t]]
     np.testing.assert_allclose(logp_T[t], want, rtol=0, atol=1e-5)
   assert logp_T[0] == logp_T[1] == 0
 

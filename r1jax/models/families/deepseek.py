@@ -364,16 +364,30 @@ def forward(
   return Output(layer.last_norm(params, cfg, x_BTD), tuple(caches), chosen)
 
 
+def init_mtp_cache(cfg: Config, rows: int, length: int) -> Cache:
+  """An empty cache of mtp_forward."""
+  return mla.init_cache(_unrolled(cfg), 1, rows, length)
+
+
 def mtp_forward(
-  params: dict, cfg: Config, tokens_BT: Array, pos_BT: Array, hidden_BTD: Array
-) -> Array:
-  """hidden_BTD of the first module of multi-token prediction: like forward's,
-  the column of token t is for the prediction of token t + 1, but it comes from
-  forward's hidden state of token t - 1 and the embedding of token t."""
-  cfg, e_BTD = layer.embed(params, cfg, tokens_BT)
-  before_BTD = cfg.sharding.own_tokens(mtp.before(hidden_BTD))
-  pos_BT = mtp.positions(pos_BT)
-  args = e_BTD, before_BTD, mla.rope_table(cfg, pos_BT), pos_BT, None
-  weights = jax.tree.map(lambda leaf: leaf[0], params['mtp'])
+  params: dict,
+  cfg: Config,
+  next_BT: Array,
+  pos_BT: Array,
+  hidden_BTD: Array,
+  past: Cache = None,
+) -> Output:
+  """See transformer.mtp_forward."""
+  cfg, e_BTD = layer.embed(params, _unrolled(cfg), next_BT)
+  hidden_BTD = cfg.sharding.own_tokens(hidden_BTD)
+  past = None if past is None else past[0]
+  args = e_BTD, hidden_BTD, mla.rope_table(cfg, pos_BT), pos_BT, past
+  weights = stack.unstack(params['mtp'])[0]
   out: Any = MtpModule(cfg).apply(dict(params=weights), *args)
-  return cfg.sharding.all_gather_tokens(out.x_BTD)
+  hidden_BTD = cfg.sharding.all_gather_tokens(out.x_BTD)
+  return Output(hidden_BTD, (out.cache,))
+
+
+def _unrolled(cfg):
+  """The config of the module's one layer."""
+  return dataclasses.replace(cfg, scan_layers=False)
