@@ -32,6 +32,7 @@ PARTITION = dict(
 )
 BIAS = 'router_bias'  # state, not a parameter: the optimiser does not see it
 LOAD = 'expert_load'  # the name of load_NE among the sums of a loss
+DECODE_TOKENS = 2  # the most that a decode step computes of a row
 EPSILON = 1e-20  # of the sum of the chosen scores
 
 
@@ -151,7 +152,7 @@ def _experts(cfg, moe, module, h_TD, id_TE, weight_TE, tokens):
   std = (2 * cfg.layers * F) ** -0.5
   w = module.weight('experts_gate_up', (moe.experts, D, 2, F), D**-0.5)
   w_down = module.weight('experts_down', (moe.experts, F, D), std)
-  if cfg.tpu_layout and tokens == 1:
+  if cfg.tpu_layout and tokens <= DECODE_TOKENS:
     return _all_experts(cfg, h_TD, id_TE, weight_TE, w, w_down)
   order_M, place_TE, size_E = _sort(cfg, id_TE, len(w))
   form = _form(cfg)

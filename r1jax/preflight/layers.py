@@ -11,7 +11,7 @@ from r1jax.models import attention, registry
 from r1jax.preflight import experts, shapes
 from r1jax.preflight.compiler import flops
 from r1jax.preflight.plan import Plan
-from r1jax.sampling import decode
+from r1jax.sampling import decode_state
 
 SUBLANES = 8  # of a TPU's tile
 
@@ -186,7 +186,7 @@ def routing_bytes(plan: Plan) -> int:
   """Bytes of the ids of the experts that a token chooses in all layers."""
   layer, itemsize = (
     plan.cfg.layer_sizes,
-    decode.routing_dtype(plan.cfg).itemsize,
+    decode_state.routing_dtype(plan.cfg).itemsize,
   )
   layers = round(layer.expert_layers * plan.cfg.layers)
   return layers * layer.experts * itemsize

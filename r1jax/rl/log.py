@@ -110,10 +110,14 @@ def rollout_metrics(
   dead_P = advantages.dead_groups(
     run.config.grpo, samples.rows, rewards.reward_N, max_new_tokens
   )
-  return held_out.summary(samples, rewards) | {
+  live = samples.rows.live.sum()
+  metrics = held_out.summary(samples, rewards) | {
     'dead_groups': dead_P.mean(),
-    'occupancy': samples.rows.live.sum() / offered,
+    'occupancy': live / offered,
   }
+  if run.config.sample.draft:  # of a slot in use
+    metrics['tokens_per_step'] = samples.length_N.sum() / max(1, live)
+  return metrics
 
 
 def sample_lines(

@@ -7,107 +7,25 @@ sample. Shapes: B decode slots, N = P * G samples, T tokens of a segment, L
 columns of a whole row and of the cache.
 """
 
-import dataclasses
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from flax import struct
 
-from r1jax.config import option
 from r1jax.data import batching
 from r1jax.models import attention, transformer
-from r1jax.sampling import token_sampling
+from r1jax.sampling import decode_state, decode_step, draft
+from r1jax.sampling.decode_state import (
+  Array,
+  DecodeState,
+  Prefilled,
+  Prompts,
+  SampleConfig,
+  SampledRows,
+  Slots,
+)
 
-Array = Any  # jax.Array in a program, np.ndarray on the host
-Ids = tuple[int, ...]
 MAX_SEGMENTS = 2**31 - 1  # of a call of `advance`
-
-
-@dataclasses.dataclass(frozen=True)
-class SampleConfig:
-  """config.sample: how tokens are chosen, and the sizes of the decode loop."""
-
-  max_new_tokens: int = option(512, 'max. tokens of a sample', minimum=1)
-  temperature: float = option(1.0, 'of the softmax; 0: greedy', minimum=0)
-  top_p: float = option(
-    1.0,
-    'probability mass of the nucleus; 1: all ids',
-    minimum=1e-6,
-    maximum=1,
-  )
-  top_k: int = option(0, 'number of most probable ids; 0: all', minimum=0)
-  decode_slots: int = option(
-    64, 'rows a device decodes at a time', minimum=1, is_free=True
-  )
-  refill_interval: int = option(
-    16, 'tokens between slot refills', minimum=1, is_free=True
-  )
-  kv_windows: int = option(
-    4, 'cache lengths to choose from', minimum=1, is_free=True
-  )
-  eos_ids: Ids = option((), "end tokens; (): the tokenizer's")
-  stop_token_sequences: tuple[Ids, ...] = option((), 'ids that end a row')
-
-
-class Prompts(struct.PyTreeNode):
-  """Prompts as rows of ids, padded on the right."""
-
-  tokens_PL: Array
-  length_P: Array
-  number_P: Array  # position in the run's stream of prompts
-  first_member_P: Array  # number of the first sample within the group
-  max_new_tokens_P: Array  # of each sample, up to SampleConfig.max_new_tokens
-
-
-class SampledRows(struct.PyTreeNode):
-  """Rows of prompt, response and padding; the samples of a prompt are adjacent.
-
-  Column t of logp_BL is log p(token t | tokens before t) under
-  softmax(logits / temperature), before top-k and top-p.
-  """
-
-  tokens_BL: Array
-  pos_BL: Array  # counts a row's tokens from 0; -1 on padding
-  logp_BL: Array
-  mask_BL: Array  # the sampled tokens
-  finished_B: Array  # whether an end token or a stop sequence ended the row
-  steps: Array  # the number of decode steps
-  live: Array  # the sum over steps of the slots in use
-  # The experts that each token chose, [B, L, layers, experts of a token], in a
-  # small unsigned dtype. Without meaning for the last token of a row, which is
-  # not computed, and on padding. None for a model without experts.
-  routing: Array | None = None
-
-
-class Slots(struct.PyTreeNode):
-  """The state of the B decode slots."""
-
-  sample_B: Array  # the number of the sample in the slot; N: none
-  live_B: Array  # whether the sample is unfinished
-  token_B: Array  # its last token, which is not in the cache yet
-  pos_B: Array  # the position of this token
-  end_B: Array  # the position after the last that the sample may have
-  recent_BT: Array  # its last sampled ids, -1 where there are fewer
-  ended_B: Array  # whether an end token or a stop sequence ended it
-  key_B: Array  # the key of the sample
-
-
-class DecodeState(struct.PyTreeNode):
-  """The carry of the loop: slots, and the samples so far."""
-
-  cache: transformer.Cache  # of the slots
-  slots: Slots
-  next_sample: Array  # the number of the first waiting sample
-  tokens_NL: Array
-  logp_NL: Array
-  mask_NL: Array
-  finished_N: Array
-  steps: Array
-  live: Array
-  routing: Array | None  # [N, L, ...], see SampledRows
 
 
 @functools.partial(jax.jit, static_argnames=('cfg', 'group_size', 'config'))
@@ -125,13 +43,13 @@ def sample(
   number and its own number in the group. The number of slots, the other samples
   and their order do not change it.
   """
-  params, cfg = transformer.for_decoding(params, cfg)
-  prompt_kv, state = start(params, cfg, prompts, key, group_size, config)
+  params, cfg = transformer.for_decoding(params, cfg, config.draft)
+  prefilled, state = start(params, cfg, prompts, key, group_size, config)
   state, _ = advance(
     params,
     cfg,
     prompts,
-    prompt_kv,
+    prefilled,
     key,
     state,
     MAX_SEGMENTS,
@@ -148,8 +66,8 @@ def start(
   key: Array,
   group_size: int,
   config: SampleConfig,
-) -> tuple[transformer.Cache, DecodeState]:
-  """(keys and values of the prompts, the state before the first step).
+) -> tuple[Prefilled, DecodeState]:
+  """(the prompts' caches, the state before the first step).
 
   Each prompt is prefilled once. A sample begins with a copy of its prompt's
   keys and values; its first step feeds the last prompt token. A token's cache
@@ -159,20 +77,23 @@ def start(
   """
   column_1L = jnp.arange(prompts.tokens_PL.shape[1])[None]
   pos_PL = jnp.where(column_1L < prompts.length_P[:, None], column_1L, -1)
-  prefilled = transformer.forward(params, cfg, prompts.tokens_PL, pos_PL)
+  out = transformer.forward(params, cfg, prompts.tokens_PL, pos_PL)
+  prefilled = Prefilled(cache=out.cache, draft_PD=None)
+  if config.draft:
+    prefilled = draft.prefill(params, cfg, prompts, pos_PL, out)
   state = _first_state(cfg, prompts, key, group_size, config)
-  if prefilled.routing is not None:
+  if out.routing is not None:
     state = state.replace(
-      routing=_first_routing(cfg, prefilled.routing, group_size, config)
+      routing=_first_routing(cfg, out.routing, group_size, config)
     )
-  return prefilled.cache, state
+  return prefilled, state
 
 
 def advance(
   params: dict,
   cfg: transformer.ModelConfig,
   prompts: Prompts,
-  prompt_kv: transformer.Cache,
+  prefilled: Prefilled,
   key: Array,
   state: DecodeState,
   segments: Array | int,
@@ -184,7 +105,7 @@ def advance(
 
   def refill_and_decode(carry):
     count, state = carry
-    state = _refill(cfg, prompts, prompt_kv, key, group_size, config, state)
+    state = _refill(cfg, prompts, prefilled, key, group_size, config, state)
     return count + 1, _decode_segment(params, cfg, config, state)
 
   def goes_on(carry):
@@ -227,8 +148,11 @@ def _first_state(cfg, prompts, key, group_size, config):
   N, L = P * group_size, prompt_width + config.max_new_tokens
   B = min(config.decode_slots, N)
   longest_stop = max([1] + [len(ids) for ids in config.stop_token_sequences])
-  cache, zero = transformer.init_cache(cfg, B, L), jnp.int32(0)
-  zero_B = jnp.zeros(B, jnp.int32)
+  cache, draft_BD = transformer.init_cache(cfg, B, L), None
+  if config.draft:
+    cache = cache, transformer.init_mtp_cache(cfg, B, L)
+    draft_BD = jnp.zeros((B, cfg.width), cfg.dtype)
+  zero, zero_B = jnp.int32(0), jnp.zeros(B, jnp.int32)
   slots = Slots(
     sample_B=zero_B + N,
     live_B=zero_B > 0,
@@ -238,6 +162,7 @@ def _first_state(cfg, prompts, key, group_size, config):
     recent_BT=jnp.full((B, longest_stop), -1, jnp.int32),
     ended_B=zero_B > 0,
     key_B=jnp.broadcast_to(key, B),
+    draft_BD=draft_BD,
   )
   tokens_PL = jnp.pad(prompts.tokens_PL, ((0, 0), (0, config.max_new_tokens)))
   return DecodeState(
@@ -257,7 +182,8 @@ def _first_state(cfg, prompts, key, group_size, config):
 def _first_routing(cfg, routing, group_size, config):
   """The routing of the samples' prompts. The experts of other columns are 0, 1,
   ...: those of a token must differ."""
-  routing = jnp.moveaxis(routing, 0, 2).astype(routing_dtype(cfg))
+  routing = jnp.moveaxis(routing, 0, 2)
+  routing = routing.astype(decode_state.routing_dtype(cfg))
   P, _, N, E = routing.shape
   filling = jnp.arange(E, dtype=routing.dtype)[None, None, None]
   shape = P, config.max_new_tokens, N, E
@@ -265,12 +191,7 @@ def _first_routing(cfg, routing, group_size, config):
   return jnp.repeat(routing, group_size, axis=0)
 
 
-def routing_dtype(cfg: transformer.ModelConfig) -> np.dtype:
-  """The smallest unsigned dtype for the ids of experts."""
-  return np.min_scalar_type(cfg.num_experts - 1)
-
-
-def _refill(cfg, prompts, prompt_kv, key, group_size, config, state):
+def _refill(cfg, prompts, prefilled, key, group_size, config, state):
   """Assigns the next waiting samples to the free slots."""
   slots, N, fold_in = state.slots, len(state.finished_N), jax.random.fold_in
   free_B = ~slots.live_B
@@ -278,7 +199,9 @@ def _refill(cfg, prompts, prompt_kv, key, group_size, config, state):
   take_B = free_B & (sample_B < N)
   prompt_B = jnp.where(take_B, sample_B, 0) // group_size
   length_B = prompts.length_P[prompt_B]
-  copy = functools.partial(_copy_prompts, cfg, prompt_kv, prompt_B, take_B)
+  copy = functools.partial(
+    _copy_prompts, cfg, prefilled.cache, prompt_B, take_B
+  )
   cache = jax.lax.cond(jnp.any(take_B), copy, lambda cache: cache, state.cache)
   filled = Slots(
     sample_B=jnp.where(take_B, sample_B, N),
@@ -293,15 +216,11 @@ def _refill(cfg, prompts, prompt_kv, key, group_size, config, state):
       prompts.number_P[prompt_B],
       prompts.first_member_P[prompt_B] + sample_B % group_size,
     ),
+    draft_BD=prefilled.draft_PD[prompt_B] if config.draft else None,
   )
-
-  def where_free(new, old):
-    free = jnp.expand_dims(free_B, tuple(range(1, old.ndim)))
-    return jnp.where(free, new, old)
-
   return state.replace(
     cache=cache,
-    slots=jax.tree.map(where_free, filled, slots),
+    slots=decode_step.select(free_B, filled, slots),
     next_sample=state.next_sample + jnp.sum(take_B),
   )
 
@@ -328,90 +247,59 @@ def _decode_segment(params, cfg, config, state):
   """
   slots = state.slots
   N, L = state.tokens_NL.shape
-  start_B, sample_B = slots.pos_B + 1, slots.sample_B
+  sample_B = slots.sample_B
   # A kernel that reads only what rows hold needs no windows.
   count = 1 if cfg.reads_filled_cache else config.kv_windows
   windows = batching.lengths(L, count)[:-1]
-  longest = jnp.max(jnp.where(slots.live_B, start_B, 0))
-  longest += config.refill_interval
+  longest = jnp.max(jnp.where(slots.live_B, slots.pos_B + 1, 0))
+  longest += config.refill_interval * (2 if config.draft else 1)
   index = jnp.sum(longest > jnp.array(windows, jnp.int32))
   branches = [
     functools.partial(_steps, params, cfg, config, window)
     for window in [*windows, None]
   ]
-  cache, slots, sampled = jax.lax.switch(index, branches, state.cache, slots)
-  token_TB, logp_TB, live_TB, routing = sampled
-  row_TB = jnp.where(live_TB, sample_B[None], N)  # writes to row N are dropped
-  column_TB = start_B[None] + jnp.arange(config.refill_interval)[:, None]
+  cache, slots, tokens = jax.lax.switch(index, branches, state.cache, slots)
+  live, column = tokens.live_BT, tokens.pos_BT  # [steps, B, T]
+  # Writes to row N are dropped.
+  row = jnp.where(live, sample_B[None, :, None], N)
 
-  def write(samples_NL, new_TB):
-    return samples_NL.at[row_TB, column_TB].set(new_TB, mode='drop')
+  def write(samples_NL, new):
+    return samples_NL.at[row, column].set(new, mode='drop')
 
   def write_routing(samples, new):
     # A step computes the token before the one that it samples.
-    return samples.at[row_TB, column_TB - 1].set(new, mode='drop')
+    return samples.at[row, column - 1].set(new, mode='drop')
 
   return state.replace(
     cache=cache,
     slots=slots,
-    tokens_NL=write(state.tokens_NL, token_TB),
-    logp_NL=write(state.logp_NL, logp_TB),
-    mask_NL=write(state.mask_NL, live_TB),
+    tokens_NL=write(state.tokens_NL, tokens.token_BT),
+    logp_NL=write(state.logp_NL, tokens.logp_BT),
+    mask_NL=write(state.mask_NL, live),
     finished_N=state.finished_N.at[sample_B].set(slots.ended_B, mode='drop'),
-    steps=state.steps + jnp.sum(jnp.any(live_TB, axis=1)),
-    live=state.live + jnp.sum(live_TB),
-    routing=jax.tree.map(write_routing, state.routing, routing),
+    steps=state.steps + jnp.sum(jnp.any(live[..., 0], axis=1)),
+    live=state.live + jnp.sum(live[..., 0]),
+    routing=jax.tree.map(write_routing, state.routing, tokens.routing),
   )
 
 
 def _steps(params, cfg, config, window, cache, slots):
   """config.refill_interval steps over the first `window` columns of the cache;
-  None: over all. Returns (cache, slots, the steps' results, stacked)."""
+  None: over all. Returns (cache, slots, the steps' StepTokens, stacked)."""
   part = cache
   if window is not None:
     part = jax.tree.map(lambda a: a[..., :window, :], cache)
-  step = functools.partial(_step, params, cfg, config)
-  (part, slots), sampled = jax.lax.scan(
-    step, (part, slots), length=config.refill_interval
+  step = draft.step if config.draft else decode_step.step
+
+  def scan_step(cache_and_slots, _):
+    cache, slots, tokens = step(params, cfg, config, *cache_and_slots)
+    return (cache, slots), tokens
+
+  (part, slots), tokens = jax.lax.scan(
+    scan_step, (part, slots), length=config.refill_interval
   )
   if window is None:
-    return part, slots, sampled
+    return part, slots, tokens
   update = jax.lax.dynamic_update_slice
   cache = jax.tree.map(lambda a, b: update(a, b, (0,) * a.ndim), cache, part)
-  return cache, slots, sampled
-
-
-def _step(params, cfg, config, cache_and_slots, _):
-  """Samples a token in every slot: ((cache, slots), (token_B, logp_B, live_B,
-  the experts of the tokens before)).
-
-  live_B is the value before the step; tokens of other slots are ignored.
-  """
-  cache, slots = cache_and_slots
-  live_B = slots.live_B
-  out = transformer.forward(
-    params, cfg, slots.token_B[:, None], slots.pos_B[:, None], cache
-  )
-  key_B = jax.vmap(jax.random.fold_in)(slots.key_B, slots.pos_B + 1)
-  logits_BV = transformer.unembed(params, cfg, out.hidden_BTD)[:, 0]
-  token_B, logp_B = token_sampling.sample_token(
-    logits_BV, key_B, config.temperature, config.top_p, config.top_k
-  )
-  recent = slots.recent_BT[:, 1:], token_B[:, None]
-  recent_BT = jnp.concatenate(recent, axis=1)
-  ended_B = jnp.isin(token_B, jnp.array(config.eos_ids, jnp.int32))
-  for stop in config.stop_token_sequences:
-    tail = recent_BT[:, -len(stop) :]
-    ended_B |= jnp.all(tail == jnp.array(stop)[None], axis=1)
-  pos_B = slots.pos_B + live_B
-  slots = slots.replace(
-    live_B=live_B & ~ended_B & (pos_B + 1 < slots.end_B),
-    token_B=jnp.where(live_B, token_B, slots.token_B),
-    pos_B=pos_B,
-    recent_BT=recent_BT,
-    ended_B=jnp.where(live_B, ended_B, slots.ended_B),
-  )
-  routing = out.routing
-  if routing is not None:  # [N, B, 1, E]
-    routing = routing[:, :, 0].swapaxes(0, 1).astype(routing_dtype(cfg))
-  return (out.cache, slots), (token_B, logp_B, live_B, routing)
+  return cache, slots, tokens

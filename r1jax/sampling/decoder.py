@@ -38,18 +38,18 @@ class Decoder:
     loop_cfg = transformer.decoding_config(cfg)
 
     def gather(params, rows):  # pmap needs an argument with an axis of devices
-      return transformer.for_decoding(params, cfg)[0]
+      return transformer.for_decoding(params, cfg, config.draft)[0]
 
     def start(params, rows):
       return decode.start(params, loop_cfg, *_read(rows), group_size, config)
 
-    def advance(params, rows, prompt_kv, state, segments):
+    def advance(params, rows, prefilled, state, segments):
       prompts, key = _read(rows)
       return decode.advance(
         params,
         loop_cfg,
         prompts,
-        prompt_kv,
+        prefilled,
         key,
         state,
         segments,
@@ -86,12 +86,12 @@ class Decoder:
     unless this is a thread beside the main thread. A collective."""
     rows = device_placement.put_rows(self.placement, (prompts, key_P2))
     params = self.gather(params, rows)
-    prompt_kv, state = self.start(params, rows)
+    prefilled, state = self.start(params, rows)
     is_unfinished = True
     while is_unfinished:
       began = time.monotonic()
       state, counts = self.advance(
-        params, rows, prompt_kv, state, np.int32(self.segments)
+        params, rows, prefilled, state, np.int32(self.segments)
       )
       parts = [np.ravel(part.data) for part in counts.addressable_shards]
       count, own_unfinished = np.max(parts, axis=0).tolist()

@@ -65,6 +65,12 @@ class Sampler:
         f'config.sample.eos_ids or stop_token_sequences has the id {wrong[0]}; '
         f'the model has the ids 0 to {cfg.vocab_size - 1}'
       )
+    if sample.draft and not cfg.keep_mtp:
+      raise errors.UserError(
+        'config.sample.draft is True, but the model has no module of multi-'
+        'token prediction in memory: set config.compute.keep_mtp to True, or '
+        'config.sample.draft to False'
+      )
     stops = [tuple(tokenizer.encode(text)) for text in stop_strings]
     self.sample_config = dataclasses.replace(
       sample,

@@ -22,20 +22,40 @@ def sample_token(
   """
   if temperature == 0:
     token_B = jnp.argmax(logits_BV, axis=-1)
-    scores_BV = logits_BV
   else:
-    scores_BV = logits_BV / temperature
-    kept_BV = truncate(scores_BV, top_p, top_k)
+    kept_BV = truncate(logits_BV / temperature, top_p, top_k)
     max_B1 = jnp.max(kept_BV, axis=-1, keepdims=True)
-    B, V = kept_BV.shape
-    mass = jnp.pad(jnp.exp(kept_BV - max_B1), ((0, 0), (0, -V % BLOCK_SIZE)))
-    mass = mass.reshape(B, -1, BLOCK_SIZE)
-    uniform_2B = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(key_B).T
-    block_B = _invert(jnp.sum(mass, axis=-1), uniform_2B[0])
-    mass = jnp.take_along_axis(mass, block_B[:, None, None], axis=1)
-    token_B = block_B * BLOCK_SIZE + _invert(mass[:, 0], uniform_2B[1])
+    token_B = invert(jnp.exp(kept_BV - max_B1), key_B)
+  return token_B, logp(logits_BV, token_B, temperature)
+
+
+def logp(logits_BV: Array, token_B: Array, temperature: float) -> Array:
+  """The logp_B of sample_token."""
+  scores_BV = logits_BV / temperature if temperature else logits_BV
   chosen_B = jnp.take_along_axis(scores_BV, token_B[:, None], axis=-1)[:, 0]
-  return token_B, chosen_B - jax.nn.logsumexp(scores_BV, axis=-1)
+  return chosen_B - jax.nn.logsumexp(scores_BV, axis=-1)
+
+
+def probabilities(
+  logits_BV: Array, temperature: float, top_p: float, top_k: int
+) -> Array:
+  """The distribution from which sample_token samples."""
+  if temperature == 0:
+    V = logits_BV.shape[-1]
+    return jax.nn.one_hot(jnp.argmax(logits_BV, axis=-1), V)
+  kept_BV = truncate(logits_BV / temperature, top_p, top_k)
+  return jax.nn.softmax(kept_BV, axis=-1)
+
+
+def invert(mass_BV: Array, key_B: Array) -> Array:
+  """A token_B of each row, with a probability proportional to its mass."""
+  B, V = mass_BV.shape
+  mass = jnp.pad(mass_BV, ((0, 0), (0, -V % BLOCK_SIZE)))
+  mass = mass.reshape(B, -1, BLOCK_SIZE)
+  uniform_2B = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(key_B).T
+  block_B = _invert(jnp.sum(mass, axis=-1), uniform_2B[0])
+  mass = jnp.take_along_axis(mass, block_B[:, None, None], axis=1)
+  return block_B * BLOCK_SIZE + _invert(mass[:, 0], uniform_2B[1])
 
 
 def truncate(scores_BV: Array, top_p: float, top_k: int) -> Array:

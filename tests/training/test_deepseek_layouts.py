@@ -92,10 +92,12 @@ def _with_gradient(grads):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('absorbed', [True, False])
-def test_samples_do_not_depend_on_the_devices(absorbed):
+@pytest.mark.parametrize(
+  'absorbed, draft', [(True, False), (False, False), (True, True)]
+)
+def test_samples_do_not_depend_on_the_devices(absorbed, draft):
   cfg = dataclasses.replace(CFG, absorbed=absorbed, scan_layers=False)
-  config = decode.SampleConfig(max_new_tokens=6, decode_slots=2)
+  config = decode.SampleConfig(max_new_tokens=6, decode_slots=2, draft=draft)
   tokens_PL = np.random.default_rng(2).integers(0, 28, (4, 5), np.int32)
   prompts = decode.Prompts(
     tokens_PL=tokens_PL,

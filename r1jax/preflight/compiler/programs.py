@@ -24,7 +24,7 @@ from r1jax.preflight.compiler import flops, traffic
 from r1jax.preflight.cost import Cost
 from r1jax.preflight.plan import Plan
 from r1jax.rl import grpo
-from r1jax.sampling import decode, decoder
+from r1jax.sampling import decode, decode_state, decoder
 from r1jax.training import optimizer, train_step
 
 # libtpu reads these when it is loaded. It must not look for a TPU host, nor
@@ -250,7 +250,7 @@ def _batch_shapes(plan, placement, floats=()):
   columns |= dict.fromkeys(floats, ShapeDtypeStruct(shape, jnp.float32))
   if plan.cfg.num_experts and floats:
     columns['routing'] = ShapeDtypeStruct(
-      (*shape, *_chosen_experts(plan.cfg)), decode.routing_dtype(plan.cfg)
+      (*shape, *_chosen_experts(plan.cfg)), decode_state.routing_dtype(plan.cfg)
     )
   return device_placement.row_shapes(placement, columns)
 
