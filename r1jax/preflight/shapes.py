@@ -33,6 +33,8 @@ def computed(
   real_vocab = published.tokenizer_ids(init)
   if real_vocab and not pathlib.Path(init).exists():
     cfg = dataclasses.replace(cfg, real_vocab=real_vocab)
+  if compute.keep_mtp:
+    cfg = dataclasses.replace(cfg, keep_mtp=cfg.mtp_layers == 1)
   return policy.with_compute(cfg, compute, chip.backend, chip.gpu_capability)
 
 

@@ -15,10 +15,11 @@ from toy_deepseek import CFG, GOLDEN, KINDS, random_params, write_directory
 from toy_pretrained import all_logits, assert_same_tree
 
 from r1jax import errors
-from r1jax.checkpoints import pretrained
+from r1jax.checkpoints import policy, pretrained
 from r1jax.models import attention, mla, registry, transformer
 from r1jax.models.families import deepseek
 from r1jax.preflight import published, shapes
+from r1jax.preflight.chips import CHIPS
 
 
 @functools.partial(jax.jit, static_argnames='cfg')
@@ -156,6 +157,13 @@ def test_r1_has_its_published_number_of_parameters():
   experts |= {'router', 'router_bias'}
   assert sum(layer[name] for name in experts) == 11_320_164_608
   np.testing.assert_allclose(cfg.form.scale, 0.13523378, rtol=1e-7)
+
+
+def test_the_module_of_r1_has_its_published_number_of_parameters():
+  compute = policy.ComputeConfig(keep_mtp=True)
+  cfg = shapes.computed('deepseek-ai/DeepSeek-R1', compute, CHIPS['v5e'])
+  module = shapes.parameters(cfg)['mtp']
+  assert round(count(module) / 1e9, 2) == 11.61
 
 
 def test_a_token_of_r1_uses_its_published_number_of_parameters():
