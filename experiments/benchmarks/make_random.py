@@ -1,5 +1,5 @@
-"""Writes a model of a published size with random weights, in bfloat16, as a
-Hugging Face directory: python -m experiments.benchmarks.make_random NAME DIR"""
+"""Writes a model of a published size, or a small one, with random weights, in
+bfloat16, as a Hugging Face directory: python -m experiments.benchmarks.make_random NAME DIR"""
 
 import sys
 
@@ -12,6 +12,16 @@ from r1jax.models.gqa import LayerKind
 from r1jax.models.rope import Rope
 
 SIZES = {
+  'small': llama.Config(
+    vocab_size=4096,
+    width=256,
+    layers=4,
+    heads=4,
+    kv_heads=2,
+    head_dim=64,
+    ffn=1024,
+    max_len=8192,
+  ),
   'smollm2-135m': llama.Config(
     vocab_size=49_152,
     width=576,

@@ -59,6 +59,10 @@ def case(
 
 
 HEAVY_TAIL = 'ours heavy_tail --model TINY'
+LONG_PROMPTS = (
+  'ours update --model TINY --prompts 2 --group-size 16 --prompt-len 512 '
+  '--micro-batch-size 16 --share-prompts'
+)
 CASES = (
   case('W1', 'MODEL', 'rollout', 'bfloat16', TORCH, 1.5, 1.5),
   case('W1', 'MODEL', 'rollout', 'float32', TORCH, 1.2, 1.5),
@@ -75,6 +79,13 @@ CASES = (
     peer=Side(command=HEAVY_TAIL, workload='heavy_tail', variant='lock-step'),
     required=2.0,
     desired=3.0,
+  ),
+  Case(
+    name='long prompts float32',
+    ours=Side(command=f'{LONG_PROMPTS} auto', workload='update'),
+    peer=Side(command=f'{LONG_PROMPTS} off', workload='update'),
+    required=2.0,
+    desired=2.5,
   ),
 )
 

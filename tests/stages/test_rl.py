@@ -142,13 +142,21 @@ def test_the_samplers_old_log_probabilities_are_the_trainers(four):
   assert all(line['old_logp_difference'] <= 1e-5 for line in lines[1:])
 
 
-@pytest.mark.parametrize('strategy, devices', [('pmap', 1), ('mesh', 4)])
+@pytest.mark.parametrize(
+  'strategy, devices, share_prompts',
+  [('pmap', 1, 'off'), ('mesh', 4, 'auto')],
+)
 def test_one_device_equals_four_and_pmap_equals_the_mesh(
-  strategy, devices, base, four, tmp_path, monkeypatch
+  strategy, devices, share_prompts, base, four, tmp_path, monkeypatch
 ):
+  """With rows of a prompt each, and with responses that share their prompt."""
   few = jax.devices()[:devices]
   monkeypatch.setattr(jax, 'devices', lambda: few)
-  lines = run(base, tmp_path, *SHORT, f'parallel.strategy={strategy}')
+  changes = (
+    f'parallel.strategy={strategy}',
+    f'grpo.share_prompts={share_prompts}',
+  )
+  lines = run(base, tmp_path, *SHORT, *changes)
   rows = files.read_jsonl(tmp_path / 'samples.jsonl')
   want, all_rows = four
   assert rows[:16] == all_rows[:16]  # token for token
@@ -157,6 +165,9 @@ def test_one_device_equals_four_and_pmap_equals_the_mesh(
     assert ours.keys() == theirs.keys()
     for name in same & ours.keys():
       assert ours[name] == theirs[name], name
+    if 'padding' in ours:
+      is_same = ours['padding'] == theirs['padding']
+      assert is_same == (share_prompts == 'auto')
     for name in ('loss', 'grad_norm', 'entropy'):
       if name in ours:
         np.testing.assert_allclose(ours[name], theirs[name], 1e-4, 1e-6)
