@@ -8,6 +8,7 @@ packed from them have T = width + G (L - width) columns.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -36,12 +37,12 @@ def prompt_length(packing: Packing, pos_PT: Array) -> Array:
 def pack(packing: Packing, rows_BL: Array, length_P: Array) -> Array:
   """Packed rows [P, T, ...] of an array [B, L, ...]: the prompts of the first of
   each G rows, and the responses of all, from their first tokens on."""
-  B, L = rows_BL.shape[:2]
-  G, rest = packing.responses, rows_BL.shape[2:]
-  prompts = rows_BL.reshape(B // G, G, L, *rest)[:, 0, : packing.width]
-  column_L = jnp.arange(L - packing.width)
-  column_BL = jnp.repeat(length_P, G)[:, None] + column_L[None]
-  responses = _take(rows_BL, column_BL).reshape(B // G, -1, *rest)
+  (B, L), rest = rows_BL.shape[:2], rows_BL.shape[2:]
+  P, G = B // packing.responses, packing.responses
+  prompts = rows_BL.reshape(P, G, L, *rest)[:, 0, : packing.width]
+  length_B = jnp.repeat(length_P, G)
+  responses = _shift(L - packing.width, rows_BL, -length_B)
+  responses = responses.reshape(P, -1, *rest)
   return jnp.concatenate([prompts, responses], axis=1)
 
 
@@ -54,24 +55,23 @@ def pack_positions(packing: Packing, pos_BL: Array, length_P: Array) -> Array:
 
 
 def unpack(packing: Packing, packed_PT: Array, length_P: Array) -> Array:
-  """The inverse of `pack`: [B, L, ...]. Padding has values of other tokens."""
-  P, T = packed_PT.shape[:2]
+  """The inverse of `pack`: [B, L, ...], each row with a copy of its prompt."""
+  (P, T), rest = packed_PT.shape[:2], packed_PT.shape[2:]
   G, width = packing.responses, packing.response_width(T)
-  column_11L = jnp.arange(packing.width + width)[None, None]
-  length_P11 = length_P[:, None, None]
-  in_response = jnp.clip(column_11L - length_P11, 0, width - 1)
-  start_1G1 = packing.width + width * jnp.arange(G)[None, :, None]
-  is_prompt = column_11L < length_P11
-  column = jnp.where(is_prompt, column_11L, start_1G1 + in_response)
-  rows = _take(packed_PT, column.reshape(P, -1))
-  return rows.reshape(P * G, -1, *packed_PT.shape[2:])
+  prompts = packed_PT[:, None, : packing.width]
+  prompts = jnp.broadcast_to(prompts, (P, G, packing.width, *rest))
+  prompts = prompts.reshape(P * G, packing.width, *rest)
+  responses = packed_PT[:, packing.width :].reshape(P * G, width, *rest)
+  length_B, L = jnp.repeat(length_P, G), packing.width + width
+  is_prompt_BL = jnp.arange(packing.width)[None] < length_B[:, None]
+  prompts = jnp.where(_with_axes(is_prompt_BL, prompts), prompts, 0)
+  padding = ((0, 0), (0, width)) + ((0, 0),) * len(rest)
+  return jnp.pad(prompts, padding) + _shift(L, responses, length_B)
 
 
 def unpack_positions(packing: Packing, pos_PT: Array, length_P: Array) -> Array:
   """`unpack` of positions, with -1 after the end of each row."""
-  pos_BL = unpack(packing, pos_PT, length_P)
-  column_1L = jnp.arange(pos_BL.shape[1])[None]
-  return jnp.where(pos_BL == column_1L, pos_BL, -1)
+  return unpack(packing, pos_PT + 1, length_P) - 1
 
 
 def before_responses(
@@ -81,8 +81,9 @@ def before_responses(
   prompt, then all of the response but its last column."""
   P, T, D = hidden_PTD.shape
   G, width = packing.responses, packing.response_width(T)
-  last_P1 = jnp.maximum(length_P - 1, 0)[:, None]
-  last_P1D = _take(hidden_PTD[:, : packing.width], last_P1)
+  last_P11 = jnp.maximum(length_P - 1, 0)[:, None, None]
+  prompts = hidden_PTD[:, : packing.width]
+  last_P1D = jnp.take_along_axis(prompts, last_P11, axis=1)
   last = jnp.broadcast_to(last_P1D[:, None], (P, G, 1, D))
   responses = hidden_PTD[:, packing.width :].reshape(P, G, width, D)
   before = jnp.concatenate([last, responses[:, :, :-1]], axis=2)
@@ -93,15 +94,39 @@ def responses_to_rows(
   packing: Packing, response_BT: Array, length_P: Array
 ) -> Array:
   """An array of the responses' tokens [B, T] as one of rows, [B, L], that is 0
-  in the columns of the prompt. Padding has values of other tokens."""
-  width = response_BT.shape[1]
-  column_1L = jnp.arange(packing.width + width)[None]
-  column_BL = column_1L - jnp.repeat(length_P, packing.responses)[:, None]
-  rows_BL = _take(response_BT, jnp.clip(column_BL, 0, width - 1))
-  return jnp.where(column_BL >= 0, rows_BL, 0)
+  in all other columns."""
+  length_B = jnp.repeat(length_P, packing.responses)
+  return _shift(packing.width + response_BT.shape[1], response_BT, length_B)
 
 
-def _take(x_BT, column_BS):
-  """x[b, column[b, s]] of an array [B, T, ...]."""
-  axes = tuple(range(2, x_BT.ndim))
-  return jnp.take_along_axis(x_BT, jnp.expand_dims(column_BS, axes), axis=1)
+def _shift(columns, x_BT, by_B):
+  """An array of so many columns, in which column t of a row is column t - by of
+  the row in x [B, T, ...], and 0 where x has none."""
+  return _shift_rows(x_BT.shape[1], columns, x_BT, by_B)
+
+
+# The transpose is the shift back, so that the backward pass does not scatter.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _shift_rows(before, after, x_BT, by_B):
+  """_shift from so many columns before to so many after."""
+  from_BS = jnp.arange(after)[None] - by_B[:, None]
+  exists = (from_BS >= 0) & (from_BS < before)
+  index = _with_axes(jnp.where(exists, from_BS, 0), x_BT)
+  taken = jnp.take_along_axis(x_BT, index, axis=1)
+  return jnp.where(_with_axes(exists, x_BT), taken, 0)
+
+
+def _shift_rows_forward(before, after, x_BT, by_B):
+  return _shift_rows(before, after, x_BT, by_B), by_B
+
+
+def _shift_rows_backward(before, after, by_B, g_BT):
+  return _shift_rows(after, before, g_BT, -by_B), None
+
+
+_shift_rows.defvjp(_shift_rows_forward, _shift_rows_backward)
+
+
+def _with_axes(a_BT, x):
+  """a_BT with as many axes as x [B, T, ...]."""
+  return jnp.expand_dims(a_BT, tuple(range(2, x.ndim)))
