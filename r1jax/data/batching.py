@@ -64,13 +64,13 @@ def cut(
 def take_rows(arrays: Arrays, row_B: ndarray, width: int) -> Arrays:
   """Some rows of arrays [B, L, ...], truncated or padded to `width` columns. Row
   -1 is empty: pos_BL is -1, all else is 0."""
-  length_B = (arrays['pos_BL'] >= 0).sum(axis=1)
   part = {}
   for name, a_BL in arrays.items():
     missing = max(0, width - a_BL.shape[1])
     padding = (0, 0), (0, missing), *[(0, 0)] * (a_BL.ndim - 2)
-    part[name] = np.pad(a_BL, padding)[row_B, :width]
+    part[name] = np.pad(a_BL[row_B, :width], padding)
     part[name][row_B < 0] = 0
-  empty_BL = np.arange(width)[None] >= length_B[row_B][:, None]
+  length_B = (arrays['pos_BL'][row_B] >= 0).sum(axis=1)
+  empty_BL = np.arange(width)[None] >= length_B[:, None]
   part['pos_BL'][empty_BL | (row_B < 0)[:, None]] = -1
   return part

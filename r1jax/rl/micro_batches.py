@@ -3,6 +3,7 @@ response, or of packed rows, in which responses of a group share their prompt.
 
 Packed rows have fewer tokens, unless prompts are short or the responses of a
 group differ much in length: they are padded to the longest in the micro-batch.
+With fewer responses in a packed row its responses are of more equal lengths.
 """
 
 import math
@@ -34,23 +35,28 @@ class Cutting(NamedTuple):
 def choose_packing(
   config: GrpoConfig, batch: Batch, cutting: Cutting
 ) -> Packing | None:
-  """The form of packed rows for a rollout; None for rows with a prompt each."""
-  # Each device has packed rows of its own, and a group fills some of them.
-  device_rows = cutting.micro_batch_size // cutting.num_shards
-  responses = math.gcd(config.group_size, device_rows)
-  if config.share_prompts == 'off' or config.mtp_coef or responses == 1:
+  """The form of packed rows for a rollout, that with the fewest tokens; None for
+  rows with a prompt each."""
+  if config.share_prompts == 'off' or config.mtp_coef:
     return None
   prompt_B = batch['prompt_BL'].sum(axis=1)
   # The rollout beside a checkpoint may be of a run with longer prompts.
   widest = max(cutting.prompt_width, prompt_B.max())
   widths = batching.lengths(widest, cutting.length_buckets)
   (width,) = batching.bucket([prompt_B.max()], widths).tolist()
-  packing = Packing(width=width, responses=responses)
-  if config.share_prompts == 'on':
-    return packing
-  packed = _tokens(_packed_parts(config, batch, cutting, packing), packing)
-  whole = _tokens(_whole_parts(batch, cutting), None)
-  return packing if packed < WORTHWHILE * whole else None
+  best, fewest = None, math.inf
+  if config.share_prompts == 'auto':
+    fewest = WORTHWHILE * _tokens(_whole_parts(batch, cutting), None)
+  # Each device has packed rows of its own, and a group fills some of them.
+  device_rows = cutting.micro_batch_size // cutting.num_shards
+  most = math.gcd(config.group_size, device_rows)
+  for responses in range(2, most + 1):
+    if most % responses == 0:
+      packing = Packing(width=width, responses=responses)
+      parts = _packed_parts(config, batch, cutting, packing)
+      if _tokens(parts, packing) < fewest:
+        best, fewest = packing, _tokens(parts, packing)
+  return best
 
 
 def cut(

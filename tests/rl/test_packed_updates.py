@@ -97,6 +97,18 @@ def test_rows_are_packed_where_that_saves_tokens(
   assert packing == (Packing(prompt_length, 2) if is_packed else None)
 
 
+def test_packed_rows_have_the_number_of_responses_with_the_fewest_tokens():
+  """Of two groups whose responses are all long, and of two with a long one
+  each: 2 (30 + 2 * 2) + 2 (30 + 2 * 20) tokens are less than 2 (30 + 4 * 20)."""
+  cutting = CUTTING._replace(
+    micro_batch_size=4, length_buckets=10, prompt_width=30
+  )
+  for length_B, responses in ((20, 20, 20, 20), 4), ((20, 1, 1, 1), 2):
+    batch = batch_of((30, 30), 2 * length_B)
+    packing = micro_batches.choose_packing(C, batch, cutting)
+    assert packing == Packing(30, responses)
+
+
 def test_rows_are_not_packed_where_they_cannot_be():
   batch = batch_of()
   for changes, cutting in (
