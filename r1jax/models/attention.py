@@ -19,8 +19,6 @@ from r1jax.models.model_config import ModelConfig
 KeysValues = tuple[Array, Array]
 MASKED_SCORE = -1e30  # of keys that are not visible
 TILE = 128  # lanes of a TPU; its kernel takes rows padded to a multiple of it
-# From this row length on the fused backward kernel needs too much memory.
-FUSED_BACKWARD_LIMIT = 16384
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,63 +206,3 @@ def write_layers(
     return in_cache_layout(tpu_layout, cache)
 
   return jax.lax.fori_loop(0, len(column_B), write_row, cache_NBKSC)
-
-
-def splash(
-  form: Form,
-  q_BTKGC: Array,
-  kv_BKTC: KeysValues,
-  pos_BT: Array,
-  window: int = 0,
-  interpret: bool = False,
-) -> Array:
-  """attend over the call's own keys, by the Pallas TPU kernel "splash
-  attention", which does not write the scores to memory. window 0: none.
-
-  The real tokens of a row are contiguous, so the visible keys are those of a
-  causal (and local) mask with two segments, real tokens and padding.
-  """
-  B, T, K, G, C = q_BTKGC.shape
-  q_BTHC = (q_BTKGC * form.scale).astype(q_BTKGC.dtype)
-  q_BTHC = q_BTHC.reshape(B, T, K * G, C)
-  q_BHTC = _pad_to_tiles(q_BTHC, 1).swapaxes(1, 2)
-  segment_BT = _pad_to_tiles((pos_BT >= 0).astype(jnp.int32), 1)
-  k_BKTC, v_BKTC = (_pad_to_tiles(a, 2) for a in kv_BKTC)
-  length = segment_BT.shape[1]
-  attend_row = _kernel(K * G, length, window, form.softcap, interpret)
-  out_BHTC = jax.vmap(attend_row)(q_BHTC, k_BKTC, v_BKTC, segment_BT)
-  return out_BHTC.swapaxes(1, 2)[:, :T].reshape(B, T, K, G, -1)
-
-
-def _pad_to_tiles(a, axis):
-  fill = -a.shape[axis] % TILE
-  return jnp.pad(a, [(0, fill if i == axis else 0) for i in range(a.ndim)])
-
-
-@functools.cache
-def _kernel(heads, T, window, softcap, interpret):
-  from jax.experimental.pallas.ops.tpu import splash_attention
-
-  block = max(n for n in (512, 256, TILE) if T % n == 0)
-  fused = T < FUSED_BACKWARD_LIMIT
-  dq_block = None if fused else block
-  # Three sizes for the forward pass, three for dk and dv, two for dq.
-  sizes = splash_attention.BlockSizes(
-    *[block] * 6, dq_block, dq_block, use_fused_bwd_kernel=fused
-  )
-  mask = splash_attention.CausalMask((T, T))
-  if window:
-    mask = splash_attention.LocalMask((T, T), (window - 1, 0), 0)
-  with jax.ensure_compile_time_eval():
-    kernel = splash_attention.make_splash_mha_single_device(
-      splash_attention.MultiHeadMask([mask] * heads),
-      block_sizes=sizes,
-      attn_logits_soft_cap=softcap or None,
-      interpret=interpret,
-    )
-
-  def attend_row(q_HTC, k_KTC, v_KTC, segment_T):
-    segments = splash_attention.SegmentIds(segment_T, segment_T)
-    return kernel(q_HTC, k_KTC, v_KTC, segments)
-
-  return attend_row

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jax import Array
 from jax.experimental import pallas as pl
 
-from r1jax.models import attention
 from r1jax.models.attention import MASKED_SCORE, Form, KeysValues
 
 MIN_CAPABILITY = 8.0  # of the GPU, for cuDNN's kernel: Ampere and later
@@ -66,10 +65,6 @@ def flash(
     implementation='cudnn',
   )
   return out_BTHC[..., :value_channels].reshape(B, T, K, G, value_channels)
-
-
-# Attention over a call's own keys, by the value of ModelConfig.attention.
-KERNELS = dict(splash=attention.splash, cudnn=flash)
 
 
 def has_decode_kernel(channels: int) -> bool:

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from r1jax.models import (
   attention,
-  gpu_attention,
+  kernels,
   linear,
   packed_attention,
   rope,
@@ -81,8 +81,8 @@ class GqaConfig(ModelConfig):
 
   @property
   def reads_filled_cache(self) -> bool:
-    has_kernel = gpu_attention.has_decode_kernel(self.head_dim)
-    return self.attention == 'cudnn' and has_kernel and not self.scan_layers
+    has_kernel = kernels.can_decode(self.attention, self.head_dim)
+    return has_kernel and not self.scan_layers
 
   def sizes_with(self, ffn: int) -> LayerSizes:
     """The LayerSizes with `ffn` channels of a gated MLP, which may be those of
@@ -216,10 +216,9 @@ def attend(
     attention.write(cfg, cache, new, pos_B) for cache, new in zip(past, kv_BKTC)
   )
   kv = k_BKSC, v_BKSC
-  if cfg.reads_filled_cache and gpu_attention.has_decode_offsets(kv):
-    width = cfg.kinds[kind].window
-    out = gpu_attention.attend_filled(cfg.form, q_BTKGC, kv, pos_B + 1, width)
-    return out, kv
+  if cfg.reads_filled_cache and kernels.can_address(cfg.attention, kv):
+    kernel, width = kernels.FILLED_CACHE[cfg.attention], cfg.kinds[kind].window
+    return kernel(cfg.form, q_BTKGC, kv, pos_B + 1, width), kv
   visible_BTS = attention.visible(pos_BT, column_1S, window)
   return attention.attend(cfg.form, q_BTKGC, kv, visible_BTS), kv
 
@@ -243,7 +242,7 @@ def _attend_call(cfg, q_BTKGC, kv_BKTC, kind, pos_BT):
 
     args = cfg.packing, attend_rows, q_BTKGC, kv_BKTC, pos_BT
     return packed_attention.attend_rows(*args)
-  kernel = gpu_attention.KERNELS[cfg.attention]
+  kernel = kernels.OWN_KEYS[cfg.attention]
 
   def branch(window):
     return lambda q, kv: kernel(cfg.form, q, kv, pos_BT, window)

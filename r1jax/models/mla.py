@@ -16,8 +16,14 @@ from flax import linen as nn
 from jax import Array
 from jax.sharding import PartitionSpec as P
 
-from r1jax.models import attention, linear, packed_attention, rope, stack
-from r1jax.models.gpu_attention import KERNELS
+from r1jax.models import (
+  attention,
+  kernels,
+  linear,
+  packed_attention,
+  rope,
+  stack,
+)
 from r1jax.models.hf_tensor import HfTensor
 from r1jax.models.layer import Layer, rms_norm
 from r1jax.models.model_config import LayerSizes, ModelConfig
@@ -223,7 +229,7 @@ def _attend_call(cfg, w_RHC, q_BTHC, latent_B1TR, pos_BT):
     return packed_attention.attend(*args)[:, :, :, 0]
 
   def kernel(q, kv, pos):
-    return KERNELS[cfg.attention](cfg.form, q, kv, pos)
+    return kernels.OWN_KEYS[cfg.attention](cfg.form, q, kv, pos)
 
   if cfg.packing:
     args = cfg.packing, kernel, q_BTKGC, kv, pos_BT

@@ -4,7 +4,7 @@ about a third of the TPU compiler's, to which their constants are fitted."""
 import dataclasses
 import math
 
-from r1jax.models import attention
+from r1jax.models import tpu_attention
 from r1jax.preflight import experts, layers
 from r1jax.preflight.cost import Cost
 from r1jax.preflight.layers import Sizes
@@ -84,7 +84,7 @@ def _train_flops(plan, sizes, tokens):
     # The backward pass of a kernel is 2.5 forward passes, that of splash in two
     # kernels 3.5.
     is_fused = cfg.attention == 'cudnn'
-    is_fused |= plan.row_len < attention.FUSED_BACKWARD_LIMIT
+    is_fused |= plan.row_len < tpu_attention.FUSED_BACKWARD_LIMIT
     flops += (0.5 if is_fused else 1.5) * attend
   return flops
 
@@ -215,11 +215,11 @@ def decode(plan: Plan, sizes: Sizes) -> Cost:
   parts = {'rollout weights': weights} | arrays
   parts |= {'copied weights': copied, 'logits': 3 * logits}
   flops = layers.product_flops(plan, slots, experts.decode_channels(plan))
-  pairs = slots * plan.row_len
+  pairs = plan.read_share * slots * plan.row_len
   flops += 2 * slots * sizes.head
   attended = cfg.layer_sizes.attended_in_decode
   flops += 2 * pairs * attended * cfg.layers / devices
-  # All weights but the embedding, and the cache, are read once.
+  # All weights but the embedding, and what is read of the cache, once.
   embedding = 0 if cfg.tie_embeddings else sizes.head * itemsize
   sent = layers.sent_along_model(plan, slots, 4)
   return Cost(
@@ -230,7 +230,7 @@ def decode(plan: Plan, sizes: Sizes) -> Cost:
     temp=copied + 3 * logits,
     resident=sizes.parameters + sizes.optimizer + sizes.reference,
     flops=flops,
-    hbm=weights - embedding + cache,
+    hbm=weights - embedding + plan.read_share * cache,
     ici=sent + layers.sent(logits, devices),
     parts=parts,
   )

@@ -7,7 +7,7 @@ import math
 import jax
 
 from r1jax.distributed import mesh_check
-from r1jax.models import attention, registry
+from r1jax.models import attention, registry, tpu_attention
 from r1jax.preflight import experts, shapes
 from r1jax.preflight.compiler import flops
 from r1jax.preflight.plan import Plan
@@ -117,7 +117,9 @@ def layer_bytes(
     backward += scores * (8 + 2 * itemsize)
     if cfg.remat == 'none':
       saved += scores * itemsize
-  elif cfg.attention == 'splash' and length < attention.FUSED_BACKWARD_LIMIT:
+  elif (
+    cfg.attention == 'splash' and length < tpu_attention.FUSED_BACKWARD_LIMIT
+  ):
     # The fused kernel writes one partial dq for each block of 512 keys.
     backward += math.ceil(length / 512) * tokens * query * itemsize
   return forward, backward, cfg.layers * saved

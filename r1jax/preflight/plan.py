@@ -70,6 +70,17 @@ class Plan:
     return prompt.max_len + self.max_new_tokens + prompt.results_len
 
   @property
+  def read_share(self) -> float:
+    """The share of the cache that a decode step reads on average: all of it, or
+    by a kernel the filled columns, if all responses have the mean length."""
+    scan_layers = self.config.compute.scan_decode
+    cfg = dataclasses.replace(self.cfg, scan_layers=scan_layers)
+    if not cfg.reads_filled_cache:
+      return 1.0
+    filled = self.config.prompt.max_len + self.mean_new_tokens / 2
+    return min(1.0, filled / self.row_len)
+
+  @property
   def micro_batch_rows(self) -> int:
     return max(1, self.config.micro_batch_size // self.num_shards)
 

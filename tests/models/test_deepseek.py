@@ -16,7 +16,7 @@ from toy_pretrained import all_logits, assert_same_tree
 
 from r1jax import errors
 from r1jax.checkpoints import policy, pretrained
-from r1jax.models import attention, mla, registry, transformer
+from r1jax.models import attention, mla, registry, tpu_attention, transformer
 from r1jax.models.families import deepseek
 from r1jax.preflight import published, shapes
 from r1jax.preflight.chips import CHIPS
@@ -134,7 +134,7 @@ def test_splash_takes_keys_and_values_of_different_widths():
   q, kv = q_BTHC[:, :, :, None], mla._expanded(cfg, w_RHC, latent)
   visible_BTS = attention.visible(pos_BT, pos_BT)
   want = attention.attend(cfg.form, q, kv, visible_BTS)
-  got = attention.splash(cfg.form, q, kv, pos_BT, interpret=True)
+  got = tpu_attention.splash(cfg.form, q, kv, pos_BT, interpret=True)
   real = np.asarray(pos_BT) >= 0
   np.testing.assert_allclose(got[real], want[real], rtol=0, atol=1e-5)
 

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy_model
 from jax._src.cudnn import fused_attention_stablehlo
 
 from r1jax import errors
@@ -17,7 +16,6 @@ from r1jax.checkpoints import policy
 from r1jax.models import attention, gpu_attention, mla, transformer
 from r1jax.models.families import gemma, llama
 from r1jax.models.gqa import LayerKind
-from r1jax.sampling import decode
 
 CUDNN_VERSION = 91_000
 CFG = llama.Config(
@@ -48,36 +46,6 @@ def plain_flash(monkeypatch):
   monkeypatch.setattr(jax.nn, 'dot_product_attention', by_xla)
 
 
-@pytest.mark.parametrize(
-  'G, C, S, window, softcap',
-  [
-    (3, 32, 150, 0, 0.0),
-    (5, 64, 70, 20, 3.0),
-    (1, 16, 300, 100, 0.0),
-    (20, 16, 64, 0, 0.0),
-    (2, 256, 70, 0, 0.0),
-  ],
-)
-def test_the_decode_kernel_equals_plain_attention(G, C, S, window, softcap):
-  """Rows of any length, also of one column, in caches that blocks do not
-  divide; what is behind a row's length is not read."""
-  B, K = 4, 2
-  q_B1KGC = normal(B, 1, K, G, C)
-  k, v = normal(B, K, S, C, seed=1), normal(B, K, S, C, seed=2)
-  length_B = np.int32([1, S, S // 2, min(65, S)])
-  form = attention.Form(C**-0.5, softcap)
-  visible_B1S = attention.visible(
-    length_B[:, None] - 1, np.arange(S)[None], window or None
-  )
-  expected = attention.attend(form, q_B1KGC, (k, v), visible_B1S)
-  unread = np.arange(S)[None, None, :, None] >= length_B[:, None, None, None]
-  k, v = np.where(unread, 1e30, k), np.where(unread, 0, v)
-  out = gpu_attention.attend_filled(
-    form, q_B1KGC, (k, v), length_B, window, interpret=True
-  )
-  np.testing.assert_allclose(out, expected, atol=1e-6)
-
-
 @pytest.mark.parametrize('window', [0, 4])
 def test_flash_is_asked_for_plain_attention(window, monkeypatch):
   """Values and gradients at real tokens, of rows padded at the end, and of
@@ -103,32 +71,6 @@ def test_flash_is_asked_for_plain_attention(window, monkeypatch):
   np.testing.assert_allclose(out, expected, atol=1e-6)
   for a, b in zip(flash_vjp(g), vjp(g)):
     np.testing.assert_allclose(a, b, atol=2e-6)
-
-
-def test_decoding_with_the_kernels_samples_the_same_tokens(monkeypatch):
-  plain_flash(monkeypatch)
-  attend_filled = functools.partial(gpu_attention.attend_filled, interpret=True)
-  monkeypatch.setattr(gpu_attention, 'attend_filled', attend_filled)
-  cfg = dataclasses.replace(CFG, scan_layers=False)
-  params = toy_model.random_params(cfg)
-  prompts = decode.Prompts(
-    tokens_PL=np.int32([[3, 4, 5, 6], [7, 8, 9, 0]]),
-    length_P=np.int32([4, 3]),
-    number_P=np.arange(2, dtype=np.int32),
-    first_member_P=np.zeros(2, np.int32),
-    max_new_tokens_P=np.int32([13, 13]),
-  )
-  config = decode.SampleConfig(
-    max_new_tokens=13, decode_slots=3, refill_interval=4, eos_ids=(1,)
-  )
-
-  def sample(cfg):
-    return decode.sample(params, cfg, prompts, jax.random.key(0), 2, config)
-
-  expected = sample(cfg)
-  rows = sample(dataclasses.replace(cfg, attention='cudnn'))
-  np.testing.assert_array_equal(rows.tokens_BL, expected.tokens_BL)
-  np.testing.assert_allclose(rows.logp_BL, expected.logp_BL, atol=1e-5)
 
 
 def lowered(fn, *args):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax.models import attention
+from r1jax.models import attention, tpu_attention
 
 B, T, K, G, C = 2, 131, 2, 3, 128
 
@@ -44,8 +44,8 @@ def test_the_kernel_equals_plain_attention(
 ):
   """Values and gradients of rows padded on either side, whose length is not a
   multiple of the kernel's tile, with both backward kernels."""
-  monkeypatch.setattr(attention, 'FUSED_BACKWARD_LIMIT', limit)
-  attention._kernel.cache_clear()
+  monkeypatch.setattr(tpu_attention, 'FUSED_BACKWARD_LIMIT', limit)
+  tpu_attention._splash_kernel.cache_clear()
   length_B1 = np.array([[90], [T]])
   column_1T = np.arange(T)[None]
   if side == 'left':
@@ -59,7 +59,7 @@ def test_the_kernel_equals_plain_attention(
 
   form = attention.Form(C**-0.5, softcap)
   kernel = functools.partial(
-    attention.splash, form, window=window, interpret=True
+    tpu_attention.splash, form, window=window, interpret=True
   )
   got = jax.jit(lambda: value_and_grads(kernel, pos_BT))()
   want = jax.jit(lambda: value_and_grads(plain, pos_BT))()

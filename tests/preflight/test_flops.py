@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from toy_preflight import make_plan
 
-from r1jax.models import attention, transformer
+from r1jax.models import attention, tpu_attention, transformer
 from r1jax.models.families import llama
 from r1jax.preflight import layers
 from r1jax.preflight.compiler import flops
@@ -83,14 +83,14 @@ def test_splash_has_two_products_forward_and_five_or_seven_backward(
 ):
   """The backward pass is one kernel for dk, dv and dq, or two that both compute
   the scores."""
-  monkeypatch.setattr(attention, 'FUSED_BACKWARD_LIMIT', limit)
-  attention._kernel.cache_clear()
+  monkeypatch.setattr(tpu_attention, 'FUSED_BACKWARD_LIMIT', limit)
+  tpu_attention._splash_kernel.cache_clear()
   q = array(B, T, K, G, C, dtype=jnp.bfloat16)
   k = array(B, K, T, C, dtype=jnp.bfloat16)
 
   def f(q, k, v):
     form = attention.Form(C**-0.5)
-    out = attention.splash(form, q, (k, v), jnp.zeros((B, T), jnp.int32))
+    out = tpu_attention.splash(form, q, (k, v), jnp.zeros((B, T), jnp.int32))
     return out.astype(jnp.float32).sum()
 
   assert count_flops(f, q, k, k).kernels == 2 * ONE
@@ -99,7 +99,7 @@ def test_splash_has_two_products_forward_and_five_or_seven_backward(
   assert local.kernels == part * 2 * ONE and part == 0.4375
   gradient = jax.grad(f, argnums=(0, 1, 2))
   assert count_flops(gradient, q, k, k).kernels == (2 + backward) * ONE
-  attention._kernel.cache_clear()
+  tpu_attention._splash_kernel.cache_clear()
 
 
 def test_keys_outside_of_a_window_are_not_counted():

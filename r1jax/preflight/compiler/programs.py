@@ -158,6 +158,7 @@ def sampling_costs(
   # The body of the loop decodes refill_interval tokens.
   steps, step_traffic = plan.config.sample.refill_interval, traffic.Traffic()
   step_traffic.add(moved.loops[0], 1 / steps)
+  step_traffic.hbm -= (1 - plan.read_share) * step_traffic.cache
   loop = _count(plan, traced.jaxpr).loops[0]
   step_flops = loop.total / plan.pod.devices / steps
   cost = dataclasses.replace(cost, flops=step_flops)

@@ -19,6 +19,7 @@ FREE = (
   'recv-done send-done'
 ).split() + [f'{kind}-done' for kind in collectives.KINDS]
 FREE_CALLS = ('ConcatBitcast', 'AllocateBuffer', 'AsyncCollective')
+CACHE_KERNEL = 'attend_filled'  # its name; its last operands are the cache
 SLICES = ('slice', 'dynamic-slice', 'gather')
 UPDATES = {'dynamic-update-slice': 1, 'scatter': 2}  # operand that is written
 
@@ -28,6 +29,9 @@ class Traffic:
   """One call of a program on one chip."""
 
   hbm: float = 0.0
+  # The part of it that kernels read of whole caches; they read less of caches
+  # that are not full.
+  cache: float = 0.0
   # {Collective: [count, bytes of the results]}
   table: dict[Collective, np.ndarray] = dataclasses.field(
     default_factory=lambda: collections.defaultdict(lambda: np.zeros(2))
@@ -37,6 +41,7 @@ class Traffic:
 
   def add(self, other: Traffic, times: float = 1) -> None:
     self.hbm += times * other.hbm
+    self.cache += times * other.cache
     self.loops += other.loops
     for key, row in other.table.items():
       self.table[key] += times * row
@@ -75,6 +80,7 @@ def _traffic(module, name, axes):
         found.add(_traffic(module, callee, axes))
     else:
       found.hbm += _hbm(module, computation, op)
+      found.cache += _cache_bytes(computation, op)
       for key, size in collectives.collectives_of(module, op, axes):
         found.table[key] += (1, size)
   return found
@@ -87,6 +93,14 @@ def _is_free(op, inner=None):
   if inner and op.kind in collectives.KINDS:
     return collectives.continues_collective(inner)
   return op.kind in FREE
+
+
+def _cache_bytes(computation, op):
+  """Bytes of the keys and values in HBM that a decode kernel may read."""
+  if op.kind != 'custom-call' or not op.name.startswith(CACHE_KERNEL):
+    return 0
+  keys_and_values = op.operands[-2:]
+  return sum(computation.by_name[name].hbm_bytes for name in keys_and_values)
 
 
 def _hbm(module, computation, op):
