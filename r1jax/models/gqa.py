@@ -216,7 +216,9 @@ def attend(
     attention.write(cfg, cache, new, pos_B) for cache, new in zip(past, kv_BKTC)
   )
   kv = k_BKSC, v_BKSC
-  if cfg.reads_filled_cache and kernels.can_address(cfg.attention, kv):
+  is_one_token = q_BTKGC.shape[1] == 1
+  can_address = kernels.can_address(cfg.attention, kv)
+  if cfg.reads_filled_cache and is_one_token and can_address:
     kernel, width = kernels.FILLED_CACHE[cfg.attention], cfg.kinds[kind].window
     return kernel(cfg.form, q_BTKGC, kv, pos_B + 1, width), kv
   visible_BTS = attention.visible(pos_BT, column_1S, window)

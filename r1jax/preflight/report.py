@@ -112,6 +112,11 @@ def _resources(plan, costs):
     times = [1e3 * seconds for seconds in x.seconds(chip).values()]
     rows.append([x.name, *moved, *times, x.bound(chip)[0]])
     notes += [f'  {x.name}: {note}' for note in x.notes]
+  if plan.read_share < 1:
+    notes.append(
+      f'  decode: reads {plan.read_share:.0%} of the cache, what rows hold on '
+      'average'
+    )
   head = ['program', 'TFLOP', 'HBM', 'ICI', 'DCN']
   head += ['compute ms', 'HBM ms', 'ICI ms', 'DCN ms', 'bound']
   return [f'{title} alone:', *_table(head, rows), *notes]

@@ -195,6 +195,8 @@ def test_the_decode_kernel_reads_what_rows_hold():
     unread = (1 - x.read_share) * 0.875
     assert found.hbm / GIB == pytest.approx(whole.hbm / GIB - unread, abs=1e-3)
     assert found.flops < whole.flops
+  lines = report.lines(short, arithmetic.costs(short), [])
+  assert f'decode: reads {short.read_share:.0%} of the cache' in ' '.join(lines)
   einsum = make_plan(compute__scan_decode=False, compute__attention='einsum')
   assert einsum.read_share == 1
 
