@@ -2,6 +2,7 @@
 (DeepSeekMath 4.1; R1, section 2.1)."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -132,6 +133,15 @@ def check_counts(
     raise errors.UserError(
       f'config.micro_batch_size is {micro_batch_size}: it must divide the '
       f'{rows} rows of a mini-batch, prompts_per_step*group_size/minibatches'
+    )
+  device_rows = micro_batch_size // num_shards
+  is_shared = math.gcd(config.group_size, device_rows) > 1
+  if config.share_prompts == 'on' and not is_shared:
+    raise errors.UserError(
+      'config.grpo.share_prompts=on needs several responses of a group on a '
+      f'device, which has {device_rows} of the rows of a micro-batch: choose a '
+      'config.micro_batch_size that is a multiple of config.grpo.group_size on '
+      'each device'
     )
   if steps % config.updates:
     raise errors.UserError(

@@ -121,6 +121,9 @@ def test_rows_are_not_packed_where_they_cannot_be():
     assert micro_batches.choose_packing(config, batch, cutting) is None
   with pytest.raises(errors.UserError, match='share_prompts=auto'):
     grpo.check(dataclasses.replace(C, mtp_coef=0.1), 'float32')
+  grpo.check_counts(C, 1, 4, 2)
+  with pytest.raises(errors.UserError, match='has 1 of the rows'):
+    grpo.check_counts(C, 1, 2, 2)
 
 
 @pytest.mark.parametrize(
