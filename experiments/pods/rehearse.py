@@ -27,6 +27,7 @@ EXTRA_RUNS = (
   ('gemma_3_1b', 'v5e:2x4', '--config.eval.every=0'),
   ('gemma_3_1b', 'v6e:1x1', '--config.eval.every=0'),
   ('qwen2_5_1_5b_small', 'v5e:2x4', '--config.eval.every=0'),
+  ('qwen2_5_1_5b_small', 'v6e:1x1', '--config.eval.every=0'),
   ('qwen2_5_0_5b', 'v5e:2x4'),
   ('qwen2_5_7b', 'v5e:16x16', '--slices=2', '--config.grpo.minibatches=2'),
   ('qwen2_5_32b_long', 'v5p:8x8x8'),

@@ -6,6 +6,7 @@ from experiments import zero_gsm8k
 
 def get_config():
   config = zero_gsm8k.get_config()
+  config.prompts = 'data/gsm8k_train.jsonl'
   config.prompt.max_len = 256
   config.micro_batch_size = 8
   config.sample.decode_slots = 64
