@@ -19,13 +19,25 @@ from r1jax.models.stack import Cache, Output
 
 
 class Family(Protocol):
-  """What the file of a family has. One with modules of multi-token prediction
-  also has mtp_forward and init_mtp_cache, see deepseek.py."""
+  """What the file of a family has."""
 
-  ARCHITECTURES: Mapping[str, Any]  # by name without 'ForCausalLM'
-  PARTITION: Mapping[str, PartitionSpec]  # by the name of a leaf of params
-  STACKS: tuple[str, ...]  # the keys of params whose leaves are stacked layers
-  Config: type[ModelConfig]
+  @property
+  def ARCHITECTURES(self) -> Mapping[str, Any]:
+    """By name without 'ForCausalLM'."""
+    ...
+
+  @property
+  def PARTITION(self) -> Mapping[str, PartitionSpec]:
+    """By the name of a leaf of params."""
+    ...
+
+  @property
+  def STACKS(self) -> tuple[str, ...]:
+    """The keys of params whose leaves are stacked layers."""
+    ...
+
+  @property
+  def Config(self) -> type[ModelConfig]: ...
 
   def config_from_hf(self, hf: HfConfig) -> Any: ...
   def config_to_hf(self, cfg: Any) -> dict[str, Any]: ...
@@ -43,20 +55,41 @@ class Family(Protocol):
   ) -> Output: ...
 
 
-FAMILIES: tuple[Any, ...] = (llama, gemma, olmo2, qwen3_moe, deepseek)
-BY_ARCHITECTURE: dict[str, Any] = {
+class MtpFamily(Family, Protocol):
+  """What the file of a family with modules of multi-token prediction has."""
+
+  def init_mtp_cache(self, cfg: Any, rows: int, length: int) -> Cache: ...
+  def mtp_forward(
+    self,
+    params: dict,
+    cfg: Any,
+    next_BT: Array,
+    pos_BT: Array,
+    hidden_BTD: Array,
+    past: Cache = None,
+  ) -> Output: ...
+
+
+FAMILIES: tuple[Family, ...] = (llama, gemma, olmo2, qwen3_moe, deepseek)
+BY_ARCHITECTURE: dict[str, Family] = {
   name: family for family in FAMILIES for name in family.ARCHITECTURES
 }
-BY_CONFIG: dict[type, Any] = {family.Config: family for family in FAMILIES}
+BY_CONFIG: dict[type, Family] = {family.Config: family for family in FAMILIES}
+MTP_BY_CONFIG: dict[type, MtpFamily] = {deepseek.Config: deepseek}
 # The optimiser's moments have the names of the parameters.
 PARTITION: dict[str, PartitionSpec] = {
   leaf: spec for family in FAMILIES for leaf, spec in family.PARTITION.items()
 }
 
 
-def family_of(cfg: ModelConfig) -> Any:
+def family_of(cfg: ModelConfig) -> Family:
   """The Family of a config."""
   return BY_CONFIG[type(cfg)]
+
+
+def mtp_family_of(cfg: ModelConfig) -> MtpFamily:
+  """The MtpFamily of a config with mtp_layers."""
+  return MTP_BY_CONFIG[type(cfg)]
 
 
 def architectures() -> list[str]:

@@ -58,7 +58,7 @@ def forward(
 
 def init_mtp_cache(cfg: ModelConfig, rows: int, length: int) -> Cache:
   """An empty cache of `length` columns, as mtp_forward takes and returns it."""
-  return registry.family_of(cfg).init_mtp_cache(cfg, rows, length)
+  return registry.mtp_family_of(cfg).init_mtp_cache(cfg, rows, length)
 
 
 def mtp_forward(
@@ -76,7 +76,7 @@ def mtp_forward(
   those of forward; `past` is as in forward, but a cache of the module.
   """
   args = params, cfg, next_BT, pos_BT, hidden_BTD, past
-  return registry.family_of(cfg).mtp_forward(*args)
+  return registry.mtp_family_of(cfg).mtp_forward(*args)
 
 
 def next_tokens(tokens_BT: Array) -> Array:

@@ -122,7 +122,7 @@ class MtpModule(layer.Layer):
 
 def decoder_layer(
   cfg: Config,
-  layer: layer.Layer,
+  module: layer.Layer,
   has_experts: bool,
   x_BTD: Array,
   cos_sin: tuple[Array, Array],
@@ -130,16 +130,16 @@ def decoder_layer(
   past: Any,
   routing_BTE: Array | None,
 ) -> LayerOutput:
-  """A layer, whose parameters are those of `layer`."""
+  """A layer, whose parameters are those of `module`."""
   sharding = cfg.sharding
-  h_BTD = sharding.all_gather_tokens(layer.norm('norm1', x_BTD))
-  h_BTD, latents = mla.attend_layer(cfg, layer, h_BTD, cos_sin, pos_BT, past)
+  h_BTD = sharding.all_gather_tokens(module.norm('norm1', x_BTD))
+  h_BTD, latents = mla.attend_layer(cfg, module, h_BTD, cos_sin, pos_BT, past)
   x_BTD += sharding.reduce_scatter_tokens(h_BTD)
-  h_BTD = sharding.all_gather_tokens(layer.norm('norm2', x_BTD))
+  h_BTD = sharding.all_gather_tokens(module.norm('norm2', x_BTD))
   if has_experts:
-    h_BTD, routing_BTE = moe.layer(cfg, cfg.moe, layer, h_BTD, routing_BTE)
+    h_BTD, routing_BTE = moe.layer(cfg, cfg.moe, module, h_BTD, routing_BTE)
   else:
-    h_BTD, routing_BTE = layer.gated_mlp(h_BTD, cfg.ffn), None
+    h_BTD, routing_BTE = module.gated_mlp(h_BTD, cfg.ffn), None
   x_BTD += sharding.reduce_scatter_tokens(h_BTD)
   return LayerOutput(x_BTD, latents, routing_BTE)
 
