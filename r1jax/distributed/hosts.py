@@ -56,6 +56,7 @@ def connected(workdir: str | Path) -> Iterator[None]:
     except errors.Terminated:
       raise
     except BaseException as error:
+      guard.follow()
       code, sentence = errors.exit_status(error)
       watchdog.print_error(sentence or traceback.format_exc())
       guard.fail(code, sentence or f'{type(error).__name__}: {error}')

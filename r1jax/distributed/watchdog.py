@@ -81,7 +81,8 @@ class Watchdog(threading.Thread):
         print_error(errors.Terminated())
         self.fail(errors.TERMINATED, str(errors.Terminated()))
       if self.store and not self.done:
-        self._check_hosts()
+        self._write('heartbeats', str(self.heartbeats))
+        self.follow()
 
   def _look(self, seconds):
     """Ends the process if it is stuck, `seconds` after the last look."""
@@ -164,8 +165,9 @@ class Watchdog(threading.Thread):
     ]
     return f'; behind heartbeat {most}: {", ".join(slow)}' if slow else ''
 
-  def _check_hosts(self):
-    self._write('heartbeats', str(self.heartbeats))
+  def follow(self) -> None:
+    """Ends this process as a host did that has failed before. An error here is
+    then a consequence: collectives fail when processes leave."""
     ended = self._read('error')
     if ended and not self.done:
       host = min(ended)

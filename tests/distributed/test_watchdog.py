@@ -122,6 +122,20 @@ def look(guard, ticks, each=lambda: None):
   return bool(guard.ended)
 
 
+def test_an_error_that_follows_that_of_another_host_has_its_code(
+  guard, monkeypatch, capsys
+):
+  """Here nothing ends the process, so `follow` returns."""
+  codes = []
+  monkeypatch.setattr(guard, '_exit', codes.append)
+  guard.follow()
+  assert not codes
+  guard.store.key_value_set('r1jax/error/1', '[2, "the disk is full"]', True)
+  guard.follow()
+  assert codes == [2]
+  assert 'host 1: the disk is full' in capsys.readouterr().err
+
+
 def test_a_process_without_heartbeats_is_stuck(guard):
   assert not look(guard, 9)
   assert look(guard, 2)
