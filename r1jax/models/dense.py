@@ -29,8 +29,14 @@ class DenseConfig(gqa.GqaConfig):
   ffn: int
 
   @property
+  def norm_after(self) -> bool:
+    """Whether layers have a norm of what the MLP returns."""
+    return False
+
+  @property
   def layer_sizes(self) -> LayerSizes:
-    return self.sizes_with(self.ffn)
+    sizes = self.sizes_with(self.ffn)
+    return dataclasses.replace(sizes, norm_after=self.norm_after)
 
 
 def sizes_to_hf(cfg: DenseConfig) -> dict[str, Any]:

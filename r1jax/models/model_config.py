@@ -23,6 +23,7 @@ class LayerSizes:
   cache_heads: int
   cache_channels: int  # of a head
   cache_is_sharded: bool = True  # along 'model'; else each device has all of it
+  norm_after: bool = False  # a norm of what the MLP returns
   windows: tuple[int, ...] = (0,)  # of each layer, see gqa.LayerKind
   experts: int = 0  # to which a token is sent
   expert_ffn: int = 0  # channels of one of them

@@ -73,9 +73,11 @@ def _train_flops(plan, sizes, tokens):
   products, attend = layers.forward_flops(plan, tokens, plan.row_len)
   flops = 3 * (products + attend) + 4 * (2 * tokens * sizes.head)
   if cfg.remat == 'full':
-    # The backward pass does not need a layer's last product.
-    last = 2 * tokens * cfg.width * experts.used_channels(plan)
-    flops += products + attend - last * cfg.layers
+    flops += products + attend
+    if not cfg.layer_sizes.norm_after:
+      # The backward pass does not need a layer's last product.
+      last = 2 * tokens * cfg.width * experts.used_channels(plan)
+      flops -= last * cfg.layers
   elif cfg.remat == 'dots':
     # Neither attention nor the first product of experts is saved.
     channels = experts.used_channels(plan) - experts.other_channels(plan)

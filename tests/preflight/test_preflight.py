@@ -13,7 +13,7 @@ from r1jax import errors
 from r1jax.checkpoints import policy
 from r1jax.distributed import device_placement
 from r1jax.models import moe
-from r1jax.models.families import llama, qwen3_moe
+from r1jax.models.families import gemma, llama, qwen3_moe
 from r1jax.preflight import (
   arithmetic,
   checks,
@@ -220,6 +220,26 @@ def test_the_formulas_flops_equal_those_of_the_traced_programs(remat):
     head_dim=4,
     ffn=20,
     remat=remat,
+    head_chunk=31,
+  )
+  plan = dataclasses.replace(plan, cfg=tiny)
+  traced, formula = traced_flops(plan), costs_by_name(plan)
+  assert traced == {name: formula[name].flops for name in traced}
+
+
+def test_a_product_before_a_norm_is_computed_again():
+  """Gemma's and OLMo's norm of what the MLP returns needs it."""
+  plan = make_plan('cpu:4', compute__remat='full', **SMALL)
+  tiny = gemma.Config(
+    vocab_size=60,
+    width=24,
+    layers=3,
+    heads=4,
+    kv_heads=2,
+    head_dim=4,
+    ffn=20,
+    query_scalar=4,
+    remat='full',
     head_chunk=31,
   )
   plan = dataclasses.replace(plan, cfg=tiny)

@@ -73,6 +73,10 @@ class Config(dense.DenseConfig):
     return attention.Form(scale, self.score_softcap, self.cpu_layout)
 
   @property
+  def norm_after(self) -> bool:
+    return True
+
+  @property
   def logit_softcap(self) -> float:
     return self.final_softcap
 

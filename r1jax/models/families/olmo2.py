@@ -26,6 +26,10 @@ STACKS = dense.STACKS
 class Config(dense.DenseConfig):
   architecture: str = 'Olmo2'  # a key of ARCHITECTURES, for exports
 
+  @property
+  def norm_after(self) -> bool:
+    return True
+
 
 class Block(layer.Layer):
   """x + norm(attention(x)), then x + norm(mlp(x))."""
