@@ -1,5 +1,6 @@
 """Writes a model of a published size, or a small one, with random weights, in
-bfloat16, as a Hugging Face directory: python -m experiments.benchmarks.make_random NAME DIR"""
+bfloat16, as a Hugging Face directory:
+python -m experiments.benchmarks.make_random NAME DIR"""
 
 import sys
 

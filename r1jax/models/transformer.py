@@ -45,11 +45,12 @@ def forward(
   """(hidden_BTD after the last norm, cache, chosen experts).
 
   A key is visible iff 0 <= pos_key <= pos_query, and is within the window of a
-  layer that has one; padding has position -1. Without `past` the cache has what
-  the layers remember of the call's tokens, with S = T. With `past`, a cache in
-  which the column of a token is its position, T must be 1, or with latent
-  attention the positions of a row consecutive; the result is the cache with
-  these tokens. `routing` are the experts to use instead of the router's choice,
+  layer that has one; padding has position -1. In packed rows, which cfg.packing
+  describes, it is also of the prompt or of the same response. Without `past` the
+  cache has what the layers remember of the call's tokens, with S = T. With
+  `past`, a cache in which the column of a token is its position, T must be 1, or
+  with latent attention the positions of a row consecutive; the result is the
+  cache with these tokens. `routing` are the experts to use instead of the router's choice,
   as Output has them. In any case Output has the choice.
   """
   family = registry.family_of(cfg)
