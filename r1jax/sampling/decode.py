@@ -100,7 +100,7 @@ def advance(
   group_size: int,
   config: SampleConfig,
 ) -> tuple[DecodeState, Array]:
-  """Runs up to `segments` segments of config.refill_interval steps: the state,
+  """Runs up to `segments` segments of config.refill_interval tokens: the state,
   and [segments that were run, whether samples are unfinished] as integers."""
 
   def refill_and_decode(carry):
@@ -240,7 +240,8 @@ def _copy_prompts(cfg, prompt_kv, prompt_B, take_B, cache):
 
 
 def _decode_segment(params, cfg, config, state):
-  """config.refill_interval steps of all slots, written to their samples.
+  """The steps for config.refill_interval tokens of all slots, whose tokens are
+  written to their samples.
 
   They read and write only a window of the cache's first columns: the smallest
   window that the longest row fits into.
@@ -252,10 +253,12 @@ def _decode_segment(params, cfg, config, state):
   count = 1 if cfg.reads_filled_cache else config.kv_windows
   windows = batching.lengths(L, count)[:-1]
   longest = jnp.max(jnp.where(slots.live_B, slots.pos_B + 1, 0))
-  longest += config.refill_interval * (2 if config.draft else 1)
+  step_tokens = 2 if config.draft else 1
+  steps = -(-config.refill_interval // step_tokens)
+  longest += steps * step_tokens
   index = jnp.sum(longest > jnp.array(windows, jnp.int32))
   branches = [
-    functools.partial(_steps, params, cfg, config, window)
+    functools.partial(_steps, params, cfg, config, steps, window)
     for window in [*windows, None]
   ]
   cache, slots, tokens = jax.lax.switch(index, branches, state.cache, slots)
@@ -283,9 +286,9 @@ def _decode_segment(params, cfg, config, state):
   )
 
 
-def _steps(params, cfg, config, window, cache, slots):
-  """config.refill_interval steps over the first `window` columns of the cache;
-  None: over all. Returns (cache, slots, the steps' StepTokens, stacked)."""
+def _steps(params, cfg, config, steps, window, cache, slots):
+  """`steps` steps over the first `window` columns of the cache; None: over all.
+  Returns (cache, slots, the steps' StepTokens, stacked)."""
   part = cache
   if window is not None:
     part = jax.tree.map(lambda a: a[..., :window, :], cache)
@@ -295,9 +298,7 @@ def _steps(params, cfg, config, window, cache, slots):
     cache, slots, tokens = step(params, cfg, config, *cache_and_slots)
     return (cache, slots), tokens
 
-  (part, slots), tokens = jax.lax.scan(
-    scan_step, (part, slots), length=config.refill_interval
-  )
+  (part, slots), tokens = jax.lax.scan(scan_step, (part, slots), length=steps)
   if window is None:
     return part, slots, tokens
   update = jax.lax.dynamic_update_slice

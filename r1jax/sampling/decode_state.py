@@ -30,7 +30,7 @@ class SampleConfig:
     64, 'rows a device decodes at a time', minimum=1, is_free=True
   )
   refill_interval: int = option(
-    16, 'steps between slot refills', minimum=1, is_free=True
+    16, 'tokens between slot refills', minimum=1, is_free=True
   )
   kv_windows: int = option(
     4, 'cache lengths to choose from', minimum=1, is_free=True

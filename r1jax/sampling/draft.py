@@ -8,7 +8,6 @@ are distributed as without drafts. Which token is a draft depends on where the
 sample begins, so a row that is continued has other draws than a whole one.
 """
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -21,9 +20,6 @@ from r1jax.sampling.decode_state import (
   Slots,
   StepTokens,
 )
-
-# Numbers of the keys that derive from the key of a token's position.
-DRAFT, ACCEPT, RESAMPLE = range(3)
 
 
 def prefill(
@@ -62,15 +58,16 @@ def step(
   truncation = config.temperature, config.top_p, config.top_k
   pos_BT = slots.pos_B[:, None] + jnp.arange(2)[None]
   key_B = decode_step.fold_in(slots.key_B, pos_BT[:, 1])
+  uniform_5B = token_sampling.uniform(key_B, 5)
   logits_BV = transformer.unembed(params, cfg, slots.draft_BD[:, None])[:, 0]
   q_BV = token_sampling.probabilities(logits_BV, *truncation)
-  draft_B = token_sampling.invert(q_BV, _stream(key_B, DRAFT))
+  draft_B = token_sampling.invert(q_BV, uniform_5B[:2])
 
   tokens_BT = jnp.stack([slots.token_B, draft_B], axis=1)
   out = transformer.forward(params, cfg, tokens_BT, pos_BT, model_cache)
   logits_BTV = transformer.unembed(params, cfg, out.hidden_BTD)
   p_BV = token_sampling.probabilities(logits_BTV[:, 0], *truncation)
-  first_B, is_accepted_B = verify(p_BV, q_BV, draft_B, key_B)
+  first_B, is_accepted_B = verify(p_BV, q_BV, draft_B, uniform_5B[2:])
   first_logp_B = token_sampling.logp(
     logits_BTV[:, 0], first_B, config.temperature
   )
@@ -101,22 +98,17 @@ def step(
 
 
 def verify(
-  p_BV: Array, q_BV: Array, draft_B: Array, key_B: Array
+  p_BV: Array, q_BV: Array, draft_B: Array, uniform_3B: Array
 ) -> tuple[Array, Array]:
   """(token_B, whether it is the accepted draft): token ~ p for draft ~ q."""
   p_B, q_B = (
     jnp.take_along_axis(prob_BV, draft_B[:, None], axis=1)[:, 0]
     for prob_BV in (p_BV, q_BV)
   )
-  uniform_B = jax.vmap(jax.random.uniform)(_stream(key_B, ACCEPT))
-  is_accepted_B = uniform_B * q_B < p_B
+  is_accepted_B = uniform_3B[0] * q_B < p_B
   rest_BV = jnp.maximum(p_BV - q_BV, 0)
   # No mass is left if p and q differ by rounding only.
   has_rest_B1 = jnp.any(rest_BV > 0, axis=1, keepdims=True)
   rest_BV = jnp.where(has_rest_B1, rest_BV, p_BV)
-  other_B = token_sampling.invert(rest_BV, _stream(key_B, RESAMPLE))
+  other_B = token_sampling.invert(rest_BV, uniform_3B[1:])
   return jnp.where(is_accepted_B, draft_B, other_B), is_accepted_B
-
-
-def _stream(key_B, number):
-  return decode_step.fold_in(key_B, jnp.full(len(key_B), number))

@@ -25,7 +25,7 @@ def sample_token(
   else:
     kept_BV = truncate(logits_BV / temperature, top_p, top_k)
     max_B1 = jnp.max(kept_BV, axis=-1, keepdims=True)
-    token_B = invert(jnp.exp(kept_BV - max_B1), key_B)
+    token_B = invert(jnp.exp(kept_BV - max_B1), uniform(key_B, 2))
   return token_B, logp(logits_BV, token_B, temperature)
 
 
@@ -47,12 +47,16 @@ def probabilities(
   return jax.nn.softmax(kept_BV, axis=-1)
 
 
-def invert(mass_BV: Array, key_B: Array) -> Array:
+def uniform(key_B: Array, count: int) -> Array:
+  """`count` uniform numbers of each row, [count, B]."""
+  return jax.vmap(lambda key: jax.random.uniform(key, (count,)))(key_B).T
+
+
+def invert(mass_BV: Array, uniform_2B: Array) -> Array:
   """A token_B of each row, with a probability proportional to its mass."""
   B, V = mass_BV.shape
   mass = jnp.pad(mass_BV, ((0, 0), (0, -V % BLOCK_SIZE)))
   mass = mass.reshape(B, -1, BLOCK_SIZE)
-  uniform_2B = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(key_B).T
   block_B = _invert(jnp.sum(mass, axis=-1), uniform_2B[0])
   mass = jnp.take_along_axis(mass, block_B[:, None, None], axis=1)
   return block_B * BLOCK_SIZE + _invert(mass[:, 0], uniform_2B[1])

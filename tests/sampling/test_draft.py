@@ -188,7 +188,7 @@ def truncate(ids, eos_ids, stop):
   return ids, False
 
 
-EOS_IDS, STOP = (4,), (1, 2)
+EOS_IDS, STOP = (2,), (3, 4)
 
 
 def rows_with_ends(weights):
@@ -246,10 +246,12 @@ def test_verified_tokens_have_the_distribution_of_the_model():
   p_V = np.array([0.05, 0.3, 0, 0.25, 0.4, 0], np.float32)
   q_V = np.array([0.5, 0.1, 0.2, 0.15, 0, 0.05], np.float32)
   N = 8_000
-  key_B = jax.random.split(jax.random.key(5), (2, N))
   p_BV, q_BV = (jnp.tile(prob_V, (N, 1)) for prob_V in (p_V, q_V))
-  draft_B = jax.jit(token_sampling.invert)(q_BV, key_B[0])
-  token_B, is_accepted_B = jax.jit(draft.verify)(p_BV, q_BV, draft_B, key_B[1])
+  uniform_5B = token_sampling.uniform(jax.random.split(KEY, N), 5)
+  draft_B = jax.jit(token_sampling.invert)(q_BV, uniform_5B[:2])
+  token_B, is_accepted_B = jax.jit(draft.verify)(
+    p_BV, q_BV, draft_B, uniform_5B[2:]
+  )
   np.testing.assert_array_equal(token_B[is_accepted_B], draft_B[is_accepted_B])
   statistic, bound = chi_square(np.bincount(token_B, minlength=6), p_V)
   assert statistic < bound
