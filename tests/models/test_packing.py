@@ -106,8 +106,7 @@ def test_latent_attention_and_replayed_experts_of_packed_rows_are_the_same():
   )
 
 
-@pytest.mark.parametrize('window', [None, 3])
-@pytest.mark.parametrize('by', ['parts', 'a kernel'])
+@pytest.mark.parametrize('by, window', [('parts', 3), ('a kernel', None)])
 def test_attention_of_packed_rows_is_that_of_rows(by, window):
   """With capped scores, and with a kernel that knows no packed rows."""
   form, packed = attention.Form(0.5, softcap=2.0), Packing(WIDTH, G)
