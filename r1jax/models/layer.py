@@ -18,6 +18,16 @@ from r1jax.models.sharding import NoSharding
 PARTITION = dict(embed=P('model', 'data'), head=P('model', 'data'))
 
 
+def swap_gate_up(name: str, w: Array) -> Array:
+  """[..., D, 2, F] as [..., 2, D, F] and back, for weights that have gate and up
+  projections; others as they are.
+
+  The decode loop of TPUs reads them in the second form. A program that is given
+  the first would make a copy of the weights of all layers before the loop.
+  """
+  return w.swapaxes(-3, -2) if name.endswith('gate_up') else w
+
+
 def rms_norm(x: Array, scale: Array, eps: float) -> Array:
   """x / sqrt(mean(x^2) + eps) * scale over the last axis, in float32."""
   x32 = x.astype(jnp.float32)
@@ -41,6 +51,8 @@ class Layer(nn.Module):
     matrix, of which this is the device's part along 'model'."""
     cfg, w = self.cfg, self.stored(name, shape, nn.initializers.normal(std))
     w = cfg.sharding.gather_weight(name, w, cfg.dtype)
+    if cfg.gate_up_first:
+      w = swap_gate_up(name, w)
     parts = math.prod(shape) / w.size
     assert parts in (1, cfg.sharding.tensor_parallel), name
     return w

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from r1jax.models import lm_head, packing, registry, stack
+from r1jax.models import layer, lm_head, packing, registry, stack
 from r1jax.models.model_config import ModelConfig
 from r1jax.models.packing import Packing
 from r1jax.models.stack import Cache, Output
@@ -127,22 +127,34 @@ def for_decoding(
     name = path[-1].key
     if not is_cast(name):
       return leaf
-    return cfg.sharding.gather_weight(name, leaf, cfg.dtype)
+    w = cfg.sharding.gather_weight(name, leaf, cfg.dtype)
+    return layer.swap_gate_up(name, w) if cfg.tpu_layout else w
 
   if not draft:
     params = {name: leaf for name, leaf in params.items() if name != 'mtp'}
-  params = jax.tree_util.tree_map_with_path(gather, params)
-  if not cfg.scan_layers:
-    for name in registry.family_of(cfg).STACKS:
-      if name in params:  # a model may have only some of its family's
-        params[name] = stack.unstack(params[name])
-  return params, decoding_config(cfg)
+
+  def gather_all(tree):
+    return jax.tree_util.tree_map_with_path(gather, tree)
+
+  stacks = registry.family_of(cfg).STACKS
+  gathered = {}
+  for name, part in params.items():
+    if name in stacks and cfg.sharding.fsdp_axes:
+      # One layer after another: each is in memory twice for a moment.
+      gathered[name] = jax.lax.map(gather_all, part)
+    else:
+      gathered |= gather_all({name: part})
+    if name in stacks and not cfg.scan_layers:
+      gathered[name] = stack.unstack(gathered[name])
+  return gathered, decoding_config(cfg)
 
 
 def decoding_config(cfg: ModelConfig) -> ModelConfig:
-  """The config of parameters that are gathered over 'data'."""
+  """The config of the parameters that for_decoding returns."""
   sharding = dataclasses.replace(cfg.sharding, fsdp_axes=())
-  return dataclasses.replace(cfg, sharding=sharding)
+  return dataclasses.replace(
+    cfg, sharding=sharding, gate_up_first=cfg.tpu_layout
+  )
 
 
 def unembed(params: Params, cfg: ModelConfig, hidden_BTD: Array) -> Array:

@@ -146,21 +146,23 @@ def _head_chunks(plan, sizes):
 def gather(plan: Plan, sizes: Sizes) -> Cost:
   """The weights of a rollout, gathered over 'data'."""
   weights = sizes.rollout_weights
-  # The weights pass one after another from the layout of the collective to
-  # their own; the largest are gate and up projections.
-  largest = plan.itemsize * sizes.largest
+  # The layers pass one after another from the layout of the collective to their
+  # own, beside the embedding or the head.
+  passing = 0.0
+  if sizes.sent_to_gather:
+    passing = 2 * plan.itemsize * (sizes.layer + sizes.head)
   return Cost(
     name='gather',
     argument=sizes.parameters,
     output=weights,
-    temp=largest,
+    temp=passing,
     resident=sizes.optimizer + sizes.reference,
     hbm=2 * plan.itemsize * sizes.products,
     ici=sizes.sent_to_gather,
     parts={
       'parameters': sizes.parameters,
       'rollout weights': weights,
-      'a weight in the layout of the collective': largest,
+      'weights in the layout of the collective': passing,
     },
   )
 
@@ -206,16 +208,21 @@ def decode(plan: Plan, sizes: Sizes) -> Cost:
   """One step of the decode loop, with the memory of its program."""
   cfg, itemsize, slots = plan.cfg, plan.itemsize, plan.decode_slots
   devices, logits = plan.tensor_parallel, 4 * slots * cfg.vocab_size
-  # XLA copies one weight of all layers into the layout of the loop: the down
-  # projection, or both the gate and up projections if layers are unrolled.
-  copied = itemsize * sizes.largest
-  if plan.config.compute.scan_decode:
-    copied /= 2
+  # XLA copies the projections of attention, and the ids of experts, into the
+  # layout of the loop.
+  copied = itemsize * cfg.layers * cfg.width * cfg.layer_sizes.projected
+  copied /= devices
+  copied += 2 * plan.samples * plan.row_len * layers.routing_bytes(plan)
+  # Slots are filled with the keys, then the values of prompts in float32.
+  prompt_len = plan.config.prompt.max_len
+  fill = 4 / itemsize * layers.cache_bytes(plan, slots, prompt_len)
+  fill /= cfg.layer_sizes.cache_arrays
   weights, arrays = sizes.rollout_weights, _decode_state(plan)
   cache = arrays['cache']
   state = cache + arrays['samples']
   parts = {'rollout weights': weights} | arrays
-  parts |= {'copied weights': copied, 'logits': 3 * logits}
+  parts |= {'copied arrays': copied, 'filling of slots': fill}
+  parts |= {'logits': 3 * logits}
   flops = layers.product_flops(plan, slots, experts.decode_channels(plan))
   pairs = plan.read_share * slots * plan.row_len
   flops += 2 * slots * sizes.head
@@ -229,7 +236,7 @@ def decode(plan: Plan, sizes: Sizes) -> Cost:
     argument=weights + sum(arrays.values()),
     output=state,
     alias=state,
-    temp=copied + 3 * logits,
+    temp=copied + fill + 3 * logits,
     resident=sizes.parameters + sizes.optimizer + sizes.reference,
     flops=flops,
     hbm=weights - embedding + plan.read_share * cache,
