@@ -482,3 +482,32 @@ def test_parameters_are_float32_and_stacked_over_layers():
   params = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
   assert jax.tree.map(jnp.shape, params) == shapes
   assert {a.dtype for a in jax.tree.leaves(params)} == {jnp.dtype('float32')}
+
+
+@pytest.mark.parametrize('scan_layers', [True, False])
+def test_the_decode_loop_of_tpus_has_gate_and_up_before_the_channels(
+  scan_layers,
+):
+  cfg = llama.Config(
+    vocab_size=11,
+    width=8,
+    layers=3,
+    heads=4,
+    kv_heads=2,
+    head_dim=2,
+    ffn=10,
+    tpu_layout=True,
+    scan_layers=scan_layers,
+  )
+  params = transformer.init(jax.random.key(0), cfg)
+  decoding, loop_cfg = transformer.for_decoding(params, cfg)
+  assert loop_cfg == transformer.decoding_config(cfg)
+  layers = decoding['layers']
+  w = layers['gate_up'][1] if scan_layers else layers[1]['gate_up']
+  np.testing.assert_array_equal(w[1], params['layers']['gate_up'][1, :, 1])
+  tokens_BT = jnp.array([[1, 5, 2, 9, 3], [4, 4, 7, 0, 10]])
+  pos_BT = jnp.broadcast_to(jnp.arange(5)[None], (2, 5))
+  forward = jax.jit(transformer.forward, static_argnums=1)
+  want = forward(params, cfg, tokens_BT, pos_BT).hidden_BTD
+  got = forward(decoding, loop_cfg, tokens_BT, pos_BT).hidden_BTD
+  np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
