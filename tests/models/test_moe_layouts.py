@@ -192,7 +192,7 @@ def test_a_mesh_that_does_not_divide_the_experts_is_a_user_error():
     device_placement.ParallelConfig(strategy='mesh', tensor_parallel=4)
   )
   with pytest.raises(
-    errors.UserError, match="experts_down has 10 .* 4 devices .*'model'"
+    errors.UserError, match="10 experts .*experts_down.* 4 devices .*'model'"
   ):
     device_placement.put_state(placement, dict(layers=params['layers'] | cut))
 
