@@ -18,13 +18,24 @@ from r1jax.models.sharding import NoSharding
 PARTITION = dict(embed=P('model', 'data'), head=P('model', 'data'))
 
 
-def swap_gate_up(name: str, w: Array) -> Array:
-  """[..., D, 2, F] as [..., 2, D, F] and back, for weights that have gate and up
-  projections; others as they are.
+def gate_up_first(name: str, w: Array) -> Array:
+  """A layer's [D, 2, F] of gate and up projections as [2, D, F], or [E, D, 2, F]
+  as [2 E, D, F] with all gates, then all ups; other weights as they are.
 
-  The decode loop of TPUs reads them in the second form. A program that is given
-  the first would make a copy of the weights of all layers before the loop.
+  Prefill and the decode loop of TPUs read them so. Programs that are given the
+  first form make a copy of the weights of all layers.
   """
+  if name == 'experts_gate_up':
+    *front, E, D, _, F = w.shape
+    return jnp.moveaxis(w, -2, -4).reshape(*front, 2 * E, D, F)
+  return w.swapaxes(-3, -2) if name.endswith('gate_up') else w
+
+
+def gate_up_last(name: str, w: Array) -> Array:
+  """The inverse of gate_up_first."""
+  if name == 'experts_gate_up':
+    *front, E, D, F = w.shape
+    return jnp.moveaxis(w.reshape(*front, 2, E // 2, D, F), -4, -2)
   return w.swapaxes(-3, -2) if name.endswith('gate_up') else w
 
 
@@ -52,7 +63,7 @@ class Layer(nn.Module):
     cfg, w = self.cfg, self.stored(name, shape, nn.initializers.normal(std))
     w = cfg.sharding.gather_weight(name, w, cfg.dtype)
     if cfg.gate_up_first:
-      w = swap_gate_up(name, w)
+      w = gate_up_last(name, w)
     parts = math.prod(shape) / w.size
     assert parts in (1, cfg.sharding.tensor_parallel), name
     return w

@@ -59,7 +59,7 @@ class ModelConfig:
   attention: str = 'einsum'  # or kernels: 'splash' of TPUs, 'cudnn' of GPUs
   cpu_layout: bool = False  # forms for XLA's CPU backend, see linear.py
   tpu_layout: bool = False  # caches for TPUs, see attention.in_cache_layout
-  gate_up_first: bool = False  # see layer.swap_gate_up
+  gate_up_first: bool = False  # see layer.gate_up_first
   sharding: FsdpTensorParallel = NoSharding()
   packing: Packing | None = None  # rows have several responses to a prompt
 

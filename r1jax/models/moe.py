@@ -157,8 +157,13 @@ def _experts(cfg, moe, module, h_TD, id_TE, weight_TE, tokens):
   order_M, place_TE, size_E = _sort(cfg, id_TE, len(w))
   form = _form(cfg)
   x_MD = _rows(h_TD, order_M, place_TE)
-  gate_up = grouped.dot(form, x_MD, w.reshape(len(w), D, -1), size_E)
-  gate_MF, up_MF = jnp.split(gate_up, 2, axis=1)
+  if cfg.gate_up_first:
+    # One product would make a copy of the weights of all layers.
+    gate_MF = grouped.dot(form, x_MD, w[:, :, 0], size_E)
+    up_MF = grouped.dot(form, x_MD, w[:, :, 1], size_E)
+  else:
+    gate_up = grouped.dot(form, x_MD, w.reshape(len(w), D, -1), size_E)
+    gate_MF, up_MF = jnp.split(gate_up, 2, axis=1)
   # The weights are applied here, so that no row's output is kept for gradients.
   weight_M = weight_TE.ravel().at[order_M].get(unique_indices=True)
   x_MF = jax.nn.silu(gate_MF) * up_MF * weight_M[:, None]
@@ -184,8 +189,11 @@ def _all_experts(cfg, h_TD, id_TE, weight_TE, w_EDCF, w_down_EFD):
   own = jnp.arange(len(w_EDCF)) + cfg.sharding.first_index(len(w_EDCF))
   is_chosen = id_TE[:, :, None] == own[None, None]  # [T, slots, own experts]
   weight_ET = jnp.sum(weight_TE[:, :, None] * is_chosen, axis=1).T
-  gate_up = linear.product('td,edcf->cetf', h_TD, w_EDCF)
-  x_ETF = jax.nn.silu(gate_up[0]) * gate_up[1] * weight_ET[:, :, None]
+  # As they are stored, see layer.gate_up_first: all gates, then all ups.
+  E, D, _, F = w_EDCF.shape
+  w = jnp.moveaxis(w_EDCF, 2, 0).reshape(2 * E, D, F)
+  gate_ETF, up_ETF = jnp.split(linear.product('td,edf->etf', h_TD, w), 2)
+  x_ETF = jax.nn.silu(gate_ETF) * up_ETF * weight_ET[:, :, None]
   return linear.product('etf,efd->td', x_ETF.astype(h_TD.dtype), w_down_EFD)
 
 

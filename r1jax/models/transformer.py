@@ -128,7 +128,7 @@ def for_decoding(
     if not is_cast(name):
       return leaf
     w = cfg.sharding.gather_weight(name, leaf, cfg.dtype)
-    return layer.swap_gate_up(name, w) if cfg.tpu_layout else w
+    return layer.gate_up_first(name, w) if cfg.tpu_layout else w
 
   if not draft:
     params = {name: leaf for name, leaf in params.items() if name != 'mtp'}
