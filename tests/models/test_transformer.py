@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import toy_model
 
-from r1jax.models import gqa, rope, transformer
+from r1jax.models import gqa, layer, rope, transformer
 from r1jax.models.families import gemma, llama, olmo2
 
 CFG = llama.Config(
@@ -511,3 +511,23 @@ def test_the_decode_loop_of_tpus_has_gate_and_up_before_the_channels(
   want = forward(params, cfg, tokens_BT, pos_BT).hidden_BTD
   got = forward(decoding, loop_cfg, tokens_BT, pos_BT).hidden_BTD
   np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'name, shape, want',
+  [
+    ('gate_up', (4, 2, 5), (2, 4, 5)),
+    ('experts_gate_up', (7, 3, 4, 2, 5), (7, 6, 4, 5)),
+    ('down', (5, 4), (5, 4)),
+  ],
+)
+def test_gates_come_before_all_ups(name, shape, want):
+  w = jnp.arange(np.prod(shape)).reshape(shape)
+  first = layer.gate_up_first(name, w)
+  assert first.shape == want
+  np.testing.assert_array_equal(layer.gate_up_last(name, first), w)
+  if name != 'down':
+    half = want[-3] // 2
+    np.testing.assert_array_equal(
+      first[..., :half, :, :].ravel(), w[..., 0, :].ravel()
+    )
