@@ -461,7 +461,11 @@ def test_lines_arrays_and_compressed_files_give_the_same_records(tmp_path):
 @pytest.mark.parametrize(
   'name, data, message',
   [
-    ('x.jsonl.gz', gzip.compress(b'{}')[:-4], 'not a complete gzip file'),
+    (
+      'x.jsonl.gz',
+      gzip.compress(b'{}', mtime=0)[:-4],
+      'not a complete gzip file',
+    ),
     ('x.gz', b'\x1f\x8bno', 'not a complete gzip file'),
     ('x.json', b'[{"prompt": "a"},\n{"prompt": ', 'is it complete'),
     ('x.json', b'[]', 'x.json has no records: it is empty'),
