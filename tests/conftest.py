@@ -22,8 +22,9 @@ import pytest  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
-# A background job of a shell inherits SIGINT as ignored.
+# A background job of a shell inherits SIGINT as ignored, one of nohup SIGHUP.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Linux allows a process 65,530 mappings, of which compiled programs take some.
 MAX_MAPPINGS = 30_000
