@@ -28,8 +28,6 @@ LAYOUTS = dict(
   mesh_2_model=dict(devices=2, tensor_parallel=2, length=9),
 )
 
-QUICK = ('mesh_2_data_2_model',)
-
 
 def placed(strategy='mesh', devices=1, tensor_parallel=1):
   config = device_placement.ParallelConfig(
@@ -66,13 +64,8 @@ def plain():
   return results()
 
 
-@pytest.mark.parametrize(
-  'layout',
-  [
-    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
-    for name in LAYOUTS
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('layout', LAYOUTS)
 def test_loss_and_gradients_do_not_depend_on_the_layout(layout, plain):
   loss, grads = results(**LAYOUTS[layout])
   np.testing.assert_allclose(loss, plain[0], rtol=1e-6)
