@@ -189,7 +189,7 @@ def _all_experts(cfg, h_TD, id_TE, weight_TE, w_EDCF, w_down_EFD):
   own = jnp.arange(len(w_EDCF)) + cfg.sharding.first_index(len(w_EDCF))
   is_chosen = id_TE[:, :, None] == own[None, None]  # [T, slots, own experts]
   weight_ET = jnp.sum(weight_TE[:, :, None] * is_chosen, axis=1).T
-  # As they are stored, see layer.gate_up_first: all gates, then all ups.
+  # As they are stored, see layer.swap_gate_up: all gates, then all ups.
   E, D, _, F = w_EDCF.shape
   w = jnp.moveaxis(w_EDCF, 2, 0).reshape(2 * E, D, F)
   gate_ETF, up_ETF = jnp.split(linear.product('td,edf->etf', h_TD, w), 2)

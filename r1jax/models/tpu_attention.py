@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.experimental import pallas as pl
 
+from r1jax.models import linear
 from r1jax.models.attention import MASKED_SCORE, TILE, Form, KeysValues
 
 # From this row length on the fused backward kernel needs too much memory.
@@ -212,5 +213,9 @@ def _kernel(
 def _product(a, b, axis):
   """a[M, X] times b along b's axis, in float32."""
   return jax.lax.dot_general(
-    a, b, (((1,), (axis,)), ((), ())), preferred_element_type=jnp.float32
+    a,
+    b,
+    (((1,), (axis,)), ((), ())),
+    linear.precision(a),
+    preferred_element_type=jnp.float32,
   )
