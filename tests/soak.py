@@ -142,9 +142,11 @@ def measure_steps(options, folder):
 
 def supervise(options, run, arguments, generator, counts):
   """Restarts the processes until the stage is finished, with one fault in each
-  attempt."""
+  attempt, all of FAULTS in a random order before any comes again."""
+  faults = []
   while True:
-    fault, done = generator.choice(FAULTS), None
+    faults = faults or generator.sample(FAULTS, len(FAULTS))
+    fault, done = faults.pop(), None
     if fault == 'fill' and not run.parent.is_mount():
       continue
     with contextlib.ExitStack() as stack:
