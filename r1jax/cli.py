@@ -24,7 +24,8 @@ from r1jax.training.config_changes import Change
 
 NAMES = 'sft rl reject reward_model evaluate verify preflight report'.split()
 STAGES = {name: f'r1jax.stages.{name}' for name in NAMES}
-SWEEP = 'r1jax.ablation.command'  # a command that runs a stage many times
+# Other commands: modules whose run(arguments) returns an exit code.
+COMMANDS = {'sweep': 'r1jax.ablation.command'}
 PACKAGE = pathlib.Path(__file__).parent
 USAGE = """\
 usage: python -m r1jax STAGE --config FILE --workdir DIR [--config.key=value …]
@@ -79,8 +80,8 @@ def discard_output() -> None:
 
 def run(name: str, arguments: Sequence[str]) -> int:
   """Runs the stage `name` with its config file and overrides; its exit code."""
-  if name == 'sweep':
-    return importlib.import_module(SWEEP).run(arguments)
+  if name in COMMANDS:
+    return importlib.import_module(COMMANDS[name]).run(arguments)
   stage = load_stage(name)
   options, overrides = make_parser(name, stage).parse_known_args(arguments)
   if options.config:
@@ -104,7 +105,7 @@ def run(name: str, arguments: Sequence[str]) -> int:
 def load_stage(name: str) -> ModuleType:
   """The module of a stage. Raises UserError for an unknown name."""
   if name not in STAGES:
-    near = difflib.get_close_matches(name, [*STAGES, 'sweep'], 1)
+    near = difflib.get_close_matches(name, [*STAGES, *COMMANDS], 1)
     hint = f'did you mean {near[0]}?' if near else 'see --help'
     raise errors.UserError(f'there is no stage {name}: {hint}')
   return importlib.import_module(STAGES[name])
@@ -165,8 +166,8 @@ def run_verify(stage: ModuleType, settings: ConfigDict) -> None:
 
 
 def overview() -> str:
-  """Help: the first sentence of the docstring of each stage and of sweep."""
-  modules = {name: STAGES[name] for name in NAMES} | {'sweep': SWEEP}
+  """Help: the first sentence of the docstring of each stage and command."""
+  modules = STAGES | COMMANDS
   width, lines = max(map(len, modules)), [USAGE, 'stages and commands:']
   for name, module in modules.items():
     path = PACKAGE.joinpath(*module.split('.')[1:]).with_suffix('.py')
