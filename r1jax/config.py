@@ -299,9 +299,9 @@ def _build(cls, section, prefix, names):
       if high is not None and given > high:
         raise errors.UserError(f'{name} is {given}; it must be at most {high}')
     value = _typed(hints[field.name], given, name, names, high or MAX_INT)
-    if field.metadata.get('reads'):
-      for text in _texts(value):
-        files.check_local(text, name)
+    reads = field.metadata.get('reads')
+    for text in _texts(value):
+      files.check_local(text, name, not reads, reads == 'records')
     values[field.name] = value
   return cls(**values)
 
@@ -337,8 +337,6 @@ def _typed(kind, value, name, names, limit):
     raise errors.UserError(f'{name} is not a number (NaN)')
   if kind is float and type(value) is float and math.isinf(value):
     raise errors.UserError(f'{name} is {value}; it must be finite')
-  if kind is str and type(value) is str:
-    files.check_local(value, name, may_be_web=True)
   if kind is Any:
     return value.to_dict() if isinstance(value, ConfigDict) else value
   if type(value) is kind or (origin is typing.Literal and value in args):

@@ -21,14 +21,27 @@ WEB = re.compile('https?://?', re.IGNORECASE)
 LFS = b'version https://git-lfs'
 
 
-def check_local(path: object, name: str, may_be_web: bool = False) -> None:
-  """Raises UserError for the URL of a bucket, another store or, unless
-  may_be_web, a web page. Runs append to files, rename and lock them, and stores
+HUB = 'hf://'  # a dataset of the Hugging Face hub, see data/sources/hub.py
+
+
+def check_local(
+  path: object, name: str, may_be_web: bool = False, may_be_hub: bool = False
+) -> None:
+  """Raises UserError for the URL of a bucket, another store or, unless it may
+  be one, of a web page or of a dataset of the hub. Runs append to files, rename and lock them, and stores
   have none of these. To be called before a Path is made of the text."""
   if WEB.match(str(path)) and not may_be_web:
     raise errors.UserError(
       f'{name} is {path}, but r1jax reads and writes files of this machine '
       'only: download it first (curl, wget), and give the path of the file'
+    )
+  if str(path).startswith(HUB):
+    if may_be_hub:
+      return
+    raise errors.UserError(
+      f'{name} is {path}, but r1jax reads datasets alone by {HUB}, and from '
+      'folders of this machine only: copy what it reads; a model of the hub is '
+      'named OWNER/NAME'
     )
   if REMOTE.match(str(path)):
     raise errors.UserError(

@@ -9,13 +9,21 @@ from r1jax import errors
 def parse(query: str, source: str) -> dict[str, Any]:
   """{key: value} of 'key=value&…'. Values are JSON, or else texts. `source` is
   the whole name, for errors. Raises UserError."""
-  settings = {}
-  for pair in query.split('&') if query else []:
-    key, equals, value = pair.partition('=')
-    if not (key and equals) or key in settings:
-      raise errors.UserError(f'{source!r}: {pair!r} is not one key=value')
+  settings: dict[str, Any] = {}
+  for key, value in texts(query, source).items():
     try:
       settings[key] = json.loads(value)
     except json.JSONDecodeError:
       settings[key] = value
   return settings
+
+
+def texts(query: str, source: str) -> dict[str, str]:
+  """{key: value} of 'key=value&…' as texts. Raises UserError."""
+  found: dict[str, str] = {}
+  for pair in query.split('&') if query else []:
+    key, equals, value = pair.partition('=')
+    if not (key and equals) or key in found:
+      raise errors.UserError(f'{source!r}: {pair!r} is not one key=value')
+    found[key] = value
+  return found

@@ -3,7 +3,7 @@ user's own function."""
 
 import inspect
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from r1jax.data import gym_tasks, record_files
 from r1jax.data import settings as source_settings
 from r1jax.data.bad_records import BadRecords
 from r1jax.data.record_files import Record
+from r1jax.data.sources import columns
 
 NO_THINKING = 0.2  # share of running sums that are answered without thinking
 CALLS = 0.2  # share of products that call the calculator
@@ -24,17 +25,22 @@ CORRECT = 0.3  # share of functions whose program is not changed at random
 
 
 def load_records(
-  source: str, seed: int, bad: BadRecords | None = None
+  source: str,
+  seed: int,
+  bad: BadRecords | None = None,
+  config_columns: Mapping[str, str] = {},
 ) -> list[Record]:
-  """The records of a source: `PATH`, `toy:NAME?count=N&key=value`,
-  `gym:NAME?...`, or a name of user code, `my_data.py:problems?...`. Values are
-  JSON (`max_digits=1`, `operators=["+"]`), or else strings. Records that cannot
-  be read are noted in `bad`, or else raise UserError.
+  """The records of a source: `PATH` or `hf://NAME` (see sources/source_rows.py),
+  `toy:NAME?count=N&key=value`, `gym:NAME?...`, or a name of user code,
+  `my_data.py:problems?...`. Values are JSON (`max_digits=1`,
+  `operators=["+"]`), or else strings. `config_columns` are columns by the keys
+  of records. Records that cannot be read are noted in `bad`, or else raise
+  UserError.
   """
   if not source:
     raise errors.UserError(
       'no records are given: set config.prompts (rl) or config.data to a path, '
-      'toy:…, gym:… or FILE.py:NAME, or in Python to a list of dicts'
+      'hf://…, toy:…, gym:… or FILE.py:NAME, or in Python to a list of dicts'
     )
   maker, colon, rest = source.partition(':')
   name, _, query = source.partition('?')
@@ -44,15 +50,15 @@ def load_records(
     if is_module and not find_spec(maker.partition('.')[0]):
       raise errors.UserError(
         f'there is no data file {source}, and no module {maker}: records come '
-        'from PATH, toy:NAME?count=N, gym:NAME?count=N, FILE.py:NAME or '
+        'from PATH, hf://NAME, toy:NAME?count=N, gym:NAME?count=N, FILE.py:NAME or '
         'package.module:NAME'
       )
     settings = source_settings.parse(query, source)
-    return user_records(name, seed, settings, bad)
+    return user_records(name, seed, settings, bad, config_columns)
   if source.endswith('.py'):
     user_code.load(source, 'the source of records')  # raises: no name
   if not colon or maker not in ('toy', 'gym'):
-    return record_files.read(source, bad)
+    return record_files.read(source, bad, config_columns)
   name, _, query = rest.partition('?')
   settings = source_settings.parse(query, source)
   count = settings.pop('count', None)
@@ -76,11 +82,19 @@ def load_records(
         f'not {digits!r}'
       )
     rows = TOYS[name](count, seed, **settings)
-  return [dict(id=f'{name}/{seed}/{n}') | row for n, row in enumerate(rows)]
+  numbered = ((n, f'record {n}', row) for n, row in enumerate(rows))
+  return [
+    dict(id=f'{name}/{seed}/{n}') | row
+    for n, _, row in columns.mapped(numbered, config_columns, source)
+  ]
 
 
 def user_records(
-  name: str, seed: int, settings: dict, bad: BadRecords | None = None
+  name: str,
+  seed: int,
+  settings: dict,
+  bad: BadRecords | None = None,
+  config_columns: Mapping[str, str] = {},
 ) -> list[Record]:
   """The records of the user's function (seed, **settings) -> records, or of a
   list. With the setting `count`, which need not be one of its parameters, the
@@ -98,14 +112,9 @@ def user_records(
   short, name = user_code.short_name(name), user_code.shown_name(name)
   records: dict[str, Record] = {}
   noted = bad or BadRecords(key='')
-  for n, row in enumerate(_rows(name, rows, count)):
-    where = f'record {n} of {name}'
+  numbered = _numbered(name, _rows(name, rows, count), noted)
+  for n, where, row in columns.mapped(numbered, config_columns, name):
     with noted.noted(f'record {n}'):
-      if not isinstance(row, dict):
-        raise errors.UserError(
-          f'{where} is {user_code.describe(row)}; expected a dict with the key '
-          "'prompt'"
-        )
       record = record_files.own_record(row, where, f'{short}/{seed}/{n}')
       if record['id'] in records:
         raise errors.UserError(
@@ -117,6 +126,20 @@ def user_records(
   if not records and not noted.found:
     raise errors.UserError(f'{name} has no records: it is empty')
   return list(records.values())
+
+
+def _numbered(name, rows, noted):
+  """(number, place, row) of the rows that are dicts; the others are noted."""
+  for n, row in enumerate(rows):
+    where = f'record {n} of {name}'
+    if isinstance(row, dict):
+      yield n, where, row
+      continue
+    noted.note(
+      f'record {n}',
+      f'{where} is {user_code.describe(row)}; expected a dict with the key '
+      "'prompt'",
+    )
 
 
 def _call(name, function, seed, settings):

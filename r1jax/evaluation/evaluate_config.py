@@ -27,9 +27,12 @@ class Config:
   )
   data: dict[str, str] = option(
     {},
-    'problems by set: a path, toy:… or gym:…',
+    'problems by set: a path, hf://…, toy:… or gym:…',
     is_code=True,
     reads='records',
+  )
+  data_map: dict[str, str] = option(
+    {}, "columns of all sets, e.g. {'prompt': 'question'}"
   )
   skip_bad_records: bool = option(
     False, 'leave out, and count, records that cannot be used'
@@ -109,7 +112,7 @@ def read_inputs(config: Config) -> Inputs:
   sets, codeforces, all_records = {}, {}, []
   for name, source in config.data.items():
     bad = BadRecords(config.skip_bad_records)
-    records = tasks.load_records(source, config.seed, bad)
+    records = tasks.load_records(source, config.seed, bad, config.data_map)
     digests = [hashlib.blake2b(x['prompt'].encode()).digest() for x in records]
     by_digest = sorted(range(len(records)), key=digests.__getitem__)
     numbers = sorted(by_digest[: config.limit or None])

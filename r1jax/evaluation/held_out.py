@@ -23,6 +23,9 @@ class EvalConfig:
     fixed='held_out',
     reads='records',
   )
+  data_map: dict[str, str] = option(
+    {}, 'columns of data; {}: those of config.prompts_map', fixed='held_out'
+  )
   held_out: int = option(
     128, 'prompts of config.prompts held out', minimum=0, fixed='held_out'
   )

@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike
 from scipy import optimize
 
 from r1jax import errors
-from r1jax.data import record_files
 from r1jax.data.bad_records import BadRecords
+from r1jax.data.sources import json_file
 
 SCALE = 400 / math.log(10)
 TAIL = (1 - 0.95) / 2  # the probability on each side of an interval
@@ -135,7 +135,7 @@ def read(path: str) -> tuple[list, np.ndarray, np.ndarray]:
   {"contest": 1, "problem": "A", "rating": 1500, "verdicts": [true, false]}."""
   rows: dict[tuple, dict] = {}
   bad = BadRecords(key='')
-  for number, where, row in record_files.json_rows(path, bad):
+  for number, where, row in json_file.rows(path, bad):
     with bad.noted(f'line {number}'):
       key = _checked_key(row, rows, where)
       rows[key] = row

@@ -23,7 +23,10 @@ class Config:
     '', "a model's directory, GGUF file or hub name", reads='model'
   )
   data: str = option(
-    '', 'records: a path, toy:… or gym:…', is_code=True, reads='records'
+    '', 'records: a path, hf://…, toy:… or gym:…', is_code=True, reads='records'
+  )
+  data_map: dict[str, str] = option(
+    {}, "columns of data, e.g. {'prompt': 'question'}"
   )
   skip_bad_records: bool = option(
     False, 'leave out, and count, records that cannot be used'
@@ -73,7 +76,8 @@ def check(config: Config) -> None:
 def load(config: Config) -> tuple[list[Record], list[Record]]:
   """(records to sample, records to mix in), all checked."""
   bad, records = BadRecords(config.skip_bad_records), []
-  for record in _load(config, config.data, registry.REASONING_DOMAINS[0], bad):
+  columns, domain = config.data_map, registry.REASONING_DOMAINS[0]
+  for record in _load(config, config.data, columns, domain, bad):
     with bad.noted(record['id']):
       language.target(record)  # refuses an unknown language
       llm_judge.needs_judge(config.judge, record)  # refuses an unknown value
@@ -120,7 +124,7 @@ def _load_mix(config, records):
   sample_ids = set()
   for record in records:
     sample_ids.update(f'{record["id"]}/{n}' for n in range(config.samples))
-  for record in _load(config, config.mix, 'general', bad):
+  for record in _load(config, config.mix, {}, 'general', bad):
     with bad.noted(record['id']):
       _check_mixed(config, record, sample_ids)
       mixed.append(record)
@@ -145,10 +149,10 @@ def _check_mixed(config, record, sample_ids):
     )
 
 
-def _load(config, path, default, bad):
+def _load(config, path, columns, default, bad):
   """The records of a path, with the default domain where they have none."""
   records = []
-  for record in tasks.load_records(path, config.seed, bad):
+  for record in tasks.load_records(path, config.seed, bad, columns):
     with bad.noted(record['id']):
       if not isinstance(record.get('domain', default), str):
         raise errors.UserError(

@@ -30,10 +30,13 @@ class Config:
   )
   prompts: str = option(
     '',
-    'records: a path, toy:… or gym:…',
+    'records: a path, hf://…, toy:… or gym:…',
     is_code=True,
     fixed='data',
     reads='records',
+  )
+  prompts_map: dict[str, str] = option(
+    {}, "columns of prompts, e.g. {'answer': 'final'}", fixed='data'
   )
   skip_bad_records: bool = option(
     False,
@@ -175,9 +178,13 @@ def check_remaining(config: Config, step: int) -> None:
 
 def load_records(config: Config) -> tuple[list[dict], list[dict]]:
   """(training records, held-out records), golds and domains checked."""
-  records = _good_records(config, config.prompts, config.seed)
+  columns = config.prompts_map
+  records = _good_records(config, config.prompts, config.seed, columns)
   if config.eval.data:
-    held_out_records = _good_records(config, config.eval.data, config.seed + 1)
+    columns = config.eval.data_map or columns
+    held_out_records = _good_records(
+      config, config.eval.data, config.seed + 1, columns
+    )
   else:
     records, held_out_records = record_files.split(
       records, config.eval.held_out, config.seed
@@ -204,11 +211,11 @@ def check_records(
     )
 
 
-def _good_records(config, source, seed):
+def _good_records(config, source, seed, columns):
   """The records of a source. Raises UserError for those that cannot be used, or
   leaves them out."""
   bad = BadRecords(config.skip_bad_records)
-  records = tasks.load_records(source, seed, bad)
+  records = tasks.load_records(source, seed, bad, columns)
   records = registry.check_rewards(
     config.rewards,
     records,

@@ -115,6 +115,8 @@ def held_out_problems(config: Config) -> int:
   if not config.eval.data:
     return config.eval.held_out
   try:
-    return len(tasks.load_records(config.eval.data, config.seed + 1))
+    columns = config.eval.data_map or config.prompts_map
+    seed = config.seed + 1
+    return len(tasks.load_records(config.eval.data, seed, None, columns))
   except errors.UserError:
     return 0

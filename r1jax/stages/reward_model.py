@@ -53,6 +53,9 @@ class Config:
     fixed='data',
     reads='records',
   )
+  data_map: dict[str, str] = option(
+    {}, "columns of data and eval_data, e.g. {'safe': 'label'}", fixed='data'
+  )
   kind: Literal['pairwise', 'pointwise'] = option(
     'pairwise',
     'pairwise: chosen over rejected; pointwise: safe or not',
@@ -230,7 +233,8 @@ def _good_records(config, source, seed):
   """The records of a source. Raises UserError for those that do not fit, or
   leaves them out."""
   bad, kept = BadRecords(config.skip_bad_records), []
-  for record in tasks.load_records(source, seed, bad):
+  columns = config.data_map
+  for record in tasks.load_records(source, seed, bad, columns):
     with bad.noted(record['id']):
       _check_record(config, record)
       kept.append(record)

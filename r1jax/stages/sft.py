@@ -40,6 +40,9 @@ class Config:
     fixed='data',
     reads='records',
   )
+  data_map: dict[str, str] = option(
+    {}, "columns of data, e.g. {'response': 'output'}", fixed='data'
+  )
   skip_bad_records: bool = option(
     False,
     'leave out, and count, records that cannot be used',
@@ -131,7 +134,7 @@ def run(
   placement = device_placement.placement(config.parallel)
   loop.check_batch_size(config, placement.num_shards)
   bad = BadRecords(config.skip_bad_records)
-  records = tasks.load_records(config.data, config.seed, bad)
+  records = tasks.load_records(config.data, config.seed, bad, config.data_map)
   params, cfg, tokenizer = policy.load(
     config.init, config.compute, config.scratch, config.seed
   )

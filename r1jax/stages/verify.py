@@ -14,8 +14,9 @@ import numpy as np
 from r1jax import config as configs
 from r1jax import errors, files
 from r1jax.config import MAX_SEED, option
-from r1jax.data import record_files, record_forms, tasks, templates
+from r1jax.data import record_forms, tasks, templates
 from r1jax.data.bad_records import BadRecords
+from r1jax.data.sources import source_rows
 from r1jax.distributed import hosts, watchdog
 from r1jax.rewards import registry, verifiers
 from r1jax.training import run_directory
@@ -29,7 +30,10 @@ class Config:
   """The config of the verify stage."""
 
   data: str = option(
-    '', 'records: a path, toy:… or gym:…', is_code=True, reads='records'
+    '', 'records: a path, hf://…, toy:… or gym:…', is_code=True, reads='records'
+  )
+  data_map: dict[str, str] = option(
+    {}, "columns of data, e.g. {'prompt': 'question'}"
   )
   responses: str = option(
     '', "jsonl of id and response; '': of the records", reads='records'
@@ -88,14 +92,15 @@ def apply_options(
 def output_path(settings: ml_collections.ConfigDict) -> Path:
   """Where the verdicts are written without a work directory."""
   what = 'responses' if settings.responses else 'records'
-  files.check_local(settings.responses or settings.data, f'the file of {what}')
-  source = Path(settings.responses or settings.data)
+  name = settings.responses or settings.data
+  files.check_local(name, f'the file of {what}', may_be_hub=True)
+  source = Path(source_rows.parse(name).place)
   if not source.is_file():
     raise errors.UserError(
       f'there is no file {source} of {what}, beside which the verdicts could '
       'be written: name one, or give --workdir DIR'
     )
-  name = record_files.name_of(source)
+  name = source_rows.name_of(str(source))
   return source.with_name(f'{name}.verdicts.jsonl')
 
 
@@ -181,7 +186,7 @@ def load(config: Config) -> Inputs:
   """The responses with their records. Raises UserError for those that cannot be
   used, or leaves them out."""
   bad = BadRecords(config.skip_bad_records)
-  records = tasks.load_records(config.data, config.seed, bad)
+  records = tasks.load_records(config.data, config.seed, bad, config.data_map)
   if not config.responses:
     records = _with_response(config, records, bad)
   records = registry.check_rewards(
@@ -216,10 +221,10 @@ def _answered(config, records):
   """[(record, response)] of the lines of config.responses."""
   path, answered = config.responses, []
   bad = BadRecords(config.skip_bad_records)
-  if not Path(path).is_file():
+  if not Path(source_rows.parse(path).place).is_file():
     raise errors.UserError(f'there is no file {path} of responses')
   record_of = {record['id']: record for record in records}
-  for _, where, row in record_files.json_rows(path, bad):
+  for _, where, row in source_rows.read(path, bad):
     record_id = row.get('id')
     if record_id is None:
       record_id = row.get('task_id')

@@ -2,10 +2,10 @@
 of their content.
 
 Every file is digested whole: of a model its weights, tokenizer and configs, of
-records their file, of an evaluation its results and samples. That costs less
+records their files, of an evaluation its results and samples. That costs less
 than loading: a model is read once more, by several threads, often from the page
-cache. Records of toy:, gym: and of the user's functions have no file; their
-content has a digest of its own (see run_directory.py).
+cache. Records of hf://, toy:, gym: and of the user's functions have no file;
+their content has a digest of its own (see run_directory.py).
 """
 
 import functools
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import huggingface_hub
 
 from r1jax import config as configs
+from r1jax.data.sources import hub, source_rows
 from r1jax.distributed import watchdog
 
 PIECE = 4 << 20  # bytes that a thread reads at one time
@@ -26,7 +27,6 @@ THREADS = 8
 # The files of a folder that are read, and those of a model on the hub.
 PATTERNS = dict(
   model=('*.safetensors', '*.json', '*.model', '*.jinja'),
-  records=(),
   results=('results.json', 'chunks/*.jsonl'),
 )
 
@@ -37,7 +37,7 @@ class Input(NamedTuple):
   source: str  # the value of the key
   kind: str  # model, records, or results
   files: dict[str, str]  # digests by the path in the folder
-  revision: str = ''  # the commit of a model on the hub
+  revision: str = ''  # the commit of a model or a dataset on the hub
 
 
 def read(options: Any) -> dict[str, Input]:
@@ -54,6 +54,8 @@ def read(options: Any) -> dict[str, Input]:
 
 def of_source(source: str, kind: str) -> Input:
   """The input that a path or the name of a model on the hub stands for."""
+  if kind == 'records':
+    return _of_records(source)
   path, revision = Path(source), ''
   if kind == 'model' and source and not path.exists():
     path = _hub_folder(source)
@@ -71,9 +73,26 @@ def of_source(source: str, kind: str) -> Input:
   return Input(source, kind, files, revision)
 
 
+def _of_records(source):
+  """The input that a source of records stands for, see data/tasks.py. A commit
+  of the hub is recorded; whether its records are others, their digest tells."""
+  parsed = source_rows.parse(source)
+  if parsed.is_of_hub:
+    return Input(source, 'records', {}, hub.revision(source, parsed.settings))
+  place, files = Path(parsed.place), {}
+  if source and (place.exists() or source_rows.is_pattern(parsed.place)):
+    for path in source_rows.files_of(parsed):
+      is_inside = place in path.parents
+      name = str(path.relative_to(place)) if is_inside else path.name
+      files[name] = digest(path)
+  return Input(source, 'records', files)
+
+
 def as_json(inputs: Mapping[str, Input]) -> dict[str, dict]:
-  """The inputs that have files, as in config.json."""
-  return {key: x._asdict() for key, x in inputs.items() if x.files}
+  """The inputs that have files or are of the hub, as in config.json."""
+  return {
+    key: x._asdict() for key, x in inputs.items() if x.files or x.revision
+  }
 
 
 def difference(old: Mapping, new: Input) -> str:
@@ -116,7 +135,8 @@ def _sources(name, value) -> Iterator[tuple[str, str]]:
   if isinstance(value, str):
     yield name, value
   elif isinstance(value, dict):
-    yield from ((f'{name}.{key}', source) for key, source in value.items())
+    for key, entry in value.items():  # Of a mixture the keys are sources.
+      yield f'{name}.{key}', entry if isinstance(entry, str) else key
   else:
     yield from ((f'{name}.{n}', source) for n, source in enumerate(value))
 

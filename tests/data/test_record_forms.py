@@ -481,8 +481,8 @@ def test_lines_arrays_and_compressed_files_give_the_same_records(tmp_path):
       b'["a"]\n["b"]\n',
       '2 of 2 records .*\n.*line 1 is not a JSON ob',
     ),
-    ('x.parquet', b'PAR1', 'not from .parquet: convert it'),
-    ('x.csv', b'prompt,answer', 'not from .csv: convert it'),
+    ('x.xlsx', b'PK', 'not from .xlsx: convert it'),
+    ('x.csv', b'prompt,answer', 'x.csv has no records: it is empty'),
   ],
 )
 def test_other_files_are_refused_with_the_reason(tmp_path, name, data, message):

@@ -1,0 +1,1 @@
+"""Rows of records from files, folders and the hub."""

@@ -1,0 +1,109 @@
+"""Parquet and arrow files, and folders of `save_to_disk`, by pyarrow."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from r1jax import errors, files
+from r1jax.data.sources import columns
+
+EXTRA = "pip install 'r1jax[data]'"
+BATCH = 1000  # rows that are converted at a time
+SAVED = 'state.json'  # in the folder of a dataset that was saved
+SAVED_SPLITS = 'dataset_dict.json'  # in the folder above those of its splits
+
+
+def package(source: object) -> ModuleType:
+  """The package. Raises UserError if it is not installed."""
+  try:
+    import pyarrow
+  except ModuleNotFoundError:
+    raise errors.UserError(
+      f'{source} needs the package pyarrow, which is not installed: {EXTRA}'
+    ) from None
+  return pyarrow
+
+
+def rows(path: Path) -> Iterator[dict]:
+  """The rows of a .parquet or .arrow file, as `plain_rows`."""
+  pa = package(path)
+  files.check_is_no_pointer(path)
+  if path.suffix.lower() == '.parquet':
+    from pyarrow import parquet
+
+    with errors.explained(f'{path} is not a parquet file', pa.ArrowException):
+      with parquet.ParquetFile(path) as file:
+        names = class_names(file.schema_arrow)
+        yield from plain_rows(file.iter_batches(BATCH), names)
+    return
+  with errors.explained(f'{path} is not an arrow file', pa.ArrowException):
+    with pa.memory_map(str(path)) as data:
+      try:
+        reader = pa.ipc.open_file(data)
+        batches = map(reader.get_batch, range(reader.num_record_batches))
+      except pa.ArrowInvalid:  # `datasets` writes streams
+        data.seek(0)
+        reader = batches = pa.ipc.open_stream(data)
+      yield from plain_rows(batches, class_names(reader.schema))
+
+
+def saved_files(folder: Path, split: str) -> list[Path]:
+  """The arrow files of a dataset, or of a split of it, that `save_to_disk` has
+  written. Raises UserError if the folder has several splits and none, or
+  another, is asked for."""
+  if (folder / SAVED_SPLITS).is_file():
+    splits = _read_json(folder / SAVED_SPLITS)['splits']
+    return saved_files(folder / choose_split(folder, splits, split), '')
+  if split:
+    raise errors.UserError(
+      f'{folder} is one dataset without splits: leave out split={split}'
+    )
+  state = _read_json(folder / SAVED)
+  return [folder / entry['filename'] for entry in state['_data_files']]
+
+
+def choose_split(source: object, splits: Sequence[str], split: str) -> str:
+  """The split that is asked for, or the only one. Raises UserError."""
+  if not split and len(splits) == 1:
+    return splits[0]
+  if split not in splits:
+    problem = f'has no split {split!r}' if split else 'has several splits'
+    raise errors.UserError(
+      f'{source} {problem}; its splits are {", ".join(splits)}: choose one, '
+      f'split={splits[0]}'
+    )
+  return split
+
+
+def class_names(schema: Any) -> dict[str, list[str]]:
+  """{column: names of its numbers} of the ClassLabel columns, which `datasets`
+  notes in the schema of its files."""
+  text = (schema.metadata or {}).get(b'huggingface')
+  if not text:
+    return {}
+  features = json.loads(text)['info']['features']
+  return {
+    key: feature['names']
+    for key, feature in features.items()
+    if isinstance(feature, dict) and feature.get('_type') == 'ClassLabel'
+  }
+
+
+def plain_rows(
+  batches: Iterable, names: dict[str, list[str]]
+) -> Iterator[dict]:
+  """The rows of record batches or tables as values of Python: a ClassLabel as
+  its name, what is missing as None, but left out of structs."""
+  for batch in batches:
+    for row in batch.to_pylist():
+      for key, labels in names.items():
+        if isinstance(row.get(key), int):
+          row[key] = labels[row[key]] if row[key] >= 0 else None
+      yield {key: columns.without_nulls(x) for key, x in row.items()}
+
+
+def _read_json(path):
+  with errors.explained(f'{path} cannot be read', (OSError, ValueError)):
+    return json.loads(path.read_text())

@@ -1,0 +1,117 @@
+"""Datasets of the Hugging Face hub, by the package datasets:
+hf://OWNER/NAME?config=…&split=…&revision=…&limit=…"""
+
+import contextlib
+import functools
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from r1jax import errors, files
+from r1jax.data.sources import arrow_file
+
+PREFIX = files.HUB
+SETTINGS = 'config', 'split', 'revision', 'limit'
+COMMIT = re.compile('[0-9a-f]{40}')
+NAME = re.compile(r'[\w.-]+(/[\w.-]+)?')
+
+
+def rows(source: str, settings: Mapping[str, str]) -> Iterator[dict]:
+  """The rows of a split. With the setting `limit` the first ones are streamed,
+  so that no more is downloaded. Raises UserError for a name, a config or a
+  split that does not exist, or if the hub cannot be reached."""
+  builder = _builder(source, settings)
+  split, limit = settings.get('split', ''), settings.get('limit')
+  splits = list(builder.info.splits or builder.config.data_files or ())
+  base = split.partition('[')[0]  # of a slice such as train[:10%]
+  if splits and '+' not in base:
+    split = arrow_file.choose_split(source, splits, base) + split[len(base) :]
+  dataset = _load(source, builder, split, bool(limit))
+  features = dataset.features or {}
+  names = {k: x.names for k, x in features.items() if 'names' in dir(x)}
+  tables = dataset.with_format('arrow').iter(arrow_file.BATCH)
+  found = arrow_file.plain_rows(tables, names)
+  yield from itertools.islice(found, int(limit) if limit else None)
+
+
+def revision(source: str, settings: Mapping[str, str]) -> str:
+  """The commit of a dataset on the hub; '' if it is not known."""
+  builder = _builder(source, settings)
+  files = itertools.chain(*(builder.config.data_files or {}).values())
+  for text in [str(builder.hash), *files]:
+    if found := COMMIT.search(text):
+      return found[0]
+  return ''
+
+
+def _builder(source, settings):
+  name = source.removeprefix(PREFIX).partition('?')[0]
+  return _cached_builder(
+    source, name, settings.get('config'), settings.get('revision')
+  )
+
+
+@functools.cache  # An input is read, and its revision is recorded.
+def _cached_builder(source, name, config, revision):
+  """What `datasets` knows about a config of a dataset."""
+  datasets = _package(source)
+  name = name.removeprefix('datasets/')
+  if not NAME.fullmatch(name) and not Path(name).is_absolute():
+    raise errors.UserError(
+      f'{source}: a dataset of the hub is named hf://OWNER/NAME?split=…, '
+      'without a path to one of its files'
+    )
+  try:
+    with _reachable(source):
+      return datasets.load_dataset_builder(name, config, revision=revision)
+  except datasets.exceptions.DatasetNotFoundError as error:
+    raise errors.UserError(
+      f'{source}: there is no such dataset, or it needs a login '
+      f'(`hf auth login`, or HF_TOKEN): {error}'
+    ) from None
+  except errors.UserError:
+    raise
+  except ValueError as error:  # No config, or one that does not exist.
+    raise errors.UserError(
+      f'{source}: choose a config, config=NAME: {" ".join(str(error).split())}'
+    ) from None
+
+
+def _load(source, builder, split, is_streamed):
+  """The split of a builder, downloaded or streamed."""
+  with _reachable(source):
+    if is_streamed:
+      return builder.as_streaming_dataset(split)
+    builder.download_and_prepare()
+    return builder.as_dataset(split)
+
+
+@contextlib.contextmanager
+def _reachable(source: str) -> Iterator[None]:
+  """Raises UserError if the hub cannot be reached in this context. The package
+  huggingface_hub has tried it again for half a minute."""
+  from huggingface_hub import errors as hub_errors
+
+  kinds = ConnectionError, TimeoutError, hub_errors.HfHubHTTPError
+  try:
+    yield
+  except kinds as error:
+    problem = ' '.join(f'{type(error).__name__}: {error}'.split())
+    raise errors.UserError(
+      f'{source}: the hub cannot be reached, also not in further tries: is the '
+      'network up, and HF_ENDPOINT right if it is set? Without a network, '
+      f'download the files and name their path ({problem})'
+    ) from None
+
+
+def _package(source: str) -> Any:
+  try:
+    import datasets
+  except ModuleNotFoundError:
+    raise errors.UserError(
+      f'{source} needs the package datasets, which is not installed: '
+      f'{arrow_file.EXTRA}'
+    ) from None
+  return datasets

@@ -1,0 +1,119 @@
+"""JSON lines and JSON arrays, as they are or compressed by gzip."""
+
+import codecs
+import contextlib
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from r1jax import errors, files
+from r1jax.data.bad_records import BadRecords
+
+GZIP = b'\x1f\x8b'
+UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
+# Files that r1jax does not read, by their names' ends.
+OTHER_FORMATS = """.xlsx .xls .ods .zip .tar .tgz .bz2 .xz .zst .7z .pkl .npz
+  .sqlite .db .orc .avro""".split()
+MAX_OBJECT = 1 << 20  # bytes of a file in which its first object is looked for
+
+
+def rows(
+  path: str | Path, bad: BadRecords | None = None
+) -> Iterator[tuple[int, str, dict]]:
+  """(number, place, object) of each line that is not blank, or of each entry of
+  a JSON array; the place is 'FILE line N' or 'FILE entry N'. What is not a JSON
+  object is noted in `bad`, or else raises UserError, as a file does that is
+  missing or of another format."""
+  data = read_bytes(path)
+  _check_lines(path, data)
+  entries = _entries(path, data) if data.lstrip()[:1] == b'[' else None
+  word = 'line' if entries is None else 'entry'
+  items = data.split(b'\n') if entries is None else entries
+  for number, item in enumerate(items, 1):
+    if entries is None and not item.strip():
+      continue
+    where, row = f'{path} {word} {number}', None
+    name = f'{word} {number}'
+    with bad.noted(name) if bad else contextlib.nullcontext():
+      row = _json_object(item, where)
+    if row is not None:
+      yield number, where, row
+
+
+def read_bytes(path: str | Path) -> bytes:
+  """The content of a file as UTF-8, without compression and byte order mark.
+  Raises UserError for a file that is missing or of another format."""
+  path = Path(path)
+  if path.is_file() and path.suffix.lower() in OTHER_FORMATS:
+    raise errors.UserError(
+      f'{path}: records are read from JSON lines (.jsonl, .jsonl.gz), JSON '
+      'arrays (.json), .csv, .tsv, .parquet and .arrow, not from '
+      f"{path.suffix}: convert it, for example by pandas' to_parquet"
+    )
+  if not path.is_file():
+    raise errors.UserError(f'there is no data file {path}')
+  files.check_is_no_pointer(path)
+  data = path.read_bytes()
+  if data.startswith(GZIP):
+    kinds = OSError, EOFError, zlib.error
+    with errors.explained(f'{path} is not a complete gzip file', kinds):
+      data = gzip.decompress(data)
+  if data.startswith(UTF_16):
+    with errors.explained(f'{path} is not text in UTF-16', UnicodeError):
+      data = data.decode('utf-16').encode()
+  return data.removeprefix(codecs.BOM_UTF8)
+
+
+def _check_lines(path, data):
+  """Raises UserError if the first JSON object has several lines."""
+  start, first = data.lstrip()[:MAX_OBJECT], data.strip().partition(b'\n')[0]
+  if start[:1] != b'{':
+    return
+  with contextlib.suppress(ValueError, RecursionError):
+    json.loads(first)
+    return
+  text, end = start.decode(errors='replace'), 0
+  with contextlib.suppress(ValueError, RecursionError):
+    _, end = json.JSONDecoder().raw_decode(text)
+  if '\n' in text[:end]:
+    raise errors.UserError(
+      f'{path} begins with a JSON object of several lines: write each record '
+      'on one line (.jsonl), or all of them as one JSON array'
+    )
+
+
+def _entries(path, data):
+  """The entries of a JSON array; None for lines that are arrays."""
+  try:
+    return json.loads(data)
+  except (ValueError, RecursionError) as error:
+    first, _, rest = data.strip().partition(b'\n')
+    with contextlib.suppress(ValueError, RecursionError):
+      json.loads(first)
+      if rest.strip():
+        return None
+    raise errors.UserError(
+      f'{path} begins as a JSON array and is not one ({error}): is it complete?'
+    ) from None
+
+
+def _json_object(item, where):
+  """The JSON object of a line, or the entry of an array if it is one."""
+  row = item
+  if isinstance(item, bytes):
+    with errors.explained(f'{where} is not JSON'):
+      row = json.loads(item)
+  if not isinstance(row, dict):
+    raise errors.UserError(f'{where} is not a JSON object with keys')
+  if not isinstance(item, bytes) or b'\\ud' in item.lower():
+    try:
+      json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+      half = error.object[error.start].encode('unicode_escape').decode()
+      raise errors.UserError(
+        f'{where} is not JSON of Unicode text: it has {half}, one half of a pair '
+        'that stands for one character (a lone surrogate): leave it out'
+      ) from None
+  return row
