@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SMOLLM2 := models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: help python install test test-slow test-torch test-tpu soak pods \
+.PHONY: help python install test test-slow test-torch test-tpu test-users soak pods \
   rehearse lint format demo demo-moe mini-r1 verifiers word-problems smollm2 notebooks \
   bench lock clean renew
 
@@ -123,6 +123,18 @@ test-torch: install .venv-torch/.installed  ## parity with transformers
 	@$(SHELL_FUNCTIONS) choose; create .venv-torch
 	.venv-torch/bin/python -m pip install --quiet \
 	  torch==2.13.0 transformers==5.23.0 safetensors==0.8.0
+	touch $@
+
+test-users: install .venv-users/.installed  ## real clients and libraries, an installed wheel
+	R1JAX_USERS_PYTHON=$(CURDIR)/.venv-users/bin/python \
+	  $(BIN)/python -m pytest -m users
+
+# The environment has r1jax with all its extras, and what its users bring.
+.venv-users/.installed: tests/users/requirements.txt requirements.lock setup.py
+	@$(SHELL_FUNCTIONS) choose 3.12; create .venv-users
+	.venv-users/bin/python -m pip install --quiet -c requirements.lock \
+	  -r tests/users/requirements.txt
+	.venv-users/bin/python -m pip install --quiet --no-deps -e .
 	touch $@
 
 test-tpu: install $(VENV)/libtpu/.installed  ## what the compiler of TPUs makes of the programs

@@ -1,7 +1,18 @@
 """pip install -e .; requirements.lock (Python 3.12) and requirements-3.11.lock
 hold the exact versions that the tests pass with."""
 
+import pathlib
+
 import setuptools
+
+FILES = '*.html *.css *.js *.jinja *.json *.jsonl *.md *.png *.ipynb *.sh *.txt'
+
+
+def packages(name):
+  return setuptools.find_namespace_packages(
+    include=[name, f'{name}.*'], exclude=['*.__pycache__']
+  )
+
 
 setuptools.setup(
   name='r1jax',
@@ -9,9 +20,13 @@ setuptools.setup(
   description='DeepSeek-R1 in JAX: GRPO, R1-Zero and distillation on TPU',
   license='Apache-2.0',
   python_requires='>=3.11',
-  packages=setuptools.find_namespace_packages(
-    include=['r1jax', 'r1jax.*'], exclude=['*.__pycache__']
-  ),
+  long_description=(pathlib.Path(__file__).parent / 'README.md').read_text(),
+  long_description_content_type='text/markdown',
+  # A wheel has the experiments in r1jax/shipped, see files.with_experiments.
+  packages=packages('r1jax')
+  + [f'r1jax.shipped.{name}' for name in packages('experiments')],
+  package_dir={'r1jax.shipped.experiments': 'experiments'},
+  package_data={'': FILES.split()},
   install_requires=[
     'jax>=0.10,<0.13',
     'flax>=0.12',

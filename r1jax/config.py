@@ -117,16 +117,20 @@ def build(cls: type[T], config: Mapping | ConfigDict) -> T:
 
 def load_file(path: str | Path) -> ConfigDict:
   """The result of get_config() in a Python file. The parent of its folder is on
-  sys.path during the call: experiments/x.py can import experiments.base."""
+  sys.path during the call: experiments/x.py can import experiments.base. So are
+  the experiments that come with r1jax, which are also found by
+  experiments/NAME.py in every folder."""
   files.check_local(path, '--config')
-  path = Path(path)
+  path = files.with_experiments(path)
   if not path.is_file():
-    stems = [other.stem for other in path.parent.glob('*.py')]
+    folder = files.with_experiments(path.parent)
+    stems = [other.stem for other in folder.glob('*.py')]
     near = difflib.get_close_matches(path.stem, stems, 1)
     hint = f': did you mean {near[0]}?' if near else ''
     raise errors.UserError(f'there is no config file {path}{hint}')
-  root = str(path.resolve().parent.parent)
-  sys.path.append(root)
+  before = sys.path.copy()
+  sys.path.append(str(path.resolve().parent.parent))
+  sys.path.append(str(files.experiments_root()))
   try:
     names = runpy.run_path(str(path))
     if 'get_config' not in names:
@@ -135,7 +139,7 @@ def load_file(path: str | Path) -> ConfigDict:
   except Exception as error:
     raise errors.UserError(config_hints.file_error(path, error)) from error
   finally:
-    sys.path.remove(root)
+    sys.path[:] = before
   if not isinstance(config, ConfigDict):
     raise errors.UserError(f'{path}: get_config() must return a ConfigDict')
   return config

@@ -51,6 +51,24 @@ def check_local(
     )
 
 
+def experiments_root() -> pathlib.Path:
+  """The folder with the folder `experiments` that comes with r1jax: in a
+  checkout its root, in a wheel r1jax/shipped."""
+  package = pathlib.Path(__file__).resolve().parent
+  shipped = package / 'shipped'
+  return shipped if shipped.is_dir() else package.parent
+
+
+def with_experiments(path: str | pathlib.Path) -> pathlib.Path:
+  """The path itself; a relative one in experiments/ that does not exist is that
+  of the file that comes with r1jax, if there is one."""
+  path = pathlib.Path(path)
+  if path.parts[:1] == ('experiments',) and not path.exists():
+    shipped = experiments_root() / path
+    return shipped if shipped.exists() else path
+  return path
+
+
 def check_is_no_pointer(path: pathlib.Path) -> None:
   """Raises UserError for a file of git-lfs that stands for the real one."""
   with path.open('rb') as file:

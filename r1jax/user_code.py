@@ -227,7 +227,9 @@ _loaded: dict[str, _Loaded] = {}
 
 
 def _identity(place):
-  return str(Path(place).resolve()) if place.endswith('.py') else place
+  if not place.endswith('.py'):
+    return place
+  return str(files.with_experiments(place).resolve())
 
 
 def _module(place, key):
@@ -235,7 +237,11 @@ def _module(place, key):
   identity = _identity(place)
   if identity not in _loaded:
     is_file = place.endswith('.py')
-    module = _from_file(Path(place), key) if is_file else _import(place, key)
+    module = (
+      _from_file(files.with_experiments(place), key)
+      if is_file
+      else _import(place, key)
+    )
     digest = source_digest.of_module(module)
     _loaded[identity] = _Loaded(module, digest)
   return _loaded[identity].module

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import importlib
 import pathlib
+import sys
 from typing import Literal
 
 import pytest
@@ -235,6 +236,31 @@ def test_a_file_imports_from_the_folder_above_its_own(tmp_path):
   path = folder / 'longer.py'
   path.write_text('from configs_of_this_test.start import get_config\n')
   assert config.load_file(path).grpo.group_size == 4
+
+
+def test_the_experiments_of_r1jax_are_found_in_every_folder(
+  tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  before = sys.path.copy()
+  demo = config.load_file('experiments/demo_zero.py')
+  assert demo.init == 'runs/demo/base/model'
+  path = tmp_path / 'mine/x.py'
+  path.parent.mkdir()
+  path.write_text('from experiments.demo_zero import get_config\n')
+  assert config.load_file(path) == demo
+  assert sys.path == before
+  with raises('no config file experiments/demo_zera', 'mean demo_zero'):
+    config.load_file('experiments/demo_zera.py')
+
+
+def test_a_file_of_the_users_hides_an_experiment(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  path = tmp_path / 'experiments/demo_zero.py'
+  path.parent.mkdir()
+  write(path, 'config.grpo.group_size = 4')
+  found = config.load_file('experiments/demo_zero.py')
+  assert found.grpo.group_size == 4
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,14 @@ def test_a_name_is_a_place_a_colon_and_an_identifier(text, is_name):
   assert user_code.is_name(text) == is_name
 
 
+def test_code_of_the_experiments_of_r1jax_is_found_in_every_folder(here):
+  name = 'experiments/your_own/rewards.py:mentions_gold'
+  first = user_code.load(name, 'config.k')
+  assert callable(first)
+  write(here, 'experiments/your_own/rewards.py', 'mentions_gold = 3\n')
+  assert user_code.load(name, 'config.k') == 3
+
+
 def test_a_file_is_imported_once_and_again_when_it_has_changed(here):
   write(here, 'mine.py', 'import lib\nx = [lib.y]\n')
   write(here, 'lib.py', 'y = 1\n')
