@@ -25,7 +25,11 @@ from r1jax.training.config_changes import Change
 NAMES = 'sft rl reject reward_model evaluate verify preflight report'.split()
 STAGES = {name: f'r1jax.stages.{name}' for name in NAMES}
 # Other commands: modules whose run(arguments) returns an exit code.
-COMMANDS = {'sweep': 'r1jax.ablation.command'}
+COMMANDS = {
+  'sweep': 'r1jax.ablation.command',
+  'chat': 'r1jax.serving.chat',
+  'sample': 'r1jax.serving.sample',
+}
 PACKAGE = pathlib.Path(__file__).parent
 USAGE = """\
 usage: python -m r1jax STAGE --config FILE --workdir DIR [--config.key=value …]

@@ -40,6 +40,7 @@ MAY_IMPORT = {
   'api': MODELS
   | {'sampling', 'rewards', 'evaluation', 'training', 'rl', 'stages'}
   | {'rejection', 'cli'},
+  'serving': MODELS | {'sampling', 'stages', 'api'},
 }
 
 

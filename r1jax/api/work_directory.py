@@ -101,13 +101,20 @@ def _with_digests(value, code):
 def load(source: str, dtype: Dtype) -> Policy:
   """The policy of a model's directory, a GGUF file, a hub name, a finished run,
   or RUN@STEP, RUN@best, RUN@last."""
+  directory, step = find(source)
+  if directory is None:
+    return policy.load(source, ComputeConfig(dtype=dtype), None, seed=0)
+  return policy_at(directory, step, dtype)
+
+
+def find(source: str) -> tuple[WorkDirectory | None, int | None]:
+  """(the run that a source of `load` names, the step): no run for a model's
+  directory, a GGUF file and a hub name, no step for the result of a run."""
   path, (run, at, step) = Path(source), source.rpartition('@')
   if at and not path.exists():
     directory = read(Path(run))
-    return policy_at(directory, step_of(directory, step), dtype)
-  if not is_run(path):
-    return policy.load(source, ComputeConfig(dtype=dtype), None, seed=0)
-  return policy_at(read(path), None, dtype)
+    return directory, step_of(directory, step)
+  return (read(path) if is_run(path) else None), None
 
 
 def policy_at(

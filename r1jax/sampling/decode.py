@@ -199,9 +199,7 @@ def _refill(cfg, prompts, prefilled, key, group_size, config, state):
   take_B = free_B & (sample_B < N)
   prompt_B = jnp.where(take_B, sample_B, 0) // group_size
   length_B = prompts.length_P[prompt_B]
-  copy = functools.partial(
-    _copy_prompts, cfg, prefilled.cache, prompt_B, take_B
-  )
+  copy = functools.partial(copy_prompts, cfg, prefilled.cache, prompt_B, take_B)
   cache = jax.lax.cond(jnp.any(take_B), copy, lambda cache: cache, state.cache)
   filled = Slots(
     sample_B=jnp.where(take_B, sample_B, N),
@@ -225,7 +223,13 @@ def _refill(cfg, prompts, prefilled, key, group_size, config, state):
   )
 
 
-def _copy_prompts(cfg, prompt_kv, prompt_B, take_B, cache):
+def copy_prompts(
+  cfg: transformer.ModelConfig,
+  prompt_kv: transformer.Cache,
+  prompt_B: Array,
+  take_B: Array,
+  cache: transformer.Cache,
+) -> transformer.Cache:
   """The cache with the prompts in the first columns of the slots take_B."""
 
   def copy(prompt, cache):

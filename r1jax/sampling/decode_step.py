@@ -19,10 +19,7 @@ def step(
   """(cache, slots, tokens) after a step. Tokens of slots that are not live are
   ignored."""
   live_B = slots.live_B
-  out = transformer.forward(
-    params, cfg, slots.token_B[:, None], slots.pos_B[:, None], cache
-  )
-  logits_BV = transformer.unembed(params, cfg, out.hidden_BTD)[:, 0]
+  out, logits_BV = next_logits(params, cfg, cache, slots)
   pos_B = slots.pos_B + 1
   token_B, logp_B = token_sampling.sample_token(
     logits_BV,
@@ -39,6 +36,20 @@ def step(
     routing=routing_of(cfg, out),
   )
   return out.cache, append(config, slots, token_B, live_B), tokens
+
+
+def next_logits(
+  params: dict,
+  cfg: transformer.ModelConfig,
+  cache: transformer.Cache,
+  slots: Slots,
+) -> tuple[transformer.Output, Array]:
+  """(what forward returns for the slots' last tokens, the logits of the tokens
+  after them)."""
+  out = transformer.forward(
+    params, cfg, slots.token_B[:, None], slots.pos_B[:, None], cache
+  )
+  return out, transformer.unembed(params, cfg, out.hidden_BTD)[:, 0]
 
 
 def append(

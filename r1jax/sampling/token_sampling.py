@@ -29,6 +29,29 @@ def sample_token(
   return token_B, logp(logits_BV, token_B, temperature)
 
 
+def sample_token_by_row(
+  logits_BV: Array,
+  key_B: Array,
+  temperature_B: Array,
+  top_p_B: Array,
+  top_k_B: Array,
+) -> tuple[Array, Array]:
+  """sample_token with a temperature, a top_p and a top_k of each row."""
+  divisor_B = jnp.where(temperature_B > 0, temperature_B, 1)
+  scores_BV = logits_BV / divisor_B[:, None]
+  mass_BV = jnp.exp(scores_BV - jnp.max(scores_BV, axis=-1, keepdims=True))
+  truncates = jnp.any((top_p_B < 1) | (top_k_B > 0))
+  kept_BV = jax.lax.cond(
+    truncates, _truncate_by_row, _unchanged, mass_BV, top_p_B, top_k_B
+  )
+  token_B = jnp.where(
+    temperature_B > 0,
+    invert(kept_BV, uniform(key_B, 2)),
+    jnp.argmax(logits_BV, axis=-1),
+  )
+  return token_B, logp(scores_BV, token_B, 1.0)
+
+
 def logp(logits_BV: Array, token_B: Array, temperature: float) -> Array:
   """The logp_B of sample_token."""
   scores_BV = logits_BV / temperature if temperature else logits_BV
@@ -76,19 +99,37 @@ def truncate(scores_BV: Array, top_p: float, top_k: int) -> Array:
 
 def _nucleus(prob_BV, top_p):
   """Whether an id is in the smallest set of the most probable ids whose mass is
-  at least top_p.
+  at least top_p."""
+  return _most_probable(prob_BV, prob_BV, top_p * jnp.sum(prob_BV, axis=-1))
+
+
+def _truncate_by_row(mass_BV, top_p_B, top_k_B):
+  """The mass, 0 for ids outside the top_k or the nucleus."""
+  count_B = jnp.where(top_k_B > 0, top_k_B, mass_BV.shape[-1])
+  inside_BV = _most_probable(mass_BV, jnp.ones_like(mass_BV), count_B)
+  mass_BV = jnp.where(inside_BV, mass_BV, 0)
+  inside_BV = _nucleus(mass_BV, top_p_B) | (top_p_B >= 1)[:, None]
+  return jnp.where(inside_BV, mass_BV, 0)
+
+
+def _unchanged(mass_BV, top_p_B, top_k_B):
+  return mass_BV
+
+
+def _most_probable(prob_BV, weight_BV, min_weight_B):
+  """Whether an id is in the smallest set of the most probable ids whose sum of
+  weights is at least min_weight_B.
 
   Finds the smallest probability of the set by binary search over its bits: as
   integers, floats that are not negative have the same order. This takes thirty
   sums; a sort of the vocabulary takes longer than the model's forward pass.
   """
   bits_BV = jax.lax.bitcast_convert_type(prob_BV, jnp.int32)
-  mass_B = top_p * jnp.sum(prob_BV, axis=-1)
 
   def search(n, min_B):
     candidate_B = min_B | (1 << (29 - n))
-    inside_BV = jnp.where(bits_BV >= candidate_B[:, None], prob_BV, 0)
-    enough_B = jnp.sum(inside_BV, axis=-1) >= mass_B
+    inside_BV = jnp.where(bits_BV >= candidate_B[:, None], weight_BV, 0)
+    enough_B = jnp.sum(inside_BV, axis=-1) >= min_weight_B
     return jnp.where(enough_B, candidate_B, min_B)
 
   zero_B = jnp.zeros(len(prob_BV), jnp.int32)

@@ -1,0 +1,1 @@
+"""Talks to a model: in a terminal, on the command line, over HTTP."""
