@@ -36,6 +36,7 @@ FIXED = dict(
   batch='the position in the records is counted in batches',
   held_out='it decides which records are held out',
   prompt='the model is trained with it',
+  best='the scores of the checkpoints are by it',
   scores='the scores are trained for it',
 )
 

@@ -16,7 +16,7 @@ from r1jax.ablation.grid import ABSENT, value_of
 from r1jax.ablation.run_files import LoadedRun, Setting, group, load_all
 
 # The metric of a comparison is by default the first that all runs have.
-METRICS = ('eval/pass1', 'eval/accuracy', 'reward', 'loss')
+METRICS = ('eval/pass1', 'eval/accuracy', 'eval/reward', 'reward', 'loss')
 
 
 @runtime_checkable

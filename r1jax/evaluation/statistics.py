@@ -90,6 +90,22 @@ def bootstrap_mean(x_P: ArrayLike) -> Interval:
   return float(low), float(high)
 
 
+def bootstrap_samples(x_PG: np.ndarray) -> Interval:
+  """The percentile interval of the mean of all numbers that are not NaN, when
+  the P problems are resampled, each with its G samples."""
+  count_P = (~np.isnan(x_PG)).sum(axis=1)
+  sum_P = np.nansum(x_PG, axis=1, dtype=np.float64)
+  rng, means = np.random.default_rng(0), []
+  block = max(1, min(RESAMPLES, BLOCK // len(x_PG)))
+  for first in range(0, RESAMPLES, block):
+    size = min(block, RESAMPLES - first), len(x_PG)
+    index_RP = rng.integers(len(x_PG), size=size)
+    means.append(sum_P[index_RP].sum(axis=1) / count_P[index_RP].sum(axis=1))
+  quantiles = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+  low, high = np.quantile(np.concatenate(means), quantiles)
+  return float(low), float(high)
+
+
 def t_margin(x_N: ArrayLike) -> np.ndarray:
   """Half the width of the interval of the mean of N > 1 independent numbers or
   arrays: t(N - 1) * s / sqrt(N)."""

@@ -26,7 +26,7 @@ def log_step(
   seconds: dict[str, float],
 ) -> float | None:
   """Writes the samples and metrics of a rollout; evaluates if an evaluation is
-  due. Returns the held-out pass@1, or None."""
+  due. Returns the score of the evaluation, or None."""
   config = run.config
   first_step, step = lines[0]['step'] - 1, lines[-1]['step']
   line = rollout_metrics(run, rollout.samples, rewards, rollout.max_new_tokens)
@@ -43,7 +43,7 @@ def log_step(
   try:
     if crossed(config.eval.every, first_step, step):
       lines[-1] |= evaluate(run, state, step)
-      score = float(lines[-1]['eval/pass1'])
+      score = held_out.score(config.eval, lines[-1])
   finally:  # SIGTERM or the user's rewards may end the evaluation.
     for one in lines:
       run.writer.write(one)
@@ -52,6 +52,8 @@ def log_step(
     )
   shown = line | lines[-1]
   shown['sampling_logp_difference'] = lines[0]['sampling_logp_difference']
+  if held_out.PASS1 in shown:
+    shown.pop(held_out.REWARD)  # One figure is enough there.
   run.progress.show(step, shown)
   return score
 

@@ -68,7 +68,7 @@ class Config:
     is_free=True,
   )
   best: int = option(
-    1, 'checkpoints of best pass@1 to keep', minimum=0, is_free=True
+    1, 'checkpoints to keep that are best by eval.best', minimum=0, is_free=True
   )
   log_every: int = option(
     0, 'steps between printed lines; 0: about 20', minimum=0, is_free=True
@@ -118,7 +118,7 @@ class Config:
 
 def check(config: Config, *placements: Placement) -> None:
   """Refuses values that cannot work on these placements."""
-  held_out.check(config.eval, [config.rewards, *config.by_domain.values()])
+  held_out.check(config.eval, _tables(config.rewards, config.by_domain))
   grpo.check(config.grpo, config.compute.dtype)
   sample, min_length = config.sample, min(config.response_lengths)
   if sample.top_p < 1 or sample.top_k:
@@ -156,8 +156,25 @@ def check(config: Config, *placements: Placement) -> None:
     )
 
 
-def check_changes(changes: list[Changed]) -> None:
+def _tables(rewards, by_domain):
+  """The weights of all records, and of each domain."""
+  return [rewards, *by_domain.values()]
+
+
+def check_changes(config: Config, changes: list[Changed]) -> None:
   """Refuses changes of a run that its checkpoints do not allow."""
+  old = dict(rewards=config.rewards, by_domain=config.by_domain)
+  old |= {x.key: x.old for x in changes if x.key in old}
+  before = held_out.best_metric(config.eval, _tables(**old))
+  after = held_out.best_metric(
+    config.eval, _tables(config.rewards, config.by_domain)
+  )
+  if config.eval.every and before != after:
+    raise errors.UserError(
+      f'the checkpoints of this run have scores by {before}, and with other '
+      f'rewards the best one would be that by {after}: keep accuracy as it was '
+      'among the rewards, with weight 0 to leave it out of training'
+    )
   for change in changes:
     if change.key == 'grpo.kl_coef' and bool(change.old) != bool(change.new):
       raise errors.UserError(
@@ -206,8 +223,12 @@ def check_records(
     )
   if config.eval.every:
     held_out.check_records(
-      registry.weights_for(config.rewards, config.by_domain, record)
-      for record in held_out_records
+      config.eval,
+      _tables(config.rewards, config.by_domain),
+      (
+        registry.weights_for(config.rewards, config.by_domain, record)
+        for record in held_out_records
+      ),
     )
 
 

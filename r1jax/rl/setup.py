@@ -48,7 +48,7 @@ class Position:
   step: int = 0  # updates so far
   next_prompt: int = 0  # index in the stream of prompts
   ref_step: int = 0  # when the reference was refreshed last
-  # pass@1 of the step, where it was evaluated; NaN if nothing was judged.
+  # By config.eval.best, where the step was evaluated; NaN if nothing was judged.
   score: float | None = None
 
 
@@ -114,7 +114,7 @@ def open_run(
     workdir, rl_config.Config, settings, change
   )
   config = directory.config
-  rl_config.check_changes(directory.changes)
+  rl_config.check_changes(config, directory.changes)
   placement, rollout_placement = device_placement.placements(config.parallel)
   rl_config.check(config, placement, rollout_placement)
   sampling, params = load_sampling(stack, config, rollout_placement)

@@ -71,7 +71,8 @@ def with_evaluation(run: Run, state: RlState, position: Position) -> Position:
   with exit_early_if_saved(run, position):
     line = dict(step=step) | log.evaluate(run, state, step)
   run.writer.write(line)
-  return dataclasses.replace(position, score=float(line['eval/pass1']))
+  score = held_out.score(run.config.eval, line)
+  return dataclasses.replace(position, score=score)
 
 
 def base_line(run: Run, line: dict) -> str:
@@ -293,7 +294,7 @@ def save(
   if position.step > (run.checkpoints.latest_step() or 0):
     if rollout:
       saved_rollout.write(run, position.step, rollout)
-    is_judged = position.score is not None and not math.isnan(position.score)
+    is_judged = position.score is not None and math.isfinite(position.score)
     checkpoint.save(
       run.checkpoints,
       position.step,

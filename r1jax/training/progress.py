@@ -17,6 +17,7 @@ METRICS = {
   'reward': 'reward {:.3f}',
   'reward/accuracy': 'accuracy {:.3f}',
   'eval/pass1': 'pass@1 {:.3f}',
+  'eval/reward': 'held-out reward {:.3f}',
   'length': 'length {:.1f}',
   'truncated': 'truncated {:.1%}',
   'loss': 'loss {:.4f}',

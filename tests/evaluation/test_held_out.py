@@ -86,11 +86,81 @@ def test_the_base_line_says_which_samples_its_groups_have():
   assert 'training' not in same
 
 
+TABLES = dict(format=1.0), dict(accuracy=1.0)
+
+
 def test_the_accuracy_reward_may_be_that_of_a_domain_alone():
-  tables = dict(format=1.0), dict(accuracy=1.0)
-  held_out.check(held_out.EvalConfig(), tables)
-  held_out.check_records(tables)
-  with pytest.raises(errors.UserError, match='pass@1 needs the accuracy'):
-    held_out.check(held_out.EvalConfig(), tables[:1])
-  with pytest.raises(errors.UserError, match='no held-out record has the acc'):
-    held_out.check_records(tables[:1])
+  config = held_out.EvalConfig()
+  held_out.check(config, TABLES)
+  held_out.check_records(config, TABLES, TABLES)
+  with pytest.raises(errors.UserError, match='no held-out record has the rew'):
+    held_out.check_records(config, TABLES, TABLES[:1])
+  by_reward = held_out.EvalConfig(best='eval/reward')
+  held_out.check_records(by_reward, TABLES, TABLES[:1])
+
+
+def reward_metrics(reward_PG, **parts):
+  reward_N = np.array(reward_PG, np.float32).reshape(-1)
+  samples = types.SimpleNamespace(
+    length_N=np.arange(reward_N.size),
+    rows=types.SimpleNamespace(finished_B=np.ones(reward_N.size, bool)),
+  )
+  parts = {name: np.float32(x_N) for name, x_N in parts.items()}
+  return held_out.metrics(samples, Rewards(reward_N, parts), 2)
+
+
+def test_without_accuracy_the_problems_are_those_with_a_reward():
+  line = reward_metrics(
+    [[4, NAN], [2, 0], [NAN, NAN]], brief=[4, NAN, 2, 0, NAN, NAN]
+  )
+  assert line['eval/problems'] == 2 and 'eval/pass1' not in line
+  assert line['eval/reward'] == line['eval/reward/brief'] == 2
+  assert line['eval/unscored'] == 0.5
+  assert line['eval/reward_low'] == 1 and line['eval/reward_high'] == 4
+  text = held_out.base_line(line, held_out.EvalConfig(samples=2), 2, 1.0)
+  assert text.startswith('base: reward 2.000 [1.000, 4.000] of 2 problems, ')
+  unjudged = reward_metrics([[NAN, NAN]], brief=[NAN, NAN])
+  text = held_out.base_line(unjudged, held_out.EvalConfig(samples=2), 2, 1.0)
+  assert 'no held-out problem was judged' in text
+
+
+@pytest.mark.parametrize(
+  'best, score',
+  [
+    ('', 2.0),
+    ('eval/reward', 2.0),
+    ('eval/reward/brief', 0.25),
+    ('-eval/reward/brief', -0.25),
+    ('-eval/length', -1.5),
+  ],
+)
+def test_the_best_checkpoint_is_by_the_metric_that_the_user_names(best, score):
+  line = reward_metrics([[4, 1], [3, 0]], brief=[0.5, 0, 0.5, 0])
+  config = held_out.EvalConfig(best=best)
+  held_out.check(config, [{'own.py:brief': 0.5, 'format': 1.0}])
+  assert held_out.score(config, line) == score
+
+
+def test_pass1_is_the_metric_where_there_is_one():
+  line = metrics([[1, 1], [0, 1]])
+  config = held_out.EvalConfig()
+  assert held_out.best_metric(config, TABLES) == 'eval/pass1'
+  assert held_out.best_metric(config, TABLES[:1]) == 'eval/reward'
+  assert held_out.score(config, line) == line['eval/pass1'] == 0.75
+  assert math.isnan(held_out.score(config, metrics([[NAN, NAN]])))
+
+
+@pytest.mark.parametrize(
+  'best, message',
+  [
+    ('eval/pass1', 'needs the accuracy reward'),
+    ('eval/reward/breif', "did you mean 'eval/reward/brief'"),
+    ('reward', "did you mean 'eval/reward'"),
+    ('-pass1', 'eval/reward, eval/reward/brief, '),
+  ],
+)
+def test_a_metric_that_the_run_lacks_is_refused(best, message):
+  config = held_out.EvalConfig(best=best)
+  with pytest.raises(errors.UserError, match=message):
+    held_out.check(config, [{'own.py:brief': 1.0}])
+  held_out.check(held_out.EvalConfig(best=best, every=0), [{}])

@@ -4,6 +4,7 @@ that record their calls."""
 
 import collections
 import dataclasses
+import math
 import threading
 import time
 import types
@@ -420,6 +421,30 @@ def test_an_evaluation_is_sampled_in_chunks_of_one_size(fakes, size, calls):
   assert sum(rows for rows, _ in sizes) == 11
   assert fake.sampler.numbers == list(range(11))
   assert len(set(fake.sampler.keys)) == 1
+
+
+def test_a_run_without_golds_keeps_the_best_checkpoint_by_its_own_reward(
+  fakes, monkeypatch
+):
+  fake = fakes(always, 'rewards={"format":1.0}', 'eval.every=1')
+  hold_out(fake, 11)
+  scorer = dataclasses.replace(
+    fake.run.sampling.scorer,
+    weights=dict(brief=2.0),
+    rules=dict(brief=lambda records, texts: np.float32([0.25] * len(texts))),
+  )
+  sampling = dataclasses.replace(fake.run.sampling, scorer=scorer)
+  fake.run = dataclasses.replace(fake.run, sampling=sampling)
+  assert log.evaluate(fake.run, fake.state, 0)['eval/reward'] == 0.5
+  state, position = rl.step(fake.run, fake.state, Position())
+  assert position.score == 0.5
+  saved = []
+  monkeypatch.setattr(checkpoint, 'save', lambda *args: saved.append(args))
+  checkpoints = types.SimpleNamespace(latest_step=lambda: None)
+  fake.run = dataclasses.replace(fake.run, checkpoints=checkpoints)
+  for score in (0.5, math.nan):
+    rl.save(fake.run, state, dataclasses.replace(position, score=score))
+  assert [score for *_, score in saved] == [0.5, None]
 
 
 def test_a_long_evaluation_shows_how_far_it_is(fakes, capsys, monkeypatch):

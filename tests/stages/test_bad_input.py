@@ -164,7 +164,7 @@ RL = {
   'grpo.objective=https://h/o.py:f': 'is https://h/o.py:f, but|download it',
   'eval.data=/nowhere': 'there is no data file /nowhere',
   'rewards.acuracy=1.0': "no reward 'acuracy'; did you mean 'accuracy'?",
-  'rewards={"format":1.0}': 'pass@1 needs the accuracy reward',
+  'eval.best=eval/reward/brief': "config.eval.best is 'eval/reward/brief'",
 }
 
 

@@ -135,10 +135,20 @@ def test_steps_from_a_checkpoint_on_fill_rollouts(base):
 
 
 def test_a_reference_cannot_appear_or_disappear():
-  rl_config.check_changes([Changed('grpo.kl_coef', 0.1, 0.2)])
+  config = rl_config.Config()
+  rl_config.check_changes(config, [Changed('grpo.kl_coef', 0.1, 0.2)])
   for pair in ((0.0, 0.1), (0.1, 0.0)):
     with pytest.raises(errors.UserError, match='holds a reference'):
-      rl_config.check_changes([Changed('grpo.kl_coef', *pair)])
+      rl_config.check_changes(config, [Changed('grpo.kl_coef', *pair)])
+
+
+def test_other_rewards_may_not_change_what_the_best_checkpoint_is_by():
+  old, new = dict(accuracy=1.0), dict(format=1.0)
+  config = toy.built('rl', 'rewards={"format":1.0}')
+  with pytest.raises(errors.UserError, match='eval/pass1.*weight 0'):
+    rl_config.check_changes(config, [Changed('rewards', old, new)])
+  config = toy.built('rl', 'rewards={"format":1.0}', 'eval.best=eval/reward')
+  rl_config.check_changes(config, [Changed('rewards', old, new)])
 
 
 REWARD = """

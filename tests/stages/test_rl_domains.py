@@ -120,7 +120,7 @@ def test_domains_alone_may_have_accuracy_and_no_problem_need_be_judged(
 def test_held_out_records_without_accuracy_are_refused(base, records):
   domains = {'math': dict(format=1.0), 'general-helpful': dict(format=1.0)}
   bad = toy.built('rl', *changes(base, records, f'by_domain={domains}'))
-  with pytest.raises(errors.UserError, match='no held-out record has the acc'):
+  with pytest.raises(errors.UserError, match='record has the reward accur'):
     rl_config.load_records(bad)
 
 
