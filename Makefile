@@ -9,7 +9,7 @@ SMOLLM2 := models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
 .PHONY: help python install test test-slow test-torch test-tpu test-users soak pods \
   rehearse lint format demo demo-moe mini-r1 verifiers word-problems smollm2 notebooks \
-  bench lock clean renew
+  bench lock clean renew docs
 
 # Python code. SERIES prints a version such as 3.12. PROBE prints the full version
 # and the path; it fails before 3.11, without venv or ensurepip, and when the
@@ -219,6 +219,13 @@ notebooks: install $(VENV)/.notebooks  ## executes experiments/notebooks, keeps 
 
 $(VENV)/.notebooks: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -e '.[notebooks]'
+	touch $@
+
+docs: $(VENV)/.docs  ## the pages of docs/ as a site; a warning is an error
+	$(BIN)/python -m mkdocs build --quiet --strict
+
+$(VENV)/.docs: $(VENV)/.installed docs/requirements.txt
+	$(BIN)/python -m pip install --quiet -c requirements.lock -r docs/requirements.txt
 	touch $@
 
 bench: install .venv-peers/.installed models/smollm2/hf  ## r1jax against the peers

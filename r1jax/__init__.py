@@ -1,6 +1,6 @@
 """DeepSeek-R1 in JAX: GRPO, rejection sampling, reward models, distillation.
 
-The Python API is documented in experiments/python_api.md.
+The Python API is documented in docs/python_api.md.
 """
 
 import importlib

@@ -7,7 +7,7 @@ import pytest
 
 import r1jax
 
-PAGE = pathlib.Path(r1jax.__file__).parents[1] / 'experiments/python_api.md'
+PAGE = pathlib.Path(r1jax.__file__).parents[1] / 'docs/python_api.md'
 
 
 def blocks():

@@ -148,8 +148,10 @@ def test_activations_of_longer_rows_are_sharded(one):
 
 
 def readme_configs():
-  """The configs of the rl and preflight commands in README."""
-  text = (FOLDER.parents[1] / 'README.md').read_text()
+  """The configs of the rl and preflight commands in README and docs/."""
+  root = FOLDER.parents[1]
+  paths = root / 'README.md', *sorted((root / 'docs').glob('*.md'))
+  text = '\n'.join(path.read_text() for path in paths)
   commands = re.findall(r'(?:r1jax|--) (?:rl|preflight) --config (\S+)', text)
   return sorted(set(commands))
 

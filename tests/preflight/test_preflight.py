@@ -361,7 +361,7 @@ def test_the_report_states_versions_and_those_of_a_tpu(monkeypatch, tmp_path):
 
 def test_setup_and_rehearsals_install_the_libtpu_of_one_file():
   root = pathlib.Path(__file__).parents[2]
-  for name in 'launch_tpu.sh', 'Makefile', 'README.md':
+  for name in 'launch_tpu.sh', 'Makefile', 'docs/pods.md':
     text = (root / name).read_text()
     assert '-r requirements-tpu.lock' in text and 'jax[tpu]' not in text
   found = versions.of_setup()

@@ -49,5 +49,5 @@ def lines() -> list[str]:
   return [
     text,
     f'launch_tpu.sh setup installs {names}, with Python 3.11: see "Rehearse the '
-    'pod" in README.md',
+    'pod" in docs/pods.md',
   ]

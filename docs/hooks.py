@@ -1,0 +1,55 @@
+"""Pages of the documentation that are made from the code, for mkdocs."""
+
+import dataclasses
+import importlib
+import textwrap
+
+from mkdocs.structure.files import File
+
+from r1jax import cli, config
+
+KEYS = """\
+# Keys of a config
+
+A stage has the keys below; `experiments/` has configs that change some of them,
+and `--config.KEY=VALUE` changes one on the command line. Where **change** is
+`free`, a command that is repeated may have another value; where it is empty,
+`--change KEY=VALUE` is needed; with a reason the key cannot change within a run
+(see [Change a run](../changing_a_run.md)). `code` after the meaning: the value
+may be the name of [your own function](../your_own_code.md).
+"""
+
+
+def on_files(files, config):
+  """Adds the generated pages to those of docs/."""
+  files.append(File.generated(config, 'reference/keys.md', content=keys()))
+  return files
+
+
+def keys():
+  """The page of all keys of all stages."""
+  parts = [KEYS]
+  for name, module in cli.STAGES.items():
+    stage = importlib.import_module(module)
+    if name != 'preflight' and dataclasses.fields(stage.Config):
+      parts.append(f'## {name}\n\n{table(stage.Config)}')
+  return '\n\n'.join(parts)
+
+
+def table(cls):
+  """The keys of a stage with defaults and meanings, as a table."""
+  lines = ['| key | default | meaning | change |', '|---|---|---|---|']
+  for name, default, metadata in config.named_options(cls()):
+    shown = textwrap.shorten(repr(default), 60, placeholder=' …')
+    meaning = metadata.get('help', '')
+    if metadata.get('is_code'):
+      meaning += ' (`code`)'
+    change = 'free' if metadata.get('is_free') else metadata.get('fixed', '')
+    cells = f'`{name}`', f'`{shown}`', meaning, change
+    lines.append('| ' + ' | '.join(map(escape, cells)) + ' |')
+  return '\n'.join(lines)
+
+
+def escape(cell):
+  """A cell in which no character ends the table's column."""
+  return cell.replace('|', '\\|').replace('<', '&lt;')
