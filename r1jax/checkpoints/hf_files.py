@@ -16,6 +16,17 @@ CONVERT = (
   'can run code when they are read: convert the model to safetensors, by '
   'from_pretrained and save_pretrained of transformers'
 )
+# Methods by the ends of the names of their tensors.
+QUANTIZED = {
+  '.qweight': 'GPTQ or AWQ',
+  '.qzeros': 'GPTQ or AWQ',
+  '.g_idx': 'GPTQ',
+  '.absmax': 'bitsandbytes',
+  '.quant_map': 'bitsandbytes',
+  '.SCB': 'bitsandbytes',
+  '.weight_packed': 'compressed-tensors',
+  '.weight_scale_2': 'ModelOpt (NVFP4)',
+}
 DOWNLOADED = ['*.safetensors', '*.json', '*.model', '*.jinja']
 
 
@@ -74,13 +85,16 @@ def check_is_gguf(path: pathlib.Path) -> None:
 
 def float8_blocks(config: dict[str, Any]) -> tuple[int, int] | None:
   """The rows and columns of float8 weights that have one scale; None for a
-  model that is not quantized. `config` is from read_config."""
+  model without float8. `config` is from read_config."""
   table = config.get('quantization_config')
-  return None if table is None else tuple(table['weight_block_size'])
+  if table is None or table['quant_method'] != 'fp8':
+    return None
+  return tuple(table['weight_block_size'])
 
 
 def _check_quantization(directory, config):
-  """Raises UserError if the weights are quantized, unless to blocks of fp8."""
+  """Raises UserError if the weights are quantized, unless to blocks of fp8 or to
+  MXFP4."""
   table = config.get('quantization_config')
   is_gptq = (directory / 'quantize_config.json').exists()
   if table is None and not is_gptq:
@@ -91,6 +105,8 @@ def _check_quantization(directory, config):
     if method in ('', 'bitsandbytes') and table.get(f'load_in_{bits}bit'):
       method = f'bitsandbytes ({bits} bits)'
   blocks = table.get('weight_block_size')
+  if method == 'mxfp4':
+    return
   if method == 'fp8':
     sizes = blocks if isinstance(blocks, list) else []
     if len(sizes) == 2 and all(type(x) is int and x > 0 for x in sizes):
@@ -98,10 +114,19 @@ def _check_quantization(directory, config):
     method = f'fp8 with weight_block_size {blocks!r}'
   raise errors.UserError(
     f'{directory}: its weights are quantized by {method or "an unknown method"}'
-    ' (quantization_config); r1jax reads float32, float16, bfloat16, and fp8 '
-    'with a scale for each block (weight_block_size) there: name the model that '
-    'was quantized, or a GGUF file of it'
+    ' (quantization_config); r1jax reads float32, float16, bfloat16, mxfp4, and '
+    'fp8 with a scale for each block (weight_block_size) there: name the model '
+    'that was quantized, or a GGUF file of it'
   )
+
+
+def quantized_by(tensor: str) -> str:
+  """', as in models that were quantized by METHOD' for the name of a tensor of a quantized model that r1jax
+  does not read, whose config.json may not say so; else ''."""
+  for ending, method in QUANTIZED.items():
+    if tensor.endswith(ending):
+      return f', as in models that were quantized by {method}'
+  return ''
 
 
 def _has_weights(directory):

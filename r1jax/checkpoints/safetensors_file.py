@@ -1,5 +1,5 @@
 """Reads and writes the tensors of a Hugging Face directory: safetensors files,
-with float8 weights dequantized block by block."""
+with weights in float8 or MXFP4 dequantized block by block."""
 
 import json
 import math
@@ -13,7 +13,7 @@ import numpy as np
 import safetensors
 
 from r1jax import errors, files
-from r1jax.checkpoints import hf_files
+from r1jax.checkpoints import float8, hf_files, mxfp4
 
 DTYPES = dict(
   F32=np.float32,
@@ -21,14 +21,12 @@ DTYPES = dict(
   BF16=ml_dtypes.bfloat16,
   F8_E4M3=ml_dtypes.float8_e4m3fn,
   F8_E8M0=ml_dtypes.float8_e8m0fnu,  # of scales that are powers of two
+  U8=np.uint8,
 )
 READ = 'F32', 'F16', 'BF16'
 DTYPE_NAMES = dict(float32='F32', float16='F16', bfloat16='BF16')
-FLOAT8 = 'F8_E4M3'
-SCALE = '_scale_inv'  # ends the name of the scales of a float8 tensor
 Entries = Mapping[str, jax.ShapeDtypeStruct]  # by a tensor's name
 Index = tuple[slice, ...]
-Blocks = tuple[int, int]  # rows and columns of a float8 tensor with one scale
 
 
 class _Place(NamedTuple):
@@ -43,9 +41,12 @@ class _Place(NamedTuple):
 class SafetensorsReader:
   """Reads the tensors of a directory: model.safetensors, or the files that
   model.safetensors.index.json names. Float8 tensors are dequantized with one
-  scale for each of `blocks`. `shapes` does not have the scales."""
+  scale for each of `blocks`. `shapes` has quantized tensors as they are meant,
+  and not their scales."""
 
-  def __init__(self, directory: pathlib.Path, blocks: Blocks | None = None):
+  def __init__(
+    self, directory: pathlib.Path, blocks: float8.Blocks | None = None
+  ):
     self._blocks = blocks
     self._places: dict[str, _Place] = {}
     self._files: dict[pathlib.Path, Any] = {}
@@ -66,17 +67,18 @@ class SafetensorsReader:
           f'{name}, but it has not: the download or copy is not complete, or '
           'one of both is of another model'
         )
-    scales = self._checked_scales(directory)
-    self.shapes: dict[str, tuple[int, ...]] = {
-      name: place.shape
-      for name, place in self._places.items()
-      if name not in scales
-    }
+    self._mxfp4 = self._find_mxfp4()
+    scales = self._checked_scales()
+    self.shapes: dict[str, tuple[int, ...]] = dict(self._mxfp4)
+    for name, place in self._places.items():
+      if name not in scales:
+        self.shapes[name] = place.shape
 
   def dtype(self, name: str) -> str:
-    """The dtype of a tensor, bfloat16 if it is float8."""
-    dtype = self._places[name].dtype
-    return 'bfloat16' if dtype == FLOAT8 else np.dtype(DTYPES[dtype]).name
+    """The dtype of a tensor, bfloat16 if it is quantized."""
+    if name in self._mxfp4 or self._places[name].dtype == float8.DTYPE:
+      return 'bfloat16'
+    return np.dtype(DTYPES[self._places[name].dtype]).name
 
   def read(self, name: str) -> np.ndarray:
     """The array of a tensor, in the dtype of the file, or float32."""
@@ -87,22 +89,17 @@ class SafetensorsReader:
     self, name: str, shape: tuple[int, ...], index: Index
   ) -> np.ndarray:
     """A tensor with this shape, of which it has the rows or columns as several
-    axes, at this index. Nothing else is read, nor copied unless it is float8:
+    axes, at this index. Nothing else is read, nor copied unless it is quantized:
     the array is a view of the file."""
-    view = self._view(name).reshape(shape)[index]
-    if self._places[name].dtype != FLOAT8:
-      return view
-    scales = _float32(self._view(name + SCALE))
-    assert self._blocks
-    parts = []
-    for size, block in zip(self.shapes[name], self._blocks):
-      count = _leading_axes(shape, size)
-      blocks = (np.arange(size) // block).reshape(shape[:count])
-      parts.append(blocks[index[:count]])
-      shape, index = shape[count:], index[count:]
-    rows, columns = parts
-    scale = scales[np.ix_(rows.ravel(), columns.ravel())]
-    return view.astype(np.float32) * scale.reshape(rows.shape + columns.shape)
+    if name in self._mxfp4:
+      blocks = self._view(name + mxfp4.BLOCKS)
+      scales = self._view(name + mxfp4.SCALES)
+      return mxfp4.read_part(blocks, scales, shape, index)
+    if self._places[name].dtype == float8.DTYPE:
+      weights, scales = self._view(name), self._view(name + float8.SCALE)
+      assert self._blocks
+      return float8.read_part(weights, scales, self._blocks, shape, index)
+    return self._view(name).reshape(shape)[index]
 
   def _view(self, name):
     """The tensor in the file, which the system reads where it is used."""
@@ -114,63 +111,49 @@ class SafetensorsReader:
     # Mapped anew for each use: what was read before leaves this process.
     return np.memmap(self._files[path], DTYPES[dtype], 'r', start, shape)
 
-  def _checked_scales(self, directory):
-    """The names of the scales. Raises UserError unless all tensors can be
-    read."""
-    scales, blocks = set(), self._blocks
+  def _find_mxfp4(self):
+    """The shape of each tensor in MXFP4. Raises UserError."""
+    shapes = {}
     for name, place in self._places.items():
-      where = f'{place.path}: {name}'
-      if place.dtype == FLOAT8:
-        _check_float8(where, place, self._places.get(name + SCALE), blocks)
-        scales.add(name + SCALE)
-    for name, place in self._places.items():
-      if name not in scales and place.dtype not in (*READ, FLOAT8):
+      if place.dtype != mxfp4.DTYPE or not name.endswith(mxfp4.BLOCKS):
+        continue
+      where, base = f'{place.path}: {name}', name.removesuffix(mxfp4.BLOCKS)
+      if base in self._places:
         raise errors.UserError(
-          f'{place.path}: {name} has dtype {place.dtype}; r1jax reads '
-          f'{", ".join(READ)}, and {FLOAT8} with scales of blocks'
+          f'{where} has weights in MXFP4, but there is a tensor {base} too: '
+          'delete the files that are not of this model'
+        )
+      scale = self._places.get(base + mxfp4.SCALES)
+      if scale is None or scale.dtype != mxfp4.DTYPE:
+        raise errors.UserError(
+          f'{where} has weights in MXFP4, but their scales '
+          f'{base}{mxfp4.SCALES} are in none of the files: the download or copy '
+          'is not complete'
+        )
+      shapes[base] = mxfp4.shape(where, place.shape, scale.shape)
+    return shapes
+
+  def _checked_scales(self):
+    """The names of the tensors that are parts of quantized ones. Raises
+    UserError unless all tensors can be read."""
+    scales = set()
+    for name in self._mxfp4:
+      scales |= {name + mxfp4.BLOCKS, name + mxfp4.SCALES}
+    for name, place in self._places.items():
+      if place.dtype == float8.DTYPE:
+        scale = self._places.get(name + float8.SCALE)
+        sizes = None if scale is None else (scale.dtype, scale.shape)
+        where = f'{place.path}: {name}'
+        float8.check(where, place.shape, sizes, self._blocks)
+        scales.add(name + float8.SCALE)
+    for name, place in self._places.items():
+      if name not in scales and place.dtype not in (*READ, float8.DTYPE):
+        raise errors.UserError(
+          f'{place.path}: {name} has dtype {place.dtype}'
+          f'{hf_files.quantized_by(name)}; r1jax reads {", ".join(READ)}, '
+          f'{float8.DTYPE} with scales of blocks, and MXFP4'
         )
     return scales
-
-
-def _check_float8(where, place, scale, blocks):
-  """Raises UserError unless a float8 tensor has the scales of its blocks."""
-  if blocks is None:
-    raise errors.UserError(
-      f'{where} has dtype {FLOAT8}, but config.json has no quantization_config '
-      'with quant_method fp8 and weight_block_size, so that its scale is not '
-      'known: take config.json from where the weights are from'
-    )
-  if scale is None:
-    raise errors.UserError(
-      f'{where} has dtype {FLOAT8}, but its scales {SCALE} are in none of the '
-      'files: the download or copy is not complete'
-    )
-  if len(place.shape) != 2 or scale.dtype not in (*READ, 'F8_E8M0'):
-    raise errors.UserError(
-      f'{where} has dtype {FLOAT8}, shape {list(place.shape)} and scales of '
-      f'{scale.dtype}; r1jax reads matrices with scales of F32 or F8_E8M0'
-    )
-  want = tuple(-(-size // block) for size, block in zip(place.shape, blocks))
-  if scale.shape != want:
-    raise errors.UserError(
-      f'{where}{SCALE} has the shape {list(scale.shape)}, but {list(want)} are '
-      f'the blocks of {list(blocks)} in its {list(place.shape)}: correct '
-      'weight_block_size in config.json, or take the scales of these weights'
-    )
-
-
-def _leading_axes(shape, size):
-  """The number of leading axes that have `size` elements together."""
-  count, product = 0, 1
-  while product < size or count == 0:
-    product *= shape[count]
-    count += 1
-  assert product == size, (shape, size)
-  return count
-
-
-def _float32(array):
-  return array.astype(np.float32)
 
 
 def _places(path):

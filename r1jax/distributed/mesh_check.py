@@ -2,19 +2,40 @@
 
 from r1jax import errors
 
-# What is sharded along 'model', by the names of parameters. Of latent attention,
-# which also has 'out', kv_b is checked first.
-HEADS = dict.fromkeys(('q', 'q_b', 'kv_b'), 'attention heads')
-KEY_HEADS = dict.fromkeys(
-  ('out', 'qkv', 'qkv_bias', 'q_norm_heads', 'k_norm_heads'),
-  'heads of keys and values',
+# What is sharded along a mesh axis, with its key in config.json, by the names of
+# parameters. Of latent attention, which also has 'out', kv_b is checked first.
+HEADS = 'attention heads (num_attention_heads)'
+KEY_HEADS = 'heads of keys and values (num_key_value_heads)'
+CHANNELS = 'feed-forward channels (intermediate_size)'
+SHARED_CHANNELS = 'channels of shared experts (moe_intermediate_size)'
+EXPERTS = 'experts'
+VOCABULARY = 'ids in its vocabulary (vocab_size)'
+ALONG_MODEL = dict(
+  q=HEADS,
+  q_b=HEADS,
+  kv_b=HEADS,
+  out=KEY_HEADS,
+  qkv=KEY_HEADS,
+  qkv_bias=KEY_HEADS,
+  q_norm_heads=KEY_HEADS,
+  k_norm_heads=KEY_HEADS,
+  sinks=KEY_HEADS,
+  gate_up=CHANNELS,
+  down=CHANNELS,
+  shared_gate_up=SHARED_CHANNELS,
+  shared_down=SHARED_CHANNELS,
+  experts_gate_up=EXPERTS,
+  experts_down=EXPERTS,
+  experts_gate_up_bias=EXPERTS,
+  experts_down_bias=EXPERTS,
+  embed=VOCABULARY,
+  head=VOCABULARY,
 )
-CHANNELS = dict.fromkeys(
-  ('gate_up', 'down', 'shared_gate_up', 'shared_down'), 'feed-forward channels'
+ALONG_DATA = dict(
+  q_b='channels in the latent of queries (q_lora_rank)',
+  kv_b='channels in the latent of keys (kv_lora_rank)',
 )
-EXPERTS = dict.fromkeys(('experts_gate_up', 'experts_down'), 'experts')
-VOCABULARY = dict.fromkeys(('embed', 'head'), 'ids in its vocabulary')
-ALONG_MODEL = HEADS | KEY_HEADS | CHANNELS | EXPERTS | VOCABULARY
+WIDTH = 'channels (hidden_size)'
 
 
 def check_divides(name: str, size: int, mesh_axis: str, devices: int) -> None:
@@ -22,18 +43,18 @@ def check_divides(name: str, size: int, mesh_axis: str, devices: int) -> None:
   parameter `name` that is sharded along it and has this size."""
   if size % devices == 0:
     return
-  if mesh_axis == 'model' and name in ALONG_MODEL:
-    what = f'{size} {ALONG_MODEL[name]}'
+  if mesh_axis == 'model':
+    what = ALONG_MODEL[name]
     change = (
       f'set config.parallel.tensor_parallel to a number that divides {size}'
     )
   else:
-    what = f'a matrix with {size} rows or columns'
+    what = ALONG_DATA[name] if name in ALONG_DATA else WIDTH
     change = (
       'change the number of devices or config.parallel.tensor_parallel, so that '
       f'the devices over tensor_parallel divide {size}'
     )
   raise errors.UserError(
-    f'the model has {what} (parameter {name}), which the {devices} devices of '
-    f"the mesh's axis '{mesh_axis}' do not divide: {change}"
+    f'the model has {size} {what}, which the {devices} devices of the mesh axis '
+    f"'{mesh_axis}' do not divide: {change}"
   )

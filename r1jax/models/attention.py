@@ -42,15 +42,32 @@ def visible(
 
 
 def attend(
-  form: Form, q_BTKGC: Array, kv: KeysValues, visible_BTS: Array
+  form: Form,
+  q_BTKGC: Array,
+  kv: KeysValues,
+  visible_BTS: Array,
+  sink_KG: Array | None = None,
 ) -> Array:
   """softmax(scale q k') v over the visible keys, [B, T, K, G, C] float32, for
-  keys [B, K, S, C] and values, whose C may be another.
+  keys [B, K, S, C] and values, whose C may be another. `sink_KG` as in with_sink.
 
   Scores and softmax are float32. The operands of each product have the inputs'
   dtype, in the backward pass too.
   """
-  return attend_with_lse(form, q_BTKGC, kv, visible_BTS)[0]
+  out, lse = attend_with_lse(form, q_BTKGC, kv, visible_BTS)
+  return with_sink(out, lse, sink_KG)
+
+
+def with_sink(
+  out_BTKGC: Array, lse_BTKG: Array, sink_KG: Array | None
+) -> Array:
+  """Attention with a sink, a score of each head that is in the denominator of
+  the softmax and has no value: out sum_s e^score / (sum_s e^score + e^sink),
+  from the results of attend_with_lse. Without sinks `out`."""
+  if sink_KG is None:
+    return out_BTKGC
+  share_BTKG = jax.nn.sigmoid(lse_BTKG - sink_KG[None, None])
+  return out_BTKGC * share_BTKG[..., None]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -130,6 +147,7 @@ def attend_past(
   kv_BKTC: KeysValues,
   past_BKSC: KeysValues,
   before_BS: Array,
+  sink_KG: Array | None = None,
 ) -> Array:
   """attend over the columns `before` of a cache and, causally, over the call's
   own keys, which are not written to the cache."""
@@ -150,7 +168,9 @@ def attend_past(
   total += jnp.sum(own, axis=-1, keepdims=True)
   past, own = ((x / total).astype(v_BKTC.dtype) for x in (past, own))
   out = linear.product('bkms,bksc->bkmc', past, past_v_BKSC)
-  return _unmerge(out + linear.product('bkmt,bktc->bkmc', own, v_BKTC), T)
+  out = _unmerge(out + linear.product('bkmt,bktc->bkmc', own, v_BKTC), T)
+  lse_BTKG = _unmerge(max_score + jnp.log(total), T)[..., 0]
+  return with_sink(out, lse_BTKG, sink_KG)
 
 
 def in_cache_layout(tpu_layout: bool, cache: Array) -> Array:

@@ -31,6 +31,8 @@ def obstacle(cfg: Any, capability: float) -> str:
     return f'config.compute.dtype is {cfg.dtype}, not bfloat16'
   if cfg.form.softcap:
     return 'the scores of the model are capped'
+  if cfg.has_sinks:
+    return 'the model has attention sinks'
   most = 256 if capability >= 9 else 128
   channels = cfg.qk_head_dim
   if channels % 8 or channels > most:
@@ -44,9 +46,11 @@ def flash(
   kv_BKTC: KeysValues,
   pos_BT: Array,
   window: int = 0,
+  sink_KG: Array | None = None,
 ) -> Array:
   """attention.attend over the call's own keys, in bfloat16, by cuDNN. The
   padding of a row is at its end. window 0: none."""
+  assert sink_KG is None, 'see obstacle'
   B, T, K, G, C = q_BTKGC.shape
   k_BTKC, v_BTKC = (a.swapaxes(1, 2) for a in kv_BKTC)
   value_channels = v_BTKC.shape[-1]

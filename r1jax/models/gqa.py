@@ -1,14 +1,12 @@
-"""Grouped-query attention: its config, its layer, and its tensors in Hugging
-Face's checkpoints. Several families are built on it."""
+"""Grouped-query attention: its config and its layer. Several families are built
+on it; hf_attention.py has its tensors in checkpoints."""
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax import Array
 from jax.sharding import PartitionSpec as P
@@ -21,7 +19,6 @@ from r1jax.models import (
   rope,
   stack,
 )
-from r1jax.models.hf_tensor import HfTensor
 from r1jax.models.layer import Layer
 from r1jax.models.model_config import LayerSizes, ModelConfig
 from r1jax.models.rope import Rope
@@ -31,6 +28,7 @@ PARTITION = dict(
   qkv=P(None, 'data', 'model', None, None),
   qkv_bias=P(None, 'model'),
   out=P(None, 'model', None, None, 'data'),
+  sinks=P(None, 'model'),
   q_norm_heads=P(None, 'model'),
   k_norm_heads=P(None, 'model'),
 )
@@ -50,6 +48,8 @@ class GqaConfig(ModelConfig):
   kv_heads: int
   head_dim: int
   qkv_bias: bool = False
+  out_bias: bool = False
+  sinks: bool = False  # see attention.with_sink
   qk_norm: bool = False  # of each head
   qk_norm_heads: bool = False  # of all heads together
   kinds: tuple[LayerKind, ...] = (LayerKind(),)
@@ -82,9 +82,13 @@ class GqaConfig(ModelConfig):
   @property
   def reads_filled_cache(self) -> bool:
     has_kernel = kernels.can_decode(self.attention, self.head_dim)
-    return has_kernel and not self.scan_layers
+    return has_kernel and not self.scan_layers and not self.sinks
 
-  def sizes_with(self, ffn: int) -> LayerSizes:
+  @property
+  def has_sinks(self) -> bool:
+    return self.sinks
+
+  def sizes_with(self, ffn: float) -> LayerSizes:
     """The LayerSizes with `ffn` channels of a gated MLP, which may be those of
     several experts."""
     query, key = self.heads * self.head_dim, self.kv_heads * self.head_dim
@@ -146,11 +150,19 @@ def attend_layer(
   cos_sin = _table(tables, kind)
   q_BTKGC, k = rope.rotate(q, cos_sin), rope.rotate(k, cos_sin)
   k_BKTC, v_BKTC = (a[:, :, :, 0].swapaxes(1, 2) for a in (k, v))
-  out, kv = attend(cfg, q_BTKGC, (k_BKTC, v_BKTC), kind, pos_BT, past)
+  sink_KG = None
+  if cfg.sinks:
+    sink_KG = layer.stored('sinks', (K, G), nn.initializers.normal())
+  kv = k_BKTC, v_BKTC
+  out, kv = attend(cfg, q_BTKGC, kv, kind, pos_BT, past, sink_KG)
   out = out.astype(dtype).reshape(*out.shape[:2], -1)
   std = (2 * cfg.layers * K * G * C) ** -0.5
   w_out = layer.weight('out', (K, G, C, D), std)
   out_BTD = linear.linear(cfg.cpu_layout, out, w_out.reshape(-1, D))
+  if cfg.out_bias:
+    bias_D = layer.stored('out_bias', (D,), nn.initializers.zeros)
+    # The devices' parts are summed.
+    out_BTD += bias_D[None, None] / cfg.sharding.tensor_parallel
   return out_BTD.astype(dtype), kv
 
 
@@ -182,6 +194,7 @@ def attend(
   kind: Array | int,
   pos_BT: Array,
   past: Any,
+  sink_KG: Array | None = None,
 ) -> tuple[Array, attention.KeysValues]:
   """(float32 out_BTKGC, keys and values).
 
@@ -198,19 +211,24 @@ def attend(
   window = _window(cfg, kind)
   if past is None:
     if cfg.attention != 'einsum':
-      return _attend_call(cfg, q_BTKGC, kv_BKTC, kind, pos_BT), kv_BKTC
+      return _attend_call(cfg, q_BTKGC, kv_BKTC, kind, pos_BT, sink_KG), kv_BKTC
     if cfg.packing:
-      args = cfg.packing, cfg.form, q_BTKGC, kv_BKTC, pos_BT, window
-      return packed_attention.attend(*args), kv_BKTC
+      out = packed_attention.attend(
+        cfg.packing, cfg.form, q_BTKGC, kv_BKTC, pos_BT, window, sink_KG
+      )
+      return out, kv_BKTC
     visible_BTS = attention.visible(pos_BT, pos_BT, window)
-    return attention.attend(cfg.form, q_BTKGC, kv_BKTC, visible_BTS), kv_BKTC
+    out = attention.attend(cfg.form, q_BTKGC, kv_BKTC, visible_BTS, sink_KG)
+    return out, kv_BKTC
   pos_B = pos_BT[:, 0]
   column_1S = jnp.arange(jax.tree.leaves(past)[0].shape[2])[None]
   if cfg.scan_layers:
     before_BS = column_1S < pos_B[:, None]
     if window is not None:
       before_BS &= pos_B[:, None] - column_1S < window
-    out = attention.attend_past(cfg.form, q_BTKGC, kv_BKTC, past, before_BS)
+    out = attention.attend_past(
+      cfg.form, q_BTKGC, kv_BKTC, past, before_BS, sink_KG
+    )
     return out, kv_BKTC
   k_BKSC, v_BKSC = (
     attention.write(cfg, cache, new, pos_B) for cache, new in zip(past, kv_BKTC)
@@ -222,7 +240,7 @@ def attend(
     kernel, width = kernels.FILLED_CACHE[cfg.attention], cfg.kinds[kind].window
     return kernel(cfg.form, q_BTKGC, kv, pos_B + 1, width), kv
   visible_BTS = attention.visible(pos_BT, column_1S, window)
-  return attention.attend(cfg.form, q_BTKGC, kv, visible_BTS), kv
+  return attention.attend(cfg.form, q_BTKGC, kv, visible_BTS, sink_KG), kv
 
 
 def _window(cfg, kind):
@@ -233,21 +251,21 @@ def _window(cfg, kind):
   return windows[kind] if isinstance(kind, int) else jnp.array(windows)[kind]
 
 
-def _attend_call(cfg, q_BTKGC, kv_BKTC, kind, pos_BT):
+def _attend_call(cfg, q_BTKGC, kv_BKTC, kind, pos_BT, sink_KG):
   """Attention by a kernel over the call's own keys. The window of a kernel is
   static: of a traced kind there is a branch for each."""
   if cfg.packing:
     rows_cfg = dataclasses.replace(cfg, packing=None)
 
     def attend_rows(q, kv, pos):
-      return _attend_call(rows_cfg, q, kv, kind, pos)
+      return _attend_call(rows_cfg, q, kv, kind, pos, sink_KG)
 
     args = cfg.packing, attend_rows, q_BTKGC, kv_BKTC, pos_BT
     return packed_attention.attend_rows(*args)
   kernel = kernels.OWN_KEYS[cfg.attention]
 
   def branch(window):
-    return lambda q, kv: kernel(cfg.form, q, kv, pos_BT, window)
+    return lambda q, kv: kernel(cfg.form, q, kv, pos_BT, window, sink_KG)
 
   branches = [branch(x.window) for x in cfg.kinds]
   if isinstance(kind, int):
@@ -260,44 +278,3 @@ def init_cache(cfg: GqaConfig, rows: int, length: int) -> Cache:
   K = cfg.kv_heads // cfg.sharding.tensor_parallel
   shape = rows, K, length, cfg.head_dim
   return stack.init_cache(cfg, cfg.layers, (shape, shape))
-
-
-def hf_tensors(cfg: GqaConfig) -> Iterator[HfTensor]:
-  """The tensors of a layer's attention. Those of one leaf are adjacent, so that
-  an export gathers it once."""
-  D, C = cfg.width, cfg.head_dim
-  # Each key head of qkv has its query heads first, then the key and the value.
-  q_rows, kv_rows = cfg.heads * C, cfg.kv_heads * C
-  parts = np.s_[:, :, :-2], np.s_[:, :, -2], np.s_[:, :, -1]
-  yield HfTensor('self_attn.o_proj.weight', (D, q_rows), 'out', axes=(-1, 0))
-  biases = []
-  for x, rows, index in zip('qkv', (q_rows, kv_rows, kv_rows), parts):
-    name = f'self_attn.{x}_proj'
-    yield HfTensor(f'{name}.weight', (rows, D), 'qkv', index, (0, -1))
-    biases.append(HfTensor(f'{name}.bias', (rows,), 'qkv_bias', index[1:]))
-  if cfg.qkv_bias:
-    yield from biases
-  if cfg.qk_norm:
-    yield HfTensor('self_attn.q_norm.weight', (C,), 'q_norm')
-    yield HfTensor('self_attn.k_norm.weight', (C,), 'k_norm')
-  if cfg.qk_norm_heads:
-    yield HfTensor('self_attn.q_norm.weight', (q_rows,), 'q_norm_heads')
-    yield HfTensor('self_attn.k_norm.weight', (kv_rows,), 'k_norm_heads')
-
-
-def fused_hf_tensors(cfg: GqaConfig) -> Iterator[HfTensor]:
-  """The tensors of a layer's attention where one has the rows of all queries,
-  then of all keys and of all values."""
-  D, K, C = cfg.width, cfg.kv_heads, cfg.head_dim
-  q_rows, kv_rows = cfg.heads * C, K * C
-  yield HfTensor('self_attn.o_proj.weight', (D, q_rows), 'out', axes=(-1, 0))
-  sizes = q_rows, kv_rows, kv_rows
-  parts = np.split(np.arange(sum(sizes)), np.cumsum(sizes[:-1]))
-  rows = np.concatenate([x.reshape(K, -1, C) for x in parts], axis=1)
-  yield HfTensor(
-    'self_attn.qkv_proj.weight',
-    (sum(sizes), D),
-    'qkv',
-    axes=(0, -1),
-    rows=rows.reshape(-1),
-  )

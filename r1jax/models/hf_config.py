@@ -64,6 +64,16 @@ class HfConfig:
       self.refuse('head_dim', 'but rotary embedding needs it even')
     return dict(heads=heads, kv_heads=kv_heads, head_dim=head_dim)
 
+  def expert_counts(self, key: str) -> tuple[int, int]:
+    """(experts, experts of a token) of a mixture of experts. `key` has the number
+    of experts, or num_local_experts, as transformers 5 writes it."""
+    experts = self.number(key if key in self.values else 'num_local_experts')
+    chosen = self.number('num_experts_per_tok')
+    if chosen > experts:
+      why = f'but the model has only {experts} experts'
+      self.refuse('num_experts_per_tok', why)
+    return experts, chosen
+
   def number(self, key: str, default: Any = None, kind: type = int) -> Any:
     """An int above 0, or for kind=float any number above 0."""
     return number(self.values, self.source, key, default, kind)
@@ -77,7 +87,11 @@ class HfConfig:
 
   def flag(self, key: str, default: bool = False) -> bool:
     value = self.values.get(key)
-    return default if value is None else bool(value)
+    if value is None:
+      return default
+    if not isinstance(value, bool):
+      self.refuse(key, 'which must be true or false')
+    return value
 
   def check(self, **supported: Any) -> None:
     """Raises UserError if a key has another value than the supported one."""
@@ -116,5 +130,5 @@ def number(
 def refuse(
   table: Mapping[str, Any], source: object, key: str, why: str
 ) -> NoReturn:
-  value = table.get(key)
-  raise errors.UserError(f'{source}: the config has {key} {value!r}, {why}')
+  found = f'has {key} {table[key]!r}' if key in table else f'has no {key}'
+  raise errors.UserError(f'{source}: the config {found}, {why}')

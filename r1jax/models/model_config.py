@@ -94,6 +94,11 @@ class ModelConfig:
     return False
 
   @property
+  def has_sinks(self) -> bool:
+    """Whether the heads of attention have sinks, see attention.with_sink."""
+    return False
+
+  @property
   def num_experts(self) -> int:
     """The experts among which a layer's router chooses; 0: it has none."""
     return 0

@@ -9,7 +9,7 @@ MLP, and the parts are summed.
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,42 +18,24 @@ from flax import linen as nn
 from jax import Array
 from jax.sharding import PartitionSpec as P
 
-from r1jax.models import grouped, hf_tensor, linear
+from r1jax.models import experts, hf_tensor
 from r1jax.models.hf_tensor import HfTensor
 from r1jax.models.layer import Layer
 from r1jax.models.model_config import LayerSizes, ModelConfig
+from r1jax.models.moe_config import MoeConfig
 
 # The router is on every device, in float32.
 PARTITION = dict(
   experts_gate_up=P(None, 'model', 'data', None, None),
   experts_down=P(None, 'model', None, 'data'),
+  experts_gate_up_bias=P(None, 'model'),
+  experts_down_bias=P(None, 'model'),
   shared_gate_up=P(None, 'data', None, 'model'),
   shared_down=P(None, 'model', 'data'),
 )
 BIAS = 'router_bias'  # state, not a parameter: the optimiser does not see it
 LOAD = 'expert_load'  # the name of load_NE among the sums of a loss
-DECODE_TOKENS = 2  # the most that a decode step computes of a row
 EPSILON = 1e-20  # of the sum of the chosen scores
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MoeConfig:
-  experts: int
-  experts_per_token: int
-  ffn: int  # channels of an expert
-  score: Literal['sigmoid', 'softmax']
-  normalize: bool  # the weights of a token's experts are divided by their sum
-  scale: float = 1.0  # of the weights
-  groups: int = 1  # of neighbouring experts
-  top_groups: int = 1  # groups from which a token's experts come
-  group_score: Literal['top2', 'max'] = 'top2'  # sum of the two best, or best
-  correction_bias: bool = False  # is added to the scores that choose
-  shared_ffn: int = 0  # channels of the shared experts together; 0: none
-
-  @property
-  def ffn_of_token(self) -> int:
-    """Channels of all experts that a token uses."""
-    return self.experts_per_token * self.ffn + self.shared_ffn
 
 
 def with_experts(
@@ -79,7 +61,7 @@ def layer(
 ) -> tuple[Array, Array]:
   """(this device's part of the sum over experts and channels, the ids that the
   router chooses), sum_e w_e E_e(h) + E_shared(h) with E(h) = (silu(h W_gate) *
-  h W_up) W_down.
+  h W_up) W_down. Some models have biases and another Activation.
 
   h_BTD has all tokens of the device's rows. routing_BTE are ids to use instead
   of the router's choice, with weights from the router's scores of these ids.
@@ -95,7 +77,8 @@ def layer(
   if routing_BTE is not None:
     id_TE = routing_BTE.reshape(choice_TE.shape).astype(jnp.int32)
   weight_TE = weights(moe, score_TE, id_TE)
-  out_TD = _experts(cfg, moe, module, h_TD, id_TE, weight_TE, T)
+  args = cfg, moe, module, h_TD, id_TE, weight_TE, T
+  out_TD = experts.of_device(*args)
   out_BTD = out_TD.reshape(B, T, D).astype(h_BTD.dtype)
   if moe.shared_ffn:
     names = 'shared_gate_up', 'shared_down'
@@ -113,6 +96,9 @@ def scores(
   logit_TE = jnp.dot(
     h_TD.astype(jnp.float32), router_DE, precision=jax.lax.Precision.HIGHEST
   )
+  if moe.linear_bias:
+    shape_E, zeros = (moe.experts,), nn.initializers.zeros
+    logit_TE += module.stored('router_linear_bias', shape_E, zeros)[None]
   if moe.score == 'sigmoid':
     return jax.nn.sigmoid(logit_TE)
   return jax.nn.softmax(logit_TE, axis=-1)
@@ -143,112 +129,6 @@ def weights(moe: MoeConfig, score_TE: Array, id_TE: Array) -> Array:
   if moe.normalize:
     weight_TE /= weight_TE.sum(axis=1, keepdims=True) + EPSILON
   return weight_TE * moe.scale
-
-
-def _experts(cfg, moe, module, h_TD, id_TE, weight_TE, tokens):
-  """float32 sum over this device's experts of weight * E(h). A row [M] is a
-  token for one of its experts; the rows of an expert are adjacent."""
-  dtype, D, F = h_TD.dtype, cfg.width, moe.ffn
-  std = (2 * cfg.layers * F) ** -0.5
-  w = module.weight('experts_gate_up', (moe.experts, D, 2, F), D**-0.5)
-  w_down = module.weight('experts_down', (moe.experts, F, D), std)
-  if cfg.tpu_layout and tokens <= DECODE_TOKENS:
-    return _all_experts(cfg, h_TD, id_TE, weight_TE, w, w_down)
-  order_M, place_TE, size_E = _sort(cfg, id_TE, len(w))
-  form = _form(cfg)
-  x_MD = _rows(h_TD, order_M, place_TE)
-  if cfg.gate_up_first:
-    # One product would make a copy of the weights of all layers.
-    gate_MF = grouped.dot(form, x_MD, w[:, :, 0], size_E)
-    up_MF = grouped.dot(form, x_MD, w[:, :, 1], size_E)
-  else:
-    gate_up = grouped.dot(form, x_MD, w.reshape(len(w), D, -1), size_E)
-    gate_MF, up_MF = jnp.split(gate_up, 2, axis=1)
-  # The weights are applied here, so that no row's output is kept for gradients.
-  weight_M = weight_TE.ravel().at[order_M].get(unique_indices=True)
-  x_MF = jax.nn.silu(gate_MF) * up_MF * weight_M[:, None]
-  out_MD = grouped.dot(form, x_MF.astype(dtype), w_down, size_E)
-  return _sum_of_rows(out_MD, order_M, place_TE)
-
-
-def _form(cfg):
-  """The form of the grouped products."""
-  if cfg.cpu_layout:
-    return 'blocks'
-  return 'gmm' if cfg.tpu_layout else 'ragged'
-
-
-def _all_experts(cfg, h_TD, id_TE, weight_TE, w_EDCF, w_down_EFD):
-  """_experts with the products of every token and own expert, the weights of
-  those that a token did not choose being 0.
-
-  For a decode step on TPUs, which takes the time to read the weights: plain
-  products read them in place, grouped ones would copy the weights of a scanned
-  layer.
-  """
-  own = jnp.arange(len(w_EDCF)) + cfg.sharding.first_index(len(w_EDCF))
-  is_chosen = id_TE[:, :, None] == own[None, None]  # [T, slots, own experts]
-  weight_ET = jnp.sum(weight_TE[:, :, None] * is_chosen, axis=1).T
-  # As they are stored, see layer.swap_gate_up: all gates, then all ups.
-  E, D, _, F = w_EDCF.shape
-  w = jnp.moveaxis(w_EDCF, 2, 0).reshape(2 * E, D, F)
-  gate_ETF, up_ETF = jnp.split(linear.product('td,edf->etf', h_TD, w), 2)
-  x_ETF = jax.nn.silu(gate_ETF) * up_ETF * weight_ET[:, :, None]
-  return linear.product('etf,efd->td', x_ETF.astype(h_TD.dtype), w_down_EFD)
-
-
-def _sort(cfg, id_TE, own):
-  """(order_M, place_TE, size_E): the numbers token * experts_per_token + slot
-  sorted by expert, those of this device's `own` experts first; the row of each
-  of them, M for other experts; the number of rows of each own expert.
-
-  The experts of a token differ, so at most `own` of them are this device's.
-  """
-  tokens, slots = id_TE.shape
-  id_TE = id_TE - cfg.sharding.first_index(own)
-  is_own_TE = (id_TE >= 0) & (id_TE < own)
-  id_TE = jnp.where(is_own_TE, id_TE, own)
-  rows = tokens * min(slots, own)
-  order = jnp.argsort(id_TE.ravel(), stable=True)
-  place_TE = jnp.argsort(order).reshape(id_TE.shape)
-  size_E = jnp.bincount(id_TE.ravel(), length=own + 1)[:own].astype(jnp.int32)
-  return order[:rows], jnp.where(is_own_TE, place_TE, rows), size_E
-
-
-@jax.custom_vjp
-def _rows(h_TD, order_M, place_TE):
-  """x_MD: the tokens of the rows. This and _sum_of_rows are each other's
-  transpose, so that neither scatters."""
-  return h_TD[order_M // place_TE.shape[1]]
-
-
-def _rows_forward(h_TD, order_M, place_TE):
-  return _rows(h_TD, order_M, place_TE), (order_M, place_TE)
-
-
-def _rows_backward(saved, g_MD):
-  return _sum_of_rows(g_MD, *saved).astype(g_MD.dtype), None, None
-
-
-_rows.defvjp(_rows_forward, _rows_backward)
-
-
-@jax.custom_vjp
-def _sum_of_rows(x_MD, order_M, place_TE):
-  """out_TD in float32: the sum over each token's rows."""
-  x_TED = x_MD.at[place_TE].get(mode='fill', fill_value=0)
-  return x_TED.sum(axis=1, dtype=jnp.float32)
-
-
-def _sum_of_rows_forward(x_MD, order_M, place_TE):
-  return _sum_of_rows(x_MD, order_M, place_TE), (order_M, place_TE)
-
-
-def _sum_of_rows_backward(saved, g_TD):
-  return _rows(g_TD, *saved), None, None
-
-
-_sum_of_rows.defvjp(_sum_of_rows_forward, _sum_of_rows_backward)
 
 
 def load_sums(

@@ -18,6 +18,7 @@ def attend(
   kv_BKTC: KeysValues,
   pos_BT: Array,
   window: Array | int | None = None,
+  sink_KG: Array | None = None,
 ) -> Array:
   """attention.attend over the call's own keys. No score of a response with
   another is computed."""
@@ -26,7 +27,9 @@ def attend(
   prompt_kv = k_BKTC[:, :, :width], v_BKTC[:, :, :width]
   prompt_pos, pos = pos_BT[:, :width], pos_BT[:, width:]
   visible = attention.visible(prompt_pos, prompt_pos, window)
-  prompt_out = attention.attend(form, q_BTKGC[:, :width], prompt_kv, visible)
+  prompt_out = attention.attend(
+    form, q_BTKGC[:, :width], prompt_kv, visible, sink_KG
+  )
 
   q = q_BTKGC[:, width:]
   visible = attention.visible(pos, prompt_pos, window)
@@ -41,17 +44,17 @@ def attend(
     form, _split(responses, q), (own_k, own_v), visible
   )
   of_response = own.reshape(of_prompt[0].shape), own_lse.reshape(q.shape[:-1])
-  out = _merge(of_prompt, of_response)
+  out, lse = _merge(of_prompt, of_response)
+  out = attention.with_sink(out, lse, sink_KG)
   return jnp.concatenate([prompt_out, out], axis=1)
 
 
 def _merge(a, b):
-  """The attention over the keys of two calls, from the result and the logarithm
-  of the sum of the exponentiated scores of each."""
+  """attend_with_lse over the keys of two calls, from the results of each."""
   (a, a_lse), (b, b_lse) = a, b
   lse = jnp.logaddexp(a_lse, b_lse)
   weights = jnp.exp(a_lse - lse)[..., None], jnp.exp(b_lse - lse)[..., None]
-  return weights[0] * a + weights[1] * b
+  return weights[0] * a + weights[1] * b, lse
 
 
 def _split(responses, x):

@@ -11,7 +11,14 @@ from jax.sharding import PartitionSpec
 
 from r1jax import errors
 from r1jax.models import hf_config
-from r1jax.models.families import deepseek, gemma, llama, olmo2, qwen3_moe
+from r1jax.models.families import (
+  deepseek,
+  gemma,
+  gpt_oss,
+  llama,
+  olmo2,
+  qwen3_moe,
+)
 from r1jax.models.hf_config import HfConfig
 from r1jax.models.hf_tensor import HfTensor
 from r1jax.models.model_config import ModelConfig
@@ -70,7 +77,14 @@ class MtpFamily(Family, Protocol):
   ) -> Output: ...
 
 
-FAMILIES: tuple[Family, ...] = (llama, gemma, olmo2, qwen3_moe, deepseek)
+FAMILIES: tuple[Family, ...] = (
+  llama,
+  gemma,
+  olmo2,
+  qwen3_moe,
+  gpt_oss,
+  deepseek,
+)
 BY_ARCHITECTURE: dict[str, Family] = {
   name: family for family in FAMILIES for name in family.ARCHITECTURES
 }
@@ -112,7 +126,11 @@ def _unknown(hf):
   named = hf.values.get('architectures')
   name = str(named[0]) if isinstance(named, list) and named else ''
   if not name:
-    return f'{hf.source}: the config names no architectures: {named!r}'
+    return (
+      f'{hf.source}: the config has the architectures {named!r}, but a list with '
+      'a name such as LlamaForCausalLM is needed: take config.json from where '
+      'the weights are from'
+    )
   base, _, task = name.partition('For')
   near = difflib.get_close_matches(base, BY_ARCHITECTURE, 1, cutoff=0)[0]
   is_text = task not in ('ConditionalGeneration', 'ImageTextToText')

@@ -22,6 +22,7 @@ def splash(
   kv_BKTC: KeysValues,
   pos_BT: Array,
   window: int = 0,
+  sink_KG: Array | None = None,
   interpret: bool = False,
 ) -> Array:
   """attend over the call's own keys, by the Pallas TPU kernel "splash
@@ -38,7 +39,9 @@ def splash(
   k_BKTC, v_BKTC = (_pad_to_tiles(a, 2) for a in kv_BKTC)
   length = segment_BT.shape[1]
   attend_row = _splash_kernel(K * G, length, window, form.softcap, interpret)
-  out_BHTC = jax.vmap(attend_row)(q_BHTC, k_BKTC, v_BKTC, segment_BT)
+  sink_H = None if sink_KG is None else sink_KG.reshape(-1)
+  attend_rows = jax.vmap(attend_row, in_axes=(0, 0, 0, 0, None))
+  out_BHTC = attend_rows(q_BHTC, k_BKTC, v_BKTC, segment_BT, sink_H)
   return out_BHTC.swapaxes(1, 2)[:, :T].reshape(B, T, K, G, -1)
 
 
@@ -69,9 +72,9 @@ def _splash_kernel(heads, T, window, softcap, interpret):
       interpret=interpret,
     )
 
-  def attend_row(q_HTC, k_KTC, v_KTC, segment_T):
+  def attend_row(q_HTC, k_KTC, v_KTC, segment_T, sink_H):
     segments = splash_attention.SegmentIds(segment_T, segment_T)
-    return kernel(q_HTC, k_KTC, v_KTC, segments)
+    return kernel(q_HTC, k_KTC, v_KTC, segments, sink_H)
 
   return attend_row
 

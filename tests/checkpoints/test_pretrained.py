@@ -57,14 +57,19 @@ def test_logits_and_greedy_tokens_are_those_of_transformers(family, tmp_path):
   assert_same_function(params, cfg, GOLDEN[family])
 
 
-@pytest.mark.parametrize('family', ['phi3', 'gemma3'])
+SCANNED = 'gemma3', 'gpt_oss'
+
+
+@pytest.mark.parametrize(
+  'family', ['phi3', 'gemma3', 'gpt_oss', 'qwen3_moe_dense_layers']
+)
 def test_decoding_with_a_cache_gives_the_greedy_tokens_of_transformers(
   family, tmp_path
 ):
   """Windows are shorter than the row, which is longer than the original length
   of the rope."""
   params, cfg, _ = pretrained.load(write_directory(tmp_path, family))
-  cfg = dataclasses.replace(cfg, scan_layers=family == 'gemma3')
+  cfg = dataclasses.replace(cfg, scan_layers=family in SCANNED)
   tokens = jnp.array(GOLDEN[family]['tokens'])
   start = len(reference.PROMPT)
 
@@ -541,13 +546,15 @@ def test_half_precision_is_converted_to_float32_exactly(tmp_path):
     ),
     (dict(architectures=None), 'architectures'),
     (dict(hidden_act='gelu'), 'hidden_act.*silu'),
-    (dict(attention_bias=True), 'attention_bias'),
+    (dict(attention_bias=True), 'lacks the tensor .*q_proj.bias'),
+    (dict(attention_bias='no'), "attention_bias 'no', which must be true or"),
+    (dict(architectures='LlamaForCausalLM'), 'architectures .*but a list'),
     (dict(mlp_bias=True), 'mlp_bias'),
     (dict(quantization_config=dict(bits=4)), 'quantization_config'),
     (dict(layer_types=['sliding_attention'] * 3), 'sliding_window'),
     (dict(use_sliding_window=True), 'sliding_window'),
     (dict(rope_parameters=dict(rope_type='ntk', factor=4)), 'ntk'),
-    (dict(rope_parameters=dict(rope_type='llama3')), 'factor None'),
+    (dict(rope_parameters=dict(rope_type='llama3')), 'has no factor, which'),
     (dict(hidden_size='30'), "hidden_size '30'"),
     (dict(hidden_size=None), 'hidden_size None'),
     (dict(num_hidden_layers=-1), 'num_hidden_layers -1'),
@@ -575,8 +582,11 @@ def test_an_unsupported_config_is_a_user_error(change, message, tmp_path):
 @pytest.mark.parametrize(
   'change, message',
   [
-    (dict(mlp_only_layers=[1]), r'mlp_only_layers \[1\], but layers without'),
-    (dict(decoder_sparse_step=2), 'decoder_sparse_step 2, but only 1'),
+    (dict(mlp_only_layers=[1]), 'lacks .*layers.1.mlp.gate_proj'),
+    (dict(mlp_only_layers=[3]), r'mlp_only_layers \[3\], .* from 0 to 2'),
+    (dict(mlp_only_layers='1'), "mlp_only_layers '1', which must be a list"),
+    (dict(decoder_sparse_step=2), 'lacks .*layers.0.mlp.gate_proj'),
+    (dict(norm_topk_prob='no'), "norm_topk_prob 'no', .* true or false"),
     (dict(num_experts_per_tok=9), 'num_experts_per_tok 9, but .* only 7'),
     (dict(num_local_experts=8), 'lacks .*layers.0.mlp.experts.7|shape'),
   ],

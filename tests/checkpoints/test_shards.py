@@ -236,7 +236,7 @@ NO_SCALE = r'layers.0.mlp.up_proj.weight .*its scales _scale_inv are in none'
     ),
     (
       lambda path: quantize(path, quant_method='mxfp4'),
-      'quantized by mxfp4 ',
+      'has dtype F8_E4M3, but config.json has no quantization_config',
     ),
     (
       lambda path: quantize(
@@ -344,3 +344,18 @@ def test_the_model_of_a_run_has_the_dtype_of_its_beginning(
       f'float32 weights are in {workdir}/check' in capsys.readouterr().out
     )
     assert is_said == (dtype == 'bfloat16')
+
+
+@pytest.mark.parametrize(
+  'ending, method', [('qweight', 'GPTQ or AWQ'), ('SCB', 'bitsandbytes')]
+)
+def test_quantized_tensors_that_no_config_explains_are_named(
+  ending, method, tmp_path
+):
+  path = write_directory(tmp_path)
+  tensors = safetensors.numpy.load_file(path / 'model.safetensors')
+  tensors[f'model.layers.0.mlp.up_proj.{ending}'] = np.zeros(3, np.int32)
+  safetensors.numpy.save_file(tensors, path / 'model.safetensors')
+  message = f'has dtype I32, as in models that were quantized by {method}'
+  with pytest.raises(errors.UserError, match=message):
+    pretrained.open_model(path)

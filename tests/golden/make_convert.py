@@ -94,6 +94,45 @@ FAMILIES = dict(
     head_dim=6,
     tie_word_embeddings=False,
   ),
+  qwen3_moe_dense_layers=dict(
+    kind='Qwen3Moe',
+    num_hidden_layers=5,
+    mlp_only_layers=[0, 3],
+    attention_bias=True,
+    hidden_size=22,
+    intermediate_size=30,
+    moe_intermediate_size=14,
+    num_experts=5,
+    num_experts_per_tok=2,
+    norm_topk_prob=False,
+    num_attention_heads=6,
+    num_key_value_heads=3,
+    head_dim=4,
+    tie_word_embeddings=True,
+  ),
+  gpt_oss=dict(
+    kind='GptOss',
+    hidden_size=26,
+    intermediate_size=18,
+    num_local_experts=7,
+    num_experts_per_tok=3,
+    num_attention_heads=6,
+    num_key_value_heads=2,
+    head_dim=8,
+    sliding_window=9,
+    swiglu_limit=0.9,
+    rope_parameters=YARN | dict(truncate=False),
+    **NO_IDS,
+  ),
+  llama_bias=dict(
+    kind='Llama',
+    attention_bias=True,
+    hidden_size=36,
+    intermediate_size=28,
+    num_attention_heads=6,
+    num_key_value_heads=2,
+    tie_word_embeddings=True,
+  ),
   mistral=dict(
     kind='Mistral',
     hidden_size=28,
@@ -210,7 +249,7 @@ def entry_of(family, directory):
   sizes = dict(FAMILIES[family])
   kind = sizes.pop('kind')
   policy = sizes.pop('policy', kind)
-  config = getattr(transformers, f'{kind}Config')(**SIZES, **sizes)
+  config = getattr(transformers, f'{kind}Config')(**(SIZES | sizes))
   path = directory / family
   model, arrays = reference.write_checkpoint(
     policy, config, path, weights, experts_implementation='eager'

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax.models import grouped, layer, model_config, moe
+from r1jax.models import grouped, layer, model_config, moe, moe_config
 
 MOE = moe.MoeConfig(
   experts=12,
@@ -33,8 +33,17 @@ KINDS = dict(
     MOE, score='softmax', groups=1, correction_bias=False, shared_ffn=0
   ),
   not_normalized=dataclasses.replace(MOE, normalize=False, groups=1),
+  gpt_oss=dataclasses.replace(
+    MOE,
+    score='softmax',
+    groups=1,
+    correction_bias=False,
+    shared_ffn=0,
+    linear_bias=True,
+    activation=moe_config.Activation(alpha=1.7, limit=0.8, up_offset=1.0),
+  ),
 )
-LAYOUTS = list(zip(KINDS, [False, True, False, True]))
+LAYOUTS = list(zip(KINDS, [False, True, False, True, True]))
 B, T = 2, 11
 
 
@@ -67,6 +76,14 @@ def silu(x):
   return x / (1 + np.exp(-x))
 
 
+def gated(kind, gate, up):
+  """What an expert computes of its projections."""
+  if not kind.linear_bias:
+    return silu(gate) * up
+  gate, up = np.minimum(gate, 0.8), np.clip(up, -0.8, 0.8)
+  return gate / (1 + np.exp(-1.7 * gate)) * (up + 1)
+
+
 def chosen_experts(kind, choice_E):
   """The ids by sorting, the lowest first among equals."""
   group_size = kind.experts // kind.groups
@@ -84,7 +101,7 @@ def chosen_experts(kind, choice_E):
 def reference(kind, params, h_D):
   """(output, ids) of a token in float64."""
   p = {k: np.asarray(a, np.float64) for k, a in params.items()}
-  logit_E = h_D @ p['router']
+  logit_E = h_D @ p['router'] + p.get('router_linear_bias', 0)
   score_E = 1 / (1 + np.exp(-logit_E))
   if kind.score == 'softmax':
     score_E = np.exp(logit_E) / np.exp(logit_E).sum()
@@ -95,20 +112,27 @@ def reference(kind, params, h_D):
     weights = weights / weights.sum()
   out_D = np.zeros_like(h_D)
   for e, weight in zip(ids, weights * kind.scale):
-    gate, up = np.einsum('d,dnf->nf', h_D, p['experts_gate_up'][e])
-    out_D += weight * ((silu(gate) * up) @ p['experts_down'][e])
+    gate_up = np.einsum('d,dnf->nf', h_D, p['experts_gate_up'][e])
+    down = p['experts_down'][e]
+    if kind.linear_bias:
+      gate, up = gate_up + p['experts_gate_up_bias'][e]
+      out_D += weight * (gated(kind, gate, up) @ down)
+      out_D += weight * p['experts_down_bias'][e]
+    else:
+      out_D += weight * (gated(kind, *gate_up) @ down)
   if kind.shared_ffn:
     gate, up = np.einsum('d,dnf->nf', h_D, p['shared_gate_up'])
     out_D += (silu(gate) * up) @ p['shared_down']
   return out_D, ids
 
 
-def test_a_decode_step_on_a_tpu_computes_the_same_layer():
-  cfg = dataclasses.replace(CFG, tpu_layout=True)
-  params, h_BTD = make(MOE)
+@pytest.mark.parametrize('name', ['deepseek_v3', 'gpt_oss'])
+def test_a_decode_step_on_a_tpu_computes_the_same_layer(name):
+  kind, cfg = KINDS[name], dataclasses.replace(CFG, tpu_layout=True)
+  params, h_BTD = make(kind)
   h_B1D = h_BTD[:, :1]
   for a, b in zip(
-    apply(cfg, MOE, params, h_B1D), apply(CFG, MOE, params, h_B1D)
+    apply(cfg, kind, params, h_B1D), apply(CFG, kind, params, h_B1D)
   ):
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
 
@@ -128,6 +152,8 @@ def test_the_layer_is_the_weighted_sum_of_the_chosen_experts(name, cpu_layout):
 def dense(kind, params, h_BTD, id_BTE):
   """The same function by products with all experts."""
   score = h_BTD @ params['router']
+  if kind.linear_bias:
+    score += params['router_linear_bias'][None, None]
   if kind.score == 'sigmoid':
     score = jax.nn.sigmoid(score)
   else:
@@ -138,8 +164,16 @@ def dense(kind, params, h_BTD, id_BTE):
   one_hot = jax.nn.one_hot(id_BTE, kind.experts)
   weight = (weight[..., None] * one_hot).sum(axis=2) * kind.scale
   gate, up = jnp.einsum('btd,ednf->nbtef', h_BTD, params['experts_gate_up'])
-  x = jax.nn.silu(gate) * up * weight[..., None]
+  if kind.linear_bias:
+    bias = params['experts_gate_up_bias']
+    gate, up = gate + bias[None, None, :, 0], up + bias[None, None, :, 1]
+    gate, up = jnp.minimum(gate, 0.8), jnp.clip(up, -0.8, 0.8)
+    x = gate * jax.nn.sigmoid(1.7 * gate) * (up + 1) * weight[..., None]
+  else:
+    x = jax.nn.silu(gate) * up * weight[..., None]
   out = jnp.einsum('btef,efd->btd', x, params['experts_down'])
+  if kind.linear_bias:
+    out += weight @ params['experts_down_bias']
   if kind.shared_ffn:
     gate, up = jnp.einsum('btd,dnf->nbtf', h_BTD, params['shared_gate_up'])
     out += (jax.nn.silu(gate) * up) @ params['shared_down']

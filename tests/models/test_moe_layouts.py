@@ -11,20 +11,24 @@ import pytest
 
 from r1jax import errors, losses
 from r1jax.distributed import device_placement, programs
-from r1jax.models import gqa, moe, transformer
+from r1jax.models import gqa, moe, moe_config, transformer
 from r1jax.models.families import qwen3_moe
 from r1jax.training import optimizer, train_step
 
 CFG = qwen3_moe.Config(
   vocab_size=28,
   width=16,
-  layers=2,
+  layers=3,
   heads=8,
   kv_heads=4,
   head_dim=6,
   qk_norm=True,
   kinds=(gqa.LayerKind(),),
   dense_ffn=20,
+  dense_numbers=(1,),
+  qkv_bias=True,
+  out_bias=True,
+  sinks=True,
   tie_embeddings=False,
   head_chunk=4,
   moe=moe.MoeConfig(
@@ -38,6 +42,8 @@ CFG = qwen3_moe.Config(
     top_groups=2,
     correction_bias=True,
     shared_ffn=8,
+    linear_bias=True,
+    activation=moe_config.Activation(alpha=1.7, limit=2.0, up_offset=1.0),
   ),
 )
 RATE = 0.01
@@ -192,7 +198,7 @@ def test_a_mesh_that_does_not_divide_the_experts_is_a_user_error():
     device_placement.ParallelConfig(strategy='mesh', tensor_parallel=4)
   )
   with pytest.raises(
-    errors.UserError, match="10 experts .*experts_down.* 4 devices .*'model'"
+    errors.UserError, match="10 experts, .* 4 devices .*'model'"
   ):
     device_placement.put_state(placement, dict(layers=params['layers'] | cut))
 

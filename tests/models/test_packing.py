@@ -26,6 +26,7 @@ CFG = llama.Config(
   ffn=20,
   kinds=(gqa.LayerKind(), gqa.LayerKind(window=3)),
   kind_N=(1, 0),
+  sinks=True,
   remat='full',
   head_chunk=4,
 )

@@ -121,11 +121,11 @@ def test_partial_rotary_embedding_leaves_the_last_channels():
       dict(rope_scaling=dict(type='yarn', mrope_section=[1])),
       'have mrope_section .*rope type yarn, which does not use it',
     ),
-    (dict(rope_scaling=dict(type='linear')), 'factor None'),
+    (dict(rope_scaling=dict(type='linear')), 'has no factor, which'),
     (dict(rope_scaling=dict(type='yarn', factor=-1)), 'factor -1'),
     (
       dict(rope_scaling=dict(type='longrope', long_factor=[1.0] * 8)),
-      'short_factor None, which must be a list',
+      'no short_factor, which must be a list',
     ),
     (
       dict(rope_scaling=dict(type='longrope', short_factor=[1.0, 'a'])),

@@ -9,10 +9,12 @@ import os
 import pathlib
 import subprocess
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 import toy_deepseek
+import toy_mxfp4
 import toy_pretrained
 from golden import make_deepseek
 
@@ -69,6 +71,19 @@ for directory in sys.argv[1:]:
   )
   state = {k: v.contiguous() for k, v in model.state_dict().items()}
   safetensors.torch.save_file(state, directory + '.safetensors')
+"""
+# Writes what the weights in MXFP4 of a directory stand for.
+DEQUANTIZE = """
+import sys
+import safetensors.torch, torch
+from transformers.integrations import mxfp4
+tensors = safetensors.torch.load_file(sys.argv[1] + '/model.safetensors')
+names = [k.removesuffix('_blocks') for k in tensors if k.endswith('_blocks')]
+safetensors.torch.save_file({
+  name: mxfp4.dequantize_convertops(
+    tensors[f'{name}_blocks'], tensors[f'{name}_scales'], torch.bfloat16
+  ) for name in names
+}, sys.argv[1] + '.safetensors')
 """
 # The scores of rows of ids. Each row is a batch, so none is padded.
 SCORE = """
@@ -187,6 +202,20 @@ def test_deepseek_models_are_those_of_transformers_and_it_opens_their_exports(
       for name in (kind, f'{kind}_export')
     )
     toy_pretrained.assert_same_tree(reopened, want)
+
+
+def test_weights_in_mxfp4_are_those_of_transformers(python, tmp_path):
+  params = jax.device_get(transformer.init(jax.random.key(0), toy_mxfp4.CFG))
+  source, export = tmp_path / 'in', tmp_path / 'out'
+  toy_mxfp4.write_directory(source, params)
+  subprocess.run([python, '-c', DEQUANTIZE, str(source)], check=True)
+  params, cfg, _ = pretrained.load(source)
+  pretrained.save(export, params, cfg)
+  saved = safetensors.numpy.load_file(export / 'model.safetensors')
+  theirs = safetensors.numpy.load_file(f'{source}.safetensors')
+  assert len(theirs) == 4
+  for name, want in theirs.items():
+    np.testing.assert_array_equal(saved[name], want.astype(np.float32))
 
 
 def test_a_real_checkpoint_and_its_export_give_the_same_logits(

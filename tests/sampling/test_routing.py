@@ -17,13 +17,15 @@ from r1jax.sampling import decode, tool_calls
 CFG = qwen3_moe.Config(
   vocab_size=19,
   width=12,
-  layers=2,
+  layers=3,
   heads=4,
   kv_heads=2,
   head_dim=6,
   qk_norm=True,
   kinds=(gqa.LayerKind(),),
   dense_ffn=20,
+  dense_numbers=(1,),
+  sinks=True,
   head_chunk=8,
   cpu_layout=True,
   moe=moe.MoeConfig(

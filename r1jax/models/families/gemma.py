@@ -13,6 +13,7 @@ from r1jax.models import (
   attention,
   dense,
   gqa,
+  hf_attention,
   hf_layers,
   hf_rope,
   hf_tensor,
@@ -183,7 +184,10 @@ def hf_tensors(cfg: Config) -> Iterator[HfTensor]:
     HfTensor(f'{name}.weight', (cfg.width,), leaf)
     for leaf, name in NORMS.items()
   ]
-  tensors += [*hf_tensor.gated_mlp(cfg.width, cfg.ffn), *gqa.hf_tensors(cfg)]
+  tensors += [
+    *hf_tensor.gated_mlp(cfg.width, cfg.ffn),
+    *hf_attention.tensors(cfg),
+  ]
   yield from hf_tensor.in_layers(tensors, range(cfg.layers))
 
 

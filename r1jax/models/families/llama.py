@@ -8,7 +8,15 @@ from typing import Any
 from flax import linen as nn
 from jax import Array
 
-from r1jax.models import dense, gqa, hf_layers, hf_rope, hf_tensor, layer
+from r1jax.models import (
+  dense,
+  gqa,
+  hf_attention,
+  hf_layers,
+  hf_rope,
+  hf_tensor,
+  layer,
+)
 from r1jax.models.hf_config import HfConfig
 from r1jax.models.hf_tensor import HfTensor
 from r1jax.models.stack import Cache, LayerOutput, Output
@@ -21,6 +29,8 @@ class Variant:
   model_type: str
   qkv_bias: bool = False
   qk_norm: bool = False
+  # Whether config.json says with attention_bias that q, k, v and out have one.
+  has_bias_key: bool = False
   # One tensor has the matrices of q, k and v, another those of gate and up.
   is_fused: bool = False
   # transformers' values of keys that a config.json lacks.
@@ -28,14 +38,15 @@ class Variant:
 
 
 ARCHITECTURES = dict(
-  Llama=Variant('llama'),
+  Llama=Variant('llama', has_bias_key=True),
   Qwen2=Variant('qwen2', qkv_bias=True),
-  Qwen3=Variant('qwen3', qk_norm=True),
+  Qwen3=Variant('qwen3', qk_norm=True, has_bias_key=True),
   Mistral=Variant(
     'mistral', defaults=dict(sliding_window=4096, num_key_value_heads=8)
   ),
   SmolLM3=Variant(
     'smollm3',
+    has_bias_key=True,
     defaults=dict(
       rope_theta=2e6, num_key_value_heads=4, tie_word_embeddings=True
     ),
@@ -76,7 +87,10 @@ def config_from_hf(hf: HfConfig) -> Config:
   architecture = hf.architecture
   variant = ARCHITECTURES[architecture]
   hf = hf.with_defaults(variant.defaults)
-  hf.check(hidden_act='silu', attention_bias=False, mlp_bias=False)
+  hf.check(hidden_act='silu', mlp_bias=False)
+  has_bias = variant.has_bias_key and hf.flag('attention_bias')
+  if not variant.has_bias_key:
+    hf.check(attention_bias=False)
   if not variant.is_fused:
     hf.check(partial_rotary_factor=1.0)  # transformers ignores it there
   sizes, attention_sizes = hf.sizes(), hf.attention_sizes()
@@ -86,7 +100,8 @@ def config_from_hf(hf: HfConfig) -> Config:
     **attention_sizes,
     **dense.layer_kinds(hf_layers.read(hf, setting)),
     ffn=hf.number('intermediate_size'),
-    qkv_bias=variant.qkv_bias,
+    qkv_bias=variant.qkv_bias or has_bias,
+    out_bias=has_bias,
     qk_norm=variant.qk_norm,
     architecture=architecture,
   )
@@ -95,8 +110,9 @@ def config_from_hf(hf: HfConfig) -> Config:
 def config_to_hf(cfg: Config) -> dict[str, Any]:
   """The keys of config.json that are this family's own."""
   variant = ARCHITECTURES[cfg.architecture]
-  own = variant.qkv_bias, variant.qk_norm
+  own = variant.qkv_bias or cfg.out_bias, variant.qk_norm
   assert own == (cfg.qkv_bias, cfg.qk_norm), cfg.architecture
+  assert variant.has_bias_key or not cfg.out_bias, cfg.architecture
   keys = dict(
     architecture=cfg.architecture,
     model_type=variant.model_type,
@@ -106,6 +122,8 @@ def config_to_hf(cfg: Config) -> dict[str, Any]:
     **hf_rope.written(cfg.rope),
     **hf_layers.written(cfg, cfg.architecture),
   )
+  if cfg.out_bias:
+    keys['attention_bias'] = True
   if cfg.architecture == 'Phi3' and keys['rope_scaling']:
     # transformers 4 allows Phi-3 these three keys only.
     table = dict(keys['rope_scaling'])
@@ -124,9 +142,12 @@ def hf_tensors(cfg: Config) -> Iterator[HfTensor]:
     HfTensor('post_attention_layernorm.weight', (D,), 'norm2'),
   ]
   if ARCHITECTURES[cfg.architecture].is_fused:
-    matrices = [*hf_tensor.fused_gated_mlp(D, F), *gqa.fused_hf_tensors(cfg)]
+    matrices = [
+      *hf_tensor.fused_gated_mlp(D, F),
+      *hf_attention.fused_tensors(cfg),
+    ]
   else:
-    matrices = [*hf_tensor.gated_mlp(D, F), *gqa.hf_tensors(cfg)]
+    matrices = [*hf_tensor.gated_mlp(D, F), *hf_attention.tensors(cfg)]
   yield from hf_tensor.in_layers([*norms, *matrices], range(cfg.layers))
 
 

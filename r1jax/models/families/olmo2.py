@@ -8,7 +8,15 @@ from typing import Any
 from flax import linen as nn
 from jax import Array
 
-from r1jax.models import dense, gqa, hf_layers, hf_rope, hf_tensor, layer
+from r1jax.models import (
+  dense,
+  gqa,
+  hf_attention,
+  hf_layers,
+  hf_rope,
+  hf_tensor,
+  layer,
+)
 from r1jax.models.hf_config import HfConfig
 from r1jax.models.hf_tensor import HfTensor
 from r1jax.models.stack import Cache, LayerOutput, Output
@@ -104,7 +112,7 @@ def hf_tensors(cfg: Config) -> Iterator[HfTensor]:
     HfTensor('post_attention_layernorm.weight', (D,), 'norm1_after'),
     HfTensor('post_feedforward_layernorm.weight', (D,), 'norm2_after'),
     *hf_tensor.gated_mlp(D, F),
-    *gqa.hf_tensors(cfg),
+    *hf_attention.tensors(cfg),
   ]
   yield from hf_tensor.in_layers(tensors, range(cfg.layers))
 
