@@ -8,14 +8,25 @@ from r1jax import errors
 
 SHOWN = 20  # of the records that cannot be used; of the others the names
 KEY = 'config.skip_bad_records'
+LONG_KEY = 'config.drop_too_long'
+
+
+class TooLong(errors.UserError):
+  """A record that has more tokens than a config allows."""
 
 
 class BadRecords:
   """Collects one sentence about each record that cannot be used. `key` is the
-  config key by which a user leaves such records out, '' if there is none."""
+  config key by which a user leaves such records out, '' if there is none. With
+  drop_too_long those that are too long are left out and counted in any case.
+  """
 
-  def __init__(self, skip: bool = False, key: str = KEY) -> None:
-    self.skip, self.key = skip, key
+  def __init__(
+    self, skip: bool = False, key: str = KEY, drop_too_long: bool = False
+  ) -> None:
+    self.skip, self.key, self.drop_too_long = skip, key, drop_too_long
+    self.too_long: list[str] = []  # names of those that are left out
+    self.has_too_long = False  # among `found`
     self.found: list[tuple[str, str]] = []  # (name, sentence)
     # 'FILE line N' by id, and 'FILE line' by ID for the ids ID/N.
     self.places: dict[str, str] = {}
@@ -26,6 +37,12 @@ class BadRecords:
     its id or place."""
     try:
       yield
+    except TooLong as error:
+      if self.drop_too_long:
+        self.too_long.append(errors.printable(name))
+      else:
+        self.has_too_long = True
+        self.note(name, str(error))
     except errors.UserError as error:
       self.note(name, str(error))
 
@@ -37,6 +54,7 @@ class BadRecords:
     """Raises UserError with all sentences, or prints them if these records are
     left out. `kept` is the number of good records, `source` their origin."""
     found, self.found = self.found, []
+    self._report_too_long(kept + len(found), source)
     if not found:
       return
     total = kept + len(found)
@@ -48,6 +66,8 @@ class BadRecords:
         raise errors.UserError(f'no record of {source} can be used')
       return
     hint = f'{self.key}=True leaves such records out'
+    if self.has_too_long:
+      hint += f', {LONG_KEY}=True only those that are too long'
     if not self.key or not kept:
       hint = ''
     if len({sentence for _, sentence in found}) == 1 and not hint:
@@ -59,6 +79,23 @@ class BadRecords:
     line = f'{len(found):,} of {total:,} records of {source} cannot be used'
     line += f' ({hint}):' if hint else ':'
     raise errors.UserError('\n'.join([line, *shown]))
+
+  def _report_too_long(self, others, source):
+    """Prints how many records are left out since they are too long."""
+    names, self.too_long = self.too_long, []
+    if not names:
+      return
+    total = len(names) + others
+    more = ', …' if len(names) > SHOWN else ''
+    print(
+      f'left out {len(names):,} of {total:,} records of {source}, which are too '
+      f'long ({", ".join(names[:SHOWN])}{more})',
+      flush=True,
+    )
+    if not others:
+      raise errors.UserError(
+        f'all records of {source} are too long: raise the max. length'
+      )
 
   def _listed(self, found):
     """Lines with the first sentences, each with the records that share it and

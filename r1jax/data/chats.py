@@ -8,7 +8,8 @@ from r1jax import errors
 
 ROLES = dict(system='system', user='user', assistant='assistant')
 ROLES |= dict(human='user', gpt='assistant')  # where messages have from, value
-ROLES['developer'] = 'system'  # its newer name
+ROLES |= dict(developer='system', model='assistant')  # their other names
+ROLES |= dict(tool='tool', observation='tool')  # what a tool has returned
 EXPECTED = (
   'a list of {"role": "system", "user" or "assistant", "content": a text}'
 )
@@ -72,6 +73,29 @@ def split(messages: Sequence[Message], where: str, key: str) -> Chat:
       'blank, or with the response of the assistant to it'
     )
   return Chat(turns=turns, prompt=last['content'], response=response)
+
+
+def answered(value: Any, where: str, key: str) -> Chat:
+  """A chat that ends with a message of the assistant. Raises UserError."""
+  chat = split(read(value, where, key), where, key)
+  if chat.response is None:
+    raise errors.UserError(
+      f'{where}: {key!r} must end with a message of the assistant'
+    )
+  return chat
+
+
+def is_messages(value: Any) -> bool:
+  """Whether a value is a list of messages, and not a text."""
+  return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+def is_system(turns: Sequence[Any]) -> bool:
+  """Whether turns begin with a system message."""
+  match list(turns):
+    case [{'role': 'system'}, *_]:
+      return True
+  return False
 
 
 def _text(content):

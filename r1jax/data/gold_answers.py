@@ -65,6 +65,21 @@ def of_answer(text: str, where: str, key: str) -> str:
   return gold or text
 
 
+def is_same(a: Any, b: Any) -> bool:
+  """Whether two columns have the same gold answers, apart from spaces and from
+  how numbers are written. Worked solutions have the answer at their end."""
+  return set(map(_plain, alternatives(a))) == set(map(_plain, alternatives(b)))
+
+
+def _plain(value):
+  text = value if isinstance(value, str) else str(_text(value))
+  text = re.sub(r'[\s$]', '', of_solution(text) or text)
+  try:
+    return repr(float(text.replace(',', '')))
+  except ValueError:
+    return text
+
+
 def is_prose(text: str) -> bool:
   """Whether a text has several sentences or lines of two or more words each."""
   parts = SENTENCE_END.split(text)

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from r1jax import errors
-from r1jax.data import chats, formats, gold_answers, verl
+from r1jax.data import chats, formats, gold_answers, preferences, verl
 from r1jax.data.formats import Record
 
 
@@ -17,9 +17,12 @@ class Form(NamedTuple):
 # Keys of a gold answer and of a response; the first that a row has counts.
 ANSWERS = 'answer', 'ground_truth', 'expected_answer', 'final_answer'
 RESPONSES = 'response', 'completion'
-PREFERENCE = 'chosen', 'rejected'
 RESULTS = *ANSWERS, *RESPONSES, 'solution'
 TESTS = 'test', 'tests'
+# Of these a row without a prompt has one, or several that are equal.
+QUESTIONS = 'problem', 'question', 'instruction'
+SYSTEM = 'system', 'system_prompt'  # keys of a system message
+MEDIA = 'image', 'images', 'video', 'videos', 'audio'
 FORMS = dict(  # tried in order
   mbpp=Form(('task_id', 'code', 'test_list'), ('text', 'prompt')),
   prompt=Form(('prompt',)),
@@ -31,7 +34,7 @@ FORMS = dict(  # tried in order
   instruction=Form(('instruction',), ('output', *RESPONSES)),
   livecodebench=Form(('question_content', 'public_test_cases')),
   codeforces=Form(('description', 'official_tests')),
-  chosen=Form(PREFERENCE),
+  chosen=Form(preferences.KEYS),
 )
 EXPECTED = (
   'prompt, messages, conversations, problem/answer, problem/solution, '
@@ -41,10 +44,25 @@ EXPECTED = (
 )
 # What a record keeps of a row with a problem or a question. Rows with a prompt
 # or a chat keep all keys.
-KEPT = 'id', 'turns', 'choices', 'final_form', 'scorer', *PREFERENCE, 'safe'
+KEPT = (
+  'id',
+  'turns',
+  'choices',
+  'final_form',
+  'scorer',
+  *preferences.KEYS,
+  'safe',
+)
 KEPT_TEXTS = 'domain', 'language'  # files of others have lists there
 # One of these keys makes a null as the answer an absent one.
-JUDGED_BY = {'answer', 'solution', *PREFERENCE, *TESTS, 'choices', 'domain'}
+JUDGED_BY = {
+  'answer',
+  'solution',
+  *preferences.KEYS,
+  *TESTS,
+  'choices',
+  'domain',
+}
 # Domains whose answers are not mathematics, and are read as they are.
 TEXT_DOMAINS = 'code', 'text', 'tools'
 
@@ -77,13 +95,16 @@ def make_record(row: Record, where: str) -> Record:
     raise errors.UserError(
       f'{where} has the keys {", ".join(row) or "none"}; expected {EXPECTED}'
     )
+  _check_media(given, where)
   if form in formats.READERS:
     needed = {key: row[key] for key in FORMS[form].all_of}
     return _problem_with_tests(given | needed, form, where)
-  if form in ('problem', 'question', 'instruction', 'mawps'):
+  if form in (*QUESTIONS, 'mawps'):
+    _check_one(given, QUESTIONS, 'prompt', where)
     record = _published(given, form)
   else:
-    record = _with_preference(_with_chat(given, form, where), given, where)
+    record = _with_chat(given, form, where)
+    record = preferences.with_preference(record, given, where)
   prompt, key = record.get('prompt'), 'input' if form == 'mawps' else form
   if form == 'chosen' and prompt is None:
     raise errors.UserError(
@@ -91,6 +112,7 @@ def make_record(row: Record, where: str) -> Record:
     )
   if not isinstance(prompt, str) or not prompt.strip():
     raise errors.UserError(f'{where}: {key!r} must be a text, not blank')
+  record |= _system_turns(record, given, where)
   response = response_of(given, where)
   if response is not None:
     record['response'] = response
@@ -106,8 +128,8 @@ def response_of(row: Record, where: str) -> Any:
   """The response of a row: a text, the text of the last of its messages, or a
   value of another kind as it is; None without one."""
   for key in RESPONSES:
-    if _is_messages(row.get(key)):
-      return _answered_chat(row, key, where).response
+    if chats.is_messages(row.get(key)):
+      return chats.answered(row[key], where, key).response
     if row.get(key) is not None:
       return row[key]
   return None
@@ -151,36 +173,45 @@ def _with_chat(row, form, where):
   return record
 
 
-def _with_preference(record, row, where):
-  """The record, with chosen and rejected as texts, and the prompt of their
-  chats."""
-  contexts = {}
-  for key in PREFERENCE:
-    if _is_messages(row.get(key)):
-      chat = _answered_chat(row, key, where)
-      record[key] = chat.response
-      if chat.prompt:
-        contexts[key] = [*chat.turns, dict(role='user', content=chat.prompt)]
-  for key, context in contexts.items():
-    first = next(iter(contexts.values()))
-    prompt = record.get('prompt') or context[-1]['content']
-    if context != first or context[-1]['content'].strip() != prompt.strip():
+def _check_media(row, where):
+  for key in MEDIA:
+    if row.get(key) not in (None, '', [], {}):
       raise errors.UserError(
-        f"{where}: {key!r} is the answer to another chat than 'chosen' or "
-        "'prompt'"
+        f'{where} has {key!r}, which r1jax does not read: its models read text '
+        f"alone. If the prompts do without it, leave it out, by {{{key!r}: ''}} in "
+        'the map of the columns'
       )
-    record['prompt'] = prompt
-    if context[:-1] and 'turns' not in row:
-      record['turns'] = context[:-1]
-  return record
+
+
+def _check_one(row, keys, meaning, where):
+  """Raises UserError if a row has different values under keys of one meaning."""
+  found = {key: row[key] for key in keys if row.get(key) is not None}
+  first = next(iter(found), '')
+  if not all(gold_answers.is_same(found[first], x) for x in found.values()):
+    raise errors.UserError(
+      f'{where} has {" and ".join(map(repr, found))}, which differ, and each may '
+      f'be its {meaning}: choose one by the map of the columns, '
+      f'{{{meaning!r}: {first!r}}}, or by {meaning}={first} among the settings of '
+      'the source'
+    )
+
+
+def _system_turns(record, row, where):
+  """The turns of a record with the system message that the row has under a key
+  of its own, if its turns do not begin with one."""
+  found = [row[key] for key in SYSTEM if row.get(key)]
+  turns = record.get('turns') or []
+  can_have = isinstance(turns, list) and not chats.is_system(turns)
+  if not found or not isinstance(found[0], str) or not can_have:
+    return {}
+  _check_one(row, SYSTEM, 'system', where)
+  return dict(turns=[dict(role='system', content=found[0]), *turns])
 
 
 def _prompt_and_turns(row, key, where):
   """The prompt, the turns before it, and the response after it, if a chat has
   them."""
   messages = chats.read(row.get(key), where, key)
-  if isinstance(row.get('system'), str) and messages[0]['role'] != 'system':
-    messages = [dict(role='system', content=row['system']), *messages]
   chat = chats.split(messages, where, key)
   if not chat.prompt or (key == 'prompt' and chat.response is not None):
     raise errors.UserError(
@@ -199,20 +230,6 @@ def _prompt_and_turns(row, key, where):
   return made
 
 
-def _answered_chat(row, key, where):
-  """A chat that ends with a message of the assistant."""
-  chat = chats.split(chats.read(row[key], where, key), where, key)
-  if chat.response is None:
-    raise errors.UserError(
-      f'{where}: {key!r} must end with a message of the assistant'
-    )
-  return chat
-
-
-def _is_messages(value):
-  return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
-
-
 def _with_answer(record, row, form, where):
   """The record with its gold answer, if the row has one."""
   tests = verl.tests_of(row)
@@ -221,6 +238,7 @@ def _with_answer(record, row, form, where):
   value, key = _answer_of(row, form)
   if not key:
     return record
+  _check_one(row, ANSWERS, 'answer', where)
   gold = gold_answers.read(value, where, key)
   if _is_mathematics(row):
     golds = gold_answers.alternatives(gold)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from r1jax import errors, user_code
 from r1jax.config import option
-from r1jax.data import tools
-from r1jax.data.bad_records import BadRecords
+from r1jax.data import chats, tools
+from r1jax.data.bad_records import BadRecords, TooLong
 from r1jax.data.record_files import Record
 from r1jax.data.tokenizer_protocol import Tokenizer
 
@@ -37,6 +37,9 @@ class PromptConfig:
     "r1_zero, plain, chat, or a text with '{question}'",
     is_code=True,
     fixed='prompt',
+  )
+  system: str = option(
+    '', 'system message of chats that have none; template=chat', fixed='prompt'
   )
   prefill: str = option(
     '', 'start of every response, e.g. <think>', fixed='prompt'
@@ -164,10 +167,13 @@ def encode_fitting(
   records: Sequence[Record],
   prompt: PromptConfig,
   skip_bad_records: bool,
+  drop_too_long: bool = False,
 ) -> tuple[list[Record], list[list[int]]]:
   """(the records whose prompts are not too long, the ids of these prompts).
   Raises UserError with all others, unless it is to leave them out."""
-  bad, kept, ids_P = BadRecords(skip_bad_records), [], []
+  bad = BadRecords(skip_bad_records, drop_too_long=drop_too_long)
+  kept: list[Record] = []
+  ids_P: list[list[int]] = []
   for record in records:
     with bad.noted(record['id']):
       made = make_prompt(tokenizer, record, prompt)
@@ -182,7 +188,8 @@ def encode_fitting(
 def check_length(record: Record, ids: Sequence[int], max_len: int) -> None:
   """Raises UserError if a prompt has no tokens or more than max_len."""
   if not 0 < len(ids) <= max_len:
-    raise errors.UserError(
+    kind = TooLong if ids else errors.UserError
+    raise kind(
       f'the prompt of record {record["id"]} has {len(ids)} tokens; '
       f'config.prompt.max_len allows 1 to {max_len}: raise it or drop the '
       'record'
@@ -199,9 +206,16 @@ def prompt_text(
   is_own = user_code.is_name(name) and '{question}' not in name
   if not is_own and not name.endswith('.py'):
     turns = earlier_turns(record)
+    if prompt.system and not chats.is_system(turns):
+      turns = [dict(role='system', content=prompt.system), *turns]
     if prompt.tool:
       name = name.replace('{tool}', tools.load(prompt.tool).description)
     return render(name, tokenizer, record['prompt'], turns)
+  if prompt.system:
+    raise errors.UserError(
+      f'config.prompt.system is for the template chat, not for {name}, which '
+      'can begin its messages with one'
+    )
   function = user_code.load(name, key)
   user_code.check_call(function, name, key, '(record) -> text or messages')
   name = user_code.shown_name(name)
@@ -258,7 +272,7 @@ def earlier_turns(record: Record) -> list[dict[str, str]]:
 
 def _is_turn(turn):
   match turn:
-    case {'role': 'system' | 'user' | 'assistant', 'content': str()}:
+    case {'role': 'system' | 'user' | 'assistant' | 'tool', 'content': str()}:
       return True
   return False
 

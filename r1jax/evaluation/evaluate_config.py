@@ -37,6 +37,9 @@ class Config:
   skip_bad_records: bool = option(
     False, 'leave out, and count, records that cannot be used'
   )
+  drop_too_long: bool = option(
+    False, 'leave out, and count, records that are too long'
+  )
   limit: int = option(0, 'problems of a set, by a hash; 0: all', minimum=0)
   samples: int = option(16, 'a problem (R1: 64 AIME, 16 MATH-500)', minimum=1)
   pass_k: tuple[int, ...] = option((), 'k of pass@k, besides pass@1')

@@ -146,7 +146,11 @@ def _check_responses(config, tokenizer, records):
   records = records[:: max(1, len(records) // RECORDS)][:RECORDS]
   try:
     records, prompts = templates.encode_fitting(
-      tokenizer, records, config.prompt, config.skip_bad_records
+      tokenizer,
+      records,
+      config.prompt,
+      config.skip_bad_records,
+      config.drop_too_long,
     )
   except errors.UserError as error:
     yield Check('prompts', False, str(error))

@@ -13,7 +13,7 @@ from r1jax import errors
 from r1jax.checkpoints import policy
 from r1jax.config import option
 from r1jax.data import gold_answers, templates
-from r1jax.data.bad_records import BadRecords
+from r1jax.data.bad_records import BadRecords, TooLong
 from r1jax.data.templates import PromptConfig
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.rewards.verdict import Record, Records
@@ -131,7 +131,7 @@ def short_enough(
       if is_judged and not fits(
         config, judge.tokenizer, question(config, record, '')
       ):
-        raise errors.UserError(
+        raise TooLong(
           f'record {record["id"]} is too long for the LLM judge, even without '
           f'an answer: raise config.judge.prompt.max_len, '
           f'{config.prompt.max_len}'

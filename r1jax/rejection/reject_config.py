@@ -31,6 +31,9 @@ class Config:
   skip_bad_records: bool = option(
     False, 'leave out, and count, records that cannot be used'
   )
+  drop_too_long: bool = option(
+    False, 'leave out, and count, records that are too long'
+  )
   samples: int = option(16, 'samples for a prompt, as many as in RL', minimum=1)
   prompts_per_chunk: int = option(32, 'prompts saved at one time', minimum=1)
   seed: int = option(0, 'of all random numbers', minimum=0, maximum=MAX_SEED)

@@ -43,6 +43,9 @@ class Config:
     'leave out, and count, records that cannot be used',
     fixed='data',
   )
+  drop_too_long: bool = option(
+    False, 'leave out, and count, records that are too long', fixed='data'
+  )
   steps: int = option(100, 'optimiser steps', minimum=1)
   max_new_tokens_schedule: tuple[tuple[int, int], ...] = option(
     (), 'pairs (step, sample.max_new_tokens from this step on)'

@@ -1,7 +1,7 @@
 """Loads a policy for a stage, checks it against the run, makes its Sampler.
 
-`config` is that of a stage, with init, seed, skip_bad_records, prompt, sample
-and compute.
+`config` is that of a stage, with init, seed, skip_bad_records, drop_too_long,
+prompt, sample and compute.
 """
 
 from collections.abc import Sequence
@@ -30,11 +30,16 @@ def load_policy(
   records whose prompts are not too long).
 
   Raises UserError if check_policy does, or if prompts are longer than
-  config.prompt.max_len and config.skip_bad_records does not leave them out.
+  config.prompt.max_len and neither config.skip_bad_records nor drop_too_long
+  leaves them out.
   """
   model = policy.load(config.init, config.compute, None, config.seed)
   kept, prompts = templates.encode_fitting(
-    model.tokenizer, records, config.prompt, config.skip_bad_records
+    model.tokenizer,
+    records,
+    config.prompt,
+    config.skip_bad_records,
+    config.drop_too_long,
   )
   width = max(len(ids) for ids in prompts)
   tokens = width + max_new_tokens + config.prompt.results_len

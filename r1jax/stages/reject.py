@@ -88,7 +88,7 @@ def load_models(
   if judge.init != config.init:
     model = policy.load(judge.init, config.compute, None, config.seed)
     params = loading.put_frozen(placement, model)
-  bad = BadRecords(config.skip_bad_records)
+  bad = BadRecords(config.skip_bad_records, drop_too_long=config.drop_too_long)
   records = llm_judge.short_enough(judge, model, records, bad)
   bad.finish(len(records), config.data)
   config = dataclasses.replace(config, prompt=judge.prompt, sample=judge.sample)

@@ -15,7 +15,7 @@ from r1jax import errors, losses
 from r1jax.checkpoints import policy, pretrained
 from r1jax.config import MAX_SEED, option
 from r1jax.data import batching, record_files, tasks, templates
-from r1jax.data.bad_records import BadRecords
+from r1jax.data.bad_records import BadRecords, TooLong
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed import device_placement, programs
 from r1jax.evaluation import statistics
@@ -79,6 +79,9 @@ class Config:
   eval_every: int = option(0, 'steps between evaluations; 0: none', minimum=0)
   skip_bad_records: bool = option(
     False, 'leave out, and count, records that cannot be used', fixed='data'
+  )
+  drop_too_long: bool = option(
+    False, 'leave out, and count, records that are too long', fixed='data'
   )
   steps: int = option(0, 'optimiser steps; 0: computed from epochs', minimum=0)
   epochs: int = option(1, 'passes over the data (R1: 1)', minimum=1)
@@ -263,7 +266,8 @@ def encode_good(
 ) -> tuple[list[dict], list[Row]]:
   """(records, rows) of those of a source that are not too long. Raises
   UserError for the others, or leaves them out."""
-  bad, kept, rows = BadRecords(config.skip_bad_records), [], []
+  bad = BadRecords(config.skip_bad_records, drop_too_long=config.drop_too_long)
+  kept, rows = [], []
   for record in records:
     with bad.noted(record['id']):
       made = templates.make_prompt(tokenizer, record, config.prompt)
@@ -289,7 +293,7 @@ def encode(
     )
     for record, ids in zip(records, column):
       if len(ids) > config.max_len:
-        raise errors.UserError(
+        raise TooLong(
           f'record {record["id"]} has {len(ids)} tokens with its {key}; '
           f'config.max_len allows {config.max_len}: raise it or drop the record'
         )

@@ -14,7 +14,7 @@ from r1jax import errors, losses
 from r1jax.checkpoints import policy, pretrained
 from r1jax.config import MAX_SEED, option
 from r1jax.data import batching, tasks, templates
-from r1jax.data.bad_records import BadRecords
+from r1jax.data.bad_records import BadRecords, TooLong
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed import device_placement, programs
 from r1jax.models import moe, transformer
@@ -47,6 +47,9 @@ class Config:
     False,
     'leave out, and count, records that cannot be used',
     fixed='data',
+  )
+  drop_too_long: bool = option(
+    False, 'leave out, and count, records that are too long', fixed='data'
   )
   steps: int = option(0, 'optimiser steps; 0: computed from epochs', minimum=0)
   epochs: int = option(2, 'passes over the data (R1: 2 to 3)', minimum=1)
@@ -133,7 +136,7 @@ def run(
   config = directory.config
   placement = device_placement.placement(config.parallel)
   loop.check_batch_size(config, placement.num_shards)
-  bad = BadRecords(config.skip_bad_records)
+  bad = BadRecords(config.skip_bad_records, drop_too_long=config.drop_too_long)
   records = tasks.load_records(config.data, config.seed, bad, config.data_map)
   params, cfg, tokenizer = policy.load(
     config.init, config.compute, config.scratch, config.seed
@@ -172,7 +175,9 @@ def encode(
   would sample: the response without the results of tools, and the end. Raises
   UserError for records that cannot be used, with those in `bad`, or leaves them
   out."""
-  bad = bad or BadRecords(config.skip_bad_records)
+  bad = bad or BadRecords(
+    config.skip_bad_records, drop_too_long=config.drop_too_long
+  )
   kept, rows, masks = [], [], []
   for record in records:
     if not isinstance(record.get('response'), str):
@@ -211,7 +216,7 @@ def _encode_record(tokenizer, record, made, config):
     mask += [is_sampled] * len(ids)
   row, mask = [*row, tokenizer.eos_ids[0]], [*mask, True]
   if len(row) > config.max_len:
-    raise errors.UserError(
+    raise TooLong(
       f'record {record["id"]} has {len(row)} tokens; config.max_len '
       f'allows {config.max_len}: raise it or drop the record'
     )

@@ -166,8 +166,8 @@ def test_the_tests_of_a_program_in_a_ground_truth_are_kept(tmp_path, capsys):
     (dict(messages=[]), "row: 'messages' must be a list"),
     (dict(messages=[user('q'), 'r']), r"row: 'messages'\[1\] is no message"),
     (
-      dict(messages=[user('q'), dict(role='tool', content='')]),
-      r"row: 'messages'\[1\] has 'role' 'tool'",
+      dict(messages=[user('q'), dict(role='critic', content='')]),
+      r"row: 'messages'\[1\] has 'role' 'critic'",
     ),
     (
       dict(conversations=[{'from': 'bing', 'value': ''}]),

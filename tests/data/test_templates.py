@@ -191,7 +191,9 @@ def test_earlier_turns_precede_the_question_in_a_chat():
     templates.render('plain', tokenizer, 'x', turns)
 
 
-@pytest.mark.parametrize('turns', ['x', [1], [dict(role='tool', content='x')]])
+@pytest.mark.parametrize(
+  'turns', ['x', [1], [dict(role='critic', content='x')]]
+)
 def test_invalid_turns_are_refused_with_their_record(turns):
   with pytest.raises(errors.UserError, match='turns of record r/1 must be'):
     templates.earlier_turns(dict(id='r/1', turns=turns))
