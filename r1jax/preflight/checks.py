@@ -136,7 +136,7 @@ def _load_tokenizer(init):
   source = pathlib.Path(init)
   if init and source.is_dir():
     return tokenization.load(source)
-  if init and source.is_file():
+  if init and source.is_file() and not shapes.is_config(source):
     return gguf_file.GgufReader(source).tokenizer()
   return None
 

@@ -14,15 +14,23 @@ from r1jax.preflight.chips import Chip
 
 
 def model_config(init: str) -> transformer.ModelConfig:
-  """The ModelConfig of config.init: a checkpoint, or a name of published.py."""
+  """The ModelConfig of config.init: a checkpoint, a config.json alone, or a name
+  of published.py."""
   source = pathlib.Path(init)
   if init and source.is_dir():
     raw = text_part.config_of(hf_files.read_config(source))
+  elif is_config(source):
+    raw = text_part.config_of(hf_files.read_json(source))
   elif init and source.is_file():
     raw = gguf_file.GgufReader(source).config
   else:
     raw = published.config(init)
   return registry.model_config(raw, init)
+
+
+def is_config(path: pathlib.Path) -> bool:
+  """Whether a path is that of a config.json, without a model."""
+  return path.suffix == '.json' and path.is_file()
 
 
 def computed(

@@ -25,6 +25,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
   add, known = parser.add_argument, ', '.join(chips.CHIPS)
   topology = f'like v5e:16x16; chips: {known}'
   add('--topology', metavar='CHIP:SHAPE', required=True, help=topology)
+  model = 'a config.json, without the weights, in place of config.init'
+  add('--model', metavar='FILE', help=model)
   slices = (
     'slices of this topology, connected by the data-centre network; sets '
     'config.parallel.slices, which is the default'
@@ -52,6 +54,8 @@ def rehearse(
 ) -> bool:
   """Prints the report. Returns whether the run fits and no check fails."""
   jax.config.update('jax_platforms', 'cpu')
+  if options.model is not None:
+    settings.init = model_file(options.model)
   if options.slices is not None:
     settings.parallel.slices = options.slices
   config = configs.build(Config, settings)
@@ -81,6 +85,18 @@ def rehearse(
     values = report.as_json(plan, costs, fixes, found)
     pathlib.Path(options.json).write_text(json.dumps(values, indent=2) + '\n')
   return fits and all(check.good is not False for check in found)
+
+
+def model_file(text: str) -> str:
+  """The config.json that --model names, or that of its folder."""
+  path = pathlib.Path(text)
+  path = path / 'config.json' if path.is_dir() else path
+  if not shapes.is_config(path):
+    raise errors.UserError(
+      f'--model {text}: name a config.json of a model, or the folder that has it; '
+      'config.init takes GGUF files and names on the hub'
+    )
+  return str(path)
 
 
 def check_options(options: argparse.Namespace, max_new_tokens: int) -> None:

@@ -17,7 +17,11 @@ from r1jax.rl import rl_config
 from r1jax.training import loop, optimizer
 
 ROOT = pathlib.Path(__file__).parents[2]
-FOLDERS = ROOT / 'experiments', ROOT / 'experiments/r1'
+FOLDERS = (
+  ROOT / 'experiments',
+  ROOT / 'experiments/r1',
+  ROOT / 'experiments/hardware',
+)
 STAGES = [x for x in cli.STAGES.values() if 'stages' in x]
 RECORDS = 804_745  # of Dev3 and of the students (Table 5)
 DISTILLED = {
@@ -200,12 +204,15 @@ def test_stages_read_models_that_other_stages_write():
 
 @pytest.mark.parametrize(
   'path',
-  sorted((ROOT / 'experiments/notebooks').glob('*.ipynb')),
+  [
+    path
+    for path in sorted((ROOT / 'experiments/notebooks').glob('*.ipynb'))
+    if path.stem not in ('colab_gpu', 'kaggle_tpu')  # have commands
+  ],
   ids=lambda x: x.stem,
 )
-def test_notebooks_have_no_output_and_refer_to_existing_names(path):
+def test_notebooks_refer_to_existing_names(path):
   cells = json.loads(path.read_text())['cells']
-  assert not any(cell.get('outputs') for cell in cells)
   code = [''.join(x['source']) for x in cells if x['cell_type'] == 'code']
   nodes = list(ast.walk(ast.parse('\n'.join(code))))
   modules = {}

@@ -194,6 +194,38 @@ def test_the_recipe_of_readme_passes_its_preflight(tmp_path, capsys):
     assert cli.main(arguments) == 0, capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+  'name, pod',
+  [
+    ('colab_t4', 't4:1'),
+    ('colab_v5e', 'v5e:1x1'),
+    ('kaggle_v5e', 'v5e:2x4'),
+    ('gpu_24gb', 'l4:1'),
+    ('gpu_24gb', 'rtx3090:1'),
+    ('gpu_24gb', 'rtx4090:1'),
+    ('gpu_80gb', 'a100-80g:1'),
+    ('gpu_80gb', 'h100:1'),
+  ],
+)
+def test_the_configs_for_small_hardware_fit_it(name, pod, capsys):
+  path = FOLDER.parent / 'hardware' / f'{name}.py'
+  arguments = 'preflight', '--config', str(path), '--topology', pod, '--formula'
+  assert cli.main(arguments) == 0, capsys.readouterr().out
+  assert 'It fits' in capsys.readouterr().out
+
+
+def test_preflight_takes_a_config_json_without_a_model(tmp_path, capsys):
+  path = qwen_half_b(tmp_path) / 'config.json'
+  config = str(FOLDER.parent / 'hardware/gpu_24gb.py')
+  start = 'preflight', '--config', config, '--topology', 'l4:1', '--formula'
+  moved = path.rename(tmp_path / 'qwen.json')
+  assert cli.main([*start, '--model', str(moved)]) == 0
+  assert '0.49 B parameters' in capsys.readouterr().out
+  for text in (tmp_path / 'absent.json', tmp_path):
+    assert cli.main([*start, '--model', str(text)]) == 2
+    assert 'name a config.json of a model' in capsys.readouterr().err
+
+
 def qwen_half_b(folder):
   """A directory with the shapes of Qwen2.5-0.5B, without its weights."""
   values = dict(

@@ -1,0 +1,1 @@
+"""R1-Zero on GSM8K for free and small hardware, one file a machine."""
