@@ -45,11 +45,14 @@ def table(cls):
     if metadata.get('is_code'):
       meaning += ' (`code`)'
     change = 'free' if metadata.get('is_free') else metadata.get('fixed', '')
-    cells = f'`{name}`', f'`{shown}`', meaning, change
-    lines.append('| ' + ' | '.join(map(escape, cells)) + ' |')
+    code = f'`{name}`', '`' + shown.replace('|', '\\|') + '`'
+    cells = *code, escape(meaning), escape(change)
+    lines.append('| ' + ' | '.join(cells) + ' |')
   return '\n'.join(lines)
 
 
 def escape(cell):
-  """A cell in which no character ends the table's column."""
-  return cell.replace('|', '\\|').replace('<', '&lt;')
+  """A text in which no character is markup."""
+  for character, name in ('|', '\\|'), ('<', '&lt;'), ('{', '&#123;'):
+    cell = cell.replace(character, name)
+  return cell
