@@ -30,7 +30,11 @@ DEEPSEEK_PATTERNS = (
   r'\s*[\r\n]+|\s+(?!\S)|\s+',
 )
 QWEN = 'qwen2', 'deepseek-r1-qwen'
-PRE_TOKENIZERS = 'llama-bpe', *QWEN, 'smollm', 'deepseek-v3'
+WITH_REGEX = 'gpt-2', 'smollm'  # split as GPT-2 does
+PRE_TOKENIZERS = 'llama-bpe', *QWEN, *WITH_REGEX, 'deepseek-v3'
+# llama.cpp reads no file without merges. This one applies to no text: the byte
+# 0xFF is not in UTF-8.
+NO_MERGE = 'ÿ ÿ'
 SPACE = '▁'  # how SentencePiece writes a space
 
 
@@ -61,7 +65,7 @@ def read(path: pathlib.Path, metadata: Mapping[str, Any]) -> HFTokenizer | None:
       unknown = special_tokens.get('unk_token')
       backend = _sentencepiece(vocab, get('scores'), unknown, has_prefix)
     else:
-      backend = _byte_level(vocab, get('merges'), pre)
+      backend = byte_level(vocab, get('merges', []), pre)
   for kind in (CONTROL, USER_DEFINED):
     added = []
     for token in [t for t, i in vocab.items() if types[i] == kind]:
@@ -80,8 +84,13 @@ def read(path: pathlib.Path, metadata: Mapping[str, Any]) -> HFTokenizer | None:
   return HFTokenizer(backend, settings)
 
 
-def _byte_level(vocab, merges, pre):
-  pairs = [tuple(merge.split(' ')) for merge in merges]
+def byte_level(
+  vocab: dict[str, int], merges: Sequence[str], pre: str
+) -> tokenizers.Tokenizer:
+  """A byte-level BPE with one of PRE_TOKENIZERS."""
+  if list(merges) == [NO_MERGE]:
+    merges = []
+  pairs: list[Any] = [tuple(merge.split(' ')) for merge in merges]
   bpe = models.BPE(vocab, pairs, ignore_merges=pre == 'llama-bpe')
   backend = tokenizers.Tokenizer(bpe)
   if pre in QWEN:
@@ -89,12 +98,14 @@ def _byte_level(vocab, merges, pre):
   splits: list[pre_tokenizers.PreTokenizer]
   if pre == 'smollm':
     splits = [pre_tokenizers.Digits(individual_digits=True)]
+  elif pre == 'gpt-2':
+    splits = []
   elif pre == 'deepseek-v3':
     splits = [_split(pattern) for pattern in DEEPSEEK_PATTERNS]
   else:
     digits = r'\p{N}{1,3}' if pre == 'llama-bpe' else r'\p{N}'
     splits = [_split(SPLIT_PATTERN.replace('DIGITS', digits))]
-  to_bytes = pre_tokenizers.ByteLevel(False, use_regex=pre == 'smollm')
+  to_bytes = pre_tokenizers.ByteLevel(False, use_regex=pre in WITH_REGEX)
   backend.pre_tokenizer = pre_tokenizers.Sequence([*splits, to_bytes])
   backend.decoder = decoders.ByteLevel()
   return backend

@@ -138,15 +138,17 @@ def save(
   tokenizer: Tokenizer | None = None,
   reward: dict | None = None,
   dtype: str | None = None,
+  max_file_bytes: int = 0,
 ) -> None:
   """Writes a Hugging Face directory atomically. A collective on several hosts,
   which write its files together if they share the directory.
 
   The params are arrays of the host or of the devices. They are gathered, checked
   and written one by one, so that a host never holds the model; the files have at
-  most MAX_FILE_BYTES. `reward` is the content of reward.json (see
-  rewards/reward_model.py); dtype is by default that of the params. Raises
-  UserError for weights that are not finite, and Terminated after SIGTERM.
+  most max_file_bytes, or MAX_FILE_BYTES. `reward` is the content of
+  reward.json (see rewards/reward_model.py); dtype is by default that of the
+  params. Raises UserError for weights that are not finite, and Terminated after
+  SIGTERM.
   """
   files.check_local(path, 'the directory for the model')
   path = Path(path).absolute()
@@ -155,7 +157,7 @@ def save(
   params = jax.tree.map(_in_memory, params)
   tensors = {x.name: x for x in registry.family_of(cfg).hf_tensors(cfg)}
   entries = {name: _entry(tensor, kind) for name, tensor in tensors.items()}
-  by_file = safetensors_file.shards(entries, MAX_FILE_BYTES)
+  by_file = safetensors_file.shards(entries, max_file_bytes or MAX_FILE_BYTES)
   hosts.run_once(lambda: _make_directory(path, new))
   try:
     export.write_weights(new, params, tensors, by_file)

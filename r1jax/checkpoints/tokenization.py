@@ -1,5 +1,6 @@
 """Tokenizers: bytes, SentencePiece, and Hugging Face's tokenizer.json."""
 
+import copy
 import dataclasses
 import itertools
 import re
@@ -212,3 +213,25 @@ def _eos_ids(settings, to_id, vocab_size):
         f'{vocab_size}'
       )
   return tuple(dict.fromkeys(ids))
+
+
+def chat_template(tokenizer: Tokenizer) -> str | None:
+  """The chat template of a tokenizer; None if it has none."""
+  return _whole(tokenizer).settings.chat_template
+
+
+def with_chat_template(tokenizer: Tokenizer, template: str) -> Tokenizer:
+  """The tokenizer with another chat template."""
+  changed = copy.copy(_whole(tokenizer))
+  changed.settings = dataclasses.replace(
+    changed.settings, chat_template=template
+  )
+  if isinstance(tokenizer, LimitedTokenizer):
+    return LimitedTokenizer(changed, tokenizer.vocab_size)
+  return changed
+
+
+def _whole(tokenizer):
+  if isinstance(tokenizer, LimitedTokenizer):
+    return tokenizer.whole
+  return tokenizer
