@@ -29,6 +29,7 @@ COMMANDS = {
   'sweep': 'r1jax.ablation.command',
   'chat': 'r1jax.serving.chat',
   'sample': 'r1jax.serving.sample',
+  'export': 'r1jax.export.command',
 }
 PACKAGE = pathlib.Path(__file__).parent
 USAGE = """\

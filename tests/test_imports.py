@@ -41,6 +41,7 @@ MAY_IMPORT = {
   | {'sampling', 'rewards', 'evaluation', 'training', 'rl', 'stages'}
   | {'rejection', 'cli'},
   'serving': MODELS | {'sampling', 'stages', 'api'},
+  'export': MODELS | {'evaluation', 'training', 'stages', 'api'},
 }
 
 
