@@ -254,7 +254,7 @@ lock:  ## the lock files, from what setup.py allows; needs Python 3.12 and 3.11
 
 define write_lock
 @$(SHELL_FUNCTIONS) choose $(2); create .venv-lock
-.venv-lock/bin/python -m pip install --quiet '$(3)' -e '.[test,tasks,language,data]'
+.venv-lock/bin/python -m pip install --quiet '$(3)' -e '.[test,tasks,language,data,serve]'
 .venv-lock/bin/python -m pip freeze --exclude-editable > .venv-lock/frozen
 echo "# The tests pass with these versions on Python $(2). Made by 'make lock'." \
   | cat - .venv-lock/frozen > $(1)

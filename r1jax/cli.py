@@ -30,6 +30,7 @@ COMMANDS = {
   'chat': 'r1jax.serving.chat',
   'sample': 'r1jax.serving.sample',
   'export': 'r1jax.export.command',
+  'serve': 'r1jax.serving.serve',
 }
 PACKAGE = pathlib.Path(__file__).parent
 USAGE = """\

@@ -155,6 +155,10 @@ class Engine:
     )
     self._deliver(jax.device_get(tokens))
 
+  def cancel_all(self) -> None:
+    """Ends all requests. In the thread of run_once()."""
+    self._drop(lambda ticket: 'cancelled')
+
   def fail(self) -> None:
     """Ends all requests with an error, after one that run_once() has raised."""
     self.stop()
