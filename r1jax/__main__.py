@@ -1,7 +1,8 @@
-"""python -m r1jax STAGE, see cli.py."""
+"""python -m r1jax STAGE, or r1jax STAGE: see cli.py."""
 
 import os
 import sys
+from typing import NoReturn
 
 from r1jax.distributed import signals
 
@@ -20,7 +21,8 @@ def open_missing_streams() -> None:
   sys.stderr = sys.stderr or open(os.devnull, 'w', encoding='utf-8')
 
 
-if __name__ == '__main__':
+def main() -> NoReturn:
+  """Runs the command of sys.argv and exits with its code."""
   open_missing_streams()
   with signals.ending_at_once():  # Imports take seconds.
     from r1jax import cli
@@ -30,3 +32,7 @@ if __name__ == '__main__':
     finally:
       signals.ignore_at_end()
   sys.exit(code)
+
+
+if __name__ == '__main__':
+  main()

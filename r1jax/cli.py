@@ -6,9 +6,11 @@ import contextlib
 import dataclasses
 import difflib
 import importlib
+import importlib.metadata
 import io
 import os
 import pathlib
+import platform
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -16,7 +18,8 @@ from types import ModuleType
 
 from ml_collections import ConfigDict
 
-from r1jax import config, errors
+import r1jax
+from r1jax import command_errors, config, errors
 from r1jax.distributed import signals, watchdog
 from r1jax.training.config_changes import Change
 
@@ -36,6 +39,7 @@ PACKAGE = pathlib.Path(__file__).parent
 USAGE = """\
 usage: python -m r1jax STAGE --config FILE --workdir DIR [--config.key=value …]
        python -m r1jax STAGE --help        the keys of a stage
+       python -m r1jax --version
 """
 
 LEGEND = """\
@@ -55,6 +59,9 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ('-h', '--help'):
       print(overview(), flush=True)
       return 0
+    if arguments[0] in ('-V', '--version'):
+      print(version(), flush=True)
+      return 0
     return run_to_end(arguments)
   except BaseException as error:
     code, sentence = errors.exit_status(error)
@@ -63,6 +70,16 @@ def main(arguments: Sequence[str]) -> int:
     watchdog.print_error(sentence)
     discard_output()
     return code
+
+
+def version() -> str:
+  """The versions of r1jax, jax and Python."""
+  try:
+    jax = f'jax {importlib.metadata.version("jax")}'
+  except importlib.metadata.PackageNotFoundError:
+    jax = 'no jax'
+  python = platform.python_version()
+  return f'r1jax {r1jax.__version__} ({jax}, Python {python})'
 
 
 def run_to_end(arguments: Sequence[str]) -> int:
@@ -86,17 +103,13 @@ def discard_output() -> None:
 
 def run(name: str, arguments: Sequence[str]) -> int:
   """Runs the stage `name` with its config file and overrides; its exit code."""
+  arguments = config.joined(arguments)
   if name in COMMANDS:
     return importlib.import_module(COMMANDS[name]).run(arguments)
   stage = load_stage(name)
-  options, overrides = make_parser(name, stage).parse_known_args(arguments)
-  if options.config:
-    settings = config.load_file(options.config)
-  elif dataclasses.fields(stage.Config) and name != 'verify':
-    raise errors.UserError(f'{name} needs --config FILE, see experiments/')
-  else:
-    settings = config.defaults(stage.Config)
-  settings = config.override(settings, overrides)
+  parser = make_parser(name, stage)
+  options, overrides = parser.parse_known_args(arguments)
+  settings = load_settings(name, stage, parser, options, overrides)
   if name == 'preflight':  # no work directory and no other hosts
     return 0 if stage.rehearse(settings, options) else 1
   if name == 'verify':
@@ -106,6 +119,32 @@ def run(name: str, arguments: Sequence[str]) -> int:
       return 0
   run_stage(stage, settings, options.workdir, make_change(settings, options))
   return 0
+
+
+def load_settings(
+  name: str,
+  stage: ModuleType,
+  parser: argparse.ArgumentParser,
+  options: argparse.Namespace,
+  overrides: Sequence[str],
+) -> ConfigDict:
+  """The settings of a command: of its config file, or the defaults of a stage
+  that needs none, changed by the arguments that the parser has left."""
+  keys = [key for key, _, _ in config.named_options(stage.Config())]
+  command_errors.check_arguments(name, parser, overrides, keys)
+  if options.config:
+    settings = config.load_file(options.config)
+    command_errors.check_file(name, options.config, settings, STAGES)
+  elif keys and name != 'verify':
+    raise command_errors.without_config(name)
+  else:
+    settings = config.defaults(stage.Config)
+  if name not in ('preflight', 'verify') and not options.workdir:
+    raise errors.UserError(f'{name} needs --workdir DIR, the folder of the run')
+  try:
+    return config.override(settings, overrides)
+  except config.UnknownKey as error:
+    raise command_errors.of_another_stage(error, name, STAGES) from error
 
 
 def load_stage(name: str) -> ModuleType:
@@ -159,6 +198,9 @@ def run_stage(
         stage.run(settings, workdir)
       else:
         stage.run(settings, workdir, change)
+    except KeyboardInterrupt as error:
+      kept = run_directory.kept_after_interrupt(pathlib.Path(workdir), settings)
+      raise KeyboardInterrupt(kept) from error
     finally:
       signals.ignore_at_end()
 
@@ -206,7 +248,7 @@ def make_parser(name: str, stage: ModuleType) -> argparse.ArgumentParser:
   if has_options:
     stage.add_options(parser)
   else:
-    add('--workdir', metavar='DIR', required=True, help='folder of the run')
+    add('--workdir', metavar='DIR', help='folder of the run')
   if keys and not is_preflight:
     add(
       '--change', metavar='KEY=VALUE', action='append', default=[], help=CHANGE

@@ -41,6 +41,14 @@ FIXED = dict(
 )
 
 
+class UnknownKey(errors.UserError):
+  """A config has no such key. `key` is dotted, without 'config.'."""
+
+  def __init__(self, name: str, names: Sequence[str]) -> None:
+    super().__init__(f'unknown key {name}{config_hints.hint(name, names)}')
+    self.key = name.removeprefix('config.')
+
+
 class Settings(ConfigDict):
   """A ConfigDict whose keys may contain dots, as names of user code do. A
   function or a list of records that is assigned to a key is stored by name."""
@@ -146,13 +154,30 @@ def load_file(path: str | Path) -> ConfigDict:
   return config
 
 
-def override(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
-  """A copy of config changed by arguments like --config.grpo.clip_low=0.1."""
+def joined(arguments: Sequence[str]) -> list[str]:
+  """The arguments with --config.key=value for --config.key value. Only a value
+  that begins with -- must be written behind =."""
+  found: list[str] = []
   for argument in arguments:
-    if not argument.startswith('--config.') or '=' not in argument:
+    is_value = found and found[-1].startswith('--config.')
+    if is_value and '=' not in found[-1] and not argument.startswith('--'):
+      found[-1] += f'={argument}'
+    else:
+      found.append(argument)
+  return found
+
+
+def override(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
+  """A copy of config changed by arguments like --config.grpo.clip_low=0.1, or
+  --config.grpo.clip_low 0.1."""
+  arguments = joined(arguments)
+  for argument in arguments:
+    if not argument.startswith('--config.'):
       raise errors.UserError(
         f'cannot read the argument {argument}: write --config.key=value'
       )
+    if '=' not in argument:
+      raise errors.UserError(f'{argument} has no value: write {argument}=VALUE')
   texts = [argument.removeprefix('--config.') for argument in arguments]
   return with_values(config, parse(config, texts))
 
@@ -280,18 +305,14 @@ def _find(config, name):
 
 def _unknown_key(config, name):
   names = ['config.' + key for key in _flat(config.to_dict())]
-  name = f'config.{name}'
-  return errors.UserError(f'unknown key {name}{config_hints.hint(name, names)}')
+  return UnknownKey(f'config.{name}', names)
 
 
 def _build(cls, section, prefix, names):
   hints, values = typing.get_type_hints(cls), {}
   for key in section:
     if key not in hints:
-      name = f'{prefix}.{key}'
-      raise errors.UserError(
-        f'unknown key {name}{config_hints.hint(name, names)}'
-      )
+      raise UnknownKey(f'{prefix}.{key}', names)
   for field in dataclasses.fields(cls):
     name = f'{prefix}.{field.name}'
     if field.name not in section:

@@ -57,6 +57,10 @@ TEMPORARY_CLASSES = {
 }
 # Those with an answer of HTTP: of the hub, httpx and requests.
 HTTP_CLASSES = {'HfHubHTTPError', 'HTTPStatusError', 'RequestException'}
+# In messages of XLA, whose other RESOURCE_EXHAUSTED errors are not of memory.
+OUT_OF_MEMORY = re.compile(
+  r'RESOURCE_EXHAUSTED\b.*(memory|allocat)', re.IGNORECASE | re.DOTALL
+)
 OS_ERROR = re.compile(r'\bOS error (\d+)')  # in messages of tensorstore
 
 
@@ -95,6 +99,14 @@ def printable(text: object, lines: bool = False) -> str:
   )
 
 
+class OutOfMemory(Exception):
+  """One sentence about memory that did not suffice, see memory_errors.py."""
+
+  def _render_traceback_(self) -> list[str]:
+    """The lines that a notebook shows instead of a traceback."""
+    return [f'OutOfMemory: {self}']
+
+
 class Terminated(Exception):
   """A signal ends the run; the checkpoint to resume from is on disk."""
 
@@ -112,6 +124,14 @@ class Outage(Exception):
   def _render_traceback_(self) -> list[str]:
     """The lines that a notebook shows instead of a traceback."""
     return [f'Outage: {self}']
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+  """Whether memory of the host or of a device did not suffice."""
+  if isinstance(error, MemoryError):
+    return True
+  is_xla = {'JaxRuntimeError', 'XlaRuntimeError'} & _class_names(error)
+  return bool(is_xla and OUT_OF_MEMORY.search(str(error)))
 
 
 def temporary_cause(error: BaseException) -> BaseException | None:
@@ -162,7 +182,8 @@ def exit_status(error: BaseException) -> tuple[int, str | None]:
   if isinstance(error, Terminated):
     return TERMINATED, str(error)
   if isinstance(error, KeyboardInterrupt):
-    return INTERRUPTED, 'interrupted; the same command resumes the run'
+    text = str(error) or 'the same command resumes the run'
+    return INTERRUPTED, f'interrupted; {text}'
   if isinstance(error, OSError) and error.errno in DISK_FULL:
     return USER_ERROR, (
       f'no space to write {error.filename or _full_output()} (disk full?): what '
@@ -176,6 +197,15 @@ def exit_status(error: BaseException) -> tuple[int, str | None]:
     )
   if isinstance(error, Outage):
     return TERMINATED, f'{error}; the same command tries it again'
+  if isinstance(error, OutOfMemory):
+    return USER_ERROR, str(error)
+  if is_out_of_memory(error):
+    text = ' '.join(str(error).split())[:300]
+    return USER_ERROR, (
+      f'out of memory ({type(error).__name__}: {text}): use a smaller model, '
+      'lower micro_batch_size, decode_slots or max_new_tokens, or use more '
+      'devices'
+    )
   cause = temporary_cause(error)
   if cause:
     kind, text = type(cause).__name__, str(error) or type(error).__name__

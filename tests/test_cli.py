@@ -4,6 +4,8 @@ import dataclasses
 import errno
 import io
 import os
+import pathlib
+import re
 import subprocess
 import sys
 import types
@@ -11,6 +13,7 @@ import types
 import jax
 import pytest
 
+import r1jax
 from r1jax import cli, config, errors
 from r1jax.distributed import programs
 from r1jax.training import live_display
@@ -136,14 +139,55 @@ def test_the_key_of_a_change_may_have_spaces_around_it(stage, file):
   [
     (['toi'], 'there is no stage toi: did you mean toy?'),
     (['zzzzz'], 'there is no stage zzzzz: see --help'),
-    (['toy', '--workdir=w'], 'toy needs --config FILE'),
+    (['toy', '--workdir=w'], 'toy needs --config FILE, a Python file'),
+    (['toy', '--config=FILE'], 'toy needs --workdir DIR'),
     (
       ['toy', '--workdir=w', '--config=FILE', '--config.stepz=1'],
       'unknown key config.stepz: did you mean config.steps?',
     ),
     (
-      ['toy', '--workdir=w', '--config=FILE', '--config.steps', '1'],
-      'cannot read the argument --config.steps: write --config.key=value',
+      ['toy', '--workdir=w', '--config=FILE', '--config.steps'],
+      '--config.steps has no value: write --config.steps=VALUE',
+    ),
+    (
+      ['toy', '--config.steps', '--workdir=w', '--config=FILE'],
+      '--config.steps has no value: write --config.steps=VALUE',
+    ),
+    (
+      ['toy', '--workdir=w', '--config=FILE', '--config.steps', '1', '2'],
+      'cannot read the argument 2: write --config.key=value',
+    ),
+    (
+      ['toy', '--workdir=w', '--config=FILE', '--steps=7'],
+      'the argument --steps=7: a key of the config is set by --config.steps=7',
+    ),
+    (
+      ['toy', '--workdir=w', '--config=FILE', '--stps=7'],
+      'cannot read the argument --stps=7: did you mean --config.steps=7?',
+    ),
+    (
+      ['toy', '--work-dir=w', '--config=FILE'],
+      'cannot read the argument --work-dir=w: did you mean --workdir=w?',
+    ),
+    (
+      ['toy', 'FILE', '--workdir=w'],
+      'toy.py: a config file is given by --config',
+    ),
+    (
+      ['toy', '--workdir=w', '--config=FILE', '--dry-run'],
+      'toy has no dry run. preflight predicts',
+    ),
+    (
+      ['toy', '--workdir=w', '--config=FILE', '--config.grpo.kl_coef=0'],
+      'unknown key config.grpo.kl_coef: it is a key of rl, not of toy',
+    ),
+    (
+      ['toy', '--workdir=w', '--config=FILE', '--config.rewards.format=1'],
+      'unknown key config.rewards.format: it is a key of rl and verify, not',
+    ),
+    (
+      ['toy', '--workdir=w', '--config=RL'],
+      'is a config of the stage rl (it has best), not of toy: python -m r1jax',
     ),
     (['toy', '--workdir=w', '--config=none.py'], 'no config file none.py'),
     (['report', '--workdir=w'], 'there are no steps in w/metrics.jsonl'),
@@ -152,7 +196,8 @@ def test_the_key_of_a_change_may_have_spaces_around_it(stage, file):
 def test_user_errors_are_one_line_and_exit_2(
   capsys, stage, file, arguments, sentence
 ):
-  arguments = [x.replace('FILE', file) for x in arguments]
+  rl = str(pathlib.Path(__file__).parent / 'toy_rl.py')
+  arguments = [x.replace('FILE', file).replace('RL', rl) for x in arguments]
   assert cli.main(arguments) == 2
   out, err = capsys.readouterr()
   assert out == '' and err.startswith('r1jax: ') and err.count('\n') == 1
@@ -160,10 +205,55 @@ def test_user_errors_are_one_line_and_exit_2(
   assert not stage.calls
 
 
-def test_a_missing_work_directory_exits_2(capsys, stage, file):
-  with pytest.raises(SystemExit) as exit:
-    cli.main(['toy', '--config', file])
-  assert exit.value.code == 2 and '--workdir' in capsys.readouterr().err
+@pytest.mark.parametrize('value', ['7', '-7'])
+def test_a_value_may_follow_its_key(stage, file, value):
+  arguments = ['toy', '--config.steps', value, '--config', file]
+  assert cli.main([*arguments, '--workdir', 'w']) == 0
+  assert stage.calls == [(Config(int(value)), 'w')]
+
+
+def test_the_version_is_that_of_the_package(capsys):
+  assert cli.main(['--version']) == 0 == cli.main(['-V'])
+  line = f'r1jax {r1jax.__version__} (jax {jax.__version__}, Python '
+  assert capsys.readouterr().out.count(line) == 2
+
+
+def test_the_console_script_is_python_m(tmp_path):
+  setup = pathlib.Path(r1jax.__file__).parents[1] / 'setup.py'
+  module, name = re.search(
+    r"'r1jax=([\w.]+):(\w+)'", setup.read_text()
+  ).groups()
+  code = f'import sys; from {module} import {name}; sys.exit({name}())'
+  command = [sys.executable, '-c', code, 'rll']
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 2 and 'did you mean rl?' in done.stderr
+
+
+@pytest.mark.parametrize(
+  'saved, sentence',
+  [
+    ([], 'nothing was saved yet, so the same command begins again'),
+    (
+      ['checkpoints/20', 'checkpoints/8', 'checkpoints/30.tmp'],
+      'the same command continues from the checkpoint of step 20',
+    ),
+    (['chunks/0.jsonl', 'chunks/1.jsonl'], '2 chunks are saved, and the same'),
+  ],
+)
+def test_an_interrupted_command_says_what_is_saved(
+  capsys, stage, file, tmp_path, saved, sentence
+):
+  def interrupt(settings, workdir, change):
+    for name in saved:
+      path = tmp_path / name
+      path.parent.mkdir(exist_ok=True)
+      path.touch()
+    raise KeyboardInterrupt
+
+  stage.run = interrupt
+  arguments = ['toy', '--config', file, '--workdir', str(tmp_path)]
+  assert cli.main(arguments) == errors.INTERRUPTED
+  assert f'r1jax: interrupted; {sentence}' in capsys.readouterr().err
 
 
 def test_expected_errors_have_a_sentence_and_an_exit_code(
@@ -171,7 +261,7 @@ def test_expected_errors_have_a_sentence_and_an_exit_code(
 ):
   for error, code, sentence in (
     (errors.UserError('the data is empty'), 2, 'the data is empty'),
-    (KeyboardInterrupt(), 130, 'the same command resumes'),
+    (KeyboardInterrupt(), 130, 'the same command begins again'),
     (errors.Terminated(), 75, 'the same command resumes the run'),
     (OSError(errno.ENOSPC, 'No space', '/w/x'), 2, 'no space to write /w/x'),
   ):

@@ -206,7 +206,7 @@ def test_override_does_not_change_its_argument():
     ('--config.steps=1.5', ['config.steps', '1.5']),
     ('--config.filtered=1', ['config.filtered must be like False']),
     ('--config.grpo=3', ['config.grpo holds keys']),
-    ('--config.steps', ['--config.steps', 'write --config.key=value']),
+    ('--config.steps', ['--config.steps has no value', '.steps=VALUE']),
     ('--steps=3', ['--steps=3', 'write --config.key=value']),
   ],
 )

@@ -139,7 +139,7 @@ def answered(kind, status):
     (ValueError('Error reading a/0.0 [OS error 116: Stale file handle]'), 75),
     (ValueError('Error reading a/0.0 [OS error 2: No such file]'), 1),
     (SystemExit(503), 1),
-    (MemoryError(), 1),
+    (MemoryError(), 2),
   ],
 )
 def test_errors_by_kind(error, code):

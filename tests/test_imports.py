@@ -10,6 +10,7 @@ import r1jax
 
 PACKAGE = pathlib.Path(r1jax.__file__).parent
 BASE = {'errors', 'source_digest', 'user_code', 'files', 'config'}
+BASE |= {'memory_errors'}
 MODELS = BASE | {'models', 'data', 'checkpoints', 'distributed'}
 MAY_IMPORT = {
   'errors': set(),
@@ -18,6 +19,8 @@ MAY_IMPORT = {
   'user_code': {'errors', 'files', 'source_digest'},
   'config_hints': set(),
   'config': {'errors', 'user_code', 'files', 'config_hints'},
+  'memory_errors': {'errors', 'config'},
+  'command_errors': {'errors', 'config'},
   'losses': set(),
   'sandbox': {'errors'},
   'models': BASE,
@@ -35,7 +38,8 @@ MAY_IMPORT = {
   | {'sampling', 'rewards', 'evaluation', 'training', 'losses'}
   | {'rejection', 'rl', 'preflight'},
   'ablation': BASE | {'distributed', 'evaluation', 'training', 'stages'},
-  'cli': BASE | {'distributed', 'training', 'stages', 'ablation'},
+  'cli': BASE
+  | {'command_errors', 'distributed', 'training', 'stages', 'ablation'},
   '__main__': {'cli', 'distributed'},
   'api': MODELS
   | {'sampling', 'rewards', 'evaluation', 'training', 'rl', 'stages'}

@@ -169,10 +169,10 @@ def write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
 
 def download(name: str) -> pathlib.Path:
   """The local directory of the hub's model ORG/NAME: weights and tokenizer."""
-  if not re.fullmatch(r'\w[\w.-]*/\w[\w.-]*', name):
-    raise errors.UserError(
-      f'{name} does not exist: give a directory, a GGUF file, or ORG/NAME'
-    )
+  hint = files.how_to_get(name)
+  if hint or not re.fullmatch(r'\w[\w.-]*/\w[\w.-]*', name):
+    hint = hint or ': give a directory, a GGUF file, or ORG/NAME'
+    raise errors.UserError(f'{name} does not exist{hint}')
   with errors.explained(f'{name} is no local path, and its download failed'):
     directory = huggingface_hub.snapshot_download(
       name, allow_patterns=DOWNLOADED, ignore_patterns=['*/*']

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
+from r1jax import memory_errors
 from r1jax.distributed import hosts
 from r1jax.evaluation import held_out
 from r1jax.rewards import pending
@@ -81,16 +82,17 @@ def evaluate(run: Run, state: RlState, step: int) -> dict[str, float]:
       run.progress.show_part(start, len(records), 'held-out problem')
       hosts.raise_if_terminating()
     chunk = records[start : start + size]
-    samples = run.sampling.sampler.sample(
-      params,
-      chunk,
-      start + np.arange(len(chunk)),
-      key,
-      config.samples,
-      config.temperature,
-      run.config.max_new_tokens_at(step),
-      num_prompts=size,
-    )
+    with memory_errors.explained('evaluation', run.config):
+      samples = run.sampling.sampler.sample(
+        params,
+        chunk,
+        start + np.arange(len(chunk)),
+        key,
+        config.samples,
+        config.temperature,
+        run.config.max_new_tokens_at(step),
+        num_prompts=size,
+      )
     scored = pending.score(run.sampling.scorer, samples.records, samples.texts)
     # Of the rows only the lengths are used.
     rows = samples.rows.replace(

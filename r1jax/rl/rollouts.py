@@ -8,6 +8,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from r1jax import memory_errors
 from r1jax.data import record_files
 from r1jax.rewards import outage, pending
 from r1jax.rewards.pending import PendingRewards, Rewards
@@ -44,16 +45,19 @@ def sample_rollout(
     samples, next_prompt = _sample_prompts(
       sampling, params, position.step, position.next_prompt
     )
-    rewards = pending.submit(sampling.scorer, samples.records, samples.texts)
+    with memory_errors.explained('rewards', config):
+      rewards = pending.submit(sampling.scorer, samples.records, samples.texts)
   sampled = time.time()
   batch = grpo.columns(samples.rows)
   if grpo.needs_old_logprobs(config.grpo):
     program = sampling.policy_logprobs
-    batch['old_BL'] = logprobs(sampling, program, params, batch)
+    with memory_errors.explained('old log-probabilities', config):
+      batch['old_BL'] = logprobs(sampling, program, params, batch)
   if config.grpo.kl_coef:
     assert ref_params is not None
     program = sampling.ref_logprobs
-    batch['ref_BL'] = logprobs(sampling, program, ref_params, batch)
+    with memory_errors.explained("reference's log-probabilities", config):
+      batch['ref_BL'] = logprobs(sampling, program, ref_params, batch)
   return Rollout(
     samples=samples,
     rewards=rewards,
@@ -122,14 +126,15 @@ def _sample_prompts(sampling, params, step, next_prompt):
   index_P = record_files.prompt_indices(
     config.seed, next_prompt, count, len(records)
   )
-  samples = sampling.sampler.sample(
-    params,
-    [records[i] for i in index_P],
-    next_prompt + np.arange(count),
-    jax.random.fold_in(jax.random.fold_in(sampling.key, 0), step),
-    config.grpo.group_size,
-    max_new_tokens=config.max_new_tokens_at(step),
-  )
+  with memory_errors.explained('rollout', config):
+    samples = sampling.sampler.sample(
+      params,
+      [records[i] for i in index_P],
+      next_prompt + np.arange(count),
+      jax.random.fold_in(jax.random.fold_in(sampling.key, 0), step),
+      config.grpo.group_size,
+      max_new_tokens=config.max_new_tokens_at(step),
+    )
   return samples, next_prompt + count
 
 

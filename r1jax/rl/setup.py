@@ -11,7 +11,7 @@ import ml_collections
 import orbax.checkpoint as ocp
 from flax import struct
 
-from r1jax import errors
+from r1jax import errors, memory_errors
 from r1jax.checkpoints import policy
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed import device_placement
@@ -117,11 +117,12 @@ def open_run(
   rl_config.check_changes(config, directory.changes)
   placement, rollout_placement = device_placement.placements(config.parallel)
   rl_config.check(config, placement, rollout_placement)
-  sampling, params = load_sampling(stack, config, rollout_placement)
-  device_placement.shardings(placement, params)  # refuses an uneven mesh
-  if not directory.progress:
-    # Before the run has the directory: its weights may be damaged.
-    params = device_placement.put_state(placement, params)
+  with memory_errors.explained('loading of the model', config):
+    sampling, params = load_sampling(stack, config, rollout_placement)
+    device_placement.shardings(placement, params)  # refuses an uneven mesh
+    if not directory.progress:
+      # Before the run has the directory: its weights may be damaged.
+      params = device_placement.put_state(placement, params)
   records = sampling.records + sampling.held_out_records
   claimed = run_directory.claim(
     directory,
@@ -137,13 +138,15 @@ def open_run(
     workdir / 'checkpoints', config.keep, config.best
   )
   stack.callback(checkpoint.close, checkpoints)
-  if checkpoints.latest_step() is not None:
-    params = device_placement.put_zeros(placement, params)  # to be restored
-  updates, state = first_state(config, placement, sampling, params)
+  with memory_errors.explained('loading of the model', config):
+    if checkpoints.latest_step() is not None:
+      params = device_placement.put_zeros(placement, params)  # to be restored
+    updates, state = first_state(config, placement, sampling, params)
   del params
   writer = metrics.Writer(workdir)
   stack.callback(writer.close)
-  position, restored = Position(), checkpoint.restore(checkpoints, state)
+  with memory_errors.explained('loading of the model', config):
+    position, restored = Position(), checkpoint.restore(checkpoints, state)
   if restored:
     state, facts, _ = restored
     position = Position(**facts)

@@ -3,6 +3,7 @@ votes of several samples a problem, with intervals and the paper's scores."""
 
 import contextlib
 import json
+import time
 import zlib
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from r1jax import errors, files
+from r1jax import errors, files, memory_errors
 from r1jax.data import gold_answers
 from r1jax.distributed import device_placement, hosts
 from r1jax.evaluation import evaluate_config, held_out, scores, tables, votes
@@ -19,7 +20,7 @@ from r1jax.rewards.pending import Scorer
 from r1jax.sampling import loading
 from r1jax.sampling.generate import Samples
 from r1jax.sampling.loading import SamplingModel
-from r1jax.training import run_directory
+from r1jax.training import closing, run_directory
 from r1jax.training.config_changes import NO_CHANGE, Change
 from r1jax.training.progress import Progress
 
@@ -33,7 +34,7 @@ def run(
   change: Change = NO_CHANGE,
 ) -> None:
   """Writes results.json, .md and .html, and all samples, to workdir."""
-  workdir = Path(workdir)
+  workdir, began = Path(workdir), time.monotonic()
   directory = run_directory.open_directory(
     workdir, Config, settings, change, run_directory.ONE_CONFIG
   )
@@ -68,6 +69,13 @@ def run(
         config, inputs.sets, model, scorer, verifier, workdir / 'chunks'
       )
   hosts.run_once(lambda: write_results(config, inputs, workdir))
+  problems = sum(map(len, inputs.sets.values()))
+  did = f'{problems} problems with {config.samples} samples each'
+  following = {}
+  if records:
+    following[closing.command('chat', config.init)] = 'talk to the model'
+  page = f'the tables and samples are in {workdir / "results.html"}'
+  closing.show('', did, began, page, following)
 
 
 def load_model(
@@ -76,11 +84,12 @@ def load_model(
   """(the model of config.init on the devices, the records whose prompts are not
   too long)."""
   placement = device_placement.placement(config.parallel)
-  model, prompt_width, records = loading.load_policy(
-    config, placement, records, config.sample.max_new_tokens
-  )
-  sampler = loading.make_sampler(config, placement, model, prompt_width)
-  params = loading.put_frozen(placement, model)
+  with memory_errors.explained('loading of the model', config):
+    model, prompt_width, records = loading.load_policy(
+      config, placement, records, config.sample.max_new_tokens
+    )
+    sampler = loading.make_sampler(config, placement, model, prompt_width)
+    params = loading.put_frozen(placement, model)
   return SamplingModel(sampler, params), records
 
 
@@ -110,14 +119,15 @@ def sample_all(
       set_number = zlib.crc32(name.encode()) & 0x7FFFFFFF
       key = jax.random.fold_in(jax.random.key(config.seed), set_number)
       problems = [sets[name][n] for n in numbers]
-      samples = model.sampler.sample(
-        model.params,
-        problems,
-        np.array(numbers),
-        key,
-        config.samples,
-        num_prompts=min(size, max(map(len, sets.values()))),
-      )
+      with memory_errors.explained('rollout', config):
+        samples = model.sampler.sample(
+          model.params,
+          problems,
+          np.array(numbers),
+          key,
+          config.samples,
+          num_prompts=min(size, max(map(len, sets.values()))),
+        )
       rewards = outage.score(scorer, samples.records, samples.texts)
       if rewards.outages:  # of a few; the other verdicts are cached
         rewards = outage.score(scorer, samples.records, samples.texts)

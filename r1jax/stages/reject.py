@@ -11,7 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from r1jax import files
+from r1jax import files, memory_errors
 from r1jax.checkpoints import policy
 from r1jax.data.bad_records import BadRecords
 from r1jax.distributed import device_placement, hosts, watchdog
@@ -23,7 +23,7 @@ from r1jax.rewards.registry import Reward
 from r1jax.sampling import loading
 from r1jax.sampling.generate import Samples
 from r1jax.sampling.loading import SamplingModel
-from r1jax.training import run_directory
+from r1jax.training import closing, run_directory
 from r1jax.training.config_changes import NO_CHANGE, Change
 from r1jax.training.progress import Progress
 
@@ -44,14 +44,15 @@ def run(
   change: Change = NO_CHANGE,
 ) -> None:
   """Writes records.jsonl for the sft stage, rejected.jsonl and counts.json."""
-  workdir = Path(workdir)
+  workdir, began = Path(workdir), time.monotonic()
   directory = run_directory.open_directory(
     workdir, Config, settings, change, run_directory.ONE_CONFIG
   )
   config = directory.config
   reject_config.check(config)
   records, mixed = reject_config.load(config)
-  model, judge, records = load_models(config, records)
+  with memory_errors.explained('loading of the model', config):
+    model, judge, records = load_models(config, records)
   names = registry.user_names(config.min_rewards)
   verified = reject_config.verified_records(config, records)
   with verifiers.Verifiers(config.verify, verified, names) as verifier:
@@ -68,6 +69,12 @@ def run(
     run = Run(config, records, verifier.rules, model, judge)
     samples = sample_all(run, workdir / 'chunks')
   hosts.run_once(lambda: result.write(config, records, mixed, samples, workdir))
+  path = workdir / 'records.jsonl'
+  did = f'{len(records)} prompts with {config.samples} samples each'
+  data = f'--config.data={path}'
+  train = closing.command('sft', '--config', 'FILE', '--workdir', 'DIR', data)
+  following = {train: 'train on them'}
+  closing.show('', did, began, f'the records are {path}', following)
 
 
 def load_models(
@@ -137,7 +144,8 @@ def sample_chunk(run: Run, start: int) -> list[dict]:
   numbers = start + np.arange(len(records))
   key = jax.random.fold_in(jax.random.key(run.config.seed), 0)
   size = min(run.config.prompts_per_chunk, len(run.records))
-  samples = sampler.sample(params, records, numbers, key, k, num_prompts=size)
+  with memory_errors.explained('rollout', run.config):
+    samples = sampler.sample(params, records, numbers, key, k, num_prompts=size)
   reasons = rule_reasons(run, samples)
   reasons = judged_reasons(run, samples, reasons, start * k)
   return [
@@ -219,7 +227,8 @@ def judged_reasons(
       reasons[n] = 'too long for the judge'
   size = run.config.prompts_per_chunk
   key = jax.random.fold_in(jax.random.key(run.config.seed), 1)
-  verdicts = llm_judge.verdicts(config, judge, questions, key, size)
+  with memory_errors.explained('rollout', run.config):
+    verdicts = llm_judge.verdicts(config, judge, questions, key, size)
   for number, verdict in verdicts.items():
     reasons[number - first_number] = '' if verdict == 'correct' else verdict
   return reasons

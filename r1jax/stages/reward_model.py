@@ -3,6 +3,7 @@ on labelled responses (harmlessness) (R1, 3.1 and B.3.1)."""
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from r1jax import errors, losses
+from r1jax import errors, losses, memory_errors
 from r1jax.checkpoints import policy, pretrained
 from r1jax.config import MAX_SEED, option
 from r1jax.data import batching, record_files, tasks, templates
@@ -22,7 +23,14 @@ from r1jax.evaluation import statistics
 from r1jax.models import transformer
 from r1jax.rewards import reward_model
 from r1jax.sampling import loading
-from r1jax.training import loop, metrics, optimizer, run_directory, train_step
+from r1jax.training import (
+  closing,
+  loop,
+  metrics,
+  optimizer,
+  run_directory,
+  train_step,
+)
 from r1jax.training.config_changes import NO_CHANGE, Change
 
 # The keys of a record's responses.
@@ -162,7 +170,7 @@ def run(
 ) -> None:
   """Trains, and writes the reward model to workdir/model, for transformers and
   for config.reward_models of the rl stage."""
-  workdir = Path(workdir)
+  workdir, began = Path(workdir), time.monotonic()
   directory = run_directory.open_directory(workdir, Config, settings, change)
   config = directory.config
   placement = device_placement.placement(config.parallel)
@@ -183,7 +191,8 @@ def run(
   read = records + held_out
   if not directory.progress:
     # Before the run has the directory: its weights may be damaged.
-    params = device_placement.put_state(placement, params)
+    with memory_errors.explained('loading of the model', config):
+      params = device_placement.put_state(placement, params)
   claimed = run_directory.claim(directory, 'model', read, steps)
   if claimed is None:
     return
@@ -217,6 +226,12 @@ def run(
   pretrained.save_result(
     workdir, state.params, cfg, tokenizer, config.export_dtype, facts
   )
+  name = 'helpful' if config.kind == 'pairwise' else 'harmless'
+  key = f'--config.reward_models.{name}={workdir / "model"}'
+  weight = f'--config.rewards.{name}=1.0'
+  use = closing.command('rl', '--config', 'FILE', key, weight)
+  following = {use: 'train with this reward'}
+  closing.show_training(workdir, began, claimed.progress, following)
 
 
 def load_records(config: Config) -> tuple[list[dict], list[dict]]:

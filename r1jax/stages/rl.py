@@ -13,7 +13,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from r1jax import errors
+from r1jax import errors, memory_errors
 from r1jax.checkpoints import pretrained
 from r1jax.distributed import device_placement, hosts, watchdog
 from r1jax.evaluation import held_out
@@ -32,7 +32,7 @@ from r1jax.rl.rollouts import (
   sample_rollout,
 )
 from r1jax.rl.setup import Position, RlState, Run
-from r1jax.training import checkpoint, optimizer, train_step
+from r1jax.training import checkpoint, closing, optimizer, train_step
 from r1jax.training.config_changes import NO_CHANGE, Change
 
 Config = rl_config.Config
@@ -44,12 +44,13 @@ def run(
   change: Change = NO_CHANGE,
 ) -> None:
   """Trains and writes the model to workdir/model, a Hugging Face directory."""
-  workdir = pathlib.Path(workdir)
+  workdir, began = pathlib.Path(workdir), time.monotonic()
   with contextlib.ExitStack() as stack:
     opened = setup.open_run(stack, config, workdir, change)
     if opened is None:
       return
     run, state, position = opened
+    first_step = position.step
     if run.config.eval.every and run.checkpoints.latest_step() is None:
       with exit_early_if_saved(run, position):
         line = dict(step=0) | log.evaluate(run, state, 0)
@@ -59,6 +60,9 @@ def run(
     state = train(run, state, position)
     model = state.train.params, run.sampling.cfg, run.sampling.tokenizer
     pretrained.save_result(workdir, *model, run.config.export_dtype)
+  chat = closing.command('chat', workdir / 'model')
+  following = {chat: 'talk to the model'}
+  closing.show_training(workdir, began, first_step, following)
 
 
 def with_evaluation(run: Run, state: RlState, position: Position) -> Position:
@@ -225,10 +229,12 @@ def update(
   )
   for mini_batch in mini_batches:
     parts = micro_batches.cut(config.grpo, mini_batch, cutting, packing)
-    train_state, sums = train_step.update(
-      run.placement, run.updates, state.train, [part for _, part in parts]
-    )
-    state, sums = state.replace(train=train_state), jax.device_get(sums)
+    with memory_errors.explained('update', config):
+      train_state, sums = train_step.update(
+        run.placement, run.updates, state.train, [part for _, part in parts]
+      )
+      sums = jax.device_get(sums)
+    state = state.replace(train=train_state)
     watchdog.heartbeat()
     step += 1
     optimizer.stop_if_stuck(config.optim, sums['skipped'], step, config.steps)
@@ -267,12 +273,17 @@ def exit_early_if_saved(
 def saved_on_error(
   run: Run, state: RlState, position: Position, rollout: Rollout | None = None
 ) -> Iterator[None]:
-  """If the user's code fails in this context, an outage lasts, or SIGTERM ends
-  an evaluation, saves a checkpoint from which the run continues later."""
+  """If the user's code fails in this context, an outage lasts, memory does not
+  suffice, or SIGTERM ends an evaluation, saves a checkpoint from which the run
+  continues later."""
   try:
     yield
   except (errors.UserError, errors.Outage, errors.Terminated):
     save(run, state, position, rollout)
+    raise
+  except errors.OutOfMemory:  # of one host alone, perhaps
+    if hosts.count() == 1:
+      save(run, state, position, rollout)
     raise
 
 

@@ -3,6 +3,7 @@ rejection sampling, and distillation (R1, B.4.2)."""
 
 import dataclasses
 import functools
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from r1jax import errors, losses
+from r1jax import errors, losses, memory_errors
 from r1jax.checkpoints import policy, pretrained
 from r1jax.config import MAX_SEED, option
 from r1jax.data import batching, tasks, templates
@@ -19,7 +20,14 @@ from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed import device_placement, programs
 from r1jax.models import moe, transformer
 from r1jax.sampling import loading, tool_calls
-from r1jax.training import loop, metrics, optimizer, run_directory, train_step
+from r1jax.training import (
+  closing,
+  loop,
+  metrics,
+  optimizer,
+  run_directory,
+  train_step,
+)
 from r1jax.training.config_changes import NO_CHANGE, Change
 
 
@@ -131,22 +139,24 @@ def run(
   change: Change = NO_CHANGE,
 ) -> None:
   """Trains and writes the model to workdir/model, a Hugging Face directory."""
-  workdir = Path(workdir)
+  workdir, began = Path(workdir), time.monotonic()
   directory = run_directory.open_directory(workdir, Config, settings, change)
   config = directory.config
   placement = device_placement.placement(config.parallel)
   loop.check_batch_size(config, placement.num_shards)
   bad = BadRecords(config.skip_bad_records, drop_too_long=config.drop_too_long)
   records = tasks.load_records(config.data, config.seed, bad, config.data_map)
-  params, cfg, tokenizer = policy.load(
-    config.init, config.compute, config.scratch, config.seed
-  )
+  with memory_errors.explained('loading of the model', config):
+    params, cfg, tokenizer = policy.load(
+      config.init, config.compute, config.scratch, config.seed
+    )
   dataset = encode(tokenizer, records, config, bad)
   loading.check_policy(placement, params, cfg, max(map(len, dataset.rows)))
   steps = loop.num_steps(config, len(dataset.rows))
   if not directory.progress:
     # Before the run has the directory: its weights may be damaged.
-    params = device_placement.put_state(placement, params)
+    with memory_errors.explained('loading of the model', config):
+      params = device_placement.put_state(placement, params)
   claimed = run_directory.claim(directory, 'model', dataset.records, steps)
   if claimed is None:
     return
@@ -163,6 +173,9 @@ def run(
   pretrained.save_result(
     workdir, state.params, cfg, tokenizer, config.export_dtype
   )
+  chat = closing.command('chat', workdir / 'model')
+  following = {chat: 'talk to the model'}
+  closing.show_training(workdir, began, claimed.progress, following)
 
 
 def encode(

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from r1jax import errors
+from r1jax import errors, memory_errors
 from r1jax.data import record_files
 from r1jax.distributed import device_placement, hosts, watchdog
 from r1jax.distributed.device_placement import Placement
@@ -64,12 +64,13 @@ def fit(
     folder = writer.folder / 'checkpoints'
     checkpoints = checkpoint.open_manager(folder, config.keep, best=0)
     stack.callback(checkpoint.close, checkpoints)
-    if checkpoints.latest_step() is not None:
-      params = device_placement.put_zeros(placement, params)  # to be restored
-    state = train_step.create_state(placement, params, tx)
-    del params
     scores: dict[str, float] = {}
-    first_step, restored = 0, checkpoint.restore(checkpoints, state)
+    with memory_errors.explained('loading of the model', config):
+      if checkpoints.latest_step() is not None:
+        params = device_placement.put_zeros(placement, params)  # to be restored
+      state = train_step.create_state(placement, params, tx)
+      del params
+      first_step, restored = 0, checkpoint.restore(checkpoints, state)
     if restored:
       state, scores, first_step = restored
     run_directory.record_changes(directory, first_step)
@@ -84,8 +85,9 @@ def fit(
       first = (step - 1) * B
       index_B = record_files.prompt_indices(config.seed, first, B, size)
       batches, tokens = dataset.micro_batches(index_B)
-      state, sums = train_step.update(placement, updates, state, batches)
-      sums = jax.device_get(sums)
+      with memory_errors.explained('update', config):
+        state, sums = train_step.update(placement, updates, state, batches)
+        sums = jax.device_get(sums)
       weight = sums.pop('weight')
       means = {}
       for name, total in sums.items():
@@ -96,7 +98,8 @@ def fit(
       means |= moe.load_metrics(sums)
       line = dict(step=step) | means | dict(lr=learning_rate(step - 1)) | speed
       watchdog.heartbeat()
-      scores = dataset.evaluate(state.params, step)
+      with memory_errors.explained('evaluation', config):
+        scores = dataset.evaluate(state.params, step)
       writer.write(line | scores)
       optimizer.stop_if_stuck(config.optim, line['skipped'], step, steps)
       progress.show(step, line | scores)

@@ -186,6 +186,33 @@ def record_changes(directory: RunDirectory, step: int) -> None:
   starts.record(directory.path, step)
 
 
+def kept_after_interrupt(workdir: Path, settings: ConfigDict) -> str:
+  """What an interrupted command has saved, and what to do next. Ctrl-C saves
+  no checkpoint, as SIGTERM does."""
+  if not settings:  # a report
+    return 'the same command writes it anew'
+  steps, chunks = _saved(workdir)
+  if steps:
+    return f'the same command continues from the checkpoint of step {steps}'
+  if chunks:
+    return f'{chunks} chunks are saved, and the same command continues there'
+  text = 'nothing was saved yet, so the same command begins again'
+  if 'save_every' in settings:
+    text += (
+      f' (config.save_every={settings.save_every} steps between checkpoints; '
+      'SIGTERM saves one and ends: kill PID)'
+    )
+  return text
+
+
+def _saved(path):
+  """(the step of the newest checkpoint or 0, the number of chunks) of a work
+  directory."""
+  names = [folder.name for folder in (path / 'checkpoints').glob('*')]
+  steps = [int(name) for name in names if name.isdigit()]
+  return max(steps, default=0), len(list((path / 'chunks').glob('*.jsonl')))
+
+
 def _check_new(directory, result):
   """Raises UserError if a work directory without a config.json holds a result,
   checkpoints or chunks: they are of a config that nobody knows."""
@@ -276,10 +303,8 @@ def _read(path):
   """[fields of the record or None, progress, date of the run] of a work
   directory."""
   record = run_record.read(path)
-  names = [folder.name for folder in (path / 'checkpoints').glob('*')]
-  steps = [int(name) for name in names if name.isdigit()]
-  chunks = list((path / 'chunks').glob('*.jsonl'))
+  steps, chunks = _saved(path)
   now = datetime.datetime.now().isoformat(timespec='seconds')
   found = dataclasses.asdict(record) if record else None
   date = (record and record.date) or now
-  return [found, max(steps, default=len(chunks)), date]
+  return [found, steps or chunks, date]

@@ -53,7 +53,9 @@ def read_bytes(path: str | Path) -> bytes:
       f"{path.suffix}: convert it, for example by pandas' to_parquet"
     )
   if not path.is_file():
-    raise errors.UserError(f'there is no data file {path}')
+    raise errors.UserError(
+      f'there is no data file {path}{files.how_to_get(path)}'
+    )
   files.check_is_no_pointer(path)
   data = path.read_bytes()
   if data.startswith(GZIP):

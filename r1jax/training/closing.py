@@ -1,0 +1,100 @@
+"""What a finished stage prints: what it reached, how long it took, where the
+result is, and what to do next."""
+
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from r1jax import files
+
+# The metrics that say what a training run reached, the first that it has: name,
+# form, and the metric that counts what it is over.
+RESULTS = [
+  ('eval/pass1', 'pass@1', '.3f', 'eval/problems', 'held-out problems'),
+  ('eval/accuracy', 'accuracy', '.3f', 'eval/records', 'held-out records'),
+  ('eval/reward', 'held-out reward', '.3f', '', ''),
+  ('reward', 'reward', '.3f', '', ''),
+  ('loss', 'loss', '.4f', '', ''),
+]
+
+
+def show(
+  result: str, did: str, began: float, where: str, following: Mapping[str, str]
+) -> None:
+  """Prints the lines of a stage that began at a time of time.monotonic().
+  `following` are the commands that may follow, with what each is for."""
+  lines = [result] if result else []
+  seconds = duration(time.monotonic() - began)
+  lines.append(f'{did} in {seconds}; {where}')
+  width = max(map(len, following), default=0)
+  for n, (command, purpose) in enumerate(following.items()):
+    lines.append(f'{"      " if n else "next: "}{command:{width}}  {purpose}')
+  print('\n'.join(lines), flush=True)
+
+
+def show_training(
+  workdir: Path, began: float, first_step: int, following: Mapping[str, str]
+) -> None:
+  """Prints the lines of a training stage that continued from `first_step`."""
+  path = workdir / 'metrics.jsonl'
+  lines = files.read_jsonl(path) if path.exists() else []
+  last_step = max([line['step'] for line in lines], default=first_step)
+  did = f'steps {first_step + 1} to {last_step}'
+  if first_step == 0:
+    did = f'{last_step} steps'
+  where = f'the model is {workdir / "model"}'
+  report = command('report', '--workdir', workdir)
+  following = {report: 'curves and samples on a page', **following}
+  show(result_line(lines), did, began, where, following)
+
+
+def result_line(lines: Sequence[Mapping]) -> str:
+  """The first and the last value of the metric that says most about a run, with
+  their 95 % intervals; '' if it has none of RESULTS."""
+  for name, title, form, count, unit in RESULTS:
+    found = [line for line in lines if line.get(name) is not None]
+    if not found:
+      continue
+    first, last = found[0], found[-1]
+    before, after = _value(first, name, form), _value(last, name, form)
+    if len(found) == 1:
+      return f'{title} {after} at step {last["step"]}{_of(last, count, unit)}'
+    text = (
+      f'{title} {before} -> {after} (steps {first["step"]} and '
+      f'{last["step"]}){_of(last, count, unit)}'
+    )
+    best = max(found, key=lambda line: line[name])
+    if name.startswith('eval/') and best[name] > last[name]:
+      text += f'; best {best[name]:{form}} at step {best["step"]}'
+    return text
+  return ''
+
+
+def command(name: str, *arguments: object) -> str:
+  """A command of r1jax for a shell."""
+  return shlex.join(['python', '-m', 'r1jax', name, *map(str, arguments)])
+
+
+def duration(seconds: float) -> str:
+  """Seconds as 14 s, 3:05 min or 2:03:05 h."""
+  minutes, rest = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours:
+    return f'{hours}:{minutes:02}:{rest:02} h'
+  return f'{minutes}:{rest:02} min' if minutes else f'{rest} s'
+
+
+def _value(line, name, form):
+  """A value with the interval that belongs to pass@1 and accuracy."""
+  text = f'{line[name]:{form}}'
+  has_interval = name in ('eval/pass1', 'eval/accuracy')
+  if has_interval and line.get('eval/low') is not None:
+    text += f' [{line["eval/low"]:{form}}, {line["eval/high"]:{form}}]'
+  return text
+
+
+def _of(line, count, unit):
+  if not count or line.get(count) is None:
+    return ''
+  return f', {line[count]:.0f} {unit}'

@@ -1,0 +1,50 @@
+"""What is said of files that do not exist."""
+
+import pathlib
+
+import pytest
+
+from r1jax import errors, files
+from r1jax.checkpoints import hf_files
+from r1jax.data import record_files
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def test_a_missing_model_names_the_command_that_makes_it():
+  path = 'models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf'
+  with pytest.raises(errors.UserError, match=f'exist: `make {path}` makes it'):
+    hf_files.download(path)
+  with pytest.raises(
+    errors.UserError, match='demo_base.py --workdir runs/demo'
+  ):
+    hf_files.download('runs/demo/base/model')
+
+
+def test_missing_records_name_the_target_that_makes_them():
+  path = 'runs/mini_r1/data/corpus.jsonl'
+  with pytest.raises(
+    errors.UserError, match=f'{path}: `make mini-r1` makes it'
+  ):
+    record_files.read(path)
+
+
+def test_the_model_of_an_unfinished_run_is_named_so(tmp_path):
+  (tmp_path / 'config.json').write_text('{}')
+  with pytest.raises(errors.UserError, match='is not finished, and writes its'):
+    hf_files.download(str(tmp_path / 'model'))
+
+
+def test_other_missing_files_have_no_hint():
+  assert files.how_to_get('/somewhere/models/smollm2/x') == ''
+
+
+@pytest.mark.parametrize('command', files.MADE_BY.values())
+def test_the_commands_exist(command):
+  words = command.split()
+  if words[0] == 'make':
+    makefile = (ROOT / 'Makefile').read_text()
+    target = words[1].replace('models/smollm2/SmolLM2', '$(SMOLLM2):')
+    assert f'\n{target.partition("-135M")[0]}' in makefile
+  else:
+    assert (ROOT / words[words.index('--config') + 1]).exists()
