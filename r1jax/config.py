@@ -392,6 +392,8 @@ def _parse(text, old, name):
       return float(value)
   if isinstance(old, (tuple, list)) and isinstance(value, (tuple, list)):
     return type(old)(value)
+  if old and isinstance(old, tuple) and type(old[0]) is str:
+    return tuple(text.split(','))  # a list of names, as in trackers
   raise errors.UserError(f'{name} must be like {old!r}, not {text!r}')
 
 

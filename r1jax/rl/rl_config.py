@@ -18,6 +18,7 @@ from r1jax.rl import grpo
 from r1jax.sampling import decode, generate
 from r1jax.training import optimizer
 from r1jax.training.config_changes import Changed
+from r1jax.training.trackers import registry as trackers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +77,9 @@ class Config:
   log_every: int = option(
     0, 'steps between printed lines; 0: about 20', minimum=0, is_free=True
   )
+  trackers: tuple[str, ...] = option(
+    trackers.DEFAULT, trackers.HELP, is_free=True
+  )
   log_samples: int = option(
     4, 'samples to log of each rollout', minimum=0, is_free=True
   )
@@ -123,6 +127,7 @@ def check(config: Config, *placements: Placement) -> None:
   """Refuses values that cannot work on these placements."""
   held_out.check(config.eval, _tables(config.rewards, config.by_domain))
   grpo.check(config.grpo, config.compute.dtype)
+  trackers.check(config.trackers)
   sample, min_length = config.sample, min(config.response_lengths)
   if sample.top_p < 1 or sample.top_k:
     raise errors.UserError(

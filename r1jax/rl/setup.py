@@ -143,7 +143,7 @@ def open_run(
       params = device_placement.put_zeros(placement, params)  # to be restored
     updates, state = first_state(config, placement, sampling, params)
   del params
-  writer = metrics.Writer(workdir)
+  writer = metrics.Writer(workdir, config)
   stack.callback(writer.close)
   with memory_errors.explained('loading of the model', config):
     position, restored = Position(), checkpoint.restore(checkpoints, state)

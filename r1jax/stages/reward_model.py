@@ -32,6 +32,7 @@ from r1jax.training import (
   train_step,
 )
 from r1jax.training.config_changes import NO_CHANGE, Change
+from r1jax.training.trackers import registry
 
 # The keys of a record's responses.
 RESPONSES = dict(pairwise=('chosen', 'rejected'), pointwise=('response',))
@@ -113,6 +114,9 @@ class Config:
   log_every: int = option(
     0, 'steps between printed lines; 0: about 20', minimum=0, is_free=True
   )
+  trackers: tuple[str, ...] = option(
+    registry.DEFAULT, registry.HELP, is_free=True
+  )
   save_every: int = option(
     200, 'steps between checkpoints', minimum=1, is_free=True
   )
@@ -173,6 +177,7 @@ def run(
   workdir, began = Path(workdir), time.monotonic()
   directory = run_directory.open_directory(workdir, Config, settings, change)
   config = directory.config
+  registry.check(config.trackers)
   placement = device_placement.placement(config.parallel)
   loop.check_batch_size(config, placement.num_shards)
   records, held_out = load_records(config)
@@ -208,7 +213,7 @@ def run(
     held_out_rows=held_out_rows,
     scores_program=reward_model.scores_program(placement, cfg),
   )
-  writer = metrics.Writer(workdir)
+  writer = metrics.Writer(workdir, config)
   state, found = loop.fit(
     claimed, placement, updates, writer, params, tx, dataset
   )

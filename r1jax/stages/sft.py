@@ -29,6 +29,7 @@ from r1jax.training import (
   train_step,
 )
 from r1jax.training.config_changes import NO_CHANGE, Change
+from r1jax.training.trackers import registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +84,9 @@ class Config:
   )
   log_every: int = option(
     0, 'steps between printed lines; 0: about 20', minimum=0, is_free=True
+  )
+  trackers: tuple[str, ...] = option(
+    registry.DEFAULT, registry.HELP, is_free=True
   )
   save_every: int = option(
     200, 'steps between checkpoints', minimum=1, is_free=True
@@ -142,6 +146,7 @@ def run(
   workdir, began = Path(workdir), time.monotonic()
   directory = run_directory.open_directory(workdir, Config, settings, change)
   config = directory.config
+  registry.check(config.trackers)
   placement = device_placement.placement(config.parallel)
   loop.check_batch_size(config, placement.num_shards)
   bad = BadRecords(config.skip_bad_records, drop_too_long=config.drop_too_long)
@@ -168,7 +173,7 @@ def run(
   updates = train_step.update_programs(
     placement, loss_fn, tx, config.optim.router_bias_rate
   )
-  writer = metrics.Writer(workdir)
+  writer = metrics.Writer(workdir, config)
   state, _ = loop.fit(claimed, placement, updates, writer, params, tx, dataset)
   pretrained.save_result(
     workdir, state.params, cfg, tokenizer, config.export_dtype

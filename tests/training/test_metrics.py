@@ -2,8 +2,6 @@
 
 import errno
 import json
-import shutil
-import threading
 import time
 
 import jax
@@ -13,7 +11,7 @@ import toy_metrics
 
 from r1jax import errors, files
 from r1jax.distributed import hosts
-from r1jax.training import metrics, trackers
+from r1jax.training import metrics
 
 
 def step(number):
@@ -58,7 +56,7 @@ def test_rewinding_leaves_no_other_file(tmp_path):
   run(tmp_path, -1, 3)
   run(tmp_path, 1, 3)
   names = sorted(path.name for path in tmp_path.iterdir())
-  assert names == ['metrics.jsonl', 'samples.jsonl', 'tensorboard']
+  assert names == ['metrics.jsonl', 'samples.jsonl']
 
 
 def test_numbers_of_every_kind_become_json(tmp_path):
@@ -83,89 +81,6 @@ def test_other_hosts_write_nothing(tmp_path, monkeypatch):
   writer.samples([sample(0)])
   writer.close()
   assert not list(tmp_path.iterdir())
-
-
-def test_tensorboard_is_optional(tmp_path, monkeypatch):
-  monkeypatch.setattr(trackers, 'event_file_writer', None)
-  run(tmp_path, -1, 2)
-  assert not (tmp_path / 'tensorboard').exists()
-  assert len(files.read_jsonl(tmp_path / 'metrics.jsonl')) == 2
-
-
-def events(workdir):
-  """{(step, metric)} of TensorBoard's files."""
-  found = set()
-  for path in (workdir / 'tensorboard').iterdir():
-    data = path.read_bytes()
-    while data:  # length, checksum, event, checksum
-      size = int.from_bytes(data[:8], 'little')
-      event = trackers.event_pb2.Event.FromString(data[12 : 12 + size])
-      found |= {(event.step, value.tag) for value in event.summary.value}
-      data = data[16 + size :]
-  return found
-
-
-def test_tensorboard_has_the_lines(tmp_path):
-  run(tmp_path, -1, 3)
-  names = 'reward', 'seconds'
-  assert events(tmp_path) == {(n, name) for n in range(3) for name in names}
-
-
-def write_many(workdir, count):
-  writer = metrics.Writer(workdir)
-  for number in range(count):
-    writer.write(step(number))
-  writer.close()
-  assert len(files.read_jsonl(workdir / 'metrics.jsonl')) == count
-
-
-def test_a_folder_of_tensorboard_that_fails_does_not_stop_a_run(
-  tmp_path, capsys
-):
-  (tmp_path / 'tensorboard').write_text('a file')
-  write_many(tmp_path, 50)
-  error = capsys.readouterr().err
-  assert error.count('TensorBoard is dropped') == 1
-
-
-@pytest.mark.parametrize('when', ['first', 'later'])
-def test_a_full_disk_under_tensorboard_does_not_stop_a_run(
-  when, tmp_path, capsys, monkeypatch
-):
-  append = trackers._append
-
-  def full(events, line):
-    if when == 'first' or line['step'] > 3:
-      raise OSError(errno.ENOSPC, 'No space left on device')
-    append(events, line)
-
-  monkeypatch.setattr(trackers, '_append', full)
-  write_many(tmp_path, 50)
-  assert capsys.readouterr().err.count('TensorBoard is dropped') == 1
-
-
-def test_a_folder_of_tensorboard_that_is_removed_is_reported(
-  tmp_path, capsys, monkeypatch
-):
-  append = trackers._append
-
-  def remove(events, line):
-    append(events, line)
-    shutil.rmtree(tmp_path / 'tensorboard', ignore_errors=True)
-
-  monkeypatch.setattr(trackers, '_append', remove)
-  write_many(tmp_path, 50)
-  error = capsys.readouterr().err
-  assert error.count('the folder was removed): TensorBoard is dropped') == 1
-
-
-def test_a_tracker_that_blocks_is_dropped(tmp_path, capsys, monkeypatch):
-  blocked = threading.Event()
-  monkeypatch.setattr(trackers, '_append', lambda *_: blocked.wait())
-  monkeypatch.setattr(trackers, 'MAX_WAITING', 20)
-  write_many(tmp_path, 50)
-  blocked.set()
-  assert capsys.readouterr().err.count('TensorBoard is dropped') == 1
 
 
 def test_an_error_of_a_full_disk_names_the_file(tmp_path, monkeypatch):

@@ -1,0 +1,1 @@
+"""TensorBoard, wandb, trackio and the user's own trackers, by config.trackers."""
