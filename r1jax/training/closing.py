@@ -8,15 +8,26 @@ from pathlib import Path
 
 from r1jax import files
 
-# The metrics that say what a training run reached, the first that it has: name,
-# form, and the metric that counts what it is over.
-RESULTS = [
-  ('eval/pass1', 'pass@1', '.3f', 'eval/problems', 'held-out problems'),
-  ('eval/accuracy', 'accuracy', '.3f', 'eval/records', 'held-out records'),
-  ('eval/reward', 'held-out reward', '.3f', '', ''),
-  ('reward', 'reward', '.3f', '', ''),
-  ('loss', 'loss', '.4f', '', ''),
-]
+# The metrics that say what a training run reached, the first that it has: title
+# and form by name.
+RESULTS = {
+  'eval/pass1': ('pass@1', '.3f'),
+  'eval/accuracy': ('accuracy', '.3f'),
+  'eval/reward': ('held-out reward', '.3f'),
+  'reward': ('reward', '.3f'),
+  'loss': ('loss', '.4f'),
+}
+# The metrics of their 95 % intervals, and of the number that they are over.
+INTERVALS = {
+  'eval/pass1': ('eval/low', 'eval/high'),
+  'eval/accuracy': ('eval/low', 'eval/high'),
+  'eval/reward': ('eval/reward_low', 'eval/reward_high'),
+}
+COUNTS = {
+  'eval/pass1': ('eval/problems', 'held-out problems'),
+  'eval/accuracy': ('eval/records', 'held-out records'),
+  'eval/reward': ('eval/problems', 'held-out problems'),
+}
 
 
 def show(
@@ -52,18 +63,16 @@ def show_training(
 def result_line(lines: Sequence[Mapping]) -> str:
   """The first and the last value of the metric that says most about a run, with
   their 95 % intervals; '' if it has none of RESULTS."""
-  for name, title, form, count, unit in RESULTS:
+  for name, (title, form) in RESULTS.items():
     found = [line for line in lines if line.get(name) is not None]
     if not found:
       continue
     first, last = found[0], found[-1]
     before, after = _value(first, name, form), _value(last, name, form)
     if len(found) == 1:
-      return f'{title} {after} at step {last["step"]}{_of(last, count, unit)}'
-    text = (
-      f'{title} {before} -> {after} (steps {first["step"]} and '
-      f'{last["step"]}){_of(last, count, unit)}'
-    )
+      return f'{title} {after} at step {last["step"]}{_of(last, name)}'
+    steps = f'(steps {first["step"]} and {last["step"]})'
+    text = f'{title} {before} -> {after} {steps}{_of(last, name)}'
     best = max(found, key=lambda line: line[name])
     if name.startswith('eval/') and best[name] > last[name]:
       text += f'; best {best[name]:{form}} at step {best["step"]}'
@@ -86,15 +95,18 @@ def duration(seconds: float) -> str:
 
 
 def _value(line, name, form):
-  """A value with the interval that belongs to pass@1 and accuracy."""
+  """A value with its interval, if the line has one."""
   text = f'{line[name]:{form}}'
-  has_interval = name in ('eval/pass1', 'eval/accuracy')
-  if has_interval and line.get('eval/low') is not None:
-    text += f' [{line["eval/low"]:{form}}, {line["eval/high"]:{form}}]'
+  if name in INTERVALS:
+    low, high = map(line.get, INTERVALS[name])
+    if low is not None and high is not None:
+      text += f' [{low:{form}}, {high:{form}}]'
   return text
 
 
-def _of(line, count, unit):
-  if not count or line.get(count) is None:
+def _of(line, name):
+  """The number of problems or records that a value is over."""
+  if name not in COUNTS:
     return ''
-  return f', {line[count]:.0f} {unit}'
+  count, unit = COUNTS[name]
+  return f', {line[count]:.0f} {unit}' if line.get(count) is not None else ''

@@ -9,10 +9,12 @@ import os
 import shutil
 import sys
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 ERASE_TO_END = '\x1b[K'
+SEPARATOR = '  '  # between parts of a line
 # Title by metric; a notebook draws the first two that the run has.
 CURVES = {
   'eval/pass1': 'held-out pass@1',
@@ -40,12 +42,15 @@ class TerminalLine:
       stderr: Any = OtherText(self, sys.stderr)
       self.streams.enter_context(contextlib.redirect_stderr(stderr))
 
-  def draw(self, line: str, share: float) -> None:
-    """Replaces the line, cut so that it cannot wrap."""
+  def draw(self, parts: Sequence[str], share: float) -> None:
+    """Replaces the line by those of the parts that fit, so that it cannot
+    wrap. The first ones matter most."""
     if self.other_is_open:
       self.stream.write('\n')
-    columns = shutil.get_terminal_size().columns - 1
-    self.stream.write(f'\r{cut(line, columns)}{ERASE_TO_END}')
+    encoding = self.stream.encoding or 'utf-8'  # ASCII has no Δ
+    parts = [x.encode(encoding, 'backslashreplace') for x in parts]
+    line = fit([x.decode(encoding) for x in parts], columns(self.stream) - 1)
+    self.stream.write(f'\r{line}{ERASE_TO_END}')
     self.stream.flush()
     self.has_cursor, self.other_is_open = True, False
 
@@ -88,17 +93,18 @@ class NotebookCell:
     empty = self.ipython.HTML('')
     self.handle = self.ipython.display(empty, display_id=True)
 
-  def draw(self, line: str, share: float) -> None:
+  def draw(self, parts: Sequence[str], share: float) -> None:
     self._read_metrics()
-    parts = [
+    line = SEPARATOR.join(parts)
+    html_parts = [
       f'<progress value="{share:.4f}" style="width: 100%"></progress>',
       f'<pre style="white-space: pre-wrap">{html.escape(line)}</pre>',
     ]
     drawn = [name for name, points in self.curves.items() if points][:2]
-    parts.append('<div style="display: flex; flex-wrap: wrap">')
-    parts += [curve(CURVES[name], self.curves[name]) for name in drawn]
-    parts.append('</div>')
-    self.handle.update(self.ipython.HTML('\n'.join(parts)))
+    html_parts.append('<div style="display: flex; flex-wrap: wrap">')
+    html_parts += [curve(CURVES[name], self.curves[name]) for name in drawn]
+    html_parts.append('</div>')
+    self.handle.update(self.ipython.HTML('\n'.join(html_parts)))
 
   def close(self) -> None:
     pass
@@ -135,14 +141,42 @@ def in_notebook() -> bool:
   return 'ZMQInteractiveShell' in kinds  # or, on Colab, a subclass of it
 
 
+def columns(stream: TextIO) -> int:
+  """The width of a terminal now; 80 if it does not tell."""
+  with contextlib.suppress(OSError, ValueError):
+    width = os.get_terminal_size(stream.fileno()).columns
+    if width:
+      return width
+  return shutil.get_terminal_size().columns
+
+
+def fit(parts: Sequence[str], columns: int) -> str:
+  """A line of those parts that fit into `columns` columns; the first one is cut
+  if it does not."""
+  line = cut(parts[0], columns)
+  for part in parts[1:]:
+    longer = f'{line}{SEPARATOR}{part}'
+    if width(longer) <= columns:
+      line = longer
+  return line
+
+
 def cut(text: str, columns: int) -> str:
   """The beginning of a text that takes at most `columns` columns."""
-  for n, character in enumerate(text):
-    is_wide = unicodedata.east_asian_width(character) in 'WF'
-    columns -= 2 if is_wide else 1
-    if columns < 0:
-      return text[:n]
+  while width(text) > columns:
+    text = text[:-1]
   return text
+
+
+def width(text: str) -> int:
+  """The columns of a text in a terminal."""
+  count = 0
+  for character in text:
+    if unicodedata.east_asian_width(character) in 'WF':
+      count += 2
+    elif unicodedata.category(character) not in ('Mn', 'Me', 'Cf'):
+      count += 1
+  return count
 
 
 def curve(title: str, points: list[tuple[int, float]]) -> str:

@@ -47,7 +47,7 @@ class Progress:
     self.started, self.last_step = time.monotonic(), first_step
     self.is_silent = hosts.index() > 0
     self.latest: dict[str, Any] = {}  # value by metric
-    self.line = progress_line(first_step, steps, {}, unit=unit)
+    self.parts = progress_parts(first_step, steps, {}, unit=unit)
     self.is_drawn, self.drawn_at = False, 0.0
     self.printed_at = self.started
     self.display = None
@@ -66,12 +66,12 @@ class Progress:
       metrics = self.latest
     seconds = time.monotonic() - self.started
     left = seconds / (step - self.first_step) * (self.steps - step)
-    self.line = progress_line(step, self.steps, metrics, left, self.unit)
+    self.parts = progress_parts(step, self.steps, metrics, left, self.unit)
     if note:
-      self.line += f'  {errors.printable(note)}'
+      self.parts.append(errors.printable(note))
     self.is_drawn = False
     if not self.display:
-      self._print(self.line)
+      self._print(live_display.SEPARATOR.join(self.parts))
     elif time.monotonic() - self.drawn_at >= REDRAW_SECONDS:
       self._draw()
 
@@ -83,7 +83,7 @@ class Progress:
     now, line = time.monotonic(), f'{unit} {done}/{total}'
     if self.display:
       if now - self.drawn_at >= REDRAW_SECONDS:
-        self._draw(f'  {line}')
+        self._draw(line)
         self.is_drawn = False  # Without the part it is not.
     elif now - self.printed_at >= PART_SECONDS:
       step = f'{self.unit} {self.last_step}/{self.steps}'
@@ -110,18 +110,20 @@ class Progress:
   def _draw(self, note=''):
     self.is_drawn, self.drawn_at = True, time.monotonic()
     if self.display:
-      self.display.draw(self.line + note, self.last_step / self.steps)
+      # The part that is being done changes most, so it is never left out.
+      parts = [*self.parts[:1], note, *self.parts[1:]] if note else self.parts
+      self.display.draw(parts, self.last_step / self.steps)
 
 
-def progress_line(
+def progress_parts(
   step: int,
   steps: int,
   metrics: Mapping[str, Any],
   seconds_left: float | None = None,
   unit: str = 'step',
-) -> str:
-  """One line with the step, the time left, and those metrics of METRICS that
-  are given."""
+) -> list[str]:
+  """The parts of a line: the step, the time left, and those metrics of METRICS
+  that are given."""
   parts = [f'{unit} {step:{len(str(steps))}}/{steps}']
   if seconds_left is not None:
     minutes, seconds = divmod(round(seconds_left), 60)
@@ -129,4 +131,4 @@ def progress_line(
   for name, text in METRICS.items():
     if name in metrics:
       parts.append(text.format(metrics[name]))
-  return '  '.join(parts)
+  return parts

@@ -39,6 +39,19 @@ def test_one_evaluation_has_no_before():
   )
 
 
+def test_a_reward_has_its_interval_where_there_is_no_pass1():
+  lines = []
+  for step, reward in (0, -1.0), (9, 1.5):
+    line = {'step': step, 'eval/reward': reward, 'eval/problems': 32}
+    line |= {'eval/reward_low': reward - 0.5, 'eval/reward_high': None}
+    lines.append(line)
+  lines[1]['eval/reward_high'] = 2.0
+  assert closing.result_line(lines) == (
+    'held-out reward -1.000 -> 1.500 [1.000, 2.000] (steps 0 and 9), '
+    '32 held-out problems'
+  )
+
+
 def test_without_an_evaluation_the_loss_or_the_reward_is_shown():
   lines = [dict(step=n, loss=1 / n, reward=None) for n in (1, 2, 4)]
   assert closing.result_line(lines) == ('loss 1.0000 -> 0.2500 (steps 1 and 4)')

@@ -10,7 +10,7 @@ import pytest
 
 from r1jax.distributed import hosts
 from r1jax.training import live_display, progress
-from r1jax.training.progress import Progress, progress_line
+from r1jax.training.progress import Progress, progress_parts
 
 ERASE = live_display.ERASE_TO_END
 
@@ -88,11 +88,12 @@ def test_a_line_has_the_time_left_and_the_known_metrics():
     'sampling_logp_difference': 2e-7,
     'tokens_per_s': 12e3,
   }
-  assert progress_line(30, 200, numbers, 3700.4) == (
+  line = '  '.join(progress_parts(30, 200, numbers, 3700.4))
+  assert line == (
     'step  30/200  1:01:40 left  reward 1.062  accuracy 0.500  length 14.0'
     '  truncated 12.5%  Δlogp 2.0e-07  12,000 tokens/s'
   )
-  assert progress_line(7, 9, {}, unit='prompts') == 'prompts 7/9'
+  assert progress_parts(7, 9, {}, unit='prompts') == ['prompts 7/9']
 
 
 def test_the_time_left_counts_the_steps_since_the_resume(clock, capsys):
@@ -155,7 +156,7 @@ def test_a_fast_run_draws_seldom_but_always_its_last_step(clock, monkeypatch):
   bar.close()
   assert terminal.getvalue().count('\r') == 1 + 1000 // 32 + 1
   assert rows(terminal.getvalue()) == [
-    'step 1000/1000  0:00:00 left  loss 1.50',  # 39 columns
+    'step 1000/1000  0:00:00 left',  # 'loss 1.5000' would end in column 41
     '',
   ]
 
@@ -164,6 +165,72 @@ def test_a_wide_character_counts_as_two_columns():
   assert live_display.cut('of 数学 1', 7) == 'of 数学'
   assert live_display.cut('of 数学 1', 6) == 'of 数'
   assert live_display.cut('of 数学 1', 99) == 'of 数学 1'
+  assert live_display.width('数') == 2 and live_display.width('e\u0301') == 1
+
+
+@pytest.mark.parametrize(
+  'columns, line',
+  [
+    (3, 'ste'),
+    (8, 'step 1/9'),
+    (19, 'step 1/9  loss 0.5'),  # the time does not fit, the loss does
+    (30, 'step 1/9  1:00:00 left'),
+    (300, 'step 1/9  1:00:00 left  loss 0.5'),
+  ],
+)
+def test_a_line_has_the_parts_that_fit(columns, line):
+  parts = ['step 1/9', '1:00:00 left', 'loss 0.5']
+  assert live_display.fit(parts, columns) == line
+
+
+def test_a_line_fits_at_every_width(clock, monkeypatch):
+  terminal = use_terminal(monkeypatch)
+  bar = Progress(9)
+  numbers = dict(reward=1.0, loss=2.0, sampling_logp_difference=1e-7)
+  for columns in 300, 20, 80, 2:  # the window is resized
+    monkeypatch.setenv('COLUMNS', str(columns))
+    clock.now += 1
+    bar.show(1, numbers, 'of 数学')
+    drawn = terminal.getvalue().rpartition('\r')[2].removesuffix(ERASE)
+    assert live_display.width(drawn) < columns
+  bar.close()
+
+
+def test_a_terminal_without_unicode_gets_escapes(clock, monkeypatch):
+  terminal = use_terminal(monkeypatch)
+  terminal_type = type('Ascii', (FakeTerminal,), dict(encoding='ascii'))
+  monkeypatch.setattr(sys, 'stdout', terminal_type())
+  display = live_display.TerminalLine(sys.stdout)
+  display.draw(['step 1/9', 'Δlogp 1'], 0.5)
+  text = display.stream.getvalue()
+  display.close()
+  assert text == f'\rstep 1/9  \\u0394logp 1{ERASE}' and not terminal.getvalue()
+
+
+def test_the_width_is_that_of_the_terminal():
+  import fcntl
+  import pty
+  import struct
+  import termios
+
+  primary, secondary = pty.openpty()
+  with open(secondary, 'w') as stream, open(primary):
+    for columns in 123, 20:
+      size = struct.pack('HHHH', 24, columns, 0, 0)
+      fcntl.ioctl(secondary, termios.TIOCSWINSZ, size)
+      assert live_display.columns(stream) == columns
+
+
+def test_the_part_that_is_being_done_stands_behind_the_step(clock, monkeypatch):
+  terminal = use_terminal(monkeypatch)
+  bar = Progress(9)
+  clock.now += 1
+  bar.show(1, dict(reward=1.0, loss=2.0))
+  clock.now += 1
+  bar.show_part(64, 256, 'held-out problem')
+  bar.close()
+  drawn = rows(terminal.getvalue().rsplit('\r', 2)[1])
+  assert drawn == ['step 1/9  held-out problem 64/256']
 
 
 def test_other_output_stands_on_lines_of_its_own(clock, monkeypatch):
