@@ -1,5 +1,7 @@
 """A run on a pod, as a config file and as a Plan."""
 
+import math
+
 from r1jax import config as configs
 from r1jax.distributed import device_placement
 from r1jax.preflight import arithmetic, chips, experts, shapes
@@ -83,6 +85,7 @@ def traced_flops(plan: Plan) -> dict[str, float]:
   score = count(programs.trace_score(plan, placement)).total
   gather, prefill, decode = map(count, programs.trace_sampling(plan, placement))
   (loop,) = decode.loops
+  steps = math.ceil(plan.config.sample.refill_interval / plan.step_tokens)
   column = 2 * plan.micro_batch_rows * plan.cfg.vocab_size * plan.cfg.width
   column /= plan.tensor_parallel
   return dict(
@@ -90,5 +93,5 @@ def traced_flops(plan: Plan) -> dict[str, float]:
     score=score / devices + column,
     gather=gather.total,
     prefill=prefill.total / devices,
-    decode=loop.total / devices / plan.config.sample.refill_interval,
+    decode=loop.total / devices / steps,
   )

@@ -177,13 +177,14 @@ def prefill(plan: Plan, sizes: Sizes) -> Cost:
   work -= 2 * plan.itemsize * sizes.layer
   weights = {'rollout weights': sizes.rollout_weights}
   state = _decode_state(plan)
+  flops = sum(layers.forward_flops(plan, tokens, length))
   return Cost(
     name='prefill',
     argument=sizes.rollout_weights + 8 * tokens,
     output=sum(state.values()),
     temp=work,
     resident=sizes.parameters + sizes.optimizer + sizes.reference,
-    flops=sum(layers.forward_flops(plan, tokens, length)),
+    flops=flops + layers.module_flops(plan, tokens, length, flops),
     hbm=layers.activation_traffic(plan, tokens, length),
     ici=layers.sent_along_model(plan, tokens, 6),
     parts=weights | state | {'buffers of prefill': work},
@@ -194,7 +195,7 @@ def _decode_state(plan):
   """The bytes of what prefill leaves for the decode loop."""
   cfg = plan.cfg
   layer = cfg.layer_sizes
-  column = plan.itemsize * cfg.layers * layer.cache
+  column = plan.itemsize * plan.decode_layers * layer.cache
   if layer.cache_is_sharded:
     column /= plan.tensor_parallel
   return {
@@ -207,7 +208,10 @@ def _decode_state(plan):
 def decode(plan: Plan, sizes: Sizes) -> Cost:
   """One step of the decode loop, with the memory of its program."""
   cfg, itemsize, slots = plan.cfg, plan.itemsize, plan.decode_slots
-  devices, logits = plan.tensor_parallel, 4 * slots * cfg.vocab_size
+  devices, tokens = plan.tensor_parallel, slots * plan.step_tokens
+  # The head is computed for the draft too.
+  heads = tokens + slots * plan.config.sample.draft
+  logits = 4 * heads * cfg.vocab_size
   # XLA copies the projections of attention, and the ids of experts, into the
   # layout of the loop.
   copied = itemsize * cfg.layers * cfg.width * cfg.layer_sizes.projected
@@ -223,14 +227,17 @@ def decode(plan: Plan, sizes: Sizes) -> Cost:
   parts = {'rollout weights': weights} | arrays
   parts |= {'copied arrays': copied, 'filling of slots': fill}
   parts |= {'logits': 3 * logits}
-  flops = layers.product_flops(plan, slots, experts.decode_channels(plan))
-  pairs = plan.read_share * slots * plan.row_len
-  flops += 2 * slots * sizes.head
+  flops = layers.product_flops(plan, tokens, experts.decode_channels(plan))
+  pairs = plan.read_share * tokens * plan.row_len
   attended = cfg.layer_sizes.attended_in_decode
   flops += 2 * pairs * attended * cfg.layers / devices
-  # All weights but the embedding, and what is read of the cache, once.
-  embedding = 0 if cfg.tie_embeddings else sizes.head * itemsize
-  sent = layers.sent_along_model(plan, slots, 4)
+  flops += layers.module_flops(plan, tokens, plan.step_tokens, flops)
+  flops += 2 * heads * sizes.head
+  # All weights but the embedding, and what is read of the cache, once. A draft
+  # needs the head once more.
+  head = sizes.head * itemsize
+  unread = (0 if cfg.tie_embeddings else head) - plan.config.sample.draft * head
+  sent = layers.sent_along_model(plan, tokens, 4)
   return Cost(
     name='decode',
     argument=weights + sum(arrays.values()),
@@ -239,7 +246,7 @@ def decode(plan: Plan, sizes: Sizes) -> Cost:
     temp=copied + fill + 3 * logits,
     resident=sizes.parameters + sizes.optimizer + sizes.reference,
     flops=flops,
-    hbm=weights - embedding + plan.read_share * cache,
+    hbm=weights - unread + plan.read_share * cache,
     ici=sent + layers.sent(logits, devices),
     parts=parts,
   )

@@ -46,7 +46,8 @@ def sizes_of(plan: Plan) -> Sizes:
     spec = () if is_pmap else registry.PARTITION.get(name, ())
     parameters += 4 * _elements(name, leaf, spec, axes)
     elements = _elements(name, leaf, spec, model_axis)
-    weights += elements * (itemsize if name in registry.PARTITION else 4)
+    if path[0].key != 'mtp' or plan.config.sample.draft:
+      weights += elements * (itemsize if name in registry.PARTITION else 4)
     if path[0].key in registry.family_of(cfg).STACKS:
       layer += elements / cfg.layers
       largest = max(largest, elements)
@@ -126,9 +127,9 @@ def layer_bytes(
 
 
 def cache_bytes(plan: Plan, rows: int, length: int) -> float:
-  """Bytes of the keys and values of `rows` rows, with the whole tiles of TPUs in
-  the layout of attention.in_cache_layout."""
-  cfg, layer = plan.cfg, plan.cfg.layer_sizes
+  """Bytes of the keys and values of `rows` rows in a rollout, with the whole
+  tiles of TPUs in the layout of attention.in_cache_layout."""
+  layer = plan.cfg.layer_sizes
   channels = layer.cache_channels
   if plan.pod.chip.is_tpu and channels % attention.TILE:
     length = math.ceil(length / attention.TILE) * attention.TILE
@@ -136,7 +137,7 @@ def cache_bytes(plan: Plan, rows: int, length: int) -> float:
   heads: float = layer.cache_arrays * layer.cache_heads
   if layer.cache_is_sharded:
     heads /= plan.tensor_parallel
-  return rows * cfg.layers * heads * length * channels * plan.itemsize
+  return rows * plan.decode_layers * heads * length * channels * plan.itemsize
 
 
 def forward_flops(plan: Plan, tokens: int, length: int) -> tuple[float, float]:
@@ -157,6 +158,20 @@ def product_flops(plan: Plan, tokens: int, channels: float) -> float:
   weights = attention_weights / plan.tensor_parallel + layer.replicated
   weights += 3 * cfg.width * channels
   return 2 * tokens * weights * cfg.layers
+
+
+def module_flops(
+  plan: Plan, tokens: int, length: int, of_layers: float
+) -> float:
+  """FLOPs of the module that drafts, forward, for rows of `length` tokens: a layer
+  as large as the mean of the model's, which need `of_layers`, and a projection
+  of two vectors, for which tokens are sharded along 'model'."""
+  if not plan.config.sample.draft:
+    return 0.0
+  projected = tokens
+  if length % plan.tensor_parallel == 0:
+    projected //= plan.tensor_parallel
+  return of_layers / plan.cfg.layers + 2 * projected * 2 * plan.cfg.width**2
 
 
 def activation_traffic(plan: Plan, tokens: int, length: int) -> float:

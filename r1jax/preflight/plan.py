@@ -8,7 +8,7 @@ from r1jax import errors
 from r1jax.distributed import device_placement
 from r1jax.models.transformer import ModelConfig
 from r1jax.preflight.chips import Pod
-from r1jax.rl import grpo
+from r1jax.rl import grpo, micro_batches
 from r1jax.rl.rl_config import Config
 
 # The rows of the device with the busiest experts of a layer over the mean of the
@@ -16,6 +16,9 @@ from r1jax.rl.rl_config import Config
 # to 671 B parameters without balancing; the busiest of 8 experts of r1jax's toys
 # has 2.0 to 2.3 times the mean. It is at most the metric router/max_load.
 EXPERT_IMBALANCE = 2.0
+# The share of the drafts that are accepted, of which DeepSeek-V3 reports 85 to
+# 90 % (arXiv:2412.19437, 5.4.3).
+DRAFT_ACCEPTANCE = 0.85
 Axes = tuple[tuple[str, int], ...]  # (name, size) of each mesh axis
 
 
@@ -104,6 +107,30 @@ class Plan:
     return min(self.config.sample.decode_slots, self.samples)
 
   @property
+  def step_tokens(self) -> int:
+    """Tokens of a slot that a decode step computes: the last one and a draft, if
+    there are drafts."""
+    return 2 if self.config.sample.draft else 1
+
+  @property
+  def decode_layers(self) -> int:
+    """Layers that a decode step computes, with the module that drafts."""
+    return self.cfg.layers + self.config.sample.draft
+
+  @property
+  def packed_share(self) -> float:
+    """The tokens of packed rows over those of rows with a prompt each, if all
+    prompts and responses are as long as they can be; 1.0 if rows are not packed.
+    See rl/micro_batches.choose_packing."""
+    config, prompt = self.config.grpo, self.config.prompt.max_len
+    if config.share_prompts == 'off' or config.mtp_coef:
+      return 1.0
+    responses = math.gcd(config.group_size, self.micro_batch_rows)
+    share = 1 - (1 - 1 / responses) * prompt / self.row_len
+    is_packed = share < micro_batches.WORTHWHILE
+    return share if is_packed or config.share_prompts == 'on' else 1.0
+
+  @property
   def micro_batches(self) -> int:
     """Micro-batches of one update."""
     group = self.config.grpo
@@ -119,6 +146,8 @@ class Plan:
     # between slices it sums the gradients.
     is_applied = self.pod.slices > 1 and self.micro_batches > 1
     tokens = self.samples * self.mean_new_tokens
+    if self.config.sample.draft:
+      tokens = math.ceil(tokens / (1 + DRAFT_ACCEPTANCE))
     return dict(
       train=self.micro_batches * updates,
       apply=is_applied * updates,

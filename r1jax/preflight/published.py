@@ -187,6 +187,33 @@ def _mistral_7b(vocab_size, theta, window):
   )
 
 
+def _gpt_oss(layers, experts):
+  return dict(
+    architectures=['GptOssForCausalLM'],
+    vocab_size=201_088,
+    hidden_size=2_880,
+    intermediate_size=2_880,
+    num_hidden_layers=layers,
+    num_attention_heads=64,
+    num_key_value_heads=8,
+    head_dim=64,
+    num_local_experts=experts,
+    num_experts_per_tok=4,
+    sliding_window=128,
+    max_position_embeddings=131_072,
+    rope_theta=150_000.0,
+    rope_scaling=dict(
+      rope_type='yarn',
+      factor=32.0,
+      original_max_position_embeddings=4_096,
+      beta_fast=32.0,
+      beta_slow=1.0,
+      truncate=False,
+    ),
+    tie_word_embeddings=False,
+  )
+
+
 def _gemma(architecture, vocab_size, width, ffn, layers, heads, **more):
   """heads: those of queries and of keys."""
   return dict(
@@ -248,6 +275,8 @@ WHOLE: dict[str, dict[str, Any]] = {
   'deepseek-ai/DeepSeek-V3': DEEPSEEK_V3,
   'deepseek-ai/DeepSeek-R1': DEEPSEEK_V3,
   'Qwen/Qwen3-30B-A3B': QWEN3_30B_A3B,
+  'openai/gpt-oss-20b': _gpt_oss(24, 32),
+  'openai/gpt-oss-120b': _gpt_oss(36, 128),
 }
 PUBLISHED = (*DENSE, *WHOLE)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from r1jax.preflight import experts, host_memory, shapes
+from r1jax.preflight import plan as plans
 from r1jax.preflight.checks import Check
 from r1jax.preflight.chips import GIB
 from r1jax.preflight.compiler import versions
@@ -39,6 +40,18 @@ def _describe_run(plan):
     f'samples, {plan.decode_slots} slots a shard, {plan.mean_new_tokens:,} '
     'tokens a response',
   ]
+  if plan.packed_share < 1:
+    found += wrap(
+      'responses of a group share their prompt (config.grpo.share_prompts): packed '
+      f'rows have {plan.packed_share:.0%} of the tokens, which the times of train '
+      'and score below are multiplied by; memory is that of whole rows'
+    )
+  if config.sample.draft:
+    found += wrap(
+      'each decode step verifies a draft (config.sample.draft): with '
+      f'{plans.DRAFT_ACCEPTANCE:.0%} of them accepted it samples '
+      f'{1 + plans.DRAFT_ACCEPTANCE:.2f} tokens'
+    )
   if cfg.num_experts:
     found += _describe_experts(plan)
   if config.grpo.max_staleness:
@@ -198,8 +211,11 @@ def _rollout_time(plan, costs):
   for x in costs:
     if x.name not in calls:  # The evaluation is not part of a rollout.
       continue
-    overlapped[x.name] = calls[x.name] * x.bound(chip)[1]
-    one_by_one[x.name] = calls[x.name] * sum(x.seconds(chip).values())
+    count: float = calls[x.name]
+    if x.name in ('train', 'score'):
+      count *= plan.packed_share
+    overlapped[x.name] = count * x.bound(chip)[1]
+    one_by_one[x.name] = count * sum(x.seconds(chip).values())
   tokens = grpo.prompts_per_step * grpo.group_size * plan.mean_new_tokens
   return dict(overlapped=overlapped, one_by_one=one_by_one, tokens=tokens)
 

@@ -1,6 +1,7 @@
 """Preflight's formulas for mixtures of experts, by numbers computed by hand."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -153,12 +154,15 @@ def test_the_experts_of_sampled_tokens_are_in_the_memory_of_hosts_and_devices():
   'init, total, active',
   [
     ('Qwen/Qwen3-30B-A3B', 30.5, 3.35),
+    ('openai/gpt-oss-20b', 20.9, 4.19),
+    ('openai/gpt-oss-120b', 116.8, 5.71),
     ('deepseek-ai/DeepSeek-R1', 671.0, 37.55),
   ],
 )
 def test_flops_count_active_parameters_and_memory_all(init, total, active):
   """Qwen3-30B-A3B has 3.3 B active parameters, as published; 2048 * (2 * 4096 +
-  2 * 512) + 8 * 3 * 2048 * 768 + 2048 * 128 of each layer and two tables."""
+  2 * 512) + 8 * 3 * 2048 * 768 + 2048 * 128 of each layer and two tables. Those
+  of gpt-oss are published without the embedding: 3.61 B and 5.13 B."""
   made = make_plan(init=init)
   made = dataclasses.replace(made, expert_imbalance=1.0)
   cfg, layer = made.cfg, made.cfg.layer_sizes
@@ -171,10 +175,10 @@ def test_flops_count_active_parameters_and_memory_all(init, total, active):
   parameters = costs_by_name(made)['train'].parts['parameters']
   count = shapes.num_parameters(cfg)
   assert round(count / 1e9, 1) == total
-  # The routers are on every device.
+  # The routers are on every device, and the biases of gpt-oss on more than one.
   routers = layer.expert_layers * cfg.layers * cfg.width * cfg.num_experts
   sharded = (count - routers) / 256
-  assert parameters == pytest.approx(4 * (sharded + routers), rel=0.01)
+  assert parameters == pytest.approx(4 * (sharded + routers), rel=0.03)
 
 
 def test_a_report_has_the_experts_and_what_is_sent_for_them():
@@ -190,3 +194,46 @@ def test_a_report_has_the_experts_and_what_is_sent_for_them():
   dense = make_plan()
   lines = report.lines(dense, list(costs_by_name(dense).values()), [])
   assert 'experts' not in ' '.join(lines)
+
+
+def test_a_decode_step_with_a_draft_computes_two_tokens_and_the_module():
+  cfg = dataclasses.replace(
+    DEEPSEEK, layers=2, dense_layers=0, mtp_layers=1, keep_mtp=True
+  )
+  made = plan_of(cfg, sample__draft=True)
+  traced, formula = traced_flops(made), costs_by_name(made)
+  for name in 'prefill', 'decode':
+    assert traced[name] == pytest.approx(formula[name].flops)
+  without = plan_of(cfg)
+  plain = costs_by_name(without)
+  # The caches of two layers, and of the module.
+  caches = [x['decode'].parts['cache'] for x in (formula, plain)]
+  assert caches[0] == caches[1] * 3 / 2
+  module = sum(
+    leaf.size for leaf in jax.tree.leaves(shapes.parameters(cfg)['mtp'])
+  )
+  weights = [x['decode'].parts['rollout weights'] for x in (formula, plain)]
+  assert 4 * module / 2 < weights[0] - weights[1] < 4 * module
+  assert made.calls()['decode'] == math.ceil(
+    4 * 24 / (1 + plan.DRAFT_ACCEPTANCE) / 2
+  )
+  text = ' '.join(' '.join(report._describe_run(made)).split())
+  assert 'it samples 1.85 tokens' in text
+
+
+def test_packed_rows_have_a_prompt_once():
+  # Two responses of 24 tokens to a prompt of 8.
+  made, whole = plan_of(QWEN), plan_of(QWEN, grpo__share_prompts='off')
+  assert (made.packed_share, whole.packed_share) == (56 / 64, 1)
+  assert plan_of(QWEN, grpo__mtp_coef=0.1).packed_share == 1
+  # Long responses: they are not worth it.
+  longer = dict(sample__max_new_tokens=72)
+  assert plan_of(QWEN, **longer).packed_share == 1
+  longer |= dict(grpo__share_prompts='on')
+  assert plan_of(QWEN, **longer).packed_share == 152 / 160
+  times = []
+  for x in made, whole:
+    seconds = report._rollout_time(x, list(costs_by_name(x).values()))
+    times.append(seconds['overlapped'])
+  assert times[0]['train'] == times[1]['train'] * 56 / 64
+  assert times[0]['decode'] == times[1]['decode']

@@ -4,6 +4,7 @@ libtpu but no TPU, and allocates nothing."""
 import dataclasses
 import functools
 import importlib.util
+import math
 import os
 import re
 import time
@@ -156,7 +157,8 @@ def sampling_costs(
   if moved is None:
     return [*found, cost]
   # The body of the loop decodes refill_interval tokens.
-  steps, step_traffic = plan.config.sample.refill_interval, traffic.Traffic()
+  interval, step_traffic = plan.config.sample.refill_interval, traffic.Traffic()
+  steps = math.ceil(interval / plan.step_tokens)
   step_traffic.add(moved.loops[0], 1 / steps)
   step_traffic.hbm -= (1 - plan.read_share) * step_traffic.cache
   loop = _count(plan, traced.jaxpr).loops[0]
