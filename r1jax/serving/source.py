@@ -65,7 +65,8 @@ def load(
     if directory.stage is rl:
       sample = config.sample
   if template is not None:
-    prompt = dataclasses.replace(prompt, template=template)
+    system = prompt.system if template == 'chat' else ''
+    prompt = dataclasses.replace(prompt, template=template, system=system)
   if prefill is not None:
     prompt = dataclasses.replace(prompt, prefill=prefill)
   generate.check(prompt, sample)
@@ -83,10 +84,11 @@ def make_prompt(source: Source, messages: list[Message]) -> Prompt:
       'the last of the messages is of the assistant: it must be of the user'
     )
   prompt, turns = source.prompt, chat.turns
-  roles = [turn['role'] for turn in turns]
+  roles = {turn['role'] for turn in turns}
   record = dict(id='of the conversation', prompt=chat.prompt, turns=turns)
   with run_date.at(source.date):
-    if prompt.template == 'r1_zero' and turns and 'system' not in roles:
+    is_plain = roles <= {'user', 'assistant'}
+    if prompt.template == 'r1_zero' and turns and is_plain:
       text = _r1_zero_text(source.policy.tokenizer, turns, chat.prompt)
       return Prompt(text=text, opening=prompt.prefill)
     return templates.make_prompt(source.policy.tokenizer, record, prompt)

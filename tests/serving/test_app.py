@@ -149,7 +149,7 @@ def test_a_stop_string_ends_the_text(server):
   [
     (CHAT, dict(), "'messages' must be"),
     (CHAT, dict(messages=[]), "'messages' must be"),
-    (CHAT, dict(messages=[dict(role='tool', content='x')]), 'expected system'),
+    (CHAT, dict(messages=[dict(role='me', content='x')]), 'expected system'),
     (CHAT, dict(messages=user('x') * 2), "template 'plain' cannot hold turns"),
     (CHAT, dict(messages=user('\ud800')), 'messages is no text'),
     (CHAT, dict(messages=user('x'), temperature='hot'), 'temperature must be'),
