@@ -279,7 +279,7 @@ def _texts(value):
   elif isinstance(value, dict):
     for key, item in value.items():
       if isinstance(item, int | float):  # a weight by the name of a reward
-        yield key
+        yield key.partition('?')[0]
       yield from _texts(item)
   elif isinstance(value, tuple | list):
     for item in value:

@@ -134,7 +134,7 @@ def replay(
     state, position, rollout, rewards = sample(run, state, position)
     batch = rollouts.make_batch(run.config.grpo, rollout, rewards)
     state, lines = rl.update(run, state, batch, position.step, rollout)
-    position = rl.position_after(position, rollout, lines)
+    position = rl.position_after(run.config, position, rollout, rewards, lines)
     progress.show(position.step, {})
     config = work_directory.config_at(directory, position.step)
     if config != run.config:

@@ -134,9 +134,14 @@ def split(
 def prompt_indices(seed: int, start: int, count: int, size: int) -> np.ndarray:
   """Elements `start` to `start + count` of an endless stream of permutations of
   0 to size - 1: a pure function, so that a resumed run continues anywhere."""
-  assert size > 0 and start >= 0
-  position = np.arange(start, start + count)
-  index = np.empty(count, np.int64)
+  assert start >= 0
+  return permuted(seed, np.arange(start, start + count), size)
+
+
+def permuted(seed: int, position: np.ndarray, size: int) -> np.ndarray:
+  """The elements of the stream of prompt_indices at some positions."""
+  assert size > 0
+  index = np.empty(len(position), np.int64)
   for epoch in np.unique(position // size):
     # Philox's raw stream is stable; numpy's `permutation` may change.
     order = np.random.Philox(key=[seed, epoch]).random_raw(size).argsort()

@@ -12,6 +12,7 @@ from r1jax import config as configs
 from r1jax import errors
 from r1jax.checkpoints import gguf_file, policy, tokenization
 from r1jax.data import templates
+from r1jax.data.sources import source_rows
 from r1jax.preflight import host_memory, ideal_response, shapes, trial
 from r1jax.preflight.plan import Plan
 from r1jax.rewards import verifiers
@@ -125,9 +126,10 @@ def _check_records(config):
     records, _ = rl_config.load_records(config)
   except errors.UserError as error:
     is_file = not config.prompts.startswith(('toy:', 'gym:'))
-    missing = is_file and not pathlib.Path(config.prompts).exists()
+    place = source_rows.parse(config.prompts).place
+    missing = is_file and not pathlib.Path(place).exists()
     return [], Check('records', None if missing else False, str(error))
-  text = f'{len(records):,} of {config.prompts}'
+  text = f'{len(records):,} of {config.prompts_name}'
   return records, Check('records', True, text)
 
 

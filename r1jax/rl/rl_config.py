@@ -8,13 +8,13 @@ from typing import Literal
 from r1jax import errors
 from r1jax.checkpoints import policy
 from r1jax.config import MAX_SEED, option
-from r1jax.data import record_files, tasks, templates
+from r1jax.data import mixture, record_files, templates
 from r1jax.data.bad_records import BadRecords
 from r1jax.distributed import device_placement
 from r1jax.distributed.device_placement import Placement
 from r1jax.evaluation import held_out
 from r1jax.rewards import registry, verifiers
-from r1jax.rl import grpo
+from r1jax.rl import curriculum, grpo
 from r1jax.sampling import decode, generate
 from r1jax.training import optimizer
 from r1jax.training.config_changes import Changed
@@ -38,6 +38,13 @@ class Config:
   )
   prompts_map: dict[str, str] = option(
     {}, "columns of prompts, e.g. {'answer': 'final'}", fixed='data'
+  )
+  prompts_mix: dict[str, float] = option(
+    {},
+    'in place of prompts: shares of the rollouts by source',
+    is_code=True,
+    fixed='data',
+    reads='records',
   )
   skip_bad_records: bool = option(
     False,
@@ -100,6 +107,7 @@ class Config:
     reads='model',
   )
   eval: held_out.EvalConfig = held_out.EvalConfig()
+  curriculum: curriculum.CurriculumConfig = curriculum.CurriculumConfig()
   prompt: templates.PromptConfig = templates.PromptConfig()
   sample: decode.SampleConfig = decode.SampleConfig()
   grpo: grpo.GrpoConfig = grpo.GrpoConfig()
@@ -107,6 +115,11 @@ class Config:
   compute: policy.ComputeConfig = policy.ComputeConfig()
   optim: optimizer.OptimConfig = optimizer.OptimConfig()
   parallel: device_placement.ParallelConfig = device_placement.ParallelConfig()
+
+  @property
+  def prompts_name(self) -> str:
+    """The sources of the records, for errors."""
+    return mixture.name_of(self.prompts, self.prompts_mix)
 
   @property
   def response_lengths(self) -> list[int]:
@@ -128,6 +141,10 @@ def check(config: Config, *placements: Placement) -> None:
   held_out.check(config.eval, _tables(config.rewards, config.by_domain))
   grpo.check(config.grpo, config.compute.dtype)
   trackers.check(config.trackers)
+  names = [
+    x for table in _tables(config.rewards, config.by_domain) for x in table
+  ]
+  curriculum.check(config.curriculum, list(registry.labels(names).values()))
   sample, min_length = config.sample, min(config.response_lengths)
   if sample.top_p < 1 or sample.top_k:
     raise errors.UserError(
@@ -203,12 +220,13 @@ def check_remaining(config: Config, step: int) -> None:
 
 def load_records(config: Config) -> tuple[list[dict], list[dict]]:
   """(training records, held-out records), golds and domains checked."""
-  columns = config.prompts_map
-  records = _good_records(config, config.prompts, config.seed, columns)
+  columns, mix = config.prompts_map, config.prompts_mix
+  records = _good_records(config, config.prompts, mix, config.seed, columns)
+  records = _ordered(config, records)
   if config.eval.data:
     columns = config.eval.data_map or columns
     held_out_records = _good_records(
-      config, config.eval.data, config.seed + 1, columns
+      config, config.eval.data, {}, config.seed + 1, columns
     )
   else:
     records, held_out_records = record_files.split(
@@ -223,10 +241,10 @@ def check_records(
 ) -> None:
   """Raises UserError if the records are too few to train or to evaluate on."""
   if not records:
-    raise errors.UserError(f'no record of {config.prompts} can be used')
+    raise errors.UserError(f'no record of {config.prompts_name} can be used')
   if config.domains_from and not first_records(config, records):
     raise errors.UserError(
-      f'all records of {config.prompts} are of domains of config.by_domain: '
+      f'all records of {config.prompts_name} are of domains of config.by_domain: '
       f'there is none for the steps before config.domains_from'
     )
   if config.eval.every:
@@ -240,11 +258,11 @@ def check_records(
     )
 
 
-def _good_records(config, source, seed, columns):
+def _good_records(config, source, mix, seed, columns):
   """The records of a source. Raises UserError for those that cannot be used, or
   leaves them out."""
   bad = BadRecords(config.skip_bad_records)
-  records = tasks.load_records(source, seed, bad, columns)
+  records = mixture.load_records(source, mix, seed, bad, columns)
   records = registry.check_rewards(
     config.rewards,
     records,
@@ -253,8 +271,22 @@ def _good_records(config, source, seed, columns):
     bad,
     config.verify,
   )
-  bad.finish(len(records), source)
+  bad.finish(len(records), mixture.name_of(source, mix))
   return records
+
+
+def _ordered(config, records):
+  """The records that have a difficulty, if a curriculum needs it. Raises
+  UserError for the others, or leaves them out."""
+  if not config.curriculum.difficulty:
+    return records
+  bad, kept = BadRecords(config.skip_bad_records), []
+  for record in records:
+    with bad.noted(record['id']):
+      curriculum.difficulty_of(config.curriculum, record)
+      kept.append(record)
+  bad.finish(len(kept), config.prompts_name)
+  return kept
 
 
 def verified_records(config: Config, records: list[dict]) -> list[dict]:

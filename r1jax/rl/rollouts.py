@@ -9,10 +9,9 @@ import jax
 import numpy as np
 
 from r1jax import memory_errors
-from r1jax.data import record_files
 from r1jax.rewards import outage, pending
 from r1jax.rewards.pending import PendingRewards, Rewards
-from r1jax.rl import advantages, grpo, micro_batches, setup
+from r1jax.rl import advantages, curriculum, grpo, micro_batches, setup
 from r1jax.rl.setup import Position, Sampling
 from r1jax.sampling import generate
 from r1jax.sampling.generate import Samples
@@ -28,6 +27,8 @@ class Rollout:
   max_new_tokens: int
   next_prompt: int  # in the stream of prompts, after this rollout's
   seconds: dict[str, float]  # of its parts, by metric
+  # Of the prompts that dynamic sampling has sampled, see curriculum.results.
+  success: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def sample_rollout(
@@ -38,13 +39,13 @@ def sample_rollout(
 
   params are the policy's on the rollout devices, ref_params the reference's.
   """
-  config, began = sampling.config, time.time()
+  config, began, success = sampling.config, time.time(), {}
   if config.grpo.dynamic_sampling_rounds:
-    samples, rewards, next_prompt = _sample_alive(sampling, params, position)
-  else:
-    samples, next_prompt = _sample_prompts(
-      sampling, params, position.step, position.next_prompt
+    samples, rewards, next_prompt, success = _sample_alive(
+      sampling, params, position
     )
+  else:
+    samples, next_prompt = _sample_prompts(sampling, params, position)
     with memory_errors.explained('rewards', config):
       rewards = pending.submit(sampling.scorer, samples.records, samples.texts)
   sampled = time.time()
@@ -68,6 +69,7 @@ def sample_rollout(
       'time/sample': sampled - began,
       'time/score': time.time() - sampled,
     },
+    success=success,
   )
 
 
@@ -118,13 +120,20 @@ def logprobs(
   )
 
 
-def _sample_prompts(sampling, params, step, next_prompt):
+def _sample_prompts(sampling, params, position):
   """(samples, next_prompt) of the next prompts of the stream."""
-  config = sampling.config
-  count = config.grpo.prompts_per_step
+  config, step = sampling.config, position.step
+  count, next_prompt = config.grpo.prompts_per_step, position.next_prompt
   records = sampling.records_at(step)
-  index_P = record_files.prompt_indices(
-    config.seed, next_prompt, count, len(records)
+  index_P = curriculum.indices(
+    config.curriculum,
+    records,
+    config.prompts_mix,
+    config.seed,
+    step,
+    next_prompt,
+    count,
+    position.success,
   )
   with memory_errors.explained('rollout', config):
     samples = sampling.sampler.sample(
@@ -140,24 +149,27 @@ def _sample_prompts(sampling, params, step, next_prompt):
 
 def _sample_alive(sampling, params, position):
   """Dynamic sampling (DAPO): samples prompts until enough groups are not
-  dead, dynamic_sampling_rounds at most: samples, rewards, next_prompt."""
-  config, next_prompt = sampling.config.grpo, position.next_prompt
+  dead, dynamic_sampling_rounds at most: samples, rewards, next_prompt, and the
+  success on all these prompts."""
+  config, success = sampling.config.grpo, {}
   max_new_tokens = sampling.config.max_new_tokens_at(position.step)
   samples, rewards, dead = [], [], []
   while True:
-    more, next_prompt = _sample_prompts(
-      sampling, params, position.step, next_prompt
-    )
+    more, next_prompt = _sample_prompts(sampling, params, position)
+    position = dataclasses.replace(position, next_prompt=next_prompt)
     samples.append(more)
     scored = outage.score(sampling.scorer, more.records, more.texts)
     rewards.append(scored)
+    success |= curriculum.results(
+      sampling.config.curriculum, more.records, scored
+    )
     dead.append(
       advantages.dead_groups(config, more.rows, scored.reward_N, max_new_tokens)
     )
     enough = sum((~dead_P).sum() for dead_P in dead) >= config.prompts_per_step
     if enough or len(samples) >= config.dynamic_sampling_rounds:
       chosen = choose_groups(config, samples, rewards, np.concatenate(dead))
-      return *chosen, next_prompt
+      return *chosen, next_prompt, success
 
 
 def choose_groups(

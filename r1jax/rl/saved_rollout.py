@@ -41,6 +41,7 @@ def write(run: Run, step: int, rollout: Rollout) -> None:
     max_new_tokens=rollout.max_new_tokens,
     next_prompt=rollout.next_prompt,
     seconds=rollout.seconds,
+    success=rollout.success,
   )
   arrays = {
     f'rows/{name}': x
@@ -86,7 +87,8 @@ def _read(data):
   """(facts, arrays) of a file; the checksums of the zip archive are checked."""
   with np.load(io.BytesIO(data)) as file:
     arrays = {name: file[name] for name in file.files}
-  return json.loads(str(arrays.pop('facts'))), arrays
+  facts = json.loads(str(arrays.pop('facts')))
+  return dict(success={}) | facts, arrays  # which older files lack
 
 
 def _misfit(run, facts, arrays):
@@ -123,4 +125,5 @@ def _rollout(sampling: Sampling, facts, arrays):
     max_new_tokens=facts['max_new_tokens'],
     next_prompt=facts['next_prompt'],
     seconds=facts['seconds'],
+    success=facts['success'],
   )

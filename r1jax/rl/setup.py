@@ -48,6 +48,8 @@ class Position:
   step: int = 0  # updates so far
   next_prompt: int = 0  # index in the stream of prompts
   ref_step: int = 0  # when the reference was refreshed last
+  # Of prompts by id, see rl/curriculum.py; empty without config.by_success.
+  success: dict[str, float] = dataclasses.field(default_factory=dict)
   # By config.eval.best, where the step was evaluated; NaN if nothing was judged.
   score: float | None = None
 

@@ -17,7 +17,9 @@ from r1jax import errors, memory_errors
 from r1jax.checkpoints import pretrained
 from r1jax.distributed import device_placement, hosts, watchdog
 from r1jax.evaluation import held_out
+from r1jax.rewards.pending import Rewards
 from r1jax.rl import (
+  curriculum,
   grpo,
   log,
   micro_batches,
@@ -126,7 +128,7 @@ def step(
     'time/update': time.time() - scored,
     'seconds': time.time() - began,
   }
-  position = position_after(position, rollout, lines)
+  position = position_after(run.config, position, rollout, rewards, lines)
   with saved_on_error(run, state, position):
     score = log.log_step(run, state, rollout, rewards, lines, seconds)
   return state, dataclasses.replace(position, score=score)
@@ -165,7 +167,7 @@ def late_step(
     'time/rewards': scored - sampled,
     'time/update': time.time() - scored,
   }
-  position = position_after(position, rollout, lines)
+  position = position_after(run.config, position, rollout, rewards, lines)
   with saved_on_error(run, state, position):
     if isinstance(next_rollout, Future):
       next_rollout = next_rollout.result()
@@ -247,13 +249,21 @@ def update(
 
 
 def position_after(
-  position: Position, rollout: Rollout, lines: list[dict]
+  config: Config,
+  position: Position,
+  rollout: Rollout,
+  rewards: Rewards,
+  lines: list[dict],
 ) -> Position:
   """The position after the updates of a rollout, which have these lines."""
+  found = rollout.success | curriculum.results(
+    config.curriculum, rollout.samples.records, rewards
+  )
   return dataclasses.replace(
     position,
     step=lines[-1]['step'],
     next_prompt=rollout.next_prompt,
+    success=curriculum.updated(position.success, found),
     score=None,
   )
 

@@ -4,6 +4,7 @@ that record their calls."""
 
 import collections
 import dataclasses
+import json
 import math
 import threading
 import time
@@ -204,6 +205,55 @@ def test_dynamic_sampling_replaces_dead_groups_and_the_position_counts_all(
   for line, start, end in zip(lines, [0, *ends], ends):
     alive = sum(map(every_third, order[start:end]))
     assert line['dead_groups'] == max(0, 4 - alive) / 4
+
+
+def solves_some(name):
+  return int(name) % 3 == 0
+
+
+@pytest.mark.parametrize('staleness', [0, 1])
+@pytest.mark.parametrize('rounds', [0, 2])
+def test_a_run_by_its_success_resumes_with_the_same_prompts(
+  fakes, tmp_path, staleness, rounds
+):
+  changes = [f'grpo.max_staleness={staleness}', 'steps=6']
+  changes += [f'grpo.dynamic_sampling_rounds={rounds}', 'micro_batch_size=4']
+  changes += ['curriculum.by_success=True']
+  whole, first, again = (fakes(solves_some, *changes) for _ in range(3))
+  checkpoints = types.SimpleNamespace(
+    directory=tmp_path / 'checkpoints', all_steps=lambda: []
+  )
+  for fake in (whole, first, again):
+    records = [dict(id=str(n), prompt=str(n)) for n in range(29)]
+    sampling = dataclasses.replace(fake.run.sampling, records=records)
+    fake.run = dataclasses.replace(
+      fake.run, sampling=sampling, checkpoints=checkpoints
+    )
+  ends = [position for _, position in whole.steps(6)]
+  assert len(ends[-1].success) > 8
+  for name, rate in ends[-1].success.items():
+    assert rate == solves_some(name) / 4
+  rollout, (*_, (state, position)) = None, first.steps(3)
+  if staleness:  # Up to the rollout that the next step learns from.
+    state, position, rollout = first.state, Position(), None
+    for _ in range(3):
+      state, position, rollout = rl.late_step(
+        first.run, state, position, rollout
+      )
+    saved_rollout.write(first.run, position.step, rollout)
+    rollout = saved_rollout.read(again.run, position.step)
+  facts = json.loads(json.dumps(dataclasses.asdict(position)))
+  state, position = again.state, Position(**facts)
+  for _ in range(3):
+    if staleness:
+      state, position, rollout = rl.late_step(
+        again.run, state, position, rollout
+      )
+    else:
+      state, position = rl.step(again.run, state, position)
+  assert position == ends[-1]
+  count = len(again.sampler.prompts)
+  assert again.sampler.prompts == whole.sampler.prompts[-count:]
 
 
 def test_without_dynamic_sampling_dead_groups_stay(fakes, tmp_path):

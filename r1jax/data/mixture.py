@@ -1,0 +1,127 @@
+"""Mixtures of sources: which record each position of a run takes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from r1jax import errors
+from r1jax.data import record_files, tasks
+from r1jax.data.bad_records import BadRecords
+from r1jax.data.formats import Record
+
+KEY = 'mixture'  # of a record: its source, where there are several
+CYCLE = 1000  # positions among which each source has its share
+
+
+class Part(NamedTuple):
+  """The records of a source, and the positions that take one of them."""
+
+  number_R: np.ndarray  # of its records among all
+  place_N: np.ndarray  # of these positions among those that are asked for
+  turn_N: np.ndarray  # how often a position took one of its records before
+
+
+def load_records(
+  source: str,
+  weights: Mapping[str, float],
+  seed: int,
+  bad: BadRecords | None = None,
+  config_columns: Mapping[str, str] = {},
+) -> list[Record]:
+  """The records of a source, or of all sources of a mixture, {source: weight}.
+  Those of a mixture have their source under KEY. Raises UserError."""
+  if not weights:
+    return tasks.load_records(source, seed, bad, config_columns)
+  check(source, weights)
+  records: dict[str, Record] = {}
+  for number, (name, weight) in enumerate(weights.items()):
+    if not weight:
+      continue
+    for record in tasks.load_records(name, seed, bad, config_columns):
+      # Files of two folders may have the same name.
+      if record['id'] in records:
+        record['id'] = f'{record["id"]}@{number}'
+      records[record['id']] = record | {KEY: name}
+  return list(records.values())
+
+
+def check(source: str, weights: Mapping[str, float]) -> None:
+  """Raises UserError for weights that are no shares, or for a source beside
+  them."""
+  if source:
+    raise errors.UserError(
+      f'the config names the records {source} and a mixture of '
+      f'{", ".join(weights)}: set one of them'
+    )
+  for name, weight in weights.items():
+    if weight < 0:
+      raise errors.UserError(
+        f'the weight of {name} in the mixture is {weight}: it must be 0 or more'
+      )
+  if not sum(weights.values()):
+    raise errors.UserError(
+      f'the weights of {", ".join(weights)} in the mixture are all 0'
+    )
+
+
+def name_of(source: str, weights: Mapping[str, float]) -> str:
+  """The source or the sources of the records, for errors."""
+  return ' + '.join(weights) or source
+
+
+def indices(
+  records: Sequence[Record],
+  weights: Mapping[str, float],
+  seed: int,
+  start: int,
+  count: int,
+) -> np.ndarray:
+  """The numbers of the records that positions `start` to `start + count` take:
+  a pure function, so that a resumed run continues anywhere."""
+  chosen_N = np.empty(count, np.int64)
+  for part in parts(records, weights, seed, start, count):
+    size = len(part.number_R)
+    index_N = record_files.permuted(seed, part.turn_N, size)
+    chosen_N[part.place_N] = part.number_R[index_N]
+  return chosen_N
+
+
+def parts(
+  records: Sequence[Record],
+  weights: Mapping[str, float],
+  seed: int,
+  start: int,
+  count: int,
+) -> Iterator[Part]:
+  """The parts of the positions `start` to `start + count`. Of each CYCLE
+  positions a source gets the share of its weight among the sources that have
+  records, in an order that depends on the seed."""
+  position_N = np.arange(start, start + count)
+  if not weights:
+    yield Part(np.arange(len(records)), np.arange(count), position_N)
+    return
+  numbers: dict[str, list[int]] = {}
+  for number, record in enumerate(records):
+    numbers.setdefault(record[KEY], []).append(number)
+  names = [name for name in weights if name in numbers]
+  quotas = _quotas([weights[name] for name in names])
+  first = np.cumsum(quotas) - quotas
+  slot_N = record_files.permuted(seed, position_N, CYCLE)
+  part_N = np.repeat(np.arange(len(names)), quotas)[slot_N]
+  turn_N = position_N // CYCLE * quotas[part_N] + slot_N - first[part_N]
+  for n, name in enumerate(names):
+    place_N = np.flatnonzero(part_N == n)
+    yield Part(np.array(numbers[name]), place_N, turn_N[place_N])
+
+
+def _quotas(weights):
+  """CYCLE positions in proportion to weights, each at least one."""
+  exact = np.array(weights) / sum(weights) * CYCLE
+  quotas = np.maximum(np.floor(exact), 1).astype(np.int64)
+  by_rest = np.argsort(quotas - exact, kind='stable')
+  for n in range(CYCLE - quotas.sum()):
+    quotas[by_rest[n % len(quotas)]] += 1
+  while quotas.sum() > CYCLE:
+    quotas[quotas.argmax()] -= 1
+  return quotas
