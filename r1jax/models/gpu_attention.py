@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.experimental import pallas as pl
 
+from r1jax.models import sequence_packing
 from r1jax.models.attention import MASKED_SCORE, Form, KeysValues
 
 MIN_CAPABILITY = 8.0  # of the GPU, for cuDNN's kernel: Ampere and later
@@ -69,6 +70,43 @@ def flash(
     implementation='cudnn',
   )
   return out_BTHC[..., :value_channels].reshape(B, T, K, G, value_channels)
+
+
+def flash_packed(
+  form: Form,
+  q_BTKGC: Array,
+  kv_BKTC: KeysValues,
+  pos_BT: Array,
+  window: int = 0,
+  sink_KG: Array | None = None,
+) -> Array:
+  """`flash` of rows with several sequences (sequence_packing.py), by a mask of
+  the visible keys, [B, T, T]. The scores are not written to memory."""
+  assert sink_KG is None, 'see obstacle'
+  B, T, K, G, C = q_BTKGC.shape
+  visible_BTT = sequence_packing.visible_keys(pos_BT, window or None)
+  # cuDNN takes a mask only for an even number of columns.
+  q_BTHC = _pad_to_even(q_BTKGC.reshape(B, T, K * G, C), 1)
+  k_BTKC, v_BTKC = (_pad_to_even(a.swapaxes(1, 2), 1) for a in kv_BKTC)
+  mask_BTT = _pad_to_even(_pad_to_even(visible_BTT, 1), 2)
+  value_channels = v_BTKC.shape[-1]
+  fill = C - value_channels
+  out_BTHC = jax.nn.dot_product_attention(
+    q_BTHC,
+    k_BTKC,
+    jnp.pad(v_BTKC, ((0, 0), (0, 0), (0, 0), (0, fill))),
+    mask=mask_BTT[:, None],
+    scale=form.scale,
+    is_causal=True,
+    implementation='cudnn',
+  )
+  out_BTHC = out_BTHC[:, :T, :, :value_channels]
+  return out_BTHC.reshape(B, T, K, G, value_channels)
+
+
+def _pad_to_even(a, axis):
+  widths = [(0, a.shape[n] % 2 if n == axis else 0) for n in range(a.ndim)]
+  return jnp.pad(a, widths)
 
 
 def has_decode_kernel(channels: int) -> bool:

@@ -17,6 +17,7 @@ from r1jax.models import (
   linear,
   packed_attention,
   rope,
+  sequence_packing,
   stack,
 )
 from r1jax.models.layer import Layer
@@ -217,7 +218,7 @@ def attend(
         cfg.packing, cfg.form, q_BTKGC, kv_BKTC, pos_BT, window, sink_KG
       )
       return out, kv_BKTC
-    visible_BTS = attention.visible(pos_BT, pos_BT, window)
+    visible_BTS = sequence_packing.visible(cfg, pos_BT, window)
     out = attention.attend(cfg.form, q_BTKGC, kv_BKTC, visible_BTS, sink_KG)
     return out, kv_BKTC
   pos_B = pos_BT[:, 0]
@@ -262,7 +263,7 @@ def _attend_call(cfg, q_BTKGC, kv_BKTC, kind, pos_BT, sink_KG):
 
     args = cfg.packing, attend_rows, q_BTKGC, kv_BKTC, pos_BT
     return packed_attention.attend_rows(*args)
-  kernel = kernels.OWN_KEYS[cfg.attention]
+  kernel = kernels.own_keys(cfg)
 
   def branch(window):
     return lambda q, kv: kernel(cfg.form, q, kv, pos_BT, window, sink_KG)

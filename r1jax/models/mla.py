@@ -22,6 +22,7 @@ from r1jax.models import (
   linear,
   packed_attention,
   rope,
+  sequence_packing,
   stack,
 )
 from r1jax.models.hf_tensor import HfTensor
@@ -220,7 +221,7 @@ def _attend_call(cfg, w_RHC, q_BTHC, latent_B1TR, pos_BT):
   """out_BTHC over the call's own keys."""
   is_einsum = cfg.attention == 'einsum'
   if is_einsum and not cfg.packing:
-    visible_BTS = attention.visible(pos_BT, pos_BT)
+    visible_BTS = sequence_packing.visible(cfg, pos_BT)
     return _attend_expanded(cfg, w_RHC, q_BTHC, latent_B1TR, visible_BTS)
   kv = _expanded(cfg, w_RHC, latent_B1TR)
   q_BTKGC = q_BTHC[:, :, :, None]
@@ -229,7 +230,7 @@ def _attend_call(cfg, w_RHC, q_BTHC, latent_B1TR, pos_BT):
     return packed_attention.attend(*args)[:, :, :, 0]
 
   def kernel(q, kv, pos):
-    return kernels.OWN_KEYS[cfg.attention](cfg.form, q, kv, pos)
+    return kernels.own_keys(cfg)(cfg.form, q, kv, pos)
 
   if cfg.packing:
     args = cfg.packing, kernel, q_BTKGC, kv, pos_BT

@@ -62,6 +62,7 @@ class ModelConfig:
   gate_up_first: bool = False  # see layer.gate_up_first
   sharding: FsdpTensorParallel = NoSharding()
   packing: Packing | None = None  # rows have several responses to a prompt
+  sequence_packing: bool = False  # rows have several sequences
 
   @property
   def table_name(self) -> str:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.experimental import pallas as pl
 
-from r1jax.models import linear
+from r1jax.models import linear, sequence_packing
 from r1jax.models.attention import MASKED_SCORE, TILE, Form, KeysValues
 
 # From this row length on the fused backward kernel needs too much memory.
@@ -28,14 +28,14 @@ def splash(
   """attend over the call's own keys, by the Pallas TPU kernel "splash
   attention", which does not write the scores to memory. window 0: none.
 
-  The real tokens of a row are contiguous, so the visible keys are those of a
-  causal (and local) mask with two segments, real tokens and padding.
+  The real tokens of a sequence are contiguous, so the visible keys are those of a
+  causal (and local) mask with a segment for each sequence, and one for padding.
   """
   B, T, K, G, C = q_BTKGC.shape
   q_BTHC = (q_BTKGC * form.scale).astype(q_BTKGC.dtype)
   q_BTHC = q_BTHC.reshape(B, T, K * G, C)
   q_BHTC = _pad_to_tiles(q_BTHC, 1).swapaxes(1, 2)
-  segment_BT = _pad_to_tiles((pos_BT >= 0).astype(jnp.int32), 1)
+  segment_BT = _pad_to_tiles(sequence_packing.sequence_numbers(pos_BT), 1)
   k_BKTC, v_BKTC = (_pad_to_tiles(a, 2) for a in kv_BKTC)
   length = segment_BT.shape[1]
   attend_row = _splash_kernel(K * G, length, window, form.softcap, interpret)

@@ -11,7 +11,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from r1jax.models import layer, lm_head, packing, registry, stack
+from r1jax.models import (
+  layer,
+  lm_head,
+  packing,
+  registry,
+  sequence_packing,
+  stack,
+)
 from r1jax.models.model_config import ModelConfig
 from r1jax.models.packing import Packing
 from r1jax.models.stack import Cache, Output
@@ -46,12 +53,13 @@ def forward(
 
   A key is visible iff 0 <= pos_key <= pos_query, and is within the window of a
   layer that has one; padding has position -1. In packed rows, which cfg.packing
-  describes, it is also of the prompt or of the same response. Without `past` the
-  cache has what the layers remember of the call's tokens, with S = T. With
-  `past`, a cache in which the column of a token is its position, T must be 1, or
-  with latent attention the positions of a row consecutive; the result is the
-  cache with these tokens. `routing` are the experts to use instead of the
-  router's choice, as Output has them. In any case Output has the choice.
+  describes, it is also of the prompt or of the same response; for those of
+  cfg.sequence_packing see sequence_packing.py. Without `past` the cache has what
+  the layers remember of the call's tokens, with S = T. With `past`, a cache in
+  which the column of a token is its position, T must be 1, or with latent
+  attention the positions of a row consecutive; the result is the cache with
+  these tokens. `routing` are the experts to use instead of the router's choice,
+  as Output has them. In any case Output has the choice.
   """
   family = registry.family_of(cfg)
   return family.forward(params, cfg, tokens_BT, pos_BT, past, routing)
@@ -254,6 +262,46 @@ def packed_logprobs(
     unpack_layers = jax.vmap(packing.unpack, (None, 0, None))
     chosen = unpack_layers(packed, chosen, length_P)
   return TokenLogprobs(logp_BL, entropy_BL, chosen, out.hidden_BTD)
+
+
+def sequence_logprobs(
+  params: Params,
+  cfg: ModelConfig,
+  tokens_BL: Array,
+  pos_BL: Array,
+  source_PT: Array,
+  place_BL: Array,
+  temperature: float = 1.0,
+  routing: Array | None = None,
+) -> TokenLogprobs:
+  """`logprobs_and_routing` of rows, computed one after another in packed rows,
+  as a Layout of data/sequences.py says."""
+  tokens_PT, pos_PT = pack_sequences(tokens_BL, pos_BL, source_PT)
+  if routing is not None:
+    pack_layers = jax.vmap(sequence_packing.pack, (0, None))
+    routing = pack_layers(routing, source_PT)
+  packed_cfg = dataclasses.replace(cfg, sequence_packing=True)
+  out = logprobs_and_routing(
+    params, packed_cfg, tokens_PT, pos_PT, temperature, routing
+  )
+  chosen = out.routing
+  if chosen is not None:
+    unpack_layers = jax.vmap(sequence_packing.unpack, (0, None))
+    chosen = unpack_layers(chosen, place_BL)
+  return TokenLogprobs(
+    logp_BL=sequence_packing.unpack(out.logp_BL, place_BL),
+    entropy_BL=sequence_packing.unpack(out.entropy_BL, place_BL),
+    routing=chosen,
+    hidden_BLD=out.hidden_BLD,
+  )
+
+
+def pack_sequences(
+  tokens_BL: Array, pos_BL: Array, source_PT: Array
+) -> tuple[Array, Array]:
+  """(tokens_PT, pos_PT) of packed rows."""
+  tokens_PT = sequence_packing.pack(tokens_BL, source_PT)
+  return tokens_PT, sequence_packing.pack(pos_BL, source_PT, empty=-1)
 
 
 def mtp_logprobs(

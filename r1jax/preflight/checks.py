@@ -59,10 +59,11 @@ def run_checks(plan: Plan, pass_rate: float | None = None) -> Iterator[Check]:
 
 def _check_keys(plan):
   """The checks that the rl stage makes of its config."""
-  config, rows = plan.config, plan.config.micro_batch_size
+  config = plan.config
   try:
     rl_config.check(config)
-    grpo.check_counts(config.grpo, config.steps, rows, plan.num_shards)
+    rl_config.check_shards(config, plan.num_shards, plan.row_len)
+    rl_config.check_sharing(config, plan.cfg)
   except errors.UserError as error:
     return Check('keys', False, str(error))
   return Check('keys', True, 'no keys conflict')

@@ -99,8 +99,13 @@ def _knobs(plan):
     yield {'compute.dtype': 'bfloat16'}
   if cfg.attention == 'einsum' and plan.pod.chip.is_tpu:
     yield {'compute.attention': 'splash'}
-  for rows in _halves(config.micro_batch_size, plan.num_shards):
-    yield {'micro_batch_size': rows}
+  if config.tokens_per_micro_batch:
+    shortest = plan.num_shards * plan.row_len
+    for tokens in _halves(config.tokens_per_micro_batch, shortest):
+      yield {'tokens_per_micro_batch': tokens}
+  else:
+    for rows in _halves(config.micro_batch_size, plan.num_shards):
+      yield {'micro_batch_size': rows}
   for devices in (16, 8, 4, 2):
     if plan.tensor_parallel < devices <= cfg.max_tensor_parallel:
       yield {'parallel.tensor_parallel': devices}

@@ -85,7 +85,11 @@ class Plan:
 
   @property
   def micro_batch_rows(self) -> int:
-    return max(1, self.config.micro_batch_size // self.num_shards)
+    """Rows of the longest form of a micro-batch."""
+    rows = self.config.micro_batch_size
+    if self.config.tokens_per_micro_batch:
+      rows = self.config.tokens_per_micro_batch // self.row_len
+    return max(1, rows // self.num_shards)
 
   @property
   def prompts(self) -> int:
@@ -135,7 +139,16 @@ class Plan:
     """Micro-batches of one update."""
     group = self.config.grpo
     rows = group.prompts_per_step // group.minibatches * group.group_size
-    return max(1, math.ceil(rows / self.config.micro_batch_size))
+    return self._parts(rows)
+
+  def _parts(self, rows):
+    """The micro-batches of so many rows of the mean length."""
+    tokens = self.config.tokens_per_micro_batch
+    if not tokens:
+      return math.ceil(rows / self.config.micro_batch_size)
+    prompt = self.config.prompt
+    row = prompt.max_len + self.mean_new_tokens + prompt.results_len
+    return math.ceil(rows * row / tokens)
 
   def calls(self) -> dict[str, int]:
     """{program: its calls in a rollout and the rollout's updates}."""
@@ -151,7 +164,7 @@ class Plan:
     return dict(
       train=self.micro_batches * updates,
       apply=is_applied * updates,
-      score=scored * math.ceil(rows / self.config.micro_batch_size),
+      score=scored * self._parts(rows),
       gather=1,
       prefill=1,
       decode=math.ceil(tokens / self.decode_slots),

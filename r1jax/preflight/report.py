@@ -28,13 +28,16 @@ def lines(plan: Plan, costs: Costs, fixes: Fixes) -> list[str]:
 
 def _describe_run(plan):
   config, cfg, pod = plan.config, plan.cfg, plan.pod
+  size = f'{config.micro_batch_size} rows'
+  if config.tokens_per_micro_batch:
+    size = f'{config.tokens_per_micro_batch:,} tokens'
   axes = ' x '.join(f'{name} {size}' for name, size in plan.axes)
   found = [
     f'{pod.name}: {pod.devices} devices on {pod.hosts} hosts, {axes}',
     f'{config.init}: {shapes.num_parameters(cfg) / 1e9:.2f} B parameters, '
     f'{cfg.dtype}, remat {cfg.remat}, attention {cfg.attention}',
     f'rows of {plan.row_len:,} tokens ({config.prompt.max_len:,} of the '
-    f'prompt), micro-batches of {config.micro_batch_size} rows, '
+    f'prompt), micro-batches of {size}, '
     f'{plan.micro_batch_rows} a shard',
     f'rollouts of {config.grpo.prompts_per_step} x {config.grpo.group_size} '
     f'samples, {plan.decode_slots} slots a shard, {plan.mean_new_tokens:,} '

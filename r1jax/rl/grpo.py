@@ -15,14 +15,14 @@ from r1jax import errors, losses
 from r1jax.config import option
 from r1jax.distributed import programs
 from r1jax.distributed.device_placement import Placement
-from r1jax.models import moe, transformer
+from r1jax.models import moe, sequence_packing, transformer
 from r1jax.rl import algorithm
 from r1jax.sampling.decode import SampledRows
 from r1jax.training import train_step
 from r1jax.training.train_step import LossFn
 
 # Per-token arrays [B, L], 'routing' [B, L, N, E], in micro-batches of packed rows
-# a Packing.
+# a Packing, or 'source_PT' and 'place_BL' of data/sequences.Layout.
 Batch = dict[str, Any]
 FLIPS = 'router/flips'  # the metric of moe.flips
 
@@ -118,7 +118,11 @@ def check(config: GrpoConfig, dtype: str) -> None:
 
 
 def check_counts(
-  config: GrpoConfig, steps: int, micro_batch_size: int, num_shards: int
+  config: GrpoConfig,
+  steps: int,
+  micro_batch_size: int,
+  num_shards: int,
+  tokens_per_micro_batch: int = 0,
 ) -> None:
   """Refuses rows that do not fill micro-batches on every device, and updates
   that do not fill rollouts."""
@@ -128,6 +132,16 @@ def check_counts(
       f'({config.prompts_per_step}) and config.micro_batch_size '
       f'({micro_batch_size}) must be multiples'
     )
+  if not tokens_per_micro_batch:
+    _check_rows(config, micro_batch_size, num_shards)
+  if steps % config.updates:
+    raise errors.UserError(
+      f'config.steps is {steps}: it must be a multiple of the {config.updates} '
+      'updates of a rollout (minibatches * epochs)'
+    )
+
+
+def _check_rows(config, micro_batch_size, num_shards):
   rows = config.prompts_per_step // config.minibatches * config.group_size
   if rows % micro_batch_size:
     raise errors.UserError(
@@ -142,11 +156,6 @@ def check_counts(
       f'device, which has {device_rows} of the rows of a micro-batch: choose a '
       'config.micro_batch_size that is a multiple of config.grpo.group_size on '
       'each device'
-    )
-  if steps % config.updates:
-    raise errors.UserError(
-      f'config.steps is {steps}: it must be a multiple of the {config.updates} '
-      'updates of a rollout (minibatches * epochs)'
     )
 
 
@@ -228,7 +237,10 @@ def make_loss(
 def _token_logprobs(params, cfg, batch, temperature, routing):
   """The TokenLogprobs of a micro-batch. Those of prompts are 0 in packed ones."""
   arrays = batch['tokens_BL'], batch['pos_BL']
-  if 'packing' in batch:
+  if 'source_PT' in batch:
+    arrays = *arrays, batch['source_PT'], batch['place_BL']
+    logprobs = transformer.sequence_logprobs
+  elif 'packing' in batch:
     arrays = batch['packing'], *arrays, batch['prompt_BL']
     logprobs = transformer.packed_logprobs
   else:
@@ -241,13 +253,15 @@ def _mtp_loss(cfg, params, hidden_BLD, batch):
   tokens. It trains the module alone: the policy has the gradient of the
   objective."""
   fixed = jax.lax.stop_gradient(params) | dict(mtp=params['mtp'])
-  logp_BL = transformer.mtp_logprobs(
-    fixed,
-    cfg,
-    jax.lax.stop_gradient(hidden_BLD),
-    batch['tokens_BL'],
-    batch['pos_BL'],
-  )
+  hidden_BLD = jax.lax.stop_gradient(hidden_BLD)
+  arrays = batch['tokens_BL'], batch['pos_BL']
+  if 'source_PT' not in batch:
+    logp_BL = transformer.mtp_logprobs(fixed, cfg, hidden_BLD, *arrays)
+  else:
+    arrays = transformer.pack_sequences(*arrays, batch['source_PT'])
+    cfg = dataclasses.replace(cfg, sequence_packing=True)
+    logp_PT = transformer.mtp_logprobs(fixed, cfg, hidden_BLD, *arrays)
+    logp_BL = sequence_packing.unpack(logp_PT, batch['place_BL'])
   return losses.sft_loss(logp_BL, batch['weight_BL'])[0]
 
 
@@ -349,7 +363,10 @@ def compute_logprobs(
   """logp_BL of this shape: that of every row under params, micro-batch by
   micro-batch, each with the numbers of its rows."""
   logp_BL = np.zeros(shape, np.float32)
-  names = 'tokens_BL', 'pos_BL', 'routing', 'prompt_BL', 'packing'
+  names = (
+    *('tokens_BL', 'pos_BL', 'routing', 'prompt_BL', 'packing'),
+    *('source_PT', 'place_BL'),
+  )
   for row_B, micro_batch in micro_batches:
     part = {name: micro_batch[name] for name in names if name in micro_batch}
     real_B = row_B >= 0

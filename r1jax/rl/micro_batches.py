@@ -1,7 +1,8 @@
 """Cuts the rows of a rollout into micro-batches: of rows with a prompt and a
-response, or of packed rows, in which responses of a group share their prompt.
+response, or of packed rows, in which responses of a group share their prompt, or
+of whole rows one after another in packed rows (data/sequences.py).
 
-Packed rows have fewer tokens, unless prompts are short or the responses of a
+The second have fewer tokens, unless prompts are short or the responses of a
 group differ much in length: they are padded to the longest in the micro-batch.
 With fewer responses in a packed row its responses are of more equal lengths.
 """
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from r1jax.data import batching
+from r1jax.data import batching, sequences
 from r1jax.models.packing import Packing
 from r1jax.rl.grpo import Batch, GrpoConfig
 
@@ -30,6 +31,8 @@ class Cutting(NamedTuple):
   length_buckets: int  # number of lengths
   prompt_width: int  # tokens of the longest prompt of the run
   num_shards: int  # that have equal parts of a micro-batch
+  tokens: int = 0  # of a micro-batch of rows one after another; 0: none is
+  can_share: bool = True  # whether these can share their prompts
 
 
 def choose_packing(
@@ -37,7 +40,7 @@ def choose_packing(
 ) -> Packing | None:
   """The form of packed rows for a rollout, that with the fewest tokens; None for
   rows with a prompt each."""
-  if config.share_prompts == 'off' or config.mtp_coef:
+  if cutting.tokens or config.share_prompts == 'off' or config.mtp_coef:
     return None
   prompt_B = batch['prompt_BL'].sum(axis=1)
   # The rollout beside a checkpoint may be of a run with longer prompts.
@@ -65,6 +68,8 @@ def cut(
   """[(numbers of the rows, arrays)]: the micro-batches of whole groups of rows.
   Row -1 is empty. Those of packed rows have `packing`, the others no
   'prompt_BL'."""
+  if cutting.tokens:
+    return _cut_sequences(config, batch, cutting)
   arrays: dict[str, Any] = dict(batch)
   if packing:
     parts = _packed_parts(config, batch, cutting, packing)
@@ -78,6 +83,26 @@ def cut(
       micro_batch['packing'] = packing
     micro_batches.append((row_B, micro_batch))
   return micro_batches
+
+
+def _cut_sequences(config, batch, cutting):
+  """`cut` into micro-batches of about equal tokens."""
+  length_B = (batch['pos_BL'] >= 0).sum(axis=1)
+  shares = config.share_prompts != 'off' and not config.mtp_coef
+  rows = sequences.unshared(length_B)
+  if shares and cutting.can_share:
+    rows = sequences.Rows(
+      length_B=length_B,
+      prompt_B=batch['prompt_BL'].sum(axis=1),
+      group_B=rows.group_B // config.group_size,
+    )
+  columns, shards = batch['tokens_BL'].shape[1], cutting.num_shards
+  widths = batching.lengths(columns, cutting.length_buckets)
+  arrays = {name: a for name, a in batch.items() if name != 'prompt_BL'}
+  return [
+    (layout.row_B, sequences.with_rows(arrays, layout))
+    for layout in sequences.layouts(rows, cutting.tokens, shards, widths)
+  ]
 
 
 def _whole_parts(batch, cutting) -> Parts:
@@ -126,6 +151,10 @@ def padding(micro_batches: Sequence[Batch]) -> float:
   """The share of the computed tokens that is padding."""
   real = computed = 0
   for part in micro_batches:
+    if 'source_PT' in part:
+      real += sequences.real_tokens(part['source_PT'])
+      computed += part['source_PT'].size
+      continue
     is_real_BL = part['pos_BL'] >= 0
     real += is_real_BL.sum()
     computed += is_real_BL.size

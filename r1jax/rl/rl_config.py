@@ -8,11 +8,13 @@ from typing import Literal
 from r1jax import errors
 from r1jax.checkpoints import policy
 from r1jax.config import MAX_SEED, option
-from r1jax.data import mixture, record_files, templates
+from r1jax.data import mixture, record_files, sequences, templates
 from r1jax.data.bad_records import BadRecords
 from r1jax.distributed import device_placement
 from r1jax.distributed.device_placement import Placement
 from r1jax.evaluation import held_out
+from r1jax.models import kernels
+from r1jax.models.model_config import ModelConfig
 from r1jax.rewards import registry, verifiers
 from r1jax.rl import curriculum, grpo
 from r1jax.sampling import decode, generate
@@ -60,6 +62,12 @@ class Config:
   )
   micro_batch_size: int = option(
     16, 'rows of one gradient pass', minimum=1, is_free=True
+  )
+  tokens_per_micro_batch: int = option(
+    0,
+    'tokens of one gradient pass, of rows without padding; 0: rows',
+    minimum=0,
+    is_free=True,
   )
   length_buckets: int = option(
     4, 'number of row lengths to pad to', minimum=1, is_free=True
@@ -176,8 +184,28 @@ def check(config: Config, *placements: Placement) -> None:
       'config.grpo.max_staleness=1: set both or neither'
     )
   for placement in placements:
-    grpo.check_counts(
-      config.grpo, config.steps, config.micro_batch_size, placement.num_shards
+    check_shards(config, placement.num_shards, max(config.response_lengths))
+
+
+def check_shards(config: Config, num_shards: int, longest: int) -> None:
+  """Refuses counts that so many data shards do not divide, and micro-batches
+  that do not hold a row of `longest` tokens on each."""
+  tokens = config.tokens_per_micro_batch
+  grpo.check_counts(
+    config.grpo, config.steps, config.micro_batch_size, num_shards, tokens
+  )
+  if tokens:
+    sequences.check_tokens(tokens, num_shards, longest)
+
+
+def check_sharing(config: Config, cfg: ModelConfig) -> None:
+  """Refuses to share prompts in rows that a kernel does not know."""
+  is_on = config.tokens_per_micro_batch and config.grpo.share_prompts == 'on'
+  if is_on and not kernels.can_share_prompts(cfg.attention):
+    raise errors.UserError(
+      'config.grpo.share_prompts=on with config.tokens_per_micro_batch needs an '
+      f'attention that knows shared prompts, not {cfg.attention}: set '
+      'config.grpo.share_prompts=auto'
     )
 
 

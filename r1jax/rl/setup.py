@@ -16,7 +16,7 @@ from r1jax.checkpoints import policy
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed import device_placement
 from r1jax.distributed.device_placement import Placement
-from r1jax.models import transformer
+from r1jax.models import kernels, transformer
 from r1jax.rewards import registry, reward_model, verifiers
 from r1jax.rewards.pending import Scorer
 from r1jax.rl import grpo, rl_config, unscored
@@ -122,6 +122,7 @@ def open_run(
   with memory_errors.explained('loading of the model', config):
     sampling, params = load_sampling(stack, config, rollout_placement)
     device_placement.shardings(placement, params)  # refuses an uneven mesh
+    check_rows(sampling, placement, rollout_placement)
     if not directory.progress:
       # Before the run has the directory: its weights may be damaged.
       params = device_placement.put_state(placement, params)
@@ -173,6 +174,16 @@ def open_run(
     progress=progress,
   )
   return run, state, position
+
+
+def check_rows(sampling: Sampling, *placements: Placement) -> None:
+  """Refuses micro-batches that do not hold the longest row of the run."""
+  config = sampling.config
+  longest = sampling.sampler.prompt_width + config.prompt.results_len
+  longest += max(config.response_lengths)
+  for placement in placements:
+    rl_config.check_shards(config, placement.num_shards, longest)
+  rl_config.check_sharing(config, sampling.cfg)
 
 
 def first_state(
@@ -261,6 +272,8 @@ def cutting(sampling: Sampling, placement: Placement) -> Cutting:
     length_buckets=config.length_buckets,
     prompt_width=sampling.sampler.prompt_width,
     num_shards=placement.num_shards,
+    tokens=config.tokens_per_micro_batch,
+    can_share=kernels.can_share_prompts(sampling.cfg.attention),
   )
 
 

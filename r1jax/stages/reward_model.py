@@ -144,11 +144,14 @@ class Dataset:
   held_out_rows: list[Row]
   scores_program: Callable  # compiled, see rewards/reward_model.py
 
-  def micro_batches(self, index_B: np.ndarray) -> tuple[list[dict], int]:
-    """(the micro-batches of these records, their number of tokens)."""
+  def micro_batches(self, index_B: np.ndarray) -> tuple[list[dict], int, float]:
+    """(the micro-batches of these records, their number of tokens, the share of
+    padding)."""
     rows = [self.rows[n] for n in index_B]
     tokens = sum(len(ids) for responses, _ in rows for ids in responses)
-    return micro_batches(rows, self.config), tokens
+    parts = micro_batches(rows, self.config)
+    computed = sum(part['tokens_BGL'].size for part in parts)
+    return parts, tokens, 1 - tokens / computed
 
   def evaluate(self, params: dict, step: int) -> dict[str, float]:
     """The held-out metrics, named 'eval/...', every config.eval_every steps and

@@ -14,7 +14,7 @@ import numpy as np
 from r1jax import errors, losses, memory_errors
 from r1jax.checkpoints import policy, pretrained
 from r1jax.config import MAX_SEED, option
-from r1jax.data import batching, tasks, templates
+from r1jax.data import batching, sequences, tasks, templates
 from r1jax.data.bad_records import BadRecords, TooLong
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed import device_placement, programs
@@ -68,6 +68,12 @@ class Config:
   micro_batch_size: int = option(
     16, 'rows of one gradient', minimum=1, is_free=True
   )
+  tokens_per_micro_batch: int = option(
+    0,
+    'tokens of one gradient, of rows without padding; 0: rows',
+    minimum=0,
+    is_free=True,
+  )
   mtp_coef: float = option(
     0.0, 'weight of the loss of multi-token prediction (lambda)', minimum=0
   )
@@ -116,11 +122,13 @@ class Dataset:
   records: list[dict]  # of the rows
   rows: list[list[int]]
   masks: list[list[bool]]
+  num_shards: int = 1  # that have equal parts of a micro-batch
 
-  def micro_batches(self, index_B: np.ndarray) -> tuple[list[dict], int]:
-    """(the micro-batches of these records, their number of tokens). The weight
-    of a token is its mask / the number of tokens to learn in the batch."""
-    rows, config = [self.rows[n] for n in index_B], self.config
+  def micro_batches(self, index_B: np.ndarray) -> tuple[list[dict], int, float]:
+    """(the micro-batches of these records, their number of tokens, the share of
+    padding). The weight of a token is its mask / the number of tokens to learn in
+    the batch."""
+    rows = [self.rows[n] for n in index_B]
     tokens_BL, valid_BL = batching.pad_rows(rows, max(map(len, rows)))
     length = tokens_BL.shape[1]
     mask_BL, _ = batching.pad_rows([self.masks[n] for n in index_B], length)
@@ -129,9 +137,27 @@ class Dataset:
       pos_BL=np.where(valid_BL, np.arange(length), -1).astype(np.int32),
       weight_BL=(mask_BL / mask_BL.sum()).astype(np.float32),
     )
-    buckets = batching.lengths(config.max_len, config.length_buckets)
-    parts = batching.cut(arrays, config.micro_batch_size, buckets)
-    return [part for _, part in parts], sum(map(len, rows))
+    parts = self._cut(arrays)
+    tokens = sum(map(len, rows))
+    computed = sum(part['tokens_BL'].size for part in parts)
+    return parts, tokens, 1 - tokens / computed
+
+  def _cut(self, arrays):
+    """The micro-batches: with config.tokens_per_micro_batch of packed rows."""
+    config, shards = self.config, self.num_shards
+    if not config.tokens_per_micro_batch:
+      widths = batching.lengths(config.max_len, config.length_buckets)
+      parts = batching.cut(arrays, config.micro_batch_size, widths)
+      return [part for _, part in parts]
+    longest = max(map(len, self.rows))
+    widths = batching.lengths(longest, config.length_buckets)
+    layouts = sequences.layouts(
+      sequences.unshared((arrays['pos_BL'] >= 0).sum(axis=1)),
+      config.tokens_per_micro_batch,
+      shards,
+      widths,
+    )
+    return [sequences.packed(arrays, layout, shards) for layout in layouts]
 
   def evaluate(self, params: dict, step: int) -> dict[str, float]:
     return {}  # There are no held-out records.
@@ -148,7 +174,8 @@ def run(
   config = directory.config
   registry.check(config.trackers)
   placement = device_placement.placement(config.parallel)
-  loop.check_batch_size(config, placement.num_shards)
+  if not config.tokens_per_micro_batch:
+    loop.check_batch_size(config, placement.num_shards)
   bad = BadRecords(config.skip_bad_records, drop_too_long=config.drop_too_long)
   records = tasks.load_records(config.data, config.seed, bad, config.data_map)
   with memory_errors.explained('loading of the model', config):
@@ -156,7 +183,12 @@ def run(
       config.init, config.compute, config.scratch, config.seed
     )
   dataset = encode(tokenizer, records, config, bad)
-  loading.check_policy(placement, params, cfg, max(map(len, dataset.rows)))
+  dataset = dataclasses.replace(dataset, num_shards=placement.num_shards)
+  longest = max(map(len, dataset.rows))
+  loading.check_policy(placement, params, cfg, longest)
+  tokens = config.tokens_per_micro_batch
+  if tokens:
+    sequences.check_tokens(tokens, placement.num_shards, longest)
   steps = loop.num_steps(config, len(dataset.rows))
   if not directory.progress:
     # Before the run has the directory: its weights may be damaged.
@@ -169,6 +201,9 @@ def run(
   policy.check_mtp(cfg, config.mtp_coef, 'config.mtp_coef')
   tx = optimizer.optimizer(config.optim, steps)
   cfg_on_device = programs.shard_config(placement, cfg)
+  cfg_on_device = dataclasses.replace(
+    cfg_on_device, sequence_packing=bool(tokens)
+  )
   loss_fn = functools.partial(loss, cfg_on_device, mtp_coef=config.mtp_coef)
   updates = train_step.update_programs(
     placement, loss_fn, tx, config.optim.router_bias_rate

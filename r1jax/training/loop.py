@@ -54,7 +54,7 @@ def fit(
   state and its metrics. Donates the params, which may be unread, and closes the
   writer. On SIGTERM it saves and raises Terminated. The dataset has `rows`,
   evaluate(params, step) -> metrics, and micro_batches(index_B) -> (batches,
-  their number of tokens)."""
+  their number of tokens, the share of padding)."""
   config = directory.config
   size, B = len(dataset.rows), config.batch_size
   steps = num_steps(config, size)
@@ -84,7 +84,7 @@ def fit(
       began = time.time()
       first = (step - 1) * B
       index_B = record_files.prompt_indices(config.seed, first, B, size)
-      batches, tokens = dataset.micro_batches(index_B)
+      batches, tokens, padding = dataset.micro_batches(index_B)
       with memory_errors.explained('update', config):
         state, sums = train_step.update(placement, updates, state, batches)
         sums = jax.device_get(sums)
@@ -96,7 +96,8 @@ def fit(
       seconds = time.time() - began
       speed = dict(seconds=seconds, tokens_per_s=tokens / seconds)
       means |= moe.load_metrics(sums)
-      line = dict(step=step) | means | dict(lr=learning_rate(step - 1)) | speed
+      means |= dict(lr=learning_rate(step - 1), padding=padding)
+      line = dict(step=step) | means | speed
       watchdog.heartbeat()
       with memory_errors.explained('evaluation', config):
         scores = dataset.evaluate(state.params, step)

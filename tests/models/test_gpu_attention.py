@@ -112,6 +112,25 @@ def test_training_is_lowered_to_the_kernels_of_cudnn(monkeypatch):
   assert '40x40' in text
 
 
+def test_packed_rows_are_lowered_to_the_kernels_of_cudnn(monkeypatch):
+  """With a mask; an odd number of columns has one more for the kernel."""
+  monkeypatch.setattr(
+    fused_attention_stablehlo, 'check_cudnn_version', lambda: CUDNN_VERSION
+  )
+  q = jax.ShapeDtypeStruct((3, 41, 2, 3, 16), jnp.bfloat16)
+  kv = (jax.ShapeDtypeStruct((3, 2, 41, 16), jnp.bfloat16),) * 2
+  pos_BT = jax.ShapeDtypeStruct((3, 41), jnp.int32)
+
+  def total(q, kv, pos_BT):
+    form = attention.Form(0.25)
+    return gpu_attention.flash_packed(form, q, kv, pos_BT).sum()
+
+  text = lowered(jax.grad(total, argnums=(0, 1)), q, kv, pos_BT)
+  assert '__cudnn$fmhaScaleBiasSoftmax(' in text
+  assert 'fmhaScaleBiasSoftmaxBackward(' in text
+  assert '3x1x42x42xbf16' in text and '3x6x42x42' not in text
+
+
 def test_a_decode_step_is_lowered_to_the_kernel():
   cfg = dataclasses.replace(
     CFG, dtype='bfloat16', attention='cudnn', scan_layers=False

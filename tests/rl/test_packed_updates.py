@@ -160,7 +160,9 @@ def test_padding_is_the_share_of_computed_tokens_that_are_none():
     assert found == pytest.approx(1 - real / computed)
 
 
-def update(config, rows, devices=1, strategy='pmap', tensor_parallel=1):
+def update(
+  config, rows, devices=1, strategy='pmap', tensor_parallel=1, tokens=0
+):
   """(changes of the parameters by SGD, sums) of an update, whose old and
   reference log-probabilities are computed in the same form."""
   placement = device_placement.placement(
@@ -170,11 +172,11 @@ def update(config, rows, devices=1, strategy='pmap', tensor_parallel=1):
     jax.devices()[:devices],
   )
   cutting = CUTTING._replace(
-    micro_batch_size=rows, num_shards=placement.num_shards
+    micro_batch_size=rows, num_shards=placement.num_shards, tokens=tokens
   )
   batch = batch_of()
   packing = micro_batches.choose_packing(config, batch, cutting)
-  assert bool(packing) == (config.share_prompts == 'on')
+  assert bool(packing) == (config.share_prompts == 'on' and not tokens)
   parts = micro_batches.cut(config, batch, cutting, packing)
   params = toy_model.random_params(CFG, 0.3)
   program = grpo.logprobs_program(placement, CFG, 0.8)
@@ -196,9 +198,12 @@ def update(config, rows, devices=1, strategy='pmap', tensor_parallel=1):
   return jax.tree.map(np.subtract, params, new), sums
 
 
+OFF = dataclasses.replace(C, share_prompts='off')
+
+
 @pytest.fixture(scope='module')
 def repeated():
-  return update(dataclasses.replace(C, share_prompts='off'), 8)
+  return update(OFF, 8)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +215,22 @@ def test_an_update_is_that_of_rows_with_a_prompt_each(
   rows, devices, strategy, tensor_parallel, repeated
 ):
   """Gradients and metrics of an objective of the user's, a KL and an entropy."""
-  found = update(C, rows, devices, strategy, tensor_parallel)
+  check_same(update(C, rows, devices, strategy, tensor_parallel), repeated)
+
+
+@pytest.mark.parametrize(
+  'config, layout',
+  [(C, (2, 'pmap')), (OFF, (4, 'mesh', 2))],
+  ids=['shared prompts on two devices', 'whole rows on a mesh'],
+)
+def test_an_update_of_rows_one_after_another_is_that_of_rows(
+  config, layout, repeated
+):
+  """Micro-batches have a packed row of 11 columns on each of two shards."""
+  check_same(update(config, 8, *layout, tokens=22), repeated)
+
+
+def check_same(found, repeated):
   (gradients, sums), (want_gradients, want) = found, repeated
   assert 0.1 < want['clip_fraction'] < 0.9 and want['kl'] > 0.01
   leaves, want_leaves = map(jax.tree.leaves, (gradients, want_gradients))

@@ -107,7 +107,7 @@ class Fakes:
         placement=placement,
         records=[dict(id=n, prompt=str(n)) for n in range(13)],
         held_out_records=[],
-        cfg=None,
+        cfg=types.SimpleNamespace(attention='einsum'),
         tokenizer=None,
         sampler=self.sampler,
         scorer=None,

@@ -121,7 +121,7 @@ def test_response_tokens_have_equal_weights_and_prompt_tokens_none():
   dataset = sft.encode(TOKENIZER, RECORDS * 2, CONFIG)
   rows = dataset.rows[:4]
   starts = [mask.index(True) for mask in dataset.masks[:4]]
-  parts, tokens = dataset.micro_batches(range(4))
+  parts, tokens, _ = dataset.micro_batches(range(4))
   assert [len(part['tokens_BL']) for part in parts] == [2, 2]
   assert tokens == sum(map(len, rows))
   found = []
@@ -144,7 +144,7 @@ def test_a_token_that_is_only_in_prompts_is_no_target():
   An id in prompts alone has the gradient of an id that does not occur."""
   config = dataclasses.replace(CONFIG, micro_batch_size=3)
   dataset = sft.encode(TOKENIZER, RECORDS, config)
-  (part,), _ = dataset.micro_batches(range(3))
+  (part,), _, _ = dataset.micro_batches(range(3))
   cfg = llama.Config(
     vocab_size=TOKENIZER.vocab_size,
     width=8,

@@ -248,7 +248,7 @@ def _param_shapes(plan, placement):
 
 def _batch_shapes(plan, placement, floats=()):
   """The shapes of a micro-batch's columns."""
-  shape = (plan.config.micro_batch_size, plan.row_len)
+  shape = (plan.micro_batch_rows * plan.num_shards, plan.row_len)
   columns = dict.fromkeys(INT_COLUMNS, ShapeDtypeStruct(shape, jnp.int32))
   columns |= dict.fromkeys(floats, ShapeDtypeStruct(shape, jnp.float32))
   if plan.cfg.num_experts and floats:
