@@ -63,6 +63,12 @@ class Run:
       old_logprobs='trainer',
       share_prompts=options.share_prompts,
     )
+    self.cutting = micro_batches.Cutting(
+      micro_batch_size=options.micro_batch_size,
+      length_buckets=1,
+      prompt_width=sizes.prompt_len,
+      num_shards=1,
+    )
     tx = optimizer.optimizer(
       optimizer.OptimConfig(lr=workload.LR, clip_norm=workload.CLIP_NORM), 1
     )
@@ -93,8 +99,9 @@ class Run:
     assert samples.rows.mask_BL.sum() == self.sizes.sampled_tokens
     return samples.rows
 
-  def update(self, rows: decode.SampledRows) -> None:
-    """W2: reference log-probabilities, gradient, AdamW."""
+  def update(self, rows: decode.SampledRows) -> float:
+    """W2: reference log-probabilities, gradient, AdamW. Returns the share of
+    padding."""
     sizes = self.sizes
     reward_B = rows.tokens_BL.sum(axis=1) % 7
     learn_B = np.ones(sizes.rows, bool)
@@ -102,12 +109,7 @@ class Run:
       self.grpo_config, reward_B.astype(np.float32), learn_B
     )
     batch = advantages.add(grpo.columns(rows), adv_B, learn_B)
-    cutting = micro_batches.Cutting(
-      micro_batch_size=self.options.micro_batch_size,
-      length_buckets=1,
-      prompt_width=sizes.prompt_len,
-      num_shards=1,
-    )
+    cutting = self.cutting
     packing = micro_batches.choose_packing(self.grpo_config, batch, cutting)
     parts = micro_batches.cut(self.grpo_config, batch, cutting, packing)
     batch['ref_BL'] = grpo.compute_logprobs(
@@ -122,6 +124,7 @@ class Run:
         self.placement, self.updates, self.state, [part for _, part in parts]
       )
     assert not jax.block_until_ready((self.state, sums))[1]['skipped']
+    return micro_batches.padding([part for _, part in parts])
 
   def step(self) -> None:
     """W3: a rollout and the update by it."""
@@ -263,7 +266,7 @@ def report_rows(
   )
 
 
-def parse() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
   parser = workload.make_parser(
     __doc__.partition('\n')[0], ('rollout', 'update', 'step', 'heavy_tail')
   )
@@ -275,12 +278,12 @@ def parse() -> argparse.Namespace:
   )
   parser.add_argument('--rows-per-slot', type=int, default=8)
   parser.add_argument('--refill-interval', type=int, default=16)
-  return parser.parse_args()
+  return parser
 
 
 def main() -> None:
   programs.compilation_cache()
-  options = parse()
+  options = make_parser().parse_args()
   if options.workload == 'heavy_tail':
     heavy_tail(options)
   else:

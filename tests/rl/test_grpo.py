@@ -468,6 +468,7 @@ def test_rows_that_do_not_fill_micro_batches_or_rollouts_are_refused(
 ):
   c = change(minibatches=2, epochs=2)
   grpo.check_counts(c, 8, 6, 2)
+  grpo.check_counts(c, 8, 4, 2, tokens_per_micro_batch=99)
   with pytest.raises(errors.UserError, match=message):
     grpo.check_counts(c, *counts)
 

@@ -143,18 +143,24 @@ def test_the_samplers_old_log_probabilities_are_the_trainers(four):
 
 
 @pytest.mark.parametrize(
-  'strategy, devices, share_prompts',
-  [('pmap', 1, 'off'), ('mesh', 4, 'auto')],
+  'strategy, devices, share_prompts, tokens',
+  [
+    ('pmap', 1, 'off', 0),
+    ('mesh', 4, 'auto', 0),
+    pytest.param('pmap', 4, 'auto', 128, marks=pytest.mark.slow),
+  ],
 )
 def test_one_device_equals_four_and_pmap_equals_the_mesh(
-  strategy, devices, share_prompts, base, four, tmp_path, monkeypatch
+  strategy, devices, share_prompts, tokens, base, four, tmp_path, monkeypatch
 ):
-  """With rows of a prompt each, and with responses that share their prompt."""
+  """With rows of a prompt each, with responses that share their prompt, and with
+  rows one after another."""
   few = jax.devices()[:devices]
   monkeypatch.setattr(jax, 'devices', lambda: few)
   changes = (
     f'parallel.strategy={strategy}',
     f'grpo.share_prompts={share_prompts}',
+    f'tokens_per_micro_batch={tokens}',
   )
   lines = run(base, tmp_path, *SHORT, *changes)
   rows = files.read_jsonl(tmp_path / 'samples.jsonl')
@@ -167,7 +173,7 @@ def test_one_device_equals_four_and_pmap_equals_the_mesh(
       assert ours[name] == theirs[name], name
     if 'padding' in ours:
       is_same = ours['padding'] == theirs['padding']
-      assert is_same == (share_prompts == 'auto')
+      assert is_same == (share_prompts == 'auto' and not tokens)
     for name in ('loss', 'grad_norm', 'entropy'):
       if name in ours:
         np.testing.assert_allclose(ours[name], theirs[name], 1e-4, 1e-6)

@@ -139,6 +139,38 @@ def test_response_tokens_have_equal_weights_and_prompt_tokens_none():
   assert sorted(found) == sorted(rows)
 
 
+def test_batches_of_tokens_have_the_rows_one_after_another():
+  """The weights of each row's tokens are those of rows of their own."""
+  config = dataclasses.replace(
+    CONFIG, tokens_per_micro_batch=80, length_buckets=1
+  )
+  dataset = sft.encode(TOKENIZER, RECORDS * 2, CONFIG)
+  want = {}
+  for part in dataset.micro_batches(range(4))[0]:
+    for n, pos_L in enumerate(part['pos_BL']):
+      real_L = pos_L >= 0
+      row = tuple(part['tokens_BL'][n, real_L].tolist())
+      want[row] = part['weight_BL'][n, real_L]
+  packed = dataclasses.replace(dataset, config=config, num_shards=2)
+  parts, tokens, padding = packed.micro_batches(range(4))
+  found, computed = [], 0
+  for part in parts:
+    computed += part['pos_BL'].size
+    assert len(part['pos_BL']) % 2 == 0
+    for n, pos_L in enumerate(part['pos_BL']):
+      starts = np.flatnonzero(pos_L == 0)
+      for start, end in zip(starts, [*starts[1:], (pos_L >= 0).sum()]):
+        row = tuple(part['tokens_BL'][n, start:end].tolist())
+        found.append(row)
+        np.testing.assert_array_equal(
+          part['weight_BL'][n, start:end], want[row]
+        )
+        assert pos_L[start:end].tolist() == list(range(end - start))
+  rows = [tuple(row) for row in dataset.rows[:4]]
+  assert sorted(found) == sorted(rows)
+  assert padding == pytest.approx(1 - tokens / computed)
+
+
 def test_a_token_that_is_only_in_prompts_is_no_target():
   """With a head of zeros the gradient of a row is large if its id is a target.
   An id in prompts alone has the gradient of an id that does not occur."""
