@@ -16,13 +16,15 @@ KEYS = {
     parallel.strategy""",
   'evaluation': """sample.decode_slots eval.prompts_per_chunk micro_batch_size
     sample.max_new_tokens parallel.strategy""",
-  'old log-probabilities': """micro_batch_size compute.head_chunk
-    sample.max_new_tokens compute.dtype""",
-  "reference's log-probabilities": """micro_batch_size compute.head_chunk
-    sample.max_new_tokens grpo.kl_coef parallel.strategy""",
+  'old log-probabilities': """tokens_per_micro_batch micro_batch_size
+    compute.head_chunk sample.max_new_tokens compute.dtype""",
+  "reference's log-probabilities": """tokens_per_micro_batch micro_batch_size
+    compute.head_chunk sample.max_new_tokens grpo.kl_coef
+    parallel.strategy""",
   'rewards': 'micro_batch_size sample.max_new_tokens',
-  'update': """micro_batch_size compute.remat compute.head_chunk max_len
-    sample.max_new_tokens compute.dtype parallel.strategy""",
+  'update': """tokens_per_micro_batch micro_batch_size compute.remat
+    compute.head_chunk max_len sample.max_new_tokens compute.dtype
+    parallel.strategy""",
   'loading of the model': 'parallel.strategy grpo.kl_coef init',
 }
 # What to do with a key that is not a number; numbers are lowered. Nothing is
