@@ -129,6 +129,8 @@ class Plan:
     config, prompt = self.config.grpo, self.config.prompt.max_len
     if config.share_prompts == 'off' or config.mtp_coef:
       return 1.0
+    if self.config.tokens_per_micro_batch:
+      return 1.0  # Of rows one after another all have a prompt each, at most.
     responses = math.gcd(config.group_size, self.micro_batch_rows)
     share = 1 - (1 - 1 / responses) * prompt / self.row_len
     is_packed = share < micro_batches.WORTHWHILE
