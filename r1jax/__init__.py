@@ -16,7 +16,7 @@ if TYPE_CHECKING:
   from r1jax.errors import UserError
   from r1jax.rewards.user_rewards import per_sample
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 __all__ = [
   'UserError',

@@ -57,9 +57,11 @@ TEMPORARY_CLASSES = {
 }
 # Those with an answer of HTTP: of the hub, httpx and requests.
 HTTP_CLASSES = {'HfHubHTTPError', 'HTTPStatusError', 'RequestException'}
-# In messages of XLA, whose other RESOURCE_EXHAUSTED errors are not of memory.
+# In messages of XLA. Its other RESOURCE_EXHAUSTED errors are not of memory, and
+# an error of a program that runs in the background begins with INTERNAL.
 OUT_OF_MEMORY = re.compile(
-  r'RESOURCE_EXHAUSTED\b.*(memory|allocat)', re.IGNORECASE | re.DOTALL
+  r'out of memory|RESOURCE_EXHAUSTED\b.*(memory|allocat)',
+  re.IGNORECASE | re.DOTALL,
 )
 OS_ERROR = re.compile(r'\bOS error (\d+)')  # in messages of tensorstore
 

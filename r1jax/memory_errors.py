@@ -57,7 +57,7 @@ def explained(part: str, config: Any) -> Iterator[None]:
     raise errors.OutOfMemory(
       f'out of memory in the {part}: {size(error)}. To make it smaller: '
       f'{advice(part, config)}. The same command with these keys goes on from '
-      'the last checkpoint'
+      'the last checkpoint, if there is one'
     ) from error
 
 
@@ -75,10 +75,13 @@ def size(error: BaseException) -> str:
 
 def advice(part: str, config: Any) -> str:
   """The keys of KEYS that a config has, with their values."""
+  import jax  # which this process has imported; the command line has not
+
   options = {name: value for name, value, _ in configs.named_options(config)}
-  found = []
+  found, devices = [], jax.device_count()
   for name in KEYS[part].split():
-    if name not in options:
+    is_useless = name == 'parallel.strategy' and devices == 1
+    if name not in options or is_useless:
       continue
     value = options[name]
     if name == 'init':

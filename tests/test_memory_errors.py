@@ -38,6 +38,16 @@ def test_an_array_that_no_device_can_hold_is_explained():
   assert 'config.compute.remat=full (now none, recomputes' in sentence
 
 
+def test_an_error_of_a_program_in_the_background_is_explained():
+  def fail():
+    raise jax.errors.JaxRuntimeError(
+      'INTERNAL: Error dispatching computation: Out of memory allocating '
+      '31460425728 bytes.'
+    )
+
+  assert 'in the rollout: 29.3 GiB could not be' in caught(fail, 'rollout')
+
+
 def test_memory_of_the_host_is_explained():
   sentence = caught(
     lambda: np.zeros((1 << 23, 1 << 22)), 'loading of the model'

@@ -167,6 +167,8 @@ def _ignore(number, frame):
 
 def _end(number):
   code, sentence = errors.exit_status(error_of(number))
+  if number == signal.SIGINT:
+    sentence = 'interrupted before the command began its work'
   with contextlib.suppress(OSError):
     print(f'r1jax: {sentence}', file=sys.stderr, flush=True)
   os._exit(code)

@@ -25,17 +25,22 @@ print('went on', flush=True)
 
 
 @pytest.mark.parametrize(
-  'name, code', [('SIGINT', 130), ('SIGTERM', 75), ('SIGHUP', 75)]
+  'name, code, sentence',
+  [
+    ('SIGINT', 130, 'interrupted before the command began its work'),
+    ('SIGTERM', 75, 'the same command resumes the run'),
+    ('SIGHUP', 75, 'the same command resumes the run'),
+  ],
 )
 def test_a_signal_before_the_run_ends_it_whatever_swallows_exceptions(
-  tmp_path, name, code
+  tmp_path, name, code, sentence
 ):
   config = tmp_path / 'config.py'
   config.write_text(SWALLOWS.format(name=name, seconds=999))
   command = ['-m', 'r1jax', 'sft', '--config', config, '--workdir', tmp_path]
   with toy_hosts.running(1, command) as process:
     assert process.wait() == [code]
-    assert 'the same command resumes the run' in process.output(0)
+    assert sentence in process.output(0)
     assert 'Traceback' not in process.output(0)
 
 

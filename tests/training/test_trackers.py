@@ -225,6 +225,13 @@ def test_an_own_tracker_gets_the_lines_in_a_process_of_its_own(tmp_path, own):
   ]
 
 
+def test_the_example_of_a_tracker_runs(tmp_path):
+  run(tmp_path, 'experiments/your_own/tracker.py:TextFile?name=a.txt', steps=2)
+  first, *lines = (tmp_path / 'a.txt').read_text().splitlines()
+  assert first.startswith(f'{tmp_path.name} from step 0 on: ')
+  assert lines == ['0 0.0000', "0 'a\\nb'", '1 0.3333']
+
+
 def test_a_resumed_run_is_the_same_and_sends_no_step_twice(tmp_path, own):
   run(tmp_path, own(), steps=3)
   run(tmp_path, own(), steps=5, restored=0)
