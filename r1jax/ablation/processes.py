@@ -120,16 +120,18 @@ class Display:
       seconds_a_run = (self.ended_at - self.started) / ended
       seconds_left = max(0.0, left * seconds_a_run - (now - self.ended_at))
     done = self.total - left
-    line = progress.progress_line(done, self.total, {}, seconds_left, 'run')
+    parts = progress.progress_parts(done, self.total, {}, seconds_left, 'run')
     if not self.display:
       if active and active != self.printed:
+        line = live_display.SEPARATOR.join(parts)
         print(f'{line}  now {", ".join(active)}', flush=True)
         self.printed = active
     elif now - self.drawn_at >= REDRAW_SECONDS or not left:
       for name in active:
         log = last_lines(self.workdir / name / LOG, 1)
-        line += f'  {name}: {"".join(log)}'
-      self.display.draw(line, done / self.total)
+        line = f'{name}: {"".join(log)}'
+        parts += line.split(live_display.SEPARATOR)
+      self.display.draw(parts, done / self.total)
       self.drawn_at = now
 
   def close(self) -> None:

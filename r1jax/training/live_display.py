@@ -48,8 +48,11 @@ class TerminalLine:
     if self.other_is_open:
       self.stream.write('\n')
     encoding = self.stream.encoding or 'utf-8'  # ASCII has no Δ
-    parts = [x.encode(encoding, 'backslashreplace') for x in parts]
-    line = fit([x.decode(encoding) for x in parts], columns(self.stream) - 1)
+    texts = []
+    for part in parts:
+      known = part.encode(encoding, 'backslashreplace')
+      texts.append(known.decode(encoding))
+    line = fit(texts, columns(self.stream) - 1)
     self.stream.write(f'\r{line}{ERASE_TO_END}')
     self.stream.flush()
     self.has_cursor, self.other_is_open = True, False
