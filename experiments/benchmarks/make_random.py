@@ -35,6 +35,20 @@ SIZES = {
     max_len=8192,
     kinds=(LayerKind(Rope(theta=100_000.0)),),
   ),
+  # Qwen2.5-0.5B.
+  '0.5b': llama.Config(
+    vocab_size=151_936,
+    width=896,
+    layers=24,
+    heads=14,
+    kv_heads=2,
+    head_dim=64,
+    qkv_bias=True,
+    architecture='Qwen2',
+    ffn=4864,
+    max_len=32_768,
+    kinds=(LayerKind(Rope(theta=1e6)),),
+  ),
   # Qwen2.5-1.5B without the biases of its projections.
   '1.5b': llama.Config(
     vocab_size=151_936,

@@ -24,9 +24,18 @@ def linear(cpu_layout: bool, x: Array, w: Array) -> Array:
 
 def _linear(cpu_layout, x, w):
   if cpu_layout:
-    out = dot(x.reshape(-1, x.shape[-1]), w.reshape(w.shape[0], -1))
+    x_2d = single_row_twice(x.reshape(-1, x.shape[-1]))
+    out = dot(x_2d, w.reshape(w.shape[0], -1))
+    out = out[: x.size // x.shape[-1]]
     return out.reshape(x.shape[:-1] + w.shape[1:])
   return dot(x, w)
+
+
+def single_row_twice(x: Array) -> Array:
+  """x [B, ..., D], twice if it is a single row of bfloat16. XLA's CPU backend has
+  no fast kernel for the product of one such row and a matrix."""
+  is_single = x.size == x.shape[-1] and x.dtype == jnp.bfloat16
+  return jnp.concatenate([x, x]) if is_single else x
 
 
 def _forward(cpu_layout, x, w):

@@ -23,13 +23,15 @@ def logits(cfg: ModelConfig, hidden: Array, table_VD: Array) -> Array:
   Ids from cfg.real_vocab on get MASKED_LOGIT.
   """
   axes = ((hidden.ndim - 1,), (1,)), ((), ())
+  rows = linear.single_row_twice(hidden) if cfg.cpu_layout else hidden
   out = jax.lax.dot_general(
-    hidden,
+    rows,
     table_VD,
     axes,
     linear.precision(hidden),
     preferred_element_type=jnp.float32,
   )
+  out = out[: len(hidden)]
   if cfg.logit_softcap:
     out = cfg.logit_softcap * jnp.tanh(out / cfg.logit_softcap)
   V, sharding = table_VD.shape[0], cfg.sharding

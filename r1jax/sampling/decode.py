@@ -26,6 +26,9 @@ from r1jax.sampling.decode_state import (
 )
 
 MAX_SEGMENTS = 2**31 - 1  # of a call of `advance`
+# A cache is small if it has less than this share of the numbers of the weights.
+# A step that reads all of it takes 3 % longer at most than one with windows.
+SMALL_CACHE = 1 / 64
 
 
 @functools.partial(jax.jit, static_argnames=('cfg', 'group_size', 'config'))
@@ -45,6 +48,8 @@ def sample(
   """
   params, cfg = transformer.for_decoding(params, cfg, config.draft)
   prefilled, state = start(params, cfg, prompts, key, group_size, config)
+  P, prompt_width = prompts.tokens_PL.shape
+  slots, columns = cache_sizes(P, prompt_width, group_size, config)
   state, _ = advance(
     params,
     cfg,
@@ -55,6 +60,7 @@ def sample(
     MAX_SEGMENTS,
     group_size,
     config,
+    windows(cfg, config, slots, columns),
   )
   return sampled_rows(prompts, state, group_size)
 
@@ -99,23 +105,68 @@ def advance(
   segments: Array | int,
   group_size: int,
   config: SampleConfig,
+  windows: tuple[int, ...],
 ) -> tuple[DecodeState, Array]:
   """Runs up to `segments` segments of config.refill_interval tokens: the state,
-  and [segments that were run, whether samples are unfinished] as integers."""
+  and [segments that were run, whether samples are unfinished, columns of the
+  cache that the next segment needs] as integers.
+
+  A segment reads and writes only a window of the cache's first columns: the
+  smallest of `windows` that the longest row fits into. The loop also ends when
+  a row fits into none.
+  """
 
   def refill_and_decode(carry):
     count, state = carry
     state = _refill(cfg, prompts, prefilled, key, group_size, config, state)
-    return count + 1, _decode_segment(params, cfg, config, state)
+    return count + 1, _decode_segment(params, cfg, config, windows, state)
 
   def goes_on(carry):
     count, state = carry
-    return _is_unfinished(state) & (count < segments)
+    goes_on = _is_unfinished(state) & (count < segments)
+    if windows[-1] < state.tokens_NL.shape[1]:
+      goes_on &= (
+        _next_columns(prompts, group_size, config, state) <= windows[-1]
+      )
+    return goes_on
 
   count, state = jax.lax.while_loop(
     goes_on, refill_and_decode, (jnp.int32(0), state)
   )
-  return state, jnp.stack([count, _is_unfinished(state).astype(jnp.int32)])
+  is_unfinished = _is_unfinished(state).astype(jnp.int32)
+  columns = _next_columns(prompts, group_size, config, state)
+  return state, jnp.stack([count, is_unfinished, columns])
+
+
+def cache_sizes(
+  prompts: int, prompt_width: int, group_size: int, config: SampleConfig
+) -> tuple[int, int]:
+  """The numbers of decode slots and of columns of the cache of a device."""
+  slots = min(config.decode_slots, prompts * group_size)
+  return slots, prompt_width + config.max_new_tokens
+
+
+def windows(
+  cfg: transformer.ModelConfig, config: SampleConfig, slots: int, columns: int
+) -> tuple[int, ...]:
+  """The windows of the cache that are worth a program, in ascending order. The
+  last has all columns."""
+  sizes = cfg.layer_sizes
+  weights = sizes.weights + cfg.vocab_size * cfg.width / cfg.layers
+  is_small = slots * columns * sizes.cache < SMALL_CACHE * weights
+  # A kernel that reads only what rows hold needs no windows.
+  if cfg.reads_filled_cache or is_small:
+    return (columns,)
+  return tuple(batching.lengths(columns, config.kv_windows))
+
+
+def segment_tokens(config: SampleConfig) -> int:
+  """The max. tokens of a slot in a segment."""
+  return _segment_steps(config) * (2 if config.draft else 1)
+
+
+def _segment_steps(config):
+  return -(-config.refill_interval // (2 if config.draft else 1))
 
 
 def sampled_rows(
@@ -142,11 +193,20 @@ def _is_unfinished(state):
   return any_live | (state.next_sample < len(state.finished_N))
 
 
+def _next_columns(prompts, group_size, config, state):
+  """The columns of the cache that the next segment needs, after a refill."""
+  slots = state.slots
+  take_B, _, prompt_B = _next_samples(prompts, group_size, state)
+  length_B = jnp.where(take_B, prompts.length_P[prompt_B], 0)
+  length_B = jnp.where(slots.live_B, slots.pos_B + 1, length_B)
+  return jnp.max(length_B) + segment_tokens(config)
+
+
 def _first_state(cfg, prompts, key, group_size, config):
   """The state before the first refill: all slots are free."""
   P, prompt_width = prompts.tokens_PL.shape
-  N, L = P * group_size, prompt_width + config.max_new_tokens
-  B = min(config.decode_slots, N)
+  N = P * group_size
+  B, L = cache_sizes(P, prompt_width, group_size, config)
   longest_stop = max([1] + [len(ids) for ids in config.stop_token_sequences])
   cache, draft_BD = transformer.init_cache(cfg, B, L), None
   if config.draft:
@@ -191,13 +251,20 @@ def _first_routing(cfg, routing, group_size, config):
   return jnp.repeat(routing, group_size, axis=0)
 
 
+def _next_samples(prompts, group_size, state):
+  """(whether a slot gets a sample in the next refill, the number of the sample,
+  the number of its prompt)."""
+  free_B = ~state.slots.live_B
+  sample_B = state.next_sample + jnp.cumsum(free_B) - 1
+  take_B = free_B & (sample_B < len(state.finished_N))
+  prompt_B = jnp.where(take_B, sample_B, 0) // group_size
+  return take_B, sample_B, prompt_B
+
+
 def _refill(cfg, prompts, prefilled, key, group_size, config, state):
   """Assigns the next waiting samples to the free slots."""
   slots, N, fold_in = state.slots, len(state.finished_N), jax.random.fold_in
-  free_B = ~slots.live_B
-  sample_B = state.next_sample + jnp.cumsum(free_B) - 1
-  take_B = free_B & (sample_B < N)
-  prompt_B = jnp.where(take_B, sample_B, 0) // group_size
+  take_B, sample_B, prompt_B = _next_samples(prompts, group_size, state)
   length_B = prompts.length_P[prompt_B]
   copy = functools.partial(copy_prompts, cfg, prefilled.cache, prompt_B, take_B)
   cache = jax.lax.cond(jnp.any(take_B), copy, lambda cache: cache, state.cache)
@@ -218,7 +285,7 @@ def _refill(cfg, prompts, prefilled, key, group_size, config, state):
   )
   return state.replace(
     cache=cache,
-    slots=decode_step.select(free_B, filled, slots),
+    slots=decode_step.select(~slots.live_B, filled, slots),
     next_sample=state.next_sample + jnp.sum(take_B),
   )
 
@@ -243,27 +310,16 @@ def copy_prompts(
   return jax.tree.map(copy, prompt_kv, cache)
 
 
-def _decode_segment(params, cfg, config, state):
+def _decode_segment(params, cfg, config, windows, state):
   """The steps for config.refill_interval tokens of all slots, whose tokens are
-  written to their samples.
-
-  They read and write only a window of the cache's first columns: the smallest
-  window that the longest row fits into.
-  """
+  written to their samples. See `advance` for the windows."""
   slots = state.slots
-  N, L = state.tokens_NL.shape
-  sample_B = slots.sample_B
-  # A kernel that reads only what rows hold needs no windows.
-  count = 1 if cfg.reads_filled_cache else config.kv_windows
-  windows = batching.lengths(L, count)[:-1]
-  longest = jnp.max(jnp.where(slots.live_B, slots.pos_B + 1, 0))
-  step_tokens = 2 if config.draft else 1
-  steps = -(-config.refill_interval // step_tokens)
-  longest += steps * step_tokens
-  index = jnp.sum(longest > jnp.array(windows, jnp.int32))
+  N, sample_B = len(state.finished_N), slots.sample_B
+  length_B = jnp.where(slots.live_B, slots.pos_B + 1, 0)
+  columns = jnp.max(length_B) + segment_tokens(config)
+  index = jnp.sum(columns > jnp.array(windows[:-1], jnp.int32))
   branches = [
-    functools.partial(_steps, params, cfg, config, steps, window)
-    for window in [*windows, None]
+    functools.partial(_steps, params, cfg, config, window) for window in windows
   ]
   cache, slots, tokens = jax.lax.switch(index, branches, state.cache, slots)
   live, column = tokens.live_BT, tokens.pos_BT  # [steps, B, T]
@@ -290,11 +346,12 @@ def _decode_segment(params, cfg, config, state):
   )
 
 
-def _steps(params, cfg, config, steps, window, cache, slots):
-  """`steps` steps over the first `window` columns of the cache; None: over all.
-  Returns (cache, slots, the steps' StepTokens, stacked)."""
+def _steps(params, cfg, config, window, cache, slots):
+  """The steps of a segment over the first `window` columns of the cache. Returns
+  (cache, slots, the steps' StepTokens, stacked)."""
   part = cache
-  if window is not None:
+  has_all = window == jax.tree.leaves(cache)[0].shape[-2]
+  if not has_all:
     part = jax.tree.map(lambda a: a[..., :window, :], cache)
   step = draft.step if config.draft else decode_step.step
 
@@ -302,8 +359,10 @@ def _steps(params, cfg, config, steps, window, cache, slots):
     cache, slots, tokens = step(params, cfg, config, *cache_and_slots)
     return (cache, slots), tokens
 
-  (part, slots), tokens = jax.lax.scan(scan_step, (part, slots), length=steps)
-  if window is None:
+  (part, slots), tokens = jax.lax.scan(
+    scan_step, (part, slots), length=_segment_steps(config)
+  )
+  if has_all:
     return part, slots, tokens
   update = jax.lax.dynamic_update_slice
   cache = jax.tree.map(lambda a, b: update(a, b, (0,) * a.ndim), cache, part)

@@ -5,6 +5,7 @@ ends soon after SIGTERM."""
 import dataclasses
 import threading
 import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -43,40 +44,61 @@ class Decoder:
     def start(params, rows):
       return decode.start(params, loop_cfg, *_read(rows), group_size, config)
 
-    def advance(params, rows, prefilled, state, segments):
-      prompts, key = _read(rows)
-      return decode.advance(
-        params,
-        loop_cfg,
-        prompts,
-        prefilled,
-        key,
-        state,
-        segments,
-        group_size,
-        config,
-      )
-
     def sampled_rows(rows, state):
       out = decode.sampled_rows(rows[0], state, group_size)
       return out.replace(steps=out.steps[None], live=out.live[None])
 
     program = programs.device_program
     own: tuple[Kind, Kind] = ('device', 'device')
-    self.placement = placement
+    self.placement, self.cfg = placement, loop_cfg
+    self.group_size, self.config = group_size, config
     self.gather = program(placement, gather, ('params', 'rows'), ('device',))
     self.start = program(placement, start, ('device', 'rows'), own)
-    self.advance = program(
-      placement,
-      advance,
-      ('device', 'rows', 'device', 'device', 'scalar'),
-      own,
-      donate=(3,),
-    )
     self.sampled_rows = program(
       placement, sampled_rows, ('rows', 'device'), ('rows',)
     )
     self.segments = 1  # of the next call; all hosts have the same number
+    self.programs: dict[int, Callable] = {}
+
+  def advance(self, window: int) -> Callable:
+    """The program that decodes until a row needs more than `window` columns of
+    the cache. Each is compiled when the first row is so long: the first tokens
+    need only one."""
+    if window not in self.programs:
+
+      def advance(params, rows, prefilled, state, segments):
+        prompts, key = _read(rows)
+        return decode.advance(
+          params,
+          self.cfg,
+          prompts,
+          prefilled,
+          key,
+          state,
+          segments,
+          self.group_size,
+          self.config,
+          (window,),
+        )
+
+      self.programs[window] = programs.device_program(
+        self.placement,
+        advance,
+        ('device', 'rows', 'device', 'device', 'scalar'),
+        ('device', 'device'),
+        donate=(3,),
+      )
+    return self.programs[window]
+
+  def windows(self, prompts: Prompts) -> tuple[int, ...]:
+    """decode.windows of a device; `prompts` are those of all devices."""
+    slots, columns = decode.cache_sizes(
+      len(prompts.length_P) // self.placement.num_shards,
+      prompts.tokens_PL.shape[1],
+      self.group_size,
+      self.config,
+    )
+    return decode.windows(self.cfg, self.config, slots, columns)
 
   def run(
     self, params: dict, prompts: Prompts, key_P2: np.ndarray
@@ -87,31 +109,36 @@ class Decoder:
     rows = device_placement.put_rows(self.placement, (prompts, key_P2))
     params = self.gather(params, rows)
     prefilled, state = self.start(params, rows)
-    is_unfinished = True
+    is_unfinished, windows = True, self.windows(prompts)
+    columns = prompts.length_P.max() + decode.segment_tokens(self.config)
     while is_unfinished:
+      window = windows[np.searchsorted(windows[:-1], columns)]
       began = time.monotonic()
-      state, counts = self.advance(
+      state, counts = self.advance(window)(
         params, rows, prefilled, state, np.int32(self.segments)
       )
       parts = [np.ravel(part.data) for part in counts.addressable_shards]
-      count, own_unfinished = np.max(parts, axis=0).tolist()
+      own = np.max(parts, axis=0).tolist()
       seconds = time.monotonic() - began
-      is_unfinished = self._agree(count, seconds, bool(own_unfinished))
+      is_unfinished, columns = self._agree(seconds, *own)
     return device_placement.get_rows(
       self.placement, self.sampled_rows(rows, state)
     )
 
-  def _agree(self, count, seconds, own_unfinished):
-    """Sets the segments of the next call by the time of this one; whether any
-    host has unfinished samples. A collective."""
+  def _agree(self, seconds, count, own_unfinished, own_columns):
+    """(whether any host has unfinished samples, the columns that the next segment
+    needs). Sets the segments of the next call by the time of this one. A
+    collective."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     terminating = in_main_thread and watchdog.terminate_requested()
-    facts = hosts.gather([count, seconds, own_unfinished, terminating])
-    counts, times, unfinished, requested = zip(*facts)
+    facts = hosts.gather(
+      [count, seconds, own_unfinished, own_columns, terminating]
+    )
+    counts, times, unfinished, columns, requested = zip(*facts)
     if any(requested) and any(unfinished):
       raise errors.Terminated
     self.segments = max(1, int(CALL_SECONDS * max(counts) / max(times)))
-    return any(unfinished)
+    return any(unfinished), max(columns)
 
 
 def _read(rows):

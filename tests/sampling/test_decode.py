@@ -466,6 +466,39 @@ def test_rows_do_not_depend_on_the_calls_of_the_loop(strategy, monkeypatch):
   jax.tree.map(np.testing.assert_array_equal, at_once, by_segments)
 
 
+@pytest.mark.parametrize('devices', [1, 2])
+def test_a_program_for_longer_rows_is_compiled_when_one_is_so_long(devices):
+  """Rows of 15 columns in windows of 4, 8, 12 and 15; the devices' prompts have
+  different lengths."""
+  placement = device_placement.placement(
+    device_placement.ParallelConfig(), jax.devices()[:devices]
+  )
+  short = dataclasses.replace(CONFIG, kv_windows=4, refill_interval=2)
+  one = decoder.Decoder(placement, CFG, GROUP_SIZE, short)
+  assert one.windows(jax.device_get(prompts())) == (4, 8, 12, 15)
+  cut = [1, 2, 1, 2, 1, 2, 1, 2], [4, 4, 4, 4, 4, 4, 5, 4]
+  few = jax.device_get(prompts()).replace(
+    length_P=np.array(cut[0]), max_new_tokens_P=np.array(cut[1])
+  )
+  key_P2 = np.tile(jax.random.key_data(KEY), (P, 1))
+  weights = device_placement.put_state(placement, params())
+  one.run(weights, few, key_P2)
+  assert sorted(one.programs) == [4, 8]
+  rows = run(one)
+  assert sorted(one.programs) == [4, 8, 12, 15]
+  whole = dataclasses.replace(short, kv_windows=1)
+  want = run(decoder.Decoder(placement, CFG, GROUP_SIZE, whole))
+  assert_same(rows.replace(steps=None, live=None), want)
+
+
+def test_windows_of_a_small_cache_are_not_worth_programs():
+  config = dataclasses.replace(CONFIG, kv_windows=2)
+  assert decode.windows(CFG, config, 5, 15) == (8, 15)
+  assert decode.windows(CFG, config, 1, 15) == (8, 15)
+  big = dataclasses.replace(CFG, vocab_size=2**14)
+  assert decode.windows(big, config, 5, 15) == (15,)
+
+
 def test_sigterm_ends_a_rollout_between_two_calls_of_the_loop(monkeypatch):
   placement = device_placement.placement(
     device_placement.ParallelConfig(), jax.devices()[:1]

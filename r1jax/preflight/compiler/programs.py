@@ -222,7 +222,9 @@ def trace_sampling(plan: Plan, placement: Placement) -> tuple[Any, Any, Any]:
   params = results(gather)
   start = own.start.trace(params, rows)
   segments = ShapeDtypeStruct((), jnp.int32)
-  advance = own.advance.trace(params, rows, *results(start), segments)
+  # Among several programs the one that reads the whole cache.
+  whole = own.advance(length + plan.max_new_tokens)
+  advance = whole.trace(params, rows, *results(start), segments)
   return gather, start, advance
 
 
