@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import sentencepiece
-import tokenizers
 import toy_pretrained
+import toy_tokenizers
 from tokenizers import pre_tokenizers
 
 from r1jax import errors
@@ -20,7 +19,6 @@ from r1jax.checkpoints import (
   pretrained,
   tokenization,
 )
-from r1jax.checkpoints.tokenizer_settings import Settings
 
 # What files of these architectures say without a key, or cannot say otherwise.
 CHANGES = dict(
@@ -121,29 +119,13 @@ def test_numbers_beyond_float16_are_refused(tmp_path):
     gguf_writer.save(tmp_path / 'a.gguf', params, cfg, None, 'float16')
 
 
-def byte_level(pre, **settings):
-  """A tokenizer that divides texts as `pre` says, trained on a line."""
-  backend = gguf_tokenizer.byte_level({}, [], pre)
-  trainer = tokenizers.trainers.BpeTrainer(
-    vocab_size=290,
-    special_tokens=['<|end|>', '<|user|>'],
-    initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    show_progress=False,
-  )
-  backend.train_from_iterator(["we'll add  1234567 and 1234567"] * 9, trainer)
-  backend.add_tokens(['<think>'])
-  tokens = dict(eos_token='<|end|>', bos_token='<|user|>')
-  settings = dict(special_tokens=tokens, add_bos=True) | settings
-  return tokenization.HFTokenizer(backend, Settings(**settings))
-
-
 def read(keys):
   return gguf_tokenizer.read('a.gguf', keys)
 
 
 @pytest.mark.parametrize('pre', gguf_tokenizer.PRE_TOKENIZERS)
 def test_the_pre_tokenizer_is_found_by_how_it_divides_texts(pre):
-  tokenizer = byte_level(pre, chat_template='{{ messages }}')
+  tokenizer = toy_tokenizers.byte_level(pre, chat_template='{{ messages }}')
   keys = gguf_vocabulary.metadata(tokenizer, 300)
   same = {'deepseek-r1-qwen': 'qwen2'}  # two names of one
   assert keys['tokenizer.ggml.pre'] == same.get(pre, pre)
@@ -165,7 +147,7 @@ def test_a_tokenizer_of_bytes_has_a_merge_that_applies_to_no_text():
 
 
 def test_a_tokenizer_that_divides_texts_in_another_way_is_refused():
-  tokenizer = byte_level('qwen2')
+  tokenizer = toy_tokenizers.byte_level('qwen2')
   tokenizer.backend.pre_tokenizer = pre_tokenizers.Sequence(
     [pre_tokenizers.Punctuation(), pre_tokenizers.ByteLevel(False)]
   )
@@ -175,23 +157,7 @@ def test_a_tokenizer_that_divides_texts_in_another_way_is_refused():
 
 @pytest.mark.parametrize('has_prefix', [True, False])
 def test_sentencepiece_has_its_ids(has_prefix, tmp_path):
-  lines = (f'{a} plus {b} is {a + b}.' for a in range(20) for b in range(20))
-  (tmp_path / 'text.txt').write_text('\n'.join(lines))
-  sentencepiece.SentencePieceTrainer.train(
-    input=str(tmp_path / 'text.txt'),
-    model_prefix=str(tmp_path / 'spm'),
-    vocab_size=290,
-    model_type='bpe',
-    byte_fallback=True,
-    normalization_rule_name='identity',
-    remove_extra_whitespaces=False,
-    add_dummy_prefix=has_prefix,
-    minloglevel=2,
-  )
-  added = {290: dict(content='<|user|>', special=True)}
-  tokenizer = tokenization.SentencePieceTokenizer(
-    tmp_path / 'spm.model', Settings(added_tokens=added)
-  )
+  tokenizer = toy_tokenizers.sentencepiece(tmp_path, has_prefix)
   keys = gguf_vocabulary.metadata(tokenizer, 296)
   assert keys['tokenizer.ggml.add_space_prefix'] == has_prefix
   assert keys['tokenizer.ggml.token_type'][3:5] == [6, 6]
