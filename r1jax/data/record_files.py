@@ -30,16 +30,19 @@ def read(
   noted = bad or BadRecords(key='')
   records, stem = dict[str, Record](), source_rows.name_of(str(path))
   left_out = collections.Counter[str]()
+  unknown: dict[str, None] = {}  # the keys of rows that have no form
   found = source_rows.read(str(path), noted, config_columns)
   for number, where, row in found:
     with noted.noted(where.removeprefix(f'{path} ')):
       row = {k: columns.plain(x, where, k) for k, x in row.items()}
+      form = record_forms.form_of(row)
+      if not form:
+        unknown |= dict.fromkeys(row)
       try:
         record = record_forms.make_record(row, where)
       except formats.LeftOut as problem:
         left_out[str(problem)] += 1
         continue
-      form = record_forms.form_of(row)
       if form not in formats.READERS:  # task_id is HumanEval's
         default = record.get('task_id', f'{stem}/{number}')
         record['id'] = str(record.get('id', default))
@@ -54,6 +57,11 @@ def read(
           f'{where}: an earlier row has the id {key!r} too'
         )
       records.setdefault(key, record)
+  if unknown and not records and len(noted.found) > 1:
+    raise errors.UserError(
+      f'{path} has no records: its rows have the keys {", ".join(unknown)}; '
+      f'expected {record_forms.EXPECTED}; {record_forms.NAME_COLUMNS}'
+    )
   if not bad:
     noted.finish(len(records), str(path))
   if left_out:

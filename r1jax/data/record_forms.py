@@ -42,6 +42,10 @@ EXPECTED = (
   'chosen/rejected, question_content/public_test_cases, '
   'description/official_tests or text/code/test_list'
 )
+NAME_COLUMNS = (
+  "columns with other names are named behind '?' of the source, "
+  "?prompt=COLUMN&answer=COLUMN, or by the config's map of them"
+)
 # What a record keeps of a row with a problem or a question. Rows with a prompt
 # or a chat keep all keys.
 KEPT = (
@@ -93,7 +97,8 @@ def make_record(row: Record, where: str) -> Record:
   form, given = form_of(row), _given(row)
   if not form:
     raise errors.UserError(
-      f'{where} has the keys {", ".join(row) or "none"}; expected {EXPECTED}'
+      f'{where} has the keys {", ".join(row) or "none"}; expected {EXPECTED}; '
+      f'{NAME_COLUMNS}'
     )
   _check_media(given, where)
   if form in formats.READERS:

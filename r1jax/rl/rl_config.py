@@ -308,6 +308,13 @@ def _ordered(config, records):
   UserError for the others, or leaves them out."""
   if not config.curriculum.difficulty:
     return records
+  keys = {key: None for record in records for key in record}
+  if config.curriculum.difficulty not in keys:
+    raise errors.UserError(
+      f'no record of {config.prompts_name} has the key '
+      f'{config.curriculum.difficulty!r} of config.curriculum.difficulty: their '
+      f'keys are {", ".join(keys)}'
+    )
   bad, kept = BadRecords(config.skip_bad_records), []
   for record in records:
     with bad.noted(record['id']):

@@ -15,7 +15,7 @@ import numpy as np
 from r1jax import errors, losses, memory_errors
 from r1jax.checkpoints import policy, pretrained
 from r1jax.config import MAX_SEED, option
-from r1jax.data import batching, record_files, tasks, templates
+from r1jax.data import batching, mixture, record_files, templates
 from r1jax.data.bad_records import BadRecords, TooLong
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed import device_placement, programs
@@ -86,6 +86,13 @@ class Config:
     128, 'prompts of config.data to hold out', minimum=1, fixed='held_out'
   )
   eval_every: int = option(0, 'steps between evaluations; 0: none', minimum=0)
+  data_mix: dict[str, float] = option(
+    {},
+    'in place of data: shares of the batches by source',
+    is_code=True,
+    fixed='data',
+    reads='records',
+  )
   skip_bad_records: bool = option(
     False, 'leave out, and count, records that cannot be used', fixed='data'
   )
@@ -140,6 +147,7 @@ class Dataset:
 
   config: Config
   placement: device_placement.Placement
+  records: list[dict]  # of the rows
   rows: list[Row]
   held_out_rows: list[Row]
   scores_program: Callable  # compiled, see rewards/reward_model.py
@@ -189,9 +197,10 @@ def run(
   )
   if not cfg.score:
     params, cfg = transformer.with_score(params, cfg)
-  records, rows = encode_good(tokenizer, records, config, config.data)
+  source = mixture.name_of(config.data, config.data_mix)
+  records, rows = encode_good(tokenizer, records, config, source)
   held_out, held_out_rows = encode_good(
-    tokenizer, held_out, config, config.eval_data or config.data
+    tokenizer, held_out, config, config.eval_data or source
   )
   longest = max(len(ids) for x, _ in rows + held_out_rows for ids in x)
   loading.check_policy(placement, params, cfg, longest)
@@ -212,6 +221,7 @@ def run(
   dataset = Dataset(
     config=config,
     placement=placement,
+    records=records,
     rows=rows,
     held_out_rows=held_out_rows,
     scores_program=reward_model.scores_program(placement, cfg),
@@ -245,9 +255,9 @@ def run(
 def load_records(config: Config) -> tuple[list[dict], list[dict]]:
   """(training records, held-out records). Raises UserError for a record that
   does not fit config.kind and config.part."""
-  records = _good_records(config, config.data, config.seed)
+  records = _good_records(config, config.data, config.data_mix, config.seed)
   if config.eval_data:
-    held_out = _good_records(config, config.eval_data, config.seed + 1)
+    held_out = _good_records(config, config.eval_data, {}, config.seed + 1)
   else:
     records, held_out = record_files.split(
       records, config.held_out, config.seed
@@ -255,16 +265,16 @@ def load_records(config: Config) -> tuple[list[dict], list[dict]]:
   return records, held_out
 
 
-def _good_records(config, source, seed):
+def _good_records(config, source, mix, seed):
   """The records of a source. Raises UserError for those that do not fit, or
   leaves them out."""
   bad, kept = BadRecords(config.skip_bad_records), []
   columns = config.data_map
-  for record in tasks.load_records(source, seed, bad, columns):
+  for record in mixture.load_records(source, mix, seed, bad, columns):
     with bad.noted(record['id']):
       _check_record(config, record)
       kept.append(record)
-  bad.finish(len(kept), source)
+  bad.finish(len(kept), mixture.name_of(source, mix))
   return kept
 
 

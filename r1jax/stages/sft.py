@@ -14,7 +14,7 @@ import numpy as np
 from r1jax import errors, losses, memory_errors
 from r1jax.checkpoints import policy, pretrained
 from r1jax.config import MAX_SEED, option
-from r1jax.data import batching, sequences, tasks, templates
+from r1jax.data import batching, mixture, sequences, templates
 from r1jax.data.bad_records import BadRecords, TooLong
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed import device_placement, programs
@@ -51,6 +51,13 @@ class Config:
   )
   data_map: dict[str, str] = option(
     {}, "columns of data, e.g. {'response': 'output'}", fixed='data'
+  )
+  data_mix: dict[str, float] = option(
+    {},
+    'in place of data: shares of the batches by source',
+    is_code=True,
+    fixed='data',
+    reads='records',
   )
   skip_bad_records: bool = option(
     False,
@@ -177,7 +184,9 @@ def run(
   if not config.tokens_per_micro_batch:
     loop.check_batch_size(config, placement.num_shards)
   bad = BadRecords(config.skip_bad_records, drop_too_long=config.drop_too_long)
-  records = tasks.load_records(config.data, config.seed, bad, config.data_map)
+  records = mixture.load_records(
+    config.data, config.data_mix, config.seed, bad, config.data_map
+  )
   with memory_errors.explained('loading of the model', config):
     params, cfg, tokenizer = policy.load(
       config.init, config.compute, config.scratch, config.seed
@@ -232,11 +241,12 @@ def encode(
     config.skip_bad_records, drop_too_long=config.drop_too_long
   )
   kept, rows, masks = [], [], []
+  source = mixture.name_of(config.data, config.data_mix)
   for record in records:
     if not isinstance(record.get('response'), str):
       bad.note(
         record['id'],
-        f'record {record["id"]} of {config.data} has no response to train on '
+        f'record {record["id"]} of {source} has no response to train on '
         f'(its keys are {", ".join(record)})',
       )
       continue
@@ -246,7 +256,7 @@ def encode(
       kept.append(record)
       rows.append(row)
       masks.append(mask)
-  bad.finish(len(kept), config.data)
+  bad.finish(len(kept), source)
   return Dataset(config=config, records=kept, rows=rows, masks=masks)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from r1jax import errors, memory_errors
-from r1jax.data import record_files
+from r1jax.data import mixture
 from r1jax.distributed import device_placement, hosts, watchdog
 from r1jax.distributed.device_placement import Placement
 from r1jax.models import moe
@@ -52,11 +52,11 @@ def fit(
 ) -> tuple[TrainState, dict[str, float]]:
   """Trains to the last step, from `params` or the newest checkpoint. Returns the
   state and its metrics. Donates the params, which may be unread, and closes the
-  writer. On SIGTERM it saves and raises Terminated. The dataset has `rows`,
+  writer. On SIGTERM it saves and raises Terminated. The dataset has `records`,
   evaluate(params, step) -> metrics, and micro_batches(index_B) -> (batches,
   their number of tokens, the share of padding)."""
   config = directory.config
-  size, B = len(dataset.rows), config.batch_size
+  size, B = len(dataset.records), config.batch_size
   steps = num_steps(config, size)
   learning_rate = optimizer.learning_rate(config.optim, steps)
   with contextlib.ExitStack() as stack:
@@ -83,7 +83,9 @@ def fit(
     for step in range(first_step + 1, steps + 1):
       began = time.time()
       first = (step - 1) * B
-      index_B = record_files.prompt_indices(config.seed, first, B, size)
+      index_B = mixture.indices(
+        dataset.records, config.data_mix, config.seed, first, B
+      )
       batches, tokens, padding = dataset.micro_batches(index_B)
       with memory_errors.explained('update', config):
         state, sums = train_step.update(placement, updates, state, batches)
