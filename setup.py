@@ -42,6 +42,8 @@ setuptools.setup(
     'safetensors',
     'gguf',
     'jinja2',
+    'markupsafe',
+    'scipy',
     'huggingface_hub',
     'tensorboardX',
     'matplotlib',

@@ -25,10 +25,12 @@ from r1jax.training.config_changes import Change
 
 # jax is imported after --help is handled, since its import takes seconds.
 
-NAMES = 'sft rl reject reward_model evaluate verify preflight report'.split()
+NAMES = 'sft rl reject reward_model evaluate verify preflight'.split()
 STAGES = {name: f'r1jax.stages.{name}' for name in NAMES}
 # Other commands: modules whose run(arguments) returns an exit code.
 COMMANDS = {
+  'report': 'r1jax.api.report_command',
+  'compare': 'r1jax.ablation.compare_command',
   'sweep': 'r1jax.ablation.command',
   'chat': 'r1jax.serving.chat',
   'sample': 'r1jax.serving.sample',
@@ -186,9 +188,7 @@ def run_stage(
 
   with contextlib.ExitStack() as stack:
     stack.enter_context(hosts.connected(workdir))
-    # A report has no config. It may be made while the run goes on.
-    if dataclasses.fields(stage.Config):
-      stack.enter_context(run_directory.occupied(pathlib.Path(workdir)))
+    stack.enter_context(run_directory.occupied(pathlib.Path(workdir)))
     standard = config.defaults(stage.Config).to_dict()
     for line in config.difference(standard, settings.to_dict()):
       print(f'config.{line}', flush=True)

@@ -56,7 +56,7 @@ def file(tmp_path):
 def test_help_lists_every_stage_with_its_first_sentence(capsys):
   assert cli.main(['--help']) == 0 == cli.main([])
   text = capsys.readouterr().out
-  assert '\n  report ' in text and 'Draws the curves of a run' in text
+  assert '\n  report ' in text and 'Writes report.html about' in text
   assert all(f'\n  {name}' in text for name in cli.STAGES)
   assert max(map(len, text.splitlines())) <= 80
 

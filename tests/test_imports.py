@@ -22,6 +22,7 @@ MAY_IMPORT = {
   'memory_errors': {'errors', 'config'},
   'command_errors': {'errors', 'config'},
   'losses': set(),
+  'reports': {'errors', 'files'},
   'sandbox': {'errors'},
   'models': BASE,
   'data': BASE,
@@ -30,20 +31,22 @@ MAY_IMPORT = {
   'sampling': MODELS,
   'training': BASE | {'models', 'data', 'distributed'},
   'rewards': MODELS | {'sandbox'},
-  'evaluation': MODELS | {'sampling', 'rewards', 'losses'},
+  'evaluation': MODELS | {'sampling', 'rewards', 'losses', 'reports'},
   'rejection': MODELS | {'sampling', 'rewards'},
-  'rl': MODELS | {'sampling', 'rewards', 'evaluation', 'training', 'losses'},
+  'rl': MODELS
+  | {'sampling', 'rewards', 'evaluation', 'training', 'losses', 'reports'},
   'preflight': MODELS | {'sampling', 'rewards', 'training', 'rl'},
   'stages': MODELS
   | {'sampling', 'rewards', 'evaluation', 'training', 'losses'}
-  | {'rejection', 'rl', 'preflight'},
-  'ablation': BASE | {'distributed', 'evaluation', 'training', 'stages'},
+  | {'rejection', 'rl', 'preflight', 'reports'},
+  'ablation': BASE
+  | {'distributed', 'evaluation', 'training', 'stages', 'reports'},
   'cli': BASE
   | {'command_errors', 'distributed', 'training', 'stages', 'ablation'},
   '__main__': {'cli', 'distributed'},
   'api': MODELS
   | {'sampling', 'rewards', 'evaluation', 'training', 'rl', 'stages'}
-  | {'rejection', 'cli'},
+  | {'rejection', 'cli', 'reports'},
   'serving': MODELS | {'sampling', 'stages', 'api'},
   'export': MODELS | {'evaluation', 'training', 'stages', 'api'},
 }

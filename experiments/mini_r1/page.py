@@ -5,10 +5,11 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
 
 from experiments.mini_r1 import drawing, measures
-from r1jax.evaluation import html_page
-from r1jax.evaluation.html_page import Html
+from r1jax.reports import charts, elements
+from r1jax.reports import page as pages
 
 STAGES = (
   'base',
@@ -24,12 +25,6 @@ STAGES = (
   'early_preferences',
 )
 GENERAL = 'base', 'dev3', 'r1', 'early_preferences'  # with general prompts
-STYLE = """
-.supported, .contradicted, .undecided { padding: .1rem .4rem }
-.supported { background: #dcefe3 } .contradicted { background: #f8dcd2 }
-.undecided { background: #eee }
-table { font-size: 14px } h2 { margin-top: 2.2rem }
-"""
 ABOUT = (
   'All stages of DeepSeek-R1 in miniature, on synthetic data in English and '
   'Chinese. The base model has two layers. The problems are sums of eight '
@@ -47,34 +42,46 @@ ABOUT = (
 
 def html_of(run, claims) -> str:
   """The page of a measures.Run and its claims."""
+  drawn = dict(
+    training=drawing.training_charts(run),
+    ablations=drawing.ablation_charts(run),
+  )
+  head = 'ablation', 'value', 'pass@1, 95 % interval', 'tokens'
   parts = [
-    f'<p>{ABOUT}</p>',
-    '<h2>Verdicts</h2>',
+    elements.note(ABOUT),
+    elements.heading('Verdicts'),
     verdict_table(claims),
-    '<h2>Stages</h2>',
+    elements.heading('Stages'),
     stage_table(run),
-    '<h2>Training curves</h2>',
-    html_page.image(drawing.training_curves(run)),
-    '<h2>Claims and their figures</h2>',
+    elements.heading('Training curves'),
+    charts.section(drawn['training']),
+    elements.heading('Claims and their figures'),
     *[claim_section(claim) for claim in claims],
-    '<h2>Ablations of GRPO</h2>',
-    '<p>The first 40 updates of R1-Zero from the same base model, seed 0, with '
-    'one change each. Differences below the width of the bars are not '
-    'significant.</p>',
-    html_page.image(drawing.ablations(run)),
-    '<h2>Costs of distillation and RL</h2>',
+    elements.heading('Ablations of GRPO'),
+    elements.note(
+      'The first 40 updates of R1-Zero from the same base model, seed 0, with '
+      'one change each. Differences below the width of the intervals are not '
+      'significant.'
+    ),
+    elements.table(head, drawing.ablation_rows(run)),
+    charts.section(drawn['ablations'], len(drawn['training'])),
+    elements.heading('Costs of distillation and RL'),
     cost_table(run),
-    '<h2>The sampling of the paper: temperature 0.6, top-p 0.95</h2>',
+    elements.heading('The sampling of the paper: temperature 0.6, top-p 0.95'),
     paper_sampling_table(run),
-    '<h2>Samples</h2>',
+    elements.heading('Samples'),
     sample_tables(run),
-    '<h2>Times</h2>',
+    elements.heading('Times'),
     time_table(run),
   ]
-  return html_page.page('DeepSeek-R1 in miniature', parts, STYLE)
+  return pages.render(
+    'DeepSeek-R1 in miniature',
+    parts,
+    data=dict(charts=charts.hover(drawn)),
+  )
 
 
-def verdict_table(claims) -> Html:
+def verdict_table(claims) -> Markup:
   rows = [
     (
       claim.key,
@@ -83,7 +90,7 @@ def verdict_table(claims) -> Html:
       claim.measure,
       range_over_seeds(claim.figures),
       str(len(claim.figures)),
-      Html(f'<span class="{claim.verdict}">{claim.verdict}</span>'),
+      Markup(f'<span class="{claim.verdict}">{claim.verdict}</span>'),
     )
     for claim in claims
   ]
@@ -96,7 +103,7 @@ def verdict_table(claims) -> Html:
     'seeds',
     'verdict',
   )
-  return html_page.table(head, rows)
+  return elements.table(head, rows)
 
 
 def range_over_seeds(figures) -> str:
@@ -108,17 +115,17 @@ def range_over_seeds(figures) -> str:
   return f'{text} ({min(values):+.3f} … {max(values):+.3f})'
 
 
-def claim_section(claim) -> str:
+def claim_section(claim) -> Markup:
   """A claim with its rule, its verdict and all its figures."""
-  escape = html_page.escape
+  escape = elements.escape
   rows = [figure_row(figure) for figure in claim.figures]
   rows += [figure_row(figure, ' (not in the verdict)') for figure in claim.also]
   head = '', 'first', 'second', 'difference', '95 % interval'
-  return (
+  return Markup(
     f'<h3>{claim.key}. {escape(claim.sentence)}</h3>\n<p>Measure: '
     f'{escape(claim.measure)}. {escape(claim.rule)}. <b>{claim.verdict}</b>. '
     f'<span class="grey">The paper: {escape(claim.paper)}.</span></p>\n'
-    + html_page.table(head, rows)
+    + elements.table(head, rows)
   )
 
 
@@ -135,7 +142,7 @@ def mean_with_interval(measure: str, value_P: np.ndarray) -> str:
   return f'{value_P.mean():.3f} [{low:.3f}, {high:.3f}]'
 
 
-def stage_table(run) -> Html:
+def stage_table(run) -> Markup:
   rows = []
   for name in STAGES:
     row = [name, mean_with_interval('accuracy', run.means('accuracy', name))]
@@ -159,10 +166,10 @@ def stage_table(run) -> Html:
     'helpful',
     'harmless',
   )
-  return html_page.table(head, rows)
+  return elements.table(head, rows)
 
 
-def cost_table(run) -> Html:
+def cost_table(run) -> Markup:
   """Updates, rows and processor time of both students. RL also samples its
   rows; the rows of the distilled student were sampled by R1."""
   rows, times = [], read_times(run)
@@ -178,12 +185,12 @@ def cost_table(run) -> Html:
     _, user, system = times[name]
     trained = f'{updates * rows_per_update:,}'
     rows.append((name, f'{updates:,}', trained, f'{user + system:.0f}'))
-  return html_page.table(
+  return elements.table(
     ('', 'updates', 'rows trained on', 'processor seconds'), rows
   )
 
 
-def paper_sampling_table(run) -> Html:
+def paper_sampling_table(run) -> Markup:
   rows = []
   for name in ('base', 'zero', 'r1'):
     row = [name]
@@ -193,10 +200,10 @@ def paper_sampling_table(run) -> Html:
     for measure in ('majority', 'language'):
       row.append(f'{run.means(measure, name, "eval_paper").mean():.3f}')
     rows.append(row)
-  return html_page.table(('', 'pass@1', 'cons@16', 'language'), rows)
+  return elements.table(('', 'pass@1', 'cons@16', 'language'), rows)
 
 
-def sample_tables(run) -> str:
+def sample_tables(run) -> Markup:
   """Two samples of each model for the first problem, question and harmful
   request of each language."""
   chosen = {}
@@ -207,9 +214,10 @@ def sample_tables(run) -> str:
     models = STAGES if record['domain'] == 'math' else GENERAL
     rows = [(name, *responses(run, record, name)[:2]) for name in models]
     gold = f' (answer {record["answer"]})' if 'answer' in record else ''
-    parts.append(f'<h3>{html_page.escape(record["prompt"] + gold)}</h3>')
-    parts.append(html_page.table(('', 'first sample', 'second sample'), rows))
-  return '\n'.join(parts)
+    title = elements.escape(record['prompt'] + gold)
+    parts.append(Markup(f'<h3>{title}</h3>'))
+    parts.append(elements.table(('', 'first sample', 'second sample'), rows))
+  return elements.join(parts)
 
 
 def responses(run, record: dict, model: str) -> list[str]:
@@ -231,10 +239,10 @@ def read_times(run) -> dict[str, Sequence[float]]:
   return times
 
 
-def time_table(run) -> Html:
+def time_table(run) -> Markup:
   times = read_times(run)
   times['total'] = np.sum(list(times.values()), axis=0)
   rows = []
   for name, seconds in times.items():
     rows.append((name, *[f'{x:.0f}' for x in seconds]))
-  return html_page.table(('command', 'wall', 'user', 'system'), rows)
+  return elements.table(('command', 'wall', 'user', 'system'), rows)

@@ -10,7 +10,7 @@ import numpy as np
 
 from r1jax import config as configs
 from r1jax import errors, user_code
-from r1jax.ablation import comparison, summary
+from r1jax.ablation import comparison, setting_charts, summary
 from r1jax.ablation.comparison import Comparison
 from r1jax.ablation.grid import ABSENT, value_of
 from r1jax.ablation.run_files import LoadedRun, Setting, group, load_all
@@ -69,6 +69,7 @@ def compare(
     left_out=left_out,
     notes=notes,
     figure=comparison.draw(metric, np.array(steps), curves),
+    charts=setting_charts.sections(settings),
   )
 
 

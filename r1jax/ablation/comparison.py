@@ -8,14 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib import figure, layout_engine, ticker
 
 from r1jax import files
 from r1jax.ablation import grid
-from r1jax.evaluation import html_page, statistics
+from r1jax.evaluation import statistics
+from r1jax.reports import charts, curves, elements, groups, header, page
+from r1jax.reports.charts import Chart
 from r1jax.stages import report
+from r1jax.training import run_record
 
-SMOOTH_FROM = 30  # steps of a curve
+SHOWN_STEPS = 60  # with samples, of all runs of a page
+CURVES = (
+  'Curves are means over the seeds of a setting, bands their 95 % intervals; '
+  'with smoothing those of the smoothed curves.'
+)
 DASHES = '-', '--', ':'  # of lines that have the same colour
 
 
@@ -34,6 +42,7 @@ class Comparison:
   left_out: dict[Path, str]  # why, by work directory
   notes: list[str]
   figure: figure.Figure
+  charts: dict[str, list[Chart]]  # of all metrics, by section
 
   @property
   def table(self) -> Any:
@@ -45,26 +54,54 @@ class Comparison:
     return pandas.DataFrame(self.settings)
 
   def save(self, path: str | Path) -> None:
-    """Writes a page with the figure, the table, the notes, and the runs with
-    links to their files."""
+    """Writes a page: the table, the notes, charts of all metrics, samples, and
+    the runs with links to their files."""
     files.check_local(path, 'the page')
-    path, rows = Path(path), []
+    path, shown = Path(path), self._groups()
+    between = report.group_parts(shown) if shown else []
+    parts = [
+      elements.table(self._head(), self._cells()),
+      *(elements.note(text) for text in self.notes),
+      *_facts([run['workdir'] for run in self.runs]),
+      elements.note(CURVES),
+      *charts.sections(self.charts, between),
+      elements.heading('Runs'),
+      self._runs(path.parent),
+    ]
+    text = page.render(
+      self.value,
+      parts,
+      subtitle='r1jax: comparison of runs',
+      data=dict(charts=charts.hover(self.charts), groups=shown),
+    )
+    files.write_text(path, text)
+
+  def _runs(self, folder):
+    """The table of the runs, for a page in `folder`."""
+    rows = []
     for run in self.runs:
-      links = _links(run['workdir'], path.parent)
+      links = _links(run['workdir'], folder)
       value = number(run['value'])
       rows.append([links, run['setting'], str(run['seed']), value])
     for workdir, reason in self.left_out.items():
-      rows.append([_links(workdir, path.parent), reason, '', ''])
-    head = ['run', 'setting', 'seed', 'value']
-    parts = [self._repr_html_(), '<h2>Runs</h2>', html_page.table(head, rows)]
-    files.write_text(path, html_page.page(f'r1jax: {self.value}', parts))
+      rows.append([_links(workdir, folder), reason, '', ''])
+    return elements.table(['run', 'setting', 'seed', 'value'], rows)
+
+  def _groups(self):
+    """The logged groups of all runs, fewer steps of each if there are many."""
+    shown: groups.Groups = []
+    for run in self.runs:
+      name = f'{run["setting"]}, seed {run["seed"]}'
+      count = max(2, SHOWN_STEPS // len(self.runs))
+      shown += report.read_groups(run['workdir'], name, count)
+    return shown
 
   def _repr_html_(self) -> str:
     return '\n'.join(
       [
-        html_page.image(png(self.figure)),
-        html_page.table(self._head(), self._cells()),
-        *(html_page.note(text) for text in self.notes),
+        elements.image(png(self.figure)),
+        elements.table(self._head(), self._cells()),
+        *(elements.note(text) for text in self.notes),
       ]
     )
 
@@ -97,7 +134,7 @@ class Comparison:
 
 
 def draw(
-  metric: str, steps_T: np.ndarray, curves: dict[str, np.ndarray]
+  metric: str, steps_T: np.ndarray, by_label: dict[str, np.ndarray]
 ) -> figure.Figure:
   """The means over seeds of the curves of each setting, [seeds, steps], with
   their 95 % intervals."""
@@ -105,14 +142,14 @@ def draw(
   picture = figure.Figure(figsize=(12.5, 5), layout=layout)
   axes = picture.subplots()
   title = f'{metric}: mean over seeds, 95 % interval'
-  is_long = len(steps_T) > SMOOTH_FROM
+  is_long = len(steps_T) > curves.SMOOTH_FROM
   if is_long:
     title += ' (running means of the runs)'
-  for n, (label, values_ST) in enumerate(curves.items()):
+  for n, (label, values_ST) in enumerate(by_label.items()):
     if is_long:
-      values_ST = np.stack([report.smooth(values_T) for values_T in values_ST])
-    cycle, place = divmod(n, len(html_page.COLOURS))
-    colour, mean_T = html_page.COLOURS[place], values_ST.mean(axis=0)
+      values_ST = np.stack([curves.smooth(values_T) for values_T in values_ST])
+    cycle, place = divmod(n, len(elements.COLOURS))
+    colour, mean_T = elements.COLOURS[place], values_ST.mean(axis=0)
     axes.plot(
       steps_T,
       mean_T,
@@ -125,7 +162,7 @@ def draw(
       margin_T = statistics.t_margin(values_ST)
       low_T, high_T = mean_T - margin_T, mean_T + margin_T
       axes.fill_between(steps_T, low_T, high_T, color=colour, alpha=0.15, lw=0)
-  _limit(axes, list(curves.values()))
+  _limit(axes, list(by_label.values()))
   axes.set_title(title, loc='left', fontsize=11, fontweight='bold')
   axes.set_xlabel('step', fontsize=9)
   axes.tick_params(labelsize=8)
@@ -136,11 +173,11 @@ def draw(
   return picture
 
 
-def _limit(axes, curves):
+def _limit(axes, runs):
   """Limits the vertical axis to three times the range of the runs. With two
   seeds an interval can be much wider, and the means would look equal."""
-  low = min(values_ST.min() for values_ST in curves)
-  high = max(values_ST.max() for values_ST in curves)
+  low = min(values_ST.min() for values_ST in runs)
+  high = max(values_ST.max() for values_ST in runs)
   bottom, top = axes.get_ylim()
   if high > low:
     axes.set_ylim(max(bottom, 2 * low - high), min(top, 2 * high - low))
@@ -160,6 +197,24 @@ def interval_text(low: float | None, high: float | None) -> str:
   return '' if low is None else f'[{number(low)}, {number(high)}]'
 
 
+def _facts(folders):
+  """What was run on which data, code and device, by all runs."""
+  found: dict[str, list[str]] = {}
+  for folder in folders:
+    record = run_record.read(folder)
+    starts = report.read_lines(folder, 'starts.jsonl')
+    rows = header.fact_rows(record.config if record else {}, starts, {}, {})
+    for name, text in rows:
+      if name != 'began':
+        found.setdefault(name, []).append(text)
+  rows = []
+  for name, texts in found.items():
+    different = list(dict.fromkeys(texts))
+    more = f'; and {len(different) - 3} others' if len(different) > 3 else ''
+    rows.append((name, '; '.join(different[:3]) + more))
+  return [elements.facts(rows)] if rows else []
+
+
 def _links(workdir, folder):
   """The name of a work directory, with links to it and to files that it has, for
   a page in `folder`."""
@@ -168,9 +223,9 @@ def _links(workdir, folder):
   for name in ('report.html', 'metrics.jsonl', 'log.txt'):
     if (workdir / name).exists():
       links.append(_link(f'{path}/{name}', name))
-  return html_page.Html(' '.join(links))
+  return elements.join(links, ' ')
 
 
 def _link(path, text):
   address = urllib.parse.quote(path, safe='/=,')
-  return f'<a href="{address}">{html_page.escape(text)}</a>'
+  return Markup(f'<a href="{address}">{elements.escape(text)}</a>')

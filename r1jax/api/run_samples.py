@@ -9,7 +9,7 @@ import numpy as np
 
 from r1jax import errors
 from r1jax.data.tokenizer_protocol import Tokenizer
-from r1jax.evaluation import html_page
+from r1jax.reports import elements
 from r1jax.rewards.pending import Rewards
 from r1jax.sampling.generate import Samples
 
@@ -114,7 +114,7 @@ class RunSamples:
     }[name]
     # Not the largest, beside which most shades would be too light to see.
     largest = float(np.quantile(abs(shown_BL[self.mask_BL]), DARKEST))
-    parts = [html_page.note(f'step {self.step}: {TITLES[name]}')]
+    parts = [elements.note(f'step {self.step}: {TITLES[name]}')]
     for n in rows:
       if n not in range(-len(self), len(self)):
         raise errors.UserError(
@@ -124,8 +124,8 @@ class RunSamples:
       numbers = shown_BL[n, sample.start :][: len(sample.ids)]
       heading = f'{sample.record["id"]}: reward {sample.reward:.4g}'
       parts += [
-        html_page.note(f'{heading}, prompt {sample.record["prompt"]}'),
-        html_page.tokens(sample.tokens, numbers.tolist(), largest),
+        elements.note(f'{heading}, prompt {sample.record["prompt"]}'),
+        elements.tokens(sample.tokens, numbers.tolist(), largest),
       ]
     return '\n'.join(parts)
 

@@ -10,13 +10,19 @@ from ml_collections import ConfigDict
 
 from r1jax import cli, errors, files, user_code
 from r1jax import config as configs
-from r1jax.api import configure, replay, run_samples, work_directory
+from r1jax.api import (
+  configure,
+  recomputed_tokens,
+  replay,
+  run_samples,
+  work_directory,
+)
 from r1jax.api.model import Model, Response
 from r1jax.api.run_samples import RunSamples
 from r1jax.api.work_directory import WorkDirectory
 from r1jax.data import run_date
 from r1jax.distributed import programs
-from r1jax.evaluation import html_page
+from r1jax.reports import elements
 from r1jax.sampling.decode import SampleConfig
 from r1jax.stages import report, rl
 from r1jax.training import checkpoint
@@ -96,10 +102,13 @@ class Run:
     with run_date.at(directory.record.date):
       return model.sample(prompts, group, seed, config.prompt, sample)
 
-  def report(self) -> Path:
-    """Writes report.html with curves and samples; its path."""
-    report.run(configs.defaults(report.Config), self.workdir)
-    return self.workdir / 'report.html'
+  def report(self, tokens: int | None = None) -> Path:
+    """Writes report.html with curves and samples; its path. With the number of
+    an update it also shows ratio, entropy and log-probability of the tokens of
+    its rollout, which is recomputed."""
+    if tokens is not None:
+      recomputed_tokens.add(self.workdir, tokens)
+    return report.write(self.workdir)
 
   def __repr__(self) -> str:
     return f"Run('{self.workdir}')"
@@ -114,7 +123,7 @@ class Run:
       values = [line[name] for line in lines if line.get(name) is not None]
       if values:
         rows.append((name, f'{values[-1]:.4g}'))
-    return html_page.table([str(self.workdir), ''], rows)
+    return elements.table([str(self.workdir), ''], rows)
 
   def _read(self) -> WorkDirectory:
     return work_directory.read(self.workdir)

@@ -4,7 +4,10 @@ import re
 import textwrap
 from collections.abc import Sequence
 
-from r1jax.evaluation import html_page
+from markupsafe import Markup
+
+from r1jax.reports import elements
+from r1jax.reports import page as reports_page
 
 # In percent, as the papers print them. R1's and R1-Zero's are Table 3, their
 # majorities the text's; the distilled models are Tables 6 and 15 to 17.
@@ -116,21 +119,29 @@ def markdown(rows: Rows) -> str:
   return '\n'.join(parts) + '\n'
 
 
-def page(rows: Rows, samples: Sequence[tuple[str, str, str]]) -> str:
-  """The same as HTML, our rows bold, with (heading, prompt, response) below."""
-  labels, parts = {label for label, _ in rows}, []
+def parts(rows: Rows) -> list[object]:
+  """The same as parts of a page, our rows bold."""
+  labels, made = {label for label, _ in rows}, []
   for title, head, lines in tables(rows):
     for n, line in enumerate(lines):
       if line[0] in labels:
-        cells = [html_page.escape(cell) for cell in line]
-        lines[n] = [html_page.Html(f'<b>{cell}</b>') for cell in cells]
-    parts += [f'<h2>{title}</h2>', html_page.table(head, lines)]
-  parts += map(html_page.note, notes(rows))
+        cells = [elements.escape(cell) for cell in line]
+        lines[n] = [Markup(f'<b>{cell}</b>') for cell in cells]
+    table = elements.table(head, lines)
+    made += [
+      elements.heading(title),
+      Markup(f'<div class="dense">{table}</div>'),
+    ]
+  return [*made, *map(elements.note, notes(rows))]
+
+
+def page(rows: Rows, samples: Sequence[tuple[str, str, str]]) -> str:
+  """A page of the tables with (heading, prompt, response) below."""
+  shown = parts(rows)
   if samples:
-    parts.append('<h2>Responses</h2>')
-  parts += [html_page.sample(*sample) for sample in samples]
-  style = 'th, td { white-space: nowrap }\n'
-  return html_page.page('Evaluation', parts, style)
+    shown.append(elements.heading('Responses'))
+  shown += [elements.sample(*sample) for sample in samples]
+  return reports_page.render('Evaluation', shown)
 
 
 def _scores(rows):

@@ -34,6 +34,19 @@ def rows_to_learn(
   return learn_N
 
 
+def of_rollout(
+  config: grpo.GrpoConfig,
+  rows: SampledRows,
+  reward_N: np.ndarray,
+  max_new_tokens: int,
+) -> tuple[np.ndarray, np.ndarray]:
+  """(adv_N, learn_N) of a rollout: its advantages, and which rows are in the
+  loss."""
+  learn_N = rows_to_learn(config, rows, reward_N)
+  shaped_N = shape_rewards(config, rows, reward_N, max_new_tokens)
+  return of_rewards(config, shaped_N, learn_N), learn_N
+
+
 def of_rewards(
   config: grpo.GrpoConfig, reward_N: np.ndarray, learn_N: np.ndarray
 ) -> np.ndarray:

@@ -8,9 +8,10 @@ import numpy as np
 from r1jax import memory_errors
 from r1jax.distributed import hosts
 from r1jax.evaluation import held_out
+from r1jax.reports import groups
 from r1jax.rewards import pending
 from r1jax.rewards.pending import Rewards
-from r1jax.rl import advantages, setup
+from r1jax.rl import advantages, grpo, setup
 from r1jax.rl.rollouts import Rollout
 from r1jax.rl.setup import RlState, Run
 from r1jax.sampling import generate
@@ -51,6 +52,9 @@ def log_step(
     run.writer.samples(
       sample_lines(rollout.samples, rewards, step, config.log_samples)
     )
+    every = config.log_groups_every
+    if every and not first_step or crossed(every, first_step, step):
+      run.writer.groups(group_lines(config.grpo, rollout, rewards, step))
   shown = line | lines[-1]
   shown['sampling_logp_difference'] = lines[0]['sampling_logp_difference']
   if held_out.PASS1 in shown:
@@ -131,20 +135,44 @@ def sample_lines(
   every = max(1, len(samples.texts) // max(1, count))
   lines = []
   for n in range(0, len(samples.texts), every)[:count]:
-    parts = {name: float(part_N[n]) for name, part_N in rewards.parts.items()}
-    lines.append(
-      dict(
-        step=step,
-        id=samples.records[n]['id'],
-        prompt=samples.records[n]['prompt'],
-        response=samples.texts[n],
-        reward=float(rewards.reward_N[n]),
-        rewards={k: part for k, part in parts.items() if not np.isnan(part)},
-        finished=bool(samples.rows.finished_B[n]),
-        length=int(samples.length_N[n]),
-      )
-    )
+    record = samples.records[n]
+    line = dict(step=step, id=record['id'], prompt=record['prompt'])
+    lines.append(line | response_line(samples, rewards, n))
   return lines
+
+
+def group_lines(
+  config: grpo.GrpoConfig, rollout: Rollout, rewards: Rewards, step: int
+) -> list[dict]:
+  """The first and the middle group of a rollout, as lines of groups.jsonl: all
+  responses to a prompt, with their advantages."""
+  samples, G = rollout.samples, config.group_size
+  adv_N, _ = advantages.of_rollout(
+    config, samples.rows, rewards.reward_N, rollout.max_new_tokens
+  )
+  count, lines = len(samples.texts) // G, []
+  for start in sorted({0, count // 2 * G}):
+    record, members = samples.records[start], []
+    for n in range(start, start + G):
+      advantage = dict(advantage=float(adv_N[n]))
+      members.append(response_line(samples, rewards, n) | advantage)
+    line = dict(step=step, id=record['id'], prompt=record['prompt'])
+    answer = groups.plain_answer(record.get('answer'))
+    line |= dict(answer=answer, samples=members)
+    lines.append(line)
+  return lines
+
+
+def response_line(samples: Samples, rewards: Rewards, n: int) -> dict:
+  """What is logged of the n-th response."""
+  parts = {name: float(part_N[n]) for name, part_N in rewards.parts.items()}
+  return dict(
+    response=samples.texts[n],
+    reward=float(rewards.reward_N[n]),
+    rewards={k: part for k, part in parts.items() if not np.isnan(part)},
+    finished=bool(samples.rows.finished_B[n]),
+    length=int(samples.length_N[n]),
+  )
 
 
 def idle_shares(seconds: dict, rollout: Rollout) -> dict[str, float]:

@@ -98,6 +98,12 @@ class Config:
   log_samples: int = option(
     4, 'samples to log of each rollout', minimum=0, is_free=True
   )
+  log_groups_every: int = option(
+    10,
+    'steps between rollouts of which whole groups are logged; 0: never',
+    minimum=0,
+    is_free=True,
+  )
   rewards: dict[str, float] = option(
     dict(accuracy=1.0, format=1.0), 'weights by reward name', is_code=True
   )

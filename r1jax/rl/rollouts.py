@@ -93,12 +93,9 @@ def make_batch(
   config: grpo.GrpoConfig, rollout: Rollout, rewards: Rewards
 ) -> dict[str, np.ndarray]:
   """The per-token arrays of an update: the rollout's, with advantages."""
-  rows, reward_N = rollout.samples.rows, rewards.reward_N
-  learn_N = advantages.rows_to_learn(config, rows, reward_N)
-  shaped_N = advantages.shape_rewards(
-    config, rows, reward_N, rollout.max_new_tokens
+  adv_N, learn_N = advantages.of_rollout(
+    config, rollout.samples.rows, rewards.reward_N, rollout.max_new_tokens
   )
-  adv_N = advantages.of_rewards(config, shaped_N, learn_N)
   return advantages.add(rollout.batch, adv_N, learn_N)
 
 

@@ -1,190 +1,153 @@
-"""Draws the curves of a run and writes a page with its samples."""
+"""The page about a work directory: its head, its curves, its groups."""
 
-import dataclasses
-import fnmatch
 import json
-import math
 from pathlib import Path
+from typing import Any
 
-import ml_collections
-import numpy as np
-from matplotlib import figure, layout_engine, ticker
+from markupsafe import Markup
 
 from r1jax import errors, files
-from r1jax.evaluation import html_page
+from r1jax.evaluation import scores, tables
+from r1jax.reports import (
+  charts,
+  elements,
+  figures,
+  groups,
+  header,
+  page,
+  run_metrics,
+)
+from r1jax.reports.run_metrics import Curve
 from r1jax.training import run_record
 
-Lines = list[dict]  # of metrics.jsonl
-
-# Title: (label of the vertical axis, patterns of the metrics).
-PANELS = {
-  'Reward': ('mean of the responses', ('reward', 'reward/*')),
-  'Held-out pass@1': ('share correct, 95 % interval', ('eval/pass1',)),
-  'Response length': ('tokens', ('length', 'eval/length')),
-  'Truncated responses': ('share', ('truncated',)),
-  'Groups without signal': ('share', ('dead_groups',)),
-  'Loss': ('nats a token', ('loss', 'eval/loss')),
-  'KL to the reference': ('nats a token', ('kl',)),
-  'Entropy': ('nats a token', ('entropy',)),
-  'Clipped tokens': ('share', ('clip_fraction',)),
-  'Sampler against trainer': ('mean |Δ log p|', ('sampling_logp_difference',)),
-  'Load of the busiest expert': ('multiple of the mean', ('router/max_load',)),
-  'Experts without tokens': ('share', ('router/dead_experts',)),
-  'Experts, sampler against trainer': (
-    'share of choices that differ',
-    ('router/flips',),
-  ),
-  'Gradient norm': ('before clipping', ('grad_norm',)),
-  'Speed': ('tokens a second', ('tokens_per_s',)),
-}
-COLUMNS = 3
-SAMPLES = 4  # of a step
+PAGE, IMAGE = 'report.html', 'report.png'
+NO_TOKENS = (
+  'Ratio and entropy of each token are recomputed on demand: r1jax report '
+  '--workdir {folder} --tokens STEP.'
+)
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
-  """No keys: a report is a function of the work directory."""
-
-
-def run(settings: ml_collections.ConfigDict, workdir: str | Path) -> None:
-  """Writes report.png and report.html of a run, and prints the page's path."""
+def write(workdir: str | Path) -> Path:
+  """Writes report.html of a work directory, of a run with metrics report.png
+  too. Returns the path of the page."""
   folder = Path(workdir)
-  path = folder / 'metrics.jsonl'
-  lines = files.read_jsonl(path) if path.exists() else []
-  if not lines:
+  found = read_curves(folder)
+  if found:
+    figures.draw(found, folder / IMAGE)
+    text = run_page(folder, found)
+  elif (folder / 'results.json').exists():
+    text = evaluation_page(folder)
+  else:
     raise errors.UserError(
-      f'there are no steps in {path}: run a stage with --workdir {workdir}'
+      f'there are no steps in {folder / "metrics.jsonl"}, and no results.json '
+      f'of an evaluation: run a stage with --workdir {workdir}'
     )
-  draw(lines, folder / 'report.png')
-  files.write_text(folder / 'report.html', page(folder, lines))
-  print(folder / 'report.html')
+  files.write_text(folder / PAGE, text)
+  return folder / PAGE
 
 
-def panels(lines: Lines) -> dict[str, list[str]]:
-  """{title: its metrics}, for each entry of PANELS that has numbers."""
-  found = {}
-  for title, (_, patterns) in PANELS.items():
-    names = _names(lines, patterns)
-    if names:
-      found[title] = names
-  return found
+def read_curves(folder: Path) -> dict[str, Curve]:
+  """The curves of a run; {} without metrics."""
+  return run_metrics.read(read_lines(folder, 'metrics.jsonl'))
 
 
-def draw(lines: Lines, path: str | Path) -> None:
-  """Draws the panels."""
-  drawn = panels(lines)
-  rows = math.ceil(len(drawn) / COLUMNS)
-  layout = layout_engine.ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
-  picture = figure.Figure(figsize=(12.5, 3.1 * rows), layout=layout)
-  grid = picture.subplots(rows, COLUMNS, squeeze=False).flatten()
-  for axes, (title, names) in zip(grid, drawn.items()):
-    _draw_panel(axes, title, names, lines)
-  for axes in grid[len(drawn) :]:
-    axes.set_axis_off()
-  picture.savefig(path, dpi=110)
+def read_lines(folder: Path, name: str) -> list[dict]:
+  """The lines of a file of a work directory; none without the file."""
+  path = folder / name
+  return files.read_jsonl(path) if path.exists() else []
 
 
-def page(folder: Path, lines: Lines) -> str:
-  """The page of a run: curves, first and last numbers, config, samples."""
-  rows = []
-  for name in dict.fromkeys(name for line in lines for name in line):
-    values = [line[name] for line in lines if name in line]
-    rows.append((name, _format(values[0]), _format(values[-1])))
-  parts = [
-    html_page.image((folder / 'report.png').read_bytes()),
-    '<h2>Numbers</h2>',
-    html_page.table(['', 'first', 'last'], rows),
+def read_groups(
+  folder: Path, name: str, count: int = groups.STEPS
+) -> groups.Groups:
+  """The logged groups of about `count` steps of a run, with the numbers of
+  tokens of steps that have been recomputed."""
+  return groups.of_run(
+    name,
+    read_lines(folder, 'groups.jsonl'),
+    read_lines(folder, 'samples.jsonl'),
+    read_lines(folder, 'tokens.jsonl'),
+    count,
+  )
+
+
+def run_page(folder: Path, found: dict[str, Curve]) -> str:
+  """The page of a run with metrics."""
+  record = run_record.read(folder)
+  starts = read_lines(folder, 'starts.jsonl')
+  config: dict[str, Any] = record.config if record else {}
+  changes = record.changes if record else []
+  is_finished = (folder / 'model').exists()
+  parts: list[object] = [
+    elements.tiles(header.tiles(found, config.get('steps'), is_finished)),
+    elements.facts(
+      header.fact_rows(config, starts, _model_config(folder), found)
+    ),
+    header.versions(starts),
   ]
-  record, samples = run_record.read(folder), folder / 'samples.jsonl'
   if record:
-    rows = []
-    for key, (default, value) in record.changed.items():
-      rows.append((key, json.dumps(default), json.dumps(value)))
-    table = html_page.table(['key', 'default', 'here'], rows)
-    parts += ['<h2>Config</h2>', table]
-    if record.changes:
-      names = ['step', 'key', 'old', 'new']
-      entries = []
-      for change in record.changes:
-        entries.append([json.dumps(change[name]) for name in names])
-      table = html_page.table(['from step', 'key', 'before', 'after'], entries)
-      parts += ['<h2>Changes during the run</h2>', table]
-  if samples.exists():
-    parts += ['<h2>Samples</h2>', *_samples(files.read_jsonl(samples))]
-  return html_page.page(f'r1jax: {folder.resolve().name}', parts)
+    parts.append(header.config_difference(record.changed, changes))
+  shown = read_groups(folder, folder.resolve().name)
+  marks, sections = header.marks(changes, starts), {}
+  for title, filled in run_metrics.sections(found).items():
+    sections[title] = [
+      run_metrics.chart(panel, names, found, marks) for panel, names in filled
+    ]
+  no_tokens = NO_TOKENS.format(folder=folder)
+  between = group_parts(shown, no_tokens) if shown else []
+  parts += charts.sections(sections, between)
+  zero = run_metrics.always_zero(found)
+  if zero:
+    parts.append(elements.note(f'Left out, since always 0: {", ".join(zero)}.'))
+  table = elements.table(
+    ['metric', 'first', 'last', 'meaning'], run_metrics.numbers(found)
+  )
+  parts += [elements.heading('Numbers'), elements.details('All metrics', table)]
+  return page.render(
+    folder.resolve().name,
+    parts,
+    subtitle=f'r1jax: {header.kind(config)}',
+    data=dict(charts=charts.hover(sections), groups=shown),
+  )
 
 
-def _draw_panel(axes, title, names, lines):
-  for name, colour in zip(names, html_page.COLOURS):
-    steps, values = _curve(lines, name)
-    label = name.replace('eval/', 'held-out ').replace('reward/', '')
-    if name == 'reward' and len(names) > 1:
-      label = 'sum'
-    if len(steps) <= 30:
-      axes.plot(steps, values, color=colour, marker='.', label=label)
-    else:
-      axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
-      axes.plot(steps, smooth(values), color=colour, label=label)
-  if title == 'Held-out pass@1':
-    steps, low = _curve(lines, 'eval/low')
-    _, high = _curve(lines, 'eval/high')
-    colour = html_page.COLOURS[0]
-    axes.fill_between(steps, low, high, color=colour, alpha=0.2, lw=0)
-    axes.set_ylim(0, 1.02)
-  axes.set_title(title, loc='left', fontsize=11, fontweight='bold')
-  axes.set_ylabel(PANELS[title][0], fontsize=9)
-  axes.set_xlabel('step', fontsize=9)
-  axes.tick_params(labelsize=8)
-  axes.grid(color='#e5e5e5')
-  axes.spines[['top', 'right']].set_visible(False)
-  axes.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
-  axes.yaxis.set_major_formatter(lambda value, _: f'{value:g}')
-  if len(names) > 1:
-    axes.legend(fontsize=8, frameon=False)
+def group_parts(shown: groups.Groups, no_tokens: str = '') -> list[object]:
+  """The heading of the groups, and what the script fills."""
+  parts: list[object] = [elements.heading('Samples')]
+  has_tokens = any('tokens' in x for one in shown for x in one['responses'])
+  if no_tokens and not has_tokens:
+    parts.append(elements.note(no_tokens))
+  return [*parts, Markup('<div id="groups"></div>')]
 
 
-def _names(lines, patterns):
-  """The metrics with finite numbers that match, in the order of the lines."""
-  found = []
-  for name in dict.fromkeys(name for line in lines for name in line):
-    matches = any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
-    if matches and np.isfinite(_curve(lines, name)[1]).any():
-      found.append(name)
-  return found
+def evaluation_page(folder: Path) -> str:
+  """The page of an evaluation: its tables, and all samples of problems."""
+  results = scores.read(str(folder))
+  parts = tables.parts([(folder.resolve().name, results)])
+  shown: groups.Groups = []
+  for name, facts in results['sets'].items():
+    lines = scores.read_lines(folder, name)
+    shown += groups.of_problems(name, lines, facts['samples'])
+  starts, record = read_lines(folder, 'starts.jsonl'), run_record.read(folder)
+  config: dict[str, Any] = record.config if record else {}
+  rows = header.fact_rows(config, starts, {}, {})
+  head: list[object] = [elements.facts(rows), header.versions(starts)]
+  if record:
+    head.append(header.config_difference(record.changed, record.changes))
+  if shown:
+    parts = [*parts, *group_parts(shown)]
+  return page.render(
+    folder.resolve().name,
+    [*head, *parts],
+    subtitle='r1jax: evaluation',
+    data=dict(groups=shown),
+  )
 
 
-def _curve(lines, name):
-  """(steps, values) of a metric."""
-  present = [line for line in lines if name in line]
-  steps = np.array([line['step'] for line in present])
-  return steps, np.array([line[name] for line in present], dtype=float)
-
-
-def smooth(values: np.ndarray) -> np.ndarray:
-  """The centred running mean of 2 * (n // 20) + 1 points, fewer at the ends."""
-  width = max(1, len(values) // 20)
-  finite = np.isfinite(values)
-  window = np.ones(2 * width + 1)
-  total = np.convolve(np.where(finite, values, 0), window)[width:-width]
-  count = np.convolve(finite, window)[width:-width]
-  return np.divide(total, count, np.full(len(values), np.nan), where=count > 0)
-
-
-def _samples(lines):
-  """Samples of the first, the middle and the last step that has any."""
-  steps = sorted({line['step'] for line in lines})
-  shown = [steps[0], steps[len(steps) // 2], steps[-1]] if steps else []
-  for step in dict.fromkeys(shown):
-    yield f'<h3>Step {step}</h3>'
-    for line in [x for x in lines if x['step'] == step][:SAMPLES]:
-      parts = [f'{name} {_format(x)}' for name, x in line['rewards'].items()]
-      end = 'finished' if line['finished'] else 'truncated'
-      heading = (
-        f'{line["id"]}: reward {_format(line["reward"])} ({", ".join(parts)}), '
-        f'{line["length"]} tokens, {end}'
-      )
-      yield html_page.sample(heading, line['prompt'], line['response'])
-
-
-def _format(value):
-  return f'{value:.4g}' if isinstance(value, float) else str(value)
+def _model_config(folder):
+  """config.json of the result of a run; {} without one."""
+  path = folder / 'model' / 'config.json'
+  if not path.exists():
+    return {}
+  with errors.explained(f'{path} is not readable JSON', ValueError):
+    return json.loads(path.read_text(encoding='utf-8'))

@@ -1,4 +1,5 @@
-"""Writes metrics.jsonl and samples.jsonl, and tells trackers of them."""
+"""Writes metrics.jsonl, samples.jsonl and groups.jsonl, and tells trackers of
+them."""
 
 import json
 import math
@@ -16,7 +17,8 @@ from r1jax.distributed import hosts
 from r1jax.training.trackers import registry, system_metrics, worker
 from r1jax.training.trackers.tracked_run import grouped
 
-FILES = ('metrics.jsonl', 'samples.jsonl')
+# tokens.jsonl is written by a report, see api/report_command.py.
+FILES = 'metrics.jsonl', 'samples.jsonl', 'groups.jsonl', 'tokens.jsonl'
 SAMPLES_SECONDS = 60.0  # at least, between two steps whose samples trackers get
 
 # The seconds of each program that this process compiled, or loaded from the
@@ -80,6 +82,11 @@ class Writer:
       self._samples_at = now
       for one in self._open():
         one.call('samples', lines[-1]['step'], lines)
+
+  def groups(self, lines: Iterable[dict]) -> None:
+    """Appends a line for each logged group (see rl/log.py)."""
+    if not self._silent:
+      self._append('groups.jsonl', lines)
 
   def close(self) -> None:
     """Ends the trackers, within worker.CLOSE_SECONDS."""

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from r1jax import errors
-from r1jax.ablation import compare, comparison
+from r1jax.ablation import (
+  compare,
+  compare_command,
+  comparison,
+  setting_charts,
+)
 
 T_2 = 4.302653  # Student's t for 2 degrees of freedom, 97.5 %
 
@@ -266,13 +271,86 @@ def test_the_page_has_the_table_the_figure_and_links(six, write, tmp_path):
   text = page.read_text()
   assert '<td>0.5</td><td>3</td><td>0.4</td><td>0.2</td>' in text
   assert '+0.2 [-0.04841, 0.4484]' in text
-  assert 'data:image/png;base64,' in text
+  assert text.count('<svg') == 2  # reward and length
   links = re.findall('href="(.*?)"', text)
   assert len(links) == 14 and '../0.5-2' in links
   for link in map(urllib.parse.unquote, links):
     assert (page.parent / link).exists()
   assert '<killed>' not in text
-  assert found._repr_html_() in text
+  assert 'data:image/png;base64,' in found._repr_html_()
+
+
+def test_a_chart_has_the_mean_and_the_interval_of_each_setting(six):
+  ((reward, length),) = (compare.compare(six).charts.values(),)
+  first, second = reward[0].series
+  assert first.label == 'grpo.kl=0.0' and second.label == 'grpo.kl=0.5'
+  np.testing.assert_allclose(second.values, [0, 0, 0, 0.4])
+  margin = T_2 * 0.2 / 3**0.5
+  np.testing.assert_allclose(second.high, [0, 0, 0, 0.4 + margin], rtol=1e-5)
+  assert length[0].title == 'Response length'
+
+
+def test_a_setting_with_one_seed_has_no_interval(write):
+  runs = [write('a', [1, 2], x=0), write('b', [3, 4], x=1)]
+  charts = compare.compare(runs).charts['Results']
+  assert [x.low for x in charts[0].series] == [None, None]
+
+
+def test_a_metric_of_one_setting_has_a_chart(write):
+  a, b = write('a', [1, 2], x=0), write('b', [3, 4], x=1)
+  with open(b / 'metrics.jsonl', 'a') as file:
+    file.write('{"step": 3, "kl": 0.5}\n')
+  charts = compare.compare([a, b], metric='reward').charts['Update']
+  assert [x.label for x in charts[0].series] == ['x=1']
+
+
+def test_runs_without_a_common_step_have_no_mean(write):
+  write('a', [1, 2], seed=0)
+  write('b', [3, 4], seed=1)
+  folders = [write('c', [], seed=0), write('d', [], seed=1)]
+  for n, folder in enumerate(folders):
+    (folder / 'metrics.jsonl').write_text(f'{{"step": {n}, "kl": 1.0}}\n')
+  loaded = [compare.load_all([folder])[0][0] for folder in folders]
+  (setting,) = compare.group(loaded, [])
+  assert setting_charts.setting_series(setting, 'kl') is None
+
+
+def test_the_samples_of_all_runs_are_on_the_page(six, tmp_path):
+  logged = dict(step=1, id='q', prompt='?', response='</script>', reward=1.0)
+  logged |= dict(rewards={}, finished=True, length=2)
+  for folder in six:
+    (folder / 'samples.jsonl').write_text(json.dumps(logged) + '\n')
+  compare.compare(six).save(tmp_path / 'page.html')
+  text = (tmp_path / 'page.html').read_text()
+  assert text.count('</script>') == 2
+  data = json.loads(re.search('id="data">(.*)</script>', text)[1])
+  assert [x['run'] for x in data['groups']] == [
+    f'grpo.kl={kl}, seed {seed}' for kl in ('0.0', '0.5') for seed in range(3)
+  ]
+
+
+def test_the_command_compares_runs_by_a_key(six, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  arguments = ['--by', 'grpo.kl', *map(str, six), '--baseline', '0.5']
+  assert compare_command.run(arguments) == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0] == 'reward at step 4' and lines[-1] == 'compare.html'
+  assert '-0.2 [-0.4484, 0.04841]' in lines[2]
+  assert (tmp_path / 'compare.html').exists()
+
+
+def test_the_command_takes_the_folder_of_a_sweep(six, tmp_path):
+  assert compare_command.work_directories([str(tmp_path)]) == sorted(six)
+  assert compare_command.work_directories([str(six[0])]) == [six[0]]
+  missing = tmp_path / 'none'
+  assert compare_command.work_directories([str(missing)]) == [missing]
+
+
+def test_the_command_does_not_write_into_a_folder(six, tmp_path):
+  with pytest.raises(errors.UserError, match='--out is .*, a folder'):
+    compare_command.run([str(six[0]), '--out', str(tmp_path)])
+  with pytest.raises(errors.UserError, match='the page is gs://b'):
+    compare_command.run([str(six[0]), '--out', 'gs://b/c.html'])
 
 
 def test_as_text_a_comparison_is_its_table_and_notes(six):

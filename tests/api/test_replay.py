@@ -1,6 +1,7 @@
 """Rollouts recomputed after a run equal those that the run learned from."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -11,10 +12,35 @@ import toy_sampling
 
 import r1jax
 from r1jax import files
+from r1jax.api import recomputed_tokens, replay, report_command, run_samples
 from r1jax.checkpoints import pretrained
 from r1jax.data import tasks
 from r1jax.rl import setup
 from r1jax.stages import rl
+
+
+def sampled_twice(directory, step):
+  """A rollout of four equal responses, whose second token is a tool's."""
+  mask = np.array([True, False, True])
+  numbers = np.array([1.5, 0.0, 0.5])
+  sample = run_samples.Sample(
+    record=dict(id='q', prompt='?', answer='4'),
+    text='arb',
+    reward=1.0,
+    rewards={},
+    finished=True,
+    start=1,
+    ids=np.array([1, 2, 3]),
+    tokens=['a', 'r', 'b'],
+    mask=mask,
+    logprobs=-numbers,
+    advantages=mask * 0.25,
+    ratios=numbers,
+    entropies=numbers,
+  )
+  empty_BL = np.zeros((4, 4))
+  return run_samples.RunSamples(step, [sample] * 4, *[empty_BL] * 6)
+
 
 SHORT = 'eval.every=0', 'save_every=1', 'keep=1'
 
@@ -99,6 +125,34 @@ def test_a_rollout_is_recomputed_over_the_updates_before_it(base, long, capsys):
   logged = files.read_jsonl(workdir / 'samples.jsonl')[-5:]
   texts = [sample.text for sample in samples][:15:3]
   assert texts == [line['response'] for line in logged]
+  groups = files.read_jsonl(workdir / 'groups.jsonl')[-2:]
+  assert [line['step'] for line in groups] == [12, 12]
+  found = recomputed_tokens.group_lines(samples, 4)
+  by_id = {line['id']: line for line in found}
+  for group in groups:
+    for ours, theirs in zip(by_id[group['id']]['samples'], group['samples']):
+      assert {name: ours[name] for name in theirs} == theirs
+      assert len(ours['tokens']) == len(ours['ratio'])
+
+
+def test_recomputed_tokens_replace_those_of_their_step(
+  long, tmp_path, monkeypatch
+):
+  workdir = tmp_path / 'run'
+  shutil.copytree(long[0], workdir)
+  monkeypatch.setattr(replay, 'samples_of', sampled_twice)
+  path = workdir / recomputed_tokens.FILE
+  for step in (8, 4, 8):
+    recomputed_tokens.add(workdir, step)
+  lines = files.read_jsonl(path)
+  assert [line['step'] for line in lines] == [4, 8]
+  first, tool = (
+    lines[0]['samples'][0]['tokens'],
+    lines[0]['samples'][0]['ratio'],
+  )
+  assert first == ['a', 'r', 'b'] and tool == [1.5, None, 0.5]
+  assert report_command.run(['--workdir', str(workdir)]) == 0
+  assert '"ratio":[1.5,null,0.5]' in (workdir / 'report.html').read_text()
 
 
 def test_a_rollout_is_recomputed_from_the_checkpoint_before_it(

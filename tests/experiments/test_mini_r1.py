@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from experiments.mini_r1 import claims, make_data, measures, rewrite
+from experiments.mini_r1 import claims, make_data, measures, page, rewrite
 from r1jax import cli, config
 from r1jax.rewards import language
 from r1jax.rewards.math import grading
@@ -142,6 +142,60 @@ def test_differences_are_paired():
   # Shares of other prompts may differ by up to 1; lengths have no bound.
   share = claims.difference('label', 'accuracy', high_P, low_P)
   assert share.low < 0 < share.value < share.high < 1
+
+
+class FinishedRun(measures.Run):
+  """A run whose models all answer the same."""
+
+  problems = {
+    f'{n}': dict(
+      id=f'{n}', prompt=f'<{n}>', answer='3', domain='math', language='en'
+    )
+    for n in range(2)
+  }
+  general = [
+    dict(id='a', prompt='?', domain='general-helpful', language='en'),
+    dict(id='b', prompt='!', domain='general-harmless', language='zh'),
+  ]
+
+  def lines(self, model, folder='eval'):
+    return [
+      dict(id=id, response='</pre>3') for id in self.problems for _ in 'ab'
+    ]
+
+  def general_responses(self, model):
+    return [(record, 'yes') for record in self.general for _ in 'ab']
+
+  def metrics(self, name):
+    made = []
+    for step in (10, 20):
+      line = {'step': step, 'eval/pass1': 0.5, 'eval/low': 0.4, 'lr': 1.0}
+      line |= {'eval/high': 0.6, 'eval/length': 9.0, 'reward/accuracy': 0.25}
+      line |= {'eval/reward/language': 0.5, 'eval/reward/helpful': 0.5}
+      made.append(line)
+    return made
+
+  def means(self, measure, model, folder='eval'):
+    return np.array([0.25, 0.75])
+
+  general_means = means
+
+
+def test_the_page_of_the_miniature_has_all_its_parts(tmp_path):
+  names, times = ('sample_r1', 'distill', 'student_zero'), ''
+  for name in names:
+    times += f'{name} 2 s wall, 3 s user, 1 s system\n'
+    (tmp_path / name).mkdir()
+    text = '{"config": {"batch_size": 64}}'
+    (tmp_path / name / 'config.json').write_text(text)
+  (tmp_path / 'times.txt').write_text(times)
+  run = FinishedRun(tmp_path)
+  text = page.html_of(run, [claims.distillation_claim(run)])
+  assert text.count('<svg') == 10 and '0.500 [0.400, 0.600]' in text
+  assert 'mean and range of 3 seeds' in text
+  assert '<span class="undecided">undecided</span>' in text
+  assert '&lt;/pre&gt;3' in text and '<h3>&lt;0&gt; (answer 3)</h3>' in text
+  assert '<td>total</td><td>6</td><td>9</td><td>3</td>' in text
 
 
 @pytest.mark.parametrize('script', SCRIPTS, ids=lambda path: path.name)

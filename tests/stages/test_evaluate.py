@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from r1jax.evaluation import scores, statistics, tables
 from r1jax.rewards import verifiers
 from r1jax.rewards.math import grading
 from r1jax.sandbox import tiers
-from r1jax.stages import evaluate
+from r1jax.stages import evaluate, report
 from r1jax.training import starts, work_lock
 
 VERDICTS = (
@@ -235,6 +237,20 @@ def test_the_tables_have_our_row_above_the_papers(whole):
   page = (workdir / 'results.html').read_text()
   assert '<td>79.8</td>' in page and 'src=' not in page and 'href=' not in page
   assert '&lt;think&gt;' in page and '<think>' not in page
+
+
+def test_the_report_of_an_evaluation_has_the_samples_of_its_problems(
+  whole, tmp_path
+):
+  workdir, results, _ = whole
+  folder = tmp_path / 'copy'
+  shutil.copytree(workdir, folder)
+  text = report.write(folder).read_text()
+  assert '<h2>Scores</h2>' in text and '<td>79.8</td>' in text
+  shown = json.loads(re.search('id="data">(.*)</script>', text)[1])['groups']
+  for name, facts in results['sets'].items():
+    own = [x for x in shown if x['run'] == name]
+    assert len(own) == facts['problems'] and own[0]['gold'] is not None
 
 
 def test_finished_evaluations_are_compared_without_a_model(

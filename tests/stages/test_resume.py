@@ -117,8 +117,9 @@ def assert_same(workdir, whole):
     assert toy_metrics.without_timings(ours) == toy_metrics.without_timings(
       theirs
     )
-  if (whole / 'samples.jsonl').exists():
-    assert read(workdir, 'samples.jsonl') == read(whole, 'samples.jsonl')
+  for name in ('samples.jsonl', 'groups.jsonl'):
+    if (whole / name).exists():
+      assert read(workdir, name) == read(whole, name)
   assert_same_model(workdir, whole)
 
 

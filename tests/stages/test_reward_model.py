@@ -17,6 +17,7 @@ from r1jax.checkpoints import pretrained, tokenization
 from r1jax.data import templates
 from r1jax.distributed import device_placement, programs
 from r1jax.models.families import llama
+from r1jax.reports import metric_texts
 from r1jax.rewards import reward_model
 from r1jax.stages import reward_model as stage
 from r1jax.training import metrics, train_step
@@ -80,6 +81,7 @@ def trained(base, tmp_path_factory):
 
 def test_a_preference_between_pairs_is_learnt(trained):
   lines = files.read_jsonl(trained[0] / 'metrics.jsonl')
+  assert all(map(metric_texts.meaning, lines[-1])), lines[-1]
   assert [line['step'] for line in lines] == list(range(1, 61))
   # A fresh score head gives every response a score of zero.
   assert lines[0]['loss'] == pytest.approx(np.log(2), rel=1e-5)

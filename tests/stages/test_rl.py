@@ -11,6 +11,7 @@ import toy
 
 from r1jax import errors, files
 from r1jax.checkpoints import pretrained
+from r1jax.reports import metric_texts
 from r1jax.stages import rl
 
 
@@ -113,6 +114,31 @@ def test_every_sample_is_logged_with_its_rewards(long):
     assert line['reward'] == pytest.approx(mean('reward'))
     assert line['length'] == pytest.approx(mean('length'))
     assert line['truncated'] == pytest.approx(1 - mean('finished'))
+
+
+def test_whole_groups_are_logged_with_their_advantages(long):
+  """Of the first rollout, and of the first after 10 steps."""
+  lines = files.read_jsonl(long.workdir / 'groups.jsonl')
+  assert [line['step'] for line in lines] == [4, 4, 12, 12]
+  samples = files.read_jsonl(long.workdir / 'samples.jsonl')
+  for line in lines:
+    own = [
+      x for x in samples if (x['step'], x['id']) == (line['step'], line['id'])
+    ]
+    assert own[0]['prompt'] == line['prompt'] and line['answer'] is not None
+    for logged, sample in zip(line['samples'], own, strict=True):
+      assert logged == {name: sample.get(name) for name in logged} | {
+        'advantage': logged['advantage']
+      }
+    reward = np.array([x['reward'] for x in line['samples']])
+    advantage = (reward - reward.mean()) / (reward.std() + 1e-4)
+    found = [x['advantage'] for x in line['samples']]
+    np.testing.assert_allclose(found, advantage, atol=1e-2)
+
+
+def test_every_metric_of_a_run_has_a_sentence(long):
+  names = {name for line in long.lines for name in line}
+  assert [x for x in sorted(names) if not metric_texts.meaning(x)] == []
 
 
 def test_the_schedule_of_lengths_applies_to_the_first_rollout_after_its_step(

@@ -11,6 +11,7 @@ import toy_model
 from r1jax import errors, files
 from r1jax.checkpoints import pretrained, tokenization
 from r1jax.models.families import llama
+from r1jax.reports import metric_texts
 from r1jax.stages import sft
 
 TOKENIZER = tokenization.ByteTokenizer()
@@ -33,6 +34,7 @@ RECORDS = [
 
 def test_a_run_lowers_the_loss_and_leaves_the_model(base):
   lines = files.read_jsonl(base / 'metrics.jsonl')
+  assert all(map(metric_texts.meaning, lines[-1])), lines[-1]
   assert [line['step'] for line in lines] == list(range(1, 61))
   assert lines[0]['loss'] > 5 and lines[-1]['loss'] < 1.5
   lr = [line['lr'] for line in lines]

@@ -28,6 +28,7 @@ def run(workdir, restored, steps):
   for number in range(restored + 1, steps):
     writer.write(step(number))
     writer.samples([sample(number)] * 2)
+    writer.groups([dict(step=number, samples=[sample(number)])])
   writer.close()
 
 
@@ -42,11 +43,12 @@ def lines(workdir, name='metrics.jsonl'):
 def test_a_resumed_run_repeats_the_unbroken_one(tmp_path, restored):
   run(tmp_path / 'unbroken', -1, 7)
   run(tmp_path / 'killed', -1, 5)
-  for name in metrics.FILES:
+  written = metrics.FILES[:3]
+  for name in written:
     with open(tmp_path / 'killed' / name, 'ab') as file:
       file.write(b'{"step": 5, "response": "\xc3')
   run(tmp_path / 'killed', restored, 7)
-  for name in metrics.FILES:
+  for name in written:
     unbroken = lines(tmp_path / 'unbroken', name)
     assert len(unbroken) in (7, 14)
     assert lines(tmp_path / 'killed', name) == unbroken
@@ -56,7 +58,16 @@ def test_rewinding_leaves_no_other_file(tmp_path):
   run(tmp_path, -1, 3)
   run(tmp_path, 1, 3)
   names = sorted(path.name for path in tmp_path.iterdir())
-  assert names == ['metrics.jsonl', 'samples.jsonl']
+  assert names == ['groups.jsonl', 'metrics.jsonl', 'samples.jsonl']
+
+
+def test_recomputed_tokens_after_the_restored_step_are_removed(tmp_path):
+  run(tmp_path, -1, 3)
+  for number in (1, 2):
+    with open(tmp_path / 'tokens.jsonl', 'a') as file:
+      file.write(json.dumps(dict(step=number)) + '\n')
+  metrics.Writer(tmp_path).rewind(1)
+  assert files.read_jsonl(tmp_path / 'tokens.jsonl') == [dict(step=1)]
 
 
 def test_numbers_of_every_kind_become_json(tmp_path):

@@ -1,0 +1,1 @@
+"""Pages about runs, without external files: curves, tables, samples."""
