@@ -7,6 +7,7 @@ import textwrap
 from mkdocs.structure.files import File
 
 from r1jax import cli, config
+from r1jax.reports import metric_texts
 
 KEYS = """\
 # Keys of a config
@@ -19,10 +20,20 @@ and `--config.KEY=VALUE` changes one on the command line. Where **change** is
 may be the name of [your own function](../your_own_code.md).
 """
 
+METRICS = """\
+# Metrics
+
+What `metrics.jsonl`, TensorBoard and the report have of a run; `*` stands for
+the names of rewards, of devices, and of metrics that an objective returns.
+
+"""
+
 
 def on_files(files, config):
   """Adds the generated pages to those of docs/."""
   files.append(File.generated(config, 'reference/keys.md', content=keys()))
+  text = METRICS + metric_texts.markdown()
+  files.append(File.generated(config, 'reference/metrics.md', content=text))
   return files
 
 

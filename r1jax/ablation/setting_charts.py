@@ -56,6 +56,7 @@ def _chart(
     sentences=[('', sentence)] if sentence else [],
     least=panel.least,
     largest=panel.largest,
+    is_exact=panel.is_exact,
   )
 
 

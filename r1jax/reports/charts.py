@@ -50,6 +50,7 @@ class Chart:
   least: float | None = None  # of the vertical axis, where that is fixed
   largest: float | None = None
   marks: Sequence[Mark] = ()
+  is_exact: bool = False  # not smoothed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Axes:
 
 def is_smoothed(chart: Chart) -> bool:
   """Whether the chart has smoothed curves beside the recorded ones."""
-  return any(len(x.steps) > curves.SMOOTH_FROM for x in chart.series)
+  return any(_is_smoothed(chart, series) for series in chart.series)
 
 
 def sections(
@@ -139,7 +140,7 @@ def svg(chart: Chart) -> Markup:
         f'<title>{elements.escape(mark.text)}</title></path>'
       )
   for n, series in enumerate(chart.series):
-    lines += _curve(axes, series, _style(n))
+    lines += _curve(axes, series, _style(n), _is_smoothed(chart, series))
   lines.append('<g class="cursor"></g></svg>')
   return Markup('\n'.join(lines))
 
@@ -178,7 +179,7 @@ def hover(charts: Mapping[str, Sequence[Chart]]) -> list[dict[str, Any]]:
       kept = curves.kept(values)
       entry = dict(label=series.label, x=series.steps[kept].tolist())
       entry['y'] = _rounded(values[kept])
-      if len(values) > curves.SMOOTH_FROM:
+      if _is_smoothed(chart, series):
         entry['smooth'] = _rounded(curves.smooth(values)[kept])
       if series.low is not None and series.high is not None:
         entry['low'] = _rounded(curves.clean(series.low)[kept])
@@ -187,6 +188,10 @@ def hover(charts: Mapping[str, Sequence[Chart]]) -> list[dict[str, Any]]:
     edges = [axes.x0, axes.x1, axes.y0, axes.y1]
     found.append(dict(axes=edges, series=entries))
   return found
+
+
+def _is_smoothed(chart, series):
+  return len(series.steps) > curves.SMOOTH_FROM and not chart.is_exact
 
 
 def _style(n):
@@ -230,7 +235,7 @@ def _grid(axes):
   return lines
 
 
-def _curve(axes, series, style):
+def _curve(axes, series, style, is_smoothed):
   """The interval, the recorded curve and the smoothed one."""
   values, lines = curves.clean(series.values), []
   kept = curves.kept(values)
@@ -246,14 +251,13 @@ def _curve(axes, series, style):
         f'{x:.1f},{np.clip(y, TOP, HEIGHT - BOTTOM):.1f}' for x, y in edge
       )
       lines.append(f'<polygon class="band {style}" points="{points}"/>')
-  is_long = len(values) > curves.SMOOTH_FROM
-  kind = 'raw' if is_long else 'line'
+  kind = 'raw' if is_smoothed else 'line'
   path = _path(x_T, axes.y(values[kept]))
   lines.append(f'<path class="{kind} {style}" d="{path}"/>')
-  if is_long:
+  if is_smoothed:
     path = _path(x_T, axes.y(curves.smooth(values)[kept]))
     lines.append(f'<path class="smooth {style}" d="{path}"/>')
-  else:
+  elif len(values) <= curves.SMOOTH_FROM:
     for x, y in zip(x_T, axes.y(values[kept])):
       if np.isfinite(y):
         lines.append(

@@ -21,6 +21,7 @@ class Panel:
   least: float | None = None  # of the vertical axis, where that is fixed
   largest: float | None = None
   hides_zero: bool = False  # what is always 0 is left out
+  is_exact: bool = False  # without noise, so that it is not smoothed
 
 
 SECTIONS: dict[str, tuple[Panel, ...]] = {
@@ -56,7 +57,7 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
     ),
     Panel(
       'Held-out reward',
-      'mean of the responses',
+      'mean of the responses, 95 % interval',
       {
         'eval/reward': 'The weighted sum of the rewards on held-out prompts.',
         'eval/reward/*': 'One reward of the sum on held-out prompts.',
@@ -194,6 +195,7 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
       'per step',
       {'lr': 'The rate of the optimiser after warm-up and schedule.'},
       least=0,
+      is_exact=True,
     ),
     Panel(
       'Skipped updates',
@@ -300,6 +302,7 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
         'keeps growing costs time.'
       },
       least=0,
+      is_exact=True,
     ),
   ),
 }
@@ -308,11 +311,17 @@ BESIDE = {
   'step': 'The number of updates so far.',
   'eval/low': 'The lower end of the 95 % interval of the held-out score.',
   'eval/high': 'The upper end of the 95 % interval of the held-out score.',
+  'eval/reward_low': 'The lower end of the 95 % interval of the held-out '
+  'reward.',
+  'eval/reward_high': 'The upper end of the 95 % interval of the held-out '
+  'reward.',
   'eval/problems': 'The held-out problems that the score is over.',
   'eval/records': 'The held-out records that the score is over.',
 }
 INTERVALS = {
-  name: ('eval/low', 'eval/high') for name in ('eval/pass1', 'eval/accuracy')
+  'eval/pass1': ('eval/low', 'eval/high'),
+  'eval/accuracy': ('eval/low', 'eval/high'),
+  'eval/reward': ('eval/reward_low', 'eval/reward_high'),
 }
 
 

@@ -121,6 +121,7 @@ def chart(
     least=panel.least,
     largest=panel.largest,
     marks=marks,
+    is_exact=panel.is_exact,
   )
 
 

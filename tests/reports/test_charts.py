@@ -60,6 +60,7 @@ def test_a_smoothed_curve_has_what_was_recorded_beneath():
   assert curves == ['raw s0', 'smooth s0']
   assert charts.is_smoothed(chart(range(40)))
   assert not charts.is_smoothed(chart(range(30)))
+  assert not charts.is_smoothed(chart(range(40), is_exact=True))
 
 
 def test_seven_curves_can_be_told_apart():
