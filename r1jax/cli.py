@@ -3,7 +3,6 @@
 import argparse
 import ast
 import contextlib
-import dataclasses
 import difflib
 import importlib
 import importlib.metadata

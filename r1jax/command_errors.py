@@ -10,7 +10,7 @@ from pathlib import Path
 from r1jax import config, errors
 
 # Stages without a config of their own.
-WITHOUT_KEYS = 'report', 'preflight'
+WITHOUT_KEYS = ('preflight',)
 
 
 def check_arguments(

@@ -47,7 +47,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 def run(arguments: Sequence[str]) -> int:
   """Prints the table of the comparison, writes the page and prints its path."""
-  options = make_parser().parse_intermixed_args(arguments)
+  options, others = make_parser().parse_known_intermixed_args(arguments)
+  if others:
+    raise errors.UserError(
+      f'compare cannot read the argument {others[0]}: see compare --help'
+    )
   path = Path(options.out)
   files.check_local(options.out, 'the page')
   if path.is_dir():

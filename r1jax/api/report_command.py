@@ -40,7 +40,12 @@ def make_parser() -> argparse.ArgumentParser:
 
 def run(arguments: Sequence[str]) -> int:
   """Writes the page and prints its path."""
-  options = make_parser().parse_args(arguments)
+  options, others = make_parser().parse_known_args(arguments)
+  if others:
+    raise errors.UserError(
+      f'report cannot read the argument {others[0]}: it has --workdir DIR and '
+      '--tokens STEP'
+    )
   folder = options.workdir or options.folder
   if not folder:
     raise errors.UserError('report needs --workdir DIR, the folder of a run')
