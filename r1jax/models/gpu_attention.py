@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.experimental import pallas as pl
 
-from r1jax.models import sequence_packing
+from r1jax.models import attention, sequence_packing
 from r1jax.models.attention import MASKED_SCORE, Form, KeysValues
 
 MIN_CAPABILITY = 8.0  # of the GPU, for cuDNN's kernel: Ampere and later
@@ -126,6 +126,7 @@ def attend_filled(
   cache_BKSC: KeysValues,
   length_B: Array,
   window: int = 0,
+  sink_KG: Array | None = None,
   interpret: bool = False,
 ) -> Array:
   """attention.attend for one query a row, over the first length_B columns of
@@ -163,10 +164,14 @@ def attend_filled(
     interpret=interpret,
     name='attend_filled',
   )(length_B, q_BKMC, *cache_BKSC)
-  weight_BKNM = jnp.exp(max_BKNM - jnp.max(max_BKNM, axis=2, keepdims=True))
+  max_BK1M = jnp.max(max_BKNM, axis=2, keepdims=True)
+  weight_BKNM = jnp.exp(max_BKNM - max_BK1M)
   total_BKM = jnp.sum(weight_BKNM * sum_BKNM, axis=2)
   out_BKMC = jnp.sum(weight_BKNM[..., None] * out_BKNMC, axis=2)
-  return (out_BKMC / total_BKM[..., None])[:, None, :, :G]
+  out_BKMC /= total_BKM[..., None]
+  lse_BKM = max_BK1M[:, :, 0] + jnp.log(total_BKM)
+  result = out_BKMC[:, None, :, :G]
+  return attention.with_sink(result, lse_BKM[:, None, :, :G], sink_KG)
 
 
 def _kernel(

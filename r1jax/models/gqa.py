@@ -83,7 +83,7 @@ class GqaConfig(ModelConfig):
   @property
   def reads_filled_cache(self) -> bool:
     has_kernel = kernels.can_decode(self.attention, self.head_dim)
-    return has_kernel and not self.scan_layers and not self.sinks
+    return has_kernel and not self.scan_layers
 
   @property
   def has_sinks(self) -> bool:
@@ -239,7 +239,7 @@ def attend(
   can_address = kernels.can_address(cfg.attention, kv)
   if cfg.reads_filled_cache and is_one_token and can_address:
     kernel, width = kernels.FILLED_CACHE[cfg.attention], cfg.kinds[kind].window
-    return kernel(cfg.form, q_BTKGC, kv, pos_B + 1, width), kv
+    return kernel(cfg.form, q_BTKGC, kv, pos_B + 1, width, sink_KG), kv
   visible_BTS = attention.visible(pos_BT, column_1S, window)
   return attention.attend(cfg.form, q_BTKGC, kv, visible_BTS, sink_KG), kv
 

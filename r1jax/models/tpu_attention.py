@@ -85,6 +85,7 @@ def attend_filled(
   cache_BKSC: KeysValues,
   length_B: Array,
   window: int = 0,
+  sink_KG: Array | None = None,
   interpret: bool = False,
 ) -> Array:
   """attention.attend for one query a row, over the first length_B columns of
@@ -100,6 +101,9 @@ def attend_filled(
   S, dtype = cache_BKSC[0].shape[2], cache_BKSC[0].dtype
   M = -(-G // SUBLANES) * SUBLANES
   q_BKMC = jnp.pad(q_B1KGC[:, 0], ((0, 0), (0, 0), (0, M - G), (0, 0)))
+  sink_KM = jnp.full((K, M), MASKED_SCORE, jnp.float32)
+  if sink_KG is not None:
+    sink_KM = sink_KM.at[:, :G].set(sink_KG)
   block = block_columns(K, S, C, dtype.itemsize)
   steps = pl.cdiv(S, block)
   # See attention.in_cache_layout: this is no copy.
@@ -116,13 +120,14 @@ def attend_filled(
   shape = (None, K, C, block) if is_swapped else (None, K, block, C)
   cache_spec = pl.BlockSpec(shape, block_index)
   row_spec = pl.BlockSpec((None, K, M, C), lambda b, n, length_B: (b, 0, 0, 0))
+  sink_spec = pl.BlockSpec((K, M, TILE), lambda b, n, length_B: (0, 0, 0))
   kernel = functools.partial(_kernel, form, window, block, S, is_swapped)
   out_BKMC = pl.pallas_call(
     kernel,
     grid_spec=pltpu.PrefetchScalarGridSpec(
       num_scalar_prefetch=1,
       grid=(B, steps),
-      in_specs=[row_spec, cache_spec, cache_spec],
+      in_specs=[row_spec, sink_spec, cache_spec, cache_spec],
       out_specs=row_spec,
       scratch_shapes=[
         pltpu.VMEM((K, M, C), jnp.float32),
@@ -138,8 +143,13 @@ def attend_filled(
     ),
     interpret=interpret,
     name='attend_filled',
-  )(length_B, q_BKMC, *cache_BKSC)
+  )(length_B, q_BKMC, _in_lanes(sink_KM), *cache_BKSC)
   return out_BKMC[:, None, :, :G]
+
+
+def _in_lanes(x_KM):
+  """[K, M, TILE] with the same number in all lanes."""
+  return jnp.broadcast_to(x_KM[..., None], (*x_KM.shape, TILE))
 
 
 def block_columns(heads: int, length: int, channels: int, itemsize: int) -> int:
@@ -162,6 +172,7 @@ def _kernel(
   is_swapped,
   length_ref,
   q_ref,
+  sink_ref,
   k_ref,
   v_ref,
   out_ref,
@@ -169,15 +180,16 @@ def _kernel(
   max_ref,
   sum_ref,
 ):
-  """Adds a block of columns to the sums of exp(score - max) v and of exps."""
+  """Adds a block of columns to the sums of exp(score - max) v and of exps, which
+  begin with the sink, a score without a value."""
   n, length = pl.program_id(1), length_ref[pl.program_id(0)]
   first, last = _visible_blocks(length, window, block)
 
   @pl.when(n == 0)
   def start():
     sum_v_ref[...] = jnp.zeros_like(sum_v_ref)
-    max_ref[...] = jnp.full_like(max_ref, MASKED_SCORE)
-    sum_ref[...] = jnp.zeros_like(sum_ref)
+    max_ref[...] = sink_ref[...]
+    sum_ref[...] = jnp.ones_like(sum_ref)
 
   @pl.when((n >= first) & (n <= last))
   def add_block():

@@ -23,6 +23,7 @@ CFG = llama.Config(
   ffn=20,
   kinds=(LayerKind(), LayerKind(window=5)),
   kind_N=(0, 1),
+  sinks=True,
   scan_layers=False,
 )
 
@@ -33,17 +34,17 @@ def normal(*shape, seed=0):
 
 @pytest.mark.parametrize('module', [gpu_attention, tpu_attention])
 @pytest.mark.parametrize(
-  'G, C, S, window, softcap',
+  'G, C, S, window, softcap, has_sinks',
   [
-    (3, 32, 150, 0, 0.0),
-    (5, 64, 70, 20, 3.0),
-    (1, 16, 300, 100, 0.0),
-    (20, 16, 64, 0, 0.0),
-    (2, 256, 70, 0, 0.0),
+    (3, 32, 150, 0, 0.0, True),
+    (5, 64, 70, 20, 3.0, False),
+    (1, 16, 300, 100, 0.0, True),
+    (20, 16, 64, 0, 0.0, False),
+    (2, 256, 70, 0, 0.0, False),
   ],
 )
 def test_a_decode_kernel_equals_plain_attention(
-  module, G, C, S, window, softcap, monkeypatch
+  module, G, C, S, window, softcap, has_sinks, monkeypatch
 ):
   """Rows of any length, also of one column, in caches that blocks do not
   divide; what is behind a row's length is not read."""
@@ -56,20 +57,21 @@ def test_a_decode_kernel_equals_plain_attention(
   visible_B1S = attention.visible(
     length_B[:, None] - 1, np.arange(S)[None], window or None
   )
-  expected = attention.attend(form, q_B1KGC, (k, v), visible_B1S)
+  sink_KG = 3 * normal(K, G, seed=3) if has_sinks else None
+  expected = attention.attend(form, q_B1KGC, (k, v), visible_B1S, sink_KG)
   unread = np.arange(S)[None, None, :, None] >= length_B[:, None, None, None]
   k, v = np.where(unread, 1e30, k), np.where(unread, 0, v)
   out = module.attend_filled(
-    form, q_B1KGC, (k, v), length_B, window, interpret=True
+    form, q_B1KGC, (k, v), length_B, window, sink_KG, interpret=True
   )
   np.testing.assert_allclose(out, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize('name', kernels.FILLED_CACHE)
 def test_decoding_with_the_kernels_samples_the_same_tokens(name, monkeypatch):
-  def own_keys(form, q, kv, pos_BT, window):
+  def own_keys(form, q, kv, pos_BT, window, sink_KG):
     visible_BTS = attention.visible(pos_BT, pos_BT, window or None)
-    return attention.attend(form, q, kv, visible_BTS)
+    return attention.attend(form, q, kv, visible_BTS, sink_KG)
 
   kernel = functools.partial(kernels.FILLED_CACHE[name], interpret=True)
   monkeypatch.setitem(kernels.FILLED_CACHE, name, kernel)
