@@ -33,7 +33,8 @@ def rows(source: str, settings: Mapping[str, str]) -> Iterator[dict]:
   names = {k: x.names for k, x in features.items() if 'names' in dir(x)}
   tables = dataset.with_format('arrow').iter(arrow_file.BATCH)
   found = arrow_file.plain_rows(tables, names)
-  yield from itertools.islice(found, int(limit) if limit else None)
+  with _reachable(source):  # Streaming downloads here.
+    yield from itertools.islice(found, int(limit) if limit else None)
 
 
 def revision(source: str, settings: Mapping[str, str]) -> str:
@@ -71,6 +72,8 @@ def _cached_builder(source, name, config, revision):
       f'{source}: there is no such dataset, or it needs a login '
       f'(`hf auth login`, or HF_TOKEN): {error}'
     ) from None
+  except RuntimeError as error:  # It is a program, which is not run.
+    raise errors.UserError(f'{source} cannot be read: {error}') from None
   except errors.UserError:
     raise
   except ValueError as error:  # No config, or one that does not exist.
@@ -92,11 +95,18 @@ def _load(source, builder, split, is_streamed):
 def _reachable(source: str) -> Iterator[None]:
   """Raises UserError if the hub cannot be reached in this context. The package
   huggingface_hub has tried it again for half a minute."""
+  from datasets import exceptions
   from huggingface_hub import errors as hub_errors
 
   kinds = ConnectionError, TimeoutError, hub_errors.HfHubHTTPError
   try:
     yield
+  except exceptions.DatasetNotFoundError:
+    raise
+  except exceptions.DatasetsError as error:  # Its files do not fit together.
+    raise errors.UserError(
+      f'{source} cannot be read: {error.__cause__ or error}'
+    ) from error
   except kinds as error:
     problem = ' '.join(f'{type(error).__name__}: {error}'.split())
     raise errors.UserError(
