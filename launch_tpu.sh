@@ -719,7 +719,7 @@ meaning() {
     70) echo ' (stuck)' ;;
     75) echo ' (terminated, or temporary trouble)' ;;
     134) echo ' (another process was lost)' ;;
-    137) echo ' (killed)' ;;
+    137) echo ' (killed; out of memory?)' ;;
     139) echo ' (crashed)' ;;
   esac
 }

@@ -207,15 +207,17 @@ def test_a_tracker_that_blocks_is_dropped(tmp_path, capsys, monkeypatch):
     tensorboard.TensorBoard, 'write', lambda *_: blocked.wait()
   )
   monkeypatch.setattr(worker, 'MAX_WAITING', 20)
-  run(tmp_path, 'tensorboard', steps=50)
+  seconds = run(tmp_path, 'tensorboard', steps=50)
   blocked.set()
+  assert seconds < worker.CLOSE_SECONDS / 2  # It is not waited for.
   assert capsys.readouterr().err.count('20 lines wait to be written') == 1
 
 
 def test_an_own_tracker_gets_the_lines_in_a_process_of_its_own(tmp_path, own):
   run(tmp_path, own(), steps=2)
   opened, *lines = (tmp_path / 'own.txt').read_text().splitlines()
-  assert opened.startswith(f'open {tmp_path.name} 0 3 ')
+  name = f'{tmp_path.parent.name}/{tmp_path.name}'
+  assert opened.startswith(f'open {name} 0 3 ')
   numbers = 'eval/pass1=0.5 time/seconds=2'
   assert lines == [
     f'write 0 train/reward=0 {numbers}',
@@ -228,7 +230,9 @@ def test_an_own_tracker_gets_the_lines_in_a_process_of_its_own(tmp_path, own):
 def test_the_example_of_a_tracker_runs(tmp_path):
   run(tmp_path, 'experiments/your_own/tracker.py:TextFile?name=a.txt', steps=2)
   first, *lines = (tmp_path / 'a.txt').read_text().splitlines()
-  assert first.startswith(f'{tmp_path.name} from step 0 on: ')
+  assert first.startswith(
+    f'{tmp_path.parent.name}/{tmp_path.name} from step 0 '
+  )
   assert lines == ['0 0.0000', "0 'a\\nb'", '1 0.3333']
 
 

@@ -77,7 +77,7 @@ def open_all(
   default = config_changes.plain(dataclasses.asdict(type(config)()))
   pairs = configs.changes(default, nested)
   run = TrackedRun(
-    name=workdir.resolve().name,
+    name='/'.join(workdir.resolve().parts[-2:]),
     id='',
     workdir=str(workdir.resolve()),
     first_step=first_step,

@@ -15,7 +15,7 @@ RESULTS = 'eval/pass1', 'eval/accuracy', 'train/reward', 'train/loss'
 class TrackedRun:
   """The run of a tracker; all of it is JSON."""
 
-  name: str  # of the work directory
+  name: str  # the work directory and the folder that it is in
   id: str  # the same in every process that continues the run
   workdir: str
   first_step: int  # of this process

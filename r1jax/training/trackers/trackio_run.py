@@ -23,7 +23,7 @@ class Trackio:
   ):
     self.run = trackio.init(
       project=project,
-      name=name or f'{run.name}-{run.id[:6]}',
+      name=name or f'{run.name.replace("/", "-")}-{run.id[:6]}',
       group=group,
       space_id=space_id,
       config=run.config,

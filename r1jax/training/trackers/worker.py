@@ -46,6 +46,8 @@ class Worker:
 
   def wait_closed(self, end: float) -> None:
     """Waits for the last calls, until `end` of time.monotonic() at most."""
+    if self.is_dropped:
+      return
     self.thread.join(max(0.0, end - time.monotonic()))
     if self.thread.is_alive() and not self.is_dropped:
       self._drop(
