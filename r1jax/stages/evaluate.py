@@ -6,6 +6,7 @@ import json
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_collections
@@ -25,7 +26,7 @@ from r1jax.training.config_changes import NO_CHANGE, Change
 from r1jax.training.progress import Progress
 
 Config = evaluate_config.Config
-SHOWN = 3  # responses of each set on the page
+SHOWN = 3  # responses of each set on the page; sets in the closing lines
 
 
 def run(
@@ -68,14 +69,32 @@ def run(
       sample_all(
         config, inputs.sets, model, scorer, verifier, workdir / 'chunks'
       )
-  hosts.run_once(lambda: write_results(config, inputs, workdir))
+  results = hosts.run_once(lambda: write_results(config, inputs, workdir))
   problems = sum(map(len, inputs.sets.values()))
-  did = f'{problems} problems with {config.samples} samples each'
-  following = {}
+  did, following = 'tables', {}
   if records:
+    did = f'{problems} problems with {config.samples} samples each'
     following[closing.command('chat', config.init)] = 'talk to the model'
   page = f'the tables and samples are in {workdir / "results.html"}'
-  closing.show('', did, began, page, following)
+  closing.show(result_line(results), did, began, page, following)
+
+
+def result_line(results: dict[str, Any]) -> str:
+  """pass@1 with its interval of the first SHOWN sets of results.json, and its
+  difference from the baseline."""
+  texts = []
+  for name, found in list(results['sets'].items())[:SHOWN]:
+    low, high = found['interval']
+    text = f'{name} {found["pass1"]:.3f} [{low:.3f}, {high:.3f}]'
+    if name in results['paired']:
+      pair = results['paired'][name]
+      low, high = pair['interval']
+      text += (
+        f' ({pair["difference"]:+.3f} [{low:+.3f}, {high:+.3f}] from '
+        f'{pair["baseline"]})'
+      )
+    texts.append(text)
+  return f'pass@1: {", ".join(texts)}' if texts else ''
 
 
 def load_model(
@@ -193,9 +212,9 @@ def sample_lines(
 
 def write_results(
   config: Config, inputs: evaluate_config.Inputs, workdir: Path
-) -> None:
+) -> dict[str, Any]:
   """Writes the tables of the samples in workdir/chunks. results.json is written
-  last: its existence marks the run as finished."""
+  last: its existence marks the run as finished. Returns its content."""
   majority_k = config.majority_k or config.samples
   sets, pairs, shown = {}, {}, []
   for name in inputs.sets:
@@ -220,6 +239,7 @@ def write_results(
   content = json.dumps(results, indent=2) + '\n'
   files.write_text(workdir / 'results.json', content)
   print(text, end='', flush=True)
+  return results
 
 
 def shown_samples(name: str, lines: list[dict]) -> list[tuple[str, str, str]]:

@@ -471,3 +471,12 @@ def test_every_kind_of_record_has_scores_votes_and_a_baseline(
 def test_chunks_without_votes_are_those_of_an_earlier_version():
   with pytest.raises(errors.UserError, match='an earlier version'):
     scores.score([dict(accuracy=1.0, answer='1')], 1, (), 1)
+
+
+def test_the_closing_line_has_pass1_and_the_difference_from_the_baseline():
+  sets = {'a': dict(pass1=0.5, interval=[0.25, 0.75])}
+  pair = dict(baseline='base', difference=0.125, interval=[-0.25, 0.5])
+  line = toy.stage('evaluate').result_line(dict(sets=sets, paired=dict(a=pair)))
+  assert line == (
+    'pass@1: a 0.500 [0.250, 0.750] (+0.125 [-0.250, +0.500] from base)'
+  )
