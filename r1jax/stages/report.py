@@ -62,13 +62,15 @@ def read_groups(
 ) -> groups.Groups:
   """The logged groups of about `count` steps of a run, with the numbers of
   tokens of steps that have been recomputed."""
-  return groups.of_run(
-    name,
-    read_lines(folder, 'groups.jsonl'),
-    read_lines(folder, 'samples.jsonl'),
-    read_lines(folder, 'tokens.jsonl'),
-    count,
-  )
+  problem = f'the samples in {folder} are not what a run has written'
+  with errors.explained(problem, (KeyError, TypeError, AttributeError)):
+    return groups.of_run(
+      name,
+      read_lines(folder, 'groups.jsonl'),
+      read_lines(folder, 'samples.jsonl'),
+      read_lines(folder, 'tokens.jsonl'),
+      count,
+    )
 
 
 def run_page(folder: Path, found: dict[str, Curve]) -> str:

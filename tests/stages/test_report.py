@@ -152,6 +152,12 @@ def test_a_run_without_samples_and_config_has_a_page(tmp_path):
   assert 'smoothed' not in text.partition('<main>')[2].partition('<script')[0]
 
 
+def test_samples_of_another_program_are_refused(run):
+  (run / 'groups.jsonl').write_text('{"step": 1, "text": "?"}\n')
+  with pytest.raises(errors.UserError, match='not what a run has written'):
+    report.write(run)
+
+
 def test_a_directory_without_steps_is_refused(tmp_path):
   with pytest.raises(errors.UserError, match='no steps in .*metrics.jsonl'):
     report.write(tmp_path)

@@ -144,7 +144,14 @@ def test_the_revision_is_that_of_the_hubs_cache(tmp_path, monkeypatch):
 # The keys of each stage that name files.
 READS = dict(
   sft={'init', 'data'},
-  rl={'init', 'prompts', 'eval.data', 'reward_models', 'teacher'},
+  rl={
+    'init',
+    'prompts',
+    'prompts_mix',
+    'eval.data',
+    'reward_models',
+    'teacher',
+  },
   reject={'init', 'data', 'mix', 'judge.init'},
   reward_model={'init', 'data', 'eval_data'},
   evaluate={'init', 'data', 'baseline', 'compare_with', 'codeforces'},
