@@ -143,7 +143,7 @@ def test_the_revision_is_that_of_the_hubs_cache(tmp_path, monkeypatch):
 
 # The keys of each stage that name files.
 READS = dict(
-  sft={'init', 'data'},
+  sft={'init', 'data', 'data_mix'},
   rl={
     'init',
     'prompts',
@@ -153,7 +153,7 @@ READS = dict(
     'teacher',
   },
   reject={'init', 'data', 'mix', 'judge.init'},
-  reward_model={'init', 'data', 'eval_data'},
+  reward_model={'init', 'data', 'data_mix', 'eval_data'},
   evaluate={'init', 'data', 'baseline', 'compare_with', 'codeforces'},
   verify={'data', 'responses'},
 )
