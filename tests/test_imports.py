@@ -48,7 +48,7 @@ MAY_IMPORT = {
   | {'sampling', 'rewards', 'evaluation', 'training', 'rl', 'stages'}
   | {'rejection', 'cli', 'reports'},
   'serving': MODELS | {'sampling', 'stages', 'api'},
-  'export': MODELS | {'evaluation', 'training', 'stages', 'api'},
+  'export': MODELS | {'evaluation', 'training', 'stages', 'api', 'serving'},
 }
 
 

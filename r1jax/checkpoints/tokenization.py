@@ -231,6 +231,15 @@ def with_chat_template(tokenizer: Tokenizer, template: str) -> Tokenizer:
   return changed
 
 
+def with_eos_ids(tokenizer: Tokenizer, eos_ids: Sequence[int]) -> Tokenizer:
+  """The tokenizer with other end tokens."""
+  changed = copy.copy(_whole(tokenizer))
+  changed.eos_ids = tuple(eos_ids)
+  if isinstance(tokenizer, LimitedTokenizer):
+    return LimitedTokenizer(changed, tokenizer.vocab_size)
+  return changed
+
+
 def _whole(tokenizer):
   if isinstance(tokenizer, LimitedTokenizer):
     return tokenizer.whole

@@ -10,6 +10,7 @@ from r1jax.checkpoints import tokenization
 from r1jax.data import templates, tools
 from r1jax.data.templates import PromptConfig
 from r1jax.data.tokenizer_protocol import Tokenizer
+from r1jax.serving import source as serving
 
 NO_SYSTEM = 'This model was trained without system messages.'
 DATE = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
@@ -71,25 +72,35 @@ def _prefill(tokenizer, prompt):
 
 
 def _of_text(tokenizer, text, prompt):
-  """A text with {question} as a template without line breaks of its own. Later
-  questions follow the end token of the answer before."""
-  parts = [_literal(part) for part in text.split('{question}')]
-  question = " + message['content'] + ".join(parts)
-  question = question.removeprefix('"" + ').removesuffix(' + ""')
+  """A text with {question} as a template without line breaks of its own. A
+  later question follows an answer as in `r1jax chat` where the template is
+  R1-Zero's, else its end token."""
+  prefix = _literal(tokenizer.prefix)
+  template = f'{{{{ {prefix} }}}}' if tokenizer.prefix else ''
   end = _literal(tokenizer.decode([tokenizer.eos_ids[0]]))
-  template = f'{{{{ {_literal(tokenizer.prefix)} }}}}'
-  template = template if tokenizer.prefix else ''
+  question, answer = _with_question(text), f"message['content'] + {end}"
+  if prompt.template == 'r1_zero':
+    later = _with_question(serving.NEXT_TURN)
+    question = f'({question}) if loop.first else ({later})'
+    answer = "' ' + message['content'] | trim"
   template += (
     "{% for message in messages %}{% if message['role'] == 'user' %}"
     f'{{{{ {question} }}}}'
     "{% elif message['role'] == 'assistant' %}"
-    f"{{{{ message['content'] + {end} }}}}"
+    f'{{{{ {answer} }}}}'
     '{% else %}'
     f'{{{{ raise_exception({_literal(NO_SYSTEM)}) }}}}'
     '{% endif %}{% endfor %}'
   )
   prefill = _prefill(tokenizer, prompt)
   return template + _generation(prefill) if prefill else template
+
+
+def _with_question(text):
+  """An expression of jinja: the text with the message in place of {question}."""
+  parts = [_literal(part) for part in text.split('{question}')]
+  expression = " + message['content'] + ".join(parts)
+  return expression.removeprefix('"" + ').removesuffix(' + ""')
 
 
 def _generation(text):

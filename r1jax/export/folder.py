@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,7 +69,7 @@ def _put_back(old, output):
 
 def _write_hf(source, folder, dtype, part_bytes):
   """A directory that transformers opens."""
-  model = with_template(source)
+  model = served(source)
   pretrained.save(
     folder,
     model.params,
@@ -78,7 +79,8 @@ def _write_hf(source, folder, dtype, part_bytes):
     max_file_bytes=part_bytes,
   )
   path = folder / 'generation_config.json'
-  hf_files.write_json(path, generation_config(source))
+  settings = generation_config(source, model.tokenizer.eos_ids)
+  hf_files.write_json(path, settings)
   card = model_card.text(source, source.short_name, dtype)
   files.write_text(folder / 'README.md', card)
 
@@ -86,10 +88,10 @@ def _write_hf(source, folder, dtype, part_bytes):
 def _write_gguf(source, folder, dtype, part_bytes):
   """A directory with a GGUF file, or its parts, and the card."""
   folder.mkdir()
-  model, name = with_template(source), source.short_name
+  model, name = served(source), source.short_name
   path = folder / f'{name}-{DTYPE_NAMES[dtype]}.gguf'
   more: dict[str, Any] = {'general.name': name, 'general.type': 'model'}
-  settings = generation_config(source)
+  settings = generation_config(source, model.tokenizer.eos_ids)
   for key, own in dict(
     temperature='temp', top_p='top_p', top_k='top_k'
   ).items():
@@ -103,43 +105,48 @@ def _write_gguf(source, folder, dtype, part_bytes):
   files.write_text(folder / 'README.md', card)
 
 
-def with_template(source: Source) -> Policy:
-  """The policy with a chat template that makes the prompts of its run. Prints
-  why it keeps that of its tokenizer, if the run's is a function."""
+def served(source: Source) -> Policy:
+  """The policy with the end tokens of its run, and a chat template that makes
+  its prompts. Prints why it keeps the template of its tokenizer, if the run's
+  is a function."""
+  policy = source.policy
   if source.run is None:
-    return source.policy
-  tokenizer = source.policy.tokenizer
-  prompt, date = source.config.prompt, source.run.record.date
-  template = chat_template.of_run(tokenizer, prompt, date)
-  if template is None:
+    return policy
+  tokenizer, config = policy.tokenizer, source.config
+  if source.is_rl and config.sample.eos_ids:
+    tokenizer = tokenization.with_eos_ids(tokenizer, config.sample.eos_ids)
+  date = source.run.record.date
+  template = chat_template.of_run(tokenizer, config.prompt, date)
+  if template is not None:
+    tokenizer = tokenization.with_chat_template(tokenizer, template)
+  else:
     print(
-      f'config.prompt.template is your function {prompt.template}, which cannot '
-      'be written as a chat template: the model keeps that of its tokenizer, '
-      'or has none'
+      f'config.prompt.template is your function {config.prompt.template}, which '
+      'cannot be written as a chat template: the model keeps that of its '
+      'tokenizer, or has none'
     )
-    return source.policy
-  return source.policy._replace(
-    tokenizer=tokenization.with_chat_template(tokenizer, template)
-  )
+  return policy._replace(tokenizer=tokenizer)
 
 
-def generation_config(source: Source) -> dict[str, Any]:
+def generation_config(source: Source, eos_ids: Sequence[int]) -> dict[str, Any]:
   """The end tokens, and how the run's evaluation samples."""
-  tokenizer = source.policy.tokenizer
-  found: dict[str, Any] = dict(eos_token_id=list(tokenizer.eos_ids))
+  found: dict[str, Any] = dict(eos_token_id=list(eos_ids))
   if not source.is_rl:
     return found
-  config = source.config
+  config, temperature = source.config, source.config.eval.temperature
   found['max_new_tokens'] = config.max_new_tokens_at(
     source.step or config.steps
   )
-  found['do_sample'] = config.eval.temperature > 0
-  if config.eval.temperature > 0:
+  found['do_sample'] = temperature > 0
+  if temperature > 0:
     # transformers would choose among the 50 most probable tokens.
-    found |= dict(temperature=float(config.eval.temperature), top_k=0)
+    found |= dict(temperature=float(temperature), top_k=0)
     found['top_p'] = float(config.sample.top_p)
-  if config.prompt.stop_strings:
-    found['stop_strings'] = list(config.prompt.stop_strings)
+  decode = source.policy.tokenizer.decode
+  stops = [*config.prompt.stop_strings]
+  stops += [decode(ids) for ids in config.sample.stop_token_sequences]
+  if stops:
+    found['stop_strings'] = stops
   return found
 
 

@@ -150,28 +150,38 @@ def _evaluation(source):
   lines = facts.evaluations(source)
   if not lines:
     return ['## Held-out figures', 'The run has none of this step.']
-  config, shown = source.config, [lines[0], lines[-1]]
-  figures = facts.figures(source)
-  if lines[0] is lines[-1]:
-    shown = lines
-  rows = []
-  for line in shown:
+  shown = lines if lines[0] is lines[-1] else [lines[0], lines[-1]]
+  notes = _evaluation_notes(source, lines[-1])
+  return ['## Held-out figures', _figures(source, shown), notes]
+
+
+def _figures(source, lines):
+  """A table with a row for each evaluation, without columns that are empty."""
+  figures, rows = facts.figures(source), []
+  titles = ['step', *figures, 'problems', 'tokens', 'truncated']
+  for line in lines:
     cells = [str(line['step'])]
     cells += [facts.figure(line, *names) for names in figures.values()]
     for name in ('eval/problems', 'eval/length', 'eval/truncated'):
       value = line.get(name)
       cells.append('' if value is None else f'{value:.4g}')
     rows.append(cells)
-  titles = ['step', *figures, 'problems', 'tokens', 'truncated']
+  known = [n for n in range(len(titles)) if any(row[n] for row in rows)]
+  rows = [[row[n] for n in known] for row in rows]
+  return _table([titles[n] for n in known], rows)
+
+
+def _evaluation_notes(source, last):
+  """What the figures are of, and why that of a chosen step is too good."""
+  config = source.config.eval
   notes = (
-    f'{config.eval.samples} samples a problem at temperature '
-    f'{config.eval.temperature:g}; in brackets the 95 % interval over the '
-    'problems.'
+    f'{config.samples} samples a problem at temperature '
+    f'{config.temperature:g}; in brackets the 95 % interval over the problems.'
   )
-  if source.step is not None and lines[-1]['step'] != source.step:
+  if source.step is not None and last['step'] != source.step:
     notes += (
       f' The last evaluation up to step {source.step} is that of step '
-      f'{lines[-1]["step"]}.'
+      f'{last["step"]}.'
     )
   if source.is_best:
     notes += (
@@ -179,10 +189,10 @@ def _evaluation(source):
       f'{_code(facts.best_by(source))}, so its own figure is too good on '
       'average: evaluate it on other problems.'
     )
-  unscored = lines[-1].get('eval/unscored')
-  if unscored:
-    notes += f' {unscored:.1%} of the samples could not be judged.'
-  return ['## Held-out figures', _table(titles, rows), notes]
+  if last.get('eval/unscored'):
+    share = f'{last["eval/unscored"]:.1%}'
+    notes += f' {share} of the samples could not be judged.'
+  return notes
 
 
 def _config(source):

@@ -1,15 +1,21 @@
 """A run's prompts as a chat template."""
 
 import dataclasses
+import json
+import os
+import subprocess
 
 import jinja2
 import pytest
 
 from r1jax import errors
 from r1jax.checkpoints import tokenization
+from r1jax.checkpoints.policy import Policy
 from r1jax.data import run_date, templates
 from r1jax.data.templates import PromptConfig
 from r1jax.export import chat_template
+from r1jax.sampling.decode import SampleConfig
+from r1jax.serving import source as serving
 
 QUESTIONS = (
   'What is 12 * 7?',
@@ -62,6 +68,41 @@ def test_the_template_makes_the_prompts_of_training(name, prefix):
     assert served.chat(messages) == made.full_text
 
 
+# Prints the prompts that transformers makes of the texts in argv[2].
+TRANSFORMERS = """
+import json, pathlib, sys
+import transformers
+found = {}
+for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+  tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+  chats = [[dict(role='user', content=x)] for x in json.loads(sys.argv[2])]
+  options = dict(tokenize=False, add_generation_prompt=True)
+  found[path.name] = [tokenizer.apply_chat_template(x, **options) for x in chats]
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.torch
+def test_transformers_makes_the_prompts_of_training(tmp_path):
+  want = {}
+  for name, prompt in PROMPTS.items():
+    own = tokenizer('<s>', CHAT)
+    template = chat_template.of_run(own, prompt)
+    folder = tmp_path / name
+    folder.mkdir()
+    tokenization.with_chat_template(own, template).save(folder)
+    records = [dict(id='', prompt=question) for question in QUESTIONS]
+    made = [templates.make_prompt(own, record, prompt) for record in records]
+    want[name] = [one.full_text for one in made]
+  python = os.environ['R1JAX_TORCH_PYTHON']
+  output = subprocess.run(
+    [python, '-c', TRANSFORMERS, str(tmp_path), json.dumps(QUESTIONS)],
+    stdout=subprocess.PIPE,
+    check=True,
+  ).stdout
+  assert json.loads(output) == want
+
+
 def test_later_questions_follow_the_end_token_of_the_answer():
   own = tokenizer()
   prompt = PromptConfig(template='Q: {question} A:', prefill='<think>')
@@ -77,6 +118,23 @@ def test_later_questions_follow_the_end_token_of_the_answer():
   assert text == 'Q: 1 A: x<|end|>Q: 2 A:<think>'
   with pytest.raises(errors.UserError, match='without system messages'):
     served.chat([dict(role='system', content='Be kind.')])
+
+
+def test_later_questions_to_r1_zero_are_those_of_chat():
+  own = tokenizer('<s>')
+  prompt = PromptConfig(prefill='<think>')
+  served = tokenization.with_chat_template(
+    own, chat_template.of_run(own, prompt)
+  )
+  messages = [
+    dict(role='user', content='1'),
+    dict(role='assistant', content='\n <think>x</think> 7\n'),
+    dict(role='user', content='2'),
+  ]
+  asked = serving.Source('', Policy({}, None, own), prompt, SampleConfig())
+  made = serving.make_prompt(asked, messages)
+  assert served.chat(messages) == made.full_text
+  assert made.full_text.endswith('7\nUser: 2. Assistant:<think>')
 
 
 def test_a_prompt_without_the_request_for_a_response_has_no_prefill():

@@ -65,7 +65,7 @@ def test_the_card_has_data_recipe_figures_and_software(run):
   assert '| rewards and weights | `{"accuracy": 1.0, "format": 0.2}` |' in text
   assert '| 0 | 0.125 [0.050, 0.250] | 0.500 | 11 |' in text
   assert '| 2 | 0.750 [0.500, 0.875] | 0.500 | 11 |' in text
-  assert '| 4 |' not in text
+  assert '| 4 |' not in text and 'truncated |' not in text
   assert 'chosen among 2 by `eval/pass1`' in text
   assert '| `grpo.group_size` | `16` | `4` |' in text
   assert toy_export.COMMIT in text and 'jax 1.2.3' in text
@@ -100,6 +100,20 @@ def test_the_result_of_a_run_is_its_last_step_without_rounding(run):
   _, _, tokenizer = pretrained.load(path / names[2])
   prompt = tokenizer.chat([dict(role='user', content='1 + 1?')])
   assert prompt.endswith('User: 1 + 1?. Assistant:<think>')
+
+
+def test_the_end_tokens_of_the_run_are_those_of_the_model(tmp_path):
+  run = toy_export.write_run(
+    tmp_path, 'sample.eos_ids=(10,)', 'sample.stop_token_sequences=((65,66),)'
+  )
+  for kind in ('hf', 'gguf'):
+    command.run([str(run), '--format', kind])
+  path = run / 'export/hf'
+  settings = json.loads((path / 'generation_config.json').read_text())
+  assert settings['eos_token_id'] == [10]
+  assert settings['stop_strings'] == ['AB']
+  _, _, tokenizer = pretrained.load(run / 'export/gguf/zero-step-4-F32.gguf')
+  assert tokenizer.eos_ids == (10,)
 
 
 def test_files_have_at_most_the_size_that_is_asked_for(run):
