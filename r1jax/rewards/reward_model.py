@@ -51,9 +51,13 @@ class RewardModel:
         'and a centre, as the reward_model stage writes them'
       )
     self.part, self.centre = metadata['part'], metadata['centre']
-    template, prefill = metadata['template'], metadata['prefill']
     self.date = str(metadata.get('date', ''))  # that of its training
-    self.prompt = templates.PromptConfig(template, prefill, max_len=WIDTHS[-1])
+    self.prompt = templates.PromptConfig(
+      template=metadata['template'],
+      system=str(metadata.get('system', '')),
+      prefill=metadata['prefill'],
+      max_len=WIDTHS[-1],
+    )
     params, cfg, self.tokenizer = policy.load_with_tokenizer(str(path), compute)
     if not cfg.score:
       raise errors.UserError(

@@ -240,6 +240,8 @@ def run(
   record = claimed.record
   if record and record.date:  # A template has asked for it.
     facts['date'] = record.date
+  if config.prompt.system:
+    facts['system'] = config.prompt.system
   facts |= {name.removeprefix('eval/'): x for name, x in found.items()}
   pretrained.save_result(
     workdir, state.params, cfg, tokenizer, config.export_dtype, facts
