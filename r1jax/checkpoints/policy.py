@@ -266,7 +266,11 @@ def _for_these_devices(cfg, compute):
   backend, capability = jax.default_backend(), 0.0
   if backend == 'gpu':
     capability = float(jax.local_devices()[0].compute_capability)
-  return with_compute(cfg, compute, backend, capability)
+  cfg = with_compute(cfg, compute, backend, capability)
+  if (backend, compute.attention, cfg.attention) == ('gpu', 'auto', 'einsum'):
+    obstacle = gpu_attention.obstacle(cfg, capability)
+    print(f'attention is computed without the kernels of GPUs: {obstacle}')
+  return cfg
 
 
 def check_mtp(cfg: transformer.ModelConfig, coef: float, key: str) -> None:

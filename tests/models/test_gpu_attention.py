@@ -200,6 +200,8 @@ def test_capped_scores_have_no_kernel_of_cudnn():
   )
   capped = dataclasses.replace(capped, dtype='bfloat16')
   assert 'capped' in gpu_attention.obstacle(capped, 9.0)
+  with_sinks = dataclasses.replace(CFG, dtype='bfloat16', sinks=True)
+  assert 'sinks' in gpu_attention.obstacle(with_sinks, 9.0)
 
 
 def test_a_cache_with_more_than_32_bit_offsets_has_no_kernel():
