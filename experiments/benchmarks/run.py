@@ -87,6 +87,14 @@ CASES = (
     required=2.0,
     desired=2.5,
   ),
+  *(
+    Case(
+      name=f'first token {dtype}',
+      ours=Side(f'first_token --dtype {dtype}', 'first_token', 'empty cache'),
+      peer=Side(f'first_token --dtype {dtype}', 'first_token', 'filled cache'),
+    )
+    for dtype in ('float32', 'bfloat16')
+  ),
 )
 
 
@@ -96,7 +104,7 @@ def run(command: str, options: argparse.Namespace, tiny: str) -> list[dict]:
   models = dict(MODEL=options.model, TINY=tiny)
   arguments = [models.get(x, x) for x in arguments]
   python = options.peers_python
-  if program in ('ours', 'make_tiny'):
+  if program in ('ours', 'first_token', 'make_tiny'):
     python = sys.executable
   if program != 'make_tiny':
     arguments += ['--reps', str(options.reps)]
