@@ -15,6 +15,9 @@ from r1jax.sampling import decode, decode_step, token_sampling
 from r1jax.sampling.decode_state import Array, SampleConfig, Slots
 
 MAX_TOP = 20  # log-probabilities of other tokens, for each token
+# jax 0.10 cannot donate to an output with the layout constraint that this ends
+# with; in a function of its own the constraint is inside.
+copy_prompts = jax.jit(decode.copy_prompts, static_argnames='cfg')
 
 
 class Options(struct.PyTreeNode):
@@ -115,7 +118,7 @@ def admit(
   )
   old = state.options
   return SlotState(
-    cache=decode.copy_prompts(cfg, out.cache, zero_B, take_B, state.cache),
+    cache=copy_prompts(cfg, out.cache, zero_B, take_B, state.cache),
     slots=decode_step.select(take_B, slots, state.slots),
     options=Options(
       temperature_B=jnp.where(take_B, new.temperature, old.temperature_B),
