@@ -136,6 +136,6 @@ def test_a_notebook_shows_the_sentence_of_an_error_alone():
 
 def test_every_name_of_the_api_is_completed_and_can_be_imported():
   assert dir(r1jax) == sorted(r1jax.__all__)
-  for name in r1jax.__all__:
+  for name in set(r1jax.__all__) - {'__version__'}:
     assert callable(getattr(r1jax, name))
   assert not hasattr(r1jax, 'no_such_name')
