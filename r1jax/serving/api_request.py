@@ -63,8 +63,6 @@ def read_chat(body: dict, model: Source, limits: Limits) -> Asked:
   api_fields.check_known(body, (*COMMON, *CHAT))
   try:
     messages = chats.read(body.get('messages'), 'the request', 'messages')
-    for message in messages:
-      api_fields.check_text(message['content'], 'messages')
     prompt = source.make_prompt(model, messages)
   except errors.UserError as error:
     raise ApiError(400, str(error), 'messages') from error

@@ -77,6 +77,7 @@ def read_prompt(text: str) -> str:
     text = sys.stdin.read().removesuffix('\n')
   if not text.strip():
     raise errors.UserError('the prompt is empty: write a question')
+  source.check_text(text, 'the prompt')
   return text
 
 

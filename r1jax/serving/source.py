@@ -78,6 +78,8 @@ def load(
 def make_prompt(source: Source, messages: list[Message]) -> Prompt:
   """The prompt of a conversation that ends with the user's message. Earlier
   turns need a template that holds them."""
+  for message in messages:
+    check_text(message['content'], f'the message of the {message["role"]}')
   chat = chats.split(messages, 'the conversation', 'messages')
   if chat.response is not None:
     raise errors.UserError(
@@ -92,6 +94,14 @@ def make_prompt(source: Source, messages: list[Message]) -> Prompt:
       text = _r1_zero_text(source.policy.tokenizer, turns, chat.prompt)
       return Prompt(text=text, opening=prompt.prefill)
     return templates.make_prompt(source.policy.tokenizer, record, prompt)
+
+
+def check_text(text: str, what: str) -> None:
+  """Raises UserError for what could not be read as UTF-8."""
+  try:
+    text.encode()
+  except UnicodeEncodeError as error:
+    raise errors.UserError(f'{what} is not UTF-8 text: {error}') from error
 
 
 def _own_template(name, policy):

@@ -49,6 +49,7 @@ def test_sample_shows_each_response_under_a_line(base, capsys):
   'arguments, sentence',
   [
     (['sample', 'BASE', ' '], 'the prompt is empty'),
+    (['sample', 'BASE', 'x\udcff'], 'the prompt is not UTF-8 text'),
     (['sample', 'BASE@17', 'x'], 'no such checkpoint; there are the steps'),
     (['sample', 'nowhere', 'x'], 'nowhere does not exist'),
     (['sample', 'BASE', 'x', '--template', 'chat'], 'has no chat template'),
