@@ -107,6 +107,13 @@ def test_the_tokens_are_those_of_generate(engine):
       assert (got[-1].finish == 'stop') == want.finished
 
 
+def test_a_tiny_temperature_is_greedy(engine):
+  tiny, greedy = answers(
+    engine, [ask(temperature=1e-40), ask(temperature=0, seed=8)]
+  )
+  assert tiny == greedy
+
+
 def test_a_cancelled_request_frees_its_slot_for_those_that_wait(engine):
   long = ask('endless', max_tokens=30, seed=3)
   updates = [[] for _ in range(SLOTS + 1)]
