@@ -109,12 +109,21 @@ def load(source: str, dtype: Dtype) -> Policy:
 
 def find(source: str) -> tuple[WorkDirectory | None, int | None]:
   """(the run that a source of `load` names, the step): no run for a model's
-  directory, a GGUF file and a hub name, no step for the result of a run."""
+  directory, a GGUF file and a hub name, no step for the result of a run, which
+  RUN and RUN/model name."""
   path, (run, at, step) = Path(source), source.rpartition('@')
   if at and not path.exists():
     directory = read(Path(run))
     return directory, step_of(directory, step)
-  return (read(path) if is_run(path) else None), None
+  return run_of(path), None
+
+
+def run_of(path: Path) -> WorkDirectory | None:
+  """The run whose work directory is RUN or whose result is RUN/model; None if
+  the path is of something else."""
+  if path.name == 'model' and is_run(path.parent):
+    return read(path.parent)
+  return read(path) if is_run(path) else None
 
 
 def policy_at(
@@ -181,7 +190,7 @@ def step_of(directory: WorkDirectory, name: str) -> int:
     raise errors.UserError(
       f'{source}: no checkpoint has a held-out score; there are {_names(scores)}'
     )
-  if name.isdigit() and int(name) in scores:
+  if name.isdecimal() and int(name) in scores:
     return int(name)
   raise errors.UserError(
     f'{source}: there is no such checkpoint; there are {_names(scores)}, and '

@@ -51,7 +51,8 @@ def read(name: str, step: str) -> Source:
         f'{name} names the step {named}, and --step {step}: leave one out'
       )
     name, step = run, named
-  if not work_directory.is_run(Path(name)):
+  directory = work_directory.run_of(Path(name))
+  if directory is None:
     if step:
       raise errors.UserError(
         f'{name} is not the work directory of a run, so it has no checkpoint '
@@ -59,7 +60,7 @@ def read(name: str, step: str) -> Source:
       )
     loaded = policy.load(name, ComputeConfig(), None, seed=0)
     return Source(name, loaded)
-  return _of_run(name, work_directory.read(Path(name)), step)
+  return _of_run(name, directory, step)
 
 
 def _of_run(name, directory, step):

@@ -224,6 +224,7 @@ def test_the_finished_run_its_steps_and_its_last_step_are_loaded(base):
     ('@7', '@7: there is no such checkpoint; there are the steps 50, 60'),
     ('@best', 'no checkpoint has a held-out score; there are the steps 50, 60'),
     ('@newest', 'there is no such checkpoint'),
+    ('@²', 'there is no such checkpoint'),
     ('x@50', 'x is not the work directory of a run'),
   ],
 )

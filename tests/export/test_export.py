@@ -54,6 +54,11 @@ def test_the_best_step_is_written_as_a_directory_of_hugging_face(run, capsys):
   assert text.endswith('User: 1 + 1?. Assistant:<think>')
 
 
+def test_the_result_in_a_run_is_exported_as_that_of_the_run(run):
+  by_model, by_run = source.read(f'{run}/model', ''), source.read(str(run), '')
+  assert by_model.config == by_run.config
+
+
 def test_the_card_has_data_recipe_figures_and_software(run):
   text = model_card.text(source.read(str(run), 'best'), 'zero', 'bfloat16')
   assert text.startswith('---\nlibrary_name: transformers\n')

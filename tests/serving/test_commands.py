@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import types
 
 import pytest
@@ -136,7 +137,13 @@ def test_ctrl_c_stops_an_answer(loaded, capsys):
 
 def test_a_run_brings_its_template(loaded, base):
   assert loaded.prompt.template == 'plain' and not loaded.holds_turns
-  model = source.load(str(base / 'model'), 'float32', None, '<think>')
+  result = source.load(str(base / 'model'), 'float32', None, None)
+  assert result.prompt == loaded.prompt
+
+
+def test_a_model_without_a_chat_template_is_asked_as_r1_zero(base, tmp_path):
+  copy = shutil.copytree(base / 'model', tmp_path / 'model')
+  model = source.load(str(copy), 'float32', None, '<think>')
   assert model.prompt.template == 'r1_zero'
   assert model.prompt.prefill == '<think>'
 
