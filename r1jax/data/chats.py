@@ -85,6 +85,20 @@ def answered(value: Any, where: str, key: str) -> Chat:
   return chat
 
 
+def continued(record: dict[str, Any], chat: Chat) -> dict[str, Any]:
+  """The prompt of a chat that continues a record, and its turns: those of the
+  record, with its prompt unless the chat repeats it, then those of the chat."""
+  question = dict(role='user', content=record['prompt'])
+  before = [*record.get('turns', ()), question]
+  after = [*chat.turns, dict(role='user', content=chat.prompt)]
+  if after[: len(before)] == before:
+    before = []
+  elif after[0] == question:
+    before = before[:-1]
+  *turns, _ = [*before, *after]
+  return dict(prompt=chat.prompt) | (dict(turns=turns) if turns else {})
+
+
 def is_messages(value: Any) -> bool:
   """Whether a value is a list of messages, and not a text."""
   return isinstance(value, list) and bool(value) and isinstance(value[0], dict)

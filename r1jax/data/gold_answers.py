@@ -31,7 +31,8 @@ def read(value: Any, where: str, key: str) -> str | list[str]:
   golds = list(dict.fromkeys(text for text in texts if text is not None))
   if not golds or None in texts:
     raise errors.UserError(
-      f'{where}: {key!r} must be text or a number, or a list of alternatives'
+      f'{where}: {key!r} must be text or a number, or a list of alternatives, '
+      f'not {errors.printable(repr(value)[:60])}'
     )
   return golds if len(golds) > 1 else golds[0]
 

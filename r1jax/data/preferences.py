@@ -21,6 +21,8 @@ def with_preference(record: Record, row: Record, where: str) -> Record:
     messages = row.get(key)
     if row.get('prompt') is None:
       messages = _hh_messages(messages)
+    if isinstance(messages, dict):  # LLaMA-Factory writes one message.
+      messages = [messages]
     if chats.is_messages(messages):
       chat = chats.answered(messages, where, key)
       record[key] = chat.response

@@ -117,10 +117,8 @@ def make_record(row: Record, where: str) -> Record:
     )
   if not isinstance(prompt, str) or not prompt.strip():
     raise errors.UserError(f'{where}: {key!r} must be a text, not blank')
+  record = _with_response(record, given, where)
   record |= _system_turns(record, given, where)
-  response = response_of(given, where)
-  if response is not None:
-    record['response'] = response
   if 'scorer' in given:  # It may use an answer of any kind, also null.
     return record | {k: row[k] for k in ('answer',) if k in row}
   record = _with_answer(record, given, form, where)
@@ -132,12 +130,29 @@ def make_record(row: Record, where: str) -> Record:
 def response_of(row: Record, where: str) -> Any:
   """The response of a row: a text, the text of the last of its messages, or a
   value of another kind as it is; None without one."""
+  value, key = _response_and_key(row)
+  if chats.is_messages(value):
+    return chats.answered(value, where, key).response
+  return value
+
+
+def _response_and_key(row):
   for key in RESPONSES:
-    if chats.is_messages(row.get(key)):
-      return chats.answered(row[key], where, key).response
     if row.get(key) is not None:
-      return row[key]
-  return None
+      return row[key], key
+  return None, ''
+
+
+def _with_response(record, row, where):
+  """The record with its response. A response of several messages continues the
+  chat, as TRL's: its last question is the prompt."""
+  value, key = _response_and_key(row)
+  if chats.is_messages(value):
+    chat = chats.answered(value, where, key)
+    if chat.prompt:
+      record = record | chats.continued(record, chat)
+    return record | dict(response=chat.response)
+  return record if value is None else record | dict(response=value)
 
 
 def _problem_with_tests(row, form, where):

@@ -23,7 +23,9 @@ def texts(query: str, source: str) -> dict[str, str]:
   found: dict[str, str] = {}
   for pair in query.split('&') if query else []:
     key, equals, value = pair.partition('=')
-    if not (key and equals) or key in found:
+    if not (key and equals):
       raise errors.UserError(f'{source!r}: {pair!r} is not one key=value')
+    if key in found:
+      raise errors.UserError(f'{source!r} sets {key!r} twice')
     found[key] = value
   return found

@@ -127,6 +127,14 @@ PARTS = [dict(type='text', text='a'), dict(type='text', text='b')]
       dict(prompt='q', turns=[SYSTEM], chosen='c', rejected='r'),
     ),
     (
+      dict(
+        conversations=[{'from': 'human', 'value': 'q'}],
+        chosen={'from': 'gpt', 'value': 'c'},
+        rejected={'from': 'gpt', 'value': 'r'},
+      ),
+      dict(prompt='q', chosen='c', rejected='r'),
+    ),
+    (
       dict(prompt=[user('q')], chosen=[assistant('c')], rejected='r'),
       dict(prompt='q', chosen='c', rejected='r'),
     ),
@@ -407,6 +415,37 @@ def test_developer_is_a_name_of_the_system_role():
   assert make_record(row, 'row') == dict(prompt='q', turns=[SYSTEM])
 
 
+@pytest.mark.parametrize(
+  'completion, turns',
+  [
+    (
+      [assistant('a'), user('b'), assistant('c')],
+      [SYSTEM, user('q'), assistant('a')],
+    ),
+    (
+      [user('q'), assistant('a'), user('b'), assistant('c')],
+      [SYSTEM, user('q'), assistant('a')],
+    ),
+    (
+      [SYSTEM, user('q'), assistant('a'), user('b'), assistant('c')],
+      [SYSTEM, user('q'), assistant('a')],
+    ),
+  ],
+)
+def test_a_completion_of_several_messages_continues_the_chat(completion, turns):
+  row = dict(prompt=[SYSTEM, user('q')], completion=completion)
+  record = make_record(row, 'row')
+  assert (record['turns'], record['prompt']) == (turns, 'b')
+  assert record['response'] == 'c'
+
+
+def test_a_completion_may_repeat_the_prompt():
+  row = dict(prompt='q', completion=[user('q'), assistant('c')])
+  record = make_record(row, 'row')
+  assert (record['prompt'], record['response']) == ('q', 'c')
+  assert 'turns' not in record
+
+
 def test_rows_of_dolly_and_mbpp_are_read():
   row = dict(instruction='a', context='b', response='c', category='x')
   assert make_record(row, 'row') == dict(prompt='a\n\nb', response='c')
@@ -482,6 +521,10 @@ def test_lines_arrays_and_compressed_files_give_the_same_records(tmp_path):
       '2 of 2 records .*\n.*line 1 is not a JSON ob',
     ),
     ('x.xlsx', b'PK', 'not from .xlsx: convert it'),
+    ('x.jsonl', b'PAR1\x15', 'x.jsonl is not text but parquet'),
+    ('x.parquet.gz', gzip.compress(b'PAR1', mtime=0), 'without gzip'),
+    ('x.json', b'\x28\xb5\x2f\xfd\x04', 'is not text but zstandard'),
+    ('x.csv', b'BZh91AY', 'is not text but bzip2'),
     ('x.csv', b'prompt,answer', 'x.csv has no records: it is empty'),
   ],
 )

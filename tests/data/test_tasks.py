@@ -60,7 +60,7 @@ def test_a_source_is_a_path_or_a_task(tmp_path):
     ('toy:running_sum?count=3&digits=0', 'digits must be'),
     ('toy:sum?count=3', 'the toy tasks are'),
     ('toy:running_sum?count', 'is not one key=value'),
-    ('toy:running_sum?count=3&count=4', 'is not one key=value'),
+    ('toy:running_sum?count=3&count=4', "sets 'count' twice"),
     ('tyo:running_sum?count=3', 'there is no data file'),
   ],
 )

@@ -6,11 +6,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from r1jax import errors, files
 from r1jax.data.sources import columns
 
 EXTRA = "pip install 'r1jax[data]'"
 BATCH = 1000  # rows that are converted at a time
+SHORT_FLOATS = dict(float=np.float32, halffloat=np.float16)  # by arrow's names
 SAVED = 'state.json'  # in the folder of a dataset that was saved
 SAVED_SPLITS = 'dataset_dict.json'  # in the folder above those of its splits
 
@@ -35,6 +38,7 @@ def rows(path: Path) -> Iterator[dict]:
 
     with errors.explained(f'{path} is not a parquet file', pa.ArrowException):
       with parquet.ParquetFile(path) as file:
+        check_names(path, file.schema_arrow)
         names = class_names(file.schema_arrow)
         yield from plain_rows(file.iter_batches(BATCH), names)
     return
@@ -46,6 +50,7 @@ def rows(path: Path) -> Iterator[dict]:
       except pa.ArrowInvalid:  # `datasets` writes streams
         data.seek(0)
         reader = batches = pa.ipc.open_stream(data)
+      check_names(path, reader.schema)
       yield from plain_rows(batches, class_names(reader.schema))
 
 
@@ -77,6 +82,13 @@ def choose_split(source: object, splits: Sequence[str], split: str) -> str:
   return split
 
 
+def check_names(path: Path, schema: Any) -> None:
+  """Raises UserError if two columns have one name, of which one would be lost."""
+  for name in schema.names:
+    if schema.names.count(name) > 1:
+      raise errors.UserError(f'{path} has two columns called {name!r}')
+
+
 def class_names(schema: Any) -> dict[str, list[str]]:
   """{column: names of its numbers} of the ClassLabel columns, which `datasets`
   notes in the schema of its files."""
@@ -97,7 +109,12 @@ def plain_rows(
   """The rows of record batches or tables as values of Python: a ClassLabel as
   its name, what is missing as None, but left out of structs."""
   for batch in batches:
+    kinds = {x.name: SHORT_FLOATS.get(str(x.type)) for x in batch.schema}
+    short = {key: kind for key, kind in kinds.items() if kind}
     for row in batch.to_pylist():
+      for key, kind in short.items():
+        if row[key] is not None:
+          row[key] = kind(row[key])  # read as 0.1, see columns.plain
       for key, labels in names.items():
         if isinstance(row.get(key), int):
           row[key] = labels[row[key]] if row[key] >= 0 else None

@@ -47,8 +47,11 @@ def mapped(
 def plain(value: Any, where: str, key: str) -> Any:
   """A value of a column as JSON: arrays as lists, decimals as numbers, dates as
   text, NaN as None. Raises UserError for bytes."""
+  if isinstance(value, np.float16 | np.float32):
+    value = float(str(value))  # 0.1, not 0.10000000149011612
   if isinstance(value, np.ndarray | np.generic):
-    value = value.tolist()
+    is_short = value.dtype in (np.float16, np.float32)
+    value = list(value) if is_short and value.ndim else value.tolist()
   if isinstance(value, dict):
     return {k: plain(x, where, key) for k, x in value.items()}
   if isinstance(value, list | tuple):

@@ -16,6 +16,15 @@ UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
 # Files that r1jax does not read, by their names' ends.
 OTHER_FORMATS = """.xlsx .xls .ods .zip .tar .tgz .bz2 .xz .zst .7z .pkl .npz
   .sqlite .db .orc .avro""".split()
+# The first bytes of some of them, and of tables, whatever the name.
+MAGIC = {
+  b'PAR1': 'parquet',
+  b'ARROW1': 'arrow',
+  b'BZh': 'bzip2',
+  b'\xfd7zXZ': 'xz',
+  b'\x28\xb5\x2f\xfd': 'zstandard',
+  b'PK\x03\x04': 'zip or xlsx',
+}
 MAX_OBJECT = 1 << 20  # bytes of a file in which its first object is looked for
 
 
@@ -62,6 +71,12 @@ def read_bytes(path: str | Path) -> bytes:
     kinds = OSError, EOFError, zlib.error
     with errors.explained(f'{path} is not a complete gzip file', kinds):
       data = gzip.decompress(data)
+  for magic, kind in MAGIC.items():
+    if data.startswith(magic):
+      raise errors.UserError(
+        f'{path} is not text but {kind}: parquet and arrow are read by the end '
+        'of the name, .parquet or .arrow, without gzip; decompress other files'
+      )
   if data.startswith(UTF_16):
     with errors.explained(f'{path} is not text in UTF-16', UnicodeError):
       data = data.decode('utf-16').encode()

@@ -143,3 +143,24 @@ def test_bytes_are_refused_unless_the_column_is_left_out(tmp_path):
   with pytest.raises(errors.UserError, match="row 1: 'image' has bytes"):
     tasks.load_records(source, 0)
   assert len(tasks.load_records(f'{source}?image=', 0)) == 1
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+  columns = [pa.array(['q']), pa.array(['1']), pa.array(['2'])]
+  made = pa.Table.from_arrays(columns, names=['prompt', 'answer', 'answer'])
+  parquet.write_table(made, tmp_path / 'x.parquet')
+  write_arrow(tmp_path / 'x.arrow', made)
+  for name in ('x.parquet', 'x.arrow'):
+    with pytest.raises(errors.UserError, match="two columns called 'answer'"):
+      tasks.load_records(str(tmp_path / name), 0)
+
+
+@pytest.mark.parametrize('kind', [pa.float16(), pa.float32(), pa.float64()])
+def test_a_decimal_of_low_precision_is_the_number_that_was_written(
+  tmp_path, kind
+):
+  value = np.array([0.1], kind.to_pandas_dtype())
+  made = pa.table(dict(prompt=['q'], answer=pa.array(value, kind)))
+  parquet.write_table(made, tmp_path / 'x.parquet')
+  (record,) = tasks.load_records(f'{tmp_path}/x.parquet', 0)
+  assert record['answer'] == '0.1'

@@ -81,7 +81,8 @@ def test_lists_in_python_have_columns_too():
 def test_values_of_other_types_become_json():
   value = dict(
     array=np.array([[1, 2]]),
-    number=np.float32(0.5),
+    number=np.float32(0.1),
+    numbers=np.array([[0.1, 2]], np.float32),
     whole=decimal.Decimal('4.0'),
     part=decimal.Decimal('0.25'),
     day=datetime.date(2025, 1, 22),
@@ -91,7 +92,8 @@ def test_values_of_other_types_become_json():
   plain = columns.plain(value, 'x row 1', 'key')
   assert plain == dict(
     array=[[1, 2]],
-    number=0.5,
+    number=0.1,
+    numbers=[[0.1, 2.0]],
     whole=4,
     part=0.25,
     day='2025-01-22',
