@@ -95,7 +95,7 @@ def continued(record: dict[str, Any], chat: Chat) -> dict[str, Any]:
     before = []
   elif after[0] == question:
     before = before[:-1]
-  *turns, _ = [*before, *after]
+  turns = [*before, *after[:-1]]
   return dict(prompt=chat.prompt) | (dict(turns=turns) if turns else {})
 
 

@@ -49,9 +49,10 @@ def plain(value: Any, where: str, key: str) -> Any:
   text, NaN as None. Raises UserError for bytes."""
   if isinstance(value, np.float16 | np.float32):
     value = float(str(value))  # 0.1, not 0.10000000149011612
-  if isinstance(value, np.ndarray | np.generic):
-    is_short = value.dtype in (np.float16, np.float32)
-    value = list(value) if is_short and value.ndim else value.tolist()
+  elif isinstance(value, np.ndarray) and value.ndim:
+    value = [*value]
+  elif isinstance(value, np.ndarray | np.generic):
+    value = value.tolist()
   if isinstance(value, dict):
     return {k: plain(x, where, key) for k, x in value.items()}
   if isinstance(value, list | tuple):
