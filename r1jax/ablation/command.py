@@ -5,7 +5,7 @@ import argparse
 from collections.abc import Sequence
 
 from r1jax import config
-from r1jax.ablation import grid, run_files, sweep
+from r1jax.ablation import compare, grid, run_files, sweep
 
 USAGE = """\
 %(prog)s --config FILE --workdir DIR
@@ -45,7 +45,7 @@ def make_parser() -> argparse.ArgumentParser:
     default=1,
     help='runs at a time; default: 1',
   )
-  stages = f'one of {", ".join(sweep.STAGES)}; default: rl'
+  stages = f'one of {", ".join(compare.STAGES)}; default: rl'
   add('--stage', metavar='STAGE', default='rl', help=stages)
   return parser
 

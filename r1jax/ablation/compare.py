@@ -1,5 +1,6 @@
 """Compares runs over seeds: curves, means, paired differences."""
 
+import dataclasses
 import difflib
 import os
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,9 @@ from r1jax.ablation import comparison, setting_charts, summary
 from r1jax.ablation.comparison import Comparison
 from r1jax.ablation.grid import ABSENT, value_of
 from r1jax.ablation.run_files import LoadedRun, Setting, group, load_all
+from r1jax.stages import reward_model, rl, sft
 
+STAGES = dict(rl=rl, sft=sft, reward_model=reward_model)
 # The metric of a comparison is by default the first that all runs have.
 METRICS = ('eval/pass1', 'eval/accuracy', 'eval/reward', 'reward', 'loss')
 
@@ -40,6 +43,7 @@ def compare(
   others are left out. All are compared at the steps that they have in common.
   """
   loaded, left_out = load_all(work_directories(runs))
+  check_one_stage(loaded)
   metric = metric or default_metric(loaded)
   for run in loaded:
     if metric not in run.metrics:
@@ -93,6 +97,26 @@ def work_directories(
         'directory or a Run'
       )
   return folders
+
+
+def check_one_stage(runs: Sequence[LoadedRun]) -> None:
+  """Raises UserError for runs of different stages, which differ in most keys."""
+  first, *others = runs
+  for run in others:
+    if _stage_name(run.config) != _stage_name(first.config):
+      raise errors.UserError(
+        f'{first.workdir} is a run of {_stage_name(first.config)}, and '
+        f'{run.workdir} of {_stage_name(run.config)}: compare runs of one stage'
+      )
+
+
+def _stage_name(config):
+  """The stage whose config has these keys, or most of them."""
+  differences = {}
+  for name, stage in STAGES.items():
+    names = {field.name for field in dataclasses.fields(stage.Config)}
+    differences[name] = len(names ^ config.keys())
+  return min(differences, key=differences.__getitem__)
 
 
 def default_metric(runs: Sequence[LoadedRun]) -> str:

@@ -23,10 +23,8 @@ from r1jax.ablation import grid as grids
 from r1jax.ablation.comparison import Comparison
 from r1jax.ablation.grid import Grid
 from r1jax.distributed import watchdog
-from r1jax.stages import reward_model, rl, sft
 from r1jax.training import config_changes
 
-STAGES = dict(rl=rl, sft=sft, reward_model=reward_model)
 TAIL = 10  # lines of the log of a failed run that are printed
 CONFIG_FILE = '''\
 """The config of this run, which r1jax sweep has written."""
@@ -72,21 +70,21 @@ def sweep(
     )
   files.check_local(workdir, 'the directory of the sweep')
   workdir, grid, config = Path(workdir), grids.check(grid), settings
-  if stage not in STAGES:
+  if stage not in compare.STAGES:
     raise errors.UserError(
       f'there is no sweep of the stage {stage!r}: it must be one of '
-      f'{", ".join(STAGES)}'
+      f'{", ".join(compare.STAGES)}'
     )
   for name, number in dict(seeds=seeds, jobs=jobs).items():
     if not isinstance(number, int | np.integer) or number < 1:
       raise errors.UserError(
         f'the number of {name} is {number!r}: give a number of at least 1'
       )
-  runs = grids.plan(STAGES[stage].Config, config, grid, seeds)
+  runs = grids.plan(compare.STAGES[stage].Config, config, grid, seeds)
   with locked(workdir) as lock:
     claim(workdir, stage, config, grid)
-    if in_process.is_needed(STAGES[stage].Config, runs):
-      failed = in_process.run_all(runs, workdir, STAGES[stage])
+    if in_process.is_needed(compare.STAGES[stage].Config, runs):
+      failed = in_process.run_all(runs, workdir, compare.STAGES[stage])
     else:
       for run in runs:
         _write_config(workdir / run.name, run)
@@ -123,7 +121,7 @@ def claim(
 ) -> None:
   """Writes sweep.json. Raises UserError if the directory belongs to a sweep of
   another stage, other keys, or a config with other values of other keys."""
-  path, cls = workdir / 'sweep.json', STAGES[stage].Config
+  path, cls = workdir / 'sweep.json', compare.STAGES[stage].Config
   if path.exists():
     with errors.explained(f'{path} is not what a sweep has written'):
       old = json.loads(path.read_text())

@@ -105,7 +105,10 @@ class Config:
     is_free=True,
   )
   rewards: dict[str, float] = option(
-    dict(accuracy=1.0, format=1.0), 'weights by reward name', is_code=True
+    dict(accuracy=1.0, format=1.0),
+    'weights by reward name; 0: measured only; a dict replaces all of them, '
+    'as "{\'format\': 1.0}" for records without answers',
+    is_code=True,
   )
   by_domain: dict[str, dict[str, float]] = option(
     {}, 'weights by domain', is_code=True

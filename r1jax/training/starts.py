@@ -12,12 +12,13 @@ from typing import Any
 
 import jax
 
+import r1jax
 from r1jax.distributed import agreement, hosts
 
 FILE = 'starts.jsonl'
 ROOT = Path(__file__).parents[2]  # of the checkout
 PACKAGES = """
-  r1jax jax jaxlib libtpu flax optax orbax-checkpoint numpy ml-collections
+  jax jaxlib libtpu flax optax orbax-checkpoint numpy ml-collections
   tokenizers sentencepiece safetensors gguf jinja2 huggingface_hub sympy
   math-verify reasoning-gym py3langid rjieba
 """.split()
@@ -55,8 +56,9 @@ def commit() -> dict:
 
 
 def versions() -> dict[str, str]:
-  """The versions of the installed packages of PACKAGES."""
-  found = {}
+  """The versions of r1jax, as its source has it, and of the installed packages
+  of PACKAGES."""
+  found = dict(r1jax=r1jax.__version__)
   for name in PACKAGES:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
       found[name] = importlib.metadata.version(name)

@@ -8,6 +8,7 @@ import urllib.parse
 import numpy as np
 import pytest
 
+from r1jax import config as configs
 from r1jax import errors
 from r1jax.ablation import (
   compare,
@@ -15,6 +16,7 @@ from r1jax.ablation import (
   comparison,
   setting_charts,
 )
+from r1jax.stages import rl, sft
 
 T_2 = 4.302653  # Student's t for 2 degrees of freedom, 97.5 %
 
@@ -162,6 +164,15 @@ def test_what_is_no_list_of_runs_is_refused(runs, sentence):
 def test_an_unknown_key_is_answered_with_the_nearest(six):
   with pytest.raises(errors.UserError, match='did you mean grpo.kl?'):
     compare.compare(six, by='grpo.kll')
+
+
+def test_runs_of_different_stages_are_refused(write):
+  runs = []
+  for name, stage in (('zero', rl), ('base', sft)):
+    values = configs.defaults(stage.Config).to_dict()
+    runs.append(write(name, [1, 1], **values))
+  with pytest.raises(errors.UserError, match='zero is a run of rl, and .*base'):
+    compare.compare(runs)
 
 
 def test_missing_and_unfinished_runs_are_left_out_with_a_note(six, write):

@@ -4,6 +4,7 @@ import importlib.metadata
 
 import jax
 
+import r1jax
 from r1jax import files
 from r1jax.training import starts
 
@@ -15,6 +16,7 @@ def test_each_start_is_a_line_with_the_versions(tmp_path, monkeypatch):
   first, second = files.read_jsonl(tmp_path / starts.FILE)
   assert (first['step'], first['commit']) == (0, 'abc')
   assert (second['step'], second['commit']) == (7, 'def')
+  assert first['packages']['r1jax'] == r1jax.__version__
   assert first['packages']['jax'] == jax.__version__
   assert first['packages']['numpy'] == importlib.metadata.version('numpy')
   assert len(first['source']) == 12 and first['processes'] == 1
