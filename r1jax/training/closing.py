@@ -57,12 +57,14 @@ def show_training(
   where = f'the model is {workdir / "model"}'
   report = command('report', '--workdir', workdir)
   following = {report: 'curves and samples on a page', **following}
-  show(result_line(lines), did, began, where, following)
+  saved = [path.name for path in (workdir / 'checkpoints').glob('*')]
+  show(result_line(lines, saved), did, began, where, following)
 
 
-def result_line(lines: Sequence[Mapping]) -> str:
+def result_line(lines: Sequence[Mapping], saved: Sequence[str]) -> str:
   """The first and the last value of the metric that says most about a run, with
-  their 95 % intervals; '' if it has none of RESULTS."""
+  their 95 % intervals; '' if it has none of RESULTS. `saved` are the names of
+  its checkpoints."""
   for name, (title, form) in RESULTS.items():
     found = [line for line in lines if line.get(name) is not None]
     if not found:
@@ -76,6 +78,8 @@ def result_line(lines: Sequence[Mapping]) -> str:
     best = max(found, key=lambda line: line[name])
     if name.startswith('eval/') and best[name] > last[name]:
       text += f'; best {best[name]:{form}} at step {best["step"]}'
+      if str(best['step']) not in saved:
+        text += ', of which there is no checkpoint (config.save_every)'
     return text
   return ''
 

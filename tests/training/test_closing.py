@@ -22,7 +22,7 @@ def evaluated(step, pass1, width=0.125):
 
 def test_pass1_stands_before_and_after_with_its_intervals():
   lines = [evaluated(0, 0.25), dict(step=1, reward=2.0), evaluated(9, 0.5)]
-  assert closing.result_line(lines) == (
+  assert closing.result_line(lines, []) == (
     'pass@1 0.250 [0.125, 0.375] -> 0.500 [0.375, 0.625] (steps 0 and 9), '
     '64 held-out problems'
   )
@@ -30,11 +30,14 @@ def test_pass1_stands_before_and_after_with_its_intervals():
 
 def test_a_better_step_before_the_last_is_named():
   lines = [evaluated(0, 0.25), evaluated(5, 0.75), evaluated(9, 0.5)]
-  assert closing.result_line(lines).endswith('; best 0.750 at step 5')
+  line = closing.result_line(lines, ['5', '9'])
+  assert line.endswith('; best 0.750 at step 5')
+  line = closing.result_line(lines, ['9'])
+  assert 'at step 5, of which there is no checkpoint' in line
 
 
 def test_one_evaluation_has_no_before():
-  assert closing.result_line([evaluated(9, 0.5)]) == (
+  assert closing.result_line([evaluated(9, 0.5)], []) == (
     'pass@1 0.500 [0.375, 0.625] at step 9, 64 held-out problems'
   )
 
@@ -46,7 +49,7 @@ def test_a_reward_has_its_interval_where_there_is_no_pass1():
     line |= {'eval/reward_low': reward - 0.5, 'eval/reward_high': None}
     lines.append(line)
   lines[1]['eval/reward_high'] = 2.0
-  assert closing.result_line(lines) == (
+  assert closing.result_line(lines, []) == (
     'held-out reward -1.000 -> 1.500 [1.000, 2.000] (steps 0 and 9), '
     '32 held-out problems'
   )
@@ -54,9 +57,11 @@ def test_a_reward_has_its_interval_where_there_is_no_pass1():
 
 def test_without_an_evaluation_the_loss_or_the_reward_is_shown():
   lines = [dict(step=n, loss=1 / n, reward=None) for n in (1, 2, 4)]
-  assert closing.result_line(lines) == ('loss 1.0000 -> 0.2500 (steps 1 and 4)')
-  assert closing.result_line([dict(step=1, seconds=3)]) == ''
-  assert closing.result_line([]) == ''
+  assert closing.result_line(lines, []) == (
+    'loss 1.0000 -> 0.2500 (steps 1 and 4)'
+  )
+  assert closing.result_line([dict(step=1, seconds=3)], []) == ''
+  assert closing.result_line([], []) == ''
 
 
 @pytest.mark.parametrize(
