@@ -18,6 +18,10 @@ from r1jax.stages import rl, sft
 from r1jax.training import checkpoint, config_changes, inputs, run_record
 from r1jax.training.run_record import RunRecord
 
+NO_CHECKPOINT = (
+  'no checkpoint yet: wait until its first, which config.save_every sets, or '
+  'until its end'
+)
 Dtype = Literal['float32', 'bfloat16']
 
 
@@ -137,10 +141,12 @@ def policy_at(
     )
   result, compute = path / 'model', config.compute
   if step is None and not result.exists():
+    scores = checkpoint.saved_scores(directory.checkpoints)
+    if not scores:
+      raise errors.UserError(f'{path} has no model and {NO_CHECKPOINT}')
     raise errors.UserError(
       f'{path} is not finished: it has no model yet, but checkpoints of '
-      f'{_names(checkpoint.saved_scores(directory.checkpoints))}; the newest '
-      f'is {path}@last'
+      f'{_names(scores)}; the newest is {path}@last'
     )
   init = str(result) if result.exists() else config.init
   if not result.exists():
@@ -182,11 +188,17 @@ def step_of(directory: WorkDirectory, name: str) -> int:
   scores = checkpoint.saved_scores(directory.checkpoints)
   scored = {step: x for step, x in scores.items() if x is not None}
   source = f'{directory.path}@{name}'
-  if name == 'last' and scores:
+  if not scores and (directory.path / 'model').exists():
+    raise errors.UserError(
+      f'{directory.path} has no checkpoints; {directory.path} alone is its result'
+    )
+  if not scores:
+    raise errors.UserError(f'{directory.path} has {NO_CHECKPOINT}')
+  if name == 'last':
     return max(scores)
   if name == 'best' and scored:
     return max(scored, key=lambda step: (scored[step], step))
-  if name == 'best' and scores:
+  if name == 'best':
     raise errors.UserError(
       f'{source}: no checkpoint has a held-out score; there are {_names(scores)}'
     )
@@ -200,5 +212,4 @@ def step_of(directory: WorkDirectory, name: str) -> int:
 
 def _names(scores):
   """The steps of the checkpoints, as text."""
-  steps = ', '.join(map(str, scores))
-  return f'the steps {steps}' if scores else 'no steps'
+  return f'the steps {", ".join(map(str, scores))}'

@@ -1,6 +1,9 @@
 """Writes the directory of an exported model."""
 
+import contextlib
+import fcntl
 import json
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -35,8 +38,26 @@ def write(
   source: Source, output: Path, kind: str, dtype: Dtype, part_bytes: int
 ) -> list[Path]:
   """Writes the model beside `output` and renames it. Returns the files. kind is
-  'hf' or 'gguf'."""
+  'hf' or 'gguf'. Waits for other exports into the same parent."""
   output = output.absolute()
+  output.parent.mkdir(parents=True, exist_ok=True)
+  with _locked(output.parent):
+    return _write(source, output, kind, dtype, part_bytes)
+
+
+@contextlib.contextmanager
+def _locked(directory):
+  """Holds a lock of the directory, if its disk has locks of directories."""
+  file = os.open(directory, os.O_RDONLY)
+  try:
+    with contextlib.suppress(OSError):
+      fcntl.flock(file, fcntl.LOCK_EX)
+    yield
+  finally:
+    os.close(file)
+
+
+def _write(source, output, kind, dtype, part_bytes):
   new = output.with_name(f'.{output.name}.new')
   old = output.with_name(f'.{output.name}.old')
   _put_back(old, output)  # after a kill between the two renames below
@@ -44,7 +65,6 @@ def write(
   for left in (new, old):
     shutil.rmtree(left, ignore_errors=True)
   try:
-    new.parent.mkdir(parents=True, exist_ok=True)
     if kind == 'hf':
       _write_hf(source, new, dtype, part_bytes)
     else:

@@ -233,6 +233,13 @@ def test_steps_that_are_not_there_are_refused(base, name, sentence):
     r1jax.load(f'{base}{name}')
 
 
+@pytest.mark.parametrize('step', ['', '@last', '@best', '@7'])
+def test_a_run_without_checkpoints_is_refused(base, tmp_path, step):
+  shutil.copy(base / 'config.json', tmp_path)
+  with refuses('no checkpoint yet: wait until its first'):
+    r1jax.load(f'{tmp_path}{step}')
+
+
 @pytest.mark.parametrize('part', ['state', 'manifest'])
 def test_a_damaged_checkpoint_is_refused(base, tmp_path, part):
   shutil.copytree(base, tmp_path / 'run')

@@ -1,7 +1,9 @@
 """r1jax export: the files of a run's step, its card, and what is refused."""
 
+import concurrent.futures
 import json
 import re
+import time
 
 import jax
 import numpy as np
@@ -146,6 +148,25 @@ def test_an_export_is_replaced_as_a_whole(run, tmp_path, monkeypatch):
   command.run([str(run), '--output', str(output), '--format', 'gguf'])
   assert len(list(output.iterdir())) == 3
   assert list(tmp_path.iterdir()) == [output]
+
+
+def test_exports_at_once_follow_one_another(run, tmp_path, monkeypatch):
+  found, write_hf, inside = source.read(str(run), 'last'), folder._write_hf, []
+
+  def write_alone(*arguments):
+    inside.append(arguments)
+    time.sleep(0.05)
+    assert len(inside) == 1
+    write_hf(*arguments)
+    inside.pop()
+
+  monkeypatch.setattr(folder, '_write_hf', write_alone)
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    arguments = found, tmp_path / 'out', 'hf', 'float32', 10**9
+    exports = [pool.submit(folder.write, *arguments) for _ in range(2)]
+    for export in exports:
+      assert tmp_path / 'out/model.safetensors' in export.result()
+  assert_weights_of(tmp_path / 'out', 4)
 
 
 def test_a_kill_between_the_two_renames_loses_nothing(run, tmp_path):
