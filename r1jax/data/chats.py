@@ -10,6 +10,8 @@ ROLES = dict(system='system', user='user', assistant='assistant')
 ROLES |= dict(human='user', gpt='assistant')  # where messages have from, value
 ROLES |= dict(developer='system', model='assistant')  # their other names
 ROLES |= dict(tool='tool', observation='tool')  # what a tool has returned
+# Keys of the thinking before a response: DeepSeek's, vLLM's, gpt-oss'.
+THINKING = 'reasoning_content', 'reasoning', 'thinking'
 EXPECTED = (
   'a list of {"role": "system", "user" or "assistant", "content": a text}'
 )
@@ -51,10 +53,31 @@ def read(value: Any, where: str, key: str) -> list[Message]:
     text = _text(message.get(text_key))
     if text is None:
       raise errors.UserError(f'{name} needs a text as its {text_key!r}')
-    thinking = message.get('reasoning_content')
-    if isinstance(thinking, str) and thinking and '</think>' not in text:
-      text = f'<think>{thinking}</think>{text}'
+    for thinking in THINKING:
+      text = with_thinking(text, message.get(thinking))
     messages.append(dict(role=ROLES[role], content=text))
+  return messages
+
+
+def with_thinking(text: str, thinking: Any) -> str:
+  """A text after its thinking, if that is a text and not in it yet."""
+  if not isinstance(thinking, str) or not thinking or '</think>' in text:
+    return text
+  return f'<think>{thinking}</think>{text}'
+
+
+def of_pairs(value: Any, where: str, key: str) -> list[Message]:
+  """The messages of [[question, response], …] (Alpaca's history)."""
+  messages = []
+  for pair in value if isinstance(value, list) else [None]:
+    match pair:
+      case [str(question), str(response)]:
+        messages.append(dict(role='user', content=question))
+        messages.append(dict(role='assistant', content=response))
+      case _:
+        raise errors.UserError(
+          f'{where}: {key!r} must be a list of [question, response]'
+        )
   return messages
 
 

@@ -106,15 +106,13 @@ def make_record(row: Record, where: str) -> Record:
     return _problem_with_tests(given | needed, form, where)
   if form in (*QUESTIONS, 'mawps'):
     _check_one(given, QUESTIONS, 'prompt', where)
-    record = _published(given, form)
+    record = _published(given, form, where)
   else:
     record = _with_chat(given, form, where)
     record = preferences.with_preference(record, given, where)
+  if form == 'chosen' and 'prompt' not in record:
+    record['prompt'] = _question_of_pair(given, where)
   prompt, key = record.get('prompt'), 'input' if form == 'mawps' else form
-  if form == 'chosen' and prompt is None:
-    raise errors.UserError(
-      f"{where} has 'chosen' and 'rejected', but no key 'prompt'"
-    )
   if not isinstance(prompt, str) or not prompt.strip():
     raise errors.UserError(f'{where}: {key!r} must be a text, not blank')
   record = _with_response(record, given, where)
@@ -152,6 +150,9 @@ def _with_response(record, row, where):
     if chat.prompt:
       record = record | chats.continued(record, chat)
     return record | dict(response=chat.response)
+  if isinstance(value, str):
+    # Other keys of thinking may be switches in a row: 'reasoning': 'on'.
+    value = chats.with_thinking(value, row.get('reasoning_content'))
   return record if value is None else record | dict(response=value)
 
 
@@ -164,7 +165,7 @@ def _problem_with_tests(row, form, where):
   raise left_out
 
 
-def _published(row, form):
+def _published(row, form, where):
   """The prompt of a row with a problem or a question, and the keys to keep."""
   record = {key: row[key] for key in KEPT if key in row}
   record |= {k: row[k] for k in KEPT_TEXTS if isinstance(row.get(k), str)}
@@ -174,12 +175,30 @@ def _published(row, form):
   if form == 'instruction':
     if 'output' in row:
       record['response'] = row['output']
-    more = row.get('input') or row.get('context')
-    if more:
-      record['prompt'] = f'{row[form]}\n\n{more}'
+    record['prompt'] = _instruction(row)
+    if row.get('history'):
+      record['turns'] = chats.of_pairs(row['history'], where, 'history')
   elif not row.keys() & set(ANSWERS) and isinstance(row.get('solution'), str):
     record['response'] = row['solution']
   return record
+
+
+def _instruction(row):
+  """Alpaca's or Dolly's prompt."""
+  more = row.get('input') or row.get('context')
+  return f'{row["instruction"]}\n\n{more}' if more else row['instruction']
+
+
+def _question_of_pair(row, where):
+  """The prompt of a row with chosen and rejected whose texts have none."""
+  _check_one(row, QUESTIONS, 'prompt', where)
+  found = [key for key in QUESTIONS if key in row]
+  if not found:
+    raise errors.UserError(
+      f"{where} has 'chosen' and 'rejected', but no key 'prompt', and both do "
+      f'not begin with one as messages; {NAME_COLUMNS}'
+    )
+  return _instruction(row) if found[0] == 'instruction' else row[found[0]]
 
 
 def _with_chat(row, form, where):

@@ -127,6 +127,35 @@ PARTS = [dict(type='text', text='a'), dict(type='text', text='b')]
       dict(prompt='q', turns=[SYSTEM], chosen='c', rejected='r'),
     ),
     (
+      dict(prompt='q', reasoning_content='t', response='r'),
+      dict(prompt='q', reasoning_content='t', response='<think>t</think>r'),
+    ),
+    (
+      dict(messages=[user('q'), assistant('r') | dict(reasoning='t')]),
+      dict(prompt='q', response='<think>t</think>r'),
+    ),
+    (
+      dict(instruction='q', output='r', history=[['a', 'b']]),
+      dict(prompt='q', turns=[user('a'), assistant('b')], response='r'),
+    ),
+    (
+      dict(instruction='q', input='i', chosen='c', rejected='r'),
+      dict(
+        instruction='q', input='i', prompt='q\n\ni', chosen='c', rejected='r'
+      ),
+    ),
+    (
+      dict(system='Be brief.', question='q', chosen='c', rejected='r'),
+      dict(
+        system='Be brief.',
+        question='q',
+        turns=[SYSTEM],
+        prompt='q',
+        chosen='c',
+        rejected='r',
+      ),
+    ),
+    (
       dict(
         conversations=[{'from': 'human', 'value': 'q'}],
         chosen={'from': 'gpt', 'value': 'c'},
