@@ -21,10 +21,12 @@ def check_arguments(
 ) -> None:
   """Raises UserError for arguments that the parser of a stage does not know and
   that set no key. `keys` are those of the stage, dotted."""
-  for argument in arguments:
-    if not argument.startswith('--config.'):
-      hint = _hint(name, parser, argument, keys)
-      raise errors.UserError(f'cannot read the argument {argument}: {hint}')
+  wrong = [x for x in arguments if not x.startswith('--config.')]
+  if wrong:
+    others = [x for x in wrong if x != '--']
+    argument = others[0] if others else wrong[0]
+    hint = _hint(name, parser, argument, keys)
+    raise errors.UserError(f'cannot read the argument {argument}: {hint}')
 
 
 def _hint(name, parser, argument, keys):

@@ -178,6 +178,10 @@ def test_the_key_of_a_change_may_have_spaces_around_it(stage, file):
       'toy has no dry run. preflight predicts',
     ),
     (
+      ['toy', '--workdir=w', '--config=FILE', '--', '--dry-run'],
+      'toy has no dry run. preflight predicts',
+    ),
+    (
       ['toy', '--workdir=w', '--config=FILE', '--config.grpo.kl_coef=0'],
       'unknown key config.grpo.kl_coef: it is a key of rl, not of toy',
     ),

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from r1jax import errors
+from r1jax import errors, user_code
 from r1jax.api import work_directory
 from r1jax.api.work_directory import Dtype
 from r1jax.checkpoints.policy import Policy
@@ -93,6 +93,12 @@ def make_prompt(source: Source, messages: list[Message]) -> Prompt:
     if prompt.template == 'r1_zero' and turns and is_plain:
       text = _r1_zero_text(source.policy.tokenizer, turns, chat.prompt)
       return Prompt(text=text, opening=prompt.prefill)
+    is_own = user_code.is_name(prompt.template)
+    if turns and prompt.template != 'chat' and not is_own:
+      raise errors.UserError(
+        f'the prompt template {prompt.template!r} cannot hold turns, such as a '
+        'system message: leave them out, or start with --template chat'
+      )
     return templates.make_prompt(source.policy.tokenizer, record, prompt)
 
 

@@ -151,6 +151,7 @@ def test_a_stop_string_ends_the_text(server):
     (CHAT, dict(messages=[]), "'messages' must be"),
     (CHAT, dict(messages=[dict(role='me', content='x')]), 'expected system'),
     (CHAT, dict(messages=user('x') * 2), "template 'plain' cannot hold turns"),
+    (CHAT, dict(messages=user('x') * 2), 'or start with --template chat'),
     (CHAT, dict(messages=user('\ud800')), 'of the user is not UTF-8 text'),
     (CHAT, dict(messages=user('x'), temperature='hot'), 'temperature must be'),
     (CHAT, dict(messages=user('x'), temperature=-1), 'a number from 0 to'),
