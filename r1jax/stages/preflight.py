@@ -88,9 +88,12 @@ def rehearse(
 
 
 def model_file(text: str) -> str:
-  """The config.json that --model names, or that of its folder."""
+  """The config.json that --model names, or that of its folder, or of the result
+  of a run."""
   path = pathlib.Path(text)
-  path = path / 'config.json' if path.is_dir() else path
+  result = path / 'model' / 'config.json'
+  if path.is_dir():
+    path = result if result.is_file() else path / 'config.json'
   if not shapes.is_config(path):
     raise errors.UserError(
       f'--model {text}: name a config.json of a model, or the folder that has it; '

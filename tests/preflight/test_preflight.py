@@ -26,6 +26,7 @@ from r1jax.preflight import (
   shapes,
 )
 from r1jax.preflight.compiler import flops, programs, versions
+from r1jax.stages import preflight
 
 GIB = chips.GIB
 
@@ -587,3 +588,14 @@ def test_a_state_that_hosts_cannot_hold_is_bad():
   assert checked['mesh'].good
   assert checked['pmap'].line.startswith('BAD host memory: load')
   assert 'of 192 GB of a host' in checked['pmap'].text
+
+
+def test_a_model_is_named_by_its_config_its_folder_or_its_run(tmp_path):
+  config = tmp_path / 'model' / 'config.json'
+  config.parent.mkdir()
+  config.write_text('{}')
+  (tmp_path / 'config.json').write_text('{"stage": "rl"}')  # of the run
+  for path in (config, config.parent, tmp_path):
+    assert preflight.model_file(str(path)) == str(config)
+  with pytest.raises(errors.UserError, match='name a config.json of a model'):
+    preflight.model_file(str(tmp_path / 'none'))
