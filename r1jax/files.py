@@ -69,8 +69,9 @@ def check_local(
   path: object, name: str, may_be_web: bool = False, may_be_hub: bool = False
 ) -> None:
   """Raises UserError for the URL of a bucket, another store or, unless it may
-  be one, of a web page or of a dataset of the hub. Runs append to files, rename and lock them, and stores
-  have none of these. To be called before a Path is made of the text."""
+  be one, of a web page or of a dataset of the hub. Runs append to files, rename
+  and lock them, and stores have none of these. To be called before a Path is
+  made of the text."""
   if WEB.match(str(path)) and not may_be_web:
     raise errors.UserError(
       f'{name} is {path}, but r1jax reads and writes files of this machine '

@@ -121,8 +121,9 @@ def _check_quantization(directory, config):
 
 
 def quantized_by(tensor: str) -> str:
-  """', as in models that were quantized by METHOD' for the name of a tensor of a quantized model that r1jax
-  does not read, whose config.json may not say so; else ''."""
+  """', as in models that were quantized by METHOD' for the name of a tensor of a
+  quantized model that r1jax does not read, whose config.json may not say so;
+  else ''."""
   for ending, method in QUANTIZED.items():
     if tensor.endswith(ending):
       return f', as in models that were quantized by {method}'

@@ -66,8 +66,8 @@ def check_rewards(
   verify: verdict.VerifyConfig = DEFAULT_CONFIG,
 ) -> list[Record]:
   """The records, without those that have an unknown domain or language, or
-  a gold answer that the verifier of `verify` cannot read, which are noted in `bad`, or else
-  raise UserError. Refuses unknown rewards, and rewards of the user's that fail.
+  a gold answer that the verifier of `verify` cannot read, which are noted in
+  `bad`, or else raise UserError. Refuses unknown rewards, and rewards of the user's that fail.
   Trained models have the rewards model_names."""
   _check_names([*REWARDS, *model_names], weights, by_domain)
   noted, known = bad or BadRecords(key=''), []

@@ -3,8 +3,9 @@ trusted process exchange data.
 
 None, bool and str are written as they are, every other value as a list that
 begins with its tag. int and float are hexadecimal, so that none is too long or
-rounded; a list of nothing but one of them is packed in one text. Decoded values consist of exact builtins; an object without such a form
-arrives as an Unsupported.
+rounded; a list of nothing but one of them is packed in one text. Decoded values
+consist of exact builtins; an object without such a form arrives as an
+Unsupported.
 """
 
 import _json  # `json` would double the time in which a sandboxed program starts

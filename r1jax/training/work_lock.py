@@ -160,7 +160,8 @@ def _process_started(pid):
 
 
 def _read(path):
-  """What a lock says about its holder; {} if it is gone, damaged, or not written yet."""
+  """What a lock says about its holder; {} if it is gone, damaged, or not written
+  yet."""
   try:
     holder = json.loads(path.read_text('utf-8'))
     kinds = dict(token=str, machine=str, pid=int, process_started=str)
