@@ -2,6 +2,7 @@
 are of this machine."""
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -140,6 +141,26 @@ def write_text(path: pathlib.Path, text: str) -> None:
   with named(path):
     temporary.write_text(text, encoding='utf-8')
   os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def locked(directory: pathlib.Path) -> Iterator[None]:
+  """Holds a lock of the directory, if its disk has locks of directories. For
+  commands that may write the same file at once."""
+  file = os.open(directory, os.O_RDONLY)
+  try:
+    with contextlib.suppress(OSError):
+      fcntl.flock(file, fcntl.LOCK_EX)
+    yield
+  finally:
+    os.close(file)
+
+
+def write_page(path: pathlib.Path, text: str) -> None:
+  """write_text, for a file that several processes may write at once."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with locked(path.parent):
+    write_text(path, text)
 
 
 def check_writable(path: pathlib.Path) -> None:

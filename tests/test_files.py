@@ -1,6 +1,9 @@
 """What is said of files that do not exist."""
 
+import concurrent.futures
+import os
 import pathlib
+import time
 
 import pytest
 
@@ -48,3 +51,17 @@ def test_the_commands_exist(command):
     assert f'\n{target.partition("-135M")[0]}' in makefile
   else:
     assert (ROOT / words[words.index('--config') + 1]).exists()
+
+
+def test_a_page_can_be_written_by_several_at_once(tmp_path, monkeypatch):
+  path, replace = tmp_path / 'report.html', os.replace
+
+  def slow_replace(*paths):
+    time.sleep(0.05)
+    replace(*paths)
+
+  monkeypatch.setattr(files.os, 'replace', slow_replace)
+  texts = ['a' * 9, 'b' * 5]
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    list(pool.map(files.write_page, [path] * 2, texts))
+  assert path.read_text() in texts and list(tmp_path.iterdir()) == [path]

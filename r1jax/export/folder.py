@@ -1,9 +1,6 @@
 """Writes the directory of an exported model."""
 
-import contextlib
-import fcntl
 import json
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -41,20 +38,8 @@ def write(
   'hf' or 'gguf'. Waits for other exports into the same parent."""
   output = output.absolute()
   output.parent.mkdir(parents=True, exist_ok=True)
-  with _locked(output.parent):
+  with files.locked(output.parent):
     return _write(source, output, kind, dtype, part_bytes)
-
-
-@contextlib.contextmanager
-def _locked(directory):
-  """Holds a lock of the directory, if its disk has locks of directories."""
-  file = os.open(directory, os.O_RDONLY)
-  try:
-    with contextlib.suppress(OSError):
-      fcntl.flock(file, fcntl.LOCK_EX)
-    yield
-  finally:
-    os.close(file)
 
 
 def _write(source, output, kind, dtype, part_bytes):
