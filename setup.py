@@ -60,6 +60,7 @@ setuptools.setup(
     'language': ['rjieba'],
     'trackers': ['wandb', 'trackio'],
     'notebooks': ['nbconvert', 'ipykernel', 'pandas'],
+    'docs': ['mkdocs-material', 'mkdocstrings[python]'],
     'preflight': ['jax[tpu]'],  # its libtpu
     'tpu': ['jax[tpu]'],
     'gpu': ['jax[cuda12]'],

@@ -3,6 +3,7 @@ their values as JSON."""
 
 import datetime
 import decimal
+import difflib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -23,11 +24,15 @@ Row = tuple[int, str, dict]  # (number, place, {column: value})
 
 
 def mapped(
-  rows: Iterable[Row], columns: Mapping[str, str], source: str
+  rows: Iterable[Row],
+  columns: Mapping[str, str],
+  source: str,
+  settings: Iterable[str] = (),
 ) -> Iterator[Row]:
   """The rows with the keys of records that `columns` gives to columns. A column
   may be a part of another, 'extra_info.answer'; '' leaves the key out. Raises
-  UserError after the last row for a column that no row has."""
+  UserError after the last row for a column that no row has; `settings` of the
+  source are what a key may have been meant to be."""
   seen: dict[str, None] = {}
   missing = {column for column in columns.values() if column}
   for number, where, row in rows:
@@ -38,9 +43,11 @@ def mapped(
     yield number, where, row
   if seen and missing:
     keys = [k for k, column in columns.items() if column in missing]
+    near = difflib.get_close_matches(keys[0], settings, 1)
+    hint = f'. Did you mean the setting {near[0]}?' if near else ''
     raise errors.UserError(
-      f'{source} has no column {sorted(missing)[0]!r}, which is to be its '
-      f'{keys[0]!r}; its columns are {", ".join(seen)}'
+      f'{source} has no column {columns[keys[0]]!r}, which is to be its '
+      f'{keys[0]!r}; its columns are {", ".join(seen)}{hint}'
     )
 
 

@@ -37,7 +37,7 @@ def parse(text: str) -> Source:
   if Path(text).exists():
     return Source(text, text, {}, {})
   place, _, query = text.partition('?')
-  known = hub.SETTINGS if text.startswith(hub.PREFIX) else SETTINGS
+  known = _settings_of(place)
   settings: dict[str, str] = {}
   own_columns: dict[str, str] = {}
   for key, value in source_settings.texts(query, text).items():
@@ -60,7 +60,10 @@ def read(
   if 'limit' in source.settings:
     found = itertools.islice(found, int(source.settings['limit']))
   return columns.mapped(
-    found, {**config_columns, **source.columns}, source.place
+    found,
+    {**config_columns, **source.columns},
+    source.place,
+    _settings_of(source.place),
   )
 
 
@@ -101,6 +104,10 @@ def files_of(source: Source) -> list[Path]:
 def is_pattern(place: str) -> bool:
   """Whether a place stands for the files that match it."""
   return any(x in place for x in '*[') and bool(glob.glob(place))
+
+
+def _settings_of(place):
+  return hub.SETTINGS if place.startswith(hub.PREFIX) else SETTINGS
 
 
 def _check(source):

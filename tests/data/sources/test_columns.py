@@ -69,6 +69,12 @@ def test_an_unknown_column_is_refused_with_those_that_exist(tmp_path):
   assert [record.get('answer') for record in records] == [None, '2']
 
 
+def test_a_misspelt_setting_is_named(tmp_path):
+  path = write(tmp_path / 'a.jsonl', dict(prompt='1', answer='2'))
+  with pytest.raises(errors.UserError, match='Did you mean the setting limit'):
+    tasks.load_records(f'{path}?limt=3', 0)
+
+
 def test_lists_in_python_have_columns_too():
   name = user_code.name_of([dict(question='q', final=np.int64(4))])
   columns_of = dict(prompt='question', answer='final')
