@@ -6,8 +6,8 @@ import toy
 
 from r1jax import errors, files
 from r1jax.distributed import device_placement
-from r1jax.training import metrics
 
+FILES = 'metrics', 'samples'
 CHANGES = (
   'micro_batch_size=8',
   'steps=5',
@@ -31,7 +31,7 @@ def runs(base, tmp_path_factory):
   ):
     toy.run('rl', folder / name, *changes, *more)
   return [
-    [files.read_jsonl(folder / name / x) for x in metrics.FILES]
+    [files.read_jsonl(folder / name / f'{x}.jsonl') for x in FILES]
     for name in ('shared', 'split')
   ]
 
