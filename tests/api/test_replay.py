@@ -176,6 +176,7 @@ def test_a_rollout_is_recomputed_from_the_checkpoint_before_it(
   assert capsys.readouterr().out.count('recomputed step') == 1
 
 
+@pytest.mark.slow
 def test_domains_and_tools_are_recomputed(tmp_path):
   ids = toy_sampling.TOKENIZER.vocab_size
   cfg = toy_sampling.CFG
@@ -217,6 +218,7 @@ def test_domains_and_tools_are_recomputed(tmp_path):
       assert not numbers[~sample.mask].any()
 
 
+@pytest.mark.slow
 def test_an_earlier_config_is_in_force_before_a_change(base, tmp_path):
   changes = f'init={base}/model', 'steps=4', 'optim.lr=1e-2'
   seen = recorded_run(tmp_path, *changes)
