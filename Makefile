@@ -229,7 +229,8 @@ docs: $(VENV)/.docs  ## the pages of docs/ as a site; a warning is an error
 	$(BIN)/python -m mkdocs build --quiet --strict
 
 $(VENV)/.docs: $(VENV)/.installed docs/requirements.txt
-	$(BIN)/python -m pip install --quiet -c requirements.lock -r docs/requirements.txt
+	@$(SHELL_FUNCTIONS) lock=$$(lock_of "$$($(BIN)/python -c '$(SERIES)')"); \
+	$(BIN)/python -m pip install --quiet -c "$$lock" -r docs/requirements.txt
 	touch $@
 
 bench: install .venv-peers/.installed models/smollm2/hf  ## r1jax against the peers

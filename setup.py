@@ -25,7 +25,7 @@ setuptools.setup(
   python_requires='>=3.11',
   long_description=(pathlib.Path(__file__).parent / 'README.md').read_text(),
   long_description_content_type='text/markdown',
-  # A wheel has the experiments in r1jax/shipped, see files.with_experiments.
+  # A wheel has the experiments in r1jax/shipped, see experiment_files.py.
   packages=packages('r1jax')
   + [f'r1jax.shipped.{name}' for name in packages('experiments')],
   package_dir={'r1jax.shipped.experiments': 'experiments'},

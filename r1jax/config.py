@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
-from r1jax import config_hints, errors, files, user_code
+from r1jax import config_hints, errors, experiment_files, files, user_code
 
 T = TypeVar('T')
 
@@ -130,16 +130,16 @@ def load_file(path: str | Path) -> ConfigDict:
   the experiments that come with r1jax, which are also found by
   experiments/NAME.py in every folder."""
   files.check_local(path, '--config')
-  path = files.with_experiments(path)
+  path = experiment_files.find(path)
   if not path.is_file():
-    folder = files.with_experiments(path.parent)
+    folder = experiment_files.find(path.parent)
     stems = [other.stem for other in folder.glob('*.py')]
     near = difflib.get_close_matches(path.stem, stems, 1)
     hint = f': did you mean {near[0]}?' if near else ''
     raise errors.UserError(f'there is no config file {path}{hint}')
   before = sys.path.copy()
   sys.path.append(str(path.resolve().parent.parent))
-  sys.path.append(str(files.experiments_root()))
+  sys.path.append(str(experiment_files.root()))
   try:
     names = runpy.run_path(str(path))
     if 'get_config' not in names:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from r1jax import errors, files, source_digest
+from r1jax import errors, experiment_files, files, source_digest
 
 PACKAGE = Path(__file__).parent
 PYTHON = 'python:'  # starts the name of an object that was given in Python
@@ -229,7 +229,7 @@ _loaded: dict[str, _Loaded] = {}
 def _identity(place):
   if not place.endswith('.py'):
     return place
-  return str(files.with_experiments(place).resolve())
+  return str(experiment_files.find(place).resolve())
 
 
 def _module(place, key):
@@ -238,7 +238,7 @@ def _module(place, key):
   if identity not in _loaded:
     is_file = place.endswith('.py')
     module = (
-      _from_file(files.with_experiments(place), key)
+      _from_file(experiment_files.find(place), key)
       if is_file
       else _import(place, key)
     )

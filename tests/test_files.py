@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from r1jax import errors, files
+from r1jax import errors, experiment_files, files
 from r1jax.checkpoints import hf_files
 from r1jax.data import record_files
 
@@ -39,10 +39,10 @@ def test_the_model_of_an_unfinished_run_is_named_so(tmp_path):
 
 
 def test_other_missing_files_have_no_hint():
-  assert files.how_to_get('/somewhere/models/smollm2/x') == ''
+  assert experiment_files.how_to_get('/somewhere/models/smollm2/x') == ''
 
 
-@pytest.mark.parametrize('command', files.MADE_BY.values())
+@pytest.mark.parametrize('command', experiment_files.MADE_BY.values())
 def test_the_commands_exist(command):
   words = command.split()
   if words[0] == 'make':

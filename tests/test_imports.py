@@ -9,16 +9,30 @@ import pytest
 import r1jax
 
 PACKAGE = pathlib.Path(r1jax.__file__).parent
-BASE = {'errors', 'source_digest', 'user_code', 'files', 'config'}
+BASE = {
+  'errors',
+  'source_digest',
+  'user_code',
+  'files',
+  'experiment_files',
+  'config',
+}
 BASE |= {'memory_errors'}
 MODELS = BASE | {'models', 'data', 'checkpoints', 'distributed'}
 MAY_IMPORT = {
   'errors': set(),
   'source_digest': set(),
   'files': {'errors'},
-  'user_code': {'errors', 'files', 'source_digest'},
+  'experiment_files': set(),
+  'user_code': {'errors', 'files', 'experiment_files', 'source_digest'},
   'config_hints': set(),
-  'config': {'errors', 'user_code', 'files', 'config_hints'},
+  'config': {
+    'errors',
+    'user_code',
+    'files',
+    'experiment_files',
+    'config_hints',
+  },
   'memory_errors': {'errors', 'config'},
   'command_errors': {'errors', 'config'},
   'losses': set(),

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import huggingface_hub
 
-from r1jax import errors, files
+from r1jax import errors, experiment_files, files
 
 SINGLE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 PICKLES = '.bin', '.pt', '.pth', '.ckpt'
@@ -170,7 +170,7 @@ def write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
 
 def download(name: str) -> pathlib.Path:
   """The local directory of the hub's model ORG/NAME: weights and tokenizer."""
-  hint = files.how_to_get(name)
+  hint = experiment_files.how_to_get(name)
   if hint or not re.fullmatch(r'\w[\w.-]*/\w[\w.-]*', name):
     hint = hint or ': give a directory, a GGUF file, or ORG/NAME'
     raise errors.UserError(f'{name} does not exist{hint}')

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from r1jax import errors, files
+from r1jax import errors, experiment_files, files
 from r1jax.data.bad_records import BadRecords
 
 GZIP = b'\x1f\x8b'
@@ -63,7 +63,7 @@ def read_bytes(path: str | Path) -> bytes:
     )
   if not path.is_file():
     raise errors.UserError(
-      f'there is no data file {path}{files.how_to_get(path)}'
+      f'there is no data file {path}{experiment_files.how_to_get(path)}'
     )
   files.check_is_no_pointer(path)
   data = path.read_bytes()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from r1jax import config as configs
-from r1jax import errors, files, user_code
+from r1jax import errors, experiment_files, user_code
 from r1jax.data import settings as settings_of_names
 from r1jax.distributed import watchdog
 from r1jax.training import config_changes
@@ -51,7 +51,7 @@ def _check_own(name):
   if not user_code.is_name(name):
     user_code.lookup(SETTINGS, name, 'config.trackers')  # raises
   place = name.rpartition(':')[0]
-  if place.endswith('.py') and not files.with_experiments(place).is_file():
+  if place.endswith('.py') and not experiment_files.find(place).is_file():
     raise errors.UserError(
       f'config.trackers: there is no file {place} (in {Path.cwd()})'
     )
