@@ -49,10 +49,11 @@ MAY_IMPORT = {
   'rejection': MODELS | {'sampling', 'rewards'},
   'rl': MODELS
   | {'sampling', 'rewards', 'evaluation', 'training', 'losses', 'reports'},
+  'supervised': MODELS | {'sampling', 'rewards', 'evaluation', 'training'},
   'preflight': MODELS | {'sampling', 'rewards', 'training', 'rl'},
   'stages': MODELS
   | {'sampling', 'rewards', 'evaluation', 'training', 'losses'}
-  | {'rejection', 'rl', 'preflight', 'reports'},
+  | {'rejection', 'rl', 'supervised', 'preflight', 'reports'},
   'ablation': BASE
   | {'distributed', 'evaluation', 'training', 'stages', 'reports'},
   'cli': BASE
@@ -62,7 +63,8 @@ MAY_IMPORT = {
   | {'sampling', 'rewards', 'evaluation', 'training', 'rl', 'stages'}
   | {'rejection', 'cli', 'reports'},
   'serving': MODELS | {'sampling', 'stages', 'api'},
-  'export': MODELS | {'evaluation', 'training', 'stages', 'api', 'serving'},
+  'export': MODELS
+  | {'supervised', 'evaluation', 'training', 'stages', 'api', 'serving'},
 }
 
 

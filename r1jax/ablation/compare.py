@@ -19,7 +19,14 @@ from r1jax.stages import reward_model, rl, sft
 
 STAGES = dict(rl=rl, sft=sft, reward_model=reward_model)
 # The metric of a comparison is by default the first that all runs have.
-METRICS = ('eval/pass1', 'eval/accuracy', 'eval/reward', 'reward', 'loss')
+METRICS = (
+  'eval/pass1',
+  'eval/accuracy',
+  'eval/reward',
+  'eval/loss',
+  'reward',
+  'loss',
+)
 
 
 @runtime_checkable

@@ -155,11 +155,11 @@ def open_run(
   placement, rollout_placement = device_placement.placements(config.parallel)
   rl_config.check(config, placement, rollout_placement)
   sampling, params = setup.load_sampling(stack, config, rollout_placement)
-  records = sampling.records + sampling.held_out_records
+  records = [*sampling.records, *sampling.held_out_records]
   scored = rl_config.verified_records(config, records)
   check_code(directory, record_files.scorer_code(scored))
   check_inputs(directory, config)
-  digest = agreement.digest(records)
+  digest = agreement.digest_of_records(records)
   if directory.record.records not in ('', digest):
     raise errors.UserError(
       f'the records have changed since the run in {directory.path}: put the '

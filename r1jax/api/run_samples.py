@@ -157,7 +157,7 @@ def make(
         parts[name] = float(part_N[n])
     found.append(
       Sample(
-        record=samples.records[n],
+        record=dict(samples.records[n]),
         text=text,
         reward=float(rewards.reward_N[n]),
         rewards=parts,

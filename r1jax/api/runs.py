@@ -33,7 +33,14 @@ RECORDS = dict(
   rl='prompts', sft='data', reject='data', reward_model='data', verify='data'
 )
 # The last values that a notebook shows of a run.
-SHOWN = 'reward', 'reward/accuracy', 'eval/pass1', 'loss', 'length'
+SHOWN = (
+  'reward',
+  'reward/accuracy',
+  'eval/pass1',
+  'loss',
+  'eval/loss',
+  'length',
+)
 
 
 class Run:

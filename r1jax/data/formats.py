@@ -9,11 +9,12 @@ import json
 import re
 import sys
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 from r1jax.data import plain_pickle
 
-Record = dict[str, Any]
+Record = Mapping[str, Any]
 
 MIN_CUT = 250  # characters of a long test that Codeforces shows, at least
 MAX_TESTS = 32 << 20  # characters of a problem's tests as JSON, and of a pickle

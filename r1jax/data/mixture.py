@@ -6,12 +6,16 @@ from typing import NamedTuple
 import numpy as np
 
 from r1jax import errors
-from r1jax.data import record_files, tasks
+from r1jax.data import record_files, stored_records, tasks
 from r1jax.data.bad_records import BadRecords
 from r1jax.data.formats import Record
 
 KEY = 'mixture'  # of a record: its source, where there are several
 CYCLE = 1000  # positions among which each source has its share
+
+
+# The numbers of records by their source.
+Groups = Mapping[str, np.ndarray]
 
 
 class Part(NamedTuple):
@@ -34,16 +38,19 @@ def load_records(
   if not weights:
     return tasks.load_records(source, seed, bad, config_columns)
   check(source, weights)
-  records: dict[str, Record] = {}
-  for number, (name, weight) in enumerate(weights.items()):
+  records, names = list[Record](), set[str]()
+  stored = stored_records.RowFile()
+  for number, (source_name, weight) in enumerate(weights.items()):
     if not weight:
       continue
-    for record in tasks.load_records(name, seed, bad, config_columns):
-      # Files of two folders may have the same name.
-      if record['id'] in records:
-        record['id'] = f'{record["id"]}@{number}'
-      records[record['id']] = record | {KEY: name}
-  return list(records.values())
+    for record in tasks.load_records(source_name, seed, bad, config_columns):
+      name = record['id']
+      if name in names:  # Files of two folders may have the same name.
+        name = f'{name}@{number}'
+      names.add(name)
+      marked = {**record, 'id': name, KEY: source_name}
+      records.append(stored_records.store(stored, marked))
+  return records
 
 
 def check(source: str, weights: Mapping[str, float]) -> None:
@@ -70,17 +77,31 @@ def name_of(source: str, weights: Mapping[str, float]) -> str:
   return ' + '.join(weights) or source
 
 
+def groups(
+  records: Sequence[Record], weights: Mapping[str, float]
+) -> dict[str, np.ndarray]:
+  """{source: the numbers of its records} in the order of a mixture's weights,
+  without sources that have no record; {'': all numbers} without a mixture."""
+  if not weights:
+    return {'': np.arange(len(records))}
+  numbers: dict[str, list[int]] = {name: [] for name in weights}
+  for number, record in enumerate(records):
+    numbers[record[KEY]].append(number)
+  return {name: np.array(x) for name, x in numbers.items() if x}
+
+
 def indices(
-  records: Sequence[Record],
+  number_of: Groups,
   weights: Mapping[str, float],
   seed: int,
   start: int,
   count: int,
 ) -> np.ndarray:
-  """The numbers of the records that positions `start` to `start + count` take:
-  a pure function, so that a resumed run continues anywhere."""
+  """The numbers of the records that positions `start` to `start + count` take,
+  of the groups of a mixture: a pure function, so that a resumed run continues
+  anywhere."""
   chosen_N = np.empty(count, np.int64)
-  for part in parts(records, weights, seed, start, count):
+  for part in parts(number_of, weights, seed, start, count):
     size = len(part.number_R)
     index_N = record_files.permuted(seed, part.turn_N, size)
     chosen_N[part.place_N] = part.number_R[index_N]
@@ -88,7 +109,7 @@ def indices(
 
 
 def parts(
-  records: Sequence[Record],
+  number_of: Groups,
   weights: Mapping[str, float],
   seed: int,
   start: int,
@@ -99,20 +120,16 @@ def parts(
   records, in an order that depends on the seed."""
   position_N = np.arange(start, start + count)
   if not weights:
-    yield Part(np.arange(len(records)), np.arange(count), position_N)
+    yield Part(number_of[''], np.arange(count), position_N)
     return
-  numbers: dict[str, list[int]] = {}
-  for number, record in enumerate(records):
-    numbers.setdefault(record[KEY], []).append(number)
-  names = [name for name in weights if name in numbers]
-  quotas = _quotas([weights[name] for name in names])
+  quotas = _quotas([weights[name] for name in number_of])
   first = np.cumsum(quotas) - quotas
   slot_N = record_files.permuted(seed, position_N, CYCLE)
-  part_N = np.repeat(np.arange(len(names)), quotas)[slot_N]
+  part_N = np.repeat(np.arange(len(number_of)), quotas)[slot_N]
   turn_N = position_N // CYCLE * quotas[part_N] + slot_N - first[part_N]
-  for n, name in enumerate(names):
+  for n, number_R in enumerate(number_of.values()):
     place_N = np.flatnonzero(part_N == n)
-    yield Part(np.array(numbers[name]), place_N, turn_N[place_N])
+    yield Part(number_R, place_N, turn_N[place_N])
 
 
 def _quotas(weights):

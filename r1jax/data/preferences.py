@@ -1,5 +1,6 @@
 """Pairs of responses, of which one is preferred."""
 
+import os
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ from r1jax.data.formats import Record
 KEYS = 'chosen', 'rejected'
 # Of the texts of Anthropic's HH-RLHF.
 HH_TURN = re.compile(r'(?:\A|\n\n)(Human|Assistant):')
+LAST_WORD = re.compile(r'\S*\Z')
 HH_ROLES = dict(Human='user', Assistant='assistant')
 
 
@@ -52,3 +54,20 @@ def _hh_messages(value: Any) -> Any:
     dict(role=HH_ROLES[name], content=text.strip())
     for name, text in zip(parts[::2], parts[1::2])
   ]
+
+
+def without_prompt(chosen: Any, rejected: Any) -> Record:
+  """The prompt with which two texts begin, and what follows it in each: TRL's
+  preferences with an implicit prompt. It ends before a space, and not within a
+  word. Empty if there is none, or if one has nothing else."""
+  if not isinstance(chosen, str) or not isinstance(rejected, str):
+    return {}
+  prompt = os.path.commonprefix([chosen, rejected])
+  following = chosen[len(prompt) :][:1] + rejected[len(prompt) :][:1]
+  if prompt[-1:].isalnum() and any(map(str.isalnum, following)):
+    prompt = LAST_WORD.sub('', prompt)
+  prompt = prompt.removesuffix(' ')
+  rest = [text[len(prompt) :] for text in (chosen, rejected)]
+  if not prompt.strip() or not all(text.strip() for text in rest):
+    return {}
+  return dict(zip(('prompt', *KEYS), (prompt, *rest)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from r1jax import errors, user_code
-from r1jax.data import formats, gym_tasks, record_forms
+from r1jax.data import formats, gym_tasks, record_forms, stored_records
 from r1jax.data.bad_records import BadRecords
 from r1jax.data.formats import Record
 from r1jax.data.sources import columns, source_rows
@@ -22,41 +22,40 @@ def read(
   config_columns: Mapping[str, str] = {},
 ) -> list[Record]:
   """The records of a source (see sources/source_rows.py), whose rows have one of
-  record_forms.FORMS. A row without an id gets its task_id, or <name of the
+  record_forms.FORMS. They are not in memory (see stored_records.py). A row without an id gets its task_id, or <name of the
   source>/<row number>. MAWPS repeats questions: the first is kept. Problems
   that cannot be judged are left out and counted in a line on stdout. Rows that
   are no records are noted in `bad`, or else raise UserError, which names all of
   them."""
   noted = bad or BadRecords(key='')
-  records, stem = dict[str, Record](), source_rows.name_of(str(path))
+  records, names = list[Record](), set[str]()
+  stored, stem = stored_records.RowFile(), source_rows.name_of(str(path))
   left_out = collections.Counter[str]()
   unknown: dict[str, None] = {}  # the keys of rows that have no form
   found = source_rows.read(str(path), noted, config_columns)
   for number, where, row in found:
+    record = None
     with noted.noted(where.removeprefix(f'{path} ')):
       row = {k: columns.plain(x, where, k) for k, x in row.items()}
       form = record_forms.form_of(row)
       if not form:
         unknown |= dict.fromkeys(row)
       try:
-        record = record_forms.make_record(row, where)
+        made = _with_id(row, form, where, f'{stem}/{number}')
       except formats.LeftOut as problem:
         left_out[str(problem)] += 1
         continue
-      if form not in formats.READERS:  # task_id is HumanEval's
-        default = record.get('task_id', f'{stem}/{number}')
-        record['id'] = str(record.get('id', default))
-      place, _, row_number = where.rpartition(' ')
-      if record['id'] == f'{stem}/{number}' == f'{stem}/{row_number}':
-        noted.places[stem] = place
-      else:
-        noted.places[record['id']] = where
-      key = record['prompt' if form == 'mawps' else 'id']
-      if key in records and form != 'mawps':
+      _note_place(noted, made['id'], where, stem, number)
+      key = made['prompt' if form == 'mawps' else 'id']
+      if key not in names:
+        names.add(key)
+        record = made
+      elif form != 'mawps':
         raise errors.UserError(
           f'{where}: an earlier row has the id {key!r} too'
         )
-      records.setdefault(key, record)
+    if record is not None:
+      records.append(stored_records.store(stored, record))
   if unknown and not records and len(noted.found) > 1:
     raise errors.UserError(
       f'{path} has no records: its rows have the keys {", ".join(unknown)}; '
@@ -68,7 +67,25 @@ def read(
     _report_left_out(path, left_out, len(records))
   if not records and not noted.found:
     raise errors.UserError(f'{path} has no records: it is empty')
-  return list(records.values())
+  return records
+
+
+def _with_id(row, form, where, default):
+  """A row as a record with an id. Raises UserError or formats.LeftOut."""
+  record = record_forms.make_record(row, where)
+  if form in formats.READERS:
+    return record
+  default = record.get('task_id', default)  # HumanEval's
+  return {**record, 'id': str(record.get('id', default))}
+
+
+def _note_place(noted, name, where, stem, number):
+  """Notes where a record is: once for all that are named by their numbers."""
+  place, _, row_number = where.rpartition(' ')
+  if name == f'{stem}/{number}' == f'{stem}/{row_number}':
+    noted.places[stem] = place
+  else:
+    noted.places[name] = where
 
 
 def _report_left_out(path, left_out, count):
@@ -102,7 +119,7 @@ def own_record(row: dict, where: str, default_id: str) -> Record:
     record = record_forms.make_record(plain, where)
   except formats.LeftOut as problem:
     raise errors.UserError(f'{where} cannot be judged: {problem}') from None
-  return record | dict(id=str(record.get('id', default_id)))
+  return {**record, 'id': str(record.get('id', default_id))}
 
 
 def scorer_code(records: Sequence[Record]) -> dict[str, str]:
@@ -123,20 +140,27 @@ def split(
   """(training, held-out records): all records of `held_out` prompts, which are
   chosen by a hash of text and seed, independently of the records' order."""
   salt = str(seed).encode()[:16]
-  prompts = sorted(
-    {record['prompt'] for record in records},
-    key=lambda text: hashlib.blake2b(text.encode(), salt=salt).digest(),
+  # The order of the first 8 bytes is that of the whole digests.
+  digest_N = np.array(
+    [_prompt_digest(record['prompt'], salt) for record in records], np.uint64
   )
+  prompts = np.unique(digest_N)  # in ascending order
   if not 0 <= held_out < len(prompts):
     raise errors.UserError(
       f'cannot hold out {held_out} of {len(prompts)} different prompts: hold '
       'out fewer, so that some are left to train on'
     )
-  chosen = set(prompts[:held_out])
+  is_held_out_N = np.isin(digest_N, prompts[:held_out])
+  pairs = list(zip(records, is_held_out_N.tolist()))
   return (
-    [record for record in records if record['prompt'] not in chosen],
-    [record for record in records if record['prompt'] in chosen],
+    [record for record, is_held_out in pairs if not is_held_out],
+    [record for record, is_held_out in pairs if is_held_out],
   )
+
+
+def _prompt_digest(prompt, salt):
+  digest = hashlib.blake2b(prompt.encode(), salt=salt).digest()
+  return int.from_bytes(digest[:8], 'big')
 
 
 def prompt_indices(seed: int, start: int, count: int, size: int) -> np.ndarray:

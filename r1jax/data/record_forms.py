@@ -111,7 +111,7 @@ def make_record(row: Record, where: str) -> Record:
     record = _with_chat(given, form, where)
     record = preferences.with_preference(record, given, where)
   if form == 'chosen' and 'prompt' not in record:
-    record['prompt'] = _question_of_pair(given, where)
+    record |= _question_of_pair(given, where)
   prompt, key = record.get('prompt'), 'input' if form == 'mawps' else form
   if not isinstance(prompt, str) or not prompt.strip():
     raise errors.UserError(f'{where}: {key!r} must be a text, not blank')
@@ -190,15 +190,20 @@ def _instruction(row):
 
 
 def _question_of_pair(row, where):
-  """The prompt of a row with chosen and rejected whose texts have none."""
+  """The prompt of a row with chosen and rejected under another key, or else the
+  text with which both begin, without which they are then."""
   _check_one(row, QUESTIONS, 'prompt', where)
   found = [key for key in QUESTIONS if key in row]
-  if not found:
+  if found:
+    is_alpaca = found[0] == 'instruction'
+    return dict(prompt=_instruction(row) if is_alpaca else row[found[0]])
+  parts = preferences.without_prompt(*(row[key] for key in preferences.KEYS))
+  if not parts:
     raise errors.UserError(
       f"{where} has 'chosen' and 'rejected', but no key 'prompt', and both do "
-      f'not begin with one as messages; {NAME_COLUMNS}'
+      f'not begin with one, as messages or as text; {NAME_COLUMNS}'
     )
-  return _instruction(row) if found[0] == 'instruction' else row[found[0]]
+  return parts
 
 
 def _with_chat(row, form, where):

@@ -82,7 +82,7 @@ def load_records(
         f'not {digits!r}'
       )
     rows = TOYS[name](count, seed, **settings)
-  numbered = ((n, f'record {n}', row) for n, row in enumerate(rows))
+  numbered = ((n, f'record {n}', dict(row)) for n, row in enumerate(rows))
   return [
     dict(id=f'{name}/{seed}/{n}') | row
     for n, _, row in columns.mapped(numbered, config_columns, source)

@@ -162,27 +162,27 @@ def encode_made(
   return ids_P
 
 
-def encode_fitting(
+def fitting(
   tokenizer: Tokenizer,
   records: Sequence[Record],
   prompt: PromptConfig,
   skip_bad_records: bool,
   drop_too_long: bool = False,
-) -> tuple[list[Record], list[list[int]]]:
-  """(the records whose prompts are not too long, the ids of these prompts).
+) -> tuple[list[Record], int]:
+  """(the records whose prompts are not too long, the tokens of the longest).
   Raises UserError with all others, unless it is to leave them out."""
   bad = BadRecords(skip_bad_records, drop_too_long=drop_too_long)
   kept: list[Record] = []
-  ids_P: list[list[int]] = []
+  longest = 0
   for record in records:
     with bad.noted(record['id']):
       made = make_prompt(tokenizer, record, prompt)
       ids = tokenizer.encode(made.full_text)
       check_length(record, ids, prompt.max_len)
       kept.append(record)
-      ids_P.append(ids)
+      longest = max(longest, len(ids))
   bad.finish(len(kept), 'the data')
-  return kept, ids_P
+  return kept, longest
 
 
 def check_length(record: Record, ids: Sequence[int], max_len: int) -> None:
@@ -220,7 +220,7 @@ def prompt_text(
   user_code.check_call(function, name, key, '(record) -> text or messages')
   name = user_code.shown_name(name)
   try:
-    made = function(record)
+    made = function(dict(record))
   except (Exception, SystemExit) as error:
     sentence = f'{key}: {name} failed on record {record["id"]!r}'
     raise user_code.failure(sentence, error) from error

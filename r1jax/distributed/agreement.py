@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 import uuid
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from r1jax import errors, files
 from r1jax.distributed import hosts
 
 SHARED_DISK_SECONDS = 20.0  # in which a new file must appear on all hosts
+DIGEST_SIZE = 6  # bytes
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -56,7 +58,19 @@ def digest(fact: Any) -> str:
   if isinstance(fact, str):
     return fact
   text = json.dumps(fact, sort_keys=True, default=_as_json)
-  return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+  return hashlib.blake2b(text.encode(), digest_size=DIGEST_SIZE).hexdigest()
+
+
+def digest_of_records(records: Iterable[Mapping[str, Any]]) -> str:
+  """The digest of a list of records, which need not be in memory."""
+  whole = hashlib.blake2b(digest_size=DIGEST_SIZE)
+  between = b'['
+  for record in records:
+    text = json.dumps(dict(record), sort_keys=True, default=_as_json)
+    whole.update(between + text.encode())
+    between = b', '
+  whole.update(b']' if between == b', ' else b'[]')
+  return whole.hexdigest()
 
 
 def _as_json(value):

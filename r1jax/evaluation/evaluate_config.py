@@ -12,6 +12,7 @@ from r1jax.checkpoints import policy
 from r1jax.config import MAX_SEED, option
 from r1jax.data import tasks, templates
 from r1jax.data.bad_records import BadRecords
+from r1jax.data.formats import Record
 from r1jax.distributed import device_placement
 from r1jax.evaluation import rating, scores
 from r1jax.rewards import language, registry, verifiers
@@ -73,8 +74,8 @@ class Config:
 class Inputs(NamedTuple):
   """All that an evaluation reads, apart from the model."""
 
-  sets: dict[str, dict[int, dict]]  # problems by their number in the source
-  records: list[dict]  # the problems of all sets
+  sets: dict[str, dict[int, Record]]  # problems by their number in the source
+  records: list[Record]  # the problems of all sets
   weights: dict[str, float]  # of the rewards; their weighted sum is not used
   compared: list[tuple[str, dict]]  # (label, results) of config.compare_with
   codeforces: dict  # the rating; empty without config.codeforces
@@ -135,7 +136,9 @@ def read_inputs(config: Config) -> Inputs:
   return Inputs(sets, all_records, weights, compared, codeforces, {})
 
 
-def with_records(config: Config, inputs: Inputs, records: list[dict]) -> Inputs:
+def with_records(
+  config: Config, inputs: Inputs, records: list[Record]
+) -> Inputs:
   """The inputs with those problems that are among the records."""
   numbers, sets = set(map(id, records)), {}
   for name, problems in inputs.sets.items():

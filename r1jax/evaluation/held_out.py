@@ -2,7 +2,6 @@
 and the metric by which checkpoints are the best."""
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from r1jax import errors
 from r1jax.config import option
-from r1jax.evaluation import statistics
+from r1jax.evaluation import best, statistics
 from r1jax.rewards import registry
 from r1jax.rewards.pending import Rewards
 from r1jax.sampling.generate import Samples
@@ -67,13 +66,7 @@ def check(config: EvalConfig, tables: Tables) -> None:
       'to config.rewards, with weight 0 to leave it out of training, or name '
       f'another of {", ".join(names)}'
     )
-  if name not in names:
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0)[0]
-    raise errors.UserError(
-      f'config.eval.best is {config.best!r}, which is no held-out metric of '
-      f'this run: did you mean {near!r}? There are {", ".join(names)}, each '
-      "with '-' before it if the lowest is the best"
-    )
+  best.check(best_metric(config, tables), names)
 
 
 def check_records(
@@ -102,9 +95,7 @@ def best_metric(config: EvalConfig, tables: Tables) -> str:
 def score(config: EvalConfig, line: Mapping[str, float]) -> float:
   """By what the checkpoint of an evaluation is compared, higher is better; NaN
   if nothing was judged. The line is that of `metrics`."""
-  name = config.best or (PASS1 if PASS1 in line else REWARD)
-  value = float(line[name.removeprefix('-')])
-  return -value if name.startswith('-') else value
+  return best.score(config.best or (PASS1 if PASS1 in line else REWARD), line)
 
 
 def _names(tables):

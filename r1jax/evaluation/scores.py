@@ -1,11 +1,13 @@
 """The scores of sampled answers, and the files of finished evaluations."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from r1jax import errors, files
+from r1jax.data.formats import Record
 from r1jax.evaluation import statistics
 
 RESULTS = 'model', 'protocol', 'sets', 'paired', 'codeforces'
@@ -78,7 +80,9 @@ def paired(lines: Lines, baseline_P: np.ndarray, baseline: str) -> dict:
   )
 
 
-def pass1_by_problem(workdir: str, name: str, records: Lines) -> np.ndarray:
+def pass1_by_problem(
+  workdir: str, name: str, records: Sequence[Record]
+) -> np.ndarray:
   """pass@1 [P] of the records, which must be all of a set, in another run."""
   read(workdir)
   correct: dict[tuple, list[float]] = {}

@@ -95,11 +95,17 @@ def bootstrap_samples(x_PG: np.ndarray) -> Interval:
   the P problems are resampled, each with its G samples."""
   count_P = (~np.isnan(x_PG)).sum(axis=1)
   sum_P = np.nansum(x_PG, axis=1, dtype=np.float64)
+  return bootstrap_ratio(sum_P, count_P)
+
+
+def bootstrap_ratio(sum_P: np.ndarray, count_P: np.ndarray) -> Interval:
+  """The percentile interval of sum(sum_P) / sum(count_P) when the P problems
+  are resampled."""
   rng, means = np.random.default_rng(0), []
-  block = max(1, min(RESAMPLES, BLOCK // len(x_PG)))
+  block = max(1, min(RESAMPLES, BLOCK // len(sum_P)))
   for first in range(0, RESAMPLES, block):
-    size = min(block, RESAMPLES - first), len(x_PG)
-    index_RP = rng.integers(len(x_PG), size=size)
+    size = min(block, RESAMPLES - first), len(sum_P)
+    index_RP = rng.integers(len(sum_P), size=size)
     means.append(sum_P[index_RP].sum(axis=1) / count_P[index_RP].sum(axis=1))
   quantiles = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
   low, high = np.quantile(np.concatenate(means), quantiles)

@@ -8,12 +8,16 @@ from r1jax import files
 from r1jax.data import templates
 from r1jax.evaluation import held_out
 from r1jax.export.source import Source
+from r1jax.supervised import sft_config
 from r1jax.training import metrics, starts
 
 FIGURES = {  # title: (metric, ends of its 95 % interval)
   'pass@1': ('eval/pass1', 'eval/low', 'eval/high'),
   'reward': ('eval/reward', 'eval/reward_low', 'eval/reward_high'),
+  'held-out loss': ('eval/loss', 'eval/loss_low', 'eval/loss_high'),
 }
+# Of what an evaluation is over.
+COUNTS = {'eval/problems', 'eval/records'}
 
 
 def evaluations(source: Source) -> list[dict]:
@@ -34,7 +38,7 @@ def count_evaluations(source: Source) -> int:
   """The number of evaluations of a run whose checkpoints are compared."""
   assert source.run
   lines = files.read_jsonl(source.run.path / metrics.FILES[0])
-  return sum(1 for x in lines if x['step'] and 'eval/problems' in x)
+  return sum(1 for x in lines if x['step'] and COUNTS & x.keys())
 
 
 def figures(source: Source) -> dict[str, tuple[str, ...]]:
@@ -49,9 +53,9 @@ def figures(source: Source) -> dict[str, tuple[str, ...]]:
 def best_by(source: Source) -> str:
   """The metric by which the run calls a checkpoint the best; '' in a stage
   without evaluation."""
-  if not source.is_rl:
-    return ''
   config = source.config
+  if not source.is_rl:
+    return sft_config.best_metric(config)
   tables = [config.rewards, *config.by_domain.values()]
   return held_out.best_metric(config.eval, tables)
 
@@ -89,7 +93,8 @@ def prompts(source: Source) -> list[tuple[str, str]]:
   """(key, value) of the data, and of its content where config.json has it."""
   assert source.run
   config, rows = source.config, []
-  names = ['prompts', 'eval.data'] if source.is_rl else ['data']
+  main = 'prompts' if source.is_rl else 'data'
+  names = [main, 'eval.data']
   recorded = source.run.record.inputs or {}
   for name in names:
     section: Any = config
@@ -99,8 +104,8 @@ def prompts(source: Source) -> list[tuple[str, str]]:
       rows.append((name, str(section)))
     for file in sorted(recorded[name]['files'] if name in recorded else {}):
       rows.append(('file', Path(file).name))
-  if source.is_rl and not config.eval.data and config.eval.every:
-    rows.append(('held out of prompts', str(config.eval.held_out)))
+  if not config.eval.data and config.eval.held_out and best_by(source):
+    rows.append((f'held out of {main}', str(config.eval.held_out)))
   return rows
 
 

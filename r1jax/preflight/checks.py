@@ -148,7 +148,7 @@ def _check_responses(config, tokenizer, records):
   """Prompts, end tokens and ideal responses."""
   records = records[:: max(1, len(records) // RECORDS)][:RECORDS]
   try:
-    records, prompts = templates.encode_fitting(
+    records, longest = templates.fitting(
       tokenizer,
       records,
       config.prompt,
@@ -158,7 +158,7 @@ def _check_responses(config, tokenizer, records):
   except errors.UserError as error:
     yield Check('prompts', False, str(error))
     return
-  text = f'at most {max(map(len, prompts))} tokens in {len(records)} records; '
+  text = f'at most {longest} tokens in {len(records)} records; '
   text += f'config.prompt.max_len is {config.prompt.max_len}'
   yield Check('prompts', True, text)
   made = [templates.make_prompt(tokenizer, x, config.prompt) for x in records]
@@ -174,6 +174,7 @@ def _check_responses(config, tokenizer, records):
   names = ideal_response.named_ids(tokenizer, eos_ids)
   text = problem or names or 'none, only stop strings'
   yield Check('end token', not problem, text)
+  prompts = templates.encode_prompts(tokenizer, records, config.prompt)
   count, found = 0, []
   with verifiers.Verifiers(config.verify) as verifier:
     for record, prompt in zip(records, prompts):

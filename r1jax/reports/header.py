@@ -110,6 +110,7 @@ def tiles(
   for name, title in (
     ('eval/pass1', 'held-out pass@1'),
     ('eval/accuracy', 'held-out accuracy'),
+    ('eval/loss', 'held-out loss'),
   ):
     if name in found:
       made.append(_before_and_after(title, found[name], found))

@@ -64,6 +64,22 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
       },
     ),
     Panel(
+      'Held-out loss',
+      'nats a token, 95 % interval',
+      {
+        'eval/loss': 'The mean cross entropy of the tokens of held-out '
+        'responses.'
+      },
+    ),
+    Panel(
+      'Held-out perplexity',
+      'exp(loss)',
+      {
+        'eval/perplexity': 'The exponential of the held-out loss: as uncertain '
+        'as a choice among so many tokens.'
+      },
+    ),
+    Panel(
       'Accuracy of the batch',
       SHARE,
       {'accuracy': 'The share of the batch that the reward model gets right.'},
@@ -315,6 +331,8 @@ BESIDE = {
   'reward.',
   'eval/reward_high': 'The upper end of the 95 % interval of the held-out '
   'reward.',
+  'eval/loss_low': 'The lower end of the 95 % interval of the held-out loss.',
+  'eval/loss_high': 'The upper end of the 95 % interval of the held-out loss.',
   'eval/problems': 'The held-out problems that the score is over.',
   'eval/records': 'The held-out records that the score is over.',
 }
@@ -322,6 +340,7 @@ INTERVALS = {
   'eval/pass1': ('eval/low', 'eval/high'),
   'eval/accuracy': ('eval/low', 'eval/high'),
   'eval/reward': ('eval/reward_low', 'eval/reward_high'),
+  'eval/loss': ('eval/loss_low', 'eval/loss_high'),
 }
 
 

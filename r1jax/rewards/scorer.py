@@ -163,7 +163,7 @@ class ScorerVerifier(verdict.Verifier):
     """The verdicts on answers to records of one scorer. Raises UserError."""
     is_own = not name.startswith(gym_tasks.PREFIX)
     source = user_code.digests([name]) if is_own else {}
-    jobs = [[name, source, *pair] for pair in zip(records, answers)]
+    jobs = [[name, source, dict(x), y] for x, y in zip(records, answers)]
     verdicts = []
     # Imports do not count as time of the first answer.
     for result in self.pool.map(WORKER, jobs, (LOAD, name)):

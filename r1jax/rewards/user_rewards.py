@@ -93,7 +93,7 @@ class UserReward:
   def _values_of_workers(self, records, texts):
     pairs = zip(records, texts, strict=True)
     source = user_code.digests([self.name])
-    jobs = [[self.name, source, record, text] for record, text in pairs]
+    jobs = [[self.name, source, dict(record), text] for record, text in pairs]
     values, unjudged = [], []
     # The imports of the user's file do not count as time of the first text.
     results = self.pool.map(WORKER, jobs, (LOAD, self.name))

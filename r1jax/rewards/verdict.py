@@ -6,7 +6,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from r1jax.data.bad_records import BadRecords
 from r1jax.distributed import watchdog
 from r1jax.sandbox import workers
 
-Record = dict
+Record = Mapping[str, Any]
 Records = Sequence[Record]
 Texts = Sequence[str]
 
@@ -158,7 +158,7 @@ def best_of_golds(
   golds_N = [gold_answers.alternatives(record['answer']) for record in records]
   rows, texts = [], []
   for record, answer, golds in zip(records, answers, golds_N, strict=True):
-    rows += [record | dict(answer=gold) for gold in golds]
+    rows += [{**record, 'answer': gold} for gold in golds]
     texts += [answer] * len(golds)
   verdicts, best = iter(judge(rows, texts)), []
   for golds in golds_N:

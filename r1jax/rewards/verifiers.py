@@ -98,7 +98,7 @@ class Verifiers:
 
   def key(self, record: Record, text: str) -> tuple[str, bytes, str | None]:
     """What a verdict depends on: (record's id, its digest, final answer)."""
-    data = json.dumps(record, default=repr).encode()
+    data = json.dumps(dict(record), default=repr).encode()
     digest = hashlib.blake2b(data, digest_size=16).digest()
     return str(record['id']), digest, self.final_answer(record, text)
 

@@ -52,6 +52,36 @@ class CurriculumConfig:
   )
 
 
+@dataclasses.dataclass(frozen=True)
+class Prompts:
+  """The records that rollouts sample, which need not be in memory, and what
+  decides which of them, which is."""
+
+  records: Sequence[Record]
+  numbers: mixture.Groups  # of the records by source
+  ids: Sequence[str]  # of the records with config.by_success, else of none
+  difficulty_R: np.ndarray  # with config.difficulty, else empty
+
+
+def prompts(
+  config: CurriculumConfig,
+  records: Sequence[Record],
+  weights: Mapping[str, float],
+) -> Prompts:
+  """The Prompts of records with the weights of a mixture."""
+  ids, difficulties = list[str](), list[float]()
+  if config.by_success:
+    ids = [record['id'] for record in records]
+  if config.difficulty:
+    difficulties = [difficulty_of(config, record) for record in records]
+  return Prompts(
+    records=records,
+    numbers=mixture.groups(records, weights),
+    ids=ids,
+    difficulty_R=np.array(difficulties),
+  )
+
+
 def check(config: CurriculumConfig, names: Sequence[str]) -> None:
   """Raises UserError for a curriculum that cannot work. `names` are those of
   the rewards in metrics."""
@@ -88,7 +118,7 @@ def difficulty_of(config: CurriculumConfig, record: Record) -> float:
 
 def indices(
   config: CurriculumConfig,
-  records: Sequence[Record],
+  prompts: Prompts,
   weights: Mapping[str, float],
   seed: int,
   step: int,
@@ -101,15 +131,16 @@ def indices(
   mixture, which a curriculum does not change."""
   is_ordered = bool(config.difficulty) and step < config.steps
   if not is_ordered and not config.by_success:
-    return mixture.indices(records, weights, seed, start, count)
+    return mixture.indices(prompts.numbers, weights, seed, start, count)
   chosen_N = np.empty(count, np.int64)
-  for part in mixture.parts(records, weights, seed, start, count):
+  for part in mixture.parts(prompts.numbers, weights, seed, start, count):
     number_R = part.number_R
     if is_ordered:
-      number_R = _easiest(config, records, number_R, step)
+      number_R = _easiest(config, prompts.difficulty_R, number_R, step)
     weight_R = np.full(len(number_R), SCALE)
     if config.by_success:
-      weight_R = _weights(config, [records[n]['id'] for n in number_R], success)
+      ids = [prompts.ids[n] for n in number_R]
+      weight_R = _weights(config, ids, success)
     index_N = draw(weight_R, seed, start, len(part.place_N))
     chosen_N[part.place_N] = number_R[index_N]
   return chosen_N
@@ -161,12 +192,12 @@ def updated(success: Success, found: Success) -> dict[str, float]:
   return new
 
 
-def _easiest(config, records, number_R, step):
+def _easiest(config, difficulty_R, number_R, step):
   """The share of the easiest records that is sampled after `step` updates."""
-  difficulty_R = [difficulty_of(config, records[n]) for n in number_R]
   share = config.start + (1 - config.start) * step / config.steps
   size = max(1, round(share * len(number_R)))
-  return number_R[np.argsort(difficulty_R, kind='stable')[:size]]
+  order_R = np.argsort(difficulty_R[number_R], kind='stable')
+  return number_R[order_R[:size]]
 
 
 def _weights(config, names, success):

@@ -10,6 +10,7 @@ from r1jax.checkpoints import policy
 from r1jax.config import MAX_SEED, option
 from r1jax.data import mixture, record_files, sequences, templates
 from r1jax.data.bad_records import BadRecords
+from r1jax.data.formats import Record
 from r1jax.distributed import device_placement
 from r1jax.distributed.device_placement import Placement
 from r1jax.evaluation import held_out
@@ -255,7 +256,7 @@ def check_remaining(config: Config, step: int) -> None:
     )
 
 
-def load_records(config: Config) -> tuple[list[dict], list[dict]]:
+def load_records(config: Config) -> tuple[list[Record], list[Record]]:
   """(training records, held-out records), golds and domains checked."""
   columns, mix = config.prompts_map, config.prompts_mix
   records = _good_records(config, config.prompts, mix, config.seed, columns)
@@ -274,7 +275,7 @@ def load_records(config: Config) -> tuple[list[dict], list[dict]]:
 
 
 def check_records(
-  config: Config, records: list[dict], held_out_records: list[dict]
+  config: Config, records: list[Record], held_out_records: list[Record]
 ) -> None:
   """Raises UserError if the records are too few to train or to evaluate on."""
   if not records:
@@ -333,12 +334,12 @@ def _ordered(config, records):
   return kept
 
 
-def verified_records(config: Config, records: list[dict]) -> list[dict]:
+def verified_records(config: Config, records: list[Record]) -> list[Record]:
   """The records whose accuracy is among their rewards."""
   return registry.verified_records(config.rewards, records, config.by_domain)
 
 
-def first_records(config: Config, records: list[dict]) -> list[dict]:
+def first_records(config: Config, records: list[Record]) -> list[Record]:
   """The records that are sampled before config.domains_from: those whose domain
   is not in config.by_domain."""
   return [x for x in records if x.get('domain') not in config.by_domain]

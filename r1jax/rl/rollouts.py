@@ -121,10 +121,10 @@ def _sample_prompts(sampling, params, position):
   """(samples, next_prompt) of the next prompts of the stream."""
   config, step = sampling.config, position.step
   count, next_prompt = config.grpo.prompts_per_step, position.next_prompt
-  records = sampling.records_at(step)
+  prompts = sampling.prompts_at(step)
   index_P = curriculum.indices(
     config.curriculum,
-    records,
+    prompts,
     config.prompts_mix,
     config.seed,
     step,
@@ -135,7 +135,7 @@ def _sample_prompts(sampling, params, position):
   with memory_errors.explained('rollout', config):
     samples = sampling.sampler.sample(
       params,
-      [records[i] for i in index_P],
+      [prompts.records[i] for i in index_P],
       next_prompt + np.arange(count),
       jax.random.fold_in(jax.random.fold_in(sampling.key, 0), step),
       config.grpo.group_size,

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 import jax
@@ -13,13 +13,14 @@ from flax import struct
 
 from r1jax import errors, memory_errors
 from r1jax.checkpoints import policy
+from r1jax.data.formats import Record
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed import device_placement
 from r1jax.distributed.device_placement import Placement
 from r1jax.models import kernels, transformer
 from r1jax.rewards import registry, reward_model, verifiers
 from r1jax.rewards.pending import Scorer
-from r1jax.rl import grpo, rl_config, unscored
+from r1jax.rl import curriculum, grpo, rl_config, unscored
 from r1jax.rl.micro_batches import Cutting
 from r1jax.sampling import loading
 from r1jax.sampling.generate import Sampler
@@ -60,8 +61,9 @@ class Sampling:
 
   config: rl_config.Config
   placement: Placement
-  records: list[dict]
-  held_out_records: list[dict]
+  prompts: curriculum.Prompts
+  first_prompts: curriculum.Prompts  # before config.domains_from
+  held_out_records: list[Record]
   cfg: transformer.ModelConfig
   tokenizer: Tokenizer
   sampler: Sampler
@@ -76,11 +78,16 @@ class Sampling:
   def key(self) -> jax.Array:
     return jax.random.key(self.config.seed)
 
-  def records_at(self, step: int) -> list[dict]:
-    """The records that are sampled after `step` updates."""
+  @property
+  def records(self) -> Sequence[Record]:
+    """All records that are trained on."""
+    return self.prompts.records
+
+  def prompts_at(self, step: int) -> curriculum.Prompts:
+    """The prompts that are sampled after `step` updates."""
     if step >= self.config.domains_from:
-      return self.records
-    return rl_config.first_records(self.config, self.records)
+      return self.prompts
+    return self.first_prompts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +133,7 @@ def open_run(
     if not directory.progress:
       # Before the run has the directory: its weights may be damaged.
       params = device_placement.put_state(placement, params)
-  records = sampling.records + sampling.held_out_records
+  records = [*sampling.records, *sampling.held_out_records]
   claimed = run_directory.claim(
     directory,
     'model',
@@ -243,11 +250,17 @@ def load_sampling(
   teacher_params, ref_cfg = None, cfg
   if config.teacher:
     teacher_params, ref_cfg = load_teacher(config, placement, tokenizer)
+  order, weights = config.curriculum, config.prompts_mix
+  prompts = first_prompts = curriculum.prompts(order, records, weights)
+  if config.domains_from:
+    first_records = rl_config.first_records(config, records)
+    first_prompts = curriculum.prompts(order, first_records, weights)
   temperature = config.sample.temperature
   sampling = Sampling(
     config=config,
     placement=placement,
-    records=records,
+    prompts=prompts,
+    first_prompts=first_prompts,
     held_out_records=held_out_records,
     cfg=cfg,
     tokenizer=tokenizer,

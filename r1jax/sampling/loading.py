@@ -34,14 +34,13 @@ def load_policy(
   leaves them out.
   """
   model = policy.load(config.init, config.compute, None, config.seed)
-  kept, prompts = templates.encode_fitting(
+  kept, width = templates.fitting(
     model.tokenizer,
     records,
     config.prompt,
     config.skip_bad_records,
     config.drop_too_long,
   )
-  width = max(len(ids) for ids in prompts)
   tokens = width + max_new_tokens + config.prompt.results_len
   check_policy(placement, model.params, model.cfg, tokens)
   return model, width, kept

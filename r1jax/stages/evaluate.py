@@ -14,6 +14,7 @@ import numpy as np
 
 from r1jax import errors, files, memory_errors
 from r1jax.data import gold_answers
+from r1jax.data.formats import Record
 from r1jax.distributed import device_placement, hosts
 from r1jax.evaluation import evaluate_config, held_out, scores, tables, votes
 from r1jax.rewards import outage, registry, verifiers
@@ -98,8 +99,8 @@ def result_line(results: dict[str, Any]) -> str:
 
 
 def load_model(
-  config: Config, records: list[dict]
-) -> tuple[SamplingModel, list[dict]]:
+  config: Config, records: list[Record]
+) -> tuple[SamplingModel, list[Record]]:
   """(the model of config.init on the devices, the records whose prompts are not
   too long)."""
   placement = device_placement.placement(config.parallel)

@@ -14,6 +14,7 @@ import numpy as np
 from r1jax import files, memory_errors
 from r1jax.checkpoints import policy
 from r1jax.data.bad_records import BadRecords
+from r1jax.data.formats import Record
 from r1jax.distributed import device_placement, hosts, watchdog
 from r1jax.rejection import filters, llm_judge, reject_config, result
 from r1jax.rejection.reject_config import Config
@@ -32,7 +33,7 @@ class Run(NamedTuple):
   """What stays the same from the first chunk of a run to the last."""
 
   config: Config
-  records: list[dict]
+  records: list[Record]
   rules: dict[str, Reward]
   policy: SamplingModel
   judge: SamplingModel | None  # None if no record needs the LLM judge
@@ -78,8 +79,8 @@ def run(
 
 
 def load_models(
-  config: Config, records: list[dict]
-) -> tuple[SamplingModel, SamplingModel | None, list[dict]]:
+  config: Config, records: list[Record]
+) -> tuple[SamplingModel, SamplingModel | None, list[Record]]:
   """(the policy, the LLM judge or None if no record needs it, the records that
   are not too long for either)."""
   placement = device_placement.placement(config.parallel)

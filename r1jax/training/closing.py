@@ -13,19 +13,23 @@ from r1jax import files
 RESULTS = {
   'eval/pass1': ('pass@1', '.3f'),
   'eval/accuracy': ('accuracy', '.3f'),
+  'eval/loss': ('held-out loss', '.4f'),
   'eval/reward': ('held-out reward', '.3f'),
   'reward': ('reward', '.3f'),
   'loss': ('loss', '.4f'),
 }
+LOWER_IS_BETTER = {'eval/loss'}
 # The metrics of their 95 % intervals, and of the number that they are over.
 INTERVALS = {
   'eval/pass1': ('eval/low', 'eval/high'),
   'eval/accuracy': ('eval/low', 'eval/high'),
+  'eval/loss': ('eval/loss_low', 'eval/loss_high'),
   'eval/reward': ('eval/reward_low', 'eval/reward_high'),
 }
 COUNTS = {
   'eval/pass1': ('eval/problems', 'held-out problems'),
   'eval/accuracy': ('eval/records', 'held-out records'),
+  'eval/loss': ('eval/records', 'held-out records'),
   'eval/reward': ('eval/problems', 'held-out problems'),
 }
 
@@ -75,8 +79,9 @@ def result_line(lines: Sequence[Mapping], saved: Sequence[str]) -> str:
       return f'{title} {after} at step {last["step"]}{_of(last, name)}'
     steps = f'(steps {first["step"]} and {last["step"]})'
     text = f'{title} {before} -> {after} {steps}{_of(last, name)}'
-    best = max(found, key=lambda line: line[name])
-    if name.startswith('eval/') and best[name] > last[name]:
+    choose = min if name in LOWER_IS_BETTER else max
+    best = choose(found, key=lambda line: line[name])
+    if name.startswith('eval/') and best[name] != last[name]:
       text += f'; best {best[name]:{form}} at step {best["step"]}'
       if str(best['step']) not in saved:
         text += ', of which there is no checkpoint (config.save_every)'

@@ -19,6 +19,7 @@ SEPARATOR = '  '  # between parts of a line
 CURVES = {
   'eval/pass1': 'held-out pass@1',
   'eval/accuracy': 'held-out accuracy',
+  'eval/loss': 'held-out loss',
   'reward': 'reward',
   'loss': 'loss',
 }

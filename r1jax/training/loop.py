@@ -2,6 +2,7 @@
 one update a step, with metrics and checkpoints."""
 
 import contextlib
+import math
 import time
 from typing import Any
 
@@ -53,16 +54,18 @@ def fit(
   """Trains to the last step, from `params` or the newest checkpoint. Returns the
   state and its metrics. Donates the params, which may be unread, and closes the
   writer. On SIGTERM it saves and raises Terminated. The dataset has `records`,
-  evaluate(params, step) -> metrics, and micro_batches(index_B) -> (batches,
-  their number of tokens, the share of padding)."""
+  evaluate(params, step, steps) -> metrics or none, score(metrics) -> by what
+  config.best checkpoints are kept, and micro_batches(index_B) -> (batches, their
+  number of tokens, the share of padding)."""
   config = directory.config
   size, B = len(dataset.records), config.batch_size
+  number_of = mixture.groups(dataset.records, config.data_mix)
   steps = num_steps(config, size)
   learning_rate = optimizer.learning_rate(config.optim, steps)
   with contextlib.ExitStack() as stack:
     stack.callback(writer.close)
     folder = writer.folder / 'checkpoints'
-    checkpoints = checkpoint.open_manager(folder, config.keep, best=0)
+    checkpoints = checkpoint.open_manager(folder, config.keep, config.best)
     stack.callback(checkpoint.close, checkpoints)
     scores: dict[str, float] = {}
     with memory_errors.explained('loading of the model', config):
@@ -74,17 +77,22 @@ def fit(
     if restored:
       state, scores, first_step = restored
     run_directory.record_changes(directory, first_step)
-    writer.rewind(first_step)
+    writer.rewind(first_step if restored else -1)
     metrics_file = writer.folder / 'metrics.jsonl'
     progress = Progress(
       steps, first_step, config.log_every, metrics_file=metrics_file
     )
     stack.callback(progress.close)
+    if not scores:  # before the first step, or after SIGTERM
+      with memory_errors.explained('evaluation', config):
+        scores = dataset.evaluate(state.params, first_step, steps)
+      if scores:
+        writer.write(dict(step=first_step) | scores)
     for step in range(first_step + 1, steps + 1):
       began = time.time()
       first = (step - 1) * B
       index_B = mixture.indices(
-        dataset.records, config.data_mix, config.seed, first, B
+        number_of, config.data_mix, config.seed, first, B
       )
       batches, tokens, padding = dataset.micro_batches(index_B)
       with memory_errors.explained('update', config):
@@ -101,14 +109,24 @@ def fit(
       means |= dict(lr=learning_rate(step - 1), padding=padding)
       line = dict(step=step) | means | speed
       watchdog.heartbeat()
-      with memory_errors.explained('evaluation', config):
-        scores = dataset.evaluate(state.params, step)
-      writer.write(line | scores)
+      scores = {}
+      try:
+        with memory_errors.explained('evaluation', config):
+          scores = dataset.evaluate(state.params, step, steps)
+      except errors.Terminated:
+        checkpoint.save(checkpoints, step, state, {}, None)
+        raise
+      finally:
+        writer.write(line | scores)
       optimizer.stop_if_stuck(config.optim, line['skipped'], step, steps)
       progress.show(step, line | scores)
       terminating = hosts.terminate_requested() and step < steps
       if step % config.save_every == 0 or step == steps or terminating:
-        checkpoint.save(checkpoints, step, state, scores, None)
+        score = dataset.score(scores)
+        is_judged = score is not None and math.isfinite(score)
+        checkpoint.save(
+          checkpoints, step, state, scores, score if is_judged else None
+        )
       if terminating:
         raise errors.Terminated
   return state, scores

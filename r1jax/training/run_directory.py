@@ -122,7 +122,7 @@ def claim(
   result: str,
   records: Sequence[Any],
   steps: int = 0,
-  scored: Sequence[dict] = (),
+  scored: Sequence[Mapping[str, Any]] = (),
   **facts: Any,
 ) -> RunDirectory[Config] | None:
   """Assigns the work directory to the config. Returns None if the run is
@@ -134,7 +134,10 @@ def claim(
   path, config, change = directory.path, directory.config, directory.change
   code = user_code.digests(configs.code_names(config))
   code |= record_files.scorer_code(scored)
-  found, records_digest = inputs.read(config), agreement.digest(records)
+  found, records_digest = (
+    inputs.read(config),
+    agreement.digest_of_records(records),
+  )
   for key, one in found.items():
     facts[f'the content of config.{key}'] = [one.files, one.revision]
   agreement.check_agreement(

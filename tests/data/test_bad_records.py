@@ -108,11 +108,11 @@ def test_all_long_prompts_are_named_or_left_out(capsys):
   records = [dict(id=f'q{n}', prompt='x' * n) for n in lengths]
   prompt = templates.PromptConfig(template='plain', max_len=8)
   with pytest.raises(errors.UserError) as caught:
-    templates.encode_fitting(Letters(), records, prompt, False)
+    templates.fitting(Letters(), records, prompt, False)
   assert 'record q9 has 9 tokens' in str(caught.value)
   assert 'record q12 has 12 tokens' in str(caught.value)
-  kept, ids = templates.encode_fitting(Letters(), records, prompt, True)
-  assert [x['id'] for x in kept] == ['q3', 'q4'] and len(ids) == 2
+  kept, longest = templates.fitting(Letters(), records, prompt, True)
+  assert [x['id'] for x in kept] == ['q3', 'q4'] and longest == 4
   assert 'left out 2 of 4 records' in capsys.readouterr().out
 
 

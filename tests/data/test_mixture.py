@@ -23,27 +23,32 @@ def records_of(**sizes):
 WEIGHTS = dict(a=0.7, b=0.3, c=0.0)
 
 
+def indices(records, weights, *position):
+  groups = mixture.groups(records, weights)
+  return mixture.indices(groups, weights, *position)
+
+
 def test_of_each_thousand_positions_a_source_has_its_share():
   records = records_of(a=30, b=50)
   for start in (0, 3000):
-    index = mixture.indices(records, WEIGHTS, 5, start, 1000)
+    index = indices(records, WEIGHTS, 5, start, 1000)
     assert (index < 30).sum() == 700
 
 
 def test_a_mixture_is_read_anywhere_and_all_records_of_a_source_as_often():
   records = records_of(a=7, b=11)
-  whole = mixture.indices(records, WEIGHTS, 5, 0, 3000)
+  whole = indices(records, WEIGHTS, 5, 0, 3000)
   for start, count in [(0, 4), (997, 10), (2995, 5)]:
-    part = mixture.indices(records, WEIGHTS, 5, start, count)
+    part = indices(records, WEIGHTS, 5, start, count)
     np.testing.assert_array_equal(part, whole[start : start + count])
   counts = np.bincount(whole)
   assert np.ptp(counts[:7]) <= 1 and np.ptp(counts[7:]) <= 1
-  other = mixture.indices(records, WEIGHTS, 6, 0, 3000)
+  other = indices(records, WEIGHTS, 6, 0, 3000)
   assert (other != whole).any()
 
 
 def test_a_source_is_in_each_rollout_about_as_its_weight_says():
-  index = mixture.indices(records_of(a=90, b=90), WEIGHTS, 0, 0, 1000)
+  index = indices(records_of(a=90, b=90), WEIGHTS, 0, 0, 1000)
   share = (index.reshape(10, 100) < 90).mean(axis=1)
   assert (abs(share - 0.7) < 0.15).all() and np.ptp(share) > 0
 
@@ -51,16 +56,17 @@ def test_a_source_is_in_each_rollout_about_as_its_weight_says():
 def test_without_weights_the_stream_is_that_of_one_source():
   records = [dict(id=str(n), prompt=str(n)) for n in range(13)]
   np.testing.assert_array_equal(
-    mixture.indices(records, {}, 3, 5, 20),
+    indices(records, {}, 3, 5, 20),
     record_files.prompt_indices(3, 5, 20, 13),
   )
 
 
 def test_a_small_weight_still_has_a_share_and_absent_sources_none():
   weights = dict(a=1.0, b=1e-9, c=5.0)
-  index = mixture.indices(records_of(a=3, b=2), weights, 0, 0, 1000)
+  index = indices(records_of(a=3, b=2), weights, 0, 0, 1000)
   assert (index >= 3).sum() == 1
-  parts = list(mixture.parts(records_of(a=3, b=2), weights, 0, 0, 1000))
+  groups = mixture.groups(records_of(a=3, b=2), weights)
+  parts = list(mixture.parts(groups, weights, 0, 0, 1000))
   assert sum(len(part.place_N) for part in parts) == 1000
 
 

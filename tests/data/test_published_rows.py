@@ -207,17 +207,17 @@ def test_records_too_long_are_dropped_and_counted(capsys):
   records = [dict(id=f'r/{n}', prompt='a' * n) for n in (3, 4, 5, 6)]
   prompt = templates.PromptConfig(template='plain', max_len=4)
   args = ChatTokenizer(), records, prompt
-  kept, ids_P = templates.encode_fitting(*args, False, drop_too_long=True)
-  assert [x['id'] for x in kept] == ['r/3', 'r/4'] and len(ids_P) == 2
+  kept, longest = templates.fitting(*args, False, drop_too_long=True)
+  assert [x['id'] for x in kept] == ['r/3', 'r/4'] and longest == 4
   printed = capsys.readouterr().out
   assert printed == (
     'left out 2 of 4 records of the data, which are too long (r/5, r/6)\n'
   )
   with pytest.raises(errors.UserError, match='config.drop_too_long=True only'):
-    templates.encode_fitting(*args, False)
+    templates.fitting(*args, False)
   args = ChatTokenizer(), records[2:], prompt
   with pytest.raises(errors.UserError, match='all records of the data are too'):
-    templates.encode_fitting(*args, False, drop_too_long=True)
+    templates.fitting(*args, False, drop_too_long=True)
 
 
 def test_dropping_what_is_too_long_keeps_other_faults_as_errors():

@@ -163,6 +163,18 @@ PARTS = [dict(type='text', text='a'), dict(type='text', text='b')]
       ),
       dict(prompt='q', chosen='c', rejected='r'),
     ),
+    (  # TRL's standard preferences with an implicit prompt
+      dict(chosen='The sky is blue.', rejected='The sky is green.'),
+      dict(prompt='The sky is', chosen=' blue.', rejected=' green.'),
+    ),
+    (
+      dict(chosen='The sky is blue', rejected='The sky is black'),
+      dict(prompt='The sky is', chosen=' blue', rejected=' black'),
+    ),
+    (
+      dict(chosen='Q: 1+1?\nA:2', rejected='Q: 1+1?\nA:3'),
+      dict(prompt='Q: 1+1?\nA:', chosen='2', rejected='3'),
+    ),
     (
       dict(prompt=[user('q')], chosen=[assistant('c')], rejected='r'),
       dict(prompt='q', chosen='c', rejected='r'),
@@ -248,6 +260,8 @@ def test_the_tests_of_a_program_in_a_ground_truth_are_kept(tmp_path, capsys):
     (dict(problem='q', answer=None), "row: 'answer' must be text or a number"),
     (dict(problem='q'), 'row has the keys problem; expected'),
     (dict(chosen='c', rejected='r'), "no key 'prompt'"),
+    (dict(chosen='blue', rejected='black'), "no key 'prompt'"),
+    (dict(chosen='The sky', rejected='The sky is'), "no key 'prompt'"),
     (
       dict(
         chosen=[user('q'), assistant('c')], rejected=[user('p'), assistant('r')]
@@ -660,8 +674,8 @@ def test_all_records_that_a_template_refuses_are_named(template, capsys):
   ]
   prompt = templates.PromptConfig(template=template)
   with pytest.raises(errors.UserError, match=r'2 of 4 records(.|\n)*r1, r3'):
-    templates.encode_fitting(Chats(), records, prompt, False)
-  kept, _ = templates.encode_fitting(Chats(), records, prompt, True)
+    templates.fitting(Chats(), records, prompt, False)
+  kept, _ = templates.fitting(Chats(), records, prompt, True)
   assert [x['id'] for x in kept] == ['r0', 'r2']
   assert 'left out 2 of 4' in capsys.readouterr().out
 
@@ -674,14 +688,14 @@ def test_one_record_that_a_template_refuses_is_named():
   ]
   prompt = templates.PromptConfig(template='plain')
   with pytest.raises(errors.UserError, match='hold turns.*r1.*1 of 2 records'):
-    templates.encode_fitting(Chats(), records, prompt, False)
+    templates.fitting(Chats(), records, prompt, False)
 
 
 def test_what_is_wrong_for_all_records_is_said_once():
   records = [dict(id=f'r{n}', prompt='a') for n in range(30)]
   prompt = templates.PromptConfig(template='r1_zer')
   with pytest.raises(errors.UserError) as caught:
-    templates.encode_fitting(Chats(), records, prompt, False)
+    templates.fitting(Chats(), records, prompt, False)
   assert str(caught.value).count('unknown prompt template') == 1
 
 

@@ -17,14 +17,16 @@ BY_SUCCESS = CurriculumConfig(by_success=True, min_weight=0.1)
 
 
 def chosen(config, step, start=0, count=4, success=(), seed=3):
+  prompts = curriculum.prompts(config, RECORDS, {})
   index = curriculum.indices(
-    config, RECORDS, {}, seed, step, start, count, dict(success)
+    config, prompts, {}, seed, step, start, count, dict(success)
   )
   return index.tolist()
 
 
 def test_without_a_curriculum_the_stream_is_that_of_the_seed():
-  stream = mixture.indices(RECORDS, {}, 3, 8, 4).tolist()
+  groups = mixture.groups(RECORDS, {})
+  stream = mixture.indices(groups, {}, 3, 8, 4).tolist()
   assert chosen(CurriculumConfig(), 2, 8) == stream
   assert chosen(BY_LEVEL, 10, 8) == stream  # after its last step
 
@@ -88,9 +90,10 @@ def test_a_choice_depends_on_seed_position_and_results_alone():
 def test_a_mixture_keeps_its_shares_under_a_curriculum():
   records = [x | dict(mixture='ab'[n % 2]) for n, x in enumerate(RECORDS)]
   weights = dict(a=0.75, b=0.25)
+  prompts = curriculum.prompts(BY_LEVEL, records, weights)
   index = np.concatenate(
     [
-      curriculum.indices(BY_LEVEL, records, weights, 0, 0, start, 8, {})
+      curriculum.indices(BY_LEVEL, prompts, weights, 0, 0, start, 8, {})
       for start in range(0, 1000, 8)
     ]
   )

@@ -21,7 +21,7 @@ from r1jax.data import record_files
 from r1jax.distributed import device_placement, hosts, watchdog
 from r1jax.rewards import outage, verdict
 from r1jax.rewards.pending import Scorer
-from r1jax.rl import advantages, log, rollouts, saved_rollout, setup
+from r1jax.rl import advantages, curriculum, log, rollouts, saved_rollout, setup
 from r1jax.rl.setup import Position, RlState
 from r1jax.sampling import decode, generate
 from r1jax.stages import rl
@@ -99,13 +99,16 @@ class Fakes:
 
     monkeypatch.setattr(train_step, 'update', self.update)
     placement = device_placement.placement(config.parallel, jax.devices()[:1])
+    records = [dict(id=n, prompt=str(n)) for n in range(13)]
+    prompts = curriculum.prompts(config.curriculum, records, {})
     self.run = setup.Run(
       config=config,
       placement=placement,
       sampling=setup.Sampling(
         config=config,
         placement=placement,
-        records=[dict(id=n, prompt=str(n)) for n in range(13)],
+        prompts=prompts,
+        first_prompts=prompts,
         held_out_records=[],
         cfg=types.SimpleNamespace(attention='einsum'),
         tokenizer=None,
@@ -225,7 +228,9 @@ def test_a_run_by_its_success_resumes_with_the_same_prompts(
   )
   for fake in (whole, first, again):
     records = [dict(id=str(n), prompt=str(n)) for n in range(29)]
-    sampling = dataclasses.replace(fake.run.sampling, records=records)
+    order = fake.run.config.curriculum
+    prompts = curriculum.prompts(order, records, {})
+    sampling = dataclasses.replace(fake.run.sampling, prompts=prompts)
     fake.run = dataclasses.replace(
       fake.run, sampling=sampling, checkpoints=checkpoints
     )

@@ -187,15 +187,18 @@ def test_sft_resumes_from_its_last_checkpoint(base, tmp_path, monkeypatch):
   assert_same_model(tmp_path, base)
 
 
+@pytest.mark.parametrize(
+  'rows', ['micro_batch_size=8', 'tokens_per_micro_batch=200']
+)
 def test_a_terminated_run_resumes_after_its_last_whole_rollout(
-  base, tmp_path, monkeypatch
+  rows, base, tmp_path, monkeypatch
 ):
   """Between the second rollout and its updates, whose state is then saved."""
   changes = (
     f'init={base}/model',
     'eval.every=0',
     'grpo.minibatches=2',
-    'micro_batch_size=8',
+    rows,
     'save_every=9',
     'steps=6',
   )

@@ -20,6 +20,7 @@ from r1jax.models.families import llama
 from r1jax.reports import metric_texts
 from r1jax.rewards import reward_model
 from r1jax.stages import reward_model as stage
+from r1jax.supervised import reward_model_config, reward_model_rows
 from r1jax.training import metrics, train_step
 
 TOKENIZER = tokenization.ByteTokenizer()
@@ -99,7 +100,7 @@ def test_the_saved_model_gives_the_scores_of_the_run(trained):
   of reward.json."""
   workdir, _ = trained
   config = toy.built('reward_model', *trained[1])
-  _, held_out_records = stage.load_records(config)
+  _, held_out_records = reward_model_config.load_records(config)
   assert len(held_out_records) == 64
   reward = reward_model.RewardModel(
     workdir / 'model',
@@ -203,7 +204,7 @@ def ragged(config):
     )
   ]
   made = [templates.make_prompt(TOKENIZER, x, config.prompt) for x in records]
-  return stage.encode(TOKENIZER, records, config, made)
+  return reward_model_rows.encode(TOKENIZER, records, config, made)
 
 
 def one_update(config, strategy='pmap', devices=1, tensor_parallel=1):
@@ -223,7 +224,7 @@ def one_update(config, strategy='pmap', devices=1, tensor_parallel=1):
     placement,
     train_step.update_programs(placement, loss_fn, tx),
     state,
-    stage.micro_batches(ragged(config), config),
+    reward_model_rows.micro_batches(ragged(config), config),
   )
   state, sums = jax.device_get((state, sums))
   return sums, jax.tree.map(np.subtract, params, state.params)
@@ -262,7 +263,7 @@ def test_the_update_does_not_depend_on_the_layout(
 def test_the_two_responses_of_a_pair_stay_together():
   config = dataclasses.replace(CONFIG, micro_batch_size=2, length_buckets=4)
   rows = ragged(config)
-  parts = stage.micro_batches(rows, config)
+  parts = reward_model_rows.micro_batches(rows, config)
   found = []
   for part in parts:
     assert part['tokens_BGL'].shape[:2] == (2, 2)

@@ -1,18 +1,23 @@
 """Supervised fine-tuning trains on the tokens of the responses alone."""
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
 import pytest
 import toy
+import toy_metrics
 import toy_model
 
 from r1jax import errors, files
-from r1jax.checkpoints import pretrained, tokenization
+from r1jax.api import work_directory
+from r1jax.checkpoints import policy, pretrained, tokenization
+from r1jax.distributed import device_placement, hosts
 from r1jax.models.families import llama
 from r1jax.reports import metric_texts
 from r1jax.stages import sft
+from r1jax.supervised import sft_rows
 
 TOKENIZER = tokenization.ByteTokenizer()
 CONFIG = dataclasses.replace(
@@ -21,8 +26,13 @@ CONFIG = dataclasses.replace(
 
 
 def encode(records, config=CONFIG):
-  dataset = sft.encode(TOKENIZER, records, config)
-  return dataset.rows, dataset.masks
+  rows = sft_rows.encode(TOKENIZER, records, config, 'the data')
+  return list(rows.ids), list(rows.masks)
+
+
+def dataset_of(records, config=CONFIG):
+  rows = sft_rows.encode(TOKENIZER, records, config, 'the data')
+  return sft_rows.Dataset(config=config, rows=rows)
 
 
 RECORDS = [
@@ -120,9 +130,9 @@ def test_a_thinking_after_one_that_the_template_closed_is_refused():
 
 
 def test_response_tokens_have_equal_weights_and_prompt_tokens_none():
-  dataset = sft.encode(TOKENIZER, RECORDS * 2, CONFIG)
-  rows = dataset.rows[:4]
-  starts = [mask.index(True) for mask in dataset.masks[:4]]
+  dataset = dataset_of(RECORDS * 2)
+  rows = dataset.rows.ids[:4]
+  starts = [mask.index(True) for mask in dataset.rows.masks[:4]]
   parts, tokens, _ = dataset.micro_batches(range(4))
   assert [len(part['tokens_BL']) for part in parts] == [2, 2]
   assert tokens == sum(map(len, rows))
@@ -146,7 +156,7 @@ def test_batches_of_tokens_have_the_rows_one_after_another():
   config = dataclasses.replace(
     CONFIG, tokens_per_micro_batch=80, length_buckets=1
   )
-  dataset = sft.encode(TOKENIZER, RECORDS * 2, CONFIG)
+  dataset = dataset_of(RECORDS * 2)
   want = {}
   for part in dataset.micro_batches(range(4))[0]:
     for n, pos_L in enumerate(part['pos_BL']):
@@ -168,7 +178,7 @@ def test_batches_of_tokens_have_the_rows_one_after_another():
           part['weight_BL'][n, start:end], want[row]
         )
         assert pos_L[start:end].tolist() == list(range(end - start))
-  rows = [tuple(row) for row in dataset.rows[:4]]
+  rows = [tuple(row) for row in dataset.rows.ids[:4]]
   assert sorted(found) == sorted(rows)
   assert padding == pytest.approx(1 - tokens / computed)
 
@@ -177,7 +187,7 @@ def test_a_token_that_is_only_in_prompts_is_no_target():
   """With a head of zeros the gradient of a row is large if its id is a target.
   An id in prompts alone has the gradient of an id that does not occur."""
   config = dataclasses.replace(CONFIG, micro_batch_size=3)
-  dataset = sft.encode(TOKENIZER, RECORDS, config)
+  dataset = dataset_of(RECORDS, config)
   (part,), _, _ = dataset.micro_batches(range(3))
   cfg = llama.Config(
     vocab_size=TOKENIZER.vocab_size,
@@ -255,3 +265,84 @@ def test_results_of_a_tool_are_not_trained_on():
     '<result>2</result>', ''
   )
   assert trained[-1] == TOKENIZER.eos_ids[0]
+
+
+HELD_OUT = (
+  'steps=6',
+  'eval.held_out=9',
+  'eval.every=2',
+  'save_every=2',
+  'keep=1',
+)
+
+
+def test_held_out_loss_is_that_of_the_rows_in_one_batch():
+  params, cfg, _ = policy.load('scratch', CONFIG.compute, CONFIG.scratch, 0)
+  rows = sft_rows.encode(TOKENIZER, RECORDS, CONFIG, 'the data')
+  placement = device_placement.placement(CONFIG.parallel, jax.devices()[:1])
+  params = device_placement.put_state(placement, params)
+  program = sft_rows.loss_program(placement, cfg)
+  held_out = sft_rows.HeldOut(rows, placement, program)
+  found = sft_rows.held_out_metrics(CONFIG, held_out, params)
+  config = dataclasses.replace(CONFIG, micro_batch_size=3)
+  (part,), _, _ = dataset_of(RECORDS, config).micro_batches(range(3))
+  want = float(sft.loss(cfg, params, part)[0])
+  assert found['loss'] == pytest.approx(want, rel=1e-5)
+  assert found['perplexity'] == pytest.approx(np.exp(want), rel=1e-4)
+  assert found['loss_low'] < want < found['loss_high']
+  assert found['records'] == 3
+
+
+def test_held_out_records_choose_the_best_checkpoint(tmp_path, capsys):
+  """Here the worst, so that it is not the last."""
+  lines = toy.run('sft', tmp_path, *HELD_OUT, 'eval.best=eval/perplexity')
+  losses = {x['step']: x['eval/loss'] for x in lines if 'eval/loss' in x}
+  assert list(losses) == [0, 2, 4, 6] and losses[2] > losses[6]
+  assert all(map(metric_texts.meaning, lines[-1])), lines[-1]
+  assert work_directory.step_of(work_directory.read(tmp_path), 'best') == 2
+  printed = capsys.readouterr().out
+  assert re.search(
+    r'held-out loss 6\.\d+ \[.*\(steps 0 and 6\), 15 held-out records', printed
+  )
+
+
+def test_sigterm_in_a_held_out_evaluation_changes_nothing(
+  tmp_path, monkeypatch
+):
+  whole = toy.run('sft', tmp_path / 'whole', *HELD_OUT)
+  calls = iter([False, False, True])  # in that of step 4
+
+  def terminate():
+    if next(calls):
+      raise errors.Terminated
+
+  with monkeypatch.context() as patch:
+    patch.setattr(hosts, 'raise_if_terminating', terminate)
+    with pytest.raises(errors.Terminated):
+      toy.run('sft', tmp_path / 'run', *HELD_OUT)
+  lines = toy.run('sft', tmp_path / 'run', *HELD_OUT)
+  joined: dict = {}
+  for line in lines:
+    joined.setdefault(line['step'], {}).update(line)
+  for ours, theirs in zip(joined.values(), whole, strict=True):
+    assert toy_metrics.without_timings(ours) == toy_metrics.without_timings(
+      theirs
+    )
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    (['eval.best=-eval/loss'], 'config.eval.best needs held-out records'),
+    (
+      ['eval.held_out=3', 'eval.best=loss'],
+      "'loss', which is no .* did you mean 'eval/loss'",
+    ),
+    (['eval.held_out=640'], 'cannot hold out 640 of 478'),
+  ],
+)
+def test_held_out_records_that_cannot_be_are_refused(
+  changes, message, tmp_path
+):
+  with pytest.raises(errors.UserError, match=message):
+    toy.run('sft', tmp_path, *changes)

@@ -12,7 +12,12 @@ from r1jax.data.templates import PromptConfig
 from r1jax.evaluation import evaluate_config
 from r1jax.rejection import reject_config
 from r1jax.rl import rl_config
-from r1jax.stages import reward_model, sft, verify
+from r1jax.stages import reward_model, verify
+from r1jax.supervised import (
+  reward_model_config,
+  reward_model_rows,
+  sft_rows,
+)
 
 TOKENIZER = tokenization.ByteTokenizer()
 GOOD = dict(prompt='1+1', answer='2', response='<think>1</think>2')
@@ -94,14 +99,14 @@ def test_sft_names_or_leaves_out_what_it_cannot_train_on(capsys):
     prompt=PromptConfig(template='plain', max_len=8),
   )
   with pytest.raises(errors.UserError) as caught:
-    sft.encode(TOKENIZER, records, config)
+    sft_rows.encode(TOKENIZER, records, config, 'the data')
   text = str(caught.value)
   assert text.startswith('3 of 4') and 'record 3' in text
   assert 'record 1 has 9' in text and 'record 2 has 32 tokens' in text
   config = dataclasses.replace(config, skip_bad_records=True)
-  dataset = sft.encode(TOKENIZER, records, config)
-  assert [x['id'] for x in dataset.records] == ['0']
-  assert len(dataset.rows) == len(dataset.masks) == 1
+  rows = sft_rows.encode(TOKENIZER, records, config, 'the data')
+  assert [x['id'] for x in rows.records] == ['0']
+  assert len(rows.ids) == len(rows.masks) == 1
 
 
 def test_reward_model_names_or_leaves_out_what_it_cannot_train_on(
@@ -119,18 +124,20 @@ def test_reward_model_names_or_leaves_out_what_it_cannot_train_on(
     prompt=PromptConfig(template='plain'),
   )
   with pytest.raises(errors.UserError, match='record lacks has no text'):
-    reward_model.load_records(config)
+    reward_model_config.load_records(config)
   config = dataclasses.replace(config, skip_bad_records=True)
-  records, _ = reward_model.load_records(config)
+  records, _ = reward_model_config.load_records(config)
   assert [x['id'] for x in records] == ['a', 'long', 'b']
-  kept, rows = reward_model.encode_good(TOKENIZER, records, config, 'pairs')
+  kept, rows = reward_model_rows.encode_good(
+    TOKENIZER, records, config, 'pairs'
+  )
   assert [x['id'] for x in kept] == ['a', 'b'] and len(rows) == 2
   config = dataclasses.replace(config, skip_bad_records=False)
   with pytest.raises(errors.UserError, match='record long has .* tokens'):
-    reward_model.encode_good(TOKENIZER, records, config, 'pairs')
+    reward_model_rows.encode_good(TOKENIZER, records, config, 'pairs')
   twice = [x | dict(id=f'{x["id"]}{n}') for n in (1, 2) for x in records]
   with pytest.raises(errors.UserError, match='of 6 records of held cannot'):
-    reward_model.encode_good(TOKENIZER, twice, config, 'held')
+    reward_model_rows.encode_good(TOKENIZER, twice, config, 'held')
   failing = tmp_path / 'own_failing.py'
   failing.write_text('def ask(record): return record["nothing"]')
   prompt = PromptConfig(template=f'{failing}:ask')
@@ -139,7 +146,7 @@ def test_reward_model_names_or_leaves_out_what_it_cannot_train_on(
     '3 of 3 records of pairs .*\n  config.prompt.template: .* record .a.'
   )
   with pytest.raises(errors.UserError, match=problem):
-    reward_model.encode_good(TOKENIZER, records, config, 'pairs')
+    reward_model_rows.encode_good(TOKENIZER, records, config, 'pairs')
 
 
 def test_problems_with_long_prompts_leave_their_sets(data):

@@ -23,31 +23,31 @@ def rows(
   name = str(path).removesuffix('.gz').lower()
   delimiter = delimiter or ('\t' if name.endswith('.tsv') else ',')
   csv.field_size_limit(MAX_CELL)
-  hint = "save it as 'CSV UTF-8'"
-  with errors.explained(f'{path} is not text in UTF-8: {hint}', UnicodeError):
-    text = json_file.read_bytes(path).decode()
-  reader = csv.reader(
-    io.StringIO(text, newline=''), delimiter=delimiter, strict=True
-  )
   header, number = None, 0
-  for cells in _lines(path, reader):
-    if not cells:
-      continue
-    if header is None:
-      header = _header(path, cells, delimiter)
-      continue
-    number += 1
-    where, row = f'{path} row {number}', None
-    with bad.noted(f'row {number}') if bad else contextlib.nullcontext():
-      row = _row(header, cells, where, reader.line_num)
-    if row is not None:
-      yield number, where, row
+  with json_file.opened(path) as file:
+    text = io.TextIOWrapper(file, 'utf-8', newline='')
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    for cells in _lines(path, reader):
+      if not cells:
+        continue
+      if header is None:
+        header = _header(path, cells, delimiter)
+        continue
+      number += 1
+      where, row = f'{path} row {number}', None
+      with bad.noted(f'row {number}') if bad else contextlib.nullcontext():
+        row = _row(header, cells, where, reader.line_num)
+      if row is not None:
+        yield number, where, row
 
 
 def _lines(path, reader):
-  """The lists of cells. Raises UserError for a quote that is not closed."""
+  """The lists of cells. Raises UserError for a quote that is not closed, and
+  for text of another encoding."""
+  hint = "save it as 'CSV UTF-8'"
   try:
-    yield from reader
+    with errors.explained(f'{path} is not text in UTF-8: {hint}', UnicodeError):
+      yield from reader
   except csv.Error as error:
     raise errors.UserError(
       f'{path} is not CSV ({error}, at line {reader.line_num}): a cell with '

@@ -3,10 +3,12 @@
 import codecs
 import contextlib
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from r1jax import errors, experiment_files, files
 from r1jax.data.bad_records import BadRecords
@@ -35,26 +37,66 @@ def rows(
   a JSON array; the place is 'FILE line N' or 'FILE entry N'. What is not a JSON
   object is noted in `bad`, or else raises UserError, as a file does that is
   missing or of another format."""
-  data = read_bytes(path)
-  _check_lines(path, data)
-  entries = _entries(path, data) if data.lstrip()[:1] == b'[' else None
-  word = 'line' if entries is None else 'entry'
-  items = data.split(b'\n') if entries is None else entries
-  for number, item in enumerate(items, 1):
-    if entries is None and not item.strip():
-      continue
-    where, row = f'{path} {word} {number}', None
-    name = f'{word} {number}'
-    with bad.noted(name) if bad else contextlib.nullcontext():
-      row = _json_object(item, where)
-    if row is not None:
-      yield number, where, row
+  with opened(path) as file:
+    start = file.tell()
+    beginning = file.read(MAX_OBJECT)
+    file.seek(start)
+    _check_lines(path, beginning)
+    items: Any = file
+    word = 'line'
+    if beginning.lstrip()[:1] == b'[':
+      data = file.read()
+      entries = _entries(path, data)
+      items = data.split(b'\n') if entries is None else entries
+      word = 'line' if entries is None else 'entry'
+    for number, item in enumerate(items, 1):
+      if isinstance(item, bytes) and not item.strip():
+        continue
+      name, row = f'{word} {number}', None
+      with bad.noted(name) if bad else contextlib.nullcontext():
+        row = _json_object(item, f'{path} {name}')
+      if row is not None:
+        yield number, f'{path} {name}', row
 
 
-def read_bytes(path: str | Path) -> bytes:
-  """The content of a file as UTF-8, without compression and byte order mark.
+@contextlib.contextmanager
+def opened(path: str | Path) -> Iterator[BinaryIO]:
+  """A file as UTF-8, after its byte order mark, decompressed as it is read.
   Raises UserError for a file that is missing or of another format."""
   path = Path(path)
+  _check_file(path)
+  with contextlib.ExitStack() as stack:
+    file: Any = stack.enter_context(open(path, 'rb'))
+    if _beginning(file).startswith(GZIP):
+      kinds = OSError, EOFError, zlib.error
+      problem = f'{path} is not a complete gzip file'
+      stack.enter_context(errors.explained(problem, kinds))
+      file = stack.enter_context(gzip.open(file))
+    beginning = _beginning(file)
+    for magic, kind in MAGIC.items():
+      if beginning.startswith(magic):
+        raise errors.UserError(
+          f'{path} is not text but {kind}: parquet and arrow are read by the '
+          'end of the name, .parquet or .arrow, without gzip; decompress other '
+          'files'
+        )
+    if beginning.startswith(UTF_16):
+      with errors.explained(f'{path} is not text in UTF-16', UnicodeError):
+        file = io.BytesIO(file.read().decode('utf-16').encode())
+    if beginning.startswith(codecs.BOM_UTF8):
+      file.seek(len(codecs.BOM_UTF8))
+    yield file
+
+
+def _beginning(file):
+  """The first bytes of a file, which is at its beginning again."""
+  beginning = file.read(len(max(MAGIC, key=len)))
+  file.seek(0)
+  return beginning
+
+
+def _check_file(path):
+  """Raises UserError for a file that is missing or of another format."""
   if path.is_file() and path.suffix.lower() in OTHER_FORMATS:
     raise errors.UserError(
       f'{path}: records are read from JSON lines (.jsonl, .jsonl.gz), JSON '
@@ -66,26 +108,12 @@ def read_bytes(path: str | Path) -> bytes:
       f'there is no data file {path}{experiment_files.how_to_get(path)}'
     )
   files.check_is_no_pointer(path)
-  data = path.read_bytes()
-  if data.startswith(GZIP):
-    kinds = OSError, EOFError, zlib.error
-    with errors.explained(f'{path} is not a complete gzip file', kinds):
-      data = gzip.decompress(data)
-  for magic, kind in MAGIC.items():
-    if data.startswith(magic):
-      raise errors.UserError(
-        f'{path} is not text but {kind}: parquet and arrow are read by the end '
-        'of the name, .parquet or .arrow, without gzip; decompress other files'
-      )
-  if data.startswith(UTF_16):
-    with errors.explained(f'{path} is not text in UTF-16', UnicodeError):
-      data = data.decode('utf-16').encode()
-  return data.removeprefix(codecs.BOM_UTF8)
 
 
-def _check_lines(path, data):
+def _check_lines(path, beginning):
   """Raises UserError if the first JSON object has several lines."""
-  start, first = data.lstrip()[:MAX_OBJECT], data.strip().partition(b'\n')[0]
+  start = beginning.lstrip()
+  first = start.partition(b'\n')[0]
   if start[:1] != b'{':
     return
   with contextlib.suppress(ValueError, RecursionError):

@@ -8,7 +8,13 @@ from typing import Any, Protocol
 GROUPS = 'train', 'eval', 'time', 'system'
 TIMES = 'seconds', 'tokens_per_s'  # metrics of the group time
 # What a hyperparameter table shows of a run, where the run has it.
-RESULTS = 'eval/pass1', 'eval/accuracy', 'train/reward', 'train/loss'
+RESULTS = (
+  'eval/pass1',
+  'eval/accuracy',
+  'eval/loss',
+  'train/reward',
+  'train/loss',
+)
 
 
 @dataclasses.dataclass(frozen=True)
