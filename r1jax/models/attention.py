@@ -7,6 +7,7 @@ on either side, and cache columns not yet written.
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,15 @@ class Form:
   scale: float  # of the scores
   softcap: float = 0.0  # scores are cap * tanh(score / cap); 0: not capped
   cpu_layout: bool = False  # see linear.py
+
+
+class CachedLayer(NamedTuple):
+  """What a layer has in a cache of several layers."""
+
+  # Keys and values, or an array whose first channels are the values, of N
+  # layers: [N, B, K, S, C].
+  arrays: tuple[Array, ...]
+  number: Array | int  # of the layer
 
 
 def visible(
@@ -70,6 +80,17 @@ def with_sink(
   return out_BTKGC * share_BTKG[..., None]
 
 
+def merge(
+  a: tuple[Array, Array], b: tuple[Array, Array]
+) -> tuple[Array, Array]:
+  """attend_with_lse over the keys of two calls, from the results of each."""
+  (a_BTKGC, a_lse_BTKG), (b_BTKGC, b_lse_BTKG) = a, b
+  lse_BTKG = jnp.logaddexp(a_lse_BTKG, b_lse_BTKG)
+  out_BTKGC = jnp.exp(a_lse_BTKG - lse_BTKG)[..., None] * a_BTKGC
+  out_BTKGC += jnp.exp(b_lse_BTKG - lse_BTKG)[..., None] * b_BTKGC
+  return out_BTKGC, lse_BTKG
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def attend_with_lse(
   form: Form, q_BTKGC: Array, kv: KeysValues, visible_BTS: Array
@@ -82,7 +103,7 @@ def attend_with_lse(
 def _forward(form, q_BTKGC, kv, visible_BTS):
   B, T, K, G, _ = q_BTKGC.shape
   k_BKSC, v_BKSC = kv
-  q = _merge(q_BTKGC)
+  q = merge_queries(q_BTKGC)
   scores = linear.product('bkmc,bksc->bkms', q, k_BKSC) * form.scale
   scores, tanh = _capped(form, scores)
   scores = scores.reshape(B, K, G, T, -1)
@@ -92,7 +113,7 @@ def _forward(form, q_BTKGC, kv, visible_BTS):
   prob = jax.nn.softmax(scores_BKGTS, axis=-1).astype(v_BKSC.dtype)
   prob = prob.reshape(B, K, G * T, -1)
   out = linear.product('bkms,bksc->bkmc', prob, v_BKSC)
-  out_BTKGC, lse_BTKG = _unmerge(out, T), lse_BKGT.transpose(0, 3, 1, 2)
+  out_BTKGC, lse_BTKG = split_queries(out, T), lse_BKGT.transpose(0, 3, 1, 2)
   return (out_BTKGC, lse_BTKG), (q, k_BKSC, v_BKSC, prob, tanh)
 
 
@@ -100,8 +121,8 @@ def _backward(form, saved, cotangents):
   g_BTKGC, g_lse_BTKG = cotangents
   q, k_BKSC, v_BKSC, prob, tanh = saved
   dtype, T = q.dtype, g_BTKGC.shape[1]
-  g_lse = _merge(g_lse_BTKG[..., None])
-  g = _merge(g_BTKGC.astype(dtype))
+  g_lse = merge_queries(g_lse_BTKG[..., None])
+  g = merge_queries(g_BTKGC.astype(dtype))
   dv = linear.product(
     'bksm,bkmc->bksc', linear.transpose(form.cpu_layout, prob), g
   )
@@ -116,7 +137,7 @@ def _backward(form, saved, cotangents):
   dk = linear.product(
     'bksm,bkmc->bksc', linear.transpose(form.cpu_layout, dscores), q
   )
-  return _unmerge(dq, T), (dk.astype(dtype), dv.astype(dtype)), None
+  return split_queries(dq, T), (dk.astype(dtype), dv.astype(dtype)), None
 
 
 attend_with_lse.defvjp(_forward, _backward)
@@ -130,13 +151,14 @@ def _capped(form, scores):
   return form.softcap * tanh, tanh
 
 
-def _merge(x_BTKGC):
+def merge_queries(x_BTKGC: Array) -> Array:
   """[B, K, G T, C]: the queries of a key head as rows of one matrix."""
   B, T, K, G, C = x_BTKGC.shape
   return x_BTKGC.transpose(0, 2, 3, 1, 4).reshape(B, K, G * T, C)
 
 
-def _unmerge(x, T):
+def split_queries(x: Array, T: int) -> Array:
+  """The inverse of merge_queries."""
   B, K, M, C = x.shape
   return x.reshape(B, K, M // T, T, C).transpose(0, 3, 1, 2, 4)
 
@@ -146,17 +168,18 @@ def attend_past(
   q_BTKGC: Array,
   kv_BKTC: KeysValues,
   past_BKSC: KeysValues,
-  before_BS: Array,
+  before_BTS: Array,
   sink_KG: Array | None = None,
 ) -> Array:
   """attend over the columns `before` of a cache and, causally, over the call's
   own keys, which are not written to the cache."""
   (k_BKTC, v_BKTC), (past_k_BKSC, past_v_BKSC) = kv_BKTC, past_BKSC
   T, G = q_BTKGC.shape[1], q_BTKGC.shape[3]
-  q = _merge(q_BTKGC)
+  q = merge_queries(q_BTKGC)
   past = linear.product('bkmc,bksc->bkms', q, past_k_BKSC) * form.scale
   past, _ = _capped(form, past)
-  past = jnp.where(before_BS[:, None, None], past, MASKED_SCORE)
+  before = jnp.tile(before_BTS, (1, G, 1))[:, None]
+  past = jnp.where(before, past, MASKED_SCORE)
   own = linear.product('bkmc,bktc->bkmt', q, k_BKTC) * form.scale
   own, _ = _capped(form, own)
   causal = jnp.tile(jnp.tri(T, dtype=bool), (G, 1))
@@ -168,8 +191,8 @@ def attend_past(
   total += jnp.sum(own, axis=-1, keepdims=True)
   past, own = ((x / total).astype(v_BKTC.dtype) for x in (past, own))
   out = linear.product('bkms,bksc->bkmc', past, past_v_BKSC)
-  out = _unmerge(out + linear.product('bkmt,bktc->bkmc', own, v_BKTC), T)
-  lse_BTKG = _unmerge(max_score + jnp.log(total), T)[..., 0]
+  out = split_queries(out + linear.product('bkmt,bktc->bkmc', own, v_BKTC), T)
+  lse_BTKG = split_queries(max_score + jnp.log(total), T)[..., 0]
   return with_sink(out, lse_BTKG, sink_KG)
 
 

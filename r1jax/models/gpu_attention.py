@@ -1,26 +1,16 @@
-"""Attention on GPUs: cuDNN's flash attention over a call's own keys, and a
-Pallas kernel (Triton) for decoding, which reads only the filled part of each
-row's cache. Neither writes the scores to memory."""
+"""Attention on GPUs over a call's own keys: cuDNN's flash attention, which does
+not write the scores to memory."""
 
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.experimental import pallas as pl
 
-from r1jax.models import attention, sequence_packing
-from r1jax.models.attention import MASKED_SCORE, Form, KeysValues
+from r1jax.models import sequence_packing
+from r1jax.models.attention import Form, KeysValues
 
 MIN_CAPABILITY = 8.0  # of the GPU, for cuDNN's kernel: Ampere and later
-# Columns of the cache that the decode kernel reads at a time: with three stages
-# of loads they fit into the shared memory of any GPU since Ampere.
-BLOCK, WIDE_BLOCK = 64, 32
-WIDE_CHANNELS = 256  # of a head, from which it is WIDE_BLOCK
-MAX_ELEMENTS = 2**31 - 1  # of a layer's keys: Triton has 32-bit offsets
-MIN_QUERIES = 16  # rows of a product of Triton
-PROGRAMS = 528  # of the decode kernel: some for each of 132 multiprocessors
 
 
 def obstacle(cfg: Any, capability: float) -> str:
@@ -107,127 +97,3 @@ def flash_packed(
 def _pad_to_even(a, axis):
   widths = [(0, a.shape[n] % 2 if n == axis else 0) for n in range(a.ndim)]
   return jnp.pad(a, widths)
-
-
-def has_decode_kernel(channels: int) -> bool:
-  """Whether attend_filled takes heads of this many channels: arrays of Triton
-  have sizes that are powers of two."""
-  return channels >= 16 and channels & (channels - 1) == 0
-
-
-def has_decode_offsets(cache_BKSC: KeysValues) -> bool:
-  """Whether attend_filled can address this cache."""
-  return cache_BKSC[0].size <= MAX_ELEMENTS
-
-
-def attend_filled(
-  form: Form,
-  q_B1KGC: Array,
-  cache_BKSC: KeysValues,
-  length_B: Array,
-  window: int = 0,
-  sink_KG: Array | None = None,
-  interpret: bool = False,
-) -> Array:
-  """attention.attend for one query a row, over the first length_B columns of
-  the cache, or the last `window` of these (0: all of them).
-
-  A program of the kernel attends over some of a row's columns with the queries
-  of one key head; the results of a row's programs are merged by their maxima
-  and sums, as in flash decoding.
-  """
-  from jax.experimental.pallas import triton as plgpu
-
-  B, _, K, G, C = q_B1KGC.shape
-  S = cache_BKSC[0].shape[2]
-  M = max(MIN_QUERIES, pl.next_power_of_2(G))
-  q_BKMC = jnp.pad(q_B1KGC[:, 0], ((0, 0), (0, 0), (0, M - G), (0, 0)))
-  block_size = BLOCK if C < WIDE_CHANNELS else WIDE_BLOCK
-  blocks = pl.cdiv(S, block_size)
-  columns = block_size * pl.cdiv(blocks, min(blocks, pl.cdiv(PROGRAMS, B * K)))
-  splits = pl.cdiv(S, columns)
-  row = pl.BlockSpec((None, None, M, C), lambda b, k, n: (b, k, 0, 0))
-  cache = pl.BlockSpec((None, None, S, C), lambda b, k, n: (b, k, 0, 0))
-  out = pl.BlockSpec((None, None, None, M, C), lambda b, k, n: (b, k, n, 0, 0))
-  stat = pl.BlockSpec((None, None, None, M), lambda b, k, n: (b, k, n, 0))
-  out_BKNMC, max_BKNM, sum_BKNM = pl.pallas_call(
-    functools.partial(_kernel, form, window, columns, block_size),
-    grid=(B, K, splits),
-    in_specs=[pl.BlockSpec((None,), lambda b, k, n: (b,)), row, cache, cache],
-    out_specs=[out, stat, stat],
-    out_shape=[
-      jax.ShapeDtypeStruct((B, K, splits, M, C), jnp.float32),
-      jax.ShapeDtypeStruct((B, K, splits, M), jnp.float32),
-      jax.ShapeDtypeStruct((B, K, splits, M), jnp.float32),
-    ],
-    compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=3),
-    interpret=interpret,
-    name='attend_filled',
-  )(length_B, q_BKMC, *cache_BKSC)
-  max_BK1M = jnp.max(max_BKNM, axis=2, keepdims=True)
-  weight_BKNM = jnp.exp(max_BKNM - max_BK1M)
-  total_BKM = jnp.sum(weight_BKNM * sum_BKNM, axis=2)
-  out_BKMC = jnp.sum(weight_BKNM[..., None] * out_BKNMC, axis=2)
-  out_BKMC /= total_BKM[..., None]
-  lse_BKM = max_BK1M[:, :, 0] + jnp.log(total_BKM)
-  result = out_BKMC[:, None, :, :G]
-  return attention.with_sink(result, lse_BKM[:, None, :, :G], sink_KG)
-
-
-def _kernel(
-  form,
-  window,
-  columns,
-  block_size,
-  length_ref,
-  q_ref,
-  k_ref,
-  v_ref,
-  out_ref,
-  max_ref,
-  sum_ref,
-):
-  """Writes the sum of exp(score - max) v, the max and the sum of the exps, of a
-  row's columns in this program's part."""
-  from jax.experimental.pallas import triton as plgpu
-
-  S, C = k_ref.shape
-  q_MC, length = q_ref[...], length_ref[()]
-  first = pl.program_id(2) * columns
-  begin = jnp.maximum(first, length - window) if window else first
-  end = jnp.minimum(first + columns, length)
-
-  def add_block(block, carry):
-    out_MC, max_M, sum_M = carry
-    column_S = block * block_size + jnp.arange(block_size)
-    here = pl.ds(block * block_size, block_size)
-    exists = (column_S < S)[:, None]
-    k_SC = plgpu.load(k_ref.at[here, :], mask=exists, other=0)
-    v_SC = plgpu.load(v_ref.at[here, :], mask=exists, other=0)
-    score_MS = plgpu.dot(q_MC, k_SC.T) * form.scale
-    if form.softcap:
-      score_MS = form.softcap * jnp.tanh(score_MS / form.softcap)
-    visible_S = column_S < length
-    if window:
-      visible_S &= column_S >= length - window
-    score_MS = jnp.where(visible_S[None], score_MS, MASKED_SCORE)
-    new_max_M = jnp.maximum(max_M, jnp.max(score_MS, axis=1))
-    factor_M = jnp.exp(max_M - new_max_M)
-    exp_MS = jnp.exp(score_MS - new_max_M[:, None])
-    exp_MS = jnp.where(visible_S[None], exp_MS, 0)
-    sum_M = factor_M * sum_M + jnp.sum(exp_MS, axis=1)
-    out_MC *= factor_M[:, None]
-    out_MC += plgpu.dot(exp_MS.astype(v_SC.dtype), v_SC)
-    return out_MC, new_max_M, sum_M
-
-  M = len(q_ref)
-  start = (
-    jnp.zeros((M, C), jnp.float32),
-    jnp.full(M, MASKED_SCORE, jnp.float32),
-    jnp.zeros(M, jnp.float32),
-  )
-  results = jax.lax.fori_loop(
-    begin // block_size, pl.cdiv(end, block_size), add_block, start
-  )
-  for ref, result in zip((out_ref, max_ref, sum_ref), results):
-    ref[...] = result

@@ -82,8 +82,7 @@ class GqaConfig(ModelConfig):
 
   @property
   def reads_filled_cache(self) -> bool:
-    has_kernel = kernels.can_decode(self.attention, self.head_dim)
-    return has_kernel and not self.scan_layers
+    return kernels.can_decode(self, self.head_dim, self.head_dim)
 
   @property
   def has_sinks(self) -> bool:
@@ -221,25 +220,22 @@ def attend(
     visible_BTS = sequence_packing.visible(cfg, pos_BT, window)
     out = attention.attend(cfg.form, q_BTKGC, kv_BKTC, visible_BTS, sink_KG)
     return out, kv_BKTC
-  pos_B = pos_BT[:, 0]
-  column_1S = jnp.arange(jax.tree.leaves(past)[0].shape[2])[None]
+  if cfg.reads_filled_cache and kernels.can_address(cfg.attention, past):
+    return kernels.decode(
+      cfg, q_BTKGC, kv_BKTC, past, pos_BT, window, cfg.head_dim, sink_KG
+    )
+  pos_B, column_1S = pos_BT[:, 0], jnp.arange(past[0].shape[2])[None]
   if cfg.scan_layers:
-    before_BS = column_1S < pos_B[:, None]
-    if window is not None:
-      before_BS &= pos_B[:, None] - column_1S < window
+    before_BTS = attention.visible(pos_BT, column_1S, window)
+    before_BTS &= (column_1S < pos_B[:, None])[:, None]
     out = attention.attend_past(
-      cfg.form, q_BTKGC, kv_BKTC, past, before_BS, sink_KG
+      cfg.form, q_BTKGC, kv_BKTC, past, before_BTS, sink_KG
     )
     return out, kv_BKTC
   k_BKSC, v_BKSC = (
     attention.write(cfg, cache, new, pos_B) for cache, new in zip(past, kv_BKTC)
   )
   kv = k_BKSC, v_BKSC
-  is_one_token = q_BTKGC.shape[1] == 1
-  can_address = kernels.can_address(cfg.attention, kv)
-  if cfg.reads_filled_cache and is_one_token and can_address:
-    kernel, width = kernels.FILLED_CACHE[cfg.attention], cfg.kinds[kind].window
-    return kernel(cfg.form, q_BTKGC, kv, pos_B + 1, width, sink_KG), kv
   visible_BTS = attention.visible(pos_BT, column_1S, window)
   return attention.attend(cfg.form, q_BTKGC, kv, visible_BTS, sink_KG), kv
 

@@ -3,8 +3,17 @@
 
 from collections.abc import Callable
 
-from r1jax.models import gpu_attention, tpu_attention
-from r1jax.models.attention import KeysValues
+import jax.numpy as jnp
+from jax import Array
+
+from r1jax.models import (
+  attention,
+  gpu_attention,
+  gpu_decode,
+  tpu_attention,
+  tpu_decode,
+)
+from r1jax.models.attention import CachedLayer
 from r1jax.models.model_config import ModelConfig
 
 # Over a call's own keys, in training and prefill.
@@ -15,7 +24,7 @@ OWN_KEYS_PACKED = dict(
 )
 # Over the filled part of each row's cache, in decoding.
 FILLED_CACHE = dict(
-  splash=tpu_attention.attend_filled, cudnn=gpu_attention.attend_filled
+  splash=tpu_decode.attend_filled, cudnn=gpu_decode.attend_filled
 )
 
 
@@ -31,13 +40,48 @@ def can_share_prompts(attention: str) -> bool:
   return attention != 'splash'
 
 
-def can_decode(attention: str, channels: int) -> bool:
-  """Whether a kernel of FILLED_CACHE takes heads of this many channels."""
-  if attention == 'cudnn':
-    return gpu_attention.has_decode_kernel(channels)
-  return attention == 'splash' and channels % tpu_attention.SUBLANES == 0
+def can_decode(cfg: ModelConfig, channels: int, value_channels: int) -> bool:
+  """Whether a kernel of FILLED_CACHE takes the keys and values of the layers."""
+  if cfg.attention == 'cudnn':
+    # It cannot read a layer's part of a stacked cache.
+    fits = gpu_decode.has_kernel(channels, value_channels)
+    return fits and not cfg.scan_layers
+  return cfg.attention == 'splash' and channels % tpu_decode.SUBLANES == 0
 
 
-def can_address(attention: str, cache_BKSC: KeysValues) -> bool:
-  """Whether the kernel can address this cache."""
-  return attention != 'cudnn' or gpu_attention.has_decode_offsets(cache_BKSC)
+def decode(
+  cfg: ModelConfig,
+  q_BTKGC: Array,
+  new: tuple[Array, ...],
+  past: tuple[Array, ...] | CachedLayer,
+  pos_BT: Array,
+  window: Array | int | None,
+  value_channels: int,
+  sink_KG: Array | None = None,
+) -> tuple[Array, tuple[Array, ...]]:
+  """(out_BTKGC, the cache) of attention over a layer's cache and the call's own
+  keys `new`, as gqa.attend returns them, by a kernel of FILLED_CACHE. Values are
+  the first channels of the last of the arrays."""
+  kernel, pos_B = FILLED_CACHE[cfg.attention], pos_BT[:, 0]
+  if isinstance(past, CachedLayer):
+    args = past, pos_B, pos_B, window, value_channels
+    before = kernel(cfg.form, q_BTKGC, *args)
+    visible_BTT = attention.visible(pos_BT, pos_BT, window)
+    kv = new[0], new[-1][..., :value_channels]
+    own = attention.attend_with_lse(cfg.form, q_BTKGC, kv, visible_BTT)
+    out, lse = attention.merge(before, own)
+  else:
+    new = tuple(
+      attention.write(cfg, old, keys, pos_B) for old, keys in zip(past, new)
+    )
+    cached = CachedLayer(tuple(a[None] for a in new), 0)
+    # A draft behind the last column is not kept.
+    length_B = jnp.minimum(pos_B + q_BTKGC.shape[1], new[0].shape[2])
+    args = cached, pos_B, length_B, window, value_channels
+    out, lse = kernel(cfg.form, q_BTKGC, *args)
+  return attention.with_sink(out, lse, sink_KG), new
+
+
+def can_address(attention: str, past: tuple[Array, ...] | CachedLayer) -> bool:
+  """Whether the kernel can address the cache of a layer, an argument of decode."""
+  return attention != 'cudnn' or gpu_decode.has_offsets(past)

@@ -79,6 +79,11 @@ class MlaConfig(ModelConfig):
     """Numbers that the cache of a layer holds of a token."""
     return self.kv_lora_rank + self.qk_rope_head_dim
 
+  @property
+  def reads_filled_cache(self) -> bool:
+    widths = self.cache_channels, self.kv_lora_rank
+    return self.absorbed and kernels.can_decode(self, *widths)
+
   def sizes_with(self, ffn: float) -> LayerSizes:
     """The LayerSizes with `ffn` channels of a gated MLP, which may be those of
     several experts."""
@@ -198,15 +203,21 @@ def attend(
   new_B1TR = latent_BTR[:, None]
   if past is None:
     return _attend_call(cfg, w_RHC, q_BTHC, new_B1TR, pos_BT), (new_B1TR,)
+  if cfg.reads_filled_cache and kernels.can_address(cfg.attention, past):
+    q_BT1HR = _absorbed_queries(cfg, w_RHC, q_BTHC)
+    new = (new_B1TR,)
+    args = q_BT1HR, new, past, pos_BT, None, cfg.kv_lora_rank
+    u, cache = kernels.decode(cfg, *args)
+    return _absorbed_values(cfg, w_RHC, u, q_BTHC.dtype), cache
   (past_B1SR,), pos_B = past, pos_BT[:, 0]
   column_1S = jnp.arange(past_B1SR.shape[2])[None]
+  visible_BTS = attention.visible(pos_BT, column_1S)
   if cfg.scan_layers and cfg.absorbed:
-    before_BS = column_1S < pos_B[:, None]
+    before_BTS = visible_BTS & (column_1S < pos_B[:, None])[:, None]
     q_BT1HR = _absorbed_queries(cfg, w_RHC, q_BTHC)
     new, old = (new_B1TR,) * 2, (past_B1SR,) * 2
-    u = attention.attend_past(cfg.form, q_BT1HR, new, old, before_BS)
+    u = attention.attend_past(cfg.form, q_BT1HR, new, old, before_BTS)
     return _absorbed_values(cfg, w_RHC, u, q_BTHC.dtype), new[:1]
-  visible_BTS = attention.visible(pos_BT, column_1S)
   latent = attention.write(cfg, past_B1SR, new_B1TR, pos_B)
   if not cfg.absorbed:
     out = _attend_expanded(cfg, w_RHC, q_BTHC, latent, visible_BTS)
@@ -267,9 +278,9 @@ def _absorbed_queries(cfg, w_RHC, q_BTHC):
 
 
 def _absorbed_values(cfg, w_RHC, u_BT1HR, dtype):
-  """W_v u of each head, for u = sum p c over the keys. The product has taken
-  all channels of the cache, because a slice of it would be a copy; the last,
-  rotary ones are dropped."""
+  """W_v u of each head, for u = sum p c over the keys. A product without a kernel
+  has taken all channels of the cache, because a slice of it would be a copy; the
+  last, rotary ones are dropped."""
   _, w_v = jnp.split(w_RHC, (cfg.qk_nope_head_dim,), axis=-1)
   u_BTHR = u_BT1HR[:, :, 0, :, : cfg.kv_lora_rank].astype(dtype)
   return linear.product('bthr,rhc->bthc', u_BTHR, w_v)

@@ -44,17 +44,9 @@ def attend(
     form, _split(responses, q), (own_k, own_v), visible
   )
   of_response = own.reshape(of_prompt[0].shape), own_lse.reshape(q.shape[:-1])
-  out, lse = _merge(of_prompt, of_response)
+  out, lse = attention.merge(of_prompt, of_response)
   out = attention.with_sink(out, lse, sink_KG)
   return jnp.concatenate([prompt_out, out], axis=1)
-
-
-def _merge(a, b):
-  """attend_with_lse over the keys of two calls, from the results of each."""
-  (a, a_lse), (b, b_lse) = a, b
-  lse = jnp.logaddexp(a_lse, b_lse)
-  weights = jnp.exp(a_lse - lse)[..., None], jnp.exp(b_lse - lse)[..., None]
-  return weights[0] * a + weights[1] * b, lse
 
 
 def _split(responses, x):

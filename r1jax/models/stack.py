@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from r1jax.models import attention
+from r1jax.models.attention import CachedLayer
 from r1jax.models.model_config import ModelConfig
 
 # What the layers remember of each token, e.g. keys and values: arrays
@@ -16,7 +17,8 @@ from r1jax.models.model_config import ModelConfig
 # are not scanned.
 Cache = Any
 # (x_BTD, parameters of the layer, its kind, its cache, its chosen experts) ->
-# LayerOutput. A kind is a number, traced if the layers are scanned.
+# LayerOutput. A kind is a number, traced if the layers are scanned. The cache is
+# a CachedLayer if they are scanned and cfg.reads_filled_cache.
 Block = Callable[[Array, dict, Any, Any, Any], 'LayerOutput']
 
 REMAT = dict(
@@ -65,14 +67,18 @@ def run(
   if not cfg.scan_layers:
     return _unrolled(block, x_BTD, unstack(layers), kind_N, past, routing)
   kinds = jnp.array(kind_N) if len(set(kind_N)) > 1 else None
+  reads_filled = past is not None and cfg.reads_filled_cache
 
   def step(x_BTD, inputs):
     layer, kind, layer_past, layer_routing = inputs
     kind = kind_N[0] if kind is None else kind
+    if reads_filled:  # A slice of the cache would be a copy.
+      layer_past = CachedLayer(past, layer_past)
     out = block(x_BTD, layer, kind, layer_past, layer_routing)
     return out.x_BTD, (out.cache, out.routing_BTE)
 
-  inputs = layers, kinds, past, routing
+  pasts = jnp.arange(count) if reads_filled else past
+  inputs = layers, kinds, pasts, routing
   x_BTD, (cache, routing) = jax.lax.scan(step, x_BTD, inputs)
   if past is not None:
     cache = tuple(

@@ -4,11 +4,14 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy_deepseek
 import toy_model
 
-from r1jax.models import attention, gpu_attention, kernels, tpu_attention
+from r1jax.models import attention, gpu_decode, kernels, tpu_decode, transformer
+from r1jax.models.attention import CachedLayer
 from r1jax.models.families import llama
 from r1jax.models.gqa import LayerKind
 from r1jax.sampling import decode
@@ -26,57 +29,121 @@ CFG = llama.Config(
   sinks=True,
   scan_layers=False,
 )
+LATENT = dataclasses.replace(
+  toy_deepseek.CFG,
+  vocab_size=31,
+  kv_lora_rank=16,
+  qk_rope_head_dim=16,
+  layers=2,
+  mtp_layers=1,
+  keep_mtp=True,
+  scan_layers=False,
+)
+QUICK = 'gpu', 'tpu', 'tpu_mla_scan'  # they also have a whole decode loop
 
 
 def normal(*shape, seed=0):
   return np.float32(np.random.default_rng(seed).standard_normal(shape))
 
 
-@pytest.mark.parametrize('module', [gpu_attention, tpu_attention])
+@pytest.mark.parametrize('module', [gpu_decode, tpu_decode])
 @pytest.mark.parametrize(
-  'G, C, S, window, softcap, has_sinks',
+  'T, G, C, V, S, window, softcap',
   [
-    (3, 32, 150, 0, 0.0, True),
-    (5, 64, 70, 20, 3.0, False),
-    (1, 16, 300, 100, 0.0, True),
-    (20, 16, 64, 0, 0.0, False),
-    (2, 256, 70, 0, 0.0, False),
+    (1, 3, 32, 32, 150, None, 0.0),
+    (1, 5, 64, 64, 70, 20, 3.0),
+    (2, 1, 16, 16, 300, 100, 0.0),
+    (1, 20, 16, 16, 64, None, 0.0),
+    (1, 2, 256, 256, 70, None, 0.0),
+    (2, 3, 48, 32, 150, None, 0.0),
+    (1, 40, 576, 512, 300, None, 0.0),
   ],
 )
 def test_a_decode_kernel_equals_plain_attention(
-  module, G, C, S, window, softcap, has_sinks, monkeypatch
+  module, T, G, C, V, S, window, softcap, monkeypatch
 ):
   """Rows of any length, also of one column, in caches that blocks do not
-  divide; what is behind a row's length is not read."""
-  monkeypatch.setattr(tpu_attention, 'BLOCK_BYTES', 1 << 16)
+  divide; what is behind a row's length is not read. With V < C the values are
+  the first channels of the keys."""
+  monkeypatch.setattr(tpu_decode, 'BLOCK_BYTES', 1 << 16)
   B, K = 4, 2
-  q_B1KGC = normal(B, 1, K, G, C)
-  k, v = normal(B, K, S, C, seed=1), normal(B, K, S, C, seed=2)
-  length_B = np.int32([1, S, S // 2, min(65, S)])
+  q_BTKGC = normal(B, T, K, G, C)
+  k = normal(B, K, S, C, seed=1)
+  v = normal(B, K, S, C, seed=2) if V == C else k
+  length_B = np.int32([T, S, S // 2, min(65, S)])
   form = attention.Form(C**-0.5, softcap)
-  visible_B1S = attention.visible(
-    length_B[:, None] - 1, np.arange(S)[None], window or None
-  )
-  sink_KG = 3 * normal(K, G, seed=3) if has_sinks else None
-  expected = attention.attend(form, q_B1KGC, (k, v), visible_B1S, sink_KG)
+  pos_BT = length_B[:, None] - T + np.arange(T)[None]
+  visible_BTS = attention.visible(pos_BT, np.arange(S)[None], window)
+  expected = attention.attend_with_lse(form, q_BTKGC, (k, v), visible_BTS)
   unread = np.arange(S)[None, None, :, None] >= length_B[:, None, None, None]
-  k, v = np.where(unread, 1e30, k), np.where(unread, 0, v)
-  out = module.attend_filled(
-    form, q_B1KGC, (k, v), length_B, window, sink_KG, interpret=True
+  v = np.where(unread, 0, v)
+  arrays = (np.where(unread, 1e30, k), v) if V == C else (v,)
+  layer = CachedLayer(tuple(a[None] for a in arrays), 0)
+  out, lse = module.attend_filled(
+    form, q_BTKGC, layer, pos_BT[:, 0], length_B, window, V, interpret=True
   )
-  np.testing.assert_allclose(out, expected, atol=1e-6)
+  np.testing.assert_allclose(out, expected[0][..., :V], atol=1e-6)
+  np.testing.assert_allclose(lse, expected[1], atol=2e-6)
 
 
-@pytest.mark.parametrize('name', kernels.FILLED_CACHE)
-def test_decoding_with_the_kernels_samples_the_same_tokens(name, monkeypatch):
-  def own_keys(form, q, kv, pos_BT, window, sink_KG):
+def interpreted(cfg, name, monkeypatch):
+  """The config with a device's kernels, of which that of decoding is interpreted
+  and the other computed by plain products."""
+
+  def own_keys(form, q, kv, pos_BT, window=0, sink_KG=None):
     visible_BTS = attention.visible(pos_BT, pos_BT, window or None)
     return attention.attend(form, q, kv, visible_BTS, sink_KG)
 
   kernel = functools.partial(kernels.FILLED_CACHE[name], interpret=True)
   monkeypatch.setitem(kernels.FILLED_CACHE, name, kernel)
   monkeypatch.setitem(kernels.OWN_KEYS, name, own_keys)
-  cfg = CFG
+  cfg = dataclasses.replace(cfg, attention=name)
+  assert cfg.reads_filled_cache
+  return cfg
+
+
+FORMS = [
+  ('cudnn', CFG),
+  ('cudnn', LATENT),
+  ('splash', CFG),
+  ('splash', LATENT),
+  ('splash', dataclasses.replace(CFG, scan_layers=True)),
+  ('splash', dataclasses.replace(LATENT, scan_layers=True)),
+]
+NAMES = ['gpu', 'gpu_mla', 'tpu', 'tpu_mla', 'tpu_scan', 'tpu_mla_scan']
+
+
+@pytest.mark.parametrize('name, cfg', FORMS, ids=NAMES)
+def test_a_step_with_the_kernel_equals_one_without(name, cfg, monkeypatch):
+  """Two tokens a row, as with a draft, over caches with anything behind what
+  rows hold; the first row holds nothing."""
+  params, pos_BT = toy_model.random_params(cfg), jnp.array([[0, 1], [7, 8]])
+  tokens_BT = np.int32([[3, 4], [5, 6]])
+  empty = transformer.init_cache(cfg, 2, 9)
+  leaves, tree = jax.tree.flatten(empty)
+  noise = [normal(*a.shape, seed=n) for n, a in enumerate(leaves)]
+  past = jax.tree.unflatten(tree, noise)
+
+  def step(cfg):
+    out = transformer.forward(params, cfg, tokens_BT, pos_BT, past)
+    return out.hidden_BTD, out.cache
+
+  step = jax.jit(step, static_argnums=0)
+  expected, found = step(cfg), step(interpreted(cfg, name, monkeypatch))
+  for a, b in zip(*(jax.tree.leaves(x) for x in (found, expected))):
+    np.testing.assert_allclose(a, b, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+  'name, cfg',
+  [
+    pytest.param(*form, id=name, marks=[pytest.mark.slow] * (name not in QUICK))
+    for form, name in zip(FORMS, NAMES)
+  ],
+)
+def test_decoding_with_the_kernels_samples_the_same_tokens(
+  name, cfg, monkeypatch
+):
   params = toy_model.random_params(cfg)
   prompts = decode.Prompts(
     tokens_PL=np.int32([[3, 4, 5, 6], [7, 8, 9, 0]]),
@@ -86,28 +153,40 @@ def test_decoding_with_the_kernels_samples_the_same_tokens(name, monkeypatch):
     max_new_tokens_P=np.int32([13, 13]),
   )
   config = decode.SampleConfig(
-    max_new_tokens=13, decode_slots=3, refill_interval=4, eos_ids=(1,)
+    max_new_tokens=13,
+    decode_slots=3,
+    refill_interval=4,
+    eos_ids=(1,),
+    draft=bool(cfg.mtp_layers),
   )
 
   def sample(cfg):
     return decode.sample(params, cfg, prompts, jax.random.key(0), 2, config)
 
   expected = sample(cfg)
-  rows = sample(dataclasses.replace(cfg, attention=name))
+  rows = sample(interpreted(cfg, name, monkeypatch))
   np.testing.assert_array_equal(rows.tokens_BL, expected.tokens_BL)
   np.testing.assert_allclose(rows.logp_BL, expected.logp_BL, atol=1e-5)
 
 
-def test_a_block_without_visible_columns_is_not_read():
+@pytest.mark.parametrize(
+  'pos, length, window, blocks',
+  [
+    (699, 700, 300, (3, 5)),  # columns 400 to 699
+    (127, 128, tpu_decode.NO_WINDOW, (0, 0)),
+    (0, 0, tpu_decode.NO_WINDOW, (0, 0)),
+  ],
+)
+def test_a_block_without_visible_columns_is_not_read(
+  pos, length, window, blocks
+):
   """Its index is that of the nearest block that has some."""
-  first, last = tpu_attention._visible_blocks(np.int32(700), 300, 128)
-  assert (int(first), int(last)) == (3, 5)  # columns 400 to 699
-  first, last = tpu_attention._visible_blocks(np.int32(128), 0, 128)
-  assert (int(first), int(last)) == (0, 0)
+  found = tpu_decode.visible_blocks(pos, length, window, 128)
+  assert tuple(map(int, found)) == blocks
 
 
 def test_blocks_are_whole_tiles_of_about_a_mebibyte():
-  assert tpu_attention.block_columns(8, 32_768, 128, 2) == 512
-  assert tpu_attention.block_columns(1, 32_768, 64, 2) == 8192
-  assert tpu_attention.block_columns(64, 300, 256, 4) == 128
-  assert tpu_attention.block_columns(1, 300, 64, 2) == 384
+  assert tpu_decode.block_columns(8, 32_768, 128, 2) == 512
+  assert tpu_decode.block_columns(1, 32_768, 64, 2) == 8192
+  assert tpu_decode.block_columns(64, 300, 256, 4) == 128
+  assert tpu_decode.block_columns(1, 300, 64, 2) == 384

@@ -13,6 +13,7 @@ OPERATION = re.compile(r'\s+(ROOT )?%?([\w.\-]+) = (.*)')
 
 class Array(NamedTuple):
   dtype: str
+  sizes: tuple[int, ...]  # of its axes
   bytes: float  # of its elements
   stored: float  # bytes in memory, where its tiles are whole
   in_hbm: bool  # not in an on-chip memory: S(1), S(2), ...
@@ -135,7 +136,15 @@ def _arrays(shape):
         itemsize * math.prod(x) for x in (sizes, _tiled(sizes, layout))
       )
       in_hbm = 'S(' not in layout
-      found.append(Array(dtype=dtype, bytes=size, stored=stored, in_hbm=in_hbm))
+      found.append(
+        Array(
+          dtype=dtype,
+          sizes=tuple(sizes),
+          bytes=size,
+          stored=stored,
+          in_hbm=in_hbm,
+        )
+      )
   return tuple(found)
 
 

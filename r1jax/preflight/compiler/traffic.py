@@ -19,7 +19,9 @@ FREE = (
   'recv-done send-done'
 ).split() + [f'{kind}-done' for kind in collectives.KINDS]
 FREE_CALLS = ('ConcatBitcast', 'AllocateBuffer', 'AsyncCollective')
-CACHE_KERNEL = 'attend_filled'  # its name; its last operands are the cache
+# The decode kernel. Its operands of CACHE_AXES axes are caches, of which it reads
+# an index of the first axis, the layer.
+CACHE_KERNEL, CACHE_AXES = 'attend_filled', 5
 SLICES = ('slice', 'dynamic-slice', 'gather')
 UPDATES = {'dynamic-update-slice': 1, 'scatter': 2}  # operand that is written
 
@@ -97,10 +99,16 @@ def _is_free(op, inner=None):
 
 def _cache_bytes(computation, op):
   """Bytes of the keys and values in HBM that a decode kernel may read."""
+  return sum(a.stored / a.sizes[0] for a in _caches(computation, op))
+
+
+def _caches(computation, op):
+  """The caches in HBM of a decode kernel."""
   if op.kind != 'custom-call' or not op.name.startswith(CACHE_KERNEL):
-    return 0
-  keys_and_values = op.operands[-2:]
-  return sum(computation.by_name[name].hbm_bytes for name in keys_and_values)
+    return []
+  operands = [computation.by_name[name] for name in op.operands]
+  arrays = [a for operand in operands for a in operand.arrays]
+  return [a for a in arrays if a.in_hbm and len(a.sizes) == CACHE_AXES]
 
 
 def _hbm(module, computation, op):
@@ -126,6 +134,8 @@ def _hbm(module, computation, op):
     update = operands[UPDATES[op.kind]]
     return update.hbm_bytes + update.stored * bool(op.hbm_bytes)
   read = sum(operand.hbm_bytes for operand in operands)
+  caches = _caches(computation, op)
+  read += _cache_bytes(computation, op) - sum(a.stored for a in caches)
   return read if op.kind == 'send' else op.hbm_bytes + read
 
 
