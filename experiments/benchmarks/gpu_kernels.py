@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from r1jax.models import attention, gpu_attention, linear
+from r1jax.models import attention, gpu_attention, gpu_decode, linear
 
 BFLOAT16 = jnp.bfloat16
 RANDOM = np.random.default_rng(0)
@@ -132,18 +132,21 @@ def decoding() -> None:
         return attention.attend(form, q, (k, v), visible)
 
       def filled(q, k, v, length_B, form=form):
-        return gpu_attention.attend_filled(form, q, (k, v), length_B)
+        layer = attention.CachedLayer((k[None], v[None]), 0)
+        return gpu_decode.attend_filled(
+          form, q, layer, length_B - 1, length_B, None, q.shape[-1]
+        )[0]
 
       exact = plain(*(x.astype(jnp.float32) for x in (q, k, v)), length_B)
       times = {}
       for block in (32, 64, 128):
         for count in (264, 528, 1056):
-          gpu_attention.BLOCK, gpu_attention.PROGRAMS = block, count
+          gpu_decode.BLOCK, gpu_decode.PROGRAMS = block, count
           # Another function for each, or jit would not trace it again.
           times[f'{block}/{count}'] = microseconds(
             lambda *a, f=filled: f(*a), q, k, v, length_B
           )
-      gpu_attention.BLOCK, gpu_attention.PROGRAMS = 64, 528
+      gpu_decode.BLOCK, gpu_decode.PROGRAMS = 64, 528
       show(
         decoding=[B, K, G, C, S],
         filled=float(length_B.mean() / S),

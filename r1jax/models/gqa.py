@@ -130,7 +130,7 @@ def attend_layer(
   kind: Array | int,
   pos_BT: Array,
   past: Any,
-) -> tuple[Array, attention.KeysValues]:
+) -> tuple[Array, tuple[Array, ...]]:
   """(this device's part of the sum over heads, keys and values as `attend`
   returns them) of a layer whose kind is cfg.kinds[kind]."""
   dtype = h_BTD.dtype
@@ -154,7 +154,7 @@ def attend_layer(
   if cfg.sinks:
     sink_KG = layer.stored('sinks', (K, G), nn.initializers.normal())
   kv = k_BKTC, v_BKTC
-  out, kv = attend(cfg, q_BTKGC, kv, kind, pos_BT, past, sink_KG)
+  out, cache = attend(cfg, q_BTKGC, kv, kind, pos_BT, past, sink_KG)
   out = out.astype(dtype).reshape(*out.shape[:2], -1)
   std = (2 * cfg.layers * K * G * C) ** -0.5
   w_out = layer.weight('out', (K, G, C, D), std)
@@ -163,7 +163,7 @@ def attend_layer(
     bias_D = layer.stored('out_bias', (D,), nn.initializers.zeros)
     # The devices' parts are summed.
     out_BTD += bias_D[None, None] / cfg.sharding.tensor_parallel
-  return out_BTD.astype(dtype), kv
+  return out_BTD.astype(dtype), cache
 
 
 def _norm_heads(layer, name, x):
@@ -195,7 +195,7 @@ def attend(
   pos_BT: Array,
   past: Any,
   sink_KG: Array | None = None,
-) -> tuple[Array, attention.KeysValues]:
+) -> tuple[Array, tuple[Array, ...]]:
   """(float32 out_BTKGC, keys and values).
 
   In training and prefill `past` is None: attends over the call's own keys, and
@@ -221,9 +221,8 @@ def attend(
     out = attention.attend(cfg.form, q_BTKGC, kv_BKTC, visible_BTS, sink_KG)
     return out, kv_BKTC
   if cfg.reads_filled_cache and kernels.can_address(cfg.attention, past):
-    return kernels.decode(
-      cfg, q_BTKGC, kv_BKTC, past, pos_BT, window, cfg.head_dim, sink_KG
-    )
+    args = q_BTKGC, kv_BKTC, past, pos_BT, window, cfg.head_dim, sink_KG
+    return kernels.decode(cfg, cfg.form, *args)
   pos_B, column_1S = pos_BT[:, 0], jnp.arange(past[0].shape[2])[None]
   if cfg.scan_layers:
     before_BTS = attention.visible(pos_BT, column_1S, window)

@@ -2,6 +2,7 @@
 'cudnn' those of GPUs."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
@@ -13,7 +14,7 @@ from r1jax.models import (
   tpu_attention,
   tpu_decode,
 )
-from r1jax.models.attention import CachedLayer
+from r1jax.models.attention import CachedLayer, Form
 from r1jax.models.model_config import ModelConfig
 
 # Over a call's own keys, in training and prefill.
@@ -23,7 +24,7 @@ OWN_KEYS_PACKED = dict(
   splash=tpu_attention.splash, cudnn=gpu_attention.flash_packed
 )
 # Over the filled part of each row's cache, in decoding.
-FILLED_CACHE = dict(
+FILLED_CACHE: dict[str, Callable] = dict(
   splash=tpu_decode.attend_filled, cudnn=gpu_decode.attend_filled
 )
 
@@ -51,6 +52,7 @@ def can_decode(cfg: ModelConfig, channels: int, value_channels: int) -> bool:
 
 def decode(
   cfg: ModelConfig,
+  form: Form,
   q_BTKGC: Array,
   new: tuple[Array, ...],
   past: tuple[Array, ...] | CachedLayer,
@@ -64,11 +66,10 @@ def decode(
   the first channels of the last of the arrays."""
   kernel, pos_B = FILLED_CACHE[cfg.attention], pos_BT[:, 0]
   if isinstance(past, CachedLayer):
-    args = past, pos_B, pos_B, window, value_channels
-    before = kernel(cfg.form, q_BTKGC, *args)
+    before = kernel(form, q_BTKGC, past, pos_B, pos_B, window, value_channels)
     visible_BTT = attention.visible(pos_BT, pos_BT, window)
     kv = new[0], new[-1][..., :value_channels]
-    own = attention.attend_with_lse(cfg.form, q_BTKGC, kv, visible_BTT)
+    own = attention.attend_with_lse(form, q_BTKGC, kv, visible_BTT)
     out, lse = attention.merge(before, own)
   else:
     new = tuple(
@@ -77,11 +78,12 @@ def decode(
     cached = CachedLayer(tuple(a[None] for a in new), 0)
     # A draft behind the last column is not kept.
     length_B = jnp.minimum(pos_B + q_BTKGC.shape[1], new[0].shape[2])
-    args = cached, pos_B, length_B, window, value_channels
-    out, lse = kernel(cfg.form, q_BTKGC, *args)
+    out, lse = kernel(
+      form, q_BTKGC, cached, pos_B, length_B, window, value_channels
+    )
   return attention.with_sink(out, lse, sink_KG), new
 
 
-def can_address(attention: str, past: tuple[Array, ...] | CachedLayer) -> bool:
+def can_address(attention: str, past: Any) -> bool:
   """Whether the kernel can address the cache of a layer, an argument of decode."""
   return attention != 'cudnn' or gpu_decode.has_offsets(past)

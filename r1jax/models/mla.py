@@ -135,7 +135,7 @@ def attend_layer(
   cos_sin: tuple[Array, Array],
   pos_BT: Array,
   past: Any,
-) -> tuple[Array, tuple[Array]]:
+) -> tuple[Array, tuple[Array, ...]]:
   """(this device's part of the sum over heads, the latents as `attend` returns
   them)."""
   dtype = h_BTD.dtype
@@ -192,7 +192,7 @@ def attend(
   latent_BTR: Array,
   pos_BT: Array,
   past: Any,
-) -> tuple[Array, tuple[Array]]:
+) -> tuple[Array, tuple[Array, ...]]:
   """(float32 out_BTHC, latents [B, 1, T, R]), or what else gqa.attend returns
   in their place.
 
@@ -205,9 +205,8 @@ def attend(
     return _attend_call(cfg, w_RHC, q_BTHC, new_B1TR, pos_BT), (new_B1TR,)
   if cfg.reads_filled_cache and kernels.can_address(cfg.attention, past):
     q_BT1HR = _absorbed_queries(cfg, w_RHC, q_BTHC)
-    new = (new_B1TR,)
-    args = q_BT1HR, new, past, pos_BT, None, cfg.kv_lora_rank
-    u, cache = kernels.decode(cfg, *args)
+    args = q_BT1HR, (new_B1TR,), past, pos_BT, None, cfg.kv_lora_rank
+    u, cache = kernels.decode(cfg, cfg.form, *args)
     return _absorbed_values(cfg, w_RHC, u, q_BTHC.dtype), cache
   (past_B1SR,), pos_B = past, pos_BT[:, 0]
   column_1S = jnp.arange(past_B1SR.shape[2])[None]
@@ -215,9 +214,9 @@ def attend(
   if cfg.scan_layers and cfg.absorbed:
     before_BTS = visible_BTS & (column_1S < pos_B[:, None])[:, None]
     q_BT1HR = _absorbed_queries(cfg, w_RHC, q_BTHC)
-    new, old = (new_B1TR,) * 2, (past_B1SR,) * 2
+    new, old = (new_B1TR, new_B1TR), (past_B1SR, past_B1SR)
     u = attention.attend_past(cfg.form, q_BT1HR, new, old, before_BTS)
-    return _absorbed_values(cfg, w_RHC, u, q_BTHC.dtype), new[:1]
+    return _absorbed_values(cfg, w_RHC, u, q_BTHC.dtype), (new_B1TR,)
   latent = attention.write(cfg, past_B1SR, new_B1TR, pos_B)
   if not cfg.absorbed:
     out = _attend_expanded(cfg, w_RHC, q_BTHC, latent, visible_BTS)

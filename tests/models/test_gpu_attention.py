@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy_deepseek
 from jax._src.cudnn import fused_attention_stablehlo
 
 from r1jax import errors
 from r1jax.checkpoints import policy
-from r1jax.models import attention, gpu_attention, mla, transformer
+from r1jax.models import attention, gpu_attention, gpu_decode, transformer
 from r1jax.models.families import gemma, llama
 from r1jax.models.gqa import LayerKind
 
@@ -209,16 +210,25 @@ def test_a_cache_with_more_than_32_bit_offsets_has_no_kernel():
     array = jax.ShapeDtypeStruct((64, 8, length, 128), jnp.bfloat16)
     return array, array
 
-  assert gpu_attention.has_decode_offsets(keys(32_767))
-  assert not gpu_attention.has_decode_offsets(keys(32_768))
+  assert gpu_decode.has_offsets(keys(32_767))
+  assert not gpu_decode.has_offsets(keys(32_768))
 
 
 def test_only_heads_of_a_power_of_two_have_the_decode_kernel():
   sizes = (8, 16, 64, 96, 128, 576)
-  has = [gpu_attention.has_decode_kernel(channels) for channels in sizes]
+  has = [gpu_decode.has_kernel(channels, channels) for channels in sizes]
   assert has == [False, True, True, False, True, False]
+  assert gpu_decode.has_kernel(576, 512)  # read as 512 and 64
   cfg = dataclasses.replace(CFG, attention='cudnn', scan_layers=False)
   assert cfg.reads_filled_cache
   assert not dataclasses.replace(cfg, head_dim=96).reads_filled_cache
   assert not dataclasses.replace(cfg, scan_layers=True).reads_filled_cache
-  assert not mla.MlaConfig.reads_filled_cache.fget(cfg)
+  latent = dataclasses.replace(
+    toy_deepseek.CFG,
+    attention='cudnn',
+    kv_lora_rank=512,
+    qk_rope_head_dim=64,
+    scan_layers=False,
+  )
+  assert latent.reads_filled_cache
+  assert not dataclasses.replace(latent, absorbed=False).reads_filled_cache
