@@ -55,7 +55,7 @@ def normal(*shape, seed=0):
     (1, 20, 16, 16, 64, None, 0.0),
     (1, 2, 256, 256, 70, None, 0.0),
     (2, 3, 48, 32, 150, None, 0.0),
-    (1, 40, 576, 512, 70, None, 0.0),
+    (1, 40, 80, 64, 70, None, 0.0),
   ],
 )
 def test_a_decode_kernel_equals_plain_attention(
@@ -81,7 +81,7 @@ def test_a_decode_kernel_equals_plain_attention(
   out, lse = module.attend_filled(
     form, q_BTKGC, layer, pos_BT[:, 0], length_B, window, V, interpret=True
   )
-  np.testing.assert_allclose(out, expected[0][..., :V], 1e-6, 1e-6)
+  np.testing.assert_allclose(out, expected[0][..., :V], atol=1e-6)
   np.testing.assert_allclose(lse, expected[1], atol=2e-6)
 
 
