@@ -9,7 +9,7 @@ SMOLLM2 := models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
 .PHONY: help python install test test-slow test-torch test-tpu test-users soak pods \
   rehearse lint format demo demo-moe mini-r1 verifiers word-problems smollm2 notebooks \
-  bench lock clean renew docs
+  bench lock clean renew docs chromium
 
 # Python code. SERIES prints a version such as 3.12. PROBE prints the full version
 # and the path; it fails before 3.11, without venv or ensurepip, and when the
@@ -125,9 +125,16 @@ test-torch: install .venv-torch/.installed  ## parity with transformers
 	  torch==2.13.0 transformers==5.23.0 safetensors==0.8.0
 	touch $@
 
-test-users: install .venv-users/.installed  ## real clients and libraries, an installed wheel
+test-users: chromium install .venv-users/.installed  ## real clients and libraries, an installed wheel
 	R1JAX_USERS_PYTHON=$(CURDIR)/.venv-users/bin/python \
 	  $(BIN)/python -m pytest -m users
+
+# The tests of pages need it. It is looked for before the environment is made.
+chromium:
+	@for name in chromium chromium-browser google-chrome chrome; do \
+	  if command -v $$name > /dev/null; then exit; fi; \
+	done; \
+	echo 'make test-users needs Chromium: apt install chromium' >&2; exit 2
 
 # The environment has r1jax with all its extras, and what its users bring, of
 # which trackio wants an older pillow than the lock file's.
@@ -226,7 +233,7 @@ $(VENV)/.notebooks: $(VENV)/.installed
 	touch $@
 
 docs: $(VENV)/.docs  ## the pages of docs/ as a site; a warning is an error
-	$(BIN)/python -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 $(VENV)/.docs: $(VENV)/.installed docs/requirements.txt
 	@$(SHELL_FUNCTIONS) lock=$$(lock_of "$$($(BIN)/python -c '$(SERIES)')"); \
@@ -268,5 +275,6 @@ rm -r .venv-lock
 endef
 
 clean:  ## what can be made again; runs and models stay
-	rm -rf .venv .venv-* .libtpu .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	rm -rf .venv .venv-* .libtpu .pytest_cache .ruff_cache .mypy_cache *.egg-info \
+	  build site
 	find r1jax experiments tests -name __pycache__ -prune -exec rm -r {} +

@@ -4,7 +4,6 @@ it fits, asks for nothing from elsewhere, and its parts answer."""
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 
@@ -18,16 +17,7 @@ pytestmark = pytest.mark.users
 # An environment with playwright, see `make test-users`.
 PYTHON = os.environ.get('R1JAX_USERS_PYTHON', sys.executable)
 LOOK = pathlib.Path(__file__).parent / 'look_at_page.py'
-NAMES = 'chromium', 'chromium-browser', 'google-chrome', 'chrome'
 HOSTILE = '</script><script>document.title="owned"</script>\u202e🙂'
-
-
-@pytest.fixture(scope='module')
-def chromium():
-  found = [path for path in map(shutil.which, NAMES) if path]
-  if not found:
-    pytest.skip('needs Chromium: apt install chromium')
-  return found[0]
 
 
 @pytest.fixture(scope='module')

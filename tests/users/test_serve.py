@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +23,6 @@ pytestmark = pytest.mark.users
 # An environment with the libraries, see `make test-users`.
 PYTHON = os.environ.get('R1JAX_USERS_PYTHON', sys.executable)
 HERE = pathlib.Path(__file__).parent
-CHROMIUM = 'chromium', 'chromium-browser', 'google-chrome', 'chrome'
 KEY = 'secret'
 OFFLINE = dict(HF_HUB_OFFLINE='1', HF_DATASETS_OFFLINE='1')
 LOAD_SECONDS = int(os.environ.get('R1JAX_LOAD_SECONDS', '20'))
@@ -191,14 +189,11 @@ def test_a_hundred_clients_lose_and_mix_up_nothing(base):
   assert max(half) - half[0] < 20, memories  # MiB
 
 
-def test_a_person_can_talk_to_the_model_on_its_page(base, tmp_path):
-  found = [path for path in map(shutil.which, CHROMIUM) if path]
-  if not found:
-    pytest.skip('needs Chromium: apt install chromium')
+def test_a_person_can_talk_to_the_model_on_its_page(base, chromium, tmp_path):
   with serving(base, key=KEY) as (_, port):
     url = f'http://127.0.0.1:{port}/'
     looks = json.loads(
-      run_client(HERE / 'try_page.py', found[0], url, KEY, tmp_path)
+      run_client(HERE / 'try_page.py', chromium, url, KEY, tmp_path)
     )
   ((want,),) = r1jax.open_run(base).generate(['123'], max_new_tokens=12, seed=5)
   assert len(looks) == len(list(tmp_path.glob('*.png'))) == 4
