@@ -18,6 +18,7 @@ SMOOTHING = Markup(
 WIDTH, HEIGHT = 400, 200  # as in page.js
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 8, 24
 STYLES = 6  # colours of the style sheet; further curves are dashed
+MANY = 4  # of more curves than these what was recorded is drawn paler
 TICKS = 5
 DIGITS = 5
 
@@ -127,9 +128,10 @@ def svg(chart: Chart) -> Markup:
   """The axes and curves of a chart."""
   axes = axes_of(chart)
   label = elements.escape(f'{chart.title}: {chart.unit}')
+  kind = ' class="many"' if len(chart.series) > MANY else ''
   lines = [
-    f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}" '
-    'tabindex="0">',
+    f'<svg{kind} viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+    f'aria-label="{label}" tabindex="0">',
     *_grid(axes),
   ]
   for mark in chart.marks:
@@ -141,6 +143,9 @@ def svg(chart: Chart) -> Markup:
       )
   for n, series in enumerate(chart.series):
     lines += _curve(axes, series, _style(n), _is_smoothed(chart, series))
+  for n, series in enumerate(chart.series):
+    if _is_smoothed(chart, series):
+      lines.append(_smooth_curve(axes, series, _style(n)))
   lines.append('<g class="cursor"></g></svg>')
   return Markup('\n'.join(lines))
 
@@ -236,7 +241,7 @@ def _grid(axes):
 
 
 def _curve(axes, series, style, is_smoothed):
-  """The interval, the recorded curve and the smoothed one."""
+  """The interval and the recorded curve."""
   values, lines = curves.clean(series.values), []
   kept = curves.kept(values)
   x_T = axes.x(series.steps[kept].astype(float))
@@ -254,16 +259,21 @@ def _curve(axes, series, style, is_smoothed):
   kind = 'raw' if is_smoothed else 'line'
   path = _path(x_T, axes.y(values[kept]))
   lines.append(f'<path class="{kind} {style}" d="{path}"/>')
-  if is_smoothed:
-    path = _path(x_T, axes.y(curves.smooth(values)[kept]))
-    lines.append(f'<path class="smooth {style}" d="{path}"/>')
-  elif len(values) <= curves.SMOOTH_FROM:
+  if len(values) <= curves.SMOOTH_FROM:
     for x, y in zip(x_T, axes.y(values[kept])):
       if np.isfinite(y):
         lines.append(
           f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="2"/>'
         )
   return lines
+
+
+def _smooth_curve(axes, series, style):
+  values = curves.clean(series.values)
+  kept = curves.kept(values)
+  x_T = axes.x(series.steps[kept].astype(float))
+  path = _path(x_T, axes.y(curves.smooth(values)[kept]))
+  return f'<path class="smooth {style}" d="{path}"/>'
 
 
 def _path(x_T, y_T):

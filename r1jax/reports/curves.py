@@ -117,6 +117,8 @@ def _round_step(step):
 def tick_text(value: float, step: float) -> str:
   """A tick, without the rounding errors of its product."""
   value = 0.0 if abs(value) < step / 1e3 else value
+  if abs(value) >= 1e13 or 0 < abs(value) < 1e-4:
+    return f'{value:.3g}'.replace('e+', 'e').replace('e-0', 'e-')
   for size, letter in ((1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
     if abs(value) >= 10 * size or (letter != 'k' and abs(value) >= size):
       return f'{value / size:.6g}{letter}'
