@@ -102,7 +102,8 @@ def printable(text: object, lines: bool = False) -> str:
 
 
 class OutOfMemory(Exception):
-  """One sentence about memory that did not suffice, see memory_errors.py."""
+  """One sentence about memory that did not suffice, see
+  training/memory_errors.py."""
 
   def _render_traceback_(self) -> list[str]:
     """The lines that a notebook shows instead of a traceback."""

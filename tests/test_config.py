@@ -10,7 +10,8 @@ from typing import Literal
 import pytest
 
 import r1jax
-from r1jax import cli, config, config_hints, errors
+from r1jax import cli, config, errors
+from r1jax.config import hints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -322,9 +323,9 @@ def stage_keys(name):
   return [line[2:].split()[0].removeprefix('--config.') for line in lines]
 
 
-@pytest.mark.parametrize('old', config_hints.RENAMED)
+@pytest.mark.parametrize('old', hints.RENAMED)
 def test_old_keys_are_refused_with_their_new_names(old):
-  new = config_hints.RENAMED[old]
+  new = hints.RENAMED[old]
   (name, *_) = [name for name in STAGES if new in stage_keys(name)]
   cls = stage_config(name)
   assert old not in stage_keys(name)

@@ -11,29 +11,23 @@ import r1jax
 PACKAGE = pathlib.Path(r1jax.__file__).parent
 BASE = {
   'errors',
-  'source_digest',
   'user_code',
   'files',
   'experiment_files',
   'config',
 }
-BASE |= {'memory_errors'}
 MODELS = BASE | {'models', 'data', 'checkpoints', 'distributed'}
 MAY_IMPORT = {
   'errors': set(),
-  'source_digest': set(),
   'files': {'errors'},
   'experiment_files': set(),
-  'user_code': {'errors', 'files', 'experiment_files', 'source_digest'},
-  'config_hints': set(),
+  'user_code': {'errors', 'files', 'experiment_files'},
   'config': {
     'errors',
     'user_code',
     'files',
     'experiment_files',
-    'config_hints',
   },
-  'memory_errors': {'errors', 'config'},
   'command_errors': {'errors', 'config'},
   'losses': set(),
   'reports': {'errors', 'files'},

@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import numpy as np
 
-from r1jax import memory_errors
 from r1jax.distributed import hosts
 from r1jax.evaluation import held_out
 from r1jax.reports import groups
@@ -16,7 +15,7 @@ from r1jax.rl.rollouts import Rollout
 from r1jax.rl.setup import RlState, Run
 from r1jax.sampling import generate
 from r1jax.sampling.generate import Samples
-from r1jax.training import metrics
+from r1jax.training import memory_errors, metrics
 
 
 def log_step(

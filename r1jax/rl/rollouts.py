@@ -8,13 +8,13 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from r1jax import memory_errors
 from r1jax.rewards import outage, pending
 from r1jax.rewards.pending import PendingRewards, Rewards
 from r1jax.rl import advantages, curriculum, grpo, micro_batches, setup
 from r1jax.rl.setup import Position, Sampling
 from r1jax.sampling import generate
 from r1jax.sampling.generate import Samples
+from r1jax.training import memory_errors
 
 
 @dataclasses.dataclass(frozen=True)

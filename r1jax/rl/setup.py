@@ -11,7 +11,7 @@ import ml_collections
 import orbax.checkpoint as ocp
 from flax import struct
 
-from r1jax import errors, memory_errors
+from r1jax import errors
 from r1jax.checkpoints import policy
 from r1jax.data.formats import Record
 from r1jax.data.tokenizer_protocol import Tokenizer
@@ -26,6 +26,7 @@ from r1jax.sampling import loading
 from r1jax.sampling.generate import Sampler
 from r1jax.training import (
   checkpoint,
+  memory_errors,
   metrics,
   optimizer,
   run_directory,

@@ -12,7 +12,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from r1jax import errors, files, memory_errors
+from r1jax import errors, files
 from r1jax.data import gold_answers
 from r1jax.data.formats import Record
 from r1jax.distributed import device_placement, hosts
@@ -22,7 +22,7 @@ from r1jax.rewards.pending import Scorer
 from r1jax.sampling import loading
 from r1jax.sampling.generate import Samples
 from r1jax.sampling.loading import SamplingModel
-from r1jax.training import closing, run_directory
+from r1jax.training import closing, memory_errors, run_directory
 from r1jax.training.config_changes import NO_CHANGE, Change
 from r1jax.training.progress import Progress
 

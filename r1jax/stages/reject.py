@@ -11,7 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from r1jax import files, memory_errors
+from r1jax import files
 from r1jax.checkpoints import policy
 from r1jax.data.bad_records import BadRecords
 from r1jax.data.formats import Record
@@ -24,7 +24,7 @@ from r1jax.rewards.registry import Reward
 from r1jax.sampling import loading
 from r1jax.sampling.generate import Samples
 from r1jax.sampling.loading import SamplingModel
-from r1jax.training import closing, run_directory
+from r1jax.training import closing, memory_errors, run_directory
 from r1jax.training.config_changes import NO_CHANGE, Change
 from r1jax.training.progress import Progress
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import ml_collections
 
-from r1jax import losses, memory_errors
+from r1jax import losses
 from r1jax.checkpoints import policy, pretrained
 from r1jax.data import mixture
 from r1jax.distributed import device_placement, programs
@@ -19,6 +19,7 @@ from r1jax.supervised import reward_model_config, reward_model_rows
 from r1jax.training import (
   closing,
   loop,
+  memory_errors,
   metrics,
   optimizer,
   run_directory,

@@ -13,7 +13,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from r1jax import errors, memory_errors
+from r1jax import errors
 from r1jax.checkpoints import pretrained
 from r1jax.distributed import device_placement, hosts, watchdog
 from r1jax.evaluation import held_out
@@ -34,7 +34,13 @@ from r1jax.rl.rollouts import (
   sample_rollout,
 )
 from r1jax.rl.setup import Position, RlState, Run
-from r1jax.training import checkpoint, closing, optimizer, train_step
+from r1jax.training import (
+  checkpoint,
+  closing,
+  memory_errors,
+  optimizer,
+  train_step,
+)
 from r1jax.training.config_changes import NO_CHANGE, Change
 
 Config = rl_config.Config

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import ml_collections
 
-from r1jax import losses, memory_errors
+from r1jax import losses
 from r1jax.checkpoints import policy, pretrained
 from r1jax.data import mixture, sequences
 from r1jax.data.bad_records import BadRecords
@@ -20,6 +20,7 @@ from r1jax.supervised import sft_config, sft_rows
 from r1jax.training import (
   closing,
   loop,
+  memory_errors,
   metrics,
   optimizer,
   run_directory,

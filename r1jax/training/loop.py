@@ -8,13 +8,14 @@ from typing import Any
 
 import jax
 
-from r1jax import errors, memory_errors
+from r1jax import errors
 from r1jax.data import mixture
 from r1jax.distributed import device_placement, hosts, watchdog
 from r1jax.distributed.device_placement import Placement
 from r1jax.models import moe
 from r1jax.training import (
   checkpoint,
+  memory_errors,
   metrics,
   optimizer,
   run_directory,

@@ -17,9 +17,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from r1jax import errors, experiment_files, files, source_digest
+from r1jax import errors, experiment_files, files
+from r1jax.user_code import source_digest
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 PYTHON = 'python:'  # starts the name of an object that was given in Python
 RECORD_MAKERS = 'toy', 'gym'  # of data/tasks.py; they are no modules
 # The objects given in Python, by name. Config keys hold the names, so that a

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import toy
 
-from r1jax import errors, memory_errors
+from r1jax import errors
+from r1jax.training import memory_errors
 
 CONFIG = toy.built('rl', 'init=a/model', 'micro_batch_size=8')
 

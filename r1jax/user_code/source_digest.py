@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 # Code in these folders belongs to Python or to an installed package.
 KINDS = 'stdlib', 'purelib', 'platlib'
 INSTALLED = [Path(sysconfig.get_path(kind)) for kind in KINDS]

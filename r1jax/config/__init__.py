@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
-from r1jax import config_hints, errors, experiment_files, files, user_code
+from r1jax import errors, experiment_files, files, user_code
+from r1jax.config import hints
 
 T = TypeVar('T')
 
@@ -45,7 +46,7 @@ class UnknownKey(errors.UserError):
   """A config has no such key. `key` is dotted, without 'config.'."""
 
   def __init__(self, name: str, names: Sequence[str]) -> None:
-    super().__init__(f'unknown key {name}{config_hints.hint(name, names)}')
+    super().__init__(f'unknown key {name}{hints.hint(name, names)}')
     self.key = name.removeprefix('config.')
 
 
@@ -146,7 +147,7 @@ def load_file(path: str | Path) -> ConfigDict:
       raise NameError('the file defines no get_config()')
     config = names['get_config']()
   except Exception as error:
-    raise errors.UserError(config_hints.file_error(path, error)) from error
+    raise errors.UserError(hints.file_error(path, error)) from error
   finally:
     sys.path[:] = before
   if not isinstance(config, ConfigDict):
@@ -309,9 +310,9 @@ def _unknown_key(config, name):
 
 
 def _build(cls, section, prefix, names):
-  hints, values = typing.get_type_hints(cls), {}
+  annotations, values = typing.get_type_hints(cls), {}
   for key in section:
-    if key not in hints:
+    if key not in annotations:
       raise UnknownKey(f'{prefix}.{key}', names)
   for field in dataclasses.fields(cls):
     name = f'{prefix}.{field.name}'
@@ -324,7 +325,7 @@ def _build(cls, section, prefix, names):
         raise errors.UserError(f'{name} is {given}; it must be at least {low}')
       if high is not None and given > high:
         raise errors.UserError(f'{name} is {given}; it must be at most {high}')
-    value = _typed(hints[field.name], given, name, names, high or MAX_INT)
+    value = _typed(annotations[field.name], given, name, names, high or MAX_INT)
     reads = field.metadata.get('reads')
     for text in _texts(value):
       files.check_local(text, name, not reads, reads == 'records')
