@@ -4,7 +4,7 @@ import math
 
 from r1jax import config as configs
 from r1jax.distributed import device_placement
-from r1jax.preflight import arithmetic, chips, experts, shapes
+from r1jax.preflight import arithmetic, chips, shapes
 from r1jax.preflight import plan as plans
 from r1jax.preflight.compiler import flops, programs
 from r1jax.preflight.cost import Cost
@@ -78,12 +78,14 @@ def traced_flops(plan: Plan) -> dict[str, float]:
   placement = device_placement.placement(plan.config.parallel)
   devices, windows = plan.pod.devices, plan.cfg.layer_sizes.windows
 
-  def count(traced):
-    return flops.count(traced.jaxpr, windows, experts.filled(plan))
+  def count(name, traced):
+    load = programs.load_of(plan, name)
+    return flops.count(traced.jaxpr, windows, load.filled, load.rounds)
 
-  train = count(programs.trace_train(plan, placement)).total
-  score = count(programs.trace_score(plan, placement)).total
-  gather, prefill, decode = map(count, programs.trace_sampling(plan, placement))
+  train = count('train', programs.trace_train(plan, placement)).total
+  score = count('score', programs.trace_score(plan, placement)).total
+  traced = programs.trace_sampling(plan, placement)
+  gather, prefill, decode = map(count, ('gather', 'prefill', 'decode'), traced)
   (loop,) = decode.loops
   steps = math.ceil(plan.config.sample.refill_interval / plan.step_tokens)
   column = 2 * plan.micro_batch_rows * plan.cfg.vocab_size * plan.cfg.width

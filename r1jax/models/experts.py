@@ -1,13 +1,13 @@
 """The products of the routed experts of a layer."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from r1jax.models import grouped, linear
+from r1jax.models import expert_products, expert_rounds, linear
+from r1jax.models.expert_products import Rows, Weights
+from r1jax.models.expert_rounds import Dispatch
 from r1jax.models.layer import Layer
 from r1jax.models.model_config import ModelConfig
 from r1jax.models.moe_config import MoeConfig
@@ -24,66 +24,45 @@ def of_device(
   weight_TE: Array,
   tokens: int,
 ) -> Array:
-  """float32 sum over this device's experts of weight * E(h). A row [M] is a
-  token for one of its experts; the rows of an expert are adjacent."""
-  dtype, D, F = h_TD.dtype, cfg.width, moe.ffn
-  std = (2 * cfg.layers * F) ** -0.5
-  w = module.weight('experts_gate_up', (moe.experts, D, 2, F), D**-0.5)
-  w_down = module.weight('experts_down', (moe.experts, F, D), std)
-  bias = _biases(moe, module)
+  """float32 sum over this device's experts of weight * E(h), for the tokens of
+  all devices of 'model'; a row of them has `tokens`."""
+  devices = cfg.sharding.tensor_parallel
   if cfg.tpu_layout and tokens <= DECODE_TOKENS:
-    weight_TE = _own_weights(cfg, id_TE, weight_TE, len(w))
-    return _all_experts(moe, h_TD, weight_TE, w, w_down, bias)
-  order_M, place_TE, size_E = _sort(cfg, id_TE, len(w))
-  form = _form(cfg)
-  x_MD = _rows(h_TD, order_M, place_TE)
-  if cfg.gate_up_first:
-    # One product would make a copy of the weights of all layers.
-    gate_MF = grouped.dot(form, x_MD, w[:, :, 0], size_E)
-    up_MF = grouped.dot(form, x_MD, w[:, :, 1], size_E)
-  else:
-    gate_up = grouped.dot(form, x_MD, w.reshape(len(w), D, -1), size_E)
-    gate_MF, up_MF = jnp.split(gate_up, 2, axis=1)
-  if bias:
-    own_M = id_TE.ravel()[order_M] - cfg.sharding.first_index(len(w))
-    is_of_M = jax.nn.one_hot(own_M, len(w))
-    gate_MF += linear.product('me,ef->mf', is_of_M, bias.gate_up_E2F[:, 0])
-    up_MF += linear.product('me,ef->mf', is_of_M, bias.gate_up_E2F[:, 1])
-  # The weights are applied here, so that no row's output is kept for gradients.
-  weight_M = weight_TE.ravel().at[order_M].get(unique_indices=True)
-  x_MF = moe.activation(gate_MF, up_MF) * weight_M[:, None]
-  out_MD = grouped.dot(form, x_MF.astype(dtype), w_down, size_E)
-  out_TD = _sum_of_rows(out_MD, order_M, place_TE)
-  if bias:
-    weight_TE = _own_weights(cfg, id_TE, weight_TE, len(w))
-    out_TD += linear.product('te,ed->td', weight_TE, bias.down_ED)
-  return out_TD
-
-
-class _Biases(NamedTuple):
-  """Of the products of this device's experts, float32."""
-
-  gate_up_E2F: Array
-  down_ED: Array
-
-
-def _biases(moe, module):
-  """The _Biases, None for experts without."""
-  if not moe.linear_bias:
-    return None
-  E, zeros = moe.experts, nn.initializers.zeros
-  return _Biases(
-    module.stored('experts_gate_up_bias', (E, 2, moe.ffn), zeros),
-    module.stored('experts_down_bias', (E, module.cfg.width), zeros),
+    return _all_experts(cfg, moe, module, h_TD, id_TE, weight_TE)
+  weights = _weights(cfg, moe, module)
+  rows = min(moe.experts_per_token, moe.experts // devices) * len(h_TD)
+  capacity = expert_rounds.capacity(moe, len(h_TD), devices)
+  if capacity == rows or tokens <= DECODE_TOKENS:
+    return _all_rows(cfg, moe, weights, h_TD, id_TE, weight_TE)
+  dispatch = Dispatch(
+    moe=moe,
+    sharding=cfg.sharding,
+    form=_form(cfg),
+    capacity=capacity,
+    is_exchanged=False,
   )
+  return expert_rounds.weighted_sum(dispatch, h_TD, weight_TE, id_TE, weights)
 
 
-def _own_weights(cfg, id_TE, weight_TE, own):
-  """weight_TE of every token and each of this device's `own` experts, 0 of those
-  that a token did not choose."""
-  number = jnp.arange(own) + cfg.sharding.first_index(own)
-  is_chosen = id_TE[:, :, None] == number[None, None]  # [T, slots, own experts]
-  return jnp.sum(weight_TE[:, :, None] * is_chosen, axis=1)
+def exchanged(
+  cfg: ModelConfig,
+  moe: MoeConfig,
+  module: Layer,
+  h_TD: Array,
+  id_TE: Array,
+  weight_TE: Array,
+) -> Array:
+  """float32 sum over all experts of weight * E(h), for this device's tokens."""
+  devices = cfg.sharding.tensor_parallel
+  dispatch = Dispatch(
+    moe=moe,
+    sharding=cfg.sharding,
+    form=_form(cfg),
+    capacity=expert_rounds.sent_capacity(moe, len(h_TD), devices),
+    is_exchanged=True,
+  )
+  weights = _weights(cfg, moe, module)
+  return expert_rounds.weighted_sum(dispatch, h_TD, weight_TE, id_TE, weights)
 
 
 def _form(cfg):
@@ -93,25 +72,60 @@ def _form(cfg):
   return 'gmm' if cfg.tpu_layout else 'ragged'
 
 
-def _all_experts(moe, h_TD, weight_TE, w_EDCF, w_down_EFD, bias):
-  """of_device with the products of every token and own expert, with the weights
-  of _own_weights.
+def _stored(cfg, moe, module):
+  """(w_EDCF, w_down_EFD, and their biases or None)."""
+  E, D, F, zeros = moe.experts, cfg.width, moe.ffn, nn.initializers.zeros
+  std = (2 * cfg.layers * F) ** -0.5
+  w = module.weight('experts_gate_up', (E, D, 2, F), D**-0.5)
+  w_down = module.weight('experts_down', (E, F, D), std)
+  if not moe.linear_bias:
+    return w, w_down, None, None
+  b_E2F = module.stored('experts_gate_up_bias', (E, 2, F), zeros)
+  return w, w_down, b_E2F, module.stored('experts_down_bias', (E, D), zeros)
+
+
+def _weights(cfg, moe, module):
+  """The Weights for grouped products."""
+  w, w_down, b_E2F, b_down_ED = _stored(cfg, moe, module)
+  gate_up = (w.reshape(*w.shape[:2], -1),)
+  if cfg.gate_up_first:
+    # One product would make a copy of the weights of all layers.
+    gate_up = w[:, :, 0], w[:, :, 1]
+  return Weights(gate_up, w_down, b_E2F, b_down_ED)
+
+
+def _all_rows(cfg, moe, weights, h_TD, id_TE, weight_TE):
+  """of_device in one buffer with room for all rows that there can be."""
+  order_M, place_TE, size_E = _sort(cfg, id_TE, len(weights.down_EFD))
+  x_MD = _rows(h_TD, order_M, place_TE)
+  weight_M = weight_TE.ravel().at[order_M].get(unique_indices=True)
+  rows = Rows(x_MD, weight_M, size_E)
+  out = expert_products.forward(_form(cfg), moe.activation, rows, weights)
+  return _sum_of_rows(out, order_M, place_TE)
+
+
+def _all_experts(cfg, moe, module, h_TD, id_TE, weight_TE):
+  """of_device with the products of every token and own expert.
 
   For a decode step on TPUs, which takes the time to read the weights: plain
   products read them in place, grouped ones would copy the weights of a scanned
   layer.
   """
-  # As they are stored, see layer.swap_gate_up: all gates, then all ups.
+  w_EDCF, w_down_EFD, b_E2F, b_down_ED = _stored(cfg, moe, module)
   E, D, _, F = w_EDCF.shape
+  number = jnp.arange(E) + cfg.sharding.first_index(E)
+  is_chosen = id_TE[:, :, None] == number[None, None]  # [T, slots, own experts]
+  weight_TE = jnp.sum(weight_TE[:, :, None] * is_chosen, axis=1)
+  # As they are stored, see layer.gate_up_first: all gates, then all ups.
   w = jnp.moveaxis(w_EDCF, 2, 0).reshape(2 * E, D, F)
   gate_ETF, up_ETF = jnp.split(linear.product('td,edf->etf', h_TD, w), 2)
-  if bias:
-    gate_ETF += bias.gate_up_E2F[:, None, 0]
-    up_ETF += bias.gate_up_E2F[:, None, 1]
+  if b_E2F is not None:
+    gate_ETF += b_E2F[:, None, 0]
+    up_ETF += b_E2F[:, None, 1]
   x_ETF = moe.activation(gate_ETF, up_ETF) * weight_TE.T[:, :, None]
   out = linear.product('etf,efd->td', x_ETF.astype(h_TD.dtype), w_down_EFD)
-  if bias:
-    out += linear.product('te,ed->td', weight_TE, bias.down_ED)
+  if b_down_ED is not None:
+    out += linear.product('te,ed->td', weight_TE, b_down_ED)
   return out
 
 

@@ -43,12 +43,23 @@ def _forward(form, x_MD, w_EDF, size_E):
 def _backward(form, saved, g_MF):
   x_MD, w_EDF, size_E = saved
   g_MF = g_MF.astype(x_MD.dtype)
-  dx_MD = dot(form, g_MF, w_EDF.swapaxes(1, 2), size_E).astype(x_MD.dtype)
-  dw_EDF = _outer(form, x_MD, g_MF, size_E).astype(w_EDF.dtype)
+  dx_MD = dot_transposed(form, g_MF, w_EDF, size_E).astype(x_MD.dtype)
+  dw_EDF = add_outer(form, None, x_MD, g_MF, size_E).astype(w_EDF.dtype)
   return dx_MD, dw_EDF, None
 
 
 dot.defvjp(_forward, _backward)
+
+
+def dot_transposed(
+  form: Form, x_MF: Array, w_EDF: Array, size_E: Array
+) -> Array:
+  """out_MD = dot with the transposed matrices, without a gradient."""
+  if form == 'gmm':
+    out_MD = _gmm(x_MF, w_EDF, size_E, transposed=True)
+  else:
+    out_MD = _times(form, x_MF, w_EDF.swapaxes(1, 2), size_E)
+  return jnp.where(_in_a_group(x_MF, size_E), out_MD, 0)
 
 
 def _times(form, x_MD, w_EDF, size_E):
@@ -78,15 +89,19 @@ def _times(form, x_MD, w_EDF, size_E):
   return out[: len(x_MD)]
 
 
-def _outer(form, x_MD, g_MF, size_E):
-  """float32 dw_EDF: x' g over the rows of each group."""
+def add_outer(
+  form: Form, sum_EDF: Array | None, x_MD: Array, g_MF: Array, size_E: Array
+) -> Array:
+  """The float32 sum_EDF, or 0, + x' g over the rows of each group."""
+  if form == 'gmm':
+    return _tgmm(sum_EDF, x_MD, g_MF, size_E)
   if form == 'ragged':
     numbers = jax.lax.RaggedDotDimensionNumbers(
       dot_dimension_numbers=(((0,), (0,)), ((), ())),
       lhs_ragged_dimensions=[0],
       rhs_group_dimensions=[],
     )
-    return jax.lax.ragged_dot_general(
+    dw_EDF = jax.lax.ragged_dot_general(
       x_MD,
       g_MF,
       size_E,
@@ -94,8 +109,7 @@ def _outer(form, x_MD, g_MF, size_E):
       linear.precision(x_MD),
       preferred_element_type=jnp.float32,
     )
-  if form == 'gmm':
-    return _tgmm(x_MD, g_MF, size_E)
+    return dw_EDF if sum_EDF is None else sum_EDF + dw_EDF
   block, expert_N, start_N, count_N = _blocks(len(x_MD), size_E)
 
   def step(dw_EDF, inputs):
@@ -106,8 +120,10 @@ def _outer(form, x_MD, g_MF, size_E):
     return dw_EDF.at[expert].add(linear.dot(rows.T, g)), None
 
   x, g_all = (jnp.pad(a, ((0, block), (0, 0))) for a in (x_MD, g_MF))
-  dw_EDF = jnp.zeros((len(size_E), x.shape[1], g_all.shape[1]), jnp.float32)
-  return jax.lax.scan(step, dw_EDF, (expert_N, start_N, count_N))[0]
+  if sum_EDF is None:
+    shape = len(size_E), x.shape[1], g_all.shape[1]
+    sum_EDF = jnp.zeros(shape, jnp.float32)
+  return jax.lax.scan(step, sum_EDF, (expert_N, start_N, count_N))[0]
 
 
 def _in_a_group(x_MD, size_E):
@@ -135,21 +151,22 @@ def _blocks(rows, size_E):
   return block, expert_N, start_N, jnp.where(is_used_N, count_N, 0)
 
 
-def _gmm(x_MD, w_EDF, size_E):
+def _gmm(x_MD, w_EDF, size_E, transposed=False):
   from jax.experimental.pallas.ops.tpu.megablox.gmm import gmm
 
-  tile, x = _tiled(TILE, x_MD, w_EDF.shape[1:])
-  out = gmm(x, w_EDF, size_E, jnp.float32, tile)
+  channels = w_EDF.shape[:0:-1] if transposed else w_EDF.shape[1:]
+  tile, x = _tiled(TILE, x_MD, channels)
+  out = gmm(x, w_EDF, size_E, jnp.float32, tile, transpose_rhs=transposed)
   return out[: len(x_MD)]
 
 
-def _tgmm(x_MD, g_MF, size_E):
+def _tgmm(sum_EDF, x_MD, g_MF, size_E):
   from jax.experimental.pallas.ops.tpu.megablox.gmm import tgmm
 
   channels = x_MD.shape[1], g_MF.shape[1]
   tile, x = _tiled(OUTER_TILE, x_MD, channels)
   _, g = _tiled(OUTER_TILE, g_MF, channels)
-  return tgmm(x.T, g, size_E, jnp.float32, tile)
+  return tgmm(x.T, g, size_E, jnp.float32, tile, existing_out=sum_EDF)
 
 
 def _tiled(tile, x, channels):

@@ -87,14 +87,31 @@ class Layer(nn.Module):
   ) -> Array:
     """(act(h W_gate) * h W_up) W_down (GLU), over a device's part of the `ffn`
     channels F."""
-    cfg, dtype = self.cfg, h_BTD.dtype
-    D, F = cfg.width, ffn
+    return gated_mlp(self.cfg, h_BTD, *self.mlp_weights(ffn, names), act)
+
+  def mlp_weights(
+    self, ffn: int, names: tuple[str, str]
+  ) -> tuple[Array, Array]:
+    """The device's parts of the weights of a gated MLP, [D, 2, F] and [F, D]."""
+    D, F = self.cfg.width, ffn
     w_gate_up = self.weight(names[0], (D, 2, F), D**-0.5)
-    gate_up = linear.linear(cfg.cpu_layout, h_BTD, w_gate_up)
-    gate, up = (a[:, :, 0] for a in jax.lax.split(gate_up, (1, 1), axis=2))
-    h_BTF = (act(gate) * up).astype(dtype)
-    w_down = self.weight(names[1], (F, D), (2 * cfg.layers * F) ** -0.5)
-    return linear.linear(cfg.cpu_layout, h_BTF, w_down).astype(dtype)
+    std = (2 * self.cfg.layers * F) ** -0.5
+    return w_gate_up, self.weight(names[1], (F, D), std)
+
+
+def gated_mlp(
+  cfg: ModelConfig,
+  h_BTD: Array,
+  w_gate_up: Array,
+  w_down: Array,
+  act=jax.nn.silu,
+) -> Array:
+  """(act(h W_gate) * h W_up) W_down, for weights [D, 2, F] and [F, D]."""
+  dtype = h_BTD.dtype
+  gate_up = linear.linear(cfg.cpu_layout, h_BTD, w_gate_up)
+  gate, up = (a[:, :, 0] for a in jax.lax.split(gate_up, (1, 1), axis=2))
+  h_BTF = (act(gate) * up).astype(dtype)
+  return linear.linear(cfg.cpu_layout, h_BTF, w_down).astype(dtype)
 
 
 def whole(cfg: ModelConfig) -> Any:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from r1jax.models.moe_config import MoeConfig
 from r1jax.models.packing import Packing
 from r1jax.models.sharding import FsdpTensorParallel, NoSharding
 
@@ -25,14 +26,23 @@ class LayerSizes:
   cache_is_sharded: bool = True  # along 'model'; else each device has all of it
   norm_after: bool = False  # a norm of what the MLP returns
   windows: tuple[int, ...] = (0,)  # of each layer, see gqa.LayerKind
-  experts: int = 0  # to which a token is sent
-  expert_ffn: int = 0  # channels of one of them
-  expert_layers: float = 0.0  # the share of layers that have experts
+  moe: MoeConfig | None = None  # of the layers that have experts
+  expert_layers: float = 0.0  # the share of these layers
 
   @property
   def cache(self) -> int:
     """Numbers that the cache holds of a token."""
     return self.cache_arrays * self.cache_heads * self.cache_channels
+
+  @property
+  def experts(self) -> int:
+    """The experts of a token."""
+    return self.moe.experts_per_token if self.moe else 0
+
+  @property
+  def expert_ffn(self) -> int:
+    """Channels of an expert."""
+    return self.moe.ffn if self.moe else 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,10 @@
 layer, and their tensors in Hugging Face's checkpoints.
 
 Every token is computed by all experts that it chose; none is dropped. Over a
-mesh the experts are divided among the devices of 'model'. Each device computes
-its own experts for all tokens of its rows, which are gathered as for a gated
-MLP, and the parts are summed.
+mesh the experts are divided among the devices of 'model'. Either each device
+computes its own experts for all tokens of its rows, which are gathered as for a
+gated MLP, and the parts are summed; or the devices exchange the tokens and what
+the experts return. expert_rounds.is_exchanged chooses what sends less.
 """
 
 import dataclasses
@@ -18,9 +19,9 @@ from flax import linen as nn
 from jax import Array
 from jax.sharding import PartitionSpec as P
 
-from r1jax.models import experts, hf_tensor
+from r1jax.models import expert_rounds, experts, hf_tensor
 from r1jax.models.hf_tensor import HfTensor
-from r1jax.models.layer import Layer
+from r1jax.models.layer import Layer, gated_mlp
 from r1jax.models.model_config import LayerSizes, ModelConfig
 from r1jax.models.moe_config import MoeConfig
 
@@ -35,6 +36,7 @@ PARTITION = dict(
 )
 BIAS = 'router_bias'  # state, not a parameter: the optimiser does not see it
 LOAD = 'expert_load'  # the name of load_NE among the sums of a loss
+SHARED = 'shared_gate_up', 'shared_down'  # the shared expert's weights
 EPSILON = 1e-20  # of the sum of the chosen scores
 
 
@@ -46,8 +48,7 @@ def with_experts(
   return dataclasses.replace(
     sizes,
     replicated=sizes.replicated + share * width * moe.experts,
-    experts=moe.experts_per_token,
-    expert_ffn=moe.ffn,
+    moe=moe,
     expert_layers=share,
   )
 
@@ -59,15 +60,47 @@ def layer(
   h_BTD: Array,
   routing_BTE: Array | None,
 ) -> tuple[Array, Array]:
-  """(this device's part of the sum over experts and channels, the ids that the
-  router chooses), sum_e w_e E_e(h) + E_shared(h) with E(h) = (silu(h W_gate) *
-  h W_up) W_down. Some models have biases and another Activation.
+  """(out_BTD, the ids that the router chooses for all tokens of the rows),
+  sum_e w_e E_e(h) + E_shared(h) with E(h) = (silu(h W_gate) * h W_up) W_down.
+  Some models have biases and another Activation.
 
-  h_BTD has all tokens of the device's rows. routing_BTE are ids to use instead
+  h_BTD and out_BTD have this device's tokens. routing_BTE are ids to use instead
   of the router's choice, with weights from the router's scores of these ids.
   """
-  B, T, D = h_BTD.shape
-  h_TD = h_BTD.reshape(-1, D)
+  devices, sharding = cfg.sharding.tensor_parallel, cfg.sharding
+  tokens = h_BTD.shape[0] * h_BTD.shape[1]
+  if sharding.shard_tokens and expert_rounds.is_exchanged(moe, tokens, devices):
+    return _exchanged(cfg, moe, module, h_BTD, routing_BTE)
+  h_BTD = sharding.all_gather_tokens(h_BTD)
+  h_TD = h_BTD.reshape(-1, cfg.width)
+  choice_BTE, id_TE, weight_TE = _route(cfg, moe, module, h_BTD, routing_BTE)
+  args = cfg, moe, module, h_TD, id_TE, weight_TE, h_BTD.shape[1]
+  out_BTD = experts.of_device(*args).reshape(h_BTD.shape).astype(h_BTD.dtype)
+  if moe.shared_ffn:
+    out_BTD += module.gated_mlp(h_BTD, moe.shared_ffn, names=SHARED)
+  return sharding.reduce_scatter_tokens(out_BTD), choice_BTE
+
+
+def _exchanged(cfg, moe, module, h_BTD, routing_BTE):
+  """`layer`, where only the rows of a device's experts are sent to it."""
+  sharding = cfg.sharding
+  if routing_BTE is not None:
+    routing_BTE = sharding.own_tokens(routing_BTE)
+  choice_BTE, id_TE, weight_TE = _route(cfg, moe, module, h_BTD, routing_BTE)
+  h_TD = h_BTD.reshape(-1, cfg.width)
+  out_TD = experts.exchanged(cfg, moe, module, h_TD, id_TE, weight_TE)
+  out_BTD = out_TD.reshape(h_BTD.shape).astype(h_BTD.dtype)
+  if moe.shared_ffn:
+    w_gate_up, w_down = module.mlp_weights(moe.shared_ffn, SHARED)
+    w_gate_up = sharding.gather_channels(2, w_gate_up)
+    w_down = sharding.gather_channels(0, w_down)
+    out_BTD += gated_mlp(cfg, h_BTD, w_gate_up, w_down)
+  return out_BTD, sharding.all_gather_tokens(choice_BTE)
+
+
+def _route(cfg, moe, module, h_BTD, routing_BTE):
+  """(choice_BTE, id_TE, weight_TE): the router's choice; the experts to use."""
+  h_TD = h_BTD.reshape(-1, cfg.width)
   score_TE = scores(cfg, moe, module, h_TD)
   bias_E = None
   if moe.correction_bias:
@@ -76,14 +109,8 @@ def layer(
   id_TE = choice_TE
   if routing_BTE is not None:
     id_TE = routing_BTE.reshape(choice_TE.shape).astype(jnp.int32)
-  weight_TE = weights(moe, score_TE, id_TE)
-  args = cfg, moe, module, h_TD, id_TE, weight_TE, T
-  out_TD = experts.of_device(*args)
-  out_BTD = out_TD.reshape(B, T, D).astype(h_BTD.dtype)
-  if moe.shared_ffn:
-    names = 'shared_gate_up', 'shared_down'
-    out_BTD += module.gated_mlp(h_BTD, moe.shared_ffn, names=names)
-  return out_BTD, choice_TE.reshape(B, T, -1)
+  choice_BTE = choice_TE.reshape(*h_BTD.shape[:2], -1)
+  return choice_BTE, id_TE, weights(moe, score_TE, id_TE)
 
 
 def scores(

@@ -38,13 +38,15 @@ class FsdpTensorParallel:
   def gather_weight(self, name: str, w: Array, dtype: str) -> Array:
     """A weight in `dtype`, gathered over 'data', not over 'model'."""
     axis = dict(self.fsdp_axes).get(name)
-    return w.astype(dtype) if axis is None else _gather(axis, str(dtype), w)
+    return (
+      w.astype(dtype) if axis is None else _gather('data', axis, str(dtype), w)
+    )
 
   def scatter_gradient(self, name: str, grad: Array) -> Array:
     """The transpose of gather_weight: this device's shard of a gradient, summed
     over 'data' in float32."""
     axis = dict(self.fsdp_axes).get(name)
-    return grad if axis is None else _scatter(axis, grad)
+    return grad if axis is None else _scatter('data', axis, grad)
 
   def embed_tokens(self, table_VD: Array, id_BT: Array, dtype: str) -> Array:
     """table[id] for this device's rows, and its tokens with shard_tokens.
@@ -83,6 +85,16 @@ class FsdpTensorParallel:
       return self.sum_over_model(x_BTD)
     return jax.lax.psum_scatter(x_BTD, 'model', scatter_dimension=1, tiled=True)
 
+  def exchange(self, x: Array) -> Array:
+    """Sends part i of the first axis to device i of 'model', in exchange for its
+    part of this device's number. It is its own inverse."""
+    return jax.lax.all_to_all(x, 'model', 0, 0, tiled=True)
+
+  def gather_channels(self, axis: int, w: Array) -> Array:
+    """A weight whose `axis` is sharded over 'model', gathered. Its gradient is
+    summed in float32."""
+    return _gather('model', axis, str(w.dtype), w.astype(jnp.float32))
+
   def sum_over_model(self, x: Array) -> Array:
     return x if self.tensor_parallel == 1 else _sum(x)
 
@@ -118,21 +130,21 @@ def _sum(x):
 _sum.defvjp(lambda x: (_sum(x), None), lambda _, g: (jax.lax.psum(g, 'model'),))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _gather(axis, dtype, w):
-  """The shards along 'data' concatenated, communicated in `dtype`. The sharded
-  axis is moved to the front, where concatenation needs no copy."""
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _gather(name, axis, dtype, w):
+  """The shards along the mesh axis `name` concatenated, communicated in `dtype`.
+  The sharded axis is moved to the front, where concatenation needs no copy."""
   shard = jnp.moveaxis(w.astype(dtype), axis, 0)
-  gathered = jax.lax.all_gather(shard, 'data', tiled=True)
+  gathered = jax.lax.all_gather(shard, name, tiled=True)
   return jnp.moveaxis(gathered, 0, axis)
 
 
-def _scatter(axis, g):
+def _scatter(name, axis, g):
   g = jnp.moveaxis(g.astype(jnp.float32), axis, 0)
-  return jnp.moveaxis(jax.lax.psum_scatter(g, 'data', tiled=True), 0, axis)
+  return jnp.moveaxis(jax.lax.psum_scatter(g, name, tiled=True), 0, axis)
 
 
 _gather.defvjp(
-  lambda axis, dtype, w: (_gather(axis, dtype, w), None),
-  lambda axis, dtype, _, g: (_scatter(axis, g),),
+  lambda name, axis, dtype, w: (_gather(name, axis, dtype, w), None),
+  lambda name, axis, dtype, _, g: (_scatter(name, axis, g),),
 )

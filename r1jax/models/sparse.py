@@ -83,13 +83,12 @@ class Block(layer.Layer):
     h_BTD = sharding.all_gather_tokens(self.norm('norm1', x_BTD))
     h_BTD, kv = gqa.attend_layer(cfg, self, h_BTD, tables, kind, pos_BT, past)
     x_BTD += sharding.reduce_scatter_tokens(h_BTD)
-    h_BTD = sharding.all_gather_tokens(self.norm('norm2', x_BTD))
+    h_BTD = self.norm('norm2', x_BTD)
     if self.has_experts:
       h_BTD, routing_BTE = moe.layer(cfg, cfg.moe, self, h_BTD, routing_BTE)
-    else:
-      h_BTD, routing_BTE = self.gated_mlp(h_BTD, cfg.dense_ffn), None
-    x_BTD += sharding.reduce_scatter_tokens(h_BTD)
-    return LayerOutput(x_BTD, kv, routing_BTE)
+      return LayerOutput(x_BTD + h_BTD, kv, routing_BTE)
+    h_BTD = self.gated_mlp(sharding.all_gather_tokens(h_BTD), cfg.dense_ffn)
+    return LayerOutput(x_BTD + sharding.reduce_scatter_tokens(h_BTD), kv)
 
 
 def hf_tensors(

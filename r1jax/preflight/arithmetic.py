@@ -60,7 +60,8 @@ def train(plan: Plan, sizes: Sizes) -> Cost:
     resident=resident,
     flops=_train_flops(plan, sizes, tokens),
     hbm=hbm,
-    ici=layers.sent_along_model(plan, tokens, gathers) + sent * sizes.products,
+    ici=layers.sent_along_model(plan, tokens, length, gathers, True)
+    + sent * sizes.products,
     dcn=dcn,
     parts=parts | dict(batch=batch),
   )
@@ -69,19 +70,22 @@ def train(plan: Plan, sizes: Sizes) -> Cost:
 def _train_flops(plan, sizes, tokens):
   """Three forward passes of the layers (the backward pass is two), four of the
   head, and what remat computes again."""
-  cfg = plan.cfg
+  cfg, load = plan.cfg, experts.load(plan, tokens, plan.row_len)
+  channels = experts.used_channels(plan, load)
   products, attend = layers.forward_flops(plan, tokens, plan.row_len)
   flops = 3 * (products + attend) + 4 * (2 * tokens * sizes.head)
   if cfg.remat == 'full':
     flops += products + attend
     if not cfg.layer_sizes.norm_after:
       # The backward pass does not need a layer's last product.
-      last = 2 * tokens * cfg.width * experts.used_channels(plan)
+      last = 2 * tokens * cfg.width * channels
       flops -= last * cfg.layers
   elif cfg.remat == 'dots':
-    # Neither attention nor the first product of experts is saved.
-    channels = experts.used_channels(plan) - experts.other_channels(plan)
-    flops += attend + 4 * tokens * cfg.width * channels * cfg.layers
+    flops += attend
+  if cfg.remat == 'dots' or (cfg.remat == 'none' and load.in_rounds):
+    # The first product of experts is not saved.
+    channels -= experts.other_channels(plan)
+    flops += 4 * tokens * cfg.width * channels * cfg.layers
   if cfg.attention != 'einsum':
     # The backward pass of a kernel is 2.5 forward passes, that of splash in two
     # kernels 3.5.
@@ -131,7 +135,7 @@ def score(plan: Plan, sizes: Sizes) -> Cost:
     resident=sizes.optimizer + sizes.reference,
     flops=flops + 2 * tokens * sizes.head,
     hbm=hbm,
-    ici=layers.sent_along_model(plan, tokens, 6) + sizes.sent_to_gather,
+    ici=layers.sent_along_model(plan, tokens, length, 6) + sizes.sent_to_gather,
     parts=parts,
   )
 
@@ -186,7 +190,7 @@ def prefill(plan: Plan, sizes: Sizes) -> Cost:
     resident=sizes.parameters + sizes.optimizer + sizes.reference,
     flops=flops + layers.module_flops(plan, tokens, length, flops),
     hbm=layers.activation_traffic(plan, tokens, length),
-    ici=layers.sent_along_model(plan, tokens, 6),
+    ici=layers.sent_along_model(plan, tokens, length, 6),
     parts=weights | state | {'buffers of prefill': work},
   )
 
@@ -237,7 +241,7 @@ def decode(plan: Plan, sizes: Sizes) -> Cost:
   # needs the head once more.
   head = sizes.head * itemsize
   unread = (0 if cfg.tie_embeddings else head) - plan.config.sample.draft * head
-  sent = layers.sent_along_model(plan, tokens, 4)
+  sent = layers.sent_along_model(plan, tokens, plan.step_tokens, 4)
   return Cost(
     name='decode',
     argument=weights + sum(arrays.values()),

@@ -97,22 +97,25 @@ def layer_bytes(
   cfg, itemsize, devices = plan.cfg, plan.itemsize, plan.tensor_parallel
   tokens, width, layer = rows * length, cfg.width, cfg.layer_sizes
   query, projected = layer.query / devices, layer.projected / devices
-  ffn = experts.buffer_channels(plan)
+  load = experts.load(plan, tokens, length)
+  ffn = experts.buffer_channels(plan, load)
   scores = tokens * length * layer.heads / devices
   forward = tokens * 2 * ffn * (4 + itemsize) + 2 * itemsize * sizes.layer
   forward += tokens * projected * 2 * itemsize
-  forward += tokens * experts.row_bytes(plan)
+  forward += tokens * experts.row_bytes(plan, load)
   backward = forward + tokens * (3 * ffn + 10 * width) * itemsize
   backward += 4 * sizes.largest / cfg.layers
   saved: float = tokens * width * itemsize
   if length % devices == 0:
     saved /= devices
   if cfg.remat != 'full':  # float32 results of the products
-    # 'dots' does not save those of grouped products.
-    gated = experts.other_channels(plan) if cfg.remat == 'dots' else ffn
+    # 'dots' does not save those of grouped products, nor do rounds.
+    gated = ffn
+    if cfg.remat == 'dots' or load.in_rounds:
+      gated = experts.other_channels(plan)
     saved += tokens * 4 * (projected + 2 * gated + 2 * width)
   if cfg.remat == 'none':
-    saved += tokens * itemsize * (4 * width + 3 * ffn + 3 * query)
+    saved += tokens * itemsize * (4 * width + 3 * gated + 3 * query)
   if cfg.attention == 'einsum':
     forward += scores * (4 + itemsize)
     backward += scores * (8 + 2 * itemsize)
@@ -147,7 +150,10 @@ def forward_flops(plan: Plan, tokens: int, length: int) -> tuple[float, float]:
   if cfg.attention != 'einsum':  # Kernels skip the keys that are masked.
     keys = flops.visible_keys(length, cfg.layer_sizes.windows)
   attend = 2 * tokens * keys * cfg.layer_sizes.attended * cfg.layers / devices
-  return product_flops(plan, tokens, experts.used_channels(plan)), attend
+  load = experts.load(plan, tokens, length)
+  products = product_flops(plan, tokens, experts.used_channels(plan, load))
+  products -= 2 * tokens * experts.unused_weights(plan, load) * cfg.layers
+  return products, attend
 
 
 def product_flops(plan: Plan, tokens: int, channels: float) -> float:
@@ -179,9 +185,11 @@ def activation_traffic(plan: Plan, tokens: int, length: int) -> float:
   cfg, devices = plan.cfg, plan.tensor_parallel
   layer = cfg.layer_sizes
   heads = layer.projected / devices
-  channels = experts.buffer_channels(plan)
+  load = experts.load(plan, tokens, length)
+  channels = load.rounds * experts.buffer_channels(plan, load)
   moved = tokens * (8 * cfg.width + 4 * heads + 4 * channels) * plan.itemsize
-  moved += 2 * tokens * layer.expert_layers * experts.row_bytes(plan)
+  rows = load.rounds * experts.row_bytes(plan, load)
+  moved += 2 * tokens * layer.expert_layers * rows
   if cfg.attention == 'einsum':
     moved += 4 * tokens * length * layer.heads / devices * 4
   return cfg.layers * moved
@@ -192,11 +200,28 @@ def sent(size: float, devices: int) -> float:
   return size * (devices - 1) / devices
 
 
-def sent_along_model(plan: Plan, tokens: int, gathers: int) -> float:
+def sent_along_model(
+  plan: Plan, tokens: int, length: int, gathers: int, is_gradient: bool = False
+) -> float:
   """Bytes sent for `gathers` all-gathers of the activations in every layer. A
-  reduce-scatter counts as two: TPUs compile it to an all-reduce."""
-  size = tokens * plan.cfg.width * plan.itemsize
-  return gathers * plan.cfg.layers * sent(size, plan.tensor_parallel)
+  reduce-scatter counts as two: TPUs compile it to an all-reduce.
+
+  Half of them are those of experts. Exchanged rows are sent twice forward. For a
+  gradient they are sent once more, with two cotangents; the weights of the shared
+  expert are gathered twice, and their float32 gradient is scattered.
+  """
+  cfg, load = plan.cfg, experts.load(plan, tokens, length)
+  size = tokens * cfg.width * plan.itemsize
+  gathered = gathers * sent(size, plan.tensor_parallel)
+  if load.is_exchanged:
+    times, element = (
+      (5, 2 * plan.itemsize + 8) if is_gradient else (2, plan.itemsize)
+    )
+    exchanged = times * experts.exchanged_bytes(plan, tokens, load)
+    exchanged += element * experts.shared_elements(plan)
+    share = cfg.layer_sizes.expert_layers
+    gathered += share * (exchanged - gathered / 2)
+  return cfg.layers * gathered
 
 
 def routing_bytes(plan: Plan) -> int:

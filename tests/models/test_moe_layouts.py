@@ -11,7 +11,7 @@ import pytest
 
 from r1jax import errors, losses
 from r1jax.distributed import device_placement, programs
-from r1jax.models import gqa, moe, moe_config, transformer
+from r1jax.models import expert_rounds, gqa, moe, moe_config, transformer
 from r1jax.models.families import qwen3_moe
 from r1jax.training import optimizer, train_step
 
@@ -48,10 +48,26 @@ CFG = qwen3_moe.Config(
 )
 RATE = 0.01
 LENGTH_B1 = np.array([[12], [7], [10], [4], [9], [11], [3], [8]])
+MESH = dict(strategy='mesh', devices=4, tensor_parallel=2)
+# Rows of a round over their mean number: several rounds, and one with room for
+# all rows of a pair of devices.
+SMALL_ROUNDS, LARGE_ROUNDS = 0.3, 9.0
 QUICK = dict(
-  mesh_2_data_2_model=dict(strategy='mesh', devices=4, tensor_parallel=2)
+  mesh_2_data_2_model=MESH,
+  gathered_in_rounds=MESH | dict(slack=SMALL_ROUNDS),
+  exchanged_in_rounds=MESH | dict(slack=SMALL_ROUNDS, is_exchanged=True),
 )
 SLOW = dict(
+  gathered_on_4=MESH | dict(tensor_parallel=4, slack=SMALL_ROUNDS),
+  exchanged_on_4=MESH
+  | dict(tensor_parallel=4, slack=SMALL_ROUNDS, is_exchanged=True),
+  exchanged_on_4_in_a_round=MESH
+  | dict(tensor_parallel=4, slack=LARGE_ROUNDS, is_exchanged=True, count=2),
+  exchanged_with_cpu_layout=MESH
+  | dict(slack=SMALL_ROUNDS, is_exchanged=True, cpu_layout=True),
+  exchanged_with_remat=MESH
+  | dict(slack=SMALL_ROUNDS, is_exchanged=True, remat='full'),
+  gathered_with_remat=MESH | dict(slack=SMALL_ROUNDS, remat='dots'),
   mesh_2_data_2_model_micro_batches=dict(
     strategy='mesh', devices=4, tensor_parallel=2, count=2
   ),
@@ -71,8 +87,8 @@ SLOW = dict(
 
 
 @functools.cache
-def make_params():
-  shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), CFG))
+def make_params(cfg=CFG):
+  shapes = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
   random = np.random.default_rng(0)
   return jax.tree.map(
     lambda a: np.float32(0.3 * random.standard_normal(a.shape)), shapes
@@ -110,7 +126,10 @@ def results(
   count=1,
   width=12,
   cpu_layout=False,
+  remat='none',
   rate=RATE,
+  cfg=CFG,
+  params=None,
 ):
   """(gradients, correction bias, sums) after one update by SGD."""
   placement = device_placement.placement(
@@ -119,18 +138,19 @@ def results(
     ),
     jax.devices()[:devices],
   )
-  cfg = dataclasses.replace(CFG, cpu_layout=cpu_layout)
+  cfg = dataclasses.replace(cfg, cpu_layout=cpu_layout, remat=remat)
   cfg = programs.shard_config(placement, cfg)
   tx = optax.sgd(1.0)
   updates = train_step.update_programs(
     placement, functools.partial(loss_fn, cfg), tx, rate
   )
-  state = train_step.create_state(placement, make_params(), tx)
+  made = make_params(cfg) if params is None else params
+  state = train_step.create_state(placement, made, tx)
   batches = micro_batches(count, width)
   state, sums = train_step.update(placement, updates, state, batches)
   params, sums = jax.device_get((state.params, sums))
   bias_NE = params['layers'].pop(moe.BIAS)
-  before = train_step.trained(make_params())
+  before = train_step.trained(made)
   return jax.tree.map(np.subtract, before, params), bias_NE, sums
 
 
@@ -139,25 +159,57 @@ def plain():
   return results()
 
 
-def check(plain, layout):
-  grads, bias_NE, sums = results(**layout)
-  want_grads, want_bias_NE, want_sums = plain
-  assert np.abs(sums['loss'] - want_sums['loss']) < 1e-6
+def check(
+  want, strategy='pmap', slack=0.0, is_exchanged=False, atol=1e-6, **layout
+):
+  """Compares with the results of another layout. `slack` sets the capacities of
+  expert_rounds."""
+  with pytest.MonkeyPatch.context() as patch:
+    if slack:
+      for name in 'SLACK', 'SENT_SLACK':
+        patch.setattr(expert_rounds, name, slack)
+      for name in 'TILE', 'SENT_TILE':
+        patch.setattr(expert_rounds, name, 1)
+    patch.setattr(expert_rounds, 'is_exchanged', lambda *_: is_exchanged)
+    grads, bias_NE, sums = results(strategy, **layout)
+  want_grads, want_bias_NE, want_sums = want
+  assert np.abs(sums['loss'] - want_sums['loss']) < atol
   np.testing.assert_array_equal(sums[moe.LOAD], want_sums[moe.LOAD])
   np.testing.assert_array_equal(bias_NE, want_bias_NE)
   for a, b in zip(*map(jax.tree.leaves, (grads, want_grads)), strict=True):
-    np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(a, b, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize('name', QUICK)
 def test_gradients_load_and_bias_do_not_depend_on_the_layout(name, plain):
-  check(plain, QUICK[name])
+  check(plain, **QUICK[name])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', SLOW)
 def test_gradients_load_and_bias_depend_on_no_layout(name, plain):
-  check(plain, SLOW[name])
+  check(plain, **SLOW[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('is_exchanged', [False, True])
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_all_tokens_may_choose_the_same_experts(dtype, is_exchanged):
+  """Those of two devices of four; the others have no rows. Many rounds run."""
+  layers = make_params()['layers']
+  busy_E = np.float32(100 * (np.arange(12) < 5))
+  bias_NE = np.broadcast_to(busy_E, layers[moe.BIAS].shape)
+  params = make_params() | dict(layers=layers | {moe.BIAS: bias_NE})
+  cfg = dataclasses.replace(CFG, dtype=dtype)
+  want = results(cfg=cfg, params=params)
+  assert (want[2][moe.LOAD] > 0).sum(axis=1).tolist() == [5, 5]
+  check(
+    want,
+    **MESH | dict(tensor_parallel=4, slack=0.1, is_exchanged=is_exchanged),
+    cfg=cfg,
+    params=params,
+    atol=1e-6 if dtype == 'float32' else 5e-3,
+  )
 
 
 def test_the_bias_moves_towards_an_even_load(plain):

@@ -135,13 +135,12 @@ def decoder_layer(
   h_BTD = sharding.all_gather_tokens(module.norm('norm1', x_BTD))
   h_BTD, latents = mla.attend_layer(cfg, module, h_BTD, cos_sin, pos_BT, past)
   x_BTD += sharding.reduce_scatter_tokens(h_BTD)
-  h_BTD = sharding.all_gather_tokens(module.norm('norm2', x_BTD))
+  h_BTD = module.norm('norm2', x_BTD)
   if has_experts:
     h_BTD, routing_BTE = moe.layer(cfg, cfg.moe, module, h_BTD, routing_BTE)
-  else:
-    h_BTD, routing_BTE = module.gated_mlp(h_BTD, cfg.ffn), None
-  x_BTD += sharding.reduce_scatter_tokens(h_BTD)
-  return LayerOutput(x_BTD, latents, routing_BTE)
+    return LayerOutput(x_BTD + h_BTD, latents, routing_BTE)
+  h_BTD = module.gated_mlp(sharding.all_gather_tokens(h_BTD), cfg.ffn)
+  return LayerOutput(x_BTD + sharding.reduce_scatter_tokens(h_BTD), latents)
 
 
 def config_from_hf(hf: HfConfig) -> Config:

@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from r1jax.models import expert_rounds
+
 # The jitted functions of the kernels of models/grouped.py.
 MEGABLOX = ('gmm', 'tgmm')
 
@@ -49,12 +51,16 @@ def visible_keys(length: int, windows: Sequence[int]) -> float:
 
 
 def count(
-  jaxpr: Any, windows: Sequence[int] = (0,), filled: float = 1.0
+  jaxpr: Any,
+  windows: Sequence[int] = (0,),
+  filled: float = 1.0,
+  rounds: float = 1,
 ) -> Flops:
   """The Flops of a jaxpr, open or closed. `windows` are those of the layers.
   `filled` is the share of the rows of grouped products (models/grouped.py) that
-  belong to a group: the others are skipped."""
-  found = Flops()
+  belong to a group: the others are skipped. `rounds` are those of
+  models/expert_rounds.py."""
+  found, options = Flops(), (windows, filled, rounds)
   for eqn in getattr(jaxpr, 'jaxpr', jaxpr).eqns:
     name, params = eqn.primitive.name, eqn.params
     if name == 'dot_general':
@@ -68,9 +74,13 @@ def count(
       channels = eqn.outvars[0].aval.shape[-1]
       found.products += filled * 2 * eqn.invars[0].aval.size * channels
     elif name == 'while':
-      found.loops.append(count(params['body_jaxpr'], windows, filled))
+      body = count(params['body_jaxpr'], *options)
+      if expert_rounds.SCOPE in str(eqn.source_info.name_stack):
+        found.add(body, rounds)
+      else:
+        found.loops.append(body)
     elif name == 'cond':
-      branches = [count(x, windows, filled) for x in params['branches']]
+      branches = [count(x, *options) for x in params['branches']]
       found.add(max(branches, key=lambda branch: branch.total))
     else:
       times: float = 1
@@ -81,7 +91,7 @@ def count(
       elif name in ('jit', 'pjit') and params['name'] in MEGABLOX:
         times = filled
       for inner in _inner_jaxprs(eqn):
-        found.add(count(inner, windows, filled), times)
+        found.add(count(inner, *options), times)
   return found
 
 

@@ -105,7 +105,8 @@ def costs(plan: Plan, formula_costs: list[Cost]) -> list[Cost]:
 def _compile(plan, formula, traced):
   """(cost, traffic) of a program. The cost is without loops of unknown length;
   traffic is None if a program is refused because it needs too much memory."""
-  counted, start = _count(plan, traced.jaxpr), time.time()
+  load = load_of(plan, formula.name)
+  counted, start = _count(plan, traced.jaxpr, load), time.time()
   unknown = counted.unknown.items()
   notes = tuple(f'{n} calls of {x} are not in the FLOPs' for x, n in unknown)
   cost = dataclasses.replace(formula, notes=notes, source='compiler')
@@ -126,13 +127,25 @@ def _compile(plan, formula, traced):
     temp=memory.temp_size_in_bytes,
     flops=counted.total / plan.pod.devices,
   )
-  moved = traffic.measure(program.as_text(), plan.axes)
+  moved = traffic.measure(program.as_text(), plan.axes, load.rounds)
   return _with_traffic(cost, moved), moved
 
 
-def _count(plan, jaxpr):
+def load_of(plan: Plan, name: str) -> experts.Load:
+  """The Load of the program of this name."""
+  prompt_len = plan.config.prompt.max_len
+  tokens_and_length = dict(
+    train=(plan.micro_batch_rows * plan.row_len, plan.row_len),
+    score=(plan.micro_batch_rows * plan.row_len, plan.row_len),
+    prefill=(plan.prompts * prompt_len, prompt_len),
+  )
+  # Others have no layers, or are a decode step.
+  return experts.load(plan, *tokens_and_length.get(name, (1, 1)))
+
+
+def _count(plan, jaxpr, load):
   windows = plan.cfg.layer_sizes.windows
-  return flops.count(jaxpr, windows, experts.filled(plan))
+  return flops.count(jaxpr, windows, load.filled, load.rounds)
 
 
 def refused(cost: Cost, error: str) -> Cost:
@@ -161,7 +174,7 @@ def sampling_costs(
   steps = math.ceil(interval / plan.step_tokens)
   step_traffic.add(moved.loops[0], 1 / steps)
   step_traffic.hbm -= (1 - plan.read_share) * step_traffic.cache
-  loop = _count(plan, traced.jaxpr).loops[0]
+  loop = _count(plan, traced.jaxpr, load_of(plan, 'decode')).loops[0]
   step_flops = loop.total / plan.pod.devices / steps
   cost = dataclasses.replace(cost, flops=step_flops)
   return [*found, _with_traffic(cost, step_traffic)]

@@ -8,6 +8,7 @@ import dataclasses
 
 import numpy as np
 
+from r1jax.models import expert_rounds
 from r1jax.preflight.compiler import collectives, hlo
 from r1jax.preflight.compiler.collectives import Collective
 from r1jax.preflight.plan import Axes
@@ -56,18 +57,21 @@ class Traffic:
     return sent[0], sent[1]
 
 
-def measure(text: str, axes: Axes) -> Traffic:
-  """The Traffic of compiled.as_text() on a mesh."""
+def measure(text: str, axes: Axes, rounds: float = 1) -> Traffic:
+  """The Traffic of compiled.as_text() on a mesh, with so many rounds of
+  models/expert_rounds.py."""
   module = hlo.parse(text)
-  return _traffic(module, module.entry, axes)
+  return _traffic(module, module.entry, axes, rounds)
 
 
-def _traffic(module, name, axes):
+def _traffic(module, name, axes, rounds):
   found, computation = Traffic(), module.computations[name]
   for op in computation.ops:
     if op.kind == 'while':
       times = hlo.trip_count(module, op)
-      body = _traffic(module, op.called('body')[0], axes)
+      body = _traffic(module, op.called('body')[0], axes, rounds)
+      if times is None and expert_rounds.SCOPE in op.attributes:
+        times = rounds
       if times is None:
         found.loops.append(body)
       else:
@@ -75,11 +79,11 @@ def _traffic(module, name, axes):
     elif op.kind == 'conditional':
       two = op.called('true_computation') + op.called('false_computation')
       names = op.called('branch_computations') or two
-      branches = [_traffic(module, branch, axes) for branch in names]
+      branches = [_traffic(module, branch, axes, rounds) for branch in names]
       found.add(max(branches, key=lambda branch: branch.hbm))
     elif op.kind in ('call', 'async-start'):
       for callee in op.called('to_apply') + op.called('calls'):
-        found.add(_traffic(module, callee, axes))
+        found.add(_traffic(module, callee, axes, rounds))
     else:
       found.hbm += _hbm(module, computation, op)
       found.cache += _cache_bytes(computation, op)
