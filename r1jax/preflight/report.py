@@ -67,19 +67,30 @@ def _describe_run(plan):
 def _describe_experts(plan):
   layer, cfg, devices = plan.cfg.layer_sizes, plan.cfg, plan.tensor_parallel
   tokens = plan.micro_batch_rows * plan.row_len
-  ours, other = [size / GIB for size in experts.dispatch(plan, tokens)]
-  rows = experts.buffer_rows(plan)
+  load = experts.load(plan, tokens, plan.row_len)
+  rounds = 'all rows in one round'
+  if load.in_rounds:
+    rounds = f'{load.rounds} rounds there'
   found = wrap(
     f'experts: {layer.experts} of {cfg.num_experts} a token, '
-    f'{cfg.num_experts // devices} on a chip; its buffers have {rows} rows a '
-    f'token, of which {layer.experts / devices:.3g} are used on average and '
-    f'{experts.used_rows(plan):.3g} on the busiest chip '
-    f'(--expert-imbalance={plan.expert_imbalance:g})'
+    f'{cfg.num_experts // devices} on a chip; its buffers have {load.rows:.3g} '
+    f'rows a token, of which {layer.experts / devices:.3g} are used on average '
+    f'and {load.used:.3g} on the busiest chip '
+    f'(--expert-imbalance={plan.expert_imbalance:g}), {rounds}'
   )
+  if devices == 1:
+    return found
+  gathered, exchanged = [n / GIB for n in experts.dispatch(plan, tokens)]
+  ours, other = (
+    f'{gathered:.3f} GiB by all-gather of all tokens and reduce-scatter',
+    f'{exchanged:.3f} GiB by all-to-all of the rows in '
+    f'{experts.exchanged_load(plan, tokens).rounds} rounds',
+  )
+  if load.is_exchanged:
+    ours, other = other, ours
   return found + wrap(
-    f'their tokens: {ours:.3f} GiB sent by a chip forward for a micro-batch, by '
-    'all-gather and reduce-scatter; an all-to-all to the chips of their experts '
-    f'would send {other:.3f} GiB'
+    f'their tokens: a chip sends {ours}, forward for a micro-batch; it would send '
+    f'{other}'
   )
 
 

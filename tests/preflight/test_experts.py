@@ -9,7 +9,7 @@ import pytest
 import toy_deepseek
 from toy_preflight import SMALL, costs_by_name, make_plan, traced_flops
 
-from r1jax.models import grouped
+from r1jax.models import expert_rounds, grouped
 from r1jax.models.families import qwen3_moe
 from r1jax.models.moe import MoeConfig
 from r1jax.preflight import (
@@ -46,48 +46,83 @@ def plan_of(cfg, imbalance=1.5, **changes):
   return dataclasses.replace(made, cfg=cfg, expert_imbalance=imbalance)
 
 
+def load_of(made):
+  """The Load of a micro-batch."""
+  tokens = made.micro_batch_rows * made.row_len
+  return experts.load(made, tokens, made.row_len)
+
+
+@pytest.fixture
+def small_rounds(monkeypatch):
+  monkeypatch.setattr(expert_rounds, 'TILE', 8)
+  monkeypatch.setattr(expert_rounds, 'SENT_TILE', 1)
+
+
 def test_rows_of_the_busiest_device_are_the_mean_times_the_imbalance():
   # 2 experts a token, 3 of 6 on a device: on average one of them.
-  made = plan_of(QWEN)
-  assert experts.buffer_rows(made) == 2
-  assert (experts.used_rows(made), experts.filled(made)) == (1.5, 0.75)
-  assert experts.used_rows(plan_of(QWEN, imbalance=3.0)) == 2
+  load = load_of(plan_of(QWEN))
+  assert load == experts.Load(rows=2, used=1.5)
+  assert load.filled == 0.75
+  assert load_of(plan_of(QWEN, imbalance=3.0)).used == 2
   whole = make_plan(
     'cpu:4', **SMALL | dict(parallel__tensor_parallel=1, micro_batch_size=4)
   )
-  whole = dataclasses.replace(whole, cfg=QWEN)
-  assert experts.filled(whole) == 1
+  assert load_of(dataclasses.replace(whole, cfg=QWEN)).filled == 1
+
+
+def test_rounds_have_room_for_somewhat_more_rows_than_the_mean(small_rounds):
+  # 64 tokens: 1.25 rows of each, 96 on the busiest device.
+  load = load_of(plan_of(QWEN))
+  want = experts.Load(rows=1.25, used=1.5, rounds=2, in_rounds=True)
+  assert load == want and load.filled == 0.6
+  assert load_of(plan_of(QWEN, imbalance=1.0)).rounds == 1
+  # A decode step is in one round.
+  assert not experts.load(plan_of(QWEN), tokens=64, length=1).in_rounds
+
+
+def test_rows_of_a_pair_of_devices_vary_around_the_mean(small_rounds):
+  # Each of two devices has 32 tokens and sends 32 rows to each; there is room for
+  # 64. The busiest receives 48 on average and at most 48 + (2 * 48 ln 2)^(1/2).
+  load = experts.exchanged_load(plan_of(QWEN), tokens=64)
+  assert (load.rows, load.rounds, load.is_exchanged) == (2, 1, True)
+  load = experts.exchanged_load(plan_of(QWEN, imbalance=1.9), tokens=64)
+  assert load.rounds == 2
 
 
 def test_channels_are_those_of_the_rows():
   made = plan_of(QWEN)
-  assert experts.used_channels(made) == 1.5 * 8
-  assert experts.buffer_channels(made) == 2 * 8
+  load = load_of(made)
+  assert experts.used_channels(made, load) == 1.5 * 8
+  assert experts.buffer_channels(made, load) == 2 * 8
   assert experts.decode_channels(made) == 1.5 * 8
   tpu = dataclasses.replace(QWEN, tpu_layout=True)
   assert experts.decode_channels(plan_of(tpu)) == 3 * 8
   # One of three layers is dense with 20 channels; the shared expert has 24.
   others = (20 / 3 + 24 * 2 / 3) / 2
-  used = experts.used_channels(plan_of(DEEPSEEK))
+  made = plan_of(DEEPSEEK)
+  used = experts.used_channels(made, load_of(made))
   assert used == pytest.approx(others + 1.5 * 12 * 2 / 3)
 
 
 def test_a_dense_model_has_its_part_of_the_channels():
   made = make_plan()
-  assert experts.filled(made) == 1
+  load = load_of(made)
+  assert load.filled == 1
   for channels in experts.used_channels, experts.buffer_channels:
-    assert channels(made) == experts.decode_channels(made) == 18944 / 4
-  assert experts.row_bytes(made) == 0
+    assert channels(made, load) == 18944 / 4
+  assert experts.decode_channels(made) == 18944 / 4
+  assert experts.row_bytes(made, load) == 0
 
 
-def test_buffers_have_room_for_all_rows_whatever_the_load():
+def test_buffers_do_not_depend_on_the_load(small_rounds):
   needs = []
   for imbalance in 1.0, 1.9:
     costs = costs_by_name(plan_of(QWEN, imbalance))
     needs.append([cost.need for cost in costs.values()])
   assert needs[0] == needs[1]
-  # Two rows of inputs and of float32 outputs, two slots of the token.
-  assert experts.row_bytes(plan_of(QWEN)) == 24 * (2 * (4 + 4) + 2 * 4)
+  # 1.25 rows of inputs and of float32 outputs, and the sum of the token.
+  made = plan_of(QWEN)
+  assert experts.row_bytes(made, load_of(made)) == 24 * (1.25 * (4 + 4) + 4)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +130,21 @@ def test_buffers_have_room_for_all_rows_whatever_the_load():
 )
 def test_the_formulas_flops_equal_those_of_the_traced_programs(cfg, remat):
   made = plan_of(cfg, compute__remat=remat)
+  traced, formula = traced_flops(made), costs_by_name(made)
+  assert traced == pytest.approx({n: formula[n].flops for n in traced})
+
+
+@pytest.mark.parametrize('remat', ['none', 'full'])
+@pytest.mark.parametrize('cfg', [QWEN, DEEPSEEK], ids=['qwen', 'deepseek'])
+def test_the_flops_of_rounds_equal_those_of_the_traced_programs(
+  cfg, remat, small_rounds, monkeypatch
+):
+  """The rows of DEEPSEEK are exchanged."""
+  is_exchanged = cfg is DEEPSEEK
+  monkeypatch.setattr(expert_rounds, 'is_exchanged', lambda *_: is_exchanged)
+  made = plan_of(cfg, compute__remat=remat)
+  load = load_of(made)
+  assert load.in_rounds and load.is_exchanged == is_exchanged
   traced, formula = traced_flops(made), costs_by_name(made)
   assert traced == pytest.approx({n: formula[n].flops for n in traced})
 
@@ -122,15 +172,29 @@ def test_rows_that_belong_to_no_expert_are_not_counted():
       assert found.total == filled * 3 * 2 * 512 * 256 * 128, form
 
 
-def test_a_gather_sends_more_than_an_all_to_all():
-  # Each device has 3 of 6 experts. 3 of the 15 pairs of experts have none of
-  # them, so 12 of 15 tokens are sent to a device.
-  ours, other = experts.dispatch(plan_of(QWEN), tokens=10)
-  assert ours == 2 * (10 * 24 * 4) * 3 / 2
-  assert other == pytest.approx(ours * 12 / 15)
-  # Two of the three layers have experts.
-  ours, _ = experts.dispatch(plan_of(DEEPSEEK), tokens=10)
-  assert ours == pytest.approx(2 * (10 * 16 * 4) * 2 / 2)
+def test_what_is_sent_if_tokens_are_gathered_and_if_rows_are_exchanged():
+  # All tokens; there and back; half of them to the other device.
+  gathered, exchanged = experts.dispatch(plan_of(QWEN), tokens=64)
+  assert gathered == 2 * (64 * 24 * 4) * 3 / 2
+  # 2 rows of a token, in one round.
+  assert exchanged == 2 * gathered
+  # Two of the three layers have experts. The shared expert has 24 channels.
+  gathered, exchanged = experts.dispatch(plan_of(DEEPSEEK), tokens=64)
+  assert gathered == pytest.approx(2 * (64 * 16 * 4) * 2 / 2)
+  weights = 2 * 3 * 16 * 24 * 4 / 2
+  assert exchanged == pytest.approx(2 * gathered + weights)
+
+
+def test_rows_are_exchanged_where_that_sends_less():
+  moe = DEEPSEEK.moe
+  many = dataclasses.replace(
+    moe, experts=256, experts_per_token=8, shared_ffn=2048
+  )
+  # 8 rows of a token among 64 devices, with room for twice as many.
+  assert expert_rounds.is_exchanged(many, own_tokens=256, devices=64)
+  # The weights of the shared expert are more than a few tokens.
+  assert not expert_rounds.is_exchanged(many, own_tokens=64, devices=64)
+  assert not expert_rounds.is_exchanged(many, own_tokens=2048, devices=8)
 
 
 def test_the_experts_of_sampled_tokens_are_in_the_memory_of_hosts_and_devices():
@@ -185,11 +249,13 @@ def test_a_report_has_the_experts_and_what_is_sent_for_them():
   made = make_plan(init='Qwen/Qwen3-30B-A3B')
   lines = report.lines(made, list(costs_by_name(made).values()), [])
   text = ' '.join(' '.join(lines).split())
-  assert '8 of 128 a token, 32 on a chip; its buffers have 8 rows' in text
+  assert '8 of 128 a token, 32 on a chip; its buffers have 2.5 rows' in text
   assert '2 are used on average and 4 on the busiest chip' in text
+  assert '(--expert-imbalance=2), 2 rounds there' in text
   assert f'--expert-imbalance={plan.EXPERT_IMBALANCE:g}' in text
   # 4,096 tokens of 2,048 bfloat16 channels, 48 layers, there and back.
-  assert f'{2 * 4096 * 2048 * 2 * 48 * 3 / 4 / chips.GIB:.3f} GiB sent' in text
+  sent = f'{2 * 4096 * 2048 * 2 * 48 * 3 / 4 / chips.GIB:.3f} GiB by all-gather'
+  assert sent in text
   assert max(map(len, lines)) <= 100
   dense = make_plan()
   lines = report.lines(dense, list(costs_by_name(dense).values()), [])
