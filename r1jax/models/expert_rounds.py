@@ -104,21 +104,19 @@ def weighted_sum(
   weights: Weights,
 ) -> Array:
   """float32 sum of weight * E(h): of gathered tokens over this device's experts,
-  of a device's tokens over all experts if they are exchanged."""
+  of a device's tokens over all experts if they are exchanged. Ids from the number
+  of experts on are of no expert."""
   return _forward(dispatch, h_TD, weight_TE, id_TE, weights)[0]
 
 
 def _forward(dispatch, h_TD, weight_TE, id_TE, weights):
-  form, act, table = (
-    dispatch.form,
-    dispatch.moe.activation,
-    _table(dispatch, id_TE),
-  )
+  table = _table(dispatch, id_TE)
+  form, act = dispatch.form, dispatch.moe.activation
 
   def step(number, out_TD):
     part = _round(dispatch, table, number)
     rows = _rows(dispatch, part, h_TD, weight_TE)
-    out_MD = expert_products.forward(form, act, rows, weights)
+    out_MD = expert_products.forward(grouped.times, form, act, rows, weights)
     if dispatch.is_exchanged:
       out_MD = out_MD.astype(h_TD.dtype)
     return _add(dispatch, part, out_TD, out_MD)
@@ -199,15 +197,15 @@ def _round(dispatch, table, number):
 def _rows(dispatch, part, h_TD, weight_TE):
   """The Rows of a round."""
   x_MD = _of_tokens(dispatch, part, h_TD)
-  weight_M = weight_TE.ravel().at[part.pair_M].get(mode='fill', fill_value=0)
+  weight_M = weight_TE.ravel().at[part.pair_M].get(mode='clip')
   x_MD, weight_M = [_to_experts(dispatch, part, a) for a in (x_MD, weight_M)]
   return Rows(x_MD, weight_M, part.size_E)
 
 
 def _of_tokens(dispatch, part, x_TD):
-  """The tokens of the rows of a round; 0 in those that are not used."""
+  """The tokens of the rows of a round; any in those that are not used."""
   token_M = part.pair_M // dispatch.moe.experts_per_token
-  return x_TD.at[token_M].get(mode='fill', fill_value=0)
+  return x_TD.at[token_M].get(mode='clip')
 
 
 def _add(dispatch, part, sum_TD, x_MD):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from r1jax.models import expert_products, expert_rounds, linear
+from r1jax.models import expert_products, expert_rounds, grouped, linear
 from r1jax.models.expert_products import Rows, Weights
 from r1jax.models.expert_rounds import Dispatch
 from r1jax.models.layer import Layer
@@ -100,8 +100,10 @@ def _all_rows(cfg, moe, weights, h_TD, id_TE, weight_TE):
   x_MD = _rows(h_TD, order_M, place_TE)
   weight_M = weight_TE.ravel().at[order_M].get(unique_indices=True)
   rows = Rows(x_MD, weight_M, size_E)
-  out = expert_products.forward(_form(cfg), moe.activation, rows, weights)
-  return _sum_of_rows(out, order_M, place_TE)
+  out_MD = expert_products.forward(
+    grouped.dot, _form(cfg), moe.activation, rows, weights
+  )
+  return _sum_of_rows(out_MD, order_M, place_TE)
 
 
 def _all_experts(cfg, moe, module, h_TD, id_TE, weight_TE):

@@ -32,7 +32,7 @@ def dot(form: Form, x_MD: Array, w_EDF: Array, size_E: Array) -> Array:
 
   As in linear.py, the backward pass casts the cotangent to the dtype of x.
   """
-  out_MF = _times(form, x_MD, w_EDF, size_E)
+  out_MF = times(form, x_MD, w_EDF, size_E)
   return jnp.where(_in_a_group(x_MD, size_E), out_MF, 0)
 
 
@@ -43,7 +43,8 @@ def _forward(form, x_MD, w_EDF, size_E):
 def _backward(form, saved, g_MF):
   x_MD, w_EDF, size_E = saved
   g_MF = g_MF.astype(x_MD.dtype)
-  dx_MD = dot_transposed(form, g_MF, w_EDF, size_E).astype(x_MD.dtype)
+  dx_MD = times_transposed(form, g_MF, w_EDF, size_E)
+  dx_MD = jnp.where(_in_a_group(g_MF, size_E), dx_MD, 0).astype(x_MD.dtype)
   dw_EDF = add_outer(form, None, x_MD, g_MF, size_E).astype(w_EDF.dtype)
   return dx_MD, dw_EDF, None
 
@@ -51,19 +52,17 @@ def _backward(form, saved, g_MF):
 dot.defvjp(_forward, _backward)
 
 
-def dot_transposed(
+def times_transposed(
   form: Form, x_MF: Array, w_EDF: Array, size_E: Array
 ) -> Array:
-  """out_MD = dot with the transposed matrices, without a gradient."""
+  """out_MD: `times` with the transposed matrices."""
   if form == 'gmm':
-    out_MD = _gmm(x_MF, w_EDF, size_E, transposed=True)
-  else:
-    out_MD = _times(form, x_MF, w_EDF.swapaxes(1, 2), size_E)
-  return jnp.where(_in_a_group(x_MF, size_E), out_MD, 0)
+    return _gmm(x_MF, w_EDF, size_E, transposed=True)
+  return times(form, x_MF, w_EDF.swapaxes(1, 2), size_E)
 
 
-def _times(form, x_MD, w_EDF, size_E):
-  """dot, with any results in rows of no group."""
+def times(form: Form, x_MD: Array, w_EDF: Array, size_E: Array) -> Array:
+  """`dot` without gradients, with any results in rows of no group."""
   if form == 'ragged':
     return jax.lax.ragged_dot(
       x_MD,

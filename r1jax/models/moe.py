@@ -58,22 +58,27 @@ def layer(
   moe: MoeConfig,
   module: Layer,
   h_BTD: Array,
+  pos_BT: Array,
   routing_BTE: Array | None,
 ) -> tuple[Array, Array]:
   """(out_BTD, the ids that the router chooses for all tokens of the rows),
   sum_e w_e E_e(h) + E_shared(h) with E(h) = (silu(h W_gate) * h W_up) W_down.
   Some models have biases and another Activation.
 
-  h_BTD and out_BTD have this device's tokens. routing_BTE are ids to use instead
-  of the router's choice, with weights from the router's scores of these ids.
+  h_BTD and out_BTD have this device's tokens, pos_BT and routing_BTE all tokens of
+  the rows. routing_BTE are ids to use instead of the router's choice, with weights
+  from the router's scores of these ids. No routed expert computes padding (pos <
+  0), all of which a router would send to the same experts.
   """
   devices, sharding = cfg.sharding.tensor_parallel, cfg.sharding
   tokens = h_BTD.shape[0] * h_BTD.shape[1]
   if sharding.shard_tokens and expert_rounds.is_exchanged(moe, tokens, devices):
-    return _exchanged(cfg, moe, module, h_BTD, routing_BTE)
+    return _exchanged(cfg, moe, module, h_BTD, pos_BT, routing_BTE)
   h_BTD = sharding.all_gather_tokens(h_BTD)
   h_TD = h_BTD.reshape(-1, cfg.width)
-  choice_BTE, id_TE, weight_TE = _route(cfg, moe, module, h_BTD, routing_BTE)
+  choice_BTE, id_TE, weight_TE = _route(
+    cfg, moe, module, h_BTD, pos_BT, routing_BTE
+  )
   args = cfg, moe, module, h_TD, id_TE, weight_TE, h_BTD.shape[1]
   out_BTD = experts.of_device(*args).reshape(h_BTD.shape).astype(h_BTD.dtype)
   if moe.shared_ffn:
@@ -81,12 +86,14 @@ def layer(
   return sharding.reduce_scatter_tokens(out_BTD), choice_BTE
 
 
-def _exchanged(cfg, moe, module, h_BTD, routing_BTE):
+def _exchanged(cfg, moe, module, h_BTD, pos_BT, routing_BTE):
   """`layer`, where only the rows of a device's experts are sent to it."""
   sharding = cfg.sharding
   if routing_BTE is not None:
     routing_BTE = sharding.own_tokens(routing_BTE)
-  choice_BTE, id_TE, weight_TE = _route(cfg, moe, module, h_BTD, routing_BTE)
+  choice_BTE, id_TE, weight_TE = _route(
+    cfg, moe, module, h_BTD, sharding.own_tokens(pos_BT), routing_BTE
+  )
   h_TD = h_BTD.reshape(-1, cfg.width)
   out_TD = experts.exchanged(cfg, moe, module, h_TD, id_TE, weight_TE)
   out_BTD = out_TD.reshape(h_BTD.shape).astype(h_BTD.dtype)
@@ -98,8 +105,9 @@ def _exchanged(cfg, moe, module, h_BTD, routing_BTE):
   return out_BTD, sharding.all_gather_tokens(choice_BTE)
 
 
-def _route(cfg, moe, module, h_BTD, routing_BTE):
-  """(choice_BTE, id_TE, weight_TE): the router's choice; the experts to use."""
+def _route(cfg, moe, module, h_BTD, pos_BT, routing_BTE):
+  """(choice_BTE, id_TE, weight_TE): the router's choice; the experts to use, where
+  those of padding have no expert's number; their weights."""
   h_TD = h_BTD.reshape(-1, cfg.width)
   score_TE = scores(cfg, moe, module, h_TD)
   bias_E = None
@@ -109,8 +117,9 @@ def _route(cfg, moe, module, h_BTD, routing_BTE):
   id_TE = choice_TE
   if routing_BTE is not None:
     id_TE = routing_BTE.reshape(choice_TE.shape).astype(jnp.int32)
-  choice_BTE = choice_TE.reshape(*h_BTD.shape[:2], -1)
-  return choice_BTE, id_TE, weights(moe, score_TE, id_TE)
+  weight_TE = weights(moe, score_TE, id_TE)
+  id_TE = jnp.where(pos_BT.reshape(-1, 1) >= 0, id_TE, moe.experts)
+  return choice_TE.reshape(*h_BTD.shape[:2], -1), id_TE, weight_TE
 
 
 def scores(

@@ -71,13 +71,14 @@ class FsdpTensorParallel:
       return x_BTD
     return jax.lax.all_gather(x_BTD, 'model', axis=1, tiled=True)
 
-  def own_tokens(self, x_BTD: Array) -> Array:
-    """This device's part of what all_gather_tokens gathers."""
+  def own_tokens(self, x_BT: Array) -> Array:
+    """This device's part of what all_gather_tokens gathers, with any further
+    axes."""
     if not self.shard_tokens:
-      return x_BTD
-    tokens = x_BTD.shape[1] // self.tensor_parallel
+      return x_BT
+    tokens = x_BT.shape[1] // self.tensor_parallel
     first = jax.lax.axis_index('model') * tokens
-    return jax.lax.dynamic_slice_in_dim(x_BTD, first, tokens, axis=1)
+    return jax.lax.dynamic_slice_in_dim(x_BT, first, tokens, axis=1)
 
   def reduce_scatter_tokens(self, x_BTD: Array) -> Array:
     """The sum over 'model'; with shard_tokens each device keeps its tokens."""

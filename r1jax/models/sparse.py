@@ -85,7 +85,9 @@ class Block(layer.Layer):
     x_BTD += sharding.reduce_scatter_tokens(h_BTD)
     h_BTD = self.norm('norm2', x_BTD)
     if self.has_experts:
-      h_BTD, routing_BTE = moe.layer(cfg, cfg.moe, self, h_BTD, routing_BTE)
+      h_BTD, routing_BTE = moe.layer(
+        cfg, cfg.moe, self, h_BTD, pos_BT, routing_BTE
+      )
       return LayerOutput(x_BTD + h_BTD, kv, routing_BTE)
     h_BTD = self.gated_mlp(sharding.all_gather_tokens(h_BTD), cfg.dense_ffn)
     return LayerOutput(x_BTD + sharding.reduce_scatter_tokens(h_BTD), kv)

@@ -51,8 +51,10 @@ class Layer(layer.Layer):
   moe: moe.MoeConfig
 
   @layer.nn.compact
-  def __call__(self, h_BTD, routing_BTE=None):
-    return moe.layer(self.cfg, self.moe, self, h_BTD, routing_BTE)
+  def __call__(self, h_BTD, routing_BTE=None, pos_BT=None):
+    if pos_BT is None:
+      pos_BT = jnp.zeros(h_BTD.shape[:2], jnp.int32)
+    return moe.layer(self.cfg, self.moe, self, h_BTD, pos_BT, routing_BTE)
 
 
 def make(kind, dtype='float32'):
@@ -67,8 +69,8 @@ def make(kind, dtype='float32'):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def apply(cfg, kind, params, h_BTD, routing_BTE=None):
-  args = dict(params=params), h_BTD, routing_BTE
+def apply(cfg, kind, params, h_BTD, routing_BTE=None, pos_BT=None):
+  args = dict(params=params), h_BTD, routing_BTE, pos_BT
   return Layer(cfg, kind).apply(*args)
 
 
@@ -204,6 +206,17 @@ def test_gradients_are_those_of_products_with_all_experts(name, cpu_layout):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
   if kind.correction_bias:
     np.testing.assert_array_equal(found[0]['router_bias'], 0)
+
+
+def test_no_routed_expert_computes_padding():
+  kind = KINDS['qwen3']
+  params, h_BTD = make(kind)
+  pos_BT = np.arange(T)[None] - np.array([[4], [0]])
+  out, _ = apply(CFG, kind, params, h_BTD, pos_BT=pos_BT)
+  want, _ = apply(CFG, kind, params, h_BTD)
+  np.testing.assert_array_equal(out[pos_BT < 0], 0)
+  is_token = pos_BT >= 0
+  np.testing.assert_allclose(out[is_token], want[is_token], rtol=0, atol=1e-6)
 
 
 def test_equal_scores_choose_the_lowest_ids():

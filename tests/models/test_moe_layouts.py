@@ -54,10 +54,10 @@ MESH = dict(strategy='mesh', devices=4, tensor_parallel=2)
 SMALL_ROUNDS, LARGE_ROUNDS = 0.3, 9.0
 QUICK = dict(
   mesh_2_data_2_model=MESH,
-  gathered_in_rounds=MESH | dict(slack=SMALL_ROUNDS),
-  exchanged_in_rounds=MESH | dict(slack=SMALL_ROUNDS, is_exchanged=True),
 )
 SLOW = dict(
+  gathered_in_rounds=MESH | dict(slack=SMALL_ROUNDS),
+  exchanged_in_rounds=MESH | dict(slack=SMALL_ROUNDS, is_exchanged=True),
   gathered_on_4=MESH | dict(tensor_parallel=4, slack=SMALL_ROUNDS),
   exchanged_on_4=MESH
   | dict(tensor_parallel=4, slack=SMALL_ROUNDS, is_exchanged=True),

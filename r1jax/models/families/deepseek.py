@@ -137,7 +137,9 @@ def decoder_layer(
   x_BTD += sharding.reduce_scatter_tokens(h_BTD)
   h_BTD = module.norm('norm2', x_BTD)
   if has_experts:
-    h_BTD, routing_BTE = moe.layer(cfg, cfg.moe, module, h_BTD, routing_BTE)
+    h_BTD, routing_BTE = moe.layer(
+      cfg, cfg.moe, module, h_BTD, pos_BT, routing_BTE
+    )
     return LayerOutput(x_BTD + h_BTD, latents, routing_BTE)
   h_BTD = module.gated_mlp(sharding.all_gather_tokens(h_BTD), cfg.ffn)
   return LayerOutput(x_BTD + sharding.reduce_scatter_tokens(h_BTD), latents)
