@@ -44,6 +44,7 @@ def train(plan: Plan, sizes: Sizes) -> Cost:
   passes = 2 + (cfg.remat != 'none')
   hbm = passes * 2 * itemsize * cfg.layers * sizes.layer + 8 * weights
   hbm += (passes + 1) * layers.activation_traffic(plan, tokens, length)
+  hbm += layers.traffic_of_rounds(plan, tokens, length, gradients=True)
   hbm += chunks * sizes.head * (3 * itemsize + 8)
   # Weights are gathered twice; some gradients are all-reduced before they are
   # sharded. Under pmap only full gradients are sent.
@@ -124,6 +125,7 @@ def score(plan: Plan, sizes: Sizes) -> Cost:
   flops = sum(layers.forward_flops(plan, tokens, length))
   hbm = 2 * itemsize * plan.cfg.layers * sizes.layer
   hbm += layers.activation_traffic(plan, tokens, length)
+  hbm += layers.traffic_of_rounds(plan, tokens, length)
   hbm += chunks * sizes.head * itemsize
   parts = {'parameters': sizes.parameters, 'cast parameters': sizes.cast}
   parts |= {'buffers of head or layer': buffers}

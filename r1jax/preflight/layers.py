@@ -195,6 +195,24 @@ def activation_traffic(plan: Plan, tokens: int, length: int) -> float:
   return cfg.layers * moved
 
 
+def traffic_of_rounds(
+  plan: Plan, tokens: int, length: int, gradients: bool = False
+) -> float:
+  """HBM bytes of the weights of experts in all layers that rounds after the first
+  read, forward; for gradients also backward, where each round adds to the float32
+  sums of their gradients."""
+  cfg, layer = plan.cfg, plan.cfg.layer_sizes
+  load = experts.load(plan, tokens, length)
+  if not load.in_rounds:
+    return 0.0
+  own = cfg.num_experts / plan.tensor_parallel
+  elements = 3 * cfg.width * layer.expert_ffn * own * layer.expert_layers
+  moved = (load.rounds - 1) * plan.itemsize * (3 if gradients else 1)
+  if gradients:
+    moved += load.rounds * 8
+  return cfg.layers * elements * moved
+
+
 def sent(size: float, devices: int) -> float:
   """Bytes that each device sends to all-gather `size` bytes in a ring."""
   return size * (devices - 1) / devices
