@@ -7,7 +7,7 @@ of that length. This is the legend for the whole package:
   T  tokens of a call             F  feed-forward width
   L  tokens of a whole row        E  experts
   S  columns of a cache, or keys  V  vocabulary
-  N  layers, or steps of a scan;  P  prompts
+  N  layers, or steps of a scan;  P  prompts; in expert_rounds.py, devices
      in a rollout, samples        H  query heads
   D  model width                  K  key/value heads
   M  pairs of a token and one of its experts
