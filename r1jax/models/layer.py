@@ -68,6 +68,13 @@ class Layer(nn.Module):
     assert parts in (1, cfg.sharding.tensor_parallel), name
     return w
 
+  def whole_weight(self, name: str, axis: int) -> Array:
+    """`weight`, gathered along 'model' too, where `axis`, counted from the last,
+    is sharded."""
+    cfg, w = self.cfg, self.get_variable('params', name)
+    w = cfg.sharding.gather_whole_weight(name, axis, w, cfg.dtype)
+    return gate_up_last(name, w) if cfg.gate_up_first else w
+
   def norm(self, name: str, x: Array) -> Array:
     """rms_norm of x with the scale `name`."""
     offset = self.cfg.norm_offset
@@ -87,16 +94,10 @@ class Layer(nn.Module):
   ) -> Array:
     """(act(h W_gate) * h W_up) W_down (GLU), over a device's part of the `ffn`
     channels F."""
-    return gated_mlp(self.cfg, h_BTD, *self.mlp_weights(ffn, names), act)
-
-  def mlp_weights(
-    self, ffn: int, names: tuple[str, str]
-  ) -> tuple[Array, Array]:
-    """The device's parts of the weights of a gated MLP, [D, 2, F] and [F, D]."""
     D, F = self.cfg.width, ffn
     w_gate_up = self.weight(names[0], (D, 2, F), D**-0.5)
-    std = (2 * self.cfg.layers * F) ** -0.5
-    return w_gate_up, self.weight(names[1], (F, D), std)
+    w_down = self.weight(names[1], (F, D), (2 * self.cfg.layers * F) ** -0.5)
+    return gated_mlp(self.cfg, h_BTD, w_gate_up, w_down, act)
 
 
 def gated_mlp(

@@ -98,9 +98,8 @@ def _exchanged(cfg, moe, module, h_BTD, pos_BT, routing_BTE):
   out_TD = experts.exchanged(cfg, moe, module, h_TD, id_TE, weight_TE)
   out_BTD = out_TD.reshape(h_BTD.shape).astype(h_BTD.dtype)
   if moe.shared_ffn:
-    w_gate_up, w_down = module.mlp_weights(moe.shared_ffn, SHARED)
-    w_gate_up = sharding.gather_channels(2, w_gate_up)
-    w_down = sharding.gather_channels(0, w_down)
+    w_gate_up = module.whole_weight(SHARED[0], axis=-1)
+    w_down = module.whole_weight(SHARED[1], axis=-2)
     out_BTD += gated_mlp(cfg, h_BTD, w_gate_up, w_down)
   return out_BTD, sharding.all_gather_tokens(choice_BTE)
 

@@ -37,16 +37,25 @@ class FsdpTensorParallel:
 
   def gather_weight(self, name: str, w: Array, dtype: str) -> Array:
     """A weight in `dtype`, gathered over 'data', not over 'model'."""
-    axis = dict(self.fsdp_axes).get(name)
-    return (
-      w.astype(dtype) if axis is None else _gather('data', axis, str(dtype), w)
-    )
+    return _gather(self._data_axis(name), str(dtype), w)
+
+  def gather_whole_weight(
+    self, name: str, axis: int, w: Array, dtype: str
+  ) -> Array:
+    """gather_weight, gathered over 'model' too, where `axis`, counted from the
+    last, is sharded. Its gradient is summed over both in float32."""
+    return _gather((*self._data_axis(name), ('model', axis)), str(dtype), w)
+
+  def _data_axis(self, name):
+    """(('data', the axis of this weight that is sharded over it),), or ()."""
+    axes = dict(self.fsdp_axes)
+    return (('data', axes[name]),) if name in axes else ()
 
   def scatter_gradient(self, name: str, grad: Array) -> Array:
     """The transpose of gather_weight: this device's shard of a gradient, summed
     over 'data' in float32."""
-    axis = dict(self.fsdp_axes).get(name)
-    return grad if axis is None else _scatter('data', axis, grad)
+    axes = self._data_axis(name)
+    return _scatter(axes, grad) if axes else grad
 
   def embed_tokens(self, table_VD: Array, id_BT: Array, dtype: str) -> Array:
     """table[id] for this device's rows, and its tokens with shard_tokens.
@@ -91,11 +100,6 @@ class FsdpTensorParallel:
     part of this device's number. It is its own inverse."""
     return jax.lax.all_to_all(x, 'model', 0, 0, tiled=True)
 
-  def gather_channels(self, axis: int, w: Array) -> Array:
-    """A weight whose `axis` is sharded over 'model', gathered. Its gradient is
-    summed in float32."""
-    return _gather('model', axis, str(w.dtype), w.astype(jnp.float32))
-
   def sum_over_model(self, x: Array) -> Array:
     return x if self.tensor_parallel == 1 else _sum(x)
 
@@ -131,21 +135,33 @@ def _sum(x):
 _sum.defvjp(lambda x: (_sum(x), None), lambda _, g: (jax.lax.psum(g, 'model'),))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _gather(name, axis, dtype, w):
-  """The shards along the mesh axis `name` concatenated, communicated in `dtype`.
-  The sharded axis is moved to the front, where concatenation needs no copy."""
-  shard = jnp.moveaxis(w.astype(dtype), axis, 0)
-  gathered = jax.lax.all_gather(shard, name, tiled=True)
-  return jnp.moveaxis(gathered, 0, axis)
+def _gather(axes, dtype, w):
+  """A weight in `dtype`; for each (mesh axis, axis of the weight) its shards
+  concatenated."""
+  return _gathered(axes, dtype, w) if axes else w.astype(dtype)
 
 
-def _scatter(name, axis, g):
-  g = jnp.moveaxis(g.astype(jnp.float32), axis, 0)
-  return jnp.moveaxis(jax.lax.psum_scatter(g, name, tiled=True), 0, axis)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _gathered(axes, dtype, w):
+  """_gather of float32 weights, communicated in `dtype`. The sharded axis is moved
+  to the front, where concatenation needs no copy."""
+  w = w.astype(dtype)
+  for name, axis in axes:
+    w = jax.lax.all_gather(jnp.moveaxis(w, axis, 0), name, tiled=True)
+    w = jnp.moveaxis(w, 0, axis)
+  return w
 
 
-_gather.defvjp(
-  lambda name, axis, dtype, w: (_gather(name, axis, dtype, w), None),
-  lambda name, axis, dtype, _, g: (_scatter(name, axis, g),),
+def _scatter(axes, g):
+  """The transpose of _gather, summed in float32."""
+  g = g.astype(jnp.float32)
+  for name, axis in reversed(axes):
+    g = jax.lax.psum_scatter(jnp.moveaxis(g, axis, 0), name, tiled=True)
+    g = jnp.moveaxis(g, 0, axis)
+  return g
+
+
+_gathered.defvjp(
+  lambda axes, dtype, w: (_gathered(axes, dtype, w), None),
+  lambda axes, dtype, _, g: (_scatter(axes, g),),
 )
