@@ -69,7 +69,7 @@ class Dispatch:
   sharding: FsdpTensorParallel
   form: grouped.Form
   capacity: int
-  is_exchanged: bool
+  is_exchanged: bool = False
 
   @property
   def own(self) -> int:

@@ -35,11 +35,7 @@ def of_device(
   if capacity == rows or tokens <= DECODE_TOKENS:
     return _all_rows(cfg, moe, weights, h_TD, id_TE, weight_TE)
   dispatch = Dispatch(
-    moe=moe,
-    sharding=cfg.sharding,
-    form=_form(cfg),
-    capacity=capacity,
-    is_exchanged=False,
+    moe=moe, sharding=cfg.sharding, form=_form(cfg), capacity=capacity
   )
   return expert_rounds.weighted_sum(dispatch, h_TD, weight_TE, id_TE, weights)
 
@@ -87,11 +83,11 @@ def _stored(cfg, moe, module):
 def _weights(cfg, moe, module):
   """The Weights for grouped products."""
   w, w_down, b_E2F, b_down_ED = _stored(cfg, moe, module)
-  gate_up = (w.reshape(*w.shape[:2], -1),)
   if cfg.gate_up_first:
     # One product would make a copy of the weights of all layers.
-    gate_up = w[:, :, 0], w[:, :, 1]
-  return Weights(gate_up, w_down, b_E2F, b_down_ED)
+    return Weights((w[:, :, 0], w[:, :, 1]), w_down, b_E2F, b_down_ED)
+  gate_up = w.reshape(*w.shape[:2], -1)
+  return Weights((gate_up,), w_down, b_E2F, b_down_ED)
 
 
 def _all_rows(cfg, moe, weights, h_TD, id_TE, weight_TE):

@@ -71,7 +71,8 @@ class Layer(nn.Module):
   def whole_weight(self, name: str, axis: int) -> Array:
     """`weight`, gathered along 'model' too, where `axis`, counted from the last,
     is sharded."""
-    cfg, w = self.cfg, self.get_variable('params', name)
+    cfg = self.cfg
+    w: Array = self.get_variable('params', name)
     w = cfg.sharding.gather_whole_weight(name, axis, w, cfg.dtype)
     return gate_up_last(name, w) if cfg.gate_up_first else w
 
