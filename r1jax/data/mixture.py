@@ -40,8 +40,8 @@ def load_records(
   check(source, weights)
   records, names = list[Record](), set[str]()
   stored = stored_records.RowFile()
-  for number, (source_name, weight) in enumerate(weights.items()):
-    if not weight:
+  for number, source_name in enumerate(sorted(weights)):
+    if not weights[source_name]:
       continue
     for record in tasks.load_records(source_name, seed, bad, config_columns):
       name = record['id']
@@ -80,11 +80,12 @@ def name_of(source: str, weights: Mapping[str, float]) -> str:
 def groups(
   records: Sequence[Record], weights: Mapping[str, float]
 ) -> dict[str, np.ndarray]:
-  """{source: the numbers of its records} in the order of a mixture's weights,
-  without sources that have no record; {'': all numbers} without a mixture."""
+  """{source: the numbers of its records}, without sources that have no record;
+  {'': all numbers} without a mixture. The sources are in alphabetical order, so
+  the order in which a config names them changes nothing."""
   if not weights:
     return {'': np.arange(len(records))}
-  numbers: dict[str, list[int]] = {name: [] for name in weights}
+  numbers: dict[str, list[int]] = {name: [] for name in sorted(weights)}
   for number, record in enumerate(records):
     numbers[record[KEY]].append(number)
   return {name: np.array(x) for name, x in numbers.items() if x}

@@ -3,7 +3,14 @@
 from typing import Any, NamedTuple
 
 from r1jax import errors
-from r1jax.data import chats, formats, gold_answers, preferences, verl
+from r1jax.data import (
+  chats,
+  formats,
+  gold_answers,
+  preferences,
+  row_answers,
+  row_checks,
+)
 from r1jax.data.formats import Record
 
 
@@ -14,15 +21,13 @@ class Form(NamedTuple):
   any_of: tuple[str, ...] = ()  # one of them, if there are any
 
 
-# Keys of a gold answer and of a response; the first that a row has counts.
-ANSWERS = 'answer', 'ground_truth', 'expected_answer', 'final_answer'
+# Keys of a response; the first that a row has counts.
 RESPONSES = 'response', 'completion'
-RESULTS = *ANSWERS, *RESPONSES, 'solution'
-TESTS = 'test', 'tests'
+RESULTS = *row_answers.ANSWERS, *RESPONSES, 'solution'
 # Of these a row without a prompt has one, or several that are equal.
 QUESTIONS = 'problem', 'question', 'instruction'
+CHATS = 'messages', 'conversations'  # may end with the response
 SYSTEM = 'system', 'system_prompt'  # keys of a system message
-MEDIA = 'image', 'images', 'video', 'videos', 'audio'
 FORMS = dict(  # tried in order
   mbpp=Form(('task_id', 'code', 'test_list'), ('text', 'prompt')),
   prompt=Form(('prompt',)),
@@ -58,17 +63,6 @@ KEPT = (
   'safe',
 )
 KEPT_TEXTS = 'domain', 'language'  # files of others have lists there
-# One of these keys makes a null as the answer an absent one.
-JUDGED_BY = {
-  'answer',
-  'solution',
-  *preferences.KEYS,
-  *TESTS,
-  'choices',
-  'domain',
-}
-# Domains whose answers are not mathematics, and are read as they are.
-TEXT_DOMAINS = 'code', 'text', 'tools'
 
 
 def form_of(row: Record) -> str:
@@ -100,12 +94,12 @@ def make_record(row: Record, where: str) -> Record:
       f'{where} has the keys {", ".join(row) or "none"}; expected {EXPECTED}; '
       f'{NAME_COLUMNS}'
     )
-  _check_media(given, where)
+  row_checks.check_media(given, where)
   if form in formats.READERS:
     needed = {key: row[key] for key in FORMS[form].all_of}
     return _problem_with_tests(given | needed, form, where)
   if form in (*QUESTIONS, 'mawps'):
-    _check_one(given, QUESTIONS, 'prompt', where)
+    row_checks.check_one(given, QUESTIONS, 'prompt', where)
     record = _published(given, form, where)
   else:
     record = _with_chat(given, form, where)
@@ -115,12 +109,12 @@ def make_record(row: Record, where: str) -> Record:
   prompt, key = record.get('prompt'), 'input' if form == 'mawps' else form
   if not isinstance(prompt, str) or not prompt.strip():
     raise errors.UserError(f'{where}: {key!r} must be a text, not blank')
-  record = _with_response(record, given, where)
+  record = _with_response(record, given, form, where)
   record |= _system_turns(record, given, where)
   if 'scorer' in given:  # It may use an answer of any kind, also null.
     return record | {k: row[k] for k in ('answer',) if k in row}
-  record = _with_answer(record, given, form, where)
-  if 'answer' in row and not {*record, *given} & JUDGED_BY:
+  record = row_answers.with_answer(record, given, form, where)
+  if 'answer' in row and not {*record, *given} & row_answers.JUDGED_BY:
     gold_answers.read(row['answer'], where, 'answer')  # raises: it is null
   return record
 
@@ -141,10 +135,16 @@ def _response_and_key(row):
   return None, ''
 
 
-def _with_response(record, row, where):
+def _with_response(record, row, form, where):
   """The record with its response. A response of several messages continues the
   chat, as TRL's: its last question is the prompt."""
   value, key = _response_and_key(row)
+  texts = {name: row.get(name) for name in RESPONSES}
+  if form == 'instruction':
+    texts = dict(output=row.get('output')) | texts
+  elif form in CHATS:
+    texts = {form: record.get('response')} | texts
+  row_checks.check_response(texts, where)
   if chats.is_messages(value):
     chat = chats.answered(value, where, key)
     if chat.prompt:
@@ -178,7 +178,9 @@ def _published(row, form, where):
     record['prompt'] = _instruction(row)
     if row.get('history'):
       record['turns'] = chats.of_pairs(row['history'], where, 'history')
-  elif not row.keys() & set(ANSWERS) and isinstance(row.get('solution'), str):
+  elif not row.keys() & set(row_answers.ANSWERS) and isinstance(
+    row.get('solution'), str
+  ):
     record['response'] = row['solution']
   return record
 
@@ -192,7 +194,7 @@ def _instruction(row):
 def _question_of_pair(row, where):
   """The prompt of a row with chosen and rejected under another key, or else the
   text with which both begin, without which they are then."""
-  _check_one(row, QUESTIONS, 'prompt', where)
+  row_checks.check_one(row, QUESTIONS, 'prompt', where)
   found = [key for key in QUESTIONS if key in row]
   if found:
     is_alpaca = found[0] == 'instruction'
@@ -209,46 +211,25 @@ def _question_of_pair(row, where):
 def _with_chat(row, form, where):
   """The row, with a chat as turns, prompt and response."""
   record = dict(row)
-  is_chat = form in ('messages', 'conversations')
+  is_chat = form in CHATS
   if is_chat or (form == 'prompt' and isinstance(row.get(form), list)):
+    row_checks.check_tools(row, where)
     record |= _prompt_and_turns(row, form, where)
     if is_chat:
       del record[form]
   return record
 
 
-def _check_media(row, where):
-  for key in MEDIA:
-    if row.get(key) not in (None, '', [], {}):
-      raise errors.UserError(
-        f'{where} has {key!r}, which r1jax does not read: its models read text '
-        f"alone. If the prompts do without it, leave it out, by {{{key!r}: ''}} in "
-        'the map of the columns'
-      )
-
-
-def _check_one(row, keys, meaning, where):
-  """Raises UserError if a row has different values under keys of one meaning."""
-  found = {key: row[key] for key in keys if row.get(key) is not None}
-  first = next(iter(found), '')
-  if not all(gold_answers.is_same(found[first], x) for x in found.values()):
-    raise errors.UserError(
-      f'{where} has {" and ".join(map(repr, found))}, which differ, and each may '
-      f'be its {meaning}: choose one by the map of the columns, '
-      f'{{{meaning!r}: {first!r}}}, or by {meaning}={first} among the settings of '
-      'the source'
-    )
-
-
 def _system_turns(record, row, where):
   """The turns of a record with the system message that the row has under a key
   of its own, if its turns do not begin with one."""
-  found = [row[key] for key in SYSTEM if row.get(key)]
   turns = record.get('turns') or []
-  can_have = isinstance(turns, list) and not chats.is_system(turns)
-  if not found or not isinstance(found[0], str) or not can_have:
+  if not isinstance(turns, list):
     return {}
-  _check_one(row, SYSTEM, 'system', where)
+  row_checks.check_system(row, SYSTEM, turns, where)
+  found = [row[key] for key in SYSTEM if row.get(key)]
+  if not found or chats.is_system(turns):
+    return {}
   return dict(turns=[dict(role='system', content=found[0]), *turns])
 
 
@@ -272,54 +253,3 @@ def _prompt_and_turns(row, key, where):
   if chat.response is not None:
     made['response'] = chat.response
   return made
-
-
-def _with_answer(record, row, form, where):
-  """The record with its gold answer, if the row has one."""
-  tests = verl.tests_of(row)
-  if tests is not None:
-    return record | dict(tests=tests)
-  value, key = _answer_of(row, form)
-  if not key:
-    return record
-  _check_one(row, ANSWERS, 'answer', where)
-  gold = gold_answers.read(value, where, key)
-  if _is_mathematics(row):
-    golds = gold_answers.alternatives(gold)
-    golds = [gold_answers.of_answer(x, where, key) for x in golds]
-    is_long = '\n' in str(gold) and r'\begin' not in str(gold)
-    if form == 'question' and golds == [gold] and is_long:
-      raise errors.UserError(
-        f'{where}: {key!r} has several lines, and ends with neither "#### …" '
-        r'(GSM8K), "The answer is: …" (MATH-500) nor \boxed{…}: a plain answer '
-        'is one line'
-      )
-    gold = gold_answers.read(golds, where, key)
-  return record | dict(answer=gold)
-
-
-def _is_mathematics(row):
-  """Whether a row's answer is compared as mathematics, so that it may end a
-  worked solution."""
-  others = 'choices', 'judge', *TESTS
-  return row.get('domain') not in TEXT_DOMAINS and not any(map(row.get, others))
-
-
-def _answer_of(row, form):
-  """(the gold answer of a row, its key); (None, '') without one."""
-  if form == 'mawps':
-    return row['target'], 'target'
-  for key in ANSWERS:
-    if key in row:
-      return row[key], key
-  truth = verl.ground_truth(row)
-  if truth not in (None, ''):
-    return truth, 'reward_model.ground_truth'
-  solution = row.get('solution')
-  if isinstance(solution, str) and not row.keys() & set(TESTS):
-    text = solution.strip()
-    bare = text if gold_answers.BARE.fullmatch(text) else None
-    gold = gold_answers.of_solution(solution) or bare
-    if gold:
-      return gold, 'solution'
-  return None, ''

@@ -61,6 +61,19 @@ def test_without_weights_the_stream_is_that_of_one_source():
   )
 
 
+def test_the_order_in_which_a_config_names_the_sources_changes_nothing(
+  tmp_path,
+):
+  names = [write(tmp_path / x / 'x.jsonl', *ROWS) for x in 'ab']
+  weights = dict(zip(names, (0.7, 0.3)))
+  turned = dict(reversed(weights.items()))
+  records = mixture.load_records('', weights, 0)
+  assert mixture.load_records('', turned, 0) == records
+  np.testing.assert_array_equal(
+    indices(records, weights, 5, 0, 1000), indices(records, turned, 5, 0, 1000)
+  )
+
+
 def test_a_small_weight_still_has_a_share_and_absent_sources_none():
   weights = dict(a=1.0, b=1e-9, c=5.0)
   index = indices(records_of(a=3, b=2), weights, 0, 0, 1000)
@@ -68,6 +81,9 @@ def test_a_small_weight_still_has_a_share_and_absent_sources_none():
   groups = mixture.groups(records_of(a=3, b=2), weights)
   parts = list(mixture.parts(groups, weights, 0, 0, 1000))
   assert sum(len(part.place_N) for part in parts) == 1000
+
+
+ROWS = [dict(prompt=f'p {n}', answer=n) for n in range(9)]
 
 
 def write(path, *rows):

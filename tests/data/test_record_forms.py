@@ -260,6 +260,35 @@ def test_the_tests_of_a_program_in_a_ground_truth_are_kept(tmp_path, capsys):
     (dict(problem='q', answer=None), "row: 'answer' must be text or a number"),
     (dict(problem='q'), 'row has the keys problem; expected'),
     (dict(chosen='c', rejected='r'), "no key 'prompt'"),
+    (
+      dict(system='A', messages=[SYSTEM, user('q')]),
+      "'system' and a system message in its chat, which differ",
+    ),
+    (
+      dict(system='A', system_prompt='B', messages=[SYSTEM, user('q')]),
+      "'system' and 'system_prompt', which differ",
+    ),
+    (dict(system=dict(a=1), prompt='q'), "'system' must be a text"),
+    (
+      dict(prompt='q', response='a', completion='b'),
+      "'response' and 'completion', which differ",
+    ),
+    (
+      dict(messages=[user('q'), assistant('a')], response='b'),
+      "'messages' and 'response', which differ",
+    ),
+    (
+      dict(instruction='q', output='a', response='b'),
+      "'output' and 'response', which differ",
+    ),
+    (
+      dict(messages=[user('q'), assistant('a')], tools=[dict(name='f')]),
+      "'tools' beside its chat",
+    ),
+    (
+      dict(prompt='q', answer='5', reward_model=dict(ground_truth='6')),
+      "'answer' and 'ground_truth', which differ",
+    ),
     (dict(chosen='blue', rejected='black'), "no key 'prompt'"),
     (dict(chosen='The sky', rejected='The sky is'), "no key 'prompt'"),
     (
