@@ -1,5 +1,6 @@
 """Mixtures of sources: which record each position of a run takes."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -62,7 +63,7 @@ def check(source: str, weights: Mapping[str, float]) -> None:
       f'{", ".join(weights)}: set one of them'
     )
   for name, weight in weights.items():
-    if weight < 0:
+    if not 0 <= weight < math.inf:
       raise errors.UserError(
         f'the weight of {name} in the mixture is {weight}: it must be 0 or more'
       )

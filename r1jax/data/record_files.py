@@ -55,7 +55,8 @@ def read(
           f'{where}: an earlier row has the id {key!r} too'
         )
     if record is not None:
-      records.append(stored_records.store(stored, record))
+      with errors.explained(f'{where} has values that are not JSON', TypeError):
+        records.append(stored_records.store(stored, record))
   if unknown and not records and len(noted.found) > 1:
     raise errors.UserError(
       f'{path} has no records: its rows have the keys {", ".join(unknown)}; '
@@ -76,7 +77,13 @@ def _with_id(row, form, where, default):
   if form in formats.READERS:
     return record
   default = record.get('task_id', default)  # HumanEval's
-  return {**record, 'id': str(record.get('id', default))}
+  return {**record, 'id': _name(record, default)}
+
+
+def _name(record, default):
+  """The id of a record as text, `default` if it has none."""
+  name = record.get('id')
+  return str(default if name in (None, '') else name)
 
 
 def _note_place(noted, name, where, stem, number):
@@ -119,7 +126,7 @@ def own_record(row: dict, where: str, default_id: str) -> Record:
     record = record_forms.make_record(plain, where)
   except formats.LeftOut as problem:
     raise errors.UserError(f'{where} cannot be judged: {problem}') from None
-  return {**record, 'id': str(record.get('id', default_id))}
+  return {**record, 'id': _name(record, default_id)}
 
 
 def scorer_code(records: Sequence[Record]) -> dict[str, str]:

@@ -9,6 +9,7 @@ samples the same prompts. It is computed in integers, so all hosts agree.
 import dataclasses
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -106,7 +107,7 @@ def difficulty_of(config: CurriculumConfig, record: Record) -> float:
     match = NUMBER.search(value)
     value = float(match[0]) if match else LEVELS.get(value.strip().lower())
   is_number = isinstance(value, int | float) and type(value) is not bool
-  if not is_number or not math.isfinite(value):
+  if not is_number or not abs(value) <= sys.float_info.max:
     raise errors.UserError(
       f'record {record["id"]} has {record.get(config.difficulty)!r} as its '
       f'{config.difficulty!r}, by which config.curriculum orders the prompts: it '

@@ -116,6 +116,15 @@ def test_all_long_prompts_are_named_or_left_out(capsys):
   assert 'left out 2 of 4 records' in capsys.readouterr().out
 
 
+def test_a_key_that_an_object_has_twice_is_refused(tmp_path):
+  path = tmp_path / 'x.jsonl'
+  path.write_text('{"prompt": "a", "answer": 1, "answer": 2}')
+  with pytest.raises(
+    errors.UserError, match="line 1 has a key twice .*'answer'"
+  ):
+    record_files.read(path)
+
+
 @pytest.mark.parametrize(
   'row',
   [

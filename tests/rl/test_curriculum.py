@@ -59,7 +59,9 @@ def test_a_difficulty_is_a_number_or_a_word(value, number):
   assert curriculum.difficulty_of(BY_LEVEL, record) == number
 
 
-@pytest.mark.parametrize('value', [None, 'tricky', True, [1], float('nan')])
+@pytest.mark.parametrize(
+  'value', [None, 'tricky', True, [1], float('nan'), 10**400]
+)
 def test_another_difficulty_is_refused_with_the_keys_of_the_record(value):
   with pytest.raises(errors.UserError, match='record a .*the keys id, level'):
     curriculum.difficulty_of(BY_LEVEL, dict(id='a', level=value))

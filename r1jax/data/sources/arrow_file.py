@@ -14,6 +14,7 @@ from r1jax.data.sources import columns
 EXTRA = "pip install 'r1jax[data]'"
 BATCH = 1000  # rows that are converted at a time
 SHORT_FLOATS = dict(float=np.float32, halffloat=np.float16)  # by arrow's names
+JSON = 'extension<arrow.json>'  # by arrow's name
 SAVED = 'state.json'  # in the folder of a dataset that was saved
 SAVED_SPLITS = 'dataset_dict.json'  # in the folder above those of its splits
 
@@ -107,18 +108,36 @@ def plain_rows(
   batches: Iterable, names: dict[str, list[str]]
 ) -> Iterator[dict]:
   """The rows of record batches or tables as values of Python: a ClassLabel as
-  its name, what is missing as None, but left out of structs."""
+  its name, JSON as its value, what is missing as None, but left out of structs.
+  """
   for batch in batches:
+    # `datasets` stores columns of mixed types as texts of JSON.
+    of_json = {x.name: x.type for x in batch.schema if JSON in str(x.type)}
     kinds = {x.name: SHORT_FLOATS.get(str(x.type)) for x in batch.schema}
     short = {key: kind for key, kind in kinds.items() if kind}
     for row in batch.to_pylist():
       for key, kind in short.items():
         if row[key] is not None:
           row[key] = kind(row[key])  # read as 0.1, see columns.plain
+      for key, kind in of_json.items():
+        row[key] = _read_json_texts(row[key], kind)
       for key, labels in names.items():
         if isinstance(row.get(key), int):
           row[key] = labels[row[key]] if row[key] >= 0 else None
       yield {key: columns.without_nulls(x) for key, x in row.items()}
+
+
+def _read_json_texts(value, kind):
+  """A value of an arrow type, with the values of its texts of JSON."""
+  from pyarrow import types
+
+  if value is None or JSON not in str(kind):
+    return value
+  if types.is_struct(kind):
+    return {x.name: _read_json_texts(value[x.name], x.type) for x in kind}
+  if isinstance(value, list):
+    return [_read_json_texts(x, kind.value_type) for x in value]
+  return json.loads(value)
 
 
 def _read_json(path):

@@ -5,6 +5,7 @@ import datetime
 import decimal
 import difflib
 import math
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -52,8 +53,8 @@ def mapped(
 
 
 def plain(value: Any, where: str, key: str) -> Any:
-  """A value of a column as JSON: arrays as lists, decimals as numbers, dates as
-  text, NaN as None. Raises UserError for bytes."""
+  """A value of a column as JSON: arrays as lists, decimals as numbers, dates and
+  UUIDs as text, NaN as None. Raises UserError for bytes."""
   if isinstance(value, np.float16 | np.float32):
     value = float(str(value))  # 0.1, not 0.10000000149011612
   elif isinstance(value, np.ndarray) and value.ndim:
@@ -76,6 +77,8 @@ def plain(value: Any, where: str, key: str) -> Any:
     return int(value) if value == value.to_integral_value() else float(value)
   if isinstance(value, datetime.date | datetime.time):
     return value.isoformat()
+  if isinstance(value, uuid.UUID):
+    return str(value)
   if isinstance(value, datetime.timedelta):
     return value.total_seconds()
   return value

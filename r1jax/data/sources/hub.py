@@ -24,11 +24,14 @@ def rows(source: str, settings: Mapping[str, str]) -> Iterator[dict]:
   split that does not exist, or if the hub cannot be reached."""
   builder = _builder(source, settings)
   split, limit = settings.get('split', ''), settings.get('limit')
-  splits = list(builder.info.splits or builder.config.data_files or ())
+  found = builder.info.splits or builder.config.data_files or ()
+  splits = list(map(str, found))
   base = split.partition('[')[0]  # of a slice such as train[:10%]
   if splits and '+' not in base:
     split = arrow_file.choose_split(source, splits, base) + split[len(base) :]
-  dataset = _load(source, builder, split, bool(limit))
+  # A part of a split, or a sum of several, cannot be streamed.
+  is_whole = not set(split) & set('[+')
+  dataset = _load(source, builder, split, bool(limit) and is_whole)
   features = dataset.features or {}
   names = {k: x.names for k, x in features.items() if 'names' in dir(x)}
   tables = dataset.with_format('arrow').iter(arrow_file.BATCH)
@@ -85,10 +88,13 @@ def _cached_builder(source, name, config, revision):
 def _load(source, builder, split, is_streamed):
   """The split of a builder, downloaded or streamed."""
   with _reachable(source):
-    if is_streamed:
-      return builder.as_streaming_dataset(split)
-    builder.download_and_prepare()
-    return builder.as_dataset(split)
+    if not is_streamed:
+      builder.download_and_prepare()
+    problem = f'{source}: there is no such split'
+    with errors.explained(problem, ValueError):
+      if is_streamed:
+        return builder.as_streaming_dataset(split)
+      return builder.as_dataset(split)
 
 
 @contextlib.contextmanager
@@ -97,13 +103,17 @@ def _reachable(source: str) -> Iterator[None]:
   huggingface_hub has tried it again for half a minute."""
   from datasets import exceptions
   from huggingface_hub import errors as hub_errors
+  from pyarrow import ArrowException
 
   kinds = ConnectionError, TimeoutError, hub_errors.HfHubHTTPError
   try:
     yield
   except exceptions.DatasetNotFoundError:
     raise
-  except exceptions.DatasetsError as error:  # Its files do not fit together.
+  except (
+    exceptions.DatasetsError,
+    ArrowException,
+  ) as error:  # Its files do not fit together.
     raise errors.UserError(
       f'{source} cannot be read: {error.__cause__ or error}'
     ) from error

@@ -132,7 +132,10 @@ def _check_lines(path, beginning):
 def _entries(path, data):
   """The entries of a JSON array; None for lines that are arrays."""
   try:
-    return json.loads(data)
+    with errors.explained(f'{path} has a key twice in an object', KeyError):
+      return json.loads(data, object_pairs_hook=_once)
+  except errors.UserError:
+    raise
   except (ValueError, RecursionError) as error:
     first, _, rest = data.strip().partition(b'\n')
     with contextlib.suppress(ValueError, RecursionError):
@@ -144,12 +147,24 @@ def _entries(path, data):
     ) from None
 
 
+def _once(pairs):
+  """The dict of the pairs of a JSON object. Raises KeyError if two have one
+  key, of which Python's json would keep the last."""
+  row = dict(pairs)
+  if len(row) < len(pairs):
+    keys = [key for key, _ in pairs]
+    raise KeyError(next(key for key in keys if keys.count(key) > 1))
+  return row
+
+
 def _json_object(item, where):
   """The JSON object of a line, or the entry of an array if it is one."""
   row = item
   if isinstance(item, bytes):
-    with errors.explained(f'{where} is not JSON'):
-      row = json.loads(item)
+    twice = errors.explained(f'{where} has a key twice in an object', KeyError)
+    not_json = (ValueError, RecursionError)
+    with twice, errors.explained(f'{where} is not JSON', not_json):
+      row = json.loads(item, object_pairs_hook=_once)
   if not isinstance(row, dict):
     raise errors.UserError(f'{where} is not a JSON object with keys')
   if not isinstance(item, bytes) or b'\\ud' in item.lower():

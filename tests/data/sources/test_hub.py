@@ -55,8 +55,38 @@ def test_a_split_is_read_whole_or_streamed(hub_folder):
   assert [record['answer'] for record in records] == ['0', '1', '2']
   with pytest.raises(errors.UserError, match='its splits are train, test'):
     tasks.load_records(f'{hub_folder}?split=tset', 0)
+  with pytest.raises(errors.UserError, match='several splits; its splits are'):
+    tasks.load_records(hub_folder, 0)
+  for split, message in (
+    ('train+dev', 'no such split .*Unknown split "dev"'),
+    ('train[100:]', 'no such split .*corresponds to no data'),
+  ):
+    with pytest.raises(errors.UserError, match=message):
+      tasks.load_records(f'{hub_folder}?split={split}', 0)
+  assert (
+    len(tasks.load_records(f'{hub_folder}?split=train[1:]&limit=2', 0)) == 2
+  )
   with pytest.raises(errors.UserError, match="config=NAME: .*'x' not found"):
     tasks.load_records(f'{hub_folder}?config=x&split=test', 0)
+
+
+def test_columns_of_mixed_types_have_their_values(hub_folder, tmp_path):
+  """`datasets` stores them as texts of JSON, also within lists."""
+  parts = [dict(type='text', text='q')]
+  rows = [
+    dict(messages=[dict(role='user', content='p', name='A')], answer=1),
+    dict(messages=[dict(role='user', content=parts)], answer='x'),
+  ]
+  folder = tmp_path / 'mixed'
+  folder.mkdir()
+  lines = '\n'.join(map(json.dumps, rows))
+  (folder / 'train.jsonl').write_text(lines)
+  for limit in ('', '&limit=2'):
+    records = tasks.load_records(f'hf://{folder}?split=train{limit}', 0)
+    assert [(x['prompt'], x['answer']) for x in records] == [
+      ('p', '1'),
+      ('q', 'x'),
+    ]
 
 
 def test_a_hub_that_cannot_be_reached_is_a_sentence(monkeypatch):
