@@ -190,8 +190,8 @@ def exit_status(error: BaseException) -> tuple[int, str | None]:
   if isinstance(error, OSError) and error.errno in DISK_FULL:
     return USER_ERROR, (
       f'no space to write {error.filename or _full_output()} (disk full?): what '
-      'was complete is kept (checkpoints, lines, chunks); free space, and the '
-      'same command resumes from the last checkpoint'
+      'was complete is kept (checkpoints, lines, chunks); free space and repeat '
+      'the command, which resumes a run from its last checkpoint'
     )
   if isinstance(error, BrokenPipeError) and closed_outputs():
     return OUTPUT_CLOSED, (

@@ -2,6 +2,7 @@
 are of this machine."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -66,10 +67,12 @@ def check_is_no_pointer(path: pathlib.Path) -> None:
 @contextlib.contextmanager
 def named(path: pathlib.Path) -> Iterator[None]:
   """Gives the path to an OSError of the body that has none, as that of a write
-  to a full disk."""
+  to a full disk, and its number to that of numpy's tofile."""
   try:
     yield
   except OSError as error:
+    if error.errno is None and 'requested and' in str(error):
+      error.errno, error.strerror = errno.ENOSPC, str(error)
     error.filename = error.filename or str(path)
     raise
 

@@ -1,14 +1,16 @@
-"""What is said of files that do not exist."""
+"""What is said of files that do not exist, and of full disks."""
 
 import concurrent.futures
 import os
 import pathlib
 import time
 
+import jax
+import numpy as np
 import pytest
 
 from r1jax import errors, experiment_files, files
-from r1jax.checkpoints import hf_files
+from r1jax.checkpoints import hf_files, safetensors_file
 from r1jax.data import record_files
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -65,3 +67,24 @@ def test_a_page_can_be_written_by_several_at_once(tmp_path, monkeypatch):
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     list(pool.map(files.write_page, [path] * 2, texts))
   assert path.read_text() in texts and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_named_whatever_writes_to_it():
+  """Also numpy's tofile, whose error has no number, and a file of weights."""
+  full, array = pathlib.Path('/dev/full'), np.zeros((99, 999), np.float32)
+  weights = {'w': jax.ShapeDtypeStruct(array.shape, array.dtype)}
+
+  def write_weights():
+    writer = safetensors_file.Writer(full, weights)
+    writer.write(array)
+
+  def write_by_numpy():
+    with files.named(full), open(full, 'wb') as file:
+      array.tofile(file)
+
+  for write in (write_weights, write_by_numpy):
+    with pytest.raises(OSError) as error:
+      write()
+    code, sentence = errors.exit_status(error.value)
+    assert code == errors.USER_ERROR
+    assert sentence.startswith('no space to write /dev/full (disk full?)')

@@ -260,15 +260,19 @@ class Writer:
     text = json.dumps(header).encode()
     text += b' ' * (-len(text) % 8)  # The data must be aligned.
     self._entries = iter(entries.values())
-    self._file = open(path, 'wb')
-    self._file.write(len(text).to_bytes(8, 'little') + text)
+    self._path = path
+    with files.named(path):
+      self._file = open(path, 'wb')
+      self._file.write(len(text).to_bytes(8, 'little') + text)
 
   def write(self, array: np.ndarray) -> None:
     """Writes the next array in the order of the entries."""
     entry = next(self._entries)
     assert (array.shape, array.dtype) == (entry.shape, entry.dtype)
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-    self._file.write(data)
+    with files.named(self._path):
+      self._file.write(data)
 
   def close(self) -> None:
-    self._file.close()
+    with files.named(self._path):
+      self._file.close()
