@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from r1jax import losses
 
@@ -115,6 +114,8 @@ def bootstrap_ratio(sum_P: np.ndarray, count_P: np.ndarray) -> Interval:
 def t_margin(x_N: ArrayLike) -> np.ndarray:
   """Half the width of the interval of the mean of N > 1 independent numbers or
   arrays: t(N - 1) * s / sqrt(N)."""
+  from scipy import special  # takes a tenth of the start of a stage
+
   x_N = np.asarray(x_N, float)
   n = len(x_N)
   assert n > 1, 'one number has no interval'

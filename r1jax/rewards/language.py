@@ -17,10 +17,12 @@ R1, eq. 7: Num(words of the target language) / Num(words). Definitions of ours:
   there (`prose`).
 """
 
+import functools
 import html
 import importlib.util
 import re
 import unicodedata
+from types import ModuleType
 
 import numpy as np
 
@@ -29,10 +31,6 @@ from r1jax.data import templates
 from r1jax.rewards import latin, prose
 from r1jax.rewards.prose import GREEK, LATIN, SYMBOLS
 from r1jax.rewards.verdict import Record, Records, Texts
-
-rjieba = None  # optional, for Chinese
-if importlib.util.find_spec('rjieba'):
-  rjieba = importlib.import_module('rjieba')
 
 TARGETS = 'zh', *latin.LANGUAGES
 MIN_KANA = 0.2  # of the Kana and Han of a Japanese sentence
@@ -142,6 +140,15 @@ def _is_japanese(words):
 
 def _chinese(han):
   """The number of words in runs of Han."""
+  rjieba = chinese_segmenter()
   if rjieba:
     return sum(not word.isspace() for word in rjieba.cut(' '.join(han)))
   return sum(map(len, han)) / 2
+
+
+@functools.cache
+def chinese_segmenter() -> ModuleType | None:
+  """The module rjieba, which is optional and takes time to import."""
+  if importlib.util.find_spec('rjieba'):
+    return importlib.import_module('rjieba')
+  return None

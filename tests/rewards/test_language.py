@@ -18,7 +18,7 @@ def segmenter(request, monkeypatch):
   if request.param == 'rjieba':
     pytest.importorskip('rjieba')
   else:
-    monkeypatch.setattr(language, 'rjieba', None)
+    monkeypatch.setattr(language, 'chinese_segmenter', lambda: None)
 
 
 def counts(text):
@@ -90,7 +90,7 @@ WORDS = [
 
 @pytest.mark.parametrize('text, en, han, other', WORDS)
 def test_words_are_counted_by_script(text, en, han, other, monkeypatch):
-  monkeypatch.setattr(language, 'rjieba', None)
+  monkeypatch.setattr(language, 'chinese_segmenter', lambda: None)
   expected = dict(en=en, zh=han / 2, other=other)
   assert counts(text) == {name: n for name, n in expected.items() if n}
 
@@ -212,7 +212,7 @@ def test_decomposed_accents_are_those_of_one_character():
 
 
 def test_the_share_is_that_of_the_target_among_all_words(monkeypatch):
-  monkeypatch.setattr(language, 'rjieba', None)
+  monkeypatch.setattr(language, 'chinese_segmenter', lambda: None)
   text = 'first we 先算总数 and да'
   assert language.share(text, 'en') == 3 / 6
   assert language.share(text, 'zh') == 2 / 6
