@@ -1,8 +1,10 @@
 """Four CPU devices for all tests; implicit rank promotion is an error; how
 programs are compiled and cached."""
 
+import fcntl
 import os
 import pathlib
+import shutil
 import signal
 
 os.environ['JAX_PLATFORMS'] = os.environ.get('JAX_PLATFORMS', 'cpu')
@@ -63,8 +65,8 @@ def few_mappings():
 
 # Programs are compiled without the optimisations of LLVM, which take most of the
 # compiler's time and do not change what the tests state; XLA's own passes run.
-# These modules compute long enough to gain by them.
-OPTIMISED = 'test_token_sampling', 'test_transformer'
+# This module computes long enough to gain by them.
+OPTIMISED = ('test_token_sampling',)
 
 
 def optimise(is_on):
@@ -86,11 +88,20 @@ def quick_compiler(request):
 
 @pytest.fixture(scope='session')
 def base(tmp_path_factory):
-  """The work directory of an sft run: the model that other tests start from."""
+  """The work directory of an sft run: the model that other tests start from.
+  One worker of xdist makes it, and each has a copy."""
   import toy
 
-  workdir = tmp_path_factory.mktemp('base')
-  before = optimise(False)
-  toy.run('sft', workdir)
-  optimise(before)
+  folder = tmp_path_factory.getbasetemp()
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    folder = folder.parent
+  made = folder / 'base'
+  with open(folder / 'base.lock', 'w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if not (made / 'model').exists():
+      before = optimise(False)
+      toy.run('sft', made)
+      optimise(before)
+    workdir = tmp_path_factory.mktemp('own') / 'base'
+    shutil.copytree(made, workdir)
   return workdir

@@ -23,6 +23,7 @@ from r1jax.training import metrics
 TOKENIZER = toy_sampling.TOKENIZER
 # Rows of three lengths; none is a power of 2.
 ROWS = [[5, 7, 11], [3, 256, 0, 9, 40], list(range(20, 39))]
+NEW = 8  # tokens of most responses, whose programs are shared
 
 
 @pytest.fixture(scope='module')
@@ -94,7 +95,8 @@ def test_wrong_ids_are_refused(model, rows, sentence):
 
 def test_the_samplers_log_probabilities_are_those_of_logprobs(model):
   prompts = ['12', 'some text', '=']
-  for prompt, group in zip(prompts, model.generate(prompts, group=2)):
+  groups = model.generate(prompts, group=2, max_new_tokens=NEW)
+  for prompt, group in zip(prompts, groups):
     start = len(prompt)
     for response in group:
       ids = TOKENIZER.encode(prompt) + response.ids
@@ -106,7 +108,7 @@ def test_the_samplers_log_probabilities_are_those_of_logprobs(model):
 
 
 def test_temperature_0_takes_the_most_probable_token(model):
-  ((response,),) = model.generate(['ab'], temperature=0.0, max_new_tokens=5)
+  ((response,),) = model.generate(['ab'], temperature=0.0, max_new_tokens=NEW)
   ids = TOKENIZER.encode('ab')
   for token in response.ids:
     assert token == model.logits([ids])[0, -1].argmax()
@@ -114,7 +116,7 @@ def test_temperature_0_takes_the_most_probable_token(model):
 
 
 def test_a_response_is_a_function_of_the_seed_and_its_place(model):
-  short = dict(max_new_tokens=5)
+  short = dict(max_new_tokens=NEW)
   three = model.generate(['1', '22', '333'], group=2, **short)
   alone = model.generate(['1'], group=2, **short)
   assert [x.ids for x in alone[0]] == [x.ids for x in three[0]]
@@ -133,21 +135,21 @@ def test_prompts_of_similar_lengths_and_counts_share_a_program(model):
 
 
 def test_a_response_has_the_prefill_and_ends_at_a_stop_string(model):
-  ((response,),) = model.generate(['ab'], temperature=0.0, max_new_tokens=8)
+  ((response,),) = model.generate(['ab'], temperature=0.0, max_new_tokens=NEW)
   stop = TOKENIZER.decode(response.ids[2:3])
   ((cut,),) = model.generate(
-    ['ab'], temperature=0.0, max_new_tokens=8, stop=stop
+    ['ab'], temperature=0.0, max_new_tokens=NEW, stop=stop
   )
   assert cut.ids == response.ids[: response.ids.index(response.ids[2]) + 1]
   assert cut.finished
   ((filled,),) = model.generate(
     ['ab'],
     temperature=0.0,
-    max_new_tokens=8,
+    max_new_tokens=NEW,
     prefill='7',
     template='{question}',
   )
-  ((whole,),) = model.generate(['ab7'], temperature=0.0, max_new_tokens=8)
+  ((whole,),) = model.generate(['ab7'], temperature=0.0, max_new_tokens=NEW)
   assert filled.text == f'7{whole.text}' and filled.ids == whole.ids
 
 
@@ -263,12 +265,12 @@ def test_many_rows_and_prompts_are_computed_in_calls_of_one_size(
 ):
   """So memory does not grow with their number; the results are the same."""
   rows = [[n, n + 1, n + 2] for n in range(1, 8)]
-  prompts = [str(n) for n in range(7)]
+  prompts = [str(n) for n in range(4)]
 
   def results():
     texts = [
       [response.text for response in group]
-      for group in model.generate(prompts, group=2, max_new_tokens=4)
+      for group in model.generate(prompts, group=2, max_new_tokens=NEW)
     ]
     return model.logits(rows), model.logprobs(rows), texts
 

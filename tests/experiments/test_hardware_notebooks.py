@@ -6,7 +6,6 @@ import pathlib
 import shlex
 
 import pytest
-import toy
 
 from r1jax import cli, files
 
@@ -22,21 +21,16 @@ def get_config():
   config.sample.max_new_tokens = 8
   config.sample.decode_slots = 4
   config.sample.refill_interval = 4
-  config.micro_batch_size = 8
+  config.sample.kv_windows = 1
+  config.micro_batch_size = 32
   config.length_buckets = 1
   config.grpo.prompts_per_step = 8
   config.grpo.group_size = 4
   config.eval.held_out = 8
+  config.eval.samples = 4  # as many rows as a rollout, which share programs
   config.compute.remat = 'none'
   return config
 """
-
-
-@pytest.fixture(scope='module')
-def base(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('base')
-  toy.run('sft', folder, 'steps=1')
-  return folder / 'model'
 
 
 def cells(name):
@@ -78,7 +72,7 @@ def test_a_notebook_for_free_hardware_runs_with_a_tiny_model(
     if tags == ['parameters']:
       exec(source, names)
       assert names['CONFIG'] == f'experiments/hardware/{config}.py'
-      names |= dict(CONFIG='configs/tiny.py', MODEL=str(base), STEPS=1)
+      names |= dict(CONFIG='configs/tiny.py', MODEL=f'{base}/model', STEPS=1)
       names |= dict(RECORDS='sums.jsonl', LENGTH=8)
     elif tags != ['install']:
       execute(source, names)
