@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.experimental import pallas as pl
 
-from r1jax.models import attention
+from r1jax.models import attention, paging
 from r1jax.models.attention import MASKED_SCORE, CachedLayer, Form
 
 # Columns of the cache that the kernel reads at a time: with three stages of loads
@@ -33,7 +33,7 @@ def has_kernel(channels: int, value_channels: int) -> bool:
 
 def has_offsets(arrays: tuple[Array, ...]) -> bool:
   """Whether attend_filled can address a layer's part of the cache."""
-  return arrays[0].size <= MAX_ELEMENTS
+  return jax.tree.leaves(arrays)[0].size <= MAX_ELEMENTS
 
 
 def _parts(channels, value_channels):
@@ -54,7 +54,8 @@ def attend_filled(
   interpret: bool = False,
 ) -> tuple[Array, Array]:
   """attention.attend_with_lse of the queries at pos_B, pos_B + 1, ... over the
-  first length_B columns of a layer's cache, which is not of several layers.
+  first length_B columns of a layer's cache, which is not of several layers. Pages
+  of a cache must be whole blocks.
 
   A program of the kernel attends over some of a row's columns with queries of
   one key head; the results of a row's programs are merged by their maxima and
@@ -62,10 +63,11 @@ def attend_filled(
   """
   from jax.experimental.pallas import triton as plgpu
 
-  arrays, T = [a.reshape(a.shape[1:]) for a in cached.arrays], q_BTKGC.shape[1]
+  arrays = jax.tree.map(lambda a: a.reshape(a.shape[1:]), cached.arrays)
+  S, V = paging.columns(arrays[0]), value_channels
   q_BKMC = attention.merge_queries(q_BTKGC)
   B, K, queries, C = q_BKMC.shape
-  S, V = arrays[0].shape[2], value_channels
+  T = q_BTKGC.shape[1]
   rows = min(MAX_QUERIES, max(MIN_QUERIES, pl.next_power_of_2(queries)))
   tiles = pl.cdiv(queries, rows)
   M = rows * tiles
@@ -84,9 +86,23 @@ def attend_filled(
   row = pl.BlockSpec(
     (None, None, rows, C), lambda b, k, n: (b, k // tiles, k % tiles, 0)
   )
-  cache_specs = [
-    pl.BlockSpec((None, None, S, a.shape[-1]), index(0, 0)) for a in arrays
-  ]
+  is_paged = isinstance(arrays[0], paging.Pages)
+  if is_paged:
+    table_BN, pool = arrays[0].table_BN, paging.pool(arrays)
+    arrays = table_BN, *pool
+    cache_specs = [
+      pl.BlockSpec((None, table_BN.shape[1]), lambda b, k, n: (b, 0))
+    ]
+    cache_specs += [
+      pl.BlockSpec(
+        (a.shape[0], None, *a.shape[2:]), lambda b, k, n: (0, k // tiles, 0, 0)
+      )
+      for a in pool
+    ]
+  else:
+    cache_specs = [
+      pl.BlockSpec((None, None, S, a.shape[-1]), index(0, 0)) for a in arrays
+    ]
   out = pl.BlockSpec(
     (None, None, None, rows, V),
     lambda b, k, n: (b, k // tiles, n, k % tiles, 0),
@@ -95,7 +111,9 @@ def attend_filled(
     (None, None, None, rows), lambda b, k, n: (b, k // tiles, n, k % tiles)
   )
   out_BKNMC, max_BKNM, sum_BKNM = pl.pallas_call(
-    functools.partial(_kernel, form, window, T, columns, block, (C, V)),
+    functools.partial(
+      _kernel, form, window, T, columns, block, (C, V), is_paged
+    ),
     grid=(B, K * tiles, splits),
     in_specs=[one, one, row, *cache_specs],
     out_specs=[out, stat, stat],
@@ -128,6 +146,7 @@ def _kernel(
   columns,
   block_size,
   widths,
+  is_paged,
   pos_ref,
   length_ref,
   q_ref,
@@ -138,7 +157,8 @@ def _kernel(
   from jax.experimental.pallas import triton as plgpu
 
   *cache_refs, out_ref, max_ref, sum_ref = refs
-  k_ref, S, M = cache_refs[0], cache_refs[0].shape[0], len(q_ref)
+  table_ref = cache_refs.pop(0) if is_paged else None
+  k_ref, M = cache_refs[0], len(q_ref)
   parts, q_parts, start = _parts(*widths), [], 0
   for part in parts:
     q_parts.append(plgpu.load(q_ref.at[:, pl.ds(start, part)]))
@@ -152,9 +172,16 @@ def _kernel(
   end = jnp.minimum(first + columns, length)
 
   def load(ref, block, start, part):
-    column_S = block * block_size + jnp.arange(block_size)
-    here = pl.ds(block * block_size, block_size), pl.ds(start, part)
-    return plgpu.load(ref.at[*here], mask=(column_S < S)[:, None], other=0)
+    first, channels = block * block_size, pl.ds(start, part)
+    if is_paged:
+      page = ref.shape[1]
+      number = plgpu.load(table_ref.at[first // page])
+      here = number, pl.ds(first % page, block_size), channels
+      return plgpu.load(ref.at[*here])
+    column_S = first + jnp.arange(block_size)
+    here = pl.ds(first, block_size), channels
+    mask = (column_S < len(ref))[:, None]
+    return plgpu.load(ref.at[*here], mask=mask, other=0)
 
   def add_block(block, carry):
     out_MC, max_M, sum_M = carry

@@ -16,6 +16,7 @@ from r1jax.models import (
   kernels,
   linear,
   packed_attention,
+  paging,
   rope,
   sequence_packing,
   stack,
@@ -223,20 +224,22 @@ def attend(
   if cfg.reads_filled_cache and kernels.can_address(cfg.attention, past):
     args = q_BTKGC, kv_BKTC, past, pos_BT, window, cfg.head_dim, sink_KG
     return kernels.decode(cfg, cfg.form, *args)
-  pos_B, column_1S = pos_BT[:, 0], jnp.arange(past[0].shape[2])[None]
+  pos_B, column_1S = pos_BT[:, 0], jnp.arange(paging.columns(past[0]))[None]
   if cfg.scan_layers:
     before_BTS = attention.visible(pos_BT, column_1S, window)
     before_BTS &= (column_1S < pos_B[:, None])[:, None]
+    past_BKSC = paging.rows(past[0]), paging.rows(past[1])
     out = attention.attend_past(
-      cfg.form, q_BTKGC, kv_BKTC, past, before_BTS, sink_KG
+      cfg.form, q_BTKGC, kv_BKTC, past_BKSC, before_BTS, sink_KG
     )
     return out, kv_BKTC
-  k_BKSC, v_BKSC = (
-    attention.write(cfg, cache, new, pos_B) for cache, new in zip(past, kv_BKTC)
+  kv = tuple(
+    paging.write(cfg, cache, new, pos_B) for cache, new in zip(past, kv_BKTC)
   )
-  kv = k_BKSC, v_BKSC
   visible_BTS = attention.visible(pos_BT, column_1S, window)
-  return attention.attend(cfg.form, q_BTKGC, kv, visible_BTS, sink_KG), kv
+  kv_BKSC = paging.rows(kv[0]), paging.rows(kv[1])
+  out = attention.attend(cfg.form, q_BTKGC, kv_BKSC, visible_BTS, sink_KG)
+  return out, kv
 
 
 def _window(cfg, kind):

@@ -4,6 +4,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -11,6 +12,7 @@ from r1jax.models import (
   attention,
   gpu_attention,
   gpu_decode,
+  paging,
   tpu_attention,
   tpu_decode,
 )
@@ -73,15 +75,22 @@ def decode(
     out, lse = attention.merge(before, own)
   else:
     new = tuple(
-      attention.write(cfg, old, keys, pos_B) for old, keys in zip(past, new)
+      paging.write(cfg, old, keys, pos_B) for old, keys in zip(past, new)
     )
-    cached = CachedLayer(tuple(a[None] for a in new), 0)
+    cached = CachedLayer(jax.tree.map(lambda a: a[None], new), 0)
     # A draft behind the last column is not kept.
-    length_B = jnp.minimum(pos_B + q_BTKGC.shape[1], new[0].shape[2])
+    length_B = jnp.minimum(pos_B + q_BTKGC.shape[1], paging.columns(new[0]))
     out, lse = kernel(
       form, q_BTKGC, cached, pos_B, length_B, window, value_channels
     )
   return attention.with_sink(out, lse, sink_KG), new
+
+
+def page_columns(cfg: ModelConfig) -> int:
+  """The columns of which pages of a cache must have a multiple."""
+  if not cfg.reads_filled_cache:
+    return 1
+  return dict(splash=attention.TILE, cudnn=gpu_decode.BLOCK)[cfg.attention]
 
 
 def can_address(attention: str, past: Any) -> bool:

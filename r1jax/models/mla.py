@@ -21,6 +21,7 @@ from r1jax.models import (
   kernels,
   linear,
   packed_attention,
+  paging,
   rope,
   sequence_packing,
   stack,
@@ -208,23 +209,25 @@ def attend(
     args = q_BT1HR, (new_B1TR,), past, pos_BT, None, cfg.kv_lora_rank
     u, cache = kernels.decode(cfg, cfg.form, *args)
     return _absorbed_values(cfg, w_RHC, u, q_BTHC.dtype), cache
-  (past_B1SR,), pos_B = past, pos_BT[:, 0]
-  column_1S = jnp.arange(past_B1SR.shape[2])[None]
+  (cache,), pos_B = past, pos_BT[:, 0]
+  column_1S = jnp.arange(paging.columns(cache))[None]
   visible_BTS = attention.visible(pos_BT, column_1S)
   if cfg.scan_layers and cfg.absorbed:
     before_BTS = visible_BTS & (column_1S < pos_B[:, None])[:, None]
     q_BT1HR = _absorbed_queries(cfg, w_RHC, q_BTHC)
+    past_B1SR = paging.rows(cache)
     new, old = (new_B1TR, new_B1TR), (past_B1SR, past_B1SR)
     u = attention.attend_past(cfg.form, q_BT1HR, new, old, before_BTS)
     return _absorbed_values(cfg, w_RHC, u, q_BTHC.dtype), (new_B1TR,)
-  latent = attention.write(cfg, past_B1SR, new_B1TR, pos_B)
+  cache = paging.write(cfg, cache, new_B1TR, pos_B)
+  latent_B1SR = paging.rows(cache)
   if not cfg.absorbed:
-    out = _attend_expanded(cfg, w_RHC, q_BTHC, latent, visible_BTS)
-    # For scanned layers stack.run writes to the cache; `latent` is a copy.
-    return out, (new_B1TR if cfg.scan_layers else latent,)
+    out = _attend_expanded(cfg, w_RHC, q_BTHC, latent_B1SR, visible_BTS)
+    # For scanned layers stack.run writes to the cache; `cache` is a copy.
+    return out, (new_B1TR if cfg.scan_layers else cache,)
   q_BT1HR = _absorbed_queries(cfg, w_RHC, q_BTHC)
-  u = attention.attend(cfg.form, q_BT1HR, (latent,) * 2, visible_BTS)
-  return _absorbed_values(cfg, w_RHC, u, q_BTHC.dtype), (latent,)
+  u = attention.attend(cfg.form, q_BT1HR, (latent_B1SR,) * 2, visible_BTS)
+  return _absorbed_values(cfg, w_RHC, u, q_BTHC.dtype), (cache,)
 
 
 def _attend_call(cfg, w_RHC, q_BTHC, latent_B1TR, pos_BT):

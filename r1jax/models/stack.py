@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from r1jax.models import attention
+from r1jax.models import paging
 from r1jax.models.attention import CachedLayer
 from r1jax.models.model_config import ModelConfig
 
@@ -82,7 +82,7 @@ def run(
   x_BTD, (cache, routing) = jax.lax.scan(step, x_BTD, inputs)
   if past is not None:
     cache = tuple(
-      attention.write_layers(cfg.tpu_layout, old, new, pos_BT[:, 0])
+      paging.write_layers(cfg.tpu_layout, old, new, pos_BT[:, 0])
       for old, new in zip(past, cache)
     )
   return x_BTD, cache, routing

@@ -206,9 +206,18 @@ def _decode_state(plan):
     column /= plan.tensor_parallel
   return {
     'prompt cache': plan.prompts * plan.config.prompt.max_len * column,
-    'cache': layers.cache_bytes(plan, plan.decode_slots, plan.row_len),
+    'cache': _cache_bytes(plan),
     'samples': plan.samples * plan.row_len * (13 + layers.routing_bytes(plan)),
   }
+
+
+def _cache_bytes(plan):
+  """The bytes of the whole cache."""
+  sample = plan.config.sample
+  if sample.cache_tokens:
+    # A page is of no slot, see page_table.py.
+    return layers.cache_bytes(plan, sample.pages + 1, sample.page_tokens)
+  return layers.cache_bytes(plan, plan.decode_slots, plan.row_len)
 
 
 def decode(plan: Plan, sizes: Sizes) -> Cost:
@@ -223,10 +232,16 @@ def decode(plan: Plan, sizes: Sizes) -> Cost:
   copied = itemsize * cfg.layers * cfg.width * cfg.layer_sizes.projected
   copied /= devices
   copied += 2 * plan.samples * plan.row_len * layers.routing_bytes(plan)
+  if plan.config.sample.cache_tokens and not plan.reads_filled_cache:
+    # The pages of a layer, as rows and before their axes are swapped.
+    rows = layers.cache_bytes(plan, slots, plan.row_len)
+    copied += 2 * rows / plan.decode_layers
   # Slots are filled with the keys, then the values of prompts in float32.
   prompt_len = plan.config.prompt.max_len
   fill = 4 / itemsize * layers.cache_bytes(plan, slots, prompt_len)
   fill /= cfg.layer_sizes.cache_arrays
+  if plan.config.sample.cache_tokens:
+    fill = 0  # They are filled page by page.
   weights, arrays = sizes.rollout_weights, _decode_state(plan)
   cache = arrays['cache']
   state = cache + arrays['samples']
@@ -252,7 +267,7 @@ def decode(plan: Plan, sizes: Sizes) -> Cost:
     temp=copied + fill + 3 * logits,
     resident=sizes.parameters + sizes.optimizer + sizes.reference,
     flops=flops,
-    hbm=weights - unread + plan.read_share * cache,
+    hbm=weights - unread + plan.cache_share * cache,
     ici=sent + layers.sent(logits, devices),
     parts=parts,
   )

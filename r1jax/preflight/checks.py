@@ -18,6 +18,7 @@ from r1jax.preflight.plan import Plan
 from r1jax.rewards import verifiers
 from r1jax.rewards.code import unit_tests
 from r1jax.rl import grpo, rl_config
+from r1jax.sampling import page_table
 
 RECORDS = 64  # that are checked
 MAX_DEAD_SHARE = 0.9
@@ -64,6 +65,8 @@ def _check_keys(plan):
     rl_config.check(config)
     rl_config.check_shards(config, plan.num_shards, plan.row_len)
     rl_config.check_sharing(config, plan.cfg)
+    page_table.check(config.sample, plan.row_len)
+    page_table.check_kernel(plan.decode_cfg, config.sample)
   except errors.UserError as error:
     return Check('keys', False, str(error))
   return Check('keys', True, 'no keys conflict')
@@ -111,6 +114,8 @@ def _check_effects(config, shard_samples):
     keys['config.optim.schedule is constant'] = 'optim.final'
   if config.sample.decode_slots > shard_samples:
     keys[f'a shard has {shard_samples} samples'] = 'sample.decode_slots'
+  if not config.sample.cache_tokens:
+    keys['config.sample.cache_tokens is 0'] = 'sample.page_tokens'
   standard = configs.defaults(rl_config.Config).to_dict()
   changed, found = configs.changes(standard, dataclasses.asdict(config)), []
   for reason, names in keys.items():

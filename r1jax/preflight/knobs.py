@@ -111,6 +111,9 @@ def _knobs(plan):
       yield {'parallel.tensor_parallel': devices}
   for slots in _halves(plan.decode_slots, 1):
     yield {'sample.decode_slots': slots}
+  if config.sample.cache_tokens:
+    for tokens in _halves(config.sample.cache_tokens, plan.row_len):
+      yield {'sample.cache_tokens': tokens}
   if cfg.head_chunk > 128:
     yield {'compute.head_chunk': 128}
   if config.grpo.kl_coef:

@@ -129,7 +129,7 @@ def layer_bytes(
   return forward, backward, cfg.layers * saved
 
 
-def cache_bytes(plan: Plan, rows: int, length: int) -> float:
+def cache_bytes(plan: Plan, rows: float, length: float) -> float:
   """Bytes of the keys and values of `rows` rows in a rollout, with the whole
   tiles of TPUs in the layout of attention.in_cache_layout."""
   layer = plan.cfg.layer_sizes

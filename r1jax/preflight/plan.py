@@ -10,6 +10,7 @@ from r1jax.models.transformer import ModelConfig
 from r1jax.preflight.chips import Pod
 from r1jax.rl import grpo, micro_batches
 from r1jax.rl.rl_config import Config
+from r1jax.sampling import page_table, refill
 
 # The rows of the device with the busiest experts of a layer over the mean of the
 # devices. arXiv:2606.04101 measured 1.30 to 4.01 between ranks, in models of 106
@@ -73,15 +74,42 @@ class Plan:
     return prompt.max_len + self.max_new_tokens + prompt.results_len
 
   @property
-  def read_share(self) -> float:
-    """The share of the cache that a decode step reads on average: all of it, or
-    by a kernel the filled columns, if all responses have the mean length."""
+  def decode_cfg(self) -> ModelConfig:
+    """The config of the decode loop."""
     scan_layers = self.config.compute.scan_decode
-    cfg = dataclasses.replace(self.cfg, scan_layers=scan_layers)
-    if not cfg.reads_filled_cache:
-      return 1.0
+    return dataclasses.replace(self.cfg, scan_layers=scan_layers)
+
+  @property
+  def reads_filled_cache(self) -> bool:
+    """Whether decoding reads only the filled part of each row's cache."""
+    return self.decode_cfg.reads_filled_cache
+
+  @property
+  def filled_columns(self) -> float:
+    """The columns that a row fills on average, if all responses have the mean
+    length."""
     filled = self.config.prompt.max_len + self.mean_new_tokens / 2
-    return min(1.0, filled / self.row_len)
+    return min(self.row_len, filled)
+
+  @property
+  def read_share(self) -> float:
+    """The share of its row that a decode step reads on average: all of it, or by
+    a kernel the filled columns."""
+    return (
+      self.filled_columns / self.row_len if self.reads_filled_cache else 1.0
+    )
+
+  @property
+  def cache_share(self) -> float:
+    """The bytes of the cache that a decode step moves, over those that it has."""
+    sample = self.config.sample
+    if not sample.cache_tokens:
+      return self.read_share
+    columns = self.live_slots * self.filled_columns
+    if not self.reads_filled_cache:
+      # The pages of all slots are copied to whole rows, which are read.
+      columns = 3 * self.decode_slots * self.row_len
+    return columns / ((sample.pages + 1) * sample.page_tokens)
 
   @property
   def micro_batch_rows(self) -> int:
@@ -109,6 +137,25 @@ class Plan:
   @property
   def decode_slots(self) -> int:
     return min(self.config.sample.decode_slots, self.samples)
+
+  @property
+  def live_slots(self) -> float:
+    """The slots that have a sample, on average: all of them, or as many as the
+    pages of the cache hold at a time."""
+    sample = self.config.sample
+    if not sample.cache_tokens:
+      return self.decode_slots
+    columns = (
+      self.filled_columns + (sample.page_tokens + self.segment_tokens) / 2
+    )
+    pages = sample.pages * (1 - page_table.RESERVE)
+    held = pages * sample.page_tokens / columns
+    return max(1, min(self.decode_slots, held))
+
+  @property
+  def segment_tokens(self) -> int:
+    """Tokens of a slot between two refills."""
+    return refill.segment_tokens(self.config.sample)
 
   @property
   def step_tokens(self) -> int:
@@ -169,7 +216,7 @@ class Plan:
       score=scored * self._parts(rows),
       gather=1,
       prefill=1,
-      decode=math.ceil(tokens / self.decode_slots),
+      decode=math.ceil(tokens / self.live_slots),
     )
 
   @property

@@ -49,6 +49,13 @@ def _describe_run(plan):
       f'rows have {plan.packed_share:.0%} of the tokens, which the times of train '
       'and score below are multiplied by; memory is that of whole rows'
     )
+  if config.sample.cache_tokens:
+    found += wrap(
+      f'the cache of a shard has {config.sample.pages:,} pages of '
+      f'{config.sample.page_tokens} tokens (config.sample.cache_tokens): enough '
+      f'for {plan.live_slots:,.0f} samples at a time, if all responses have the '
+      'mean length'
+    )
   if config.sample.draft:
     found += wrap(
       'each decode step verifies a draft (config.sample.draft): with '

@@ -311,6 +311,15 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
       least=1,
     ),
     Panel(
+      'Samples that started again',
+      'tokens',
+      {
+        'restarted_tokens': 'Tokens that were sampled a second time, because '
+        'the pages of the cache did not suffice.',
+      },
+      least=0,
+    ),
+    Panel(
       'Compiled programs',
       'programs so far',
       {

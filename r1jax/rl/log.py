@@ -122,8 +122,12 @@ def rollout_metrics(
     'dead_groups': dead_P.mean(),
     'occupancy': live / offered,
   }
+  sampled, restarted = samples.length_N.sum(), samples.rows.restarted
+  if restarted is not None:
+    metrics['restarted_tokens'] = restarted.sum()
+    sampled += restarted.sum()
   if run.config.sample.draft:  # of a slot in use
-    metrics['tokens_per_step'] = samples.length_N.sum() / max(1, live)
+    metrics['tokens_per_step'] = sampled / max(1, live)
   return metrics
 
 

@@ -3,8 +3,9 @@ batching.
 
 The loop decodes a fixed number of slots. Each slot is a row of the model's
 batch and of its cache; when a sample ends, its slot goes to the next waiting
-sample. Shapes: B decode slots, N = P * G samples, T tokens of a segment, L
-columns of a whole row and of the cache.
+sample (refill.py). With config.cache_tokens the rows of the cache are in pages
+(page_table.py). Shapes: B decode slots, N = P * G samples, T tokens of a
+segment, L columns of a whole row and of the cache.
 """
 
 import functools
@@ -13,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from r1jax.data import batching
-from r1jax.models import attention, transformer
-from r1jax.sampling import decode_state, decode_step, draft
+from r1jax.models import paging, transformer
+from r1jax.sampling import decode_state, decode_step, draft, page_table, refill
 from r1jax.sampling.decode_state import (
   Array,
   DecodeState,
@@ -87,6 +88,9 @@ def start(
   prefilled = Prefilled(cache=out.cache, draft_PD=None)
   if config.draft:
     prefilled = draft.prefill(params, cfg, prompts, pos_PL, out)
+  if config.cache_tokens:
+    cache = page_table.whole_pages(prefilled.cache, config.page_tokens)
+    prefilled = prefilled.replace(cache=cache)
   state = _first_state(cfg, prompts, key, group_size, config)
   if out.routing is not None:
     state = state.replace(
@@ -118,7 +122,9 @@ def advance(
 
   def refill_and_decode(carry):
     count, state = carry
-    state = _refill(cfg, prompts, prefilled, key, group_size, config, state)
+    state = refill.refill(
+      cfg, prompts, prefilled, key, group_size, config, state
+    )
     return count + 1, _decode_segment(params, cfg, config, windows, state)
 
   def goes_on(carry):
@@ -126,7 +132,7 @@ def advance(
     goes_on = _is_unfinished(state) & (count < segments)
     if windows[-1] < state.tokens_NL.shape[1]:
       goes_on &= (
-        _next_columns(prompts, group_size, config, state) <= windows[-1]
+        refill.next_columns(prompts, group_size, config, state) <= windows[-1]
       )
     return goes_on
 
@@ -134,7 +140,7 @@ def advance(
     goes_on, refill_and_decode, (jnp.int32(0), state)
   )
   is_unfinished = _is_unfinished(state).astype(jnp.int32)
-  columns = _next_columns(prompts, group_size, config, state)
+  columns = refill.next_columns(prompts, group_size, config, state)
   return state, jnp.stack([count, is_unfinished, columns])
 
 
@@ -160,15 +166,6 @@ def windows(
   return tuple(batching.lengths(columns, config.kv_windows))
 
 
-def segment_tokens(config: SampleConfig) -> int:
-  """The max. tokens of a slot in a segment."""
-  return _segment_steps(config) * (2 if config.draft else 1)
-
-
-def _segment_steps(config):
-  return -(-config.refill_interval // (2 if config.draft else 1))
-
-
 def sampled_rows(
   prompts: Prompts, state: DecodeState, group_size: int
 ) -> SampledRows:
@@ -179,27 +176,19 @@ def sampled_rows(
   return SampledRows(
     tokens_BL=jnp.where(real_NL, state.tokens_NL, 0),
     pos_BL=transformer.positions(real_NL),
-    logp_BL=state.logp_NL,
+    # Of a sample that has started again there may be later columns.
+    logp_BL=jnp.where(state.mask_NL, state.logp_NL, 0),
     mask_BL=state.mask_NL,
     finished_B=state.finished_N,
     steps=state.steps,
     live=state.live,
+    restarted=state.restarted,
     routing=state.routing,
   )
 
 
 def _is_unfinished(state):
-  any_live = jnp.any(state.slots.live_B)
-  return any_live | (state.next_sample < len(state.finished_N))
-
-
-def _next_columns(prompts, group_size, config, state):
-  """The columns of the cache that the next segment needs, after a refill."""
-  slots = state.slots
-  take_B, _, prompt_B = _next_samples(prompts, group_size, state)
-  length_B = jnp.where(take_B, prompts.length_P[prompt_B], 0)
-  length_B = jnp.where(slots.live_B, slots.pos_B + 1, length_B)
-  return jnp.max(length_B) + segment_tokens(config)
+  return jnp.any(state.slots.live_B) | jnp.any(state.waiting_N)
 
 
 def _first_state(cfg, prompts, key, group_size, config):
@@ -208,9 +197,18 @@ def _first_state(cfg, prompts, key, group_size, config):
   N = P * group_size
   B, L = cache_sizes(P, prompt_width, group_size, config)
   longest_stop = max([1] + [len(ids) for ids in config.stop_token_sequences])
-  cache, draft_BD = transformer.init_cache(cfg, B, L), None
+  rows, columns, table_BN, restarted = B, L, None, None
+  if config.cache_tokens:
+    # A page more than samples have, see page_table.py.
+    rows, columns = config.pages + 1, config.page_tokens
+    row_pages = config.pages_of(L)
+    # No row is longer than the pool, see page_table.check.
+    row_pages = min(row_pages, config.pages)
+    table_BN = page_table.empty(B, config.pages, row_pages)
+    restarted = jnp.int32(0)
+  cache, draft_BD = transformer.init_cache(cfg, rows, columns), None
   if config.draft:
-    cache = cache, transformer.init_mtp_cache(cfg, B, L)
+    cache = cache, transformer.init_mtp_cache(cfg, rows, columns)
     draft_BD = jnp.zeros((B, cfg.width), cfg.dtype)
   zero, zero_B = jnp.int32(0), jnp.zeros(B, jnp.int32)
   slots = Slots(
@@ -228,13 +226,15 @@ def _first_state(cfg, prompts, key, group_size, config):
   return DecodeState(
     cache=cache,
     slots=slots,
-    next_sample=zero,
+    table_BN=table_BN,
+    waiting_N=jnp.ones(N, bool),
     tokens_NL=jnp.repeat(tokens_PL, group_size, axis=0),
     logp_NL=jnp.zeros((N, L)),
     mask_NL=jnp.zeros((N, L), bool),
     finished_N=jnp.zeros(N, bool),
     steps=zero,
     live=zero,
+    restarted=restarted,
     routing=None,
   )
 
@@ -251,75 +251,19 @@ def _first_routing(cfg, routing, group_size, config):
   return jnp.repeat(routing, group_size, axis=0)
 
 
-def _next_samples(prompts, group_size, state):
-  """(whether a slot gets a sample in the next refill, the number of the sample,
-  the number of its prompt)."""
-  free_B = ~state.slots.live_B
-  sample_B = state.next_sample + jnp.cumsum(free_B) - 1
-  take_B = free_B & (sample_B < len(state.finished_N))
-  prompt_B = jnp.where(take_B, sample_B, 0) // group_size
-  return take_B, sample_B, prompt_B
-
-
-def _refill(cfg, prompts, prefilled, key, group_size, config, state):
-  """Assigns the next waiting samples to the free slots."""
-  slots, N, fold_in = state.slots, len(state.finished_N), jax.random.fold_in
-  take_B, sample_B, prompt_B = _next_samples(prompts, group_size, state)
-  length_B = prompts.length_P[prompt_B]
-  copy = functools.partial(copy_prompts, cfg, prefilled.cache, prompt_B, take_B)
-  cache = jax.lax.cond(jnp.any(take_B), copy, lambda cache: cache, state.cache)
-  filled = Slots(
-    sample_B=jnp.where(take_B, sample_B, N),
-    live_B=take_B,
-    token_B=prompts.tokens_PL[prompt_B, length_B - 1],
-    pos_B=length_B - 1,
-    end_B=length_B
-    + jnp.minimum(prompts.max_new_tokens_P[prompt_B], config.max_new_tokens),
-    recent_BT=jnp.full_like(slots.recent_BT, -1),
-    ended_B=jnp.zeros_like(take_B),
-    key_B=jax.vmap(lambda n, m: fold_in(fold_in(key, n), m))(
-      prompts.number_P[prompt_B],
-      prompts.first_member_P[prompt_B] + sample_B % group_size,
-    ),
-    draft_BD=prefilled.draft_PD[prompt_B] if config.draft else None,
-  )
-  return state.replace(
-    cache=cache,
-    slots=decode_step.select(~slots.live_B, filled, slots),
-    next_sample=state.next_sample + jnp.sum(take_B),
-  )
-
-
-def copy_prompts(
-  cfg: transformer.ModelConfig,
-  prompt_kv: transformer.Cache,
-  prompt_B: Array,
-  take_B: Array,
-  cache: transformer.Cache,
-) -> transformer.Cache:
-  """The cache with the prompts in the first columns of the slots take_B."""
-
-  def copy(prompt, cache):
-    prompt = jnp.take(prompt, prompt_B, axis=-4)
-    cache = attention.in_cache_layout(cfg.tpu_layout, cache)
-    take, width = take_B[:, None, None, None], prompt.shape[-2]
-    prompt = jnp.where(take, prompt, cache[..., :width, :])
-    cache = cache.at[..., :width, :].set(prompt)
-    return attention.in_cache_layout(cfg.tpu_layout, cache)
-
-  return jax.tree.map(copy, prompt_kv, cache)
-
-
 def _decode_segment(params, cfg, config, windows, state):
   """The steps for config.refill_interval tokens of all slots, whose tokens are
   written to their samples. See `advance` for the windows."""
   slots = state.slots
   N, sample_B = len(state.finished_N), slots.sample_B
   length_B = jnp.where(slots.live_B, slots.pos_B + 1, 0)
-  columns = jnp.max(length_B) + segment_tokens(config)
+  columns = jnp.max(length_B) + refill.segment_tokens(config)
   index = jnp.sum(columns > jnp.array(windows[:-1], jnp.int32))
+  steps = _steps
+  if config.cache_tokens:
+    steps = functools.partial(_paged_steps, state.table_BN)
   branches = [
-    functools.partial(_steps, params, cfg, config, window) for window in windows
+    functools.partial(steps, params, cfg, config, window) for window in windows
   ]
   cache, slots, tokens = jax.lax.switch(index, branches, state.cache, slots)
   live, column = tokens.live_BT, tokens.pos_BT  # [steps, B, T]
@@ -353,17 +297,31 @@ def _steps(params, cfg, config, window, cache, slots):
   has_all = window == jax.tree.leaves(cache)[0].shape[-2]
   if not has_all:
     part = jax.tree.map(lambda a: a[..., :window, :], cache)
+  part, slots, tokens = _scan_steps(params, cfg, config, part, slots)
+  if has_all:
+    return part, slots, tokens
+  update = jax.lax.dynamic_update_slice
+  cache = jax.tree.map(lambda a, b: update(a, b, (0,) * a.ndim), cache, part)
+  return cache, slots, tokens
+
+
+def _paged_steps(table_BN, params, cfg, config, window, pool, slots):
+  """_steps with a pool of pages, of which those with the first `window` columns
+  of the slots are read."""
+  table_BN = table_BN[:, : config.pages_of(window)]
+  cache = paging.with_table(pool, table_BN)
+  cache, slots, tokens = _scan_steps(params, cfg, config, cache, slots)
+  return paging.pool(cache), slots, tokens
+
+
+def _scan_steps(params, cfg, config, cache, slots):
   step = draft.step if config.draft else decode_step.step
 
   def scan_step(cache_and_slots, _):
     cache, slots, tokens = step(params, cfg, config, *cache_and_slots)
     return (cache, slots), tokens
 
-  (part, slots), tokens = jax.lax.scan(
-    scan_step, (part, slots), length=_segment_steps(config)
+  (cache, slots), tokens = jax.lax.scan(
+    scan_step, (cache, slots), length=refill.segment_steps(config)
   )
-  if has_all:
-    return part, slots, tokens
-  update = jax.lax.dynamic_update_slice
-  cache = jax.tree.map(lambda a, b: update(a, b, (0,) * a.ndim), cache, part)
   return cache, slots, tokens

@@ -35,6 +35,16 @@ class SampleConfig:
   kv_windows: int = option(
     4, 'cache lengths to choose from', minimum=1, is_free=True
   )
+  cache_tokens: int = option(
+    0,
+    'tokens of the cache of a shard, in pages that decode slots share; 0: each '
+    'slot has a whole row',
+    minimum=0,
+    is_free=True,
+  )
+  page_tokens: int = option(
+    128, 'tokens of a page, with cache_tokens', minimum=1, is_free=True
+  )
   draft: bool = option(
     False,
     'each step also verifies a token that the module of compute.keep_mtp '
@@ -42,6 +52,15 @@ class SampleConfig:
   )
   eos_ids: Ids = option((), "end tokens; (): the tokenizer's")
   stop_token_sequences: tuple[Ids, ...] = option((), 'ids that end a row')
+
+  @property
+  def pages(self) -> int:
+    """The pages of a shard's cache; 0: its rows are whole."""
+    return self.cache_tokens // self.page_tokens
+
+  def pages_of(self, tokens: int) -> int:
+    """The pages of a row of so many tokens."""
+    return -(-tokens // self.page_tokens)
 
 
 class Prompts(struct.PyTreeNode):
@@ -72,6 +91,8 @@ class SampledRows(struct.PyTreeNode):
   # small unsigned dtype. Without meaning for the last token of a row, which is
   # not computed, and on padding. None for a model without experts.
   routing: Array | None = None
+  # With pages, the number of tokens of samples that were started again.
+  restarted: Array | None = None
 
 
 class Slots(struct.PyTreeNode):
@@ -98,15 +119,18 @@ class Prefilled(struct.PyTreeNode):
 class DecodeState(struct.PyTreeNode):
   """The carry of the loop: slots, and the samples so far."""
 
-  cache: transformer.Cache  # of the slots; with drafts a pair, see draft.py
+  # Of the slots, or a pool of pages; with drafts a pair, see draft.py.
+  cache: transformer.Cache
   slots: Slots
-  next_sample: Array  # the number of the first waiting sample
+  table_BN: Array | None  # the pages of the slots, see page_table.py
+  waiting_N: Array  # the samples that no slot has, and that have no tokens
   tokens_NL: Array
   logp_NL: Array
   mask_NL: Array
   finished_N: Array
   steps: Array
   live: Array
+  restarted: Array | None  # see SampledRows
   routing: Array | None  # [N, L, ...], see SampledRows
 
 

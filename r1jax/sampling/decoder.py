@@ -16,7 +16,7 @@ from r1jax.distributed.device_placement import Placement
 from r1jax.distributed.programs import Kind
 from r1jax.models import transformer
 from r1jax.models.transformer import ModelConfig
-from r1jax.sampling import decode
+from r1jax.sampling import decode, page_table, refill
 from r1jax.sampling.decode import Prompts, SampleConfig, SampledRows
 
 CALL_SECONDS = 10.0  # that a call of the loop takes, about
@@ -46,7 +46,9 @@ class Decoder:
 
     def sampled_rows(rows, state):
       out = decode.sampled_rows(rows[0], state, group_size)
-      return out.replace(steps=out.steps[None], live=out.live[None])
+      counts = out.steps, out.live, out.restarted
+      steps, live, restarted = jax.tree.map(lambda count: count[None], counts)
+      return out.replace(steps=steps, live=live, restarted=restarted)
 
     program = programs.device_program
     own: tuple[Kind, Kind] = ('device', 'device')
@@ -106,11 +108,13 @@ class Decoder:
     """Samples on all devices: host arrays, whose steps and live have an axis of
     devices. Raises errors.Terminated on all hosts if one received SIGTERM,
     unless this is a thread beside the main thread. A collective."""
+    max_new_P = np.minimum(prompts.max_new_tokens_P, self.config.max_new_tokens)
+    page_table.check(self.config, int(np.max(prompts.length_P + max_new_P)))
     rows = device_placement.put_rows(self.placement, (prompts, key_P2))
     params = self.gather(params, rows)
     prefilled, state = self.start(params, rows)
     is_unfinished, windows = True, self.windows(prompts)
-    columns = prompts.length_P.max() + decode.segment_tokens(self.config)
+    columns = prompts.length_P.max() + refill.segment_tokens(self.config)
     while is_unfinished:
       window = windows[np.searchsorted(windows[:-1], columns)]
       began = time.monotonic()

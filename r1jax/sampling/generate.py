@@ -15,7 +15,7 @@ from r1jax.data.templates import PromptConfig
 from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed.device_placement import Placement
 from r1jax.models.transformer import ModelConfig
-from r1jax.sampling import tool_calls
+from r1jax.sampling import page_table, tool_calls
 from r1jax.sampling.decode import Prompts, SampleConfig, SampledRows
 from r1jax.sampling.decoder import Decoder
 
@@ -71,6 +71,7 @@ class Sampler:
         'token prediction in memory: set config.compute.keep_mtp to True, or '
         'config.sample.draft to False'
       )
+    page_table.check_kernel(self.cfg, sample)
     stops = [tuple(tokenizer.encode(text)) for text in stop_strings]
     self.sample_config = dataclasses.replace(
       sample,
@@ -246,5 +247,6 @@ def take(samples: Sequence[Samples], index_N: np.ndarray) -> Samples:
 
 def _take_rows(rows, index):
   """Some of the rows, with the counts of decode steps of all."""
-  taken = jax.tree.map(lambda a: a[index], rows.replace(steps=None, live=None))
-  return taken.replace(steps=rows.steps, live=rows.live)
+  counts = dict(steps=rows.steps, live=rows.live, restarted=rows.restarted)
+  bare = rows.replace(**dict.fromkeys(counts))
+  return jax.tree.map(lambda a: a[index], bare).replace(**counts)

@@ -15,6 +15,7 @@ from r1jax.distributed import device_placement
 from r1jax.distributed.device_placement import Placement
 from r1jax.models import transformer
 from r1jax.models.transformer import ModelConfig
+from r1jax.sampling import page_table
 from r1jax.sampling.generate import Sampler
 
 
@@ -31,7 +32,7 @@ def load_policy(
 
   Raises UserError if check_policy does, or if prompts are longer than
   config.prompt.max_len and neither config.skip_bad_records nor drop_too_long
-  leaves them out.
+  leaves them out, or if config.sample.cache_tokens is too small.
   """
   model = policy.load(config.init, config.compute, None, config.seed)
   kept, width = templates.fitting(
@@ -42,6 +43,7 @@ def load_policy(
     config.drop_too_long,
   )
   tokens = width + max_new_tokens + config.prompt.results_len
+  page_table.check(config.sample, tokens)
   check_policy(placement, model.params, model.cfg, tokens)
   return model, width, kept
 

@@ -121,8 +121,13 @@ def join(
     finished_B=np.where(answer_B, new.finished_B, old.finished_B),
     steps=old.steps + new.steps,
     live=old.live + new.live,
+    restarted=_sum(old.restarted, new.restarted),
     routing=routing,
   )
+
+
+def _sum(a, b):
+  return None if a is None else a + b
 
 
 def _ids(rows):

@@ -11,13 +11,13 @@ from flax import struct
 
 from r1jax.models import lm_head, transformer
 from r1jax.models.transformer import ModelConfig
-from r1jax.sampling import decode, decode_step, token_sampling
+from r1jax.sampling import decode_step, refill, token_sampling
 from r1jax.sampling.decode_state import Array, SampleConfig, Slots
 
 MAX_TOP = 20  # log-probabilities of other tokens, for each token
 # jax 0.10 cannot donate to an output with the layout constraint that this ends
 # with; in a function of its own the constraint is inside.
-copy_prompts = jax.jit(decode.copy_prompts, static_argnames='cfg')
+copy_prompts = jax.jit(refill.copy_prompts, static_argnames='cfg')
 
 
 class Options(struct.PyTreeNode):

@@ -11,10 +11,12 @@ from r1jax import errors
 
 # The keys that make a part smaller, those with the most effect first.
 KEYS = {
-  'rollout': """sample.decode_slots sample.max_new_tokens prompt.max_len
+  'rollout': """sample.cache_tokens sample.decode_slots sample.max_new_tokens
+    prompt.max_len
     judge.sample.decode_slots judge.sample.max_new_tokens compute.dtype
     parallel.strategy""",
-  'evaluation': """sample.decode_slots eval.prompts_per_chunk micro_batch_size
+  'evaluation': """sample.cache_tokens sample.decode_slots
+    eval.prompts_per_chunk micro_batch_size
     sample.max_new_tokens parallel.strategy""",
   'old log-probabilities': """tokens_per_micro_batch micro_batch_size
     compute.head_chunk sample.max_new_tokens compute.dtype""",

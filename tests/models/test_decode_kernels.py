@@ -10,7 +10,14 @@ import pytest
 import toy_deepseek
 import toy_model
 
-from r1jax.models import attention, gpu_decode, kernels, tpu_decode, transformer
+from r1jax.models import (
+  attention,
+  gpu_decode,
+  kernels,
+  paging,
+  tpu_decode,
+  transformer,
+)
 from r1jax.models.attention import CachedLayer
 from r1jax.models.families import llama
 from r1jax.models.gqa import LayerKind
@@ -85,6 +92,43 @@ def test_a_decode_kernel_equals_plain_attention(
   np.testing.assert_allclose(lse, expected[1], atol=2e-6)
 
 
+@pytest.mark.parametrize('module', [gpu_decode, tpu_decode])
+@pytest.mark.parametrize(
+  'T, C, V, page, window',
+  [(1, 32, 32, 64, None), (2, 256, 256, 64, 100), (2, 48, 32, 128, None)],
+)
+def test_a_decode_kernel_reads_pages(
+  module, T, C, V, page, window, monkeypatch
+):
+  """Pages in any order, of which those behind a row's length are nobody's."""
+  monkeypatch.setattr(tpu_decode, 'BLOCK_BYTES', 1 << 18)
+  monkeypatch.setattr(tpu_decode, 'MAX_PAGES', 3)
+  B, K, N = 4, 2, 5
+  q_BTKGC = normal(B, T, K, 3, C)
+  pool = [normal(B * N + 1, K, page, C, seed=n) for n in range(2 - (V < C))]
+  length_B = np.int32([T, N * page, N * page // 2, page + 1])
+  table_BN = np.random.default_rng(0).permutation(B * N).reshape(B, N)
+  first_BN = np.broadcast_to(np.arange(N)[None] * page, (B, N))
+  table_BN = np.int32(np.where(first_BN < length_B[:, None], table_BN, B * N))
+  unread = np.setdiff1d(np.arange(B * N), table_BN)
+  for a in pool:
+    a[unread] = np.nan
+  cache = tuple(paging.Pages(a, table_BN) for a in pool)
+  kv = [paging.rows(a) for a in cache]
+  form = attention.Form(C**-0.5)
+  pos_BT = length_B[:, None] - T + np.arange(T)[None]
+  visible_BTS = attention.visible(pos_BT, np.arange(N * page)[None], window)
+  expected = attention.attend_with_lse(
+    form, q_BTKGC, (kv[0], kv[-1]), visible_BTS
+  )
+  layer = CachedLayer(jax.tree.map(lambda a: a[None], cache), 0)
+  out, lse = module.attend_filled(
+    form, q_BTKGC, layer, pos_BT[:, 0], length_B, window, V, interpret=True
+  )
+  np.testing.assert_allclose(out, expected[0][..., :V], atol=2e-6)
+  np.testing.assert_allclose(lse, expected[1], atol=2e-6)
+
+
 def interpreted(cfg, name, monkeypatch):
   """The config with a device's kernels, of which that of decoding is interpreted
   and the other computed by plain products."""
@@ -145,6 +189,19 @@ def test_a_step_with_the_kernel_equals_one_without(name, cfg, monkeypatch):
 def test_decoding_with_the_kernels_samples_the_same_tokens(
   name, cfg, monkeypatch
 ):
+  assert_same_samples(name, cfg, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name, cfg', FORMS, ids=NAMES)
+def test_decoding_from_pages_samples_the_same_tokens(name, cfg, monkeypatch):
+  """Pages of 64 columns, which GPUs need, hold whole rows."""
+  page = 64 if name == 'cudnn' else 4
+  pages = dict(cache_tokens=20 * page // 4, page_tokens=page)
+  assert_same_samples(name, cfg, monkeypatch, **pages)
+
+
+def assert_same_samples(name, cfg, monkeypatch, **pages):
   params = toy_model.random_params(cfg)
   prompts = decode.Prompts(
     tokens_PL=np.int32([[3, 4, 5, 6], [7, 8, 9, 0]]),
@@ -161,11 +218,12 @@ def test_decoding_with_the_kernels_samples_the_same_tokens(
     draft=bool(cfg.mtp_layers),
   )
 
-  def sample(cfg):
+  def sample(cfg, config):
     return decode.sample(params, cfg, prompts, jax.random.key(0), 2, config)
 
-  expected = sample(cfg)
-  rows = sample(interpreted(cfg, name, monkeypatch))
+  expected = sample(cfg, config)
+  config = dataclasses.replace(config, **pages)
+  rows = sample(interpreted(cfg, name, monkeypatch), config)
   np.testing.assert_array_equal(rows.tokens_BL, expected.tokens_BL)
   np.testing.assert_allclose(rows.logp_BL, expected.logp_BL, atol=1e-5)
 

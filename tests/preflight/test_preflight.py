@@ -343,6 +343,28 @@ def test_a_cache_on_tpus_has_whole_tiles():
   )
 
 
+def test_pages_hold_more_rows_in_the_memory_of_their_tokens():
+  """A row fills 2,048 columns on average; 15/16 of the pages have samples."""
+  pages = dict(sample__cache_tokens=16 * 4096, sample__decode_slots=64)
+  whole, paged = (
+    dataclasses.replace(
+      make_plan(grpo__group_size=64, **changes), mean_response_len=2048
+    )
+    for changes in ({}, pages)
+  )
+  assert paged.row_len == 4096 and paged.filled_columns == 2048
+  assert whole.live_slots == 16
+  held = 15 / 16 * 16 * 4096
+  assert paged.live_slots == held / (2048 + (128 + 16) / 2)
+  found = [costs_by_name(plan)['decode'] for plan in (whole, paged)]
+  memory = [cost.parts['cache'] for cost in found]
+  assert memory[1] == memory[0] * 513 / 512
+  read = [plan.cache_share * size for plan, size in zip((whole, paged), memory)]
+  assert read[1] / paged.live_slots == pytest.approx(read[0] / 16)
+  steps = [plan.calls()['decode'] for plan in (whole, paged)]
+  assert steps[0] / steps[1] == pytest.approx(paged.live_slots / 16, rel=0.01)
+
+
 def test_the_report_states_versions_and_those_of_a_tpu(monkeypatch, tmp_path):
   for name, text in {
     'requirements-3.11.lock': 'jax==0.10.2\njaxlib==0.10.2\n',

@@ -29,9 +29,10 @@ def test_the_compiler_still_gives_the_recorded_traffic(name):
 
 @pytest.mark.parametrize('head_dim, kv_heads', [(64, 16), (128, 8)])
 @pytest.mark.parametrize('scan', [True, False])
-def test_a_decode_step_copies_no_cache(head_dim, kv_heads, scan):
+@pytest.mark.parametrize('cache_tokens', [0, 2**16])
+def test_a_decode_step_copies_no_cache(head_dim, kv_heads, scan, cache_tokens):
   """It moves the weights and the caches, each larger than the memory on the
-  chip, once; under pmap, the default."""
+  chip, once; under pmap, the default. The same if the cache is in pages."""
   plan = make_plan(
     'v5e:1x1',
     parallel__strategy='pmap',
@@ -39,6 +40,7 @@ def test_a_decode_step_copies_no_cache(head_dim, kv_heads, scan):
     micro_batch_size=1,
     grpo__prompts_per_step=1,
     compute__scan_decode=scan,
+    sample__cache_tokens=cache_tokens,
   )
   cfg = dataclasses.replace(
     plan.cfg,

@@ -173,7 +173,7 @@ def sampling_costs(
   interval, step_traffic = plan.config.sample.refill_interval, traffic.Traffic()
   steps = math.ceil(interval / plan.step_tokens)
   step_traffic.add(moved.loops[0], 1 / steps)
-  step_traffic.hbm -= (1 - plan.read_share) * step_traffic.cache
+  step_traffic.hbm -= (1 - plan.cache_share) * step_traffic.cache
   loop = _count(plan, traced.jaxpr, load_of(plan, 'decode')).loops[0]
   step_flops = loop.total / plan.pod.devices / steps
   cost = dataclasses.replace(cost, flops=step_flops)

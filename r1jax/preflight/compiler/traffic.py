@@ -110,7 +110,8 @@ def _caches(computation, op):
   """The caches in HBM of a decode kernel."""
   if op.kind != 'custom-call' or not op.name.startswith(CACHE_KERNEL):
     return []
-  operands = [computation.by_name[name] for name in op.operands]
+  # The pages of a block have an operand each, which is the same array.
+  operands = [computation.by_name[name] for name in dict.fromkeys(op.operands)]
   arrays = [a for operand in operands for a in operand.arrays]
   return [a for a in arrays if a.in_hbm and len(a.sizes) == CACHE_AXES]
 
@@ -137,7 +138,8 @@ def _hbm(module, computation, op):
   if op.kind in UPDATES:
     update = operands[UPDATES[op.kind]]
     return update.hbm_bytes + update.stored * bool(op.hbm_bytes)
-  read = sum(operand.hbm_bytes for operand in operands)
+  names = dict.fromkeys(op.operands)
+  read = sum(computation.by_name[name].hbm_bytes for name in names)
   caches = _caches(computation, op)
   read += _cache_bytes(computation, op) - sum(a.stored for a in caches)
   return read if op.kind == 'send' else op.hbm_bytes + read
