@@ -14,7 +14,7 @@ pytestmark = pytest.mark.users
 def run(*command, folder):
   """The output of a command that must succeed."""
   process = subprocess.run(
-    command, cwd=folder, capture_output=True, text=True, timeout=900
+    command, cwd=folder, capture_output=True, text=True, timeout=3600
   )
   assert process.returncode == 0, process.stdout + process.stderr
   return process.stdout
