@@ -146,9 +146,9 @@ def _resources(plan, costs):
     times = [1e3 * seconds for seconds in x.seconds(chip).values()]
     rows.append([x.name, *moved, *times, x.bound(chip)[0]])
     notes += [f'  {x.name}: {note}' for note in x.notes]
-  if plan.read_share < 1:
+  if plan.cache_share < 1:
     notes.append(
-      f'  decode: reads {plan.read_share:.0%} of the cache, what rows hold on '
+      f'  decode: reads {plan.cache_share:.0%} of the cache, what rows hold on '
       'average'
     )
   head = ['program', 'TFLOP', 'HBM', 'ICI', 'DCN']
