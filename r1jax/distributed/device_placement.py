@@ -132,19 +132,16 @@ def shardings(
   """The NamedSharding of every leaf of parameters or of a state, which may have
   additional leading axes: those are sharded over the mesh axes `front`."""
 
+  axes = placement.mesh.shape
+
   def sharding_of(path, leaf):
-    names = [str(getattr(k, 'key', getattr(k, 'name', ''))) for k in path]
+    name = str(getattr(path[-1], 'key', getattr(path[-1], 'name', '')))
+    shape = leaf.shape[len(front) :]
     spec = P()
-    if placement.strategy == 'mesh' and leaf.ndim > len(front):
-      spec = registry.PARTITION.get(names[-1], P())
-      if len(spec) > leaf.ndim - len(front):  # state of a factored optimiser
-        spec = P()
-    spec = P(*front, *spec)
-    for axis, name in enumerate(spec):
-      if name:
-        devices = placement.mesh.shape[name]
-        mesh_check.check_divides(names[-1], leaf.shape[axis], name, devices)
-    return NamedSharding(placement.mesh, spec)
+    if placement.strategy == 'mesh':
+      spec = registry.partition(name, shape, axes['model'])
+      mesh_check.check_divides(name, shape, spec, axes)
+    return NamedSharding(placement.mesh, P(*front, *spec))
 
   return jax.tree_util.tree_map_with_path(sharding_of, tree)
 

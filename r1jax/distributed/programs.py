@@ -1,7 +1,6 @@
 """Runs a pure function on many devices, by pmap or by shard_map over a mesh.
 Results do not depend on the strategy."""
 
-import dataclasses
 import os
 from collections.abc import Callable
 from typing import Literal
@@ -39,7 +38,7 @@ def shard_config(
     if 'data' in spec
   )
   fsdp = sharding.FsdpTensorParallel(placement.mesh.shape['model'], fsdp_axes)
-  return dataclasses.replace(cfg, sharding=fsdp)
+  return cfg.sharded(fsdp)
 
 
 def rows_program(placement: Placement, fn: Callable) -> Callable:

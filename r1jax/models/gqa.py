@@ -3,7 +3,7 @@ on it; hf_attention.py has its tensors in checkpoints."""
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -24,15 +24,16 @@ from r1jax.models import (
 from r1jax.models.layer import Layer
 from r1jax.models.model_config import LayerSizes, ModelConfig
 from r1jax.models.rope import Rope
+from r1jax.models.sharding import FsdpTensorParallel
 from r1jax.models.stack import Cache
 
 PARTITION = dict(
   qkv=P(None, 'data', 'model', None, None),
-  qkv_bias=P(None, 'model'),
+  qkv_bias=P(None, 'model', None, None),
   out=P(None, 'model', None, None, 'data'),
-  sinks=P(None, 'model'),
-  q_norm_heads=P(None, 'model'),
-  k_norm_heads=P(None, 'model'),
+  sinks=P(None, 'model', None),
+  q_norm_heads=P(None, 'model', None, None),
+  k_norm_heads=P(None, 'model', None, None),
 )
 
 
@@ -57,6 +58,14 @@ class GqaConfig(ModelConfig):
   kinds: tuple[LayerKind, ...] = (LayerKind(),)
   kind_N: tuple[int, ...] = ()  # of each layer; (): all are kinds[0]
 
+  def sharded(self, sharding: FsdpTensorParallel) -> Self:
+    """The config of the model that the devices compute together, with copies of
+    key heads that they share."""
+    copies = max(1, sharding.tensor_parallel // self.kv_heads)
+    sharding = dataclasses.replace(sharding, key_copies=copies)
+    kv_heads = self.kv_heads * copies
+    return dataclasses.replace(self, sharding=sharding, kv_heads=kv_heads)
+
   @property
   def layer_kinds(self) -> tuple[LayerKind, ...]:
     """The kind of each layer."""
@@ -79,7 +88,7 @@ class GqaConfig(ModelConfig):
 
   @property
   def max_tensor_parallel(self) -> int:
-    return self.kv_heads
+    return self.heads
 
   @property
   def reads_filled_cache(self) -> bool:

@@ -88,7 +88,8 @@ class Layer(nn.Module):
     the shard's shape with `shape`."""
     if self.is_initializing():
       return self.param(name, initializer, shape)
-    return self.get_variable('params', name)
+    leaf = self.get_variable('params', name)
+    return self.cfg.sharding.own_heads(name, leaf)
 
   def gated_mlp(
     self, h_BTD: Array, ffn: int, act=jax.nn.silu, names=('gate_up', 'down')

@@ -1,6 +1,7 @@
 """What the configs of all model families have in common."""
 
 import dataclasses
+from typing import Self
 
 from r1jax.models.moe_config import MoeConfig
 from r1jax.models.packing import Packing
@@ -85,13 +86,17 @@ class ModelConfig:
     that are not read."""
     return ()
 
+  def sharded(self, sharding: FsdpTensorParallel) -> Self:
+    """The config of the model that the devices compute together."""
+    return dataclasses.replace(self, sharding=sharding)
+
   @property
   def layer_sizes(self) -> LayerSizes:
     raise NotImplementedError
 
   @property
   def max_tensor_parallel(self) -> int:
-    """The devices among which heads can be divided."""
+    """The most devices among which heads can be divided."""
     raise NotImplementedError
 
   @property

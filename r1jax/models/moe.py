@@ -29,8 +29,8 @@ from r1jax.models.moe_config import MoeConfig
 PARTITION = dict(
   experts_gate_up=P(None, 'model', 'data', None, None),
   experts_down=P(None, 'model', None, 'data'),
-  experts_gate_up_bias=P(None, 'model'),
-  experts_down_bias=P(None, 'model'),
+  experts_gate_up_bias=P(None, 'model', None, None),
+  experts_down_bias=P(None, 'model', None),
   shared_gate_up=P(None, 'data', None, 'model'),
   shared_down=P(None, 'model', 'data'),
 )

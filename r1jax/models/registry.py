@@ -10,7 +10,7 @@ from jax import Array
 from jax.sharding import PartitionSpec
 
 from r1jax import errors
-from r1jax.models import hf_config
+from r1jax.models import hf_config, shared_heads
 from r1jax.models.families import (
   deepseek,
   gemma,
@@ -94,6 +94,22 @@ MTP_BY_CONFIG: dict[type, MtpFamily] = {deepseek.Config: deepseek}
 PARTITION: dict[str, PartitionSpec] = {
   leaf: spec for family in FAMILIES for leaf, spec in family.PARTITION.items()
 }
+
+
+def partition(
+  name: str, shape: tuple[int, ...], tensor_parallel: int
+) -> PartitionSpec:
+  """How a mesh with so many devices along 'model' shards the leaf `name` of
+  parameters, or of an optimiser's state that has its shape. Others are
+  replicated."""
+  spec = PARTITION.get(name, PartitionSpec())
+  if len(spec) > len(shape):  # state of a factored optimiser
+    return PartitionSpec()
+  if name in shared_heads.LEAVES:
+    heads = shared_heads.heads(name, shape)
+    if shared_heads.are_shared(*heads, tensor_parallel):
+      return shared_heads.LEAVES[name].spec
+  return spec
 
 
 def family_of(cfg: ModelConfig) -> Family:

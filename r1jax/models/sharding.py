@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from r1jax.models import shared_heads
+
 
 @dataclasses.dataclass(frozen=True)
 class FsdpTensorParallel:
@@ -20,13 +22,15 @@ class FsdpTensorParallel:
   feed-forward channels and vocabulary are sharded over 'model'.
 
   fsdp_axes names the weights that are sharded over 'data', each with the
-  sharded axis, counted from the last. With shard_tokens the activations between
-  the attention and MLP layers are sharded over 'model' along their tokens
-  (sequence parallelism).
+  sharded axis, counted from the last. With key_copies > 1 so many devices share
+  a key head, see shared_heads.py. With shard_tokens the activations between the
+  attention and MLP layers are sharded over 'model' along their tokens (sequence
+  parallelism).
   """
 
   tensor_parallel: int = 1  # devices of the 'model' axis
   fsdp_axes: tuple[tuple[str, int], ...] = ()
+  key_copies: int = 1
   shard_tokens: bool = False
 
   def for_tokens(self, tokens: int) -> Self:
@@ -37,7 +41,17 @@ class FsdpTensorParallel:
 
   def gather_weight(self, name: str, w: Array, dtype: str) -> Array:
     """A weight in `dtype`, gathered over 'data', not over 'model'."""
+    is_sharded = name in dict(self.fsdp_axes) and name in shared_heads.SHARDED
+    if self.key_copies > 1 and is_sharded:
+      # Before the gather, where the shards are small.
+      w = shared_heads.own_channels_to_heads(name, w, self.key_copies)
     return _gather(self._data_axis(name), str(dtype), w)
+
+  def own_heads(self, name: str, leaf: Array) -> Array:
+    """A parameter, or of one that all devices have this device's heads."""
+    if self.key_copies > 1 and name in shared_heads.REPLICATED:
+      return shared_heads.own_heads(name, leaf, self.key_copies)
+    return leaf
 
   def gather_whole_weight(
     self, name: str, axis: int, w: Array, dtype: str
