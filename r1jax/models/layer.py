@@ -88,7 +88,7 @@ class Layer(nn.Module):
     the shard's shape with `shape`."""
     if self.is_initializing():
       return self.param(name, initializer, shape)
-    leaf = self.get_variable('params', name)
+    leaf: Array = self.get_variable('params', name)
     return self.cfg.sharding.own_heads(name, leaf)
 
   def gated_mlp(

@@ -51,6 +51,7 @@ def train(plan: Plan, sizes: Sizes) -> Cost:
   is_pmap = plan.config.parallel.strategy == 'pmap'
   bytes_per_element = 8 if is_pmap else 2 * itemsize + 5
   sent = layers.sent(bytes_per_element, dict(plan.axes)['data'])
+  sent = sent * sizes.products + passes * sizes.sent_to_heads
   gathers = 16 if cfg.remat != 'none' else 12
   return Cost(
     name='train',
@@ -61,8 +62,7 @@ def train(plan: Plan, sizes: Sizes) -> Cost:
     resident=resident,
     flops=_train_flops(plan, sizes, tokens),
     hbm=hbm,
-    ici=layers.sent_along_model(plan, tokens, length, gathers, True)
-    + sent * sizes.products,
+    ici=layers.sent_along_model(plan, tokens, length, gathers, True) + sent,
     dcn=dcn,
     parts=parts | dict(batch=batch),
   )
@@ -77,7 +77,7 @@ def _train_flops(plan, sizes, tokens):
   flops = 3 * (products + attend) + 4 * (2 * tokens * sizes.head)
   if cfg.remat == 'full':
     flops += products + attend
-    if not cfg.layer_sizes.norm_after:
+    if not plan.layer_sizes.norm_after:
       # The backward pass does not need a layer's last product.
       last = 2 * tokens * cfg.width * channels
       flops -= last * cfg.layers
@@ -199,8 +199,7 @@ def prefill(plan: Plan, sizes: Sizes) -> Cost:
 
 def _decode_state(plan):
   """The bytes of what prefill leaves for the decode loop."""
-  cfg = plan.cfg
-  layer = cfg.layer_sizes
+  layer = plan.layer_sizes
   column = plan.itemsize * plan.decode_layers * layer.cache
   if layer.cache_is_sharded:
     column /= plan.tensor_parallel
@@ -229,7 +228,7 @@ def decode(plan: Plan, sizes: Sizes) -> Cost:
   logits = 4 * heads * cfg.vocab_size
   # XLA copies the projections of attention, and the ids of experts, into the
   # layout of the loop.
-  copied = itemsize * cfg.layers * cfg.width * cfg.layer_sizes.projected
+  copied = itemsize * cfg.layers * cfg.width * plan.layer_sizes.projected
   copied /= devices
   copied += 2 * plan.samples * plan.row_len * layers.routing_bytes(plan)
   if plan.config.sample.cache_tokens and not plan.reads_filled_cache:
@@ -239,7 +238,7 @@ def decode(plan: Plan, sizes: Sizes) -> Cost:
   # Slots are filled with the keys, then the values of prompts in float32.
   prompt_len = plan.config.prompt.max_len
   fill = 4 / itemsize * layers.cache_bytes(plan, slots, prompt_len)
-  fill /= cfg.layer_sizes.cache_arrays
+  fill /= plan.layer_sizes.cache_arrays
   if plan.config.sample.cache_tokens:
     fill = 0  # They are filled page by page.
   weights, arrays = sizes.rollout_weights, _decode_state(plan)
@@ -250,7 +249,7 @@ def decode(plan: Plan, sizes: Sizes) -> Cost:
   parts |= {'logits': 3 * logits}
   flops = layers.product_flops(plan, tokens, experts.decode_channels(plan))
   pairs = plan.read_share * tokens * plan.row_len
-  attended = cfg.layer_sizes.attended_in_decode
+  attended = plan.layer_sizes.attended_in_decode
   flops += 2 * pairs * attended * cfg.layers / devices
   flops += layers.module_flops(plan, tokens, plan.step_tokens, flops)
   flops += 2 * heads * sizes.head

@@ -32,7 +32,7 @@ class Load:
 
 def load(plan: Plan, tokens: int, length: int) -> Load:
   """The Load of a program with `tokens` tokens of a shard, in rows of `length`."""
-  moe, devices = plan.cfg.layer_sizes.moe, plan.tensor_parallel
+  moe, devices = plan.layer_sizes.moe, plan.tensor_parallel
   if moe is None:
     return Load(rows=0.0, used=0.0)
   is_sharded = devices > 1 and length > 1 and length % devices == 0
@@ -51,7 +51,7 @@ def exchanged_load(plan: Plan, tokens: int) -> Load:
   """The Load if rows are exchanged. The devices send different numbers of rows to
   the busiest one: if m on average, at most about m + sqrt(2 m ln p) of p
   devices."""
-  moe, devices = plan.cfg.layer_sizes.moe, plan.tensor_parallel
+  moe, devices = plan.layer_sizes.moe, plan.tensor_parallel
   assert moe
   size = expert_rounds.sent_capacity(moe, tokens // devices, devices)
   mean = _used(plan) * tokens / devices
@@ -66,7 +66,7 @@ def exchanged_load(plan: Plan, tokens: int) -> Load:
 
 
 def _used(plan):
-  moe, devices = plan.cfg.layer_sizes.moe, plan.tensor_parallel
+  moe, devices = plan.layer_sizes.moe, plan.tensor_parallel
   most = min(moe.experts_per_token, moe.experts // devices)
   return min(most, plan.expert_imbalance * moe.experts_per_token / devices)
 
@@ -90,14 +90,14 @@ def decode_channels(plan: Plan) -> float:
 
 def other_channels(plan: Plan) -> float:
   """A device's part of the channels that are not of routed experts."""
-  layer = plan.cfg.layer_sizes
+  layer = plan.layer_sizes
   of_token = layer.expert_layers * layer.experts * layer.expert_ffn
   return (layer.ffn - of_token) / plan.tensor_parallel
 
 
 def _channels(plan, rows):
   """other_channels, and those of `rows` experts."""
-  layer = plan.cfg.layer_sizes
+  layer = plan.layer_sizes
   return other_channels(plan) + layer.expert_layers * layer.expert_ffn * rows
 
 
@@ -105,7 +105,7 @@ def row_bytes(plan: Plan, load: Load) -> float:
   """Bytes of a token's rows in one round of a layer with experts: their inputs
   and their float32 outputs, then these in the order of the token's experts, or
   the float32 sum; exchanged rows also as they are sent and received."""
-  itemsize, summed = plan.itemsize, float(plan.cfg.layer_sizes.experts)
+  itemsize, summed = plan.itemsize, float(plan.layer_sizes.experts)
   row = itemsize + 4
   if load.in_rounds:
     summed = 1.0
@@ -117,7 +117,7 @@ def row_bytes(plan: Plan, load: Load) -> float:
 def unused_weights(plan: Plan, load: Load) -> float:
   """The elements of a layer's router by which a device does not multiply a token
   of its shard, where other devices do."""
-  layer, cfg, devices = plan.cfg.layer_sizes, plan.cfg, plan.tensor_parallel
+  layer, cfg, devices = plan.layer_sizes, plan.cfg, plan.tensor_parallel
   if not load.is_exchanged:
     return 0.0
   router = layer.expert_layers * cfg.width * cfg.num_experts
@@ -134,7 +134,7 @@ def exchanged_bytes(plan: Plan, tokens: int, load: Load) -> float:
 def shared_elements(plan: Plan) -> float:
   """The elements of a layer's shared expert that a device sends to gather them
   along 'model', if rows are exchanged."""
-  moe, devices = plan.cfg.layer_sizes.moe, plan.tensor_parallel
+  moe, devices = plan.layer_sizes.moe, plan.tensor_parallel
   assert moe
   return 3 * plan.cfg.width * moe.shared_ffn * (devices - 1) / devices
 
@@ -145,7 +145,7 @@ def dispatch(plan: Plan, tokens: int) -> tuple[float, float]:
   'model' and sums reduce-scattered; if rows are exchanged and the weights of the
   shared expert gathered)."""
   cfg, devices = plan.cfg, plan.tensor_parallel
-  layers = cfg.layer_sizes.expert_layers * cfg.layers
+  layers = plan.layer_sizes.expert_layers * cfg.layers
   gathered = 2 * tokens * cfg.width * plan.itemsize * (devices - 1) / devices
   exchanged = 2 * exchanged_bytes(plan, tokens, exchanged_load(plan, tokens))
   exchanged += shared_elements(plan) * plan.itemsize

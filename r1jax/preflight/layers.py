@@ -5,9 +5,10 @@ import dataclasses
 import math
 
 import jax
+from jax.sharding import PartitionSpec as P
 
 from r1jax.distributed import mesh_check
-from r1jax.models import attention, registry, tpu_attention
+from r1jax.models import attention, registry, shared_heads, tpu_attention
 from r1jax.preflight import experts, shapes
 from r1jax.preflight.compiler import flops
 from r1jax.preflight.plan import Plan
@@ -27,6 +28,7 @@ class Sizes:
   cast: float  # parameters as they are gathered: 0 in float32, else a copy
   rollout_weights: float  # gathered, in the dtype of the products
   sent_to_gather: float  # where every weight is gathered once; 0 under pmap
+  sent_to_heads: float  # in it, by the all-to-all of shared_heads.py
   layer: float  # elements of one layer, gathered
   products: float  # of all layers and the head, gathered
   head: float  # of the output head, gathered
@@ -37,23 +39,27 @@ def sizes_of(plan: Plan) -> Sizes:
   """The Sizes, from the parameters' shapes and their partition specs."""
   cfg, itemsize = plan.cfg, plan.itemsize
   is_pmap = plan.config.parallel.strategy == 'pmap'
-  axes, model_axis = dict(plan.axes), dict(model=plan.tensor_parallel)
-  parameters, weights, layer, largest = 0.0, 0.0, 0.0, 0.0
+  parameters = 4 * sum(_shards(plan))
+  weights, layer, largest, shared = 0.0, 0.0, 0.0, 0.0
   gathered: dict[str, float] = {}
-  tree = shapes.parameters(cfg)
+  tree = shapes.parameters(plan.shared_cfg)
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     name = path[-1].key
-    spec = () if is_pmap else registry.PARTITION.get(name, ())
-    parameters += 4 * _elements(name, leaf, spec, axes)
-    elements = _elements(name, leaf, spec, model_axis)
+    spec = P() if is_pmap else registry.PARTITION.get(name, P())
+    elements = _elements(leaf, spec, dict(model=plan.tensor_parallel))
     if path[0].key != 'mtp' or plan.config.sample.draft:
       weights += elements * (itemsize if name in registry.PARTITION else 4)
     if path[0].key in registry.family_of(cfg).STACKS:
       layer += elements / cfg.layers
       largest = max(largest, elements)
+    if name in shared_heads.SHARDED:
+      shared += elements
     gathered[name] = elements
   products = cfg.layers * layer + gathered[cfg.table_name]
-  moved = 0 if is_pmap else sent(itemsize, axes['data']) * products
+  data, to_heads = dict(plan.axes)['data'], 0.0
+  if plan.shared_cfg.sharding.key_copies > 1:
+    to_heads = sent(4, plan.tensor_parallel) * shared / data
+  moved = 0 if is_pmap else sent(itemsize, data) * products + to_heads
   return Sizes(
     parameters=parameters,
     optimizer=2 * parameters,
@@ -61,6 +67,7 @@ def sizes_of(plan: Plan) -> Sizes:
     cast=parameters * itemsize / 4 if itemsize < 4 else 0,
     rollout_weights=weights,
     sent_to_gather=moved,
+    sent_to_heads=to_heads,
     layer=layer,
     products=products,
     head=gathered[cfg.table_name],
@@ -70,23 +77,27 @@ def sizes_of(plan: Plan) -> Sizes:
 
 def largest_shard(plan: Plan) -> float:
   """Bytes of a device's shard of the largest parameter, float32."""
-  is_pmap = plan.config.parallel.strategy == 'pmap'
-  tree, largest = shapes.parameters(plan.cfg), 0.0
+  return 4 * max(_shards(plan))
+
+
+def _shards(plan):
+  """The numbers of elements of a device's shards of all parameters. Refuses a
+  mesh that does not divide them."""
+  axes, found = dict(plan.axes), []
+  tree = shapes.parameters(plan.cfg)
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    name = path[-1].key
-    spec = () if is_pmap else registry.PARTITION.get(name, ())
-    largest = max(largest, 4 * _elements(name, leaf, spec, dict(plan.axes)))
-  return largest
+    name, spec = path[-1].key, P()
+    if plan.config.parallel.strategy == 'mesh':
+      spec = registry.partition(name, leaf.shape, plan.tensor_parallel)
+      mesh_check.check_divides(name, leaf.shape, spec, axes)
+    found.append(_elements(leaf, spec, axes))
+  return found
 
 
-def _elements(name, leaf, spec, axes):
+def _elements(leaf, spec, axes):
   """The number of elements of a parameter on one device."""
-  elements = math.prod(leaf.shape)
-  for size, axis in zip(leaf.shape, spec):
-    devices = axes.get(axis, 1)
-    mesh_check.check_divides(name, size, axis, devices)
-    elements /= devices
-  return elements
+  devices = [axes.get(axis, 1) for axis in spec]
+  return math.prod(leaf.shape) / math.prod(devices)
 
 
 def layer_bytes(
@@ -95,7 +106,7 @@ def layer_bytes(
   """Bytes of (one layer's buffers forward, those forward and backward, what all
   layers save for the backward pass)."""
   cfg, itemsize, devices = plan.cfg, plan.itemsize, plan.tensor_parallel
-  tokens, width, layer = rows * length, cfg.width, cfg.layer_sizes
+  tokens, width, layer = rows * length, cfg.width, plan.layer_sizes
   query, projected = layer.query / devices, layer.projected / devices
   load = experts.load(plan, tokens, length)
   ffn = experts.buffer_channels(plan, load)
@@ -132,7 +143,7 @@ def layer_bytes(
 def cache_bytes(plan: Plan, rows: float, length: float) -> float:
   """Bytes of the keys and values of `rows` rows in a rollout, with the whole
   tiles of TPUs in the layout of attention.in_cache_layout."""
-  layer = plan.cfg.layer_sizes
+  layer = plan.layer_sizes
   channels = layer.cache_channels
   if plan.pod.chip.is_tpu and channels % attention.TILE:
     length = math.ceil(length / attention.TILE) * attention.TILE
@@ -148,8 +159,8 @@ def forward_flops(plan: Plan, tokens: int, length: int) -> tuple[float, float]:
   cfg, devices = plan.cfg, plan.tensor_parallel
   keys: float = length
   if cfg.attention != 'einsum':  # Kernels skip the keys that are masked.
-    keys = flops.visible_keys(length, cfg.layer_sizes.windows)
-  attend = 2 * tokens * keys * cfg.layer_sizes.attended * cfg.layers / devices
+    keys = flops.visible_keys(length, plan.layer_sizes.windows)
+  attend = 2 * tokens * keys * plan.layer_sizes.attended * cfg.layers / devices
   load = experts.load(plan, tokens, length)
   products = product_flops(plan, tokens, experts.used_channels(plan, load))
   products -= 2 * tokens * experts.unused_weights(plan, load) * cfg.layers
@@ -159,7 +170,7 @@ def forward_flops(plan: Plan, tokens: int, length: int) -> tuple[float, float]:
 def product_flops(plan: Plan, tokens: int, channels: float) -> float:
   """FLOPs of the products of all layers with their weights, forward, if
   `channels` of the device's feed-forward channels compute a token."""
-  cfg, layer = plan.cfg, plan.cfg.layer_sizes
+  cfg, layer = plan.cfg, plan.layer_sizes
   attention_weights = layer.weights - 3 * cfg.width * layer.ffn
   weights = attention_weights / plan.tensor_parallel + layer.replicated
   weights += 3 * cfg.width * channels
@@ -183,7 +194,7 @@ def module_flops(
 def activation_traffic(plan: Plan, tokens: int, length: int) -> float:
   """HBM bytes of all layers' activations in one forward pass."""
   cfg, devices = plan.cfg, plan.tensor_parallel
-  layer = cfg.layer_sizes
+  layer = plan.layer_sizes
   heads = layer.projected / devices
   load = experts.load(plan, tokens, length)
   channels = load.rounds * experts.buffer_channels(plan, load)
@@ -201,7 +212,7 @@ def traffic_of_rounds(
   """HBM bytes of the weights of experts in all layers that rounds after the first
   read, forward; for gradients also backward, where each round adds to the float32
   sums of their gradients."""
-  cfg, layer = plan.cfg, plan.cfg.layer_sizes
+  cfg, layer = plan.cfg, plan.layer_sizes
   load = experts.load(plan, tokens, length)
   if not load.in_rounds:
     return 0.0
@@ -237,7 +248,7 @@ def sent_along_model(
     )
     exchanged = times * experts.exchanged_bytes(plan, tokens, load)
     exchanged += element * experts.shared_elements(plan)
-    share = cfg.layer_sizes.expert_layers
+    share = plan.layer_sizes.expert_layers
     gathered += share * (exchanged - gathered / 2)
   return cfg.layers * gathered
 
@@ -245,7 +256,7 @@ def sent_along_model(
 def routing_bytes(plan: Plan) -> int:
   """Bytes of the ids of the experts that a token chooses in all layers."""
   layer, itemsize = (
-    plan.cfg.layer_sizes,
+    plan.layer_sizes,
     decode_state.routing_dtype(plan.cfg).itemsize,
   )
   layers = round(layer.expert_layers * plan.cfg.layers)

@@ -6,6 +6,8 @@ from typing import Self
 
 from r1jax import errors
 from r1jax.distributed import device_placement
+from r1jax.models.model_config import LayerSizes
+from r1jax.models.sharding import FsdpTensorParallel
 from r1jax.models.transformer import ModelConfig
 from r1jax.preflight.chips import Pod
 from r1jax.rl import grpo, micro_batches
@@ -48,6 +50,16 @@ class Plan:
   @property
   def tensor_parallel(self) -> int:
     return self.config.parallel.tensor_parallel
+
+  @property
+  def shared_cfg(self) -> ModelConfig:
+    """The config of the model that the devices compute together, with copies of
+    key heads that they share."""
+    return self.cfg.sharded(FsdpTensorParallel(self.tensor_parallel))
+
+  @property
+  def layer_sizes(self) -> LayerSizes:
+    return self.shared_cfg.layer_sizes
 
   @property
   def num_shards(self) -> int:

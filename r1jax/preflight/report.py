@@ -72,7 +72,7 @@ def _describe_run(plan):
 
 
 def _describe_experts(plan):
-  layer, cfg, devices = plan.cfg.layer_sizes, plan.cfg, plan.tensor_parallel
+  layer, cfg, devices = plan.layer_sizes, plan.cfg, plan.tensor_parallel
   tokens = plan.micro_batch_rows * plan.row_len
   load = experts.load(plan, tokens, plan.row_len)
   rounds = 'all rows in one round'

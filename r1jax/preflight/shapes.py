@@ -9,6 +9,7 @@ import jax
 
 from r1jax.checkpoints import gguf_file, hf_files, policy, text_part
 from r1jax.models import registry, transformer
+from r1jax.models.sharding import NoSharding
 from r1jax.preflight import published
 from r1jax.preflight.chips import Chip
 
@@ -51,7 +52,12 @@ def parameters(cfg: transformer.ModelConfig) -> dict:
   # Options of the computation do not change the shapes. Without them one cache
   # entry serves many plans.
   plain = dataclasses.replace(
-    cfg, dtype='float32', remat='none', attention='einsum', head_chunk=1
+    cfg,
+    dtype='float32',
+    remat='none',
+    attention='einsum',
+    head_chunk=1,
+    sharding=NoSharding(),
   )
   return _parameters(plain)
 
