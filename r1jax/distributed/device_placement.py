@@ -41,7 +41,11 @@ class ParallelConfig:
     'pmap', 'pmap: a replica on each device; mesh: sharded', is_free=True
   )
   tensor_parallel: int = option(
-    1, "devices on the 'model' axis", minimum=1, is_free=True
+    1,
+    "devices on the 'model' axis; if there are more of them than key heads, "
+    'several share one',
+    minimum=1,
+    is_free=True,
   )
   slices: int = option(
     1, 'TPU slices, each with all parameters', minimum=1, is_free=True

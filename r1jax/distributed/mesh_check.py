@@ -11,6 +11,7 @@ from r1jax.models import shared_heads
 # parameters. Of latent attention, which also has 'out', kv_b is checked first.
 HEADS = 'attention heads (num_attention_heads)'
 KEY_HEADS = 'heads of keys and values (num_key_value_heads)'
+KEY_NORM = 'k_norm_heads'
 HEAD_CHANNELS = 'channels of a head (head_dim)'
 CHANNELS = 'feed-forward channels (intermediate_size)'
 SHARED_CHANNELS = 'channels of shared experts (moe_intermediate_size)'
@@ -49,6 +50,8 @@ def check_divides(
 ) -> None:
   """Raises UserError if a mesh, whose axes have these sizes, does not divide
   parameter `name` of this shape as `spec` says."""
+  if name == KEY_NORM:
+    return  # 'out' of the same model is divided alike
   for size, mesh_axis in zip(shape, spec):
     devices = mesh_shape[mesh_axis] if mesh_axis else 1
     if size % devices:

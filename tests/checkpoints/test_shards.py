@@ -21,14 +21,22 @@ CFG = llama.Config(
   vocab_size=264,
   width=24,
   layers=3,
-  heads=6,
+  heads=8,
   kv_heads=2,
-  head_dim=10,
+  head_dim=12,
   ffn=28,
   tie_embeddings=False,
   qk_norm=True,
   architecture='Qwen3',
 )
+
+
+OPTIONS = [
+  dict(),
+  dict(strategy='mesh'),
+  dict(strategy='mesh', tensor_parallel=2),
+  dict(strategy='mesh', tensor_parallel=4),  # two devices share a key head
+]
 
 
 def placement(**options):
@@ -56,10 +64,7 @@ def test_any_part_of_a_leaf_is_that_part_of_the_whole_leaf(family, tmp_path):
       np.testing.assert_array_equal(leaf.read(index), want[index])
 
 
-@pytest.mark.parametrize(
-  'options',
-  [dict(), dict(strategy='mesh'), dict(strategy='mesh', tensor_parallel=2)],
-)
+@pytest.mark.parametrize('options', OPTIONS)
 def test_devices_read_the_shards_of_the_parameters(options, tmp_path):
   whole = jax.device_get(transformer.init(jax.random.key(0), CFG))
   pretrained.save(tmp_path / 'model', whole, CFG)
@@ -73,10 +78,7 @@ def test_devices_read_the_shards_of_the_parameters(options, tmp_path):
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-@pytest.mark.parametrize(
-  'options',
-  [dict(), dict(strategy='mesh'), dict(strategy='mesh', tensor_parallel=2)],
-)
+@pytest.mark.parametrize('options', OPTIONS)
 def test_an_export_from_devices_is_that_from_the_host(options, dtype, tmp_path):
   whole = jax.device_get(transformer.init(jax.random.key(0), CFG))
   placed = device_placement.put_state(placement(**options), whole)

@@ -238,7 +238,7 @@ def test_a_product_before_a_norm_is_computed_again():
     width=24,
     layers=3,
     heads=4,
-    kv_heads=2,
+    kv_heads=1,  # which two devices share
     head_dim=4,
     ffn=20,
     query_scalar=4,
@@ -430,7 +430,8 @@ def test_einsum_and_less_remat_need_more_memory():
   [
     (
       dict(parallel__tensor_parallel=8),
-      '4 heads of keys and values .* 8 devices .* divides 4',
+      '28 attention heads .* 4 heads of keys and values .* 8 devices .* one of '
+      '1, 2, 4, 28',
     ),
     (dict(parallel__tensor_parallel=3), 'must divide'),
     (dict(parallel__strategy='pmap'), 'be 1 under pmap'),

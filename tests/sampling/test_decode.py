@@ -23,7 +23,7 @@ CFG = llama.Config(
   width=12,
   layers=2,
   heads=6,
-  kv_heads=2,
+  kv_heads=1,  # which two devices of a mesh share
   head_dim=4,
   ffn=10,
   head_chunk=4,
@@ -266,8 +266,9 @@ def test_a_row_ends_with_its_first_end_token(endless):
   """Id 0 is an end token and the padding. One end token is the first sampled
   token of a row, one is the last possible token, and some rows have none."""
   ids = sampled_ids(endless)
-  late = next(row[-1] for row in ids if row[-1] not in row[:-1])
-  first = next(row[0] for row in ids if late not in row)
+  whole = next(row for row in ids if 0 not in row and row[-1] not in row[:-1])
+  late = whole[-1]
+  first = next(row[0] for row in ids if late not in row and row[0] not in whole)
   eos_ids = (0, first, late)
   want = assert_truncated(sample(eos_ids=eos_ids), endless, eos_ids)
   lengths = {(len(row), ended) for row, ended in want}

@@ -15,6 +15,7 @@ from r1jax.models.families import gemma, olmo2
 from r1jax.training import train_step
 
 SIZES = dict(vocab_size=28, width=16, layers=2, heads=12, kv_heads=4, ffn=20)
+SHARED = dict(kv_heads=1)  # by two devices
 KINDS = gqa.LayerKind(rope.Rope(30.0), window=3), gqa.LayerKind(rope.Rope())
 CFGS = dict(
   olmo2=olmo2.Config(**SIZES, head_dim=6, head_chunk=4, qk_norm_heads=True),
@@ -65,10 +66,16 @@ def results(cfg, devices, tensor_parallel):
 
 
 @pytest.mark.parametrize(
-  'family', ['olmo2', pytest.param('gemma', marks=pytest.mark.slow)]
+  'family, changes',
+  [
+    ('olmo2', SHARED),
+    pytest.param('olmo2', {}, marks=pytest.mark.slow),
+    pytest.param('gemma', {}, marks=pytest.mark.slow),
+    pytest.param('gemma', SHARED, marks=pytest.mark.slow),
+  ],
 )
-def test_loss_and_gradients_do_not_depend_on_the_devices(family):
-  cfg = CFGS[family]
+def test_loss_and_gradients_do_not_depend_on_the_devices(family, changes):
+  cfg = dataclasses.replace(CFGS[family], **changes)
   loss, grads = results(cfg, 1, 1)
   sharded = dataclasses.replace(cfg, scan_layers=False)
   got, got_grads = results(sharded, 4, 2)
