@@ -28,18 +28,22 @@ def train(plan: Plan, sizes: Sizes) -> Cost:
   rows, length = plan.micro_batch_rows, plan.row_len
   tokens = rows * length
   batch = (7 * 4 + layers.routing_bytes(plan)) * tokens
+  is_pmap = plan.config.parallel.strategy == 'pmap'
   parts = {'parameters': weights, 'optimiser': sizes.optimizer}
   donated, resident = sum(parts.values()), sizes.reference
+  gradients = weights
   dcn = layers.sent(2, plan.pod.slices) * weights
   if plan.micro_batches > 1:
     parts = {'parameters': weights, 'accumulated gradients': weights}
     donated, resident, dcn = weights, sizes.optimizer + sizes.reference, 0.0
+    if not is_pmap or plan.pod.devices == 1:
+      gradients = 0.0  # they are added in place
   argument = sum(parts.values()) + batch
   _, layer, saved = layers.layer_bytes(plan, sizes, rows, length)
   chunks, logits = _head_chunks(plan, sizes)
   head = logits * (8 + itemsize) + sizes.head * (itemsize + 2 * 4)
   buffers = 2 * tokens * cfg.width * itemsize + max(head, layer)
-  parts |= {'gradients': weights, 'saved activations': saved}
+  parts |= {'gradients': gradients, 'saved activations': saved}
   parts |= {'cast parameters': sizes.cast, 'buffers of head or layer': buffers}
   passes = 2 + (cfg.remat != 'none')
   hbm = passes * 2 * itemsize * cfg.layers * sizes.layer + 8 * weights
@@ -48,7 +52,6 @@ def train(plan: Plan, sizes: Sizes) -> Cost:
   hbm += chunks * sizes.head * (3 * itemsize + 8)
   # Weights are gathered twice; some gradients are all-reduced before they are
   # sharded. Under pmap only full gradients are sent.
-  is_pmap = plan.config.parallel.strategy == 'pmap'
   bytes_per_element = 8 if is_pmap else 2 * itemsize + 5
   sent = layers.sent(bytes_per_element, dict(plan.axes)['data'])
   sent = sent * sizes.products + passes * sizes.sent_to_heads
@@ -58,7 +61,7 @@ def train(plan: Plan, sizes: Sizes) -> Cost:
     argument=argument,
     output=donated,
     alias=donated,
-    temp=weights + saved + sizes.cast + buffers,
+    temp=gradients + saved + sizes.cast + buffers,
     resident=resident,
     flops=_train_flops(plan, sizes, tokens),
     hbm=hbm,

@@ -12,6 +12,7 @@ from r1jax.preflight import arithmetic, chips
 from r1jax.preflight import plan as plans
 from r1jax.preflight.cost import Cost
 from r1jax.preflight.plan import Plan
+from r1jax.training import optimizer
 
 MAX_FIXES = 6  # in a report
 # A change that saves memory: values of config keys (without 'config.') and of
@@ -109,6 +110,9 @@ def _knobs(plan):
   for devices in (16, 8, 4, 2):
     if plan.tensor_parallel < devices <= cfg.max_tensor_parallel:
       yield {'parallel.tensor_parallel': devices}
+  optim = config.optim
+  if optim.moments_dtype == 'float32' and optimizer.can_be_bfloat16(optim):
+    yield {'optim.moments_dtype': 'bfloat16'}
   for slots in _halves(plan.decode_slots, 1):
     yield {'sample.decode_slots': slots}
   if config.sample.cache_tokens:

@@ -40,6 +40,7 @@ def sizes_of(plan: Plan) -> Sizes:
   cfg, itemsize = plan.cfg, plan.itemsize
   is_pmap = plan.config.parallel.strategy == 'pmap'
   parameters = 4 * sum(_shards(plan))
+  moment_size = 2 if plan.config.optim.moments_dtype == 'bfloat16' else 4
   weights, layer, largest, shared = 0.0, 0.0, 0.0, 0.0
   gathered: dict[str, float] = {}
   tree = shapes.parameters(plan.shared_cfg)
@@ -62,7 +63,7 @@ def sizes_of(plan: Plan) -> Sizes:
   moved = 0 if is_pmap else sent(itemsize, data) * products + to_heads
   return Sizes(
     parameters=parameters,
-    optimizer=2 * parameters,
+    optimizer=2 * parameters * moment_size / 4,
     reference=parameters * bool(plan.config.grpo.kl_coef),
     cast=parameters * itemsize / 4 if itemsize < 4 else 0,
     rollout_weights=weights,

@@ -10,19 +10,14 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jax.sharding import PartitionSpec as P
 
 from r1jax.distributed import device_placement, watchdog
 from r1jax.distributed.device_placement import Placement
 from r1jax.models import moe
+from r1jax.training import gradients
+from r1jax.training.gradients import Batch, LossFn, Params, Sums
 
 Optimizer: TypeAlias = optax.GradientTransformation
-Params = dict
-Batch = dict
-Sums = dict  # sums of weight * x by name, beside 'weight'; 'loss' among them
-# (params, batch) -> (scalar, sums); the scalar is a sum over the batch's rows.
-LossFn = Callable[[Params, Batch], tuple[jax.Array, Sums]]
-Total = tuple[Params, Sums]  # (gradients, sums) of one or more micro-batches
 
 
 class TrainState(struct.PyTreeNode):
@@ -89,12 +84,6 @@ def create_state(
   shardings = device_placement.shardings(own_devices, shapes)
   state = jax.jit(without_params, out_shardings=shardings)(params)
   return state.replace(params=params)
-
-
-def gradient(loss_fn: LossFn, params: Params, batch: Batch) -> Total:
-  """(gradients, sums) of loss_fn at params."""
-  (_, sums), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, batch)
-  return grads, sums
 
 
 def apply_gradient(
@@ -194,14 +183,18 @@ def pmap_programs(
   """Every device holds a replica and differentiates on its own rows."""
 
   def grad(params, batch):
-    return jax.lax.psum(gradient(loss_fn, params, batch), 'data')
+    return jax.lax.psum(gradients.gradient(loss_fn, params, batch), 'data')
 
   def step(state, batch):
     grads, sums = grad(state.params, batch)
     return apply_gradient(tx, state, grads, sums, router_bias_rate)
 
   def accumulate(total, params, batch):
-    return jax.tree.map(jnp.add, total, grad(params, batch))
+    axes = ('data',) if jax.lax.axis_size('data') > 1 else ()
+    leaves = [axes] * len(jax.tree.leaves(params))
+    return gradients.add_gradient(
+      loss_fn, total, params, batch, leaves, ('data',)
+    )
 
   def apply(state, total):
     return apply_gradient(tx, state, *total, router_bias_rate)
@@ -223,15 +216,14 @@ def mesh_programs(
 ) -> UpdatePrograms:
   """Every device holds a part of each leaf. The gradients of several
   micro-batches are summed within a slice, and between slices once."""
-  grad = sharded_gradient(placement, loss_fn, ())
-  grad_of_slice = sharded_gradient(placement, loss_fn, placement.slice_axes)
+  grad = gradients.sharded_gradient(placement, loss_fn, ())
+  grad_of_slice = gradients.sharded_gradient(
+    placement, loss_fn, placement.slice_axes
+  )
 
   def step(state, batch):
     grads, sums = grad(state.params, batch)
     return apply_gradient(tx, state, grads, sums, router_bias_rate)
-
-  def accumulate(total, params, batch):
-    return jax.tree.map(jnp.add, total, grad_of_slice(params, batch))
 
   def apply(state, total):
     axes = tuple(range(len(placement.slice_axes)))
@@ -241,47 +233,11 @@ def mesh_programs(
   return UpdatePrograms(
     step=jax.jit(step, donate_argnums=0),
     grad=jax.jit(grad_of_slice),
-    accumulate=jax.jit(accumulate, donate_argnums=0),
+    accumulate=jax.jit(
+      gradients.sharded_accumulation(placement, loss_fn), donate_argnums=0
+    ),
     apply=jax.jit(apply, donate_argnums=0),
   )
-
-
-def sharded_gradient(
-  placement: Placement, loss_fn: LossFn, keep_axes: tuple[str, ...]
-) -> Callable:
-  """(params, batch) -> total. Each device differentiates loss / tensor_parallel
-  on its own shards. Gradients are summed over the mesh axes along which a leaf
-  is not sharded, except keep_axes, which become leading axes of the result."""
-  mesh = placement.mesh
-  axes = [axis for axis in mesh.axis_names if axis not in keep_axes]
-
-  def loss_of_copy(params, batch):
-    loss, sums = loss_fn(params, batch)
-    return loss / mesh.shape['model'], sums
-
-  def sum_where_replicated(grad, spec):
-    return jax.lax.psum(grad, [axis for axis in axes if axis not in spec])
-
-  def grad(params, batch):
-    specs = device_placement.specs(placement, params)
-
-    def on_each_device(params, batch):
-      grads, sums = gradient(loss_of_copy, params, batch)
-      grads = jax.tree.map(sum_where_replicated, grads, specs)
-      sums = jax.lax.psum(sums, [axis for axis in axes if axis != 'model'])
-      front = (None,) * len(keep_axes)
-      return jax.tree.map(lambda x: x[front], (grads, sums))
-
-    out_specs = jax.tree.map(lambda spec: P(*keep_axes, *spec), specs)
-    return jax.shard_map(
-      on_each_device,
-      mesh=mesh,
-      in_specs=(specs, placement.row_spec),
-      out_specs=(out_specs, P(*keep_axes)),
-      check_vma=False,
-    )(params, batch)
-
-  return grad
 
 
 def update(

@@ -14,7 +14,7 @@ from r1jax import errors
 from r1jax.distributed import device_placement
 from r1jax.models import transformer
 from r1jax.models.families import llama
-from r1jax.training import optimizer, train_step
+from r1jax.training import gradients, optimizer, train_step
 
 OPTIM = optimizer.OptimConfig(lr=0.1, clip_norm=1e9)
 
@@ -41,7 +41,7 @@ def make_step(loss_fn, tx):
 
   @jax.jit
   def step(state, batch):
-    grads, sums = train_step.gradient(loss_fn, state.params, batch)
+    grads, sums = gradients.gradient(loss_fn, state.params, batch)
     return train_step.apply_gradient(tx, state, grads, sums)
 
   return step
@@ -301,13 +301,51 @@ def test_gradients_and_moments_of_a_bfloat16_model_are_float32():
     state = train_step.init_state(params, optimizer.optimizer(OPTIM, 10))
     batch = jnp.array([[3, 1, 4]]), jnp.arange(3)[None]
     return (
-      train_step.gradient(loss_fn, params, batch),
+      gradients.gradient(loss_fn, params, batch),
       state.params,
       state.opt_state,
     )
 
   dtypes = {a.dtype for a in jax.tree.leaves(jax.eval_shape(run))}
   assert dtypes == {jnp.dtype('float32'), jnp.dtype('int32')}
+
+
+def updates_of(**changes):
+  """AdamW's changes of 500 parameters in 150 updates, whose gradients become
+  ten times smaller."""
+  config = dataclasses.replace(OPTIM, lr=1.0, **changes)
+  tx = optimizer.optimizer(config, 150)
+  noise = np.random.default_rng(0).standard_normal((150, 500), np.float32)
+  grads = (noise + 0.1) * np.where(np.arange(150) < 50, 1.0, 0.1)[:, None]
+
+  params = {'w': jnp.zeros(500)}
+
+  def body(state, grad):
+    changes, state = tx.update({'w': grad}, state, params)
+    return state, changes['w']
+
+  state, found = jax.lax.scan(body, tx.init(params), grads)
+  return jax.tree.leaves(state), np.array(found)
+
+
+@pytest.mark.parametrize('b2', [0.95, optimizer.MAX_BFLOAT16_DECAY])
+def test_updates_with_bfloat16_moments_are_within_1_percent(b2):
+  _, want = updates_of(b2=b2)
+  state, found = updates_of(b2=b2, moments_dtype='bfloat16')
+  assert [x.dtype for x in state if x.ndim] == [jnp.bfloat16] * 2
+  error = np.sqrt(np.mean((found - want) ** 2) / np.mean(want**2))
+  assert 0 < error < 0.01
+
+
+@pytest.mark.parametrize(
+  'changes', [dict(b2=0.999), dict(b1=0.99), dict(optimizer='optax:lion')]
+)
+def test_bfloat16_moments_are_refused_where_they_would_not_move(changes):
+  config = dataclasses.replace(OPTIM, moments_dtype='bfloat16', **changes)
+  with pytest.raises(
+    errors.UserError, match='may be bfloat16 for adamw with b1'
+  ):
+    optimizer.optimizer(config, 10)
 
 
 def test_weight_decay_is_decoupled():
