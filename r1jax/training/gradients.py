@@ -2,6 +2,7 @@
 micro-batches."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +42,7 @@ def add_gradient(
     jax.new_ref(jnp.zeros_like(leaf) if names else leaf)
     for leaf, names in zip(leaves, axes, strict=True)
   ]
+  backward: Any  # jax.vjp's annotation lacks with_refs
   loss, backward, sums = jax.vjp(
     lambda params: loss_fn(params, batch), params, has_aux=True
   )
