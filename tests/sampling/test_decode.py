@@ -23,7 +23,7 @@ CFG = llama.Config(
   width=12,
   layers=2,
   heads=6,
-  kv_heads=1,  # which two devices of a mesh share
+  kv_heads=2,
   head_dim=4,
   ffn=10,
   head_chunk=4,
@@ -242,6 +242,20 @@ def test_samples_do_not_depend_on_order_and_devices(strategy, tensor_parallel):
   assert_same(in_order, rows_with_ends(1.0))
 
 
+def test_devices_that_share_a_key_head_sample_as_one_device():
+  cfg, found = dataclasses.replace(CFG, kv_heads=1), []
+  config = dataclasses.replace(CONFIG, eos_ids=EOS_IDS)
+  for strategy, devices in ('pmap', 1), ('mesh', 2):
+    parallel = device_placement.ParallelConfig(strategy, devices)
+    placement = device_placement.placement(parallel, jax.devices()[:devices])
+    weights = toy_model.random_params(cfg)
+    weights = device_placement.put_state(placement, weights)
+    one = decoder.Decoder(placement, cfg, GROUP_SIZE, config)
+    key_P2 = np.tile(jax.random.key_data(KEY), (P, 1))
+    found.append(one.run(weights, jax.device_get(prompts()), key_P2))
+  assert_same(*found)
+
+
 def truncate(ids, eos_ids, stops):
   """(ids up to the first end token or stop sequence, whether one ends it)."""
   for n, token in enumerate(ids):
@@ -266,9 +280,8 @@ def test_a_row_ends_with_its_first_end_token(endless):
   """Id 0 is an end token and the padding. One end token is the first sampled
   token of a row, one is the last possible token, and some rows have none."""
   ids = sampled_ids(endless)
-  whole = next(row for row in ids if 0 not in row and row[-1] not in row[:-1])
-  late = whole[-1]
-  first = next(row[0] for row in ids if late not in row and row[0] not in whole)
+  late = next(row[-1] for row in ids if row[-1] not in row[:-1])
+  first = next(row[0] for row in ids if late not in row)
   eos_ids = (0, first, late)
   want = assert_truncated(sample(eos_ids=eos_ids), endless, eos_ids)
   lengths = {(len(row), ended) for row, ended in want}
