@@ -1,4 +1,5 @@
-"""Qwen3-30B-A3B, with 32 of its 128 experts on each chip."""
+"""Qwen3-30B-A3B, with 32 of its 128 experts on each chip; on v5e:16x16 with 16,
+by parallel.tensor_parallel=8."""
 
 from experiments.pods import rows_4k
 

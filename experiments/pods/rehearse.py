@@ -24,6 +24,12 @@ MODELS = 'qwen2_5_1_5b', 'qwen2_5_7b', 'llama_3_1_8b', 'qwen2_5_32b'
 EXTRA_RUNS = (
   ('deepseek_r1', 'v5p:8x8x8', '--length=700', '--config.eval.every=0'),
   ('qwen3_30b_a3b', 'v6e:8x8', '--config.eval.every=0'),
+  (  # two chips share a key head
+    'qwen3_30b_a3b',
+    'v5e:16x16',
+    '--config.eval.every=0',
+    '--config.parallel.tensor_parallel=8',
+  ),
   ('gemma_3_1b', 'v5e:2x4', '--config.eval.every=0'),
   ('gemma_3_1b', 'v6e:1x1', '--config.eval.every=0'),
   ('qwen2_5_1_5b_small', 'v5e:2x4', '--config.eval.every=0'),
