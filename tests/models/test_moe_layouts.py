@@ -139,12 +139,12 @@ def results(
     jax.devices()[:devices],
   )
   cfg = dataclasses.replace(cfg, cpu_layout=cpu_layout, remat=remat)
+  made = make_params(cfg) if params is None else params
   cfg = programs.shard_config(placement, cfg)
   tx = optax.sgd(1.0)
   updates = train_step.update_programs(
     placement, functools.partial(loss_fn, cfg), tx, rate
   )
-  made = make_params(cfg) if params is None else params
   state = train_step.create_state(placement, made, tx)
   batches = micro_batches(count, width)
   state, sums = train_step.update(placement, updates, state, batches)
