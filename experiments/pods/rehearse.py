@@ -43,12 +43,7 @@ EXTRA_RUNS = (
     '--config.sample.max_new_tokens=64512',
     '--config.sample.decode_slots=8',
   ),
-  (  # unrolled layers have the decode kernel
-    'qwen2_5_32b_long',
-    'v5p:8x8x8',
-    '--length=6144',
-    '--config.compute.scan_decode=False',
-  ),
+  ('qwen2_5_32b_long', 'v5p:8x8x8', '--length=6144'),
 )
 
 

@@ -72,8 +72,9 @@ def attend_filled(
   tiles = pl.cdiv(queries, rows)
   M = rows * tiles
   q_BKMC = jnp.pad(q_BKMC, ((0, 0), (0, 0), (0, M - queries), (0, 0)))
-  block = BLOCK if C < WIDE_CHANNELS else WIDE_BLOCK
-  block = LATENT_BLOCK if C >= LATENT_CHANNELS else block
+  block, warps = BLOCK if C < WIDE_CHANNELS else WIDE_BLOCK, 4
+  if C >= LATENT_CHANNELS:
+    block, warps = LATENT_BLOCK, 8
   blocks, programs = pl.cdiv(S, block), B * K * tiles
   columns = block * pl.cdiv(blocks, min(blocks, pl.cdiv(PROGRAMS, programs)))
   splits = pl.cdiv(S, columns)
@@ -122,7 +123,7 @@ def attend_filled(
       jax.ShapeDtypeStruct((B, K, splits, M), jnp.float32),
       jax.ShapeDtypeStruct((B, K, splits, M), jnp.float32),
     ],
-    compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=3),
+    compiler_params=plgpu.CompilerParams(num_warps=warps, num_stages=3),
     interpret=interpret,
     name='attend_filled',
   )(pos_B, length_B, q_BKMC, *arrays)

@@ -56,9 +56,8 @@ def forward(
   describes, it is also of the prompt or of the same response; for those of
   cfg.sequence_packing see sequence_packing.py. Without `past` the cache has what
   the layers remember of the call's tokens, with S = T. With `past`, a cache in
-  which the column of a token is its position, T must be 1, or with latent
-  attention the positions of a row consecutive; the result is the cache with
-  these tokens. `routing` are the experts to use instead of the router's choice,
+  which the column of a token is its position, the positions of a row must be
+  consecutive; the result is the cache with these tokens. `routing` are the experts to use instead of the router's choice,
   as Output has them. In any case Output has the choice.
   """
   family = registry.family_of(cfg)

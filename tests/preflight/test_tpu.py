@@ -62,6 +62,41 @@ def test_a_decode_step_copies_no_cache(head_dim, kv_heads, scan, cache_tokens):
   assert decode.need < 1.4 * formula['decode'].need
 
 
+@pytest.mark.parametrize('scan, draft', [(True, False), (False, True)])
+def test_a_decode_step_of_latent_attention_copies_no_cache(scan, draft):
+  """Each of its caches is read once, for keys and values."""
+  plan = make_plan(
+    'v5e:1x1',
+    init='deepseek-ai/DeepSeek-R1',
+    parallel__strategy='pmap',
+    parallel__tensor_parallel=1,
+    micro_batch_size=1,
+    grpo__prompts_per_step=1,
+    compute__scan_decode=scan,
+    compute__keep_mtp=draft,
+    sample__draft=draft,
+  )
+  few = dict(experts=8, groups=1, top_groups=1, ffn=128, shared_ffn=128)
+  cfg = dataclasses.replace(
+    plan.cfg,
+    vocab_size=1024,
+    real_vocab=1024,
+    width=512,
+    layers=12 if scan else 3,
+    dense_layers=1,
+    heads=8,
+    ffn=512,
+    moe=dataclasses.replace(plan.cfg.moe, **few),
+  )
+  plan = dataclasses.replace(plan, cfg=cfg)
+  formula = costs_by_name(plan)
+  costs = programs.sampling_costs(plan, formula, programs.placement_of(plan))
+  decode = costs[-1]
+  assert decode.source == 'compiler'
+  assert decode.hbm < 1.3 * formula['decode'].hbm
+  assert decode.need < 1.4 * formula['decode'].need
+
+
 def test_a_donated_cache_is_in_place():
   m = preflight_programs.decode().lower().compile().memory_analysis()
   assert m.alias_size_in_bytes == m.output_size_in_bytes == 8 * 8192 * 512 * 2
