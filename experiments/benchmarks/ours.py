@@ -17,7 +17,7 @@ from r1jax.data import templates
 from r1jax.distributed import device_placement, programs
 from r1jax.models import transformer
 from r1jax.rewards import registry
-from r1jax.rl import advantages, grpo, micro_batches
+from r1jax.rl import advantages, grpo, grpo_config, micro_batches
 from r1jax.sampling import decode, generate
 from r1jax.training import optimizer, train_step
 
@@ -54,7 +54,7 @@ class Run:
     self.sampler.sample_config = dataclasses.replace(
       self.sampler.sample_config, eos_ids=NO_ID
     )
-    self.grpo_config = grpo.GrpoConfig(
+    self.grpo_config = grpo_config.GrpoConfig(
       prompts_per_step=sizes.prompts,
       group_size=sizes.group_size,
       kl_coef=workload.KL_COEF,

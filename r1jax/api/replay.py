@@ -18,7 +18,14 @@ from r1jax.data import record_files, run_date
 from r1jax.distributed import agreement, device_placement, programs
 from r1jax.models import transformer
 from r1jax.rewards.pending import Rewards
-from r1jax.rl import grpo, log, rl_config, rollouts, setup
+from r1jax.rl import (
+  grpo_config,
+  log,
+  rl_config,
+  rl_records,
+  rollouts,
+  setup,
+)
 from r1jax.rl.rollouts import Rollout
 from r1jax.rl.setup import Position, RlState, Run, Sampling
 from r1jax.stages import rl
@@ -40,7 +47,7 @@ def samples_of(directory: WorkDirectory, step: int) -> RunSamples:
     check_logged(directory, position.step + config.updates, rollout, rewards)
     batch = rollouts.make_batch(config, rollout, rewards)
     params, old_BL = setup.policy_params(run, state), batch['old_BL']
-    if grpo.is_on_policy(config):
+    if grpo_config.is_on_policy(config):
       program = sampling.policy_logprobs
       old_BL = rollouts.logprobs(sampling, program, params, batch)
     entropy_BL = entropies(sampling, params, batch)
@@ -156,7 +163,7 @@ def open_run(
   rl_config.check(config, placement, rollout_placement)
   sampling, params = setup.load_sampling(stack, config, rollout_placement)
   records = [*sampling.records, *sampling.held_out_records]
-  scored = rl_config.verified_records(config, records)
+  scored = rl_records.verified_records(config, records)
   check_code(directory, record_files.scorer_code(scored))
   check_inputs(directory, config)
   digest = agreement.digest_of_records(records)

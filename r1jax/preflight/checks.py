@@ -17,7 +17,7 @@ from r1jax.preflight import host_memory, ideal_response, shapes, trial
 from r1jax.preflight.plan import Plan
 from r1jax.rewards import verifiers
 from r1jax.rewards.code import unit_tests
-from r1jax.rl import grpo, rl_config
+from r1jax.rl import grpo_config, rl_config, rl_records
 from r1jax.sampling import page_table
 
 RECORDS = 64  # that are checked
@@ -99,7 +99,7 @@ def _check_effects(config, shard_samples):
     keys['config.grpo.kl_coef is 0'] = names
   if config.teacher:
     keys['config.teacher is never refreshed'] = 'grpo.ref_every'
-  if grpo.is_on_policy(config.grpo):
+  if grpo_config.is_on_policy(config.grpo):
     names = 'grpo.clip_low grpo.clip_high'
     keys['one update a rollout: the ratio is 1'] = names
   if not config.prompt.tool:
@@ -129,7 +129,7 @@ def _check_effects(config, shard_samples):
 def _check_records(config):
   """(records, their Check)."""
   try:
-    records, _ = rl_config.load_records(config)
+    records, _ = rl_records.load_records(config)
   except errors.UserError as error:
     is_file = not config.prompts.startswith(('toy:', 'gym:'))
     place = source_rows.parse(config.prompts).place

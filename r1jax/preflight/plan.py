@@ -10,7 +10,7 @@ from r1jax.models.model_config import LayerSizes
 from r1jax.models.sharding import FsdpTensorParallel
 from r1jax.models.transformer import ModelConfig
 from r1jax.preflight.chips import Pod
-from r1jax.rl import grpo, micro_batches
+from r1jax.rl import grpo_config, micro_batches
 from r1jax.rl.rl_config import Config
 from r1jax.sampling import page_table, refill
 
@@ -215,7 +215,7 @@ class Plan:
     """{program: its calls in a rollout and the rollout's updates}."""
     config, updates = self.config.grpo, self.config.grpo.updates
     rows = config.prompts_per_step * config.group_size
-    scored = bool(config.kl_coef) + grpo.needs_old_logprobs(config)
+    scored = bool(config.kl_coef) + grpo_config.needs_old_logprobs(config)
     # Within one slice the program after the last micro-batch is negligible;
     # between slices it sums the gradients.
     is_applied = self.pod.slices > 1 and self.micro_batches > 1

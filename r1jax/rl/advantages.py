@@ -5,12 +5,12 @@ import numpy as np
 
 from r1jax import losses
 from r1jax.rewards import penalties
-from r1jax.rl import algorithm, grpo
+from r1jax.rl import algorithm, grpo, grpo_config
 from r1jax.sampling.decode import SampledRows
 
 
 def shape_rewards(
-  config: grpo.GrpoConfig,
+  config: grpo_config.GrpoConfig,
   rows: SampledRows,
   reward_N: np.ndarray,
   max_new_tokens: int,
@@ -24,7 +24,7 @@ def shape_rewards(
 
 
 def rows_to_learn(
-  config: grpo.GrpoConfig, rows: SampledRows, reward_N: np.ndarray
+  config: grpo_config.GrpoConfig, rows: SampledRows, reward_N: np.ndarray
 ) -> np.ndarray:
   """Which rows are in the loss: those with a reward and, with overlong_filter,
   not truncated (DAPO). bool [N]."""
@@ -35,7 +35,7 @@ def rows_to_learn(
 
 
 def of_rollout(
-  config: grpo.GrpoConfig,
+  config: grpo_config.GrpoConfig,
   rows: SampledRows,
   reward_N: np.ndarray,
   max_new_tokens: int,
@@ -48,7 +48,7 @@ def of_rollout(
 
 
 def of_rewards(
-  config: grpo.GrpoConfig, reward_N: np.ndarray, learn_N: np.ndarray
+  config: grpo_config.GrpoConfig, reward_N: np.ndarray, learn_N: np.ndarray
 ) -> np.ndarray:
   """adv_N, 0 for rows that are not in the loss. The mean and the standard
   deviation of a group are those of all its rows that have a reward: DAPO masks
@@ -71,7 +71,7 @@ def add(
 
 
 def dead_groups(
-  config: grpo.GrpoConfig,
+  config: grpo_config.GrpoConfig,
   rows: SampledRows,
   reward_N: np.ndarray,
   max_new_tokens: int,

@@ -10,7 +10,7 @@ from r1jax.evaluation import held_out
 from r1jax.reports import groups
 from r1jax.rewards import pending
 from r1jax.rewards.pending import Rewards
-from r1jax.rl import advantages, grpo, setup
+from r1jax.rl import advantages, grpo_config, setup
 from r1jax.rl.rollouts import Rollout
 from r1jax.rl.setup import RlState, Run
 from r1jax.sampling import generate
@@ -145,7 +145,7 @@ def sample_lines(
 
 
 def group_lines(
-  config: grpo.GrpoConfig, rollout: Rollout, rewards: Rewards, step: int
+  config: grpo_config.GrpoConfig, rollout: Rollout, rewards: Rewards, step: int
 ) -> list[dict]:
   """The first and the middle group of a rollout, as lines of groups.jsonl: all
   responses to a prompt, with their advantages."""

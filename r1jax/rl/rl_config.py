@@ -1,4 +1,4 @@
-"""The config of an rl run, the records that it reads, and checks of both."""
+"""The config of an rl run, and its checks."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from typing import Literal
 from r1jax import errors
 from r1jax.checkpoints import policy
 from r1jax.config import MAX_SEED, option
-from r1jax.data import mixture, record_files, sequences, templates
-from r1jax.data.bad_records import BadRecords
-from r1jax.data.formats import Record
+from r1jax.data import mixture, sequences, templates
 from r1jax.distributed import device_placement
 from r1jax.distributed.device_placement import Placement
 from r1jax.evaluation import held_out
 from r1jax.models import kernels
 from r1jax.models.model_config import ModelConfig
 from r1jax.rewards import registry, verifiers
-from r1jax.rl import curriculum, grpo
+from r1jax.rl import curriculum, grpo_config
 from r1jax.sampling import decode, generate
 from r1jax.training import optimizer
 from r1jax.training.config_changes import Changed
@@ -128,7 +126,7 @@ class Config:
   curriculum: curriculum.CurriculumConfig = curriculum.CurriculumConfig()
   prompt: templates.PromptConfig = templates.PromptConfig()
   sample: decode.SampleConfig = decode.SampleConfig()
-  grpo: grpo.GrpoConfig = grpo.GrpoConfig()
+  grpo: grpo_config.GrpoConfig = grpo_config.GrpoConfig()
   verify: verifiers.VerifyConfig = verifiers.VerifyConfig()
   compute: policy.ComputeConfig = policy.ComputeConfig()
   optim: optimizer.OptimConfig = optimizer.OptimConfig()
@@ -156,11 +154,13 @@ class Config:
 
 def check(config: Config, *placements: Placement) -> None:
   """Refuses values that cannot work on these placements."""
-  held_out.check(config.eval, _tables(config.rewards, config.by_domain))
-  grpo.check(config.grpo, config.compute.dtype)
+  held_out.check(config.eval, reward_tables(config.rewards, config.by_domain))
+  grpo_config.check(config.grpo, config.compute.dtype)
   trackers.check(config.trackers)
   names = [
-    x for table in _tables(config.rewards, config.by_domain) for x in table
+    x
+    for table in reward_tables(config.rewards, config.by_domain)
+    for x in table
   ]
   curriculum.check(config.curriculum, list(registry.labels(names).values()))
   sample, min_length = config.sample, min(config.response_lengths)
@@ -201,7 +201,7 @@ def check_shards(config: Config, num_shards: int, longest: int) -> None:
   """Refuses counts that so many data shards do not divide, and micro-batches
   that do not hold a row of `longest` tokens on each."""
   tokens = config.tokens_per_micro_batch
-  grpo.check_counts(
+  grpo_config.check_counts(
     config.grpo, config.steps, config.micro_batch_size, num_shards, tokens
   )
   if tokens:
@@ -219,18 +219,24 @@ def check_sharing(config: Config, cfg: ModelConfig) -> None:
     )
 
 
-def _tables(rewards, by_domain):
+def reward_tables(
+  rewards: dict[str, float], by_domain: dict[str, dict[str, float]]
+) -> list[dict[str, float]]:
   """The weights of all records, and of each domain."""
   return [rewards, *by_domain.values()]
 
 
 def check_changes(config: Config, changes: list[Changed]) -> None:
   """Refuses changes of a run that its checkpoints do not allow."""
-  old = dict(rewards=config.rewards, by_domain=config.by_domain)
-  old |= {x.key: x.old for x in changes if x.key in old}
-  before = held_out.best_metric(config.eval, _tables(**old))
+  rewards, by_domain = config.rewards, config.by_domain
+  for change in changes:
+    if change.key == 'rewards':
+      rewards = change.old
+    elif change.key == 'by_domain':
+      by_domain = change.old
+  before = held_out.best_metric(config.eval, reward_tables(rewards, by_domain))
   after = held_out.best_metric(
-    config.eval, _tables(config.rewards, config.by_domain)
+    config.eval, reward_tables(config.rewards, config.by_domain)
   )
   if config.eval.every and before != after:
     raise errors.UserError(
@@ -254,92 +260,3 @@ def check_remaining(config: Config, step: int) -> None:
       f'difference must be a multiple of the {config.grpo.updates} updates of '
       'a rollout (minibatches * epochs)'
     )
-
-
-def load_records(config: Config) -> tuple[list[Record], list[Record]]:
-  """(training records, held-out records), golds and domains checked."""
-  columns, mix = config.prompts_map, config.prompts_mix
-  records = _good_records(config, config.prompts, mix, config.seed, columns)
-  records = _ordered(config, records)
-  if config.eval.data:
-    columns = config.eval.data_map or columns
-    held_out_records = _good_records(
-      config, config.eval.data, {}, config.seed + 1, columns
-    )
-  else:
-    records, held_out_records = record_files.split(
-      records, config.eval.held_out, config.seed
-    )
-  check_records(config, records, held_out_records)
-  return records, held_out_records
-
-
-def check_records(
-  config: Config, records: list[Record], held_out_records: list[Record]
-) -> None:
-  """Raises UserError if the records are too few to train or to evaluate on."""
-  if not records:
-    raise errors.UserError(f'no record of {config.prompts_name} can be used')
-  if config.domains_from and not first_records(config, records):
-    raise errors.UserError(
-      f'all records of {config.prompts_name} are of domains of config.by_domain: '
-      f'there is none for the steps before config.domains_from'
-    )
-  if config.eval.every:
-    held_out.check_records(
-      config.eval,
-      _tables(config.rewards, config.by_domain),
-      (
-        registry.weights_for(config.rewards, config.by_domain, record)
-        for record in held_out_records
-      ),
-    )
-
-
-def _good_records(config, source, mix, seed, columns):
-  """The records of a source. Raises UserError for those that cannot be used, or
-  leaves them out."""
-  bad = BadRecords(config.skip_bad_records)
-  records = mixture.load_records(source, mix, seed, bad, columns)
-  records = registry.check_rewards(
-    config.rewards,
-    records,
-    config.by_domain,
-    config.reward_models,
-    bad,
-    config.verify,
-  )
-  bad.finish(len(records), mixture.name_of(source, mix))
-  return records
-
-
-def _ordered(config, records):
-  """The records that have a difficulty, if a curriculum needs it. Raises
-  UserError for the others, or leaves them out."""
-  if not config.curriculum.difficulty:
-    return records
-  keys = {key: None for record in records for key in record}
-  if config.curriculum.difficulty not in keys:
-    raise errors.UserError(
-      f'no record of {config.prompts_name} has the key '
-      f'{config.curriculum.difficulty!r} of config.curriculum.difficulty: their '
-      f'keys are {", ".join(keys)}'
-    )
-  bad, kept = BadRecords(config.skip_bad_records), []
-  for record in records:
-    with bad.noted(record['id']):
-      curriculum.difficulty_of(config.curriculum, record)
-      kept.append(record)
-  bad.finish(len(kept), config.prompts_name)
-  return kept
-
-
-def verified_records(config: Config, records: list[Record]) -> list[Record]:
-  """The records whose accuracy is among their rewards."""
-  return registry.verified_records(config.rewards, records, config.by_domain)
-
-
-def first_records(config: Config, records: list[Record]) -> list[Record]:
-  """The records that are sampled before config.domains_from: those whose domain
-  is not in config.by_domain."""
-  return [x for x in records if x.get('domain') not in config.by_domain]

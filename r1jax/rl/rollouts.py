@@ -10,7 +10,14 @@ import numpy as np
 
 from r1jax.rewards import outage, pending
 from r1jax.rewards.pending import PendingRewards, Rewards
-from r1jax.rl import advantages, curriculum, grpo, micro_batches, setup
+from r1jax.rl import (
+  advantages,
+  curriculum,
+  grpo,
+  grpo_config,
+  micro_batches,
+  setup,
+)
 from r1jax.rl.setup import Position, Sampling
 from r1jax.sampling import generate
 from r1jax.sampling.generate import Samples
@@ -50,7 +57,7 @@ def sample_rollout(
       rewards = pending.submit(sampling.scorer, samples.records, samples.texts)
   sampled = time.time()
   batch = grpo.columns(samples.rows)
-  if grpo.needs_old_logprobs(config.grpo):
+  if grpo_config.needs_old_logprobs(config.grpo):
     program = sampling.policy_logprobs
     with memory_errors.explained('old log-probabilities', config):
       batch['old_BL'] = logprobs(sampling, program, params, batch)
@@ -90,7 +97,7 @@ def rewards_after_outage(sampling: Sampling, rollout: Rollout) -> Rewards:
 
 
 def make_batch(
-  config: grpo.GrpoConfig, rollout: Rollout, rewards: Rewards
+  config: grpo_config.GrpoConfig, rollout: Rollout, rewards: Rewards
 ) -> dict[str, np.ndarray]:
   """The per-token arrays of an update: the rollout's, with advantages."""
   adv_N, learn_N = advantages.of_rollout(
@@ -170,7 +177,7 @@ def _sample_alive(sampling, params, position):
 
 
 def choose_groups(
-  config: grpo.GrpoConfig,
+  config: grpo_config.GrpoConfig,
   samples: list[Samples],
   rewards: list[Rewards],
   dead_P: np.ndarray,

@@ -12,7 +12,7 @@ import numpy as np
 from r1jax import files
 from r1jax.distributed import hosts, watchdog
 from r1jax.rewards import pending
-from r1jax.rl import grpo
+from r1jax.rl import grpo, grpo_config
 from r1jax.rl.rollouts import Rollout
 from r1jax.rl.setup import Run, Sampling
 from r1jax.sampling.decode import SampledRows
@@ -98,7 +98,7 @@ def _misfit(run, facts, arrays):
   rows = config.prompts_per_step * config.group_size
   if len(facts['texts']) != rows:
     return f'it has {len(facts["texts"])} samples, not {rows}'
-  if grpo.needs_old_logprobs(config) and 'old_BL' not in arrays:
+  if grpo_config.needs_old_logprobs(config) and 'old_BL' not in arrays:
     return "it has no log-probabilities of the trainer's"
   if config.kl_coef and 'ref_BL' not in arrays:
     return 'it has no log-probabilities of a reference'

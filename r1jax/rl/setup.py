@@ -20,7 +20,14 @@ from r1jax.distributed.device_placement import Placement
 from r1jax.models import kernels, transformer
 from r1jax.rewards import registry, reward_model, verifiers
 from r1jax.rewards.pending import Scorer
-from r1jax.rl import curriculum, grpo, rl_config, unscored
+from r1jax.rl import (
+  curriculum,
+  grpo,
+  grpo_config,
+  rl_config,
+  rl_records,
+  unscored,
+)
 from r1jax.rl.micro_batches import Cutting
 from r1jax.sampling import loading
 from r1jax.sampling.generate import Sampler
@@ -140,7 +147,7 @@ def open_run(
     'model',
     records,
     config.steps,
-    scored=rl_config.verified_records(config, records),
+    scored=rl_records.verified_records(config, records),
     sandbox=sampling.verifiers.tier_name,
   )
   if claimed is None:
@@ -227,10 +234,10 @@ def load_sampling(
   stack: contextlib.ExitStack, config: rl_config.Config, placement: Placement
 ) -> tuple[Sampling, dict]:
   """(Sampling, the policy's parameters, unread), as the config says."""
-  records, held_out_records = rl_config.load_records(config)
+  records, held_out_records = rl_records.load_records(config)
   both = records + held_out_records
   names = registry.user_names(config.rewards, config.by_domain)
-  verified = rl_config.verified_records(config, both)
+  verified = rl_records.verified_records(config, both)
   verifier = stack.enter_context(
     verifiers.Verifiers(config.verify, verified, names)
   )
@@ -241,7 +248,7 @@ def load_sampling(
     numbers = set(map(id, kept))
     records = [x for x in records if id(x) in numbers]
     held_out_records = [x for x in held_out_records if id(x) in numbers]
-    rl_config.check_records(config, records, held_out_records)
+    rl_records.check_records(config, records, held_out_records)
   params, cfg, tokenizer = model
   models = {}
   for name, path in config.reward_models.items():
@@ -254,7 +261,7 @@ def load_sampling(
   order, weights = config.curriculum, config.prompts_mix
   prompts = first_prompts = curriculum.prompts(order, records, weights)
   if config.domains_from:
-    first_records = rl_config.first_records(config, records)
+    first_records = rl_records.first_records(config, records)
     first_prompts = curriculum.prompts(order, first_records, weights)
   temperature = config.sample.temperature
   sampling = Sampling(
@@ -269,7 +276,7 @@ def load_sampling(
     scorer=Scorer(config.rewards, config.by_domain, verifier.rules, models),
     verifiers=verifier,
     policy_logprobs=grpo.logprobs_program(
-      placement, cfg, temperature, grpo.replays_routing(config.grpo, cfg)
+      placement, cfg, temperature, grpo_config.replays_routing(config.grpo, cfg)
     ),
     ref_logprobs=grpo.logprobs_program(placement, ref_cfg, temperature),
     teacher_params=teacher_params,

@@ -9,7 +9,7 @@ import toy_model
 
 from r1jax.distributed import device_placement, programs
 from r1jax.models.families import llama
-from r1jax.rl import grpo
+from r1jax.rl import grpo, grpo_config
 from r1jax.training import train_step
 
 CFG = llama.Config(
@@ -24,7 +24,7 @@ CFG = llama.Config(
   head_chunk=3,
   tie_embeddings=False,
 )
-GRPO = grpo.GrpoConfig(entropy_bonus=0.5, kl_coef=0.1)
+GRPO = grpo_config.GrpoConfig(entropy_bonus=0.5, kl_coef=0.1)
 LENGTH_B1 = np.array([[12], [7], [10], [4]])
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from r1jax import errors, losses, user_code
-from r1jax.rl import algorithm, grpo
+from r1jax.rl import algorithm, grpo, grpo_config
 
 OWN = str(pathlib.Path(__file__).parents[1] / 'own_objective.py') + ':clipped'
-C = grpo.GrpoConfig(prompts_per_step=4, group_size=3)
+C = grpo_config.GrpoConfig(prompts_per_step=4, group_size=3)
 
 
 def checked(**changes):
@@ -22,17 +22,19 @@ def checked(**changes):
   for key, value in changes.items():
     names[key] = user_code.name_of(value) if callable(value) else value
   config = dataclasses.replace(C, **names)
-  grpo.check(config, 'float32')
+  grpo_config.check(config, 'float32')
   return config
 
 
 def test_the_clip_bounds_are_given_to_an_objective_that_names_them():
-  objective = grpo.objective(checked(objective=OWN, clip_low=0.1))
+  objective = grpo_config.objective(checked(objective=OWN, clip_low=0.1))
   two = jnp.full((2, 3), 2.0)
   surrogate, _ = objective(jnp.log(two), jnp.zeros((2, 3)), two, two)
   np.testing.assert_allclose(surrogate, 2 * 1.2, rtol=1e-6)
   plain = checked(objective=lambda logp, old, adv, weight: adv * logp)
-  np.testing.assert_array_equal(grpo.objective(plain)(two, two, two, two)[0], 4)
+  np.testing.assert_array_equal(
+    grpo_config.objective(plain)(two, two, two, two)[0], 4
+  )
 
 
 def test_an_objective_gets_its_options():
@@ -41,7 +43,7 @@ def test_an_objective_gets_its_options():
 
   config = checked(objective=scaled, objective_options=dict(size=3, power=2))
   two = jnp.full((2, 3), 2.0)
-  surrogate, metrics = grpo.objective(config)(two, two, two, two)
+  surrogate, metrics = grpo_config.objective(config)(two, two, two, two)
   np.testing.assert_array_equal(surrogate, np.full((2, 3), 36.0))
   assert metrics == {}
   for options, message in (
@@ -151,7 +153,9 @@ def test_the_metrics_of_an_update_are_means_of_its_sums():
 def test_the_names_of_the_packages_own_functions_are_complete():
   arrays = [jax.ShapeDtypeStruct((3, 5), jnp.float32)] * 4
   for name in losses.OBJECTIVES:
-    out = jax.eval_shape(grpo.objective(checked(objective=name)), *arrays)
+    out = jax.eval_shape(
+      grpo_config.objective(checked(objective=name)), *arrays
+    )
     surrogate, metrics = losses.split_surrogate(out)
     assert surrogate.shape == metrics['clip_fraction'].shape == (3, 5)
 
@@ -162,7 +166,7 @@ def test_metrics_of_an_own_objective_cannot_replace_those_of_the_run():
 
   own.__name__ = own.__qualname__ = 'grpo'  # as one of the package's
   two = jnp.full((2, 3), 2.0)
-  _, metrics = grpo.objective(checked(objective=own))(two, two, two, two)
+  _, metrics = grpo_config.objective(checked(objective=own))(two, two, two, two)
   assert metrics.keys() == {'objective/step', 'clip_fraction'}
 
 

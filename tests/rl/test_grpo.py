@@ -16,11 +16,11 @@ from r1jax.data import batching
 from r1jax.distributed import device_placement
 from r1jax.models.families import llama
 from r1jax.rewards.pending import Rewards
-from r1jax.rl import advantages, grpo, rollouts
+from r1jax.rl import advantages, grpo, grpo_config, rollouts
 from r1jax.sampling import decode, generate
 from r1jax.training import train_step
 
-C = grpo.GrpoConfig(prompts_per_step=4, group_size=3, kl_coef=0.0)
+C = grpo_config.GrpoConfig(prompts_per_step=4, group_size=3, kl_coef=0.0)
 LENGTH = np.array([3, 7, 5, 1, 6, 4, 7, 2, 2, 5, 7, 3])  # sampled tokens
 WIDTH = 10  # of the prompts, of which each has its own length, and the samples
 MAX_NEW = 7
@@ -356,7 +356,7 @@ def test_the_update_does_not_depend_on_micro_batches_and_length_buckets():
 def test_the_ratio_of_an_on_policy_update_is_exactly_one():
   """The trainer's old log-probabilities are those of the update itself."""
   c = change(old_logprobs='trainer')
-  assert grpo.is_on_policy(c)
+  assert grpo_config.is_on_policy(c)
   _, (sums,) = updates(c, batch_of(c, rollout()), 4, 3)
   assert sums['old_logp_difference'] == 0 == sums['clip_fraction']
   assert sums['sampling_logp_difference'] > 0.1  # the sampler was another model
@@ -365,7 +365,7 @@ def test_the_ratio_of_an_on_policy_update_is_exactly_one():
 
 def test_the_ratio_to_recomputed_log_probabilities_is_one_until_an_update():
   c = change(old_logprobs='trainer', minibatches=2, epochs=2)
-  assert not grpo.is_on_policy(c)
+  assert not grpo_config.is_on_policy(c)
   made = batch_of(c, rollout())
   made['old_BL'] = logprobs(made, 6, [WIDTH])
   _, (first, *others) = updates(c, made, 6, 1)
@@ -404,13 +404,13 @@ def test_an_invalid_config_is_refused_with_the_key_to_change(
   changes, dtype, message
 ):
   with pytest.raises(errors.UserError, match=message):
-    grpo.check(change(**changes), dtype)
+    grpo_config.check(change(**changes), dtype)
 
 
 def test_an_unknown_objective_is_refused_with_those_that_exist():
   message = "objective is 'ppo'; it can be grpo, sequence, gspo, cispo"
   with pytest.raises(errors.UserError, match=message):
-    grpo.check(change(objective='ppo'), 'float32')
+    grpo_config.check(change(objective='ppo'), 'float32')
   for key, value, known in (
     ('kl_estimator', 'k1', 'k3, k3_unbiased'),
     ('loss_agg', 'tokens', 'seq_mean_token_mean, token_mean'),
@@ -418,7 +418,7 @@ def test_an_unknown_objective_is_refused_with_those_that_exist():
   ):
     message = f'{key} is {value!r}; it can be {known}'
     with pytest.raises(errors.UserError, match=message):
-      grpo.check(change(**{key: value}), 'float32')
+      grpo_config.check(change(**{key: value}), 'float32')
 
 
 def test_a_new_objective_needs_one_function_and_one_line(monkeypatch):
@@ -429,7 +429,7 @@ def test_a_new_objective_needs_one_function_and_one_line(monkeypatch):
 
   monkeypatch.setitem(losses.OBJECTIVES, 'reinforce', reinforce)
   config = change(objective='reinforce', old_logprobs='trainer')
-  grpo.check(config, 'float32')
+  grpo_config.check(config, 'float32')
   made = batch(C)
   _, (sums,) = updates(config, made, 12, 1)
   _, (want,) = updates(change(old_logprobs='trainer'), made, 12, 1)
@@ -450,8 +450,8 @@ def test_an_unknown_value_is_refused_with_the_known_ones(change, message):
 
 
 def test_a_group_of_one_is_allowed_without_division_by_the_deviation():
-  grpo.check(change(group_size=1, advantage_std='none'), 'float32')
-  grpo.check(change(old_logprobs='trainer', tis_cap=2.0), 'bfloat16')
+  grpo_config.check(change(group_size=1, advantage_std='none'), 'float32')
+  grpo_config.check(change(old_logprobs='trainer', tis_cap=2.0), 'bfloat16')
 
 
 @pytest.mark.parametrize(
@@ -467,10 +467,10 @@ def test_rows_that_do_not_fill_micro_batches_or_rollouts_are_refused(
   counts, message
 ):
   c = change(minibatches=2, epochs=2)
-  grpo.check_counts(c, 8, 6, 2)
-  grpo.check_counts(c, 8, 4, 2, tokens_per_micro_batch=99)
+  grpo_config.check_counts(c, 8, 6, 2)
+  grpo_config.check_counts(c, 8, 4, 2, tokens_per_micro_batch=99)
   with pytest.raises(errors.UserError, match=message):
-    grpo.check_counts(c, *counts)
+    grpo_config.check_counts(c, *counts)
 
 
 @pytest.mark.parametrize('rows', [12, 4])

@@ -9,7 +9,7 @@ import toy_deepseek
 
 from r1jax import errors
 from r1jax.checkpoints import policy
-from r1jax.rl import grpo
+from r1jax.rl import grpo, grpo_config
 
 CFG = dataclasses.replace(toy_deepseek.CFG, mtp_layers=1, keep_mtp=True)
 
@@ -32,7 +32,7 @@ def test_the_loss_of_the_module_has_a_gradient_in_the_module_alone():
   def gradients(params):
     found = []
     for coef in 0.0, 0.5:
-      config = grpo.GrpoConfig(
+      config = grpo_config.GrpoConfig(
         kl_coef=0.0, old_logprobs='trainer', mtp_coef=coef
       )
       loss_fn = grpo.make_loss(config, CFG, 1.0)

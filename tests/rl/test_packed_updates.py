@@ -14,7 +14,7 @@ from r1jax import errors, user_code
 from r1jax.distributed import device_placement, programs
 from r1jax.models.families import llama
 from r1jax.models.packing import Packing
-from r1jax.rl import advantages, grpo, micro_batches
+from r1jax.rl import advantages, grpo, grpo_config, micro_batches
 from r1jax.rl.micro_batches import Cutting
 from r1jax.sampling import decode
 from r1jax.training import train_step
@@ -31,7 +31,7 @@ CFG = llama.Config(
   head_chunk=3,
   scan_layers=False,
 )
-C = grpo.GrpoConfig(
+C = grpo_config.GrpoConfig(
   prompts_per_step=PROMPTS,
   group_size=G,
   share_prompts='on',
@@ -120,10 +120,10 @@ def test_rows_are_not_packed_where_they_cannot_be():
     config = dataclasses.replace(C, **changes)
     assert micro_batches.choose_packing(config, batch, cutting) is None
   with pytest.raises(errors.UserError, match='share_prompts=auto'):
-    grpo.check(dataclasses.replace(C, mtp_coef=0.1), 'float32')
-  grpo.check_counts(C, 1, 4, 2)
+    grpo_config.check(dataclasses.replace(C, mtp_coef=0.1), 'float32')
+  grpo_config.check_counts(C, 1, 4, 2)
   with pytest.raises(errors.UserError, match='has 1 of the rows'):
-    grpo.check_counts(C, 1, 2, 2)
+    grpo_config.check_counts(C, 1, 2, 2)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from r1jax.models import gqa, moe, transformer
 from r1jax.models.families import qwen3_moe
-from r1jax.rl import grpo
+from r1jax.rl import grpo_config
 from r1jax.sampling import decode, tool_calls
 
 CFG = qwen3_moe.Config(
@@ -114,9 +114,9 @@ def test_flips_are_the_layers_whose_experts_differ_in_any_order():
   ],
 )
 def test_routing_is_replayed_by_config_and_dtype(dtype, replay, want):
-  config = grpo.GrpoConfig(router_replay=replay)
+  config = grpo_config.GrpoConfig(router_replay=replay)
   cfg = dataclasses.replace(CFG, dtype=dtype)
-  assert grpo.replays_routing(config, cfg) == want
+  assert grpo_config.replays_routing(config, cfg) == want
 
 
 def test_a_continued_row_keeps_the_experts_of_its_earlier_tokens():

@@ -13,7 +13,7 @@ from r1jax import errors, files
 from r1jax.checkpoints import policy, pretrained
 from r1jax.data import tasks
 from r1jax.rewards import reward_model, verifiers
-from r1jax.rl import rl_config
+from r1jax.rl import rl_records
 from r1jax.stages import rl
 
 SHORT = ('eval.every=2', 'eval.samples=2', 'steps=4', 'save_every=2')
@@ -121,26 +121,26 @@ def test_held_out_records_without_accuracy_are_refused(base, records):
   domains = {'math': dict(format=1.0), 'general-helpful': dict(format=1.0)}
   bad = toy.built('rl', *changes(base, records, f'by_domain={domains}'))
   with pytest.raises(errors.UserError, match='record has the reward accur'):
-    rl_config.load_records(bad)
+    rl_records.load_records(bad)
 
 
 def test_unknown_domains_and_rewards_are_refused(base, records):
   c = toy.built('rl', *changes(base, records))
-  rl_config.load_records(c)
+  rl_records.load_records(c)
   bad = toy.built(
     'rl', *changes(base, records, "by_domain={'x': {'format': 1.}}")
   )
   with pytest.raises(errors.UserError, match="'general-helpful', which has no"):
-    rl_config.load_records(bad)
+    rl_records.load_records(bad)
   bad = toy.built('rl', *changes(base, records, "by_domain={'math': {}}"))
   with pytest.raises(errors.UserError, match='at least one reward'):
-    rl_config.load_records(bad)
+    rl_records.load_records(bad)
   everything = {'general-helpful': dict(format=1.0), 'math': dict(format=1.0)}
   bad = toy.built(
     'rl', *changes(base, records, f'by_domain={everything}', 'domains_from=2')
   )
   with pytest.raises(errors.UserError, match='none for the steps before'):
-    rl_config.load_records(bad)
+    rl_records.load_records(bad)
 
 
 def kl_to_teacher(params, cfg, teacher, tokenizer):

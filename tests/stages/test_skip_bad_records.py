@@ -11,7 +11,7 @@ from r1jax.checkpoints import tokenization
 from r1jax.data.templates import PromptConfig
 from r1jax.evaluation import evaluate_config
 from r1jax.rejection import reject_config
-from r1jax.rl import rl_config
+from r1jax.rl import rl_config, rl_records
 from r1jax.stages import reward_model, verify
 from r1jax.supervised import (
   reward_model_config,
@@ -40,7 +40,7 @@ def data(tmp_path):
   return str(path)
 
 
-def rl_records(data, skip):
+def records_of_rl(data, skip):
   settings = dataclasses.replace(
     rl_config.Config(),
     prompts=data,
@@ -48,7 +48,7 @@ def rl_records(data, skip):
     rewards=dict(accuracy=1.0),
     eval=dataclasses.replace(rl_config.Config().eval, held_out=1),
   )
-  train, held_out = rl_config.load_records(settings)
+  train, held_out = rl_records.load_records(settings)
   assert held_out
   return train + held_out
 
@@ -73,7 +73,7 @@ def verify_records(data, skip):
 
 
 @pytest.mark.parametrize(
-  'read', [rl_records, evaluate_records, reject_records, verify_records]
+  'read', [records_of_rl, evaluate_records, reject_records, verify_records]
 )
 def test_all_bad_golds_are_named_or_left_out(read, data, capsys):
   with pytest.raises(errors.UserError) as caught:
