@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 import r1jax
 from r1jax import command_errors, config, errors
+from r1jax.command_parser import CommandParser
 from r1jax.distributed import signals, watchdog
 from r1jax.training.config_changes import Change
 
@@ -125,7 +126,7 @@ def run(name: str, arguments: Sequence[str]) -> int:
 def load_settings(
   name: str,
   stage: ModuleType,
-  parser: argparse.ArgumentParser,
+  parser: CommandParser,
   options: argparse.Namespace,
   overrides: Sequence[str],
 ) -> ConfigDict:
@@ -153,7 +154,7 @@ def load_stage(name: str) -> ModuleType:
   if name not in STAGES:
     near = difflib.get_close_matches(name, [*STAGES, *COMMANDS], 1)
     hint = f'did you mean {near[0]}?' if near else 'see --help'
-    raise errors.UserError(f'there is no stage {name}: {hint}')
+    raise errors.UserError(f'there is no stage or command {name}: {hint}')
   return importlib.import_module(STAGES[name])
 
 
@@ -226,7 +227,7 @@ def overview() -> str:
   return '\n'.join(lines)
 
 
-def make_parser(name: str, stage: ModuleType) -> argparse.ArgumentParser:
+def make_parser(name: str, stage: ModuleType) -> CommandParser:
   """The parser of a stage. Overrides (--config.key=value) remain unparsed."""
   keys, is_preflight = config.describe(stage.Config), name == 'preflight'
   has_options = name in ('preflight', 'verify')
@@ -234,13 +235,11 @@ def make_parser(name: str, stage: ModuleType) -> argparse.ArgumentParser:
   config_file = '--config FILE' if keys else '[--config FILE]'
   if name == 'verify':
     config_file, required = '--records FILE', '--responses FILE'
-  parser = argparse.ArgumentParser(
-    prog=f'python -m r1jax {name}',
-    usage=f'%(prog)s {config_file} {required} [--config.key=value …]',
-    description=stage.__doc__,
-    epilog=f'{LEGEND}\n{keys}' if keys else None,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
+  parser = CommandParser(
+    name,
+    f'{config_file} {required} [--config.key=value …]',
+    stage.__doc__,
+    f'{LEGEND}\n{keys}' if keys else None,
   )
   add = parser.add_argument
   add('--config', metavar='FILE', help='a config file')

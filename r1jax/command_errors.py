@@ -1,13 +1,12 @@
 """Sentences about arguments of the command line that are not what was meant."""
 
-import argparse
 import dataclasses
-import difflib
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from r1jax import config, errors
+from r1jax.command_parser import CommandParser
 
 # Stages without a config of their own.
 WITHOUT_KEYS = ('preflight',)
@@ -15,7 +14,7 @@ WITHOUT_KEYS = ('preflight',)
 
 def check_arguments(
   name: str,
-  parser: argparse.ArgumentParser,
+  parser: CommandParser,
   arguments: Sequence[str],
   keys: Iterable[str],
 ) -> None:
@@ -43,13 +42,11 @@ def _hint(name, parser, argument, keys):
     )
   if key in keys:
     return f'a key of the config is set by --config.{key}={value or "VALUE"}'
-  known = [x for action in parser._actions for x in action.option_strings]
-  known += [f'--{key}' for key in keys]
-  near = difflib.get_close_matches(option, known, 1)
-  if near and near[0].removeprefix('--') in keys:
-    near = [f'--config.{near[0].removeprefix("--")}']
+  near = parser.near(option, [f'--{key}' for key in keys])
+  if near.removeprefix('--') in keys:
+    near = f'--config.{near.removeprefix("--")}'
   if near:
-    return f'did you mean {near[0]}{equals}{value}?'
+    return f'did you mean {near}{equals}{value}?'
   return 'write --config.key=value'
 
 

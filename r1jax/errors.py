@@ -185,8 +185,7 @@ def exit_status(error: BaseException) -> tuple[int, str | None]:
   if isinstance(error, Terminated):
     return TERMINATED, str(error)
   if isinstance(error, KeyboardInterrupt):
-    text = str(error) or 'the same command resumes the run'
-    return INTERRUPTED, f'interrupted; {text}'
+    return INTERRUPTED, f'interrupted; {error}' if str(error) else 'interrupted'
   if isinstance(error, OSError) and error.errno in DISK_FULL:
     return USER_ERROR, (
       f'no space to write {error.filename or _full_output()} (disk full?): what '
@@ -195,8 +194,8 @@ def exit_status(error: BaseException) -> tuple[int, str | None]:
     )
   if isinstance(error, BrokenPipeError) and closed_outputs():
     return OUTPUT_CLOSED, (
-      'the reader of the output has ended, and so does the command; the same '
-      'command resumes a run'
+      'the reader of the output has ended, and so does the command; if it is a '
+      'run, the same command resumes it'
     )
   if isinstance(error, Outage):
     return TERMINATED, f'{error}; the same command tries it again'
@@ -205,9 +204,9 @@ def exit_status(error: BaseException) -> tuple[int, str | None]:
   if is_out_of_memory(error):
     text = ' '.join(str(error).split())[:300]
     return USER_ERROR, (
-      f'out of memory ({type(error).__name__}: {text}): use a smaller model, '
-      'lower micro_batch_size, decode_slots or max_new_tokens, or use more '
-      'devices'
+      f'out of memory ({type(error).__name__}: {text}): use a smaller model or '
+      'more devices; in a run, lower micro_batch_size, decode_slots or '
+      'max_new_tokens'
     )
   cause = temporary_cause(error)
   if cause:

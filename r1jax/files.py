@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import secrets
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -21,8 +22,6 @@ REMOTE = re.compile(
 WEB = re.compile('https?://?', re.IGNORECASE)
 
 LFS = b'version https://git-lfs'
-
-
 HUB = 'hf://'  # a dataset of the Hugging Face hub, see data/sources/hub.py
 
 
@@ -79,12 +78,15 @@ def named(path: pathlib.Path) -> Iterator[None]:
 
 def write_text(path: pathlib.Path, text: str) -> None:
   """Writes the text by renaming a temporary file, so that no reader sees a part
-  of it. Creates the folder."""
+  of it and several processes may write it at once. Creates the folder."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(path.name + '.tmp')
-  with named(path):
-    temporary.write_text(text, encoding='utf-8')
-  os.replace(temporary, path)
+  temporary = _temporary(path)
+  try:
+    with named(path):
+      temporary.write_text(text, encoding='utf-8')
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -100,19 +102,17 @@ def locked(directory: pathlib.Path) -> Iterator[None]:
     os.close(file)
 
 
-def write_page(path: pathlib.Path, text: str) -> None:
-  """write_text, for a file that several processes may write at once."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with locked(path.parent):
-    write_text(path, text)
-
-
 def check_writable(path: pathlib.Path) -> None:
   """Raises UserError if the file cannot be written."""
-  temporary = path.with_name(path.name + '.tmp')
+  temporary = _temporary(path)
   with errors.explained(f'cannot write {path}', OSError):
     temporary.write_text('')
     temporary.unlink()
+
+
+def _temporary(path):
+  """A file beside another that no other process has."""
+  return path.with_name(f'{path.name}.{secrets.token_hex(4)}.tmp')
 
 
 def write_jsonl(path: pathlib.Path, rows: Iterable[Any]) -> None:

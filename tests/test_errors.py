@@ -3,6 +3,7 @@
 import errno
 import functools
 import http.server
+import signal
 import socket
 import struct
 import threading
@@ -17,7 +18,7 @@ import requests
 from r1jax import errors
 from r1jax.checkpoints import hf_files
 from r1jax.data import bad_records
-from r1jax.distributed import watchdog
+from r1jax.distributed import signals, watchdog
 from r1jax.training import checkpoint
 
 # Escapes of terminals, line ends, changes of direction, half of a character.
@@ -113,6 +114,14 @@ def test_what_led_to_an_error_decides_also_where_it_is_hidden():
   except ValueError as error:
     assert errors.exit_status(error)[0] == 75
   assert errors.exit_status(ValueError('no weights')) == (1, None)
+
+
+def test_the_same_command_resumes_a_run_alone():
+  assert errors.exit_status(KeyboardInterrupt()) == (130, 'interrupted')
+  run = signals.error_of(signal.SIGINT), signals.error_of(signal.SIGTERM)
+  for error, code in zip(run, (130, 75)):
+    found, sentence = errors.exit_status(error)
+    assert found == code and 'the same command resumes the run' in sentence
 
 
 def answered(kind, status):

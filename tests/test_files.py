@@ -55,7 +55,7 @@ def test_the_commands_exist(command):
     assert (ROOT / words[words.index('--config') + 1]).exists()
 
 
-def test_a_page_can_be_written_by_several_at_once(tmp_path, monkeypatch):
+def test_a_file_can_be_written_by_several_at_once(tmp_path, monkeypatch):
   path, replace = tmp_path / 'report.html', os.replace
 
   def slow_replace(*paths):
@@ -65,7 +65,7 @@ def test_a_page_can_be_written_by_several_at_once(tmp_path, monkeypatch):
   monkeypatch.setattr(files.os, 'replace', slow_replace)
   texts = ['a' * 9, 'b' * 5]
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
-    list(pool.map(files.write_page, [path] * 2, texts))
+    list(pool.map(files.write_text, [path] * 2, texts))
   assert path.read_text() in texts and list(tmp_path.iterdir()) == [path]
 
 

@@ -1,14 +1,14 @@
 """Runs a stage with each setting of a grid and several seeds, and compares the
 runs on one page."""
 
-import argparse
 from collections.abc import Sequence
 
-from r1jax import config
+from r1jax import command_errors, config
 from r1jax.ablation import compare, grid, run_files, sweep
+from r1jax.command_parser import CommandParser
 
 USAGE = """\
-%(prog)s --config FILE --workdir DIR
+--config FILE --workdir DIR
          [--grid 'KEY=[value,value]' …] [--seeds N] [--jobs N] [--stage STAGE]
          [--config.key=value …]"""
 EPILOG = """\
@@ -16,16 +16,9 @@ The page is DIR/sweep.html, a run with its log DIR/SETTING/seed-N. The same
 command continues a sweep; it may have more values or seeds."""
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
   """The options of a sweep. Overrides (--config.key=value) remain unparsed."""
-  parser = argparse.ArgumentParser(
-    prog='python -m r1jax sweep',
-    usage=USAGE,
-    description=__doc__,
-    epilog=EPILOG,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = CommandParser('sweep', USAGE, __doc__, EPILOG)
   add = parser.add_argument
   add('--config', metavar='FILE', required=True, help='a config file')
   add('--workdir', metavar='DIR', required=True, help='folder of all runs')
@@ -37,14 +30,8 @@ def make_parser() -> argparse.ArgumentParser:
     help='values of a key of the config; several give all combinations',
   )
   seeds = 'runs of each setting, with the seeds config.seed, config.seed + 1, …'
-  add('--seeds', metavar='N', type=int, default=3, help=f'{seeds}; default: 3')
-  add(
-    '--jobs',
-    metavar='N',
-    type=int,
-    default=1,
-    help='runs at a time; default: 1',
-  )
+  parser.add_number('--seeds', 3, seeds, 1)
+  parser.add_number('--jobs', 1, 'runs at a time', 1)
   stages = f'one of {", ".join(compare.STAGES)}; default: rl'
   add('--stage', metavar='STAGE', default='rl', help=stages)
   return parser
@@ -53,7 +40,9 @@ def make_parser() -> argparse.ArgumentParser:
 def run(arguments: Sequence[str]) -> int:
   """Runs the sweep that the arguments describe. The exit code is 1 unless
   all runs are finished."""
-  options, overrides = make_parser().parse_known_args(arguments)
+  parser = make_parser()
+  options, overrides = parser.parse_known_args(arguments)
+  command_errors.check_arguments('sweep', parser, overrides, ())
   settings = config.override(config.load_file(options.config), overrides)
   comparison = sweep.sweep(
     settings,

@@ -1,29 +1,23 @@
 """Compares runs on one page: the means over seeds of each setting, with 95 %
 intervals."""
 
-import argparse
 import ast
 from collections.abc import Sequence
 from pathlib import Path
 
 from r1jax import errors, files
 from r1jax.ablation import compare
+from r1jax.command_parser import CommandParser
 
+USAGE = 'RUN [RUN …] [--by KEY …] [--metric NAME] [--out FILE]'
 EPILOG = """\
 RUN is a work directory, or a folder whose subfolders are work directories, such
 as that of a sweep. Runs with the same values of the keys are one setting; they
 should have different seeds."""
 
 
-def make_parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog='python -m r1jax compare',
-    usage='%(prog)s RUN [RUN …] [--by KEY …] [--metric NAME] [--out FILE]',
-    description=__doc__,
-    epilog=EPILOG,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+def make_parser() -> CommandParser:
+  parser = CommandParser('compare', USAGE, __doc__, EPILOG)
   add = parser.add_argument
   add('runs', metavar='RUN', nargs='+', help='a work directory')
   add(
@@ -47,11 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def run(arguments: Sequence[str]) -> int:
   """Prints the table of the comparison, writes the page and prints its path."""
-  options, others = make_parser().parse_known_intermixed_args(arguments)
-  if others:
-    raise errors.UserError(
-      f'compare cannot read the argument {others[0]}: see compare --help'
-    )
+  options = make_parser().parse(arguments)
   path = Path(options.out)
   files.check_local(options.out, 'the page')
   if path.is_dir():

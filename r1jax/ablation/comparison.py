@@ -74,7 +74,7 @@ class Comparison:
       subtitle='r1jax: comparison of runs',
       data=dict(charts=charts.hover(self.charts), groups=shown),
     )
-    files.write_page(path, text)
+    files.write_text(path, text)
 
   def _runs(self, folder):
     """The table of the runs, for a page in `folder`."""

@@ -203,10 +203,15 @@ class Model:
 
   def _sampler(self, records, prompt, sample):
     """The Sampler for these records, from an earlier call if that fits."""
-    ids = templates.encode_prompts(self.tokenizer, records, prompt)
-    longest = max(map(len, ids))
-    rest = sample.max_new_tokens + prompt.results_len
-    self._check_length(longest + rest, 'the longest prompt with its response')
+    longest, rest = 0, sample.max_new_tokens + prompt.results_len
+    for n, record in enumerate(records):
+      made = templates.make_prompt(self.tokenizer, record, prompt)
+      length = len(self.tokenizer.encode(made.full_text))
+      if not length:
+        raise errors.UserError(f'prompt {n} has no tokens: write a text')
+      what = f'prompt {n}, of {length} tokens, with a response of {rest}'
+      self._check_length(length + rest, what)
+      longest = max(longest, length)
     width = min(_bucket(longest), self.cfg.max_len - rest)
     key = prompt, sample, width
     if key not in self._samplers:

@@ -1,12 +1,12 @@
 """Writes report.html about a work directory: what was run, its curves, and the
 responses to its prompts."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from r1jax import errors, files
 from r1jax.api import recomputed_tokens
+from r1jax.command_parser import CommandParser
 from r1jax.stages import report
 
 EPILOG = """\
@@ -15,15 +15,9 @@ it, which takes as long as the updates in between. Its tokens are kept in
 DIR/tokens.jsonl."""
 
 
-def make_parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog='python -m r1jax report',
-    usage='%(prog)s --workdir DIR [--tokens STEP …]',
-    description=__doc__,
-    epilog=EPILOG,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+def make_parser() -> CommandParser:
+  usage = '--workdir DIR [--tokens STEP …]'
+  parser = CommandParser('report', usage, __doc__, EPILOG)
   add = parser.add_argument
   add('folder', metavar='DIR', nargs='?', help='the same as --workdir')
   add('--workdir', metavar='DIR', help='folder of the run')
@@ -40,12 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def run(arguments: Sequence[str]) -> int:
   """Writes the page and prints its path."""
-  options, others = make_parser().parse_known_args(arguments)
-  if others:
-    raise errors.UserError(
-      f'report cannot read the argument {others[0]}: it has --workdir DIR and '
-      '--tokens STEP'
-    )
+  options = make_parser().parse(arguments)
   folder = options.workdir or options.folder
   if not folder:
     raise errors.UserError('report needs --workdir DIR, the folder of a run')

@@ -46,7 +46,7 @@ class Settings:
     sees the same names as in transformers."""
     if not self.chat_template:
       raise errors.UserError(
-        'this tokenizer has no chat template: set config.prompt.template to '
+        'this tokenizer has no chat template: set the prompt template to '
         "r1_zero, plain, or a text with '{question}'"
       )
     extensions = [_Generation, jinja2.ext.loopcontrols]

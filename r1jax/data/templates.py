@@ -86,8 +86,8 @@ def make_prompt(
   if '</think>' in opening and '<think>' in prefill:
     raise errors.UserError(
       f'the prompt template ends with {opening!r}, a thinking that is closed, '
-      f'and config.prompt.prefill={prompt.prefill!r} opens another: take the '
-      'prefill away, or a template that does not close the thinking'
+      f'and the prefill {prompt.prefill!r} opens another: leave the prefill out, '
+      'or take a template that does not close the thinking'
     )
   return Prompt(
     text=text.removesuffix(opening),
@@ -202,7 +202,7 @@ def prompt_text(
   """The text of a record's prompt, without prefill, by config.prompt.template:
   see `render`, or the user's function of the record, which returns a text or
   the messages of a chat."""
-  name, key = prompt.template, 'config.prompt.template'
+  name, key = prompt.template, 'the prompt template'
   is_own = user_code.is_name(name) and '{question}' not in name
   if not is_own and not name.endswith('.py'):
     turns = earlier_turns(record)

@@ -49,8 +49,10 @@ class Requests:
 
 
 def error_of(number: int) -> BaseException:
-  """The exception that ends what a signal asks to end."""
-  return KeyboardInterrupt() if number == signal.SIGINT else errors.Terminated()
+  """The exception that ends a run when a signal asks for it."""
+  if number == signal.SIGINT:
+    return KeyboardInterrupt('the same command resumes the run')
+  return errors.Terminated()
 
 
 @contextlib.contextmanager
@@ -103,16 +105,27 @@ def raised() -> Iterator[Requests]:
 
 @contextlib.contextmanager
 def ending_at_once() -> Iterator[None]:
-  """Within this context a request ends the process at once. Before a run there
-  is nothing to save, and modules that are being imported cannot swallow it. The
-  process is one command: ignore_at_end() has an effect."""
+  """Within this context a request ends the process at once. Before a run, and in
+  commands that are none, there is nothing to save, and modules that are being
+  imported cannot swallow it. The process is one command: ignore_at_end() has an
+  effect."""
   global _is_command
-  with received(_end):
+  with received(end_at_once):
     _is_command = True
     try:
       yield
     finally:
       _is_command = False
+
+
+def end_at_once(number: int) -> None:
+  """Ends a process that has nothing to save."""
+  is_interrupt = number == signal.SIGINT
+  with contextlib.suppress(OSError):
+    name = signal.Signals(number).name
+    sentence = 'interrupted' if is_interrupt else f'terminated by {name}'
+    print(f'r1jax: {sentence}', file=sys.stderr, flush=True)
+  os._exit(errors.INTERRUPTED if is_interrupt else errors.TERMINATED)
 
 
 def ignore_at_end() -> None:
@@ -163,12 +176,3 @@ def _handlers(interrupt, terminate):
 
 def _ignore(number, frame):
   """The thread receives the signal."""
-
-
-def _end(number):
-  code, sentence = errors.exit_status(error_of(number))
-  if number == signal.SIGINT:
-    sentence = 'interrupted before the command began its work'
-  with contextlib.suppress(OSError):
-    print(f'r1jax: {sentence}', file=sys.stderr, flush=True)
-  os._exit(code)

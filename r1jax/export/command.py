@@ -7,28 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from r1jax import errors, files
+from r1jax.command_parser import CommandParser
 from r1jax.export import folder, source
 from r1jax.export.source import Source
 
 UNITS = dict(KB=10**3, MB=10**6, GB=10**9)
 USAGE = """\
-%(prog)s RUN [--step best] [--dtype bfloat16] [--format hf|gguf] [--output DIR]"""
+RUN [--step best] [--dtype bfloat16] [--format hf|gguf] [--output DIR]"""
 EPILOG = """\
 RUN may also be RUN@STEP, the directory of a model, a GGUF file, or a name of
 the hub. The default of DIR is RUN/export/FORMAT, or FORMAT-step-N with --step;
 an earlier export there is replaced."""
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
   """The options of an export."""
-  parser = argparse.ArgumentParser(
-    prog='python -m r1jax export',
-    usage=USAGE,
-    description=__doc__,
-    epilog=EPILOG,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = CommandParser('export', USAGE, __doc__, EPILOG)
   add = parser.add_argument
   add('run', metavar='RUN', help='the work directory of a run')
   steps = 'best (by config.eval.best), last, or a number; default: the result'
@@ -48,7 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def run(arguments: Sequence[str]) -> int:
   """Writes the model that the arguments describe."""
-  options = make_parser().parse_args(arguments)
+  options = make_parser().parse(arguments)
   part_bytes = _bytes(options.shard_size)
   if options.output:
     files.check_local(options.output, 'the directory of --output')

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from r1jax import config as configs
 from r1jax import files
 from r1jax.data import templates
 from r1jax.evaluation import held_out
@@ -93,15 +94,13 @@ def prompts(source: Source) -> list[tuple[str, str]]:
   """(key, value) of the data, and of its content where config.json has it."""
   assert source.run
   config, rows = source.config, []
+  options = {key: value for key, value, _ in configs.named_options(config)}
   main = 'prompts' if source.is_rl else 'data'
   names = [main, 'eval.data']
   recorded = source.run.record.inputs or {}
   for name in names:
-    section: Any = config
-    for part in name.split('.'):
-      section = getattr(section, part)
-    if section:
-      rows.append((name, str(section)))
+    if data := options[name]:
+      rows.append((name, str(data)))
     for file in sorted(recorded[name]['files'] if name in recorded else {}):
       rows.append(('file', Path(file).name))
   if not config.eval.data and config.eval.held_out and best_by(source):

@@ -16,7 +16,7 @@ from r1jax.models import kernels
 from r1jax.models.model_config import ModelConfig
 from r1jax.rewards import registry, verifiers
 from r1jax.rl import curriculum, grpo_config
-from r1jax.sampling import decode, generate
+from r1jax.sampling import decode, generate, token_sampling
 from r1jax.training import optimizer
 from r1jax.training.config_changes import Changed
 from r1jax.training.trackers import registry as trackers
@@ -169,7 +169,7 @@ def check(config: Config, *placements: Placement) -> None:
       'config.sample.top_p and top_k change the distribution that the loss '
       'assumes for the samples: set them to 1 and 0 for rl'
     )
-  if sample.temperature <= 0:
+  if sample.temperature < token_sampling.MIN_TEMPERATURE:
     raise errors.UserError('config.sample.temperature must be above 0 for rl')
   generate.check(config.prompt, sample)
   steps = [step for step, _ in config.max_new_tokens_schedule]

@@ -130,8 +130,8 @@ class Sampler:
     if not np.isfinite(rows.logp_BL[rows.mask_BL]).all():
       raise errors.UserError(
         'the model samples tokens whose log-probabilities are not finite, so '
-        'its texts mean nothing: its weights are damaged or too large for '
-        'config.compute.dtype'
+        'its texts mean nothing: its weights are damaged, or too large for '
+        f'{self.cfg.dtype}'
       )
     return Samples(
       records=[record for record in records for _ in range(group_size)],

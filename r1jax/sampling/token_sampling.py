@@ -7,6 +7,9 @@ from jax import Array
 from r1jax.models import lm_head
 
 BLOCK_SIZE = 256  # ids of a block in the two-level inversion
+# A smaller temperature counts as 0: the rounding of logits / temperature would
+# be larger than the differences between them.
+MIN_TEMPERATURE = 1e-4
 
 
 def sample_token(
@@ -20,7 +23,7 @@ def sample_token(
   Gumbel noise for every id. A temperature of 0 takes the argmax; its logp_B is
   that of softmax(logits).
   """
-  if temperature == 0:
+  if temperature < MIN_TEMPERATURE:
     token_B = jnp.argmax(logits_BV, axis=-1)
   else:
     kept_BV = truncate(logits_BV / temperature, top_p, top_k)
@@ -37,24 +40,30 @@ def sample_token_by_row(
   top_k_B: Array,
 ) -> tuple[Array, Array]:
   """sample_token with a temperature, a top_p and a top_k of each row."""
-  divisor_B = jnp.where(temperature_B > 0, temperature_B, 1)
-  scores_BV = logits_BV / divisor_B[:, None]
+  scores_BV = scores_by_row(logits_BV, temperature_B)
   mass_BV = jnp.exp(scores_BV - jnp.max(scores_BV, axis=-1, keepdims=True))
   truncates = jnp.any((top_p_B < 1) | (top_k_B > 0))
   kept_BV = jax.lax.cond(
     truncates, _truncate_by_row, _unchanged, mass_BV, top_p_B, top_k_B
   )
   token_B = jnp.where(
-    temperature_B > 0,
+    temperature_B >= MIN_TEMPERATURE,
     invert(kept_BV, uniform(key_B, 2)),
     jnp.argmax(logits_BV, axis=-1),
   )
   return token_B, logp(scores_BV, token_B, 1.0)
 
 
+def scores_by_row(logits_BV: Array, temperature_B: Array) -> Array:
+  """The logits / temperature; those of rows with temperature 0 as they are."""
+  is_greedy_B = temperature_B < MIN_TEMPERATURE
+  return logits_BV / jnp.where(is_greedy_B, 1, temperature_B)[:, None]
+
+
 def logp(logits_BV: Array, token_B: Array, temperature: float) -> Array:
   """The logp_B of sample_token."""
-  scores_BV = logits_BV / temperature if temperature else logits_BV
+  is_greedy = temperature < MIN_TEMPERATURE
+  scores_BV = logits_BV if is_greedy else logits_BV / temperature
   chosen_B = jnp.take_along_axis(scores_BV, token_B[:, None], axis=-1)[:, 0]
   return chosen_B - jax.nn.logsumexp(scores_BV, axis=-1)
 
@@ -63,7 +72,7 @@ def probabilities(
   logits_BV: Array, temperature: float, top_p: float, top_k: int
 ) -> Array:
   """The distribution from which sample_token samples."""
-  if temperature == 0:
+  if temperature < MIN_TEMPERATURE:
     V = logits_BV.shape[-1]
     return jax.nn.one_hot(jnp.argmax(logits_BV, axis=-1), V)
   kept_BV = truncate(logits_BV / temperature, top_p, top_k)

@@ -14,6 +14,7 @@ from r1jax.serving.source import Source
 
 MAX_CHOICES = 128
 COMPLETION_TOKENS = 16  # the default of OpenAI's completions
+TOKEN_CHARACTERS = 128  # of a token, at most on average
 
 # Fields of both, and of each.
 COMMON = (
@@ -32,6 +33,8 @@ COMMON = (
 )
 CHAT = 'messages', 'max_completion_tokens', 'top_logprobs'
 COMPLETION = 'prompt', 'echo'
+# The second is about random text in a stream of OpenAI's, which is not added.
+STREAM_OPTIONS = {'include_usage', 'include_obfuscation'}
 
 
 class Limits(NamedTuple):
@@ -40,6 +43,17 @@ class Limits(NamedTuple):
   max_len: int  # tokens of prompt and response
   max_responses: int  # of one call
   vocab_size: int
+
+
+class Own(NamedTuple):
+  """What chats and completions have each in fields of their own."""
+
+  prompts: list[list[int]]
+  texts: list[str]  # of the prompts
+  max_tokens: int | None
+  logprobs: bool
+  top_logprobs: int
+  echo: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,26 +80,21 @@ def read_chat(body: dict, model: Source, limits: Limits) -> Asked:
     prompt = source.make_prompt(model, messages)
   except errors.UserError as error:
     raise ApiError(400, str(error), 'messages') from error
-  ids = _encode(model, prompt.full_text, 'messages')
   name = 'max_tokens'
   if body.get('max_completion_tokens') is not None:
     name = 'max_completion_tokens'
-  max_tokens = api_fields.integer(body, name, None, 1)
   logprobs = api_fields.flag(body, 'logprobs')
   top_logprobs = api_fields.integer(body, 'top_logprobs', 0, 0, MAX_TOP)
   if top_logprobs and not logprobs:
     raise ApiError(400, 'top_logprobs needs logprobs: true', 'top_logprobs')
-  return _asked(
-    body,
-    model,
-    limits,
-    [ids],
-    [prompt.full_text],
-    prompt.opening,
-    max_tokens,
-    top_logprobs,
-    logprobs,
+  own = Own(
+    prompts=[_encode(model, prompt.full_text, limits, 'messages')],
+    texts=[prompt.full_text],
+    max_tokens=api_fields.integer(body, name, None, 1),
+    logprobs=logprobs,
+    top_logprobs=top_logprobs,
   )
+  return _asked(body, model, limits, own, prompt.opening)
 
 
 def read_completion(body: dict, model: Source, limits: Limits) -> Asked:
@@ -94,98 +103,77 @@ def read_completion(body: dict, model: Source, limits: Limits) -> Asked:
   prompts, texts = [], []
   for prompt in _prompts(body.get('prompt')):
     if isinstance(prompt, str):
-      api_fields.check_text(prompt, 'prompt')
       text = templates.with_prefix(model.policy.tokenizer, prompt)
-      prompts.append(_encode(model, text, 'prompt'))
+      prompts.append(_encode(model, text, limits, 'prompt'))
       texts.append(prompt)
     else:
-      wrong = [i for i in prompt if not 0 <= i < limits.vocab_size]
-      if wrong:
-        raise ApiError(
-          400,
-          f'prompt has the id {wrong[0]}: the model has the ids 0 to '
-          f'{limits.vocab_size - 1}',
-          'prompt',
-        )
+      _check_ids(prompt, limits)
       prompts.append(prompt)
       texts.append(model.policy.tokenizer.decode(prompt))
   echo = api_fields.flag(body, 'echo')
-  max_tokens = api_fields.integer(
-    body, 'max_tokens', COMPLETION_TOKENS, 0 if echo else 1
-  )
   top_logprobs = api_fields.integer(body, 'logprobs', None, 0, MAX_TOP)
-  return _asked(
-    body,
-    model,
-    limits,
-    prompts,
-    texts,
-    '',
-    max_tokens,
-    top_logprobs or 0,
-    top_logprobs is not None,
-    echo,
+  own = Own(
+    prompts=prompts,
+    texts=texts,
+    max_tokens=api_fields.integer(
+      body, 'max_tokens', COMPLETION_TOKENS, 0 if echo else 1
+    ),
+    logprobs=top_logprobs is not None,
+    top_logprobs=top_logprobs or 0,
+    echo=echo,
   )
+  return _asked(body, model, limits, own)
 
 
-def _asked(
-  body,
-  model,
-  limits,
-  prompts,
-  texts,
-  opening,
-  max_tokens,
-  top_logprobs,
-  logprobs,
-  echo=False,
-):
-  """What the fields that both have ask for."""
-  stream = api_fields.flag(body, 'stream')
+def _asked(body, model, limits, own, opening=''):
+  """What the own fields of a chat or a completion and the common ones ask
+  for."""
   n = api_fields.integer(body, 'n', 1, 1, MAX_CHOICES)
-  if n * len(prompts) > limits.max_responses:
+  count = n * len(own.prompts)
+  if count > limits.max_responses:
     raise ApiError(
       400,
-      f'the request asks for {n * len(prompts)} responses at once, but the '
-      f'server takes {limits.max_responses}: ask for fewer',
+      f'the request asks for {count} responses at once, but the server takes '
+      f'{limits.max_responses}: ask for fewer',
       'n',
     )
+  stream = api_fields.flag(body, 'stream')
+  shared, requests = _shared(body, model, own), []
+  for number, ids in enumerate(own.prompts):
+    one = dataclasses.replace(
+      shared,
+      prompt=tuple(ids),
+      max_tokens=_fitting(ids, own.max_tokens, limits.max_len),
+      number=number,
+    )
+    requests += [dataclasses.replace(one, member=m) for m in range(n)]
+  return Asked(
+    requests=requests,
+    n=n,
+    texts=own.texts,
+    opening=opening,
+    stream=stream,
+    include_usage=_include_usage(body.get('stream_options'), stream),
+    logprobs=own.logprobs,
+    echo=own.echo,
+    return_token_ids=api_fields.flag(body, 'return_token_ids'),
+  )
+
+
+def _shared(body, model, own):
+  """What all responses have in common, as a Request without a prompt."""
   seed = api_fields.integer(body, 'seed', None, 0, MAX_SEED)
-  shared = Request(
+  top_k = api_fields.integer(body, 'top_k', 0, -1, 2**31 - 1)
+  return Request(
     prompt=(),
     max_tokens=0,
     temperature=api_fields.number(body, 'temperature', 1.0, 0, 100),
     top_p=api_fields.number(body, 'top_p', 1.0, 1e-6, 1),
-    top_k=api_fields.integer(body, 'top_k', 0, -1, 2**31 - 1),
+    top_k=max(top_k, 0),  # -1: all
     seed=options.new_seed() if seed is None else seed,
     stop=(*model.stop, *api_fields.stop_of(body)),
-    top_logprobs=top_logprobs,
-    prompt_logprobs=echo and logprobs,
-  )
-  shared = dataclasses.replace(shared, top_k=max(shared.top_k, 0))  # -1: all
-  requests = []
-  for number, ids in enumerate(prompts):
-    count = _fitting(ids, max_tokens, limits.max_len)
-    for member in range(n):
-      requests.append(
-        dataclasses.replace(
-          shared,
-          prompt=tuple(ids),
-          max_tokens=count,
-          number=number,
-          member=member,
-        )
-      )
-  return Asked(
-    requests=requests,
-    n=n,
-    texts=texts,
-    opening=opening,
-    stream=stream,
-    include_usage=_include_usage(body.get('stream_options'), stream),
-    logprobs=logprobs,
-    echo=echo,
-    return_token_ids=api_fields.flag(body, 'return_token_ids'),
+    top_logprobs=own.top_logprobs,
+    prompt_logprobs=own.echo and own.logprobs,
   )
 
 
@@ -195,11 +183,11 @@ def _fitting(ids, max_tokens, max_len):
     raise ApiError(400, 'the prompt has no tokens', 'prompt')
   wanted = 1 if max_tokens is None else max_tokens
   if len(ids) + wanted > max_len:
+    hint = ', or lower max_tokens' if len(ids) < max_len else ''
     raise ApiError(
       400,
       f'the prompt has {len(ids)} tokens and the response may have {wanted}, '
-      f'but the server has room for {max_len}: shorten the prompt, or lower '
-      'max_tokens',
+      f'but the server has room for {max_len}: shorten the prompt{hint}',
       'max_tokens',
     )
   return max_len - len(ids) if max_tokens is None else max_tokens
@@ -222,7 +210,26 @@ def _prompts(prompt):
   )
 
 
-def _encode(model, text, param):
+def _check_ids(ids, limits):
+  wrong = [i for i in ids if not 0 <= i < limits.vocab_size]
+  if wrong:
+    raise ApiError(
+      400,
+      f'prompt has the id {wrong[0]}: the model has the ids 0 to '
+      f'{limits.vocab_size - 1}',
+      'prompt',
+    )
+
+
+def _encode(model, text, limits, param):
+  """The ids of a text, unless it is much too long: that would take minutes."""
+  if len(text) > limits.max_len * TOKEN_CHARACTERS:
+    raise ApiError(
+      400,
+      f'the prompt has {len(text)} characters, but the server has room for '
+      f'{limits.max_len} tokens: shorten it',
+      param,
+    )
   try:
     return model.policy.tokenizer.encode(text)
   except errors.UserError as error:
@@ -233,8 +240,8 @@ def _include_usage(stream_options, stream):
   if stream_options is None:
     return False
   match stream_options:
-    case {'include_usage': bool(value), **rest} if stream and not rest:
-      return value
+    case {**fields} if stream and set(fields) <= STREAM_OPTIONS:
+      return api_fields.flag(fields, 'include_usage')
   raise ApiError(
     400,
     'stream_options must be {"include_usage": true or false}, with stream: true',

@@ -13,6 +13,8 @@ from typing import Any
 from starlette import concurrency
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import (
   HTMLResponse,
@@ -22,7 +24,7 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
-from r1jax.serving import api_answer, api_fields, api_request
+from r1jax.serving import api_answer, api_fields, api_request, request_body
 from r1jax.serving.api_answer import Answer
 from r1jax.serving.api_fields import ApiError
 from r1jax.serving.api_request import Asked, Limits
@@ -31,8 +33,6 @@ from r1jax.serving.request import Update
 from r1jax.serving.source import Source
 
 PAGE = pathlib.Path(__file__).with_name('page.html')
-MAX_BODY = 16 * 2**20  # bytes
-BODY_SECONDS = 60.0  # in which a body must arrive
 RETRY_AFTER = 1  # seconds, for a client that meets a full queue
 LOOPBACK = 'localhost', '127.0.0.1', '[::1]'
 # The page is one file; it may connect to this server alone.
@@ -88,9 +88,10 @@ class Api:
 
   async def _complete(self, request, read: Callable, is_chat: bool):
     self._authorize(request)
-    body = api_fields.parse(await _body(request))
+    content = await request_body.read(request)
+    # In threads: a long body takes a while to parse, and to encode.
+    body = await concurrency.run_in_threadpool(api_fields.parse, content)
     self._check_model(body.get('model'))
-    # In a thread: a long prompt takes a while to encode.
     asked = await concurrency.run_in_threadpool(
       read, body, self.model, self.limits
     )
@@ -147,7 +148,7 @@ class Api:
 
   def _authorize(self, request):
     if not self.key:
-      host = request.headers.get('host', '')
+      host = request.headers.get('host', '').lower()
       name, _, port = host.rpartition(':')
       if host not in LOOPBACK and not (name in LOOPBACK and port.isdigit()):
         raise ApiError(
@@ -194,31 +195,14 @@ def make_app(model: Source, engine: Engine, name: str, key: str) -> Starlette:
     ApiError: _api_error,
     HTTPException: _http_error,
     ClientGone: _client_gone,
+    ClientDisconnect: _client_gone,  # before its body has arrived
+    Exception: _failure,
   }
-  return Starlette(routes=routes, exception_handlers=handlers)
-
-
-async def _body(request):
-  """The bytes of a body of JSON."""
-  kind = request.headers.get('content-type', '').partition(';')[0].strip()
-  if kind.lower() != 'application/json':
-    raise ApiError(
-      415, 'send the body with the header Content-Type: application/json'
-    )
-  content = bytearray()
-  try:
-    async with asyncio.timeout(BODY_SECONDS):
-      async for part in request.stream():
-        content += part
-        if len(content) > MAX_BODY:
-          raise ApiError(
-            413, f'the body has more than {MAX_BODY >> 20} MiB: send less'
-          )
-  except TimeoutError as error:
-    raise ApiError(
-      408, f'the body did not arrive within {BODY_SECONDS:.0f} seconds'
-    ) from error
-  return bytes(content)
+  return Starlette(
+    routes=routes,
+    exception_handlers=handlers,
+    middleware=[Middleware(request_body.ReadToEnd)],
+  )
 
 
 async def _stream(
@@ -291,6 +275,12 @@ async def _http_error(request, error):
   sentence = sentences.get(error.status_code, error.detail)
   body = api_answer.error_body(sentence, _kind(error.status_code))
   return JSONResponse(body, error.status_code, headers=error.headers)
+
+
+async def _failure(request, error):
+  """The answer to an unexpected error, whose traceback uvicorn prints."""
+  sentence = 'the server failed; it has more in its output'
+  return JSONResponse(api_answer.error_body(sentence, _kind(500)), 500)
 
 
 async def _client_gone(request, error):

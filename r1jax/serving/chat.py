@@ -2,10 +2,10 @@
 grey."""
 
 import contextlib
-import os
 import pathlib
 import signal
 import sys
+import termios
 import time
 from collections.abc import Iterator, Sequence
 
@@ -18,11 +18,12 @@ from r1jax.serving.engine import Engine
 from r1jax.serving.request import Request
 from r1jax.serving.source import Source
 
-USAGE = 'MODEL [--system TEXT] [--temperature X] [--max-tokens N] …'
+USAGE = 'MODEL [--system TEXT] [--max-tokens N] …'
 KEYS = """\
 Ctrl-C stops an answer, Ctrl-D ends. /new begins another conversation."""
 ALONE = """\
 The template of this model has no earlier turns: each question stands alone."""
+DROPPED = '(no room for the whole conversation: its oldest turns are left out)'
 HISTORY = pathlib.Path('~/.cache/r1jax/chat_history').expanduser()
 MAX_HISTORY = 1000  # lines
 
@@ -34,7 +35,7 @@ class Chat:
     self.source, self.engine, self.chosen = source, engine, chosen
     self.seed = options.new_seed() if chosen.seed is None else chosen.seed
     self.colours = terminal.has_colours(sys.stdout)
-    self.is_answering = False
+    self.is_reading = False  # a line of the terminal
     self.is_stopped = False  # by Ctrl-C, during an answer
     self.turn = 0
     self.begin()
@@ -93,7 +94,7 @@ class Chat:
   def _fitting(self, message):
     """(the prompt, its ids) of the conversation with one more message. Its
     oldest turns are left out if there is no room for them."""
-    tokenizer, dropped = self.source.policy.tokenizer, 0
+    tokenizer, is_dropped = self.source.policy.tokenizer, False
     while True:
       prompt = source.make_prompt(
         self.source, [*map(_without_thinking, self.messages), message]
@@ -103,15 +104,14 @@ class Chat:
       if len(ids) < self.engine.max_len or not self.messages[has_system:]:
         break
       del self.messages[has_system : has_system + 2]
-      dropped += 1
+      is_dropped = True
     if len(ids) >= self.engine.max_len:
       raise errors.UserError(
         f'the question has {len(ids)} tokens, but there is room for '
         f'{self.engine.max_len}, with the answer: shorten it, or raise --max-len'
       )
-    if dropped:
-      note = f'(the {dropped} oldest turns are left out: there is no room)\n'
-      _write(terminal.grey(note, self.colours))
+    if is_dropped:
+      _write(terminal.grey(f'{DROPPED}\n', self.colours))
     return prompt, ids
 
 
@@ -125,41 +125,50 @@ def make_parser():
 
 def run(arguments: Sequence[str]) -> int:
   """Answers one line of the standard input after another."""
-  chosen = make_parser().parse_args(arguments)
+  chosen = make_parser().parse(arguments)
   programs.compilation_cache()
-  model = source.load(
-    chosen.model, chosen.dtype, chosen.template, chosen.prefill
-  )
-  engine = Engine(
-    model.policy, model.eos_ids, num_slots=1, max_len=chosen.max_len
-  )
-  chat = Chat(model, engine, chosen)
-  with _interruptible(chat), _history():
+  with memory_errors.advised('lower --max-len, --dtype bfloat16'):
+    model = source.load(
+      chosen.model, chosen.dtype, chosen.template, chosen.prefill
+    )
+    engine = Engine(
+      model.policy, model.eos_ids, num_slots=1, max_len=chosen.max_len
+    )
+    chat = Chat(model, engine, chosen)
     if _is_terminal():
-      print(KEYS, flush=True)
-      if not model.holds_turns:
-        print(ALONE, flush=True)
-    while True:
-      question = _read()
-      if question is None:
-        return 0
-      if question.strip() == '/new':
-        chat.begin()
-      elif question.strip():
-        _answer(chat, question)
+      talk(chat)
+    else:
+      answer_lines(chat)
+  return 0
 
 
-def _answer(chat, question):
-  """Answers, unless that cannot be done: then says so."""
-  chat.is_stopped, chat.is_answering = False, True
-  try:
-    chat.answer(question)
-  except errors.UserError as error:
-    if not _is_terminal():
-      raise
-    print(error, flush=True)
-  finally:
-    chat.is_answering = False
+def answer_lines(chat: Chat) -> None:
+  """Answers the lines of the standard input, which is no terminal."""
+  with errors.explained('the standard input is no text', UnicodeDecodeError):
+    for line in sys.stdin:
+      _take(chat, line.removesuffix('\n'))
+
+
+def talk(chat: Chat) -> None:
+  """Answers the lines that are written in the terminal, up to Ctrl-D."""
+  print(KEYS, flush=True)
+  if not chat.source.holds_turns:
+    print(ALONE, flush=True)
+  with _interruptible(chat), _history():
+    while (question := _read(chat)) is not None:
+      chat.is_stopped = False
+      try:
+        _take(chat, question)
+      except errors.UserError as error:
+        print(error, flush=True)
+
+
+def _take(chat, line):
+  """Answers a line, or does what it says."""
+  if line.strip() == '/new':
+    chat.begin()
+  elif line.strip():
+    chat.answer(line)
 
 
 def _without_thinking(message):
@@ -170,15 +179,15 @@ def _without_thinking(message):
   return message | dict(content=answer.strip() or message['content'])
 
 
-def _read() -> str | None:
-  """The next line of the standard input; None at its end."""
+def _read(chat) -> str | None:
+  """The next line of the terminal, '' after Ctrl-C; None at its end."""
   try:
-    if _is_terminal():
-      return input('> ')
-    with errors.explained('the standard input is no text', UnicodeDecodeError):
-      line = sys.stdin.readline()
-    return line.removesuffix('\n') if line else None
+    chat.is_reading = True
+    line = input('> ')
+    chat.is_reading = False
+    return line
   except EOFError:  # Ctrl-D
+    chat.is_reading = False
     print()
     return None
   except KeyboardInterrupt:
@@ -190,18 +199,22 @@ def _read() -> str | None:
 def _interruptible(chat: Chat) -> Iterator[None]:
   """Within this context Ctrl-C stops an answer, or drops the line that is being
   written. Not by an exception during an answer: it could be lost in a callback
-  of jax."""
+  of jax. SIGTERM and SIGHUP end the process."""
+  settings = termios.tcgetattr(sys.stdin)
 
   def interrupt(number, frame):
-    if not chat.is_answering:
+    if chat.is_reading:
+      chat.is_reading = False
       raise KeyboardInterrupt
     if chat.is_stopped:  # and the answer has not ended since
-      os._exit(errors.INTERRUPTED)
+      signals.end_at_once(number)
     chat.is_stopped = True
 
   def end(number):
     if number != signal.SIGINT:
-      os._exit(errors.TERMINATED)
+      with contextlib.suppress(termios.error):  # the terminal may be gone
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, settings)
+      signals.end_at_once(number)
 
   with signals.received(end, interrupt):
     yield
@@ -210,9 +223,6 @@ def _interruptible(chat: Chat) -> Iterator[None]:
 @contextlib.contextmanager
 def _history() -> Iterator[None]:
   """Within this context input() edits lines, of which the last are kept."""
-  if not _is_terminal():
-    yield
-    return
   try:
     import readline
   except ImportError:  # on some systems Python has none

@@ -22,7 +22,6 @@ from r1jax.serving import slots
 from r1jax.serving.request import Finish, Request, Ticket, Token, Update
 
 MIN_WIDTH = 16  # of padded prompts; the others are its multiples by powers of 2
-MIN_TEMPERATURE = 1e-4  # a smaller one counts as 0; logits / it would overflow
 SEGMENT = 8  # decode steps between two looks at the requests
 
 
@@ -199,7 +198,6 @@ class Engine:
       return
     if prompt:
       ticket.receive(Update('', [], '', prompt))
-    is_greedy = request.temperature < MIN_TEMPERATURE
     new = slots.NewRow(
       tokens_T=rows[0],
       length=length,
@@ -208,7 +206,7 @@ class Engine:
       seed=np.uint32(request.seed),
       number=np.int32(request.number),
       member=np.int32(request.member),
-      temperature=np.float32(0 if is_greedy else request.temperature),
+      temperature=np.float32(request.temperature),
       top_p=np.float32(request.top_p),
       top_k=np.int32(request.top_k),
       wants_top=np.bool_(request.top_logprobs > 0),

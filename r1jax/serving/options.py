@@ -2,8 +2,8 @@
 
 import argparse
 import secrets
-from collections.abc import Callable
 
+from r1jax.command_parser import CommandParser
 from r1jax.config import MAX_SEED
 
 MODEL = """\
@@ -12,16 +12,9 @@ a run: runs/zero is its result, runs/zero@120 a checkpoint, runs/zero@best the
 one with the highest held-out score, runs/zero@last the newest."""
 
 
-def parser_of(name: str, usage: str, summary: str) -> argparse.ArgumentParser:
+def parser_of(name: str, usage: str, summary: str) -> CommandParser:
   """The parser of a command, with the options that concern the model."""
-  parser = argparse.ArgumentParser(
-    prog=f'python -m r1jax {name}',
-    usage=f'%(prog)s {usage}',
-    description=summary,
-    epilog=MODEL,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = CommandParser(name, usage, summary, MODEL)
   add = parser.add_argument
   add('model', metavar='MODEL', help='see below')
   add(
@@ -41,66 +34,31 @@ def parser_of(name: str, usage: str, summary: str) -> argparse.ArgumentParser:
 
 
 def add_sampling(
-  parser: argparse.ArgumentParser,
-  temperature: float,
-  top_p: float,
-  default_tokens: str,
+  parser: CommandParser, temperature: float, top_p: float, default_tokens: str
 ) -> None:
   """Adds the options of a response, with their defaults."""
-  add = parser.add_argument
-  add(
-    '--temperature',
-    metavar='X',
-    type=number(float, 0),
-    default=temperature,
-    help=f'0: the most probable tokens; default: {temperature}',
-  )
-  add(
-    '--top-p',
-    metavar='X',
-    type=number(float, 1e-6, 1),
-    default=top_p,
-    help=f'probability mass of the nucleus; default: {top_p}',
-  )
-  add(
-    '--top-k',
-    metavar='N',
-    type=number(int, 0),
-    default=0,
-    help='number of most probable ids; default: 0, all',
-  )
-  add(
-    '--max-tokens',
-    metavar='N',
-    type=number(int, 1),
-    default=None,
-    help=f'of a response; default: {default_tokens}',
-  )
-  add(
-    '--seed',
-    metavar='N',
-    type=number(int, 0, MAX_SEED),
-    default=None,
-    help='the same seed gives the same response; default: a new one',
-  )
-  add(
+  add_number = parser.add_number
+  heat = '0: the most probable tokens'
+  add_number('--temperature', temperature, heat, 0, kind=float, metavar='X')
+  mass = 'probability mass of the nucleus'
+  add_number('--top-p', top_p, mass, 1e-6, 1, kind=float, metavar='X')
+  add_number('--top-k', 0, 'number of most probable ids', 0, shown='0, all')
+  add_number('--max-tokens', None, 'of a response', 1, shown=default_tokens)
+  same = 'the same seed gives the same response'
+  add_number('--seed', None, same, 0, MAX_SEED, shown='a new one')
+  parser.add_argument(
     '--stop',
     metavar='TEXT',
+    type=_stop_text,
     action='append',
     default=[],
     help='a text that ends a response; may be repeated',
   )
 
 
-def add_max_len(parser: argparse.ArgumentParser, default: int) -> None:
-  parser.add_argument(
-    '--max-len',
-    metavar='N',
-    type=number(int, 2),
-    default=default,
-    help='tokens of prompt and response, for which there is memory; at most '
-    f"the model's; default: {default}",
-  )
+def add_max_len(parser: CommandParser, default: int) -> None:
+  memory = "tokens of prompt and response that have memory, up to the model's"
+  parser.add_number('--max-len', default, memory, 2)
 
 
 def new_seed() -> int:
@@ -108,23 +66,7 @@ def new_seed() -> int:
   return secrets.randbelow(2**31)
 
 
-def number(
-  kind: Callable, minimum: float, maximum: float | None = None
-) -> Callable:
-  """The type of an option that is a number within bounds."""
-
-  def read(text: str):
-    wanted = f'a number of at least {minimum}'
-    if maximum is not None:
-      wanted += f' and at most {maximum}'
-    try:
-      value = kind(text)
-    except ValueError as error:
-      raise argparse.ArgumentTypeError(f'{text!r} must be {wanted}') from error
-    if not value >= minimum or (maximum is not None and value > maximum):
-      raise argparse.ArgumentTypeError(f'{text} must be {wanted}')
-    if value == float('inf'):
-      raise argparse.ArgumentTypeError(f'{text} must be finite')
-    return value
-
-  return read
+def _stop_text(text: str) -> str:
+  if not text:
+    raise argparse.ArgumentTypeError('an empty text would end every response')
+  return text

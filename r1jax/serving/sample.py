@@ -1,5 +1,6 @@
 """Samples responses to prompts, with the thinking in grey."""
 
+import argparse
 import dataclasses
 import json
 import sys
@@ -13,23 +14,21 @@ from r1jax.serving import options, source, terminal
 from r1jax.serving.source import Source
 
 MAX_TOKENS = 1024  # of a response, by default
-USAGE = "MODEL 'PROMPT' ['PROMPT' …] [--group N] [--temperature X] …"
-SUMMARY = __doc__ + ' A PROMPT of - is read from the standard input.'
+USAGE = "MODEL 'PROMPT' ['PROMPT' …] [--group N] [--max-tokens N] …"
+SUMMARY = f"""{__doc__}
+
+A PROMPT of - is read from the standard input; one that begins with - stands
+after --."""
 
 
 def make_parser():
   parser = options.parser_of('sample', USAGE, SUMMARY)
   options.add_sampling(parser, 1.0, 1.0, str(MAX_TOKENS))
-  add = parser.add_argument
-  add('prompts', metavar='PROMPT', nargs='+', help='a question; -: from stdin')
-  add(
-    '--group',
-    metavar='N',
-    type=options.number(int, 1),
-    default=1,
-    help='responses to each prompt; default: 1',
+  parser.add_argument(
+    'prompts', metavar='PROMPT', nargs='+', help='a question; -: from stdin'
   )
-  add(
+  parser.add_number('--group', 1, 'responses to each prompt', 1)
+  parser.add_argument(
     '--json',
     action='store_true',
     help='a JSON line for each response, with ids and log-probabilities',
@@ -39,9 +38,17 @@ def make_parser():
 
 def run(arguments: Sequence[str]) -> int:
   """Prints `--group` responses to each prompt."""
-  chosen = make_parser().parse_args(arguments)
+  chosen = make_parser().parse(arguments)
   prompts = [read_prompt(text) for text in chosen.prompts]
   programs.compilation_cache()
+  advice = 'lower --group or --max-tokens, --dtype bfloat16'
+  with memory_errors.advised(advice):
+    show_samples(chosen, prompts)
+  return 0
+
+
+def show_samples(chosen: argparse.Namespace, prompts: Sequence[str]) -> None:
+  """Samples and prints the responses."""
   model = source.load(
     chosen.model, chosen.dtype, chosen.template, chosen.prefill
   )
@@ -51,7 +58,7 @@ def run(arguments: Sequence[str]) -> int:
   )
   sample = dataclasses.replace(
     model.sample,
-    max_new_tokens=chosen.max_tokens or default_tokens(model, prompts),
+    max_new_tokens=response_tokens(model, prompts, chosen.max_tokens),
     temperature=chosen.temperature,
     top_p=chosen.top_p,
     top_k=chosen.top_k,
@@ -68,7 +75,6 @@ def run(arguments: Sequence[str]) -> int:
         show(text, response, number, len(group))
   if chosen.seed is None and not chosen.json and sys.stdout.isatty():
     print(f'The same again: --seed {seed}', flush=True)
-  return 0
 
 
 def read_prompt(text: str) -> str:
@@ -81,14 +87,27 @@ def read_prompt(text: str) -> str:
   return text
 
 
-def default_tokens(model: Source, prompts: Sequence[str]) -> int:
-  """MAX_TOKENS, or what the model has room for beside the longest prompt."""
-  tokenizer, longest = model.policy.tokenizer, 0
+def response_tokens(
+  model: Source, prompts: Sequence[str], max_tokens: int | None
+) -> int:
+  """The max. tokens of a response: max_tokens, which is that of --max-tokens, or
+  MAX_TOKENS if there is room for them. Raises UserError for a prompt whose
+  response has no room."""
+  tokenizer, max_len = model.policy.tokenizer, model.policy.cfg.max_len
+  found = max_tokens or MAX_TOKENS
   for text in prompts:
     made = source.make_prompt(model, [dict(role='user', content=text)])
-    longest = max(longest, len(tokenizer.encode(made.full_text)))
-  room = model.policy.cfg.max_len - longest - model.prompt.results_len
-  return max(1, min(MAX_TOKENS, room))
+    length = len(tokenizer.encode(made.full_text))
+    room = max_len - length - model.prompt.results_len
+    if room < (max_tokens or 1):
+      hint = ', or lower --max-tokens' if room > 0 else ''
+      raise errors.UserError(
+        f'the prompt {shortened(text)!r} has {length} tokens, which leaves '
+        f'{max(room, 0)} of the {max_len} positions of the model for a '
+        f'response: shorten it{hint}'
+      )
+    found = min(found, room)
+  return found
 
 
 def show(prompt: str, response: Response, number: int, count: int) -> None:
@@ -97,12 +116,15 @@ def show(prompt: str, response: Response, number: int, count: int) -> None:
   painter = terminal.ThinkingPainter(colours)
   end = 'finished' if response.finished else 'cut off'
   head = f'{number} of {count}, {len(response.ids)} tokens, {end}'
-  question = ' '.join(terminal.printable(prompt).split())
-  if len(question) > 50:
-    question = f'{question[:49]}…'
-  print(terminal.grey(f'— {question} — {head}', colours))
+  print(terminal.grey(f'— {shortened(prompt)} — {head}', colours))
   text = painter.paint(response.text) + painter.finish()
   print(f'{text.strip()}\n', flush=True)
+
+
+def shortened(prompt: str) -> str:
+  """The beginning of a prompt, on one line."""
+  text = ' '.join(terminal.printable(prompt).split())
+  return f'{text[:49]}…' if len(text) > 50 else text
 
 
 def json_line(prompt: str, response: Response, seed: int) -> str:

@@ -1,7 +1,6 @@
 """Serves a model over HTTP as OpenAI's completions and chat completions, with a
 page to try it in."""
 
-import argparse
 import ipaddress
 import os
 import socket
@@ -10,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 from r1jax import errors
+from r1jax.command_parser import CommandParser
 from r1jax.distributed import programs, signals
 from r1jax.serving import options, source
 from r1jax.serving.engine import Engine
@@ -26,47 +26,25 @@ IDLE = 0.2  # seconds between two looks at whether to end
 MISSING = "serve needs starlette and uvicorn: pip install 'r1jax[serve]'"
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
   parser = options.parser_of('serve', USAGE, f'{__doc__}\n\n{KEYS}')
   options.add_max_len(parser, default=2048)
-  add, number = parser.add_argument, options.number
+  add, add_number = parser.add_argument, parser.add_number
   add('--host', metavar='H', default='127.0.0.1', help='default: 127.0.0.1')
-  add(
-    '--port',
-    metavar='N',
-    type=number(int, 0, 65535),
-    default=8000,
-    help='default: 8000; 0: a free one',
-  )
+  add_number('--port', 8000, 'where it listens; 0: a free one', 0, 65535)
   add('--api-key', metavar='KEY', help=f'default: ${KEY_VARIABLE}')
   add('--name', metavar='TEXT', help='of the model; default: MODEL')
-  add(
-    '--slots',
-    metavar='N',
-    type=number(int, 1),
-    default=8,
-    help='responses that are decoded at a time; default: 8',
-  )
-  add(
-    '--queue',
-    metavar='N',
-    type=number(int, 1),
-    default=256,
-    help='responses that may wait; others get the status 429; default: 256',
-  )
-  add(
-    '--timeout',
-    metavar='SECONDS',
-    type=number(float, 1),
-    default=600.0,
-    help='of a request, with its waiting; default: 600',
-  )
+  add_number('--slots', 8, 'responses that are decoded at a time', 1)
+  waiting = 'responses that may wait; others get the status 429'
+  add_number('--queue', 256, waiting, 1)
+  seconds = 'seconds of a request, with its waiting'
+  add_number('--timeout', 600, seconds, 1, kind=float)
   return parser
 
 
 def run(arguments: Sequence[str]) -> int:
   """Serves until SIGTERM or Ctrl-C; then requests have GRACE seconds to end."""
-  chosen = make_parser().parse_args(arguments)
+  chosen = make_parser().parse(arguments)
   with errors.explained(MISSING, ImportError):
     import uvicorn
 
@@ -75,26 +53,28 @@ def run(arguments: Sequence[str]) -> int:
   check_key(chosen.host, key)
   listener = listen(chosen.host, chosen.port)
   programs.compilation_cache()
-  model = source.load(
-    chosen.model, chosen.dtype, chosen.template, chosen.prefill
-  )
-  engine = Engine(
-    model.policy,
-    model.eos_ids,
-    num_slots=chosen.slots,
-    max_len=chosen.max_len,
-    max_waiting=chosen.queue,
-    timeout=chosen.timeout,
-  )
-  compile_first(engine)
-  name = chosen.name or chosen.model
-  config = web_config(app.make_app(model, engine, name, key))
-  server = uvicorn.Server(config)
-  web = threading.Thread(
-    target=server.run, kwargs=dict(sockets=[listener]), name='http'
-  )
-  print(banner(chosen, engine, listener), flush=True)
-  run_to_end(engine, server, web)
+  advice = 'lower --slots or --max-len, --dtype bfloat16'
+  with memory_errors.advised(advice):
+    model = source.load(
+      chosen.model, chosen.dtype, chosen.template, chosen.prefill
+    )
+    engine = Engine(
+      model.policy,
+      model.eos_ids,
+      num_slots=chosen.slots,
+      max_len=chosen.max_len,
+      max_waiting=chosen.queue,
+      timeout=chosen.timeout,
+    )
+    compile_first(engine)
+    name = chosen.name or chosen.model
+    config = web_config(app.make_app(model, engine, name, key))
+    server = uvicorn.Server(config)
+    web = threading.Thread(
+      target=server.run, kwargs=dict(sockets=[listener]), name='http'
+    )
+    print(banner(chosen, engine, listener), flush=True)
+    run_to_end(engine, server, web)
   return 0
 
 
@@ -119,10 +99,12 @@ def web_config(application):
 
 def run_to_end(engine: Engine, server, web: threading.Thread) -> None:
   """Runs the engine in this thread and the server in another, until a signal
-  asks the process to end."""
-  ending = threading.Event()
+  asks the process to end. Another one after its grace period ends it at once."""
+  ending, signals_so_far = threading.Event(), signals.Requests()
 
   def receive(number):
+    if signals_so_far.add(number) == 'again':
+      signals.end_at_once(number)
     ending.set()
 
   with signals.received(receive):

@@ -199,8 +199,7 @@ def score(
 
 def _top_if_asked(options, live_B, logits_BV):
   """The most probable tokens if a request asks for them, else zeros."""
-  divisor_B = jnp.where(options.temperature_B > 0, options.temperature_B, 1)
-  scores_BV = logits_BV / divisor_B[:, None]
+  scores_BV = token_sampling.scores_by_row(logits_BV, options.temperature_B)
   like = jax.eval_shape(_top, scores_BV)
 
   def zeros(scores_BV):

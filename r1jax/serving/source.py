@@ -6,7 +6,7 @@ from r1jax import errors, user_code
 from r1jax.api import work_directory
 from r1jax.api.work_directory import Dtype
 from r1jax.checkpoints.policy import Policy
-from r1jax.data import chats, run_date, templates
+from r1jax.data import run_date, templates
 from r1jax.data.chats import Message
 from r1jax.data.templates import Prompt, PromptConfig
 from r1jax.data.tokenizer_protocol import Tokenizer
@@ -80,18 +80,18 @@ def make_prompt(source: Source, messages: list[Message]) -> Prompt:
   turns need a template that holds them."""
   for message in messages:
     check_text(message['content'], f'the message of the {message["role"]}')
-  chat = chats.split(messages, 'the conversation', 'messages')
-  if chat.response is not None:
+  *turns, last = messages
+  if last['role'] != 'user' or not last['content'].strip():
     raise errors.UserError(
-      'the last of the messages is of the assistant: it must be of the user'
+      'the last of the messages must be of the user, and not blank'
     )
-  prompt, turns = source.prompt, chat.turns
+  prompt, question = source.prompt, last['content']
   roles = {turn['role'] for turn in turns}
-  record = dict(id='of the conversation', prompt=chat.prompt, turns=turns)
+  record = dict(id='conversation', prompt=question, turns=turns)
   with run_date.at(source.date):
     is_plain = roles <= {'user', 'assistant'}
     if prompt.template == 'r1_zero' and turns and is_plain:
-      text = _r1_zero_text(source.policy.tokenizer, turns, chat.prompt)
+      text = _r1_zero_text(source.policy.tokenizer, turns, question)
       return Prompt(text=text, opening=prompt.prefill)
     is_own = user_code.is_name(prompt.template)
     if turns and prompt.template != 'chat' and not is_own:
@@ -107,7 +107,9 @@ def check_text(text: str, what: str) -> None:
   try:
     text.encode()
   except UnicodeEncodeError as error:
-    raise errors.UserError(f'{what} is not UTF-8 text: {error}') from error
+    raise errors.UserError(
+      f'{what} is not UTF-8 text: see its character {error.start + 1}'
+    ) from error
 
 
 def _own_template(name, policy):

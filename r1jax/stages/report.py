@@ -42,7 +42,7 @@ def write(workdir: str | Path) -> Path:
       f'there are no steps in {folder / "metrics.jsonl"}, and no results.json '
       f'of an evaluation: run a stage with --workdir {workdir}'
     )
-  files.write_page(folder / PAGE, text)
+  files.write_text(folder / PAGE, text)
   return folder / PAGE
 
 

@@ -63,6 +63,21 @@ def explained(part: str, config: Any) -> Iterator[None]:
     ) from error
 
 
+@contextlib.contextmanager
+def advised(advice: str) -> Iterator[None]:
+  """Raises memory errors of the body as errors.OutOfMemory, with advice for a
+  command that has no config."""
+  try:
+    yield
+  except Exception as error:
+    if not errors.is_out_of_memory(error):
+      raise
+    raise errors.OutOfMemory(
+      f'out of memory: {size(error)}. To need less: {advice}, a smaller model, '
+      'or a device with more memory'
+    ) from error
+
+
 def size(error: BaseException) -> str:
   """What an error says about the memory that was asked for."""
   text = str(error)

@@ -27,9 +27,9 @@ print('went on', flush=True)
 @pytest.mark.parametrize(
   'name, code, sentence',
   [
-    ('SIGINT', 130, 'interrupted before the command began its work'),
-    ('SIGTERM', 75, 'the same command resumes the run'),
-    ('SIGHUP', 75, 'the same command resumes the run'),
+    ('SIGINT', 130, 'r1jax: interrupted\n'),
+    ('SIGTERM', 75, 'r1jax: terminated by SIGTERM\n'),
+    ('SIGHUP', 75, 'r1jax: terminated by SIGHUP\n'),
   ],
 )
 def test_a_signal_before_the_run_ends_it_whatever_swallows_exceptions(

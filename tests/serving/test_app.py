@@ -8,7 +8,7 @@ import pytest
 import toy_server
 
 from r1jax import errors
-from r1jax.serving import app, serve, source
+from r1jax.serving import request_body, serve, source
 from r1jax.serving.engine import Engine
 
 CHAT, COMPLETION = '/v1/chat/completions', '/v1/completions'
@@ -152,7 +152,9 @@ def test_a_stop_string_ends_the_text(server):
     (CHAT, dict(messages=[dict(role='me', content='x')]), 'expected system'),
     (CHAT, dict(messages=user('x') * 2), "template 'plain' cannot hold turns"),
     (CHAT, dict(messages=user('x') * 2), 'or start with --template chat'),
-    (CHAT, dict(messages=user('\ud800')), 'of the user is not UTF-8 text'),
+    (CHAT, dict(messages=user('\ud800')), 'the body is not UTF-8 text'),
+    (CHAT, {'\ud800': 1}, 'the body is not UTF-8 text'),
+    (CHAT, dict(messages=user(' ')), 'must be of the user, and not blank'),
     (CHAT, dict(messages=user('x'), temperature='hot'), 'temperature must be'),
     (CHAT, dict(messages=user('x'), temperature=-1), 'a number from 0 to'),
     (CHAT, dict(messages=user('x'), top_p=0), 'top_p must be a number from'),
@@ -165,12 +167,18 @@ def test_a_stop_string_ends_the_text(server):
       'has 1 tokens and the resp',
     ),
     (CHAT, dict(messages=user('x' * 48)), 'has 48 tokens and the response'),
+    (CHAT, dict(messages=user('x' * 9999)), 'has 9999 characters, but the'),
     (CHAT, dict(messages=user('x'), seed=-1), 'seed must be an integer'),
     (CHAT, dict(messages=user('x'), stop=['']), 'stop must be a text, or'),
     (CHAT, dict(messages=user('x'), top_logprobs=2), 'needs logprobs: true'),
     (CHAT, dict(messages=user('x'), temprature=1), 'did you mean temperature'),
     (CHAT, dict(messages=user('x'), tools=[{}]), 'tools is [{}], which r1jax'),
     (CHAT, dict(messages=user('x'), stream_options={}), 'with stream: true'),
+    (
+      CHAT,
+      dict(messages=user('x'), stream=True, stream_options={'x': 1}),
+      'stream_options must be',
+    ),
     (COMPLETION, dict(), 'prompt must be a text, a list of ids'),
     (COMPLETION, dict(prompt=''), 'the prompt has no tokens'),
     (COMPLETION, dict(prompt=['a', 3]), 'prompt must be a text'),
@@ -210,9 +218,27 @@ def test_a_wrong_path_method_or_kind_is_refused(server):
   assert server.call('GET', '/v1/models/another')[0] == 404
 
 
-def test_a_large_body_is_refused(server, monkeypatch):
-  monkeypatch.setattr(app, 'MAX_BODY', 2**20)
-  assert server.refused(CHAT, messages=user('x' * 2**20))[0] == 413
+@pytest.mark.parametrize(
+  'path, headers, want',
+  [
+    (CHAT, {}, 413),
+    (CHAT, dict(Content_Type='text/plain'), 415),
+    (CHAT, dict(Authorization='wrong'), 401),
+    ('/nothing', {}, 404),
+    ('/health', {}, 405),
+  ],
+)
+def test_a_client_can_send_a_large_body_before_it_reads_the_refusal(
+  server, monkeypatch, path, headers, want
+):
+  monkeypatch.setattr(request_body, 'MAX_BODY', 2**20)
+  body = json.dumps(dict(messages=user('x' * 2**23))).encode()
+  status, _, answer = server.call('POST', path, body, **headers)
+  assert status == want and answer['error']['message']
+  with contextlib.closing(server.connection()) as connection:
+    for _ in range(2):  # The connection can go on.
+      response = toy_server.send(connection, 'POST', path, body, KEY, headers)
+      assert response.status == want and response.read()
 
 
 @pytest.mark.parametrize('key', ['Bearer another', 'a-key', 'Bearer é', ''])
