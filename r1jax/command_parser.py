@@ -45,7 +45,7 @@ class CommandParser(argparse.ArgumentParser):
     default, as which `shown` stands if it is given."""
 
     def read(text: str) -> float:
-      bounds = f'at least {minimum:g}'
+      bounds = f'of at least {minimum:g}'
       if maximum < math.inf:
         bounds = f'from {minimum:g} to {maximum:.12g}'
       try:
@@ -54,7 +54,7 @@ class CommandParser(argparse.ArgumentParser):
         value = math.nan
       if not minimum <= value <= maximum or value == math.inf:
         unit = 'an integer' if kind is int else 'a number'
-        raise argparse.ArgumentTypeError(f'{text} must be {unit}, {bounds}')
+        raise argparse.ArgumentTypeError(f'{text!r} is not {unit} {bounds}')
       return value
 
     self.add_argument(

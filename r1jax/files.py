@@ -53,6 +53,15 @@ def check_local(
     )
 
 
+def local_folder(path: Any, name: str) -> pathlib.Path:
+  """The path of a directory of this machine, which need not exist. Raises
+  UserError for other values."""
+  if not isinstance(path, str | os.PathLike) or not str(path):
+    raise errors.UserError(f'{name} is {path!r}: give the path of a directory')
+  check_local(path, name)
+  return pathlib.Path(path)
+
+
 def check_is_no_pointer(path: pathlib.Path) -> None:
   """Raises UserError for a file of git-lfs that stands for the real one."""
   with path.open('rb') as file:

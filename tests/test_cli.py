@@ -137,8 +137,8 @@ def test_the_key_of_a_change_may_have_spaces_around_it(stage, file):
 @pytest.mark.parametrize(
   'arguments, sentence',
   [
-    (['toi'], 'there is no stage toi: did you mean toy?'),
-    (['zzzzz'], 'there is no stage zzzzz: see --help'),
+    (['toi'], 'there is no stage or command toi: did you mean toy?'),
+    (['zzzzz'], 'there is no stage or command zzzzz: see --help'),
     (['toy', '--workdir=w'], 'toy needs --config FILE, a Python file'),
     (['toy', '--config=FILE'], 'toy needs --workdir DIR'),
     (

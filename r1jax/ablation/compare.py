@@ -1,6 +1,5 @@
 """Compares runs over seeds: curves, means, paired differences."""
 
-import dataclasses
 import difflib
 import os
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from r1jax.ablation import comparison, setting_charts, summary
 from r1jax.ablation.comparison import Comparison
 from r1jax.ablation.grid import ABSENT, value_of
 from r1jax.ablation.run_files import LoadedRun, Setting, group, load_all
+from r1jax.api import configure
 from r1jax.stages import reward_model, rl, sft
 
 STAGES = dict(rl=rl, sft=sft, reward_model=reward_model)
@@ -109,21 +109,14 @@ def work_directories(
 def check_one_stage(runs: Sequence[LoadedRun]) -> None:
   """Raises UserError for runs of different stages, which differ in most keys."""
   first, *others = runs
+  stage = configure.stage_name(first.config)
   for run in others:
-    if _stage_name(run.config) != _stage_name(first.config):
+    other = configure.stage_name(run.config)
+    if other != stage:
       raise errors.UserError(
-        f'{first.workdir} is a run of {_stage_name(first.config)}, and '
-        f'{run.workdir} of {_stage_name(run.config)}: compare runs of one stage'
+        f'{first.workdir} is a run of {stage}, and {run.workdir} of {other}: '
+        'compare runs of one stage'
       )
-
-
-def _stage_name(config):
-  """The stage whose config has these keys, or most of them."""
-  differences = {}
-  for name, stage in STAGES.items():
-    names = {field.name for field in dataclasses.fields(stage.Config)}
-    differences[name] = len(names ^ config.keys())
-  return min(differences, key=differences.__getitem__)
 
 
 def default_metric(runs: Sequence[LoadedRun]) -> str:

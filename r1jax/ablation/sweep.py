@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import fcntl
 import json
-import os
 import pprint
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from r1jax import config as configs
-from r1jax import errors, files, user_code
+from r1jax import errors, files
 from r1jax.ablation import compare, in_process, processes, run_files
 from r1jax.ablation import grid as grids
 from r1jax.ablation.comparison import Comparison
@@ -58,18 +57,8 @@ def sweep(
   values or seeds. A run that fails ends no other one: it is printed at the end,
   and is one of the result's `left_out`.
   """
-  if not isinstance(workdir, str | os.PathLike) or not str(workdir):
-    raise errors.UserError(
-      f'the directory of the sweep is {workdir!r}: give the path of a directory'
-    )
-  settings = configs.as_settings(config)
-  if not isinstance(settings, ConfigDict):
-    raise errors.UserError(
-      f'the config is {user_code.describe(config)}: give a result of '
-      'configure(), the config of a Run, or the path of a config file'
-    )
-  files.check_local(workdir, 'the directory of the sweep')
-  workdir, grid, config = Path(workdir), grids.check(grid), settings
+  workdir = files.local_folder(workdir, 'the directory of the sweep')
+  grid, config = grids.check(grid), configs.as_settings(config)
   if stage not in compare.STAGES:
     raise errors.UserError(
       f'there is no sweep of the stage {stage!r}: it must be one of '

@@ -79,12 +79,16 @@ def changed(
 
 def stage_of(keys: Iterable[str]) -> ModuleType:
   """The module of the stage whose config has these keys, or most of them."""
-  given, stages = set(keys), [cli.load_stage(name) for name in STAGES]
-  differences = []
-  for stage in stages:
-    names = {field.name for field in dataclasses.fields(stage.Config)}
-    differences.append(len(given ^ names))
-  return stages[differences.index(min(differences))]
+  return cli.load_stage(stage_name(keys))
+
+
+def stage_name(keys: Iterable[str]) -> str:
+  """The name of stage_of(keys)."""
+  given, differences = set(keys), {}
+  for name in STAGES:
+    fields = dataclasses.fields(cli.load_stage(name).Config)
+    differences[name] = len(given ^ {field.name for field in fields})
+  return min(differences, key=differences.__getitem__)
 
 
 def dotted(stage: ModuleType, keys: Mapping[str, Any]) -> dict[str, Any]:

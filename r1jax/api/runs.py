@@ -1,12 +1,9 @@
 """Runs stages from Python, and handles of their work directories."""
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from ml_collections import ConfigDict
 
 from r1jax import cli, errors, files, user_code
 from r1jax import config as configs
@@ -162,14 +159,15 @@ def run(
   newest checkpoint on, and that changed code of the user, or changed files, are
   used from there on.
   """
-  folder, config = _path(workdir), _settings(config)
+  folder = files.local_folder(workdir, 'the work directory')
+  config = configs.as_settings(config)
   values = _changed_values(change)
-  stage = configure.stage_of(config)
+  name = configure.stage_name(config)
+  stage = cli.load_stage(name)
   keys: dict[str, Any] = {}
   if rewards is not None:
     keys['rewards'] = rewards
   if records is not None:
-    name = stage.__name__.rpartition('.')[2]
     if name not in RECORDS:
       raise errors.UserError(
         f'{name} reads several sets of records: set them in the config, such '
@@ -185,28 +183,9 @@ def run(
 
 def open_run(workdir: str | Path) -> Run:
   """A handle of the work directory of a run, finished or not."""
-  folder = _path(workdir)
+  folder = files.local_folder(workdir, 'the work directory')
   work_directory.read(folder)
   return Run(folder)
-
-
-def _path(workdir):
-  if not isinstance(workdir, str | os.PathLike) or not str(workdir):
-    raise errors.UserError(
-      f'the work directory is {workdir!r}: give the path of a directory'
-    )
-  files.check_local(workdir, 'the work directory')
-  return Path(workdir)
-
-
-def _settings(config):
-  settings = configs.as_settings(config)
-  if not isinstance(settings, ConfigDict):
-    raise errors.UserError(
-      f'the config is {user_code.describe(config)}: give a result of '
-      'configure(), the config of a Run, or the path of a config file'
-    )
-  return settings
 
 
 def _changed_values(change):

@@ -195,10 +195,18 @@ def parse(config: ConfigDict, texts: Sequence[str]) -> dict[str, Any]:
 
 
 def as_settings(config: Any) -> ConfigDict:
-  """The Settings of a config: of a dataclass instance, or of a file's path."""
+  """The Settings of a config: of Settings, a dataclass instance, or a file's
+  path. Raises UserError for anything else."""
   if dataclasses.is_dataclass(config):
     return settings(config)
-  return load_file(config) if isinstance(config, str | Path) else config
+  if isinstance(config, str | Path):
+    config = load_file(config)
+  if not isinstance(config, ConfigDict):
+    raise errors.UserError(
+      f'the config is {user_code.describe(config)}: give a result of '
+      'configure(), the config of a Run, or the path of a config file'
+    )
+  return config
 
 
 def with_values(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:

@@ -70,7 +70,8 @@ def run(
     pretrained.save_result(workdir, *model, run.config.export_dtype)
   chat = closing.command('chat', workdir / 'model')
   following = {chat: 'talk to the model'}
-  closing.show_training(workdir, began, first_step, following)
+  best = run.config.eval.best
+  closing.show_training(workdir, began, first_step, following, best)
 
 
 def with_evaluation(run: Run, state: RlState, position: Position) -> Position:

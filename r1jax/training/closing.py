@@ -49,9 +49,14 @@ def show(
 
 
 def show_training(
-  workdir: Path, began: float, first_step: int, following: Mapping[str, str]
+  workdir: Path,
+  began: float,
+  first_step: int,
+  following: Mapping[str, str],
+  metric: str = '',
 ) -> None:
-  """Prints the lines of a training stage that continued from `first_step`."""
+  """Prints the lines of a training stage that continued from `first_step`. The
+  metric is that of config.eval.best."""
   path = workdir / 'metrics.jsonl'
   lines = files.read_jsonl(path) if path.exists() else []
   last_step = max([line['step'] for line in lines], default=first_step)
@@ -62,14 +67,20 @@ def show_training(
   report = command('report', '--workdir', workdir)
   following = {report: 'curves and samples on a page', **following}
   saved = [path.name for path in (workdir / 'checkpoints').glob('*')]
-  show(result_line(lines, saved), did, began, where, following)
+  show(result_line(lines, saved, metric), did, began, where, following)
 
 
-def result_line(lines: Sequence[Mapping], saved: Sequence[str]) -> str:
-  """The first and the last value of the metric that says most about a run, with
-  their 95 % intervals; '' if it has none of RESULTS. `saved` are the names of
-  its checkpoints."""
-  for name, (title, form) in RESULTS.items():
+def result_line(
+  lines: Sequence[Mapping], saved: Sequence[str], metric: str = ''
+) -> str:
+  """The first and the last value of the metric, or of the first of RESULTS that
+  a run has, with their 95 % intervals; '' if it has none. A metric of which the
+  lowest value is the best begins with -. `saved` are the names of the
+  checkpoints."""
+  chosen, results = metric.removeprefix('-'), dict(RESULTS)
+  if metric:
+    results = {chosen: (chosen, '.3f'), **RESULTS}
+  for name, (title, form) in results.items():
     found = [line for line in lines if line.get(name) is not None]
     if not found:
       continue
@@ -79,7 +90,8 @@ def result_line(lines: Sequence[Mapping], saved: Sequence[str]) -> str:
       return f'{title} {after} at step {last["step"]}{_of(last, name)}'
     steps = f'(steps {first["step"]} and {last["step"]})'
     text = f'{title} {before} -> {after} {steps}{_of(last, name)}'
-    choose = min if name in LOWER_IS_BETTER else max
+    is_lower_better = name in LOWER_IS_BETTER and metric != name
+    choose = min if is_lower_better or metric == f'-{name}' else max
     best = choose(found, key=lambda line: line[name])
     if name.startswith('eval/') and best[name] != last[name]:
       text += f'; best {best[name]:{form}} at step {best["step"]}'

@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
+import pty
 import shutil
+import signal
 import types
 
 import pytest
@@ -10,7 +13,7 @@ import pytest
 import r1jax
 from r1jax import cli, errors
 from r1jax.serving import chat as chats
-from r1jax.serving import source
+from r1jax.serving import sample, source
 from r1jax.serving.engine import Engine
 from r1jax.serving.request import Update
 
@@ -52,6 +55,7 @@ def test_sample_shows_each_response_under_a_line(base, capsys):
     (['sample', 'BASE', ' '], 'the prompt is empty'),
     (['sample', 'BASE', 'x\udcff'], 'the prompt is not UTF-8 text'),
     (['sample', 'BASE@17', 'x'], 'no such checkpoint; there are the steps'),
+    (['sample', 'BASE', 'x', '--stop', ''], 'an empty text would end every'),
     (['sample', 'nowhere', 'x'], 'nowhere does not exist'),
     (['sample', 'BASE', 'x', '--template', 'chat'], 'has no chat template'),
     (['chat', 'BASE', '--system', 'x'], "template 'plain' cannot hold turns"),
@@ -64,12 +68,38 @@ def test_wrong_arguments_are_explained(base, arguments, sentence, monkeypatch):
 
 
 @pytest.mark.parametrize(
-  'options', [['--top-p', '1.5'], ['--temperature', 'nan'], ['--seed', '-1']]
+  'options, sentence',
+  [
+    ('--top-p 1.5', "--top-p: '1.5' is not a number from 1e-06 to 1"),
+    ('--temperature nan', "--temperature: 'nan' is not a number of at least 0"),
+    ('--seed -1', "'-1' is not an integer from 0 to 4294967295"),
+    ('--group 1.5', "'1.5' is not an integer of at least 1"),
+    ('--group', 'expected one argument; see .* sample --help'),
+    ('--gruop 2', 'cannot read the argument --gruop: did you mean --group'),
+  ],
 )
-def test_numbers_out_of_bounds_end_the_command(base, options, capsys):
-  with pytest.raises(SystemExit):
-    run('sample', str(base), 'x', *options)
-  assert 'must be a number of at least' in capsys.readouterr().err
+def test_options_that_cannot_be_read_are_explained(options, sentence):
+  with pytest.raises(errors.UserError, match=sentence):
+    run('sample', 'nowhere', 'x', *options.split())
+
+
+def test_prompts_may_stand_between_options():
+  options = sample.make_parser().parse(
+    ['m', 'one', '--group', '2', 'two', '--', '-3+4?']
+  )
+  assert options.prompts == ['one', 'two', '-3+4?'] and options.group == 2
+
+
+def test_a_prompt_without_room_for_a_response_is_named(base, loaded):
+  count = loaded.policy.cfg.max_len
+  wrong = f"'x+…' has {count} tokens, which leaves 0 .* shorten it$"
+  with pytest.raises(errors.UserError, match=wrong):
+    run('sample', str(base), '1', 'x' * count)
+  with pytest.raises(errors.UserError, match='leaves .* or lower --max-tokens'):
+    run('sample', str(base), '12', '--max-tokens', str(count - 1))
+  wrong = 'prompt 0, of 3 tokens, with a response of'
+  with pytest.raises(errors.UserError, match=wrong):
+    r1jax.open_run(base).generate(['123'], max_new_tokens=count - 2)
 
 
 def test_chat_answers_each_line_of_a_pipe(base, monkeypatch, capsys):
@@ -133,6 +163,19 @@ def test_ctrl_c_stops_an_answer(loaded, capsys):
   chat.answer('a question')
   assert capsys.readouterr().out == 'some\n'
   assert chat.messages[-1]['content'] == 'some'
+
+
+def test_ctrl_c_is_an_exception_while_a_line_is_read_alone(loaded, monkeypatch):
+  chat, _ = chat_of(loaded, 'plain', [])
+  ends = [os.fdopen(file) for file in pty.openpty()]
+  with ends[0], ends[1]:
+    monkeypatch.setattr('sys.stdin', ends[1])
+    with chats._interruptible(chat):
+      signal.raise_signal(signal.SIGINT)
+      assert chat.is_stopped
+      chat.is_reading = True
+      with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_a_run_brings_its_template(loaded, base):

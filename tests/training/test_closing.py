@@ -36,6 +36,19 @@ def test_a_better_step_before_the_last_is_named():
   assert 'at step 5, of which there is no checkpoint' in line
 
 
+def test_the_metric_of_the_best_checkpoint_is_shown_if_it_is_chosen():
+  lengths = 3.0, 1.0, 5.0
+  lines = [
+    evaluated(n, 0.5) | {'eval/length': x} for n, x in enumerate(lengths)
+  ]
+  text = 'eval/length 3.000 -> 5.000 (steps 0 and 2)'
+  assert closing.result_line(lines, ['1'], 'eval/length') == text
+  line = closing.result_line(lines, ['1'], '-eval/length')
+  assert line == f'{text}; best 1.000 at step 1'
+  line = closing.result_line(lines, [], 'eval/pass1')
+  assert line.startswith('pass@1 0.500 [0.375')
+
+
 def test_one_evaluation_has_no_before():
   assert closing.result_line([evaluated(9, 0.5)], []) == (
     'pass@1 0.500 [0.375, 0.625] at step 9, 64 held-out problems'
