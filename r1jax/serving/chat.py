@@ -17,6 +17,7 @@ from r1jax.serving import options, source, terminal
 from r1jax.serving.engine import Engine
 from r1jax.serving.request import Request
 from r1jax.serving.source import Source
+from r1jax.training import memory_errors
 
 USAGE = 'MODEL [--system TEXT] [--max-tokens N] …'
 KEYS = """\

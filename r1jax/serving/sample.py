@@ -12,6 +12,7 @@ from r1jax.data import run_date
 from r1jax.distributed import programs
 from r1jax.serving import options, source, terminal
 from r1jax.serving.source import Source
+from r1jax.training import memory_errors
 
 MAX_TOKENS = 1024  # of a response, by default
 USAGE = "MODEL 'PROMPT' ['PROMPT' …] [--group N] [--max-tokens N] …"

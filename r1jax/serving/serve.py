@@ -14,6 +14,7 @@ from r1jax.distributed import programs, signals
 from r1jax.serving import options, source
 from r1jax.serving.engine import Engine
 from r1jax.serving.request import Request
+from r1jax.training import memory_errors
 
 USAGE = 'MODEL [--port N] [--slots N] [--max-len N] …'
 KEYS = """\

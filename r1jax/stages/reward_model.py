@@ -105,7 +105,9 @@ def run(
   weight = f'--config.rewards.{name}=1.0'
   use = closing.command('rl', '--config', 'FILE', key, weight)
   following = {use: 'train with this reward'}
-  closing.show_training(workdir, began, claimed.progress, following)
+  closing.show_training(
+    workdir, began, claimed.progress, following, config.eval_best
+  )
 
 
 def loss(

@@ -98,7 +98,9 @@ def run(
   )
   chat = closing.command('chat', workdir / 'model')
   following = {chat: 'talk to the model'}
-  closing.show_training(workdir, began, claimed.progress, following)
+  closing.show_training(
+    workdir, began, claimed.progress, following, config.eval.best
+  )
 
 
 def _bad_records(config):
