@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 import r1jax
 from r1jax import command_errors, config, errors
-from r1jax.command_parser import CommandParser
+from r1jax.command_errors import CommandParser
 from r1jax.distributed import signals, watchdog
 from r1jax.training.config_changes import Change
 

@@ -49,16 +49,19 @@ MAY_IMPORT = {
   | {'sampling', 'rewards', 'evaluation', 'training', 'losses'}
   | {'rejection', 'rl', 'supervised', 'preflight', 'reports'},
   'ablation': BASE
+  | {'command_errors'}
   | {'distributed', 'evaluation', 'training', 'stages', 'reports'},
   'cli': BASE
   | {'command_errors', 'distributed', 'training', 'stages', 'ablation'},
   '__main__': {'cli', 'distributed'},
   'api': MODELS
   | {'sampling', 'rewards', 'evaluation', 'training', 'rl', 'stages'}
-  | {'rejection', 'cli', 'reports'},
-  'serving': MODELS | {'sampling', 'stages', 'api'},
+  | {'rejection', 'cli', 'command_errors', 'reports'},
+  'serving': MODELS
+  | {'sampling', 'training', 'stages', 'api', 'command_errors'},
   'export': MODELS
-  | {'supervised', 'evaluation', 'training', 'stages', 'api', 'serving'},
+  | {'supervised', 'evaluation', 'training', 'stages', 'api', 'serving'}
+  | {'command_errors'},
 }
 
 

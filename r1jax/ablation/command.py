@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from r1jax import command_errors, config
 from r1jax.ablation import compare, grid, run_files, sweep
-from r1jax.command_parser import CommandParser
+from r1jax.command_errors import CommandParser
 
 USAGE = """\
 --config FILE --workdir DIR

@@ -14,7 +14,6 @@ from r1jax.ablation import comparison, setting_charts, summary
 from r1jax.ablation.comparison import Comparison
 from r1jax.ablation.grid import ABSENT, value_of
 from r1jax.ablation.run_files import LoadedRun, Setting, group, load_all
-from r1jax.api import configure
 from r1jax.stages import reward_model, rl, sft
 
 STAGES = dict(rl=rl, sft=sft, reward_model=reward_model)
@@ -109,9 +108,10 @@ def work_directories(
 def check_one_stage(runs: Sequence[LoadedRun]) -> None:
   """Raises UserError for runs of different stages, which differ in most keys."""
   first, *others = runs
-  stage = configure.stage_name(first.config)
+  classes = {name: stage.Config for name, stage in STAGES.items()}
+  stage = configs.nearest(first.config, classes)
   for run in others:
-    other = configure.stage_name(run.config)
+    other = configs.nearest(run.config, classes)
     if other != stage:
       raise errors.UserError(
         f'{first.workdir} is a run of {stage}, and {run.workdir} of {other}: '

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from r1jax import errors, files
 from r1jax.ablation import compare
-from r1jax.command_parser import CommandParser
+from r1jax.command_errors import CommandParser
 
 USAGE = 'RUN [RUN …] [--by KEY …] [--metric NAME] [--out FILE]'
 EPILOG = """\

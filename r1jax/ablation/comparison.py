@@ -13,8 +13,7 @@ from matplotlib import figure, layout_engine, ticker
 
 from r1jax import files
 from r1jax.ablation import grid
-from r1jax.api import run_samples
-from r1jax.evaluation import statistics
+from r1jax.evaluation import statistics, tables
 from r1jax.reports import charts, curves, elements, groups, header, page
 from r1jax.reports.charts import Chart
 from r1jax.stages import report
@@ -48,7 +47,7 @@ class Comparison:
   @property
   def table(self) -> Any:
     """The settings: a DataFrame if pandas is installed, else the list."""
-    return run_samples.data_frame(self.settings)
+    return tables.data_frame(self.settings)
 
   def save(self, path: str | Path) -> None:
     """Writes a page: the table, the notes, charts of all metrics, samples, and

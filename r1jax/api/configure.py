@@ -1,6 +1,5 @@
 """Configs in Python: the keys of a stage, changed and checked."""
 
-import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -84,11 +83,8 @@ def stage_of(keys: Iterable[str]) -> ModuleType:
 
 def stage_name(keys: Iterable[str]) -> str:
   """The name of stage_of(keys)."""
-  given, differences = set(keys), {}
-  for name in STAGES:
-    fields = dataclasses.fields(cli.load_stage(name).Config)
-    differences[name] = len(given ^ {field.name for field in fields})
-  return min(differences, key=differences.__getitem__)
+  classes = {name: cli.load_stage(name).Config for name in STAGES}
+  return configs.nearest(keys, classes)
 
 
 def dotted(stage: ModuleType, keys: Mapping[str, Any]) -> dict[str, Any]:

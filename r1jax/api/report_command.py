@@ -6,7 +6,7 @@ from pathlib import Path
 
 from r1jax import errors, files
 from r1jax.api import recomputed_tokens
-from r1jax.command_parser import CommandParser
+from r1jax.command_errors import CommandParser
 from r1jax.stages import report
 
 EPILOG = """\

@@ -9,6 +9,7 @@ import numpy as np
 
 from r1jax import errors
 from r1jax.data.tokenizer_protocol import Tokenizer
+from r1jax.evaluation import tables
 from r1jax.reports import elements
 from r1jax.rewards.pending import Rewards
 from r1jax.sampling.generate import Samples
@@ -90,7 +91,7 @@ class RunSamples:
         entropy=float(sample.entropies[sampled].mean()),
       )
       rows.append(row)
-    return data_frame(rows)
+    return tables.data_frame(rows)
 
   def html(self, name: Name = 'adv', rows: Iterable[int] | None = None) -> str:
     """A page of samples with their tokens shaded by one of the arrays, blue
@@ -182,12 +183,3 @@ def make(
     ratio_BL=ratio_BL,
     entropy_BL=entropy_BL,
   )
-
-
-def data_frame(rows: list[dict]) -> Any:
-  """The rows as a pandas DataFrame if pandas is installed, else as given."""
-  try:
-    import pandas
-  except ImportError:
-    return rows
-  return pandas.DataFrame(rows)

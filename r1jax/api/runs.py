@@ -11,7 +11,6 @@ from r1jax.api import (
   configure,
   recomputed_tokens,
   replay,
-  run_samples,
   work_directory,
 )
 from r1jax.api.model import Model, Response
@@ -19,6 +18,7 @@ from r1jax.api.run_samples import RunSamples
 from r1jax.api.work_directory import WorkDirectory
 from r1jax.data import run_date
 from r1jax.distributed import programs
+from r1jax.evaluation import tables
 from r1jax.reports import elements
 from r1jax.sampling.decode import SampleConfig
 from r1jax.stages import report, rl
@@ -61,7 +61,7 @@ class Run:
   def metrics(self) -> Any:
     """A row an update: a pandas DataFrame if pandas is installed, else a list
     of dicts."""
-    return run_samples.data_frame(self._lines())
+    return tables.data_frame(self._lines())
 
   def samples(self, step: int) -> RunSamples:
     """The rollout that an update of an rl run learned from, recomputed from the

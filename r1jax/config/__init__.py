@@ -12,7 +12,7 @@ import runpy
 import sys
 import textwrap
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -192,6 +192,15 @@ def parse(config: ConfigDict, texts: Sequence[str]) -> dict[str, Any]:
     section, key = _find(config, name)
     values[name] = _parse(value, section.get(key), f'config.{name}')
   return values
+
+
+def nearest(keys: Iterable[str], classes: Mapping[str, type]) -> str:
+  """The name of the class whose fields are these keys, or most of them."""
+  given, differences = set(keys), {}
+  for name, cls in classes.items():
+    fields = {field.name for field in dataclasses.fields(cls)}
+    differences[name] = len(given ^ fields)
+  return min(differences, key=differences.__getitem__)
 
 
 def as_settings(config: Any) -> ConfigDict:

@@ -3,6 +3,7 @@
 import re
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 from markupsafe import Markup
 
@@ -200,3 +201,12 @@ def _pass_at(x, k):
 def _interval(value, interval):
   low, high = interval
   return f'{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]'
+
+
+def data_frame(rows: list[dict]) -> Any:
+  """The rows as a pandas DataFrame if pandas is installed, else as given."""
+  try:
+    import pandas
+  except ImportError:
+    return rows
+  return pandas.DataFrame(rows)

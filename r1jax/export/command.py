@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from r1jax import errors, files
-from r1jax.command_parser import CommandParser
+from r1jax.command_errors import CommandParser
 from r1jax.export import folder, source
 from r1jax.export.source import Source
 

@@ -3,7 +3,7 @@
 import argparse
 import secrets
 
-from r1jax.command_parser import CommandParser
+from r1jax.command_errors import CommandParser
 from r1jax.config import MAX_SEED
 
 MODEL = """\

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from r1jax import errors
-from r1jax.command_parser import CommandParser
+from r1jax.command_errors import CommandParser
 from r1jax.distributed import programs, signals
 from r1jax.serving import options, source
 from r1jax.serving.engine import Engine
