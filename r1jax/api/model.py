@@ -45,9 +45,8 @@ class Model:
   """A policy on the first device of this process. Make one with r1jax.load()."""
 
   def __init__(self, policy: Policy) -> None:
-    device = jax.devices()[:1]
     self.placement = device_placement.placement(
-      device_placement.ParallelConfig(), device
+      device_placement.ParallelConfig(), jax.devices()[:1]
     )
     self.cfg, self.tokenizer = policy.cfg, policy.tokenizer
     self.params = device_placement.put_state(self.placement, policy.params)
@@ -284,8 +283,7 @@ def _bucket(length: int, minimum: int = MIN_WIDTH) -> int:
 
 def _slices(rows):
   """Slices of at most ROWS_PER_CALL rows."""
-  starts = range(0, rows, ROWS_PER_CALL)
-  return [slice(start, start + ROWS_PER_CALL) for start in starts]
+  return [slice(n, n + ROWS_PER_CALL) for n in range(0, rows, ROWS_PER_CALL)]
 
 
 @functools.partial(jax.jit, static_argnames='cfg')
