@@ -12,7 +12,7 @@ import toy
 
 import r1jax
 from r1jax import files
-from r1jax.api import run_samples
+from r1jax.evaluation import tables
 from r1jax.stages import rl
 
 
@@ -71,10 +71,10 @@ def test_the_handle_has_the_stage_the_config_and_the_metrics(run):
 def test_tables_are_data_frames_if_pandas_is_installed(monkeypatch):
   rows = [dict(step=1, loss=0.5), dict(step=2)]
   monkeypatch.setitem(sys.modules, 'pandas', None)
-  assert run_samples.data_frame(rows) is rows
+  assert tables.data_frame(rows) is rows
   monkeypatch.undo()
   pandas = pytest.importorskip('pandas')
-  table = run_samples.data_frame(rows)
+  table = tables.data_frame(rows)
   assert isinstance(table, pandas.DataFrame)
   assert list(table.step) == [1, 2]
 
