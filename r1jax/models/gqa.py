@@ -14,7 +14,6 @@ from jax.sharding import PartitionSpec as P
 from r1jax.models import (
   attention,
   kernels,
-  linear,
   packed_attention,
   paging,
   rope,
@@ -146,8 +145,7 @@ def attend_layer(
   dtype = h_BTD.dtype
   D, K, C = cfg.width, cfg.kv_heads, cfg.head_dim
   G = cfg.heads // K
-  w_qkv = layer.weight('qkv', (D, K, G + 2, C), D**-0.5)
-  qkv = linear.linear(cfg.cpu_layout, h_BTD, w_qkv)
+  qkv = layer.product('qkv', h_BTD, (D, K, G + 2, C), D**-0.5)
   if cfg.qkv_bias:
     bias = layer.stored('qkv_bias', (K, G + 2, C), nn.initializers.zeros)
     qkv += bias[None, None]
@@ -167,8 +165,7 @@ def attend_layer(
   out, cache = attend(cfg, q_BTKGC, kv, kind, pos_BT, past, sink_KG)
   out = out.astype(dtype).reshape(*out.shape[:2], -1)
   std = (2 * cfg.layers * K * G * C) ** -0.5
-  w_out = layer.weight('out', (K, G, C, D), std)
-  out_BTD = linear.linear(cfg.cpu_layout, out, w_out.reshape(-1, D))
+  out_BTD = layer.product('out', out, (K, G, C, D), std)
   if cfg.out_bias:
     bias_D = layer.stored('out_bias', (D,), nn.initializers.zeros)
     # The devices' parts are summed.

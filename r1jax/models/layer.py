@@ -16,6 +16,9 @@ from r1jax.models.sharding import NoSharding
 
 # FSDP over 'data' and tensor parallelism over 'model', by the name of the leaf.
 PARTITION = dict(embed=P('model', 'data'), head=P('model', 'data'))
+# Matrices [D, ...] and [..., D], see outputs_first.
+INPUT_FIRST = 'qkv', 'gate_up'
+OUTPUT_LAST = 'out', 'down'
 
 
 def gate_up_first(name: str, w: Array) -> Array:
@@ -37,6 +40,21 @@ def gate_up_last(name: str, w: Array) -> Array:
     *front, E, D, F = w.shape
     return jnp.moveaxis(w.reshape(*front, 2, E // 2, D, F), -4, -2)
   return w.swapaxes(-3, -2) if name.endswith('gate_up') else w
+
+
+def outputs_first(name: str, w: Array) -> Array:
+  """A layer's matrix with its input axes last, as linear.outputs_first takes it,
+  if its name is one of those that Layer.product multiplies."""
+  if name in INPUT_FIRST:
+    return jnp.moveaxis(w, 0, -1)
+  return jnp.moveaxis(w, -1, 0) if name in OUTPUT_LAST else w
+
+
+def outputs_last(name: str, w: Array) -> Array:
+  """The inverse of outputs_first."""
+  if name in INPUT_FIRST:
+    return jnp.moveaxis(w, -1, 0)
+  return jnp.moveaxis(w, 0, -1) if name in OUTPUT_LAST else w
 
 
 def rms_norm(x: Array, scale: Array, eps: float) -> Array:
@@ -64,6 +82,8 @@ class Layer(nn.Module):
     w = cfg.sharding.gather_weight(name, w, cfg.dtype)
     if cfg.gate_up_first:
       w = gate_up_last(name, w)
+    if cfg.outputs_first:
+      w = outputs_last(name, w)
     parts = math.prod(shape) / w.size
     assert parts in (1, cfg.sharding.tensor_parallel), name
     return w
@@ -75,6 +95,20 @@ class Layer(nn.Module):
     w: Array = self.get_variable('params', name)
     w = cfg.sharding.gather_whole_weight(name, axis, w, cfg.dtype)
     return gate_up_last(name, w) if cfg.gate_up_first else w
+
+  def product(
+    self, name: str, x: Array, shape: tuple[int, ...], std: float
+  ) -> Array:
+    """x[..., I] @ the matrix `name` in float32. `shape` as in `weight`. The
+    inputs I are its first axis, of the names in OUTPUT_LAST all but the last."""
+    cfg = self.cfg
+    if cfg.outputs_first and name in (*INPUT_FIRST, *OUTPUT_LAST):
+      w = self.stored(name, shape, nn.initializers.normal(std))
+      w = w.reshape(len(w), -1) if name in OUTPUT_LAST else w
+      return linear.outputs_first(x, w.astype(cfg.dtype))
+    w = self.weight(name, shape, std)
+    w = w.reshape(-1, w.shape[-1]) if name in OUTPUT_LAST else w
+    return linear.linear(cfg.cpu_layout, x, w)
 
   def norm(self, name: str, x: Array) -> Array:
     """rms_norm of x with the scale `name`."""
@@ -97,24 +131,24 @@ class Layer(nn.Module):
     """(act(h W_gate) * h W_up) W_down (GLU), over a device's part of the `ffn`
     channels F."""
     D, F = self.cfg.width, ffn
-    w_gate_up = self.weight(names[0], (D, 2, F), D**-0.5)
-    w_down = self.weight(names[1], (F, D), (2 * self.cfg.layers * F) ** -0.5)
-    return gated_mlp(self.cfg, h_BTD, w_gate_up, w_down, act)
+    gate_up = self.product(names[0], h_BTD, (D, 2, F), D**-0.5)
+    h_BTF = _gated(gate_up, act).astype(h_BTD.dtype)
+    std = (2 * self.cfg.layers * F) ** -0.5
+    return self.product(names[1], h_BTF, (F, D), std).astype(h_BTD.dtype)
 
 
 def gated_mlp(
-  cfg: ModelConfig,
-  h_BTD: Array,
-  w_gate_up: Array,
-  w_down: Array,
-  act=jax.nn.silu,
+  cfg: ModelConfig, h_BTD: Array, w_gate_up: Array, w_down: Array
 ) -> Array:
-  """(act(h W_gate) * h W_up) W_down, for weights [D, 2, F] and [F, D]."""
-  dtype = h_BTD.dtype
+  """(silu(h W_gate) * h W_up) W_down, for weights [D, 2, F] and [F, D]."""
   gate_up = linear.linear(cfg.cpu_layout, h_BTD, w_gate_up)
+  h_BTF = _gated(gate_up, jax.nn.silu).astype(h_BTD.dtype)
+  return linear.linear(cfg.cpu_layout, h_BTF, w_down).astype(h_BTD.dtype)
+
+
+def _gated(gate_up, act):
   gate, up = (a[:, :, 0] for a in jax.lax.split(gate_up, (1, 1), axis=2))
-  h_BTF = (act(gate) * up).astype(dtype)
-  return linear.linear(cfg.cpu_layout, h_BTF, w_down).astype(dtype)
+  return act(gate) * up
 
 
 def whole(cfg: ModelConfig) -> Any:

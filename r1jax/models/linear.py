@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.experimental.layout import Layout, with_layout_constraint
 
+FEW_ROWS = 64  # of a decode step
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def linear(cpu_layout: bool, x: Array, w: Array) -> Array:
@@ -29,6 +31,23 @@ def _linear(cpu_layout, x, w):
     out = out[: x.size // x.shape[-1]]
     return out.reshape(x.shape[:-1] + w.shape[1:])
   return dot(x, w)
+
+
+def outputs_first(x: Array, w: Array) -> Array:
+  """x[..., D] @ w' in float32, for w [..., D] with the outputs first.
+
+  XLA's CPU backend packs the right operand in every call. With few rows this
+  takes longer than the product, so there the weights are the left operand,
+  which is read as it is. The barriers keep XLA from swapping the operands back.
+  """
+  x_2d, w_2d = x.reshape(-1, x.shape[-1]), w.reshape(-1, w.shape[-1])
+  rows = single_row_twice(x_2d)
+  if len(rows) <= FEW_ROWS:
+    rows_DB = jax.lax.optimization_barrier(row_major(rows.T))
+    out = jax.lax.optimization_barrier(dot(w_2d, rows_DB)).T
+  else:
+    out = dot(rows, w_2d, ((1,), (1,)))
+  return out[: len(x_2d)].reshape(x.shape[:-1] + w.shape[:-1])
 
 
 def single_row_twice(x: Array) -> Array:

@@ -71,6 +71,7 @@ class ModelConfig:
   cpu_layout: bool = False  # forms for XLA's CPU backend, see linear.py
   tpu_layout: bool = False  # caches for TPUs, see attention.in_cache_layout
   gate_up_first: bool = False  # see layer.gate_up_first
+  outputs_first: bool = False  # see layer.outputs_first
   sharding: FsdpTensorParallel = NoSharding()
   packing: Packing | None = None  # rows have several responses to a prompt
   sequence_packing: bool = False  # rows have several sequences

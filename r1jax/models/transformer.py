@@ -153,14 +153,25 @@ def for_decoding(
       gathered |= gather_all({name: part})
     if name in stacks and not cfg.scan_layers:
       gathered[name] = stack.unstack(gathered[name])
-  return gathered, decoding_config(cfg)
+  loop_cfg = decoding_config(cfg)
+  if loop_cfg.outputs_first:
+    for name in stacks:
+      if name in gathered:
+        gathered[name] = tuple(
+          {leaf: layer.outputs_first(leaf, w) for leaf, w in one.items()}
+          for one in gathered[name]
+        )
+  return gathered, loop_cfg
 
 
 def decoding_config(cfg: ModelConfig) -> ModelConfig:
   """The config of the parameters that for_decoding returns."""
   sharding = dataclasses.replace(cfg.sharding, fsdp_axes=())
   return dataclasses.replace(
-    cfg, sharding=sharding, gate_up_first=cfg.tpu_layout
+    cfg,
+    sharding=sharding,
+    gate_up_first=cfg.tpu_layout,
+    outputs_first=cfg.cpu_layout and not cfg.scan_layers,
   )
 
 

@@ -516,6 +516,23 @@ def test_the_decode_loop_of_tpus_has_gate_and_up_before_the_channels(
 @pytest.mark.parametrize(
   'name, shape, want',
   [
+    ('qkv', (4, 2, 3, 5), (2, 3, 5, 4)),
+    ('gate_up', (4, 2, 5), (2, 5, 4)),
+    ('out', (2, 3, 5, 4), (4, 2, 3, 5)),
+    ('down', (5, 4), (4, 5)),
+    ('shared_down', (5, 4), (5, 4)),
+  ],
+)
+def test_the_decode_loop_of_cpus_has_outputs_before_inputs(name, shape, want):
+  w = jnp.arange(np.prod(shape)).reshape(shape)
+  first = layer.outputs_first(name, w)
+  assert first.shape == want
+  np.testing.assert_array_equal(layer.outputs_last(name, first), w)
+
+
+@pytest.mark.parametrize(
+  'name, shape, want',
+  [
     ('gate_up', (4, 2, 5), (2, 4, 5)),
     ('experts_gate_up', (7, 3, 4, 2, 5), (7, 6, 4, 5)),
     ('down', (5, 4), (5, 4)),
