@@ -206,8 +206,6 @@ class Model:
     for n, record in enumerate(records):
       made = templates.make_prompt(self.tokenizer, record, prompt)
       length = len(self.tokenizer.encode(made.full_text))
-      if not length:
-        raise errors.UserError(f'prompt {n} has no tokens: write a text')
       what = f'prompt {n}, of {length} tokens, with a response of {rest}'
       self._check_length(length + rest, what)
       longest = max(longest, length)

@@ -163,7 +163,8 @@ def test_a_response_has_the_prefill_and_ends_at_a_stop_string(model):
     (['x'], dict(max_new_tokens=0), 'max_new_tokens is 0'),
     (['x'], dict(temperature=-1.0), 'temperature is -1.0'),
     (['x'], dict(template='chatt'), "did you mean 'chat'"),
-    (['x'], dict(max_new_tokens=80), 'with its response has 81 tokens'),
+    (['x'], dict(max_new_tokens=80), 'with a response of 80 has 81 tokens'),
+    (['', 'x'], {}, "prompt 0: 'prompt' must be a text, not blank"),
   ],
 )
 def test_what_cannot_be_generated_is_refused(model, prompts, keys, sentence):
