@@ -12,7 +12,7 @@ os.environ['XLA_FLAGS'] = (
   os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=4'
 )
 FEW_OPTIMISATIONS = 'JAX_DISABLE_MOST_OPTIMIZATIONS'
-os.environ[FEW_OPTIMISATIONS] = 'False'
+os.environ[FEW_OPTIMISATIONS] = 'True'
 # All programs are cached, for the tests and for the processes that they start.
 os.environ['JAX_COMPILATION_CACHE_DIR'] = os.environ.get('R1JAX_CACHE') or str(
   pathlib.Path.home() / '.cache/r1jax/xla'
@@ -71,19 +71,22 @@ OPTIMISED = ('test_token_sampling',)
 
 def optimise(is_on):
   """Sets whether XLA optimises the programs of this process, and of those that
-  it starts; returns whether it did before."""
-  before = os.environ[FEW_OPTIMISATIONS] == 'False'
-  if is_on != before:
-    os.environ[FEW_OPTIMISATIONS] = str(not is_on)
-    jax.config.update(FEW_OPTIMISATIONS.lower(), not is_on)
-    jax.clear_caches()
-  return before
+  it starts."""
+  os.environ[FEW_OPTIMISATIONS] = str(not is_on)
+  jax.config.update(FEW_OPTIMISATIONS.lower(), not is_on)
+  jax.clear_caches()
 
 
 @pytest.fixture(scope='module', autouse=True)
-def quick_compiler(request):
-  """Compiles the programs of most modules with few optimisations."""
-  optimise(request.path.stem in OPTIMISED)
+def optimised_programs(request):
+  """Optimises the programs of the modules in OPTIMISED. Fixtures of the session,
+  which are made before, have few optimisations wherever they are made."""
+  if request.path.stem not in OPTIMISED:
+    yield
+    return
+  optimise(True)
+  yield
+  optimise(False)
 
 
 @pytest.fixture(scope='session')
@@ -99,9 +102,7 @@ def base(tmp_path_factory):
   with open(folder / 'base.lock', 'w') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
     if not (made / 'model').exists():
-      before = optimise(False)
       toy.run('sft', made)
-      optimise(before)
     workdir = tmp_path_factory.mktemp('own') / 'base'
     shutil.copytree(made, workdir)
   return workdir
