@@ -145,7 +145,7 @@ def test_a_response_saved_without_the_prefill_has_its_tag_once():
 
 def test_a_closed_thinking_and_a_prefill_that_opens_one_are_refused():
   prompt = templates.PromptConfig(template=CLOSED, prefill='<think>')
-  with pytest.raises(errors.UserError, match='take the prefill away'):
+  with pytest.raises(errors.UserError, match='leave the prefill out'):
     templates.make_prompt(TOKENIZER, dict(id='r', prompt='1?'), prompt)
 
 
