@@ -9,7 +9,7 @@ import os
 import pathlib
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from r1jax import errors
@@ -125,9 +125,18 @@ def _temporary(path):
 
 
 def write_jsonl(path: pathlib.Path, rows: Iterable[Any]) -> None:
-  """Writes each row as one line of JSON, atomically."""
-  lines = [json.dumps(row, ensure_ascii=False) + '\n' for row in rows]
+  """Writes each row as one line of JSON, atomically. A mapping is an object."""
+  lines = [
+    json.dumps(row, ensure_ascii=False, default=_as_object) + '\n'
+    for row in rows
+  ]
   write_text(path, ''.join(lines))
+
+
+def _as_object(value):
+  if isinstance(value, Mapping):
+    return dict(value)
+  raise TypeError(f'{type(value).__name__} is no value of JSON')
 
 
 def read_jsonl(path: str | pathlib.Path) -> list[Any]:

@@ -3,7 +3,7 @@ responses, saves it."""
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -243,14 +243,14 @@ def load(source: str | Path, dtype: Dtype = 'float32') -> Model:
 
 def _records(prompts):
   """Records with ids, of texts and records."""
-  if isinstance(prompts, str | dict):
+  if isinstance(prompts, str | Mapping):
     raise errors.UserError(
       f'the prompts must be a list, not {prompts!r}: write [{prompts!r}]'
     )
   records = []
   for n, prompt in enumerate(prompts):
     record = dict(prompt=prompt) if isinstance(prompt, str) else prompt
-    if not isinstance(record, dict):
+    if not isinstance(record, Mapping):
       raise errors.UserError(
         f'prompt {n} is {prompt!r}: it must be a text or a record'
       )

@@ -1,6 +1,7 @@
 """Verdicts on responses, to debug a reward."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from r1jax import errors, user_code
 from r1jax.data import record_files
@@ -9,14 +10,16 @@ from r1jax.rewards.verdict import Verdict, VerifyConfig
 
 
 def verify(
-  records: Iterable[dict], responses: Iterable[str], partial: bool = False
+  records: Iterable[Mapping[str, Any]],
+  responses: Iterable[str],
+  partial: bool = False,
 ) -> list[Verdict]:
   """A verdict on each response to the record at the same place: its value (the
   accuracy reward), its kind and the reason. A response begins with the <think>
   that its prompt opened. With `partial` a program is worth the share of the
   tests that pass."""
   for name, values in dict(records=records, responses=responses).items():
-    if isinstance(values, str | dict) or not isinstance(values, Iterable):
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
       raise errors.UserError(
         f'the {name} must be a list, not {user_code.describe(values)}'
       )
@@ -28,7 +31,7 @@ def verify(
     )
   own_records = []
   for n, (record, response) in enumerate(zip(records, responses)):
-    if not isinstance(record, dict):
+    if not isinstance(record, Mapping):
       raise errors.UserError(
         f'record {n} is {user_code.describe(record)}: it must be a dict'
       )

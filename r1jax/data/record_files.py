@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,11 +23,11 @@ def read(
   config_columns: Mapping[str, str] = {},
 ) -> list[Record]:
   """The records of a source (see sources/source_rows.py), whose rows have one of
-  record_forms.FORMS. They are not in memory (see stored_records.py). A row without an id gets its task_id, or <name of the
-  source>/<row number>. MAWPS repeats questions: the first is kept. Problems
-  that cannot be judged are left out and counted in a line on stdout. Rows that
-  are no records are noted in `bad`, or else raise UserError, which names all of
-  them."""
+  record_forms.FORMS. They are not in memory (see stored_records.py). A row
+  without an id gets its task_id, or <name of the source>/<row number>. MAWPS
+  repeats questions: the first is kept. Problems that cannot be judged are left
+  out and counted in a line on stdout. Rows that are no records are noted in
+  `bad`, or else raise UserError, which names all of them."""
   noted = bad or BadRecords(key='')
   records, names = list[Record](), set[str]()
   stored, stem = stored_records.RowFile(), source_rows.name_of(str(path))
@@ -107,7 +108,7 @@ def _report_left_out(path, left_out, count):
   print(errors.printable(sentence), flush=True)
 
 
-def own_record(row: dict, where: str, default_id: str) -> Record:
+def own_record(row: Mapping[str, Any], where: str, default_id: str) -> Record:
   """A dict of the user's as a record: with the id `default_id` if it has none,
   arrays as lists, and its answer as text. Raises UserError, which begins with
   `where`."""
