@@ -66,7 +66,7 @@ def digest_of_records(records: Iterable[Mapping[str, Any]]) -> str:
   whole = hashlib.blake2b(digest_size=DIGEST_SIZE)
   between = b'['
   for record in records:
-    text = json.dumps(dict(record), sort_keys=True, default=_as_json)
+    text = json.dumps(record, sort_keys=True, default=_as_json)
     whole.update(between + text.encode())
     between = b', '
   whole.update(b']' if between == b', ' else b'[]')
@@ -74,6 +74,8 @@ def digest_of_records(records: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _as_json(value):
+  if isinstance(value, Mapping):
+    return dict(value)
   is_dataclass = dataclasses.is_dataclass(value)
   return dataclasses.asdict(value) if is_dataclass else repr(value)
 

@@ -177,7 +177,7 @@ def test_rl_refuses(change, command, tmp_path):
 def test_an_unknown_stage_or_config_file_is_refused(command, tmp_path, capsys):
   arguments = ['--config', 'nowhere.py', '--workdir', str(tmp_path / 'run')]
   for stage, parts in (
-    ('rll', 'no stage rll: did you mean rl?'),
+    ('rll', 'no stage or command rll: did you mean rl?'),
     ('rl', 'there is no config file nowhere.py'),
   ):
     code = cli.main([stage, *arguments])

@@ -142,6 +142,7 @@ def same_files(ours, theirs):
       for path, content in toy.files(folder).items()
       # What a process leaves that is started and killed.
       if path.name not in (starts.FILE, work_lock.FILE)
+      and path.suffix != '.tmp'
     }
 
   return names(ours) == names(theirs)

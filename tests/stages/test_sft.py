@@ -302,7 +302,7 @@ def test_held_out_records_choose_the_best_checkpoint(tmp_path, capsys):
   assert work_directory.step_of(work_directory.read(tmp_path), 'best') == 2
   printed = capsys.readouterr().out
   assert re.search(
-    r'held-out loss 6\.\d+ \[.*\(steps 0 and 6\), 15 held-out records', printed
+    r'eval/perplexity 4\d\d\.\d+ -> \d+\.\d+ \(steps 0 and 6\)', printed
   )
 
 

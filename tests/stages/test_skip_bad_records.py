@@ -142,9 +142,7 @@ def test_reward_model_names_or_leaves_out_what_it_cannot_train_on(
   failing.write_text('def ask(record): return record["nothing"]')
   prompt = PromptConfig(template=f'{failing}:ask')
   config = dataclasses.replace(config, prompt=prompt)
-  problem = (
-    '3 of 3 records of pairs .*\n  config.prompt.template: .* record .a.'
-  )
+  problem = '3 of 3 records of pairs .*\n  the prompt template: .* record .a.'
   with pytest.raises(errors.UserError, match=problem):
     reward_model_rows.encode_good(TOKENIZER, records, config, 'pairs')
 

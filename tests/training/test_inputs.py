@@ -143,7 +143,7 @@ def test_the_revision_is_that_of_the_hubs_cache(tmp_path, monkeypatch):
 
 # The keys of each stage that name files.
 READS = dict(
-  sft={'init', 'data', 'data_mix'},
+  sft={'init', 'data', 'data_mix', 'eval.data'},
   rl={
     'init',
     'prompts',
