@@ -16,7 +16,8 @@ from r1jax.data import record_files
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def test_a_missing_model_names_the_command_that_makes_it():
+def test_a_missing_model_names_the_command_that_makes_it(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)  # where no demo has run
   path = 'models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf'
   with pytest.raises(errors.UserError, match=f'exist: `make {path}` makes it'):
     hf_files.download(path)
