@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,10 @@ REMOTE = re.compile(
   re.IGNORECASE,
 )
 WEB = re.compile('https?://?', re.IGNORECASE)
+
+# The name of a file that is being written is that of the file and this end.
+TEMPORARY = re.compile(r'.+\.[0-9a-f]{8}\.tmp', re.DOTALL)
+ABANDONED = 60.0  # seconds without a write after which nobody writes it
 
 LFS = b'version https://git-lfs'
 HUB = 'hf://'  # a dataset of the Hugging Face hub, see data/sources/hub.py
@@ -122,6 +127,17 @@ def check_writable(path: pathlib.Path) -> None:
 def _temporary(path):
   """A file beside another that no other process has."""
   return path.with_name(f'{path.name}.{secrets.token_hex(4)}.tmp')
+
+
+def remove_interrupted(folder: pathlib.Path) -> None:
+  """Removes the temporary files of write_text that killed processes have left
+  directly in a folder. Those of the last ABANDONED seconds stay: a report of a
+  run may be written at this moment."""
+  for path in folder.glob('*.tmp'):
+    if TEMPORARY.fullmatch(path.name):
+      with contextlib.suppress(OSError):
+        if time.time() - path.stat().st_mtime > ABANDONED:
+          path.unlink()  # refuses a folder
 
 
 def write_jsonl(path: pathlib.Path, rows: Iterable[Any]) -> None:

@@ -70,6 +70,27 @@ def test_a_file_can_be_written_by_several_at_once(tmp_path, monkeypatch):
   assert path.read_text() in texts and list(tmp_path.iterdir()) == [path]
 
 
+def test_what_a_killed_process_has_left_is_removed(tmp_path, monkeypatch):
+  """Nothing else: neither the user's files nor one that is being written."""
+  path, others = tmp_path / 'results.json', []
+  with monkeypatch.context() as patch:
+    patch.setattr(files.pathlib.Path, 'unlink', lambda *a, **b: None)
+    patch.setattr(files.os, 'replace', lambda *paths: None)
+    files.write_text(path, '{')  # is not renamed, as if the process were killed
+  (left,) = tmp_path.iterdir()
+  for name in ('my.tmp', 'x.0123456.tmp', 'x.0123abcg.tmp', '.0123abcd.tmp'):
+    others.append(tmp_path / name)
+    others[-1].write_text('')
+  others.append(tmp_path / 'folder.0123abcd.tmp')
+  others[-1].mkdir()
+  new = tmp_path / 'report.html.0123abcd.tmp'
+  for old in (left, *others):
+    os.utime(old, (0, 0))
+  new.write_text('')
+  files.remove_interrupted(tmp_path)
+  assert sorted(tmp_path.iterdir()) == sorted([*others, new])
+
+
 def test_a_full_disk_is_named_whatever_writes_to_it():
   """Also numpy's tofile, whose error has no number, and a file of weights."""
   full, array = pathlib.Path('/dev/full'), np.zeros((99, 999), np.float32)

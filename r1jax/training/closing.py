@@ -92,13 +92,33 @@ def result_line(
     text = f'{title} {before} -> {after} {steps}{_of(last, name)}'
     is_lower_better = name in LOWER_IS_BETTER and metric != name
     choose = min if is_lower_better or metric == f'-{name}' else max
-    best = choose(found, key=lambda line: line[name])
-    if name.startswith('eval/') and best[name] != last[name]:
-      text += f'; best {best[name]:{form}} at step {best["step"]}'
-      if str(best['step']) not in saved:
-        text += ', of which there is no checkpoint (config.save_every)'
+    if name.startswith('eval/'):
+      values = {line['step']: line[name] for line in found}
+      text += _best(values, saved, choose, form)
     return text
   return ''
+
+
+def _best(values, saved, choose, form):
+  """What is said of the best step before the last that has a checkpoint, and of
+  a better one that has none. Step 0 never has one; its value is the first."""
+  last, text = max(values), ''
+  best = values[last]
+  others = {n: x for n, x in values.items() if 0 < n < last}
+  with_checkpoint = {n: x for n, x in others.items() if str(n) in saved}
+  for steps in with_checkpoint, others:
+    step = choose(steps, key=values.get, default=last)
+    if choose(values[step], best) == best:
+      continue
+    best = values[step]
+    if step in with_checkpoint:
+      text += f'; best {best:{form}} at step {step}'
+    else:
+      text += (
+        f'; {best:{form}} at step {step}, of which there is no checkpoint '
+        '(config.save_every)'
+      )
+  return text
 
 
 def command(name: str, *arguments: object) -> str:

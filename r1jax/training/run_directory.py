@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from ml_collections import ConfigDict
 
 from r1jax import config as configs
-from r1jax import errors, user_code
+from r1jax import errors, files, user_code
 from r1jax.data import record_files, run_date
 from r1jax.distributed import agreement, hosts
 from r1jax.training import (
@@ -51,13 +51,19 @@ class RunDirectory(Generic[Config]):
 @contextlib.contextmanager
 def occupied(workdir: Path) -> Iterator[None]:
   """Within this context a stage runs in the work directory, and no other run
-  does. Raises UserError if another run is there. A collective at its beginning.
-  """
+  does. Removes what killed runs have left of files that they wrote. Raises
+  UserError if another run is there. A collective at its beginning."""
   with work_lock.locked(workdir):
+    hosts.run_once(lambda: _remove_interrupted(workdir))
     try:
       yield
     finally:
       run_date.set_run('')
+
+
+def _remove_interrupted(workdir):
+  for folder in (workdir, workdir / 'chunks', workdir / 'trackers'):
+    files.remove_interrupted(folder)
 
 
 def open_directory(

@@ -33,7 +33,19 @@ def test_a_better_step_before_the_last_is_named():
   line = closing.result_line(lines, ['5', '9'])
   assert line.endswith('; best 0.750 at step 5')
   line = closing.result_line(lines, ['9'])
-  assert 'at step 5, of which there is no checkpoint' in line
+  assert line.endswith(
+    'problems; 0.750 at step 5, of which there is no checkpoint '
+    '(config.save_every)'
+  )
+  lines.insert(1, evaluated(3, 0.625))
+  line = closing.result_line(lines, ['3', '9'])
+  assert '; best 0.625 at step 3; 0.750 at step 5, of which' in line
+
+
+def test_the_value_before_the_first_step_is_of_no_checkpoint():
+  lines = [evaluated(0, 0.75), evaluated(5, 0.375), evaluated(9, 0.5)]
+  line = closing.result_line(lines, ['5', '9'])
+  assert line.startswith('pass@1 0.750 [') and line.endswith('problems')
 
 
 def test_the_metric_of_the_best_checkpoint_is_shown_if_it_is_chosen():

@@ -4,6 +4,7 @@ keys by --change, and code that it accepts; everything else is refused."""
 import dataclasses
 import datetime
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -100,6 +101,22 @@ def test_a_new_directory_gets_the_config(tmp_path):
   assert written['changed'] == dict(steps=[100, 7], lengths=[[], [[3, 9]]])
   assert written['config']['optim'] == dict(lr=0.5, schedule='constant')
   assert written['changes'] == [] and written['code'] == {}
+
+
+def test_a_start_removes_what_a_killed_run_has_left(tmp_path):
+  left = [
+    tmp_path / 'config.json.0123abcd.tmp',
+    tmp_path / 'chunks' / '00001.jsonl.0123abcd.tmp',
+    tmp_path / 'trackers' / 'wandb.json.0123abcd.tmp',
+  ]
+  other = tmp_path / 'data' / 'mine.json.0123abcd.tmp'
+  for path in (*left, other):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('{')
+    os.utime(path, (0, 0))
+  with run_directory.occupied(tmp_path):
+    assert not any(path.exists() for path in left)
+  assert other.exists()
 
 
 def test_the_same_command_changes_nothing(tmp_path):

@@ -13,6 +13,7 @@ from r1jax.data.sources import columns
 
 EXTRA = "pip install 'r1jax[data]'"
 BATCH = 1000  # rows that are converted at a time
+PIECE = 1 << 20  # bytes of a column that are read at a time
 SHORT_FLOATS = dict(float=np.float32, halffloat=np.float16)  # by arrow's names
 JSON = 'extension<arrow.json>'  # by arrow's name
 SAVED = 'state.json'  # in the folder of a dataset that was saved
@@ -38,7 +39,9 @@ def rows(path: Path) -> Iterator[dict]:
     from pyarrow import parquet
 
     with errors.explained(f'{path} is not a parquet file', pa.ArrowException):
-      with parquet.ParquetFile(path) as file:
+      # Its own default keeps in memory what it has read.
+      whole = parquet.ParquetFile(path, pre_buffer=False, buffer_size=PIECE)
+      with whole as file:
         check_names(path, file.schema_arrow)
         names = class_names(file.schema_arrow)
         yield from plain_rows(file.iter_batches(BATCH), names)

@@ -88,13 +88,28 @@ def _cached_builder(source, name, config, revision):
 def _load(source, builder, split, is_streamed):
   """The split of a builder, downloaded or streamed."""
   with _reachable(source):
+    _read_in_parts(builder)
     if not is_streamed:
       builder.download_and_prepare()
+      arrow_file.package(source).default_memory_pool().release_unused()
     problem = f'{source}: there is no such split'
     with errors.explained(problem, ValueError):
       if is_streamed:
         return builder.as_streaming_dataset(split)
       return builder.as_dataset(split)
+
+
+def _read_in_parts(builder):
+  """Lets `datasets` read parquet files without keeping them in memory."""
+  from datasets.packaged_modules.parquet import parquet
+  from pyarrow import dataset
+
+  if isinstance(builder.config, parquet.ParquetConfig):
+    builder.config.fragment_scan_options = dataset.ParquetFragmentScanOptions(
+      pre_buffer=False,
+      use_buffered_stream=True,
+      buffer_size=arrow_file.PIECE,
+    )
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from r1jax import errors, experiment_files, files
 from r1jax.data.bad_records import BadRecords
+from r1jax.data.sources import json_array
 
 GZIP = b'\x1f\x8b'
 UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
@@ -44,11 +45,10 @@ def rows(
     _check_lines(path, beginning)
     items: Any = file
     word = 'line'
-    if beginning.lstrip()[:1] == b'[':
-      data = file.read()
-      entries = _entries(path, data)
-      items = data.split(b'\n') if entries is None else entries
-      word = 'line' if entries is None else 'entry'
+    if beginning.lstrip()[:1] == b'[' and not _is_lines(beginning):
+      encoding = json.detect_encoding(beginning)
+      text = io.TextIOWrapper(file, encoding, 'surrogatepass')
+      items, word = _entries(path, text), 'entry'
     for number, item in enumerate(items, 1):
       if isinstance(item, bytes) and not item.strip():
         continue
@@ -129,19 +129,24 @@ def _check_lines(path, beginning):
     )
 
 
-def _entries(path, data):
-  """The entries of a JSON array; None for lines that are arrays."""
+def _is_lines(beginning):
+  """Whether the first line of a file is a whole array, and not the only one."""
+  first, _, rest = beginning.strip().partition(b'\n')
+  if not rest.strip():
+    return False
+  with contextlib.suppress(ValueError, RecursionError):
+    json.loads(first)
+    return True
+  return False
+
+
+def _entries(path, file):
+  """The entries of a JSON array. Raises UserError where it is none."""
+  decoder = json.JSONDecoder(object_pairs_hook=_once)
   try:
     with errors.explained(f'{path} has a key twice in an object', KeyError):
-      return json.loads(data, object_pairs_hook=_once)
-  except errors.UserError:
-    raise
+      yield from json_array.entries(file, decoder)
   except (ValueError, RecursionError) as error:
-    first, _, rest = data.strip().partition(b'\n')
-    with contextlib.suppress(ValueError, RecursionError):
-      json.loads(first)
-      if rest.strip():
-        return None
     raise errors.UserError(
       f'{path} begins as a JSON array and is not one ({error}): is it complete?'
     ) from None
