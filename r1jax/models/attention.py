@@ -216,18 +216,14 @@ def write(
 ) -> Array:
   """The cache with the new keys of a row from its column on, written in place.
 
-  XLA's CPU backend converts the whole cache to float32 and back for a bfloat16
-  scatter, so a select is used there. In float32 a select is 30 times slower. On
-  TPUs the write is that of write_layers, which keeps the cache's layout.
+  In bfloat16 on CPUs, where XLA would convert the whole cache to float32 and back
+  for a scatter, and on TPUs, where the cache must keep its layout, the write is
+  that of write_layers.
   """
-  if cfg.tpu_layout:
-    return write_layers(True, cache_BKSC[None], new_BKTC[None], column_B)[0]
-  if cfg.cpu_layout and cache_BKSC.dtype == jnp.bfloat16:
-    after_BS = jnp.arange(cache_BKSC.shape[2])[None] - column_B[:, None]
-    for t in range(new_BKTC.shape[2]):
-      here_BS, new = after_BS == t, new_BKTC[:, :, t : t + 1]
-      cache_BKSC = jnp.where(here_BS[:, None, :, None], new, cache_BKSC)
-    return cache_BKSC
+  is_cpu_bfloat16 = cfg.cpu_layout and cache_BKSC.dtype == jnp.bfloat16
+  if cfg.tpu_layout or is_cpu_bfloat16:
+    cache, new = cache_BKSC[None], new_BKTC[None]
+    return write_layers(cfg.tpu_layout, cache, new, column_B)[0]
   return jax.vmap(
     lambda cache_KSC, new_KTC, column: jax.lax.dynamic_update_slice(
       cache_KSC, new_KTC, (0, column, 0)

@@ -128,7 +128,8 @@ def rope_tables(cfg: GqaConfig, pos_BT: Array) -> list[tuple[Array, Array]]:
       angle_BT = pos_BT * (kind.rope is not None)
       found[kind.rope] = rope.cos_sin(setting, cfg.head_dim, angle_BT)
     tables.append(found[kind.rope])
-  return tables
+  # XLA's CPU backend would compute sines and cosines again in every layer.
+  return jax.lax.optimization_barrier(tables) if cfg.cpu_layout else tables
 
 
 def attend_layer(

@@ -25,11 +25,15 @@ def sample_token(
   """
   if temperature < MIN_TEMPERATURE:
     token_B = jnp.argmax(logits_BV, axis=-1)
-  else:
-    kept_BV = truncate(logits_BV / temperature, top_p, top_k)
-    max_B1 = jnp.max(kept_BV, axis=-1, keepdims=True)
-    token_B = invert(jnp.exp(kept_BV - max_B1), uniform(key_B, 2))
-  return token_B, logp(logits_BV, token_B, temperature)
+    return token_B, logp(logits_BV, token_B, temperature)
+  scores_BV = logits_BV / temperature
+  kept_BV = truncate(scores_BV, top_p, top_k)
+  max_B1 = jnp.max(scores_BV, axis=-1, keepdims=True)
+  token_B = invert(jnp.exp(kept_BV - max_B1), uniform(key_B, 2))
+  # logsumexp by the sums that the inversion needs, without truncation.
+  mass = _blocks(jnp.exp(scores_BV - max_B1))
+  lse_B = max_B1[:, 0] + jnp.log(jnp.sum(jnp.sum(mass, axis=-1), axis=-1))
+  return token_B, _of_token(scores_BV, token_B) - lse_B
 
 
 def sample_token_by_row(
@@ -64,8 +68,7 @@ def logp(logits_BV: Array, token_B: Array, temperature: float) -> Array:
   """The logp_B of sample_token."""
   is_greedy = temperature < MIN_TEMPERATURE
   scores_BV = logits_BV if is_greedy else logits_BV / temperature
-  chosen_B = jnp.take_along_axis(scores_BV, token_B[:, None], axis=-1)[:, 0]
-  return chosen_B - jax.nn.logsumexp(scores_BV, axis=-1)
+  return _of_token(scores_BV, token_B) - jax.nn.logsumexp(scores_BV, axis=-1)
 
 
 def probabilities(
@@ -86,12 +89,21 @@ def uniform(key_B: Array, count: int) -> Array:
 
 def invert(mass_BV: Array, uniform_2B: Array) -> Array:
   """A token_B of each row, with a probability proportional to its mass."""
-  B, V = mass_BV.shape
-  mass = jnp.pad(mass_BV, ((0, 0), (0, -V % BLOCK_SIZE)))
-  mass = mass.reshape(B, -1, BLOCK_SIZE)
+  mass = _blocks(mass_BV)
   block_B = _invert(jnp.sum(mass, axis=-1), uniform_2B[0])
   mass = jnp.take_along_axis(mass, block_B[:, None, None], axis=1)
   return block_B * BLOCK_SIZE + _invert(mass[:, 0], uniform_2B[1])
+
+
+def _blocks(mass_BV):
+  """The mass of each block of ids, [B, blocks, BLOCK_SIZE]."""
+  B, V = mass_BV.shape
+  mass_BV = jnp.pad(mass_BV, ((0, 0), (0, -V % BLOCK_SIZE)))
+  return mass_BV.reshape(B, -1, BLOCK_SIZE)
+
+
+def _of_token(scores_BV, token_B):
+  return jnp.take_along_axis(scores_BV, token_B[:, None], axis=-1)[:, 0]
 
 
 def truncate(scores_BV: Array, top_p: float, top_k: int) -> Array:
