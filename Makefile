@@ -170,7 +170,7 @@ rehearse: install $(VENV)/libtpu/.installed
 lint: install  ## ruff and mypy, nothing changed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy r1jax
+	$(BIN)/mypy r1jax experiments/benchmarks
 
 format: install  ## ruff, changed in place
 	$(BIN)/ruff check --fix .

@@ -12,8 +12,8 @@ import numpy as np
 
 from r1jax.evaluation import rating, statistics
 
-RATES = 0.01, 0.02, 0.035, 0.06, 0.1, 0.2, 0.35, 0.5
-RATES += tuple(1 - rate for rate in RATES[-2::-1])
+LOW_RATES = 0.01, 0.02, 0.035, 0.06, 0.1, 0.2, 0.35, 0.5
+RATES = LOW_RATES + tuple(1 - rate for rate in LOW_RATES[-2::-1])
 PROBLEMS = 30, 100, 500
 SAMPLES = 1, 16, 64
 # a + b of a Beta distribution of the problems' pass rates: 0 is all or nothing,
@@ -37,7 +37,8 @@ def pass_rates(
     return (rng.random(size) < rate).astype(float)
   if shape == math.inf:
     return np.full(size, rate)
-  return rng.beta(rate * shape, (1 - rate) * shape, size)
+  a, b = rate * float(shape), (1 - rate) * float(shape)
+  return rng.beta(a, b, size)
 
 
 def pass1(

@@ -137,7 +137,8 @@ def decoding() -> None:
           form, q, layer, length_B - 1, length_B, None, q.shape[-1]
         )[0]
 
-      exact = plain(*(x.astype(jnp.float32) for x in (q, k, v)), length_B)
+      q32, k32, v32 = (x.astype(jnp.float32) for x in (q, k, v))
+      exact = plain(q32, k32, v32, length_B)
       times = {}
       for block in (32, 64, 128):
         for count in (264, 528, 1056):

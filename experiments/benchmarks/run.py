@@ -193,10 +193,10 @@ def main() -> None:
   if options.quick:
     options.rounds = options.reps = 1
   options.model = str(pathlib.Path(options.model).resolve())
-  cases = CASES + (VLLM_CASES if options.vllm_python else ())
-  cases = [case for case in cases if options.only in case.name]
+  known = CASES + (VLLM_CASES if options.vllm_python else ())
+  cases = [case for case in known if options.only in case.name]
   # A program that two cases need runs once a round.
-  results = {}
+  results: dict[str, list[dict]] = {}
   for case in cases:
     results |= {case.ours.command: [], case.peer.command: []}
   print(

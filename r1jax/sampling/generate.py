@@ -113,7 +113,7 @@ class Sampler:
     )
     zero_P = np.zeros(len(ids), np.int32)
     max_new_tokens_P = zero_P + config.max_new_tokens
-    prompts = _make_prompts(
+    prompts = make_prompts(
       ids, self.prompt_width, prompt_numbers, zero_P, max_new_tokens_P
     )
     rows = self._decode(params, prompts, key, group_size, config, num_prompts)
@@ -171,7 +171,7 @@ class Sampler:
       )
       # The other rows sample one token each, so that all calls have one shape.
       left_B = np.where(answer_B, left_B, 1)
-      prompts = _make_prompts(ids, width, number_B, member_B, left_B)
+      prompts = make_prompts(ids, width, number_B, member_B, left_B)
       more = self._decode(params, prompts, key, 1, config, num_rows)
       rows = tool_calls.join(rows, tool_calls.with_width(more, width), answer_B)
     return rows
@@ -217,7 +217,7 @@ def check(
     raise errors.UserError(f'{section}.sample.top_p is {why}')
 
 
-def _make_prompts(ids, width, number_P, first_member_P, max_new_tokens_P):
+def make_prompts(ids, width, number_P, first_member_P, max_new_tokens_P):
   """Prompts of `width` columns from rows of ids, on the host."""
   return Prompts(
     tokens_PL=batching.pad_rows(ids, width)[0],
