@@ -143,24 +143,25 @@ def for_decoding(
   def gather_all(tree):
     return jax.tree_util.tree_map_with_path(gather, tree)
 
-  stacks = registry.family_of(cfg).STACKS
-  gathered = {}
-  for name, part in params.items():
-    if name in stacks and cfg.sharding.fsdp_axes:
-      # One layer after another: each is in memory twice for a moment.
-      gathered[name] = jax.lax.map(gather_all, part)
-    else:
-      gathered |= gather_all({name: part})
-    if name in stacks and not cfg.scan_layers:
-      gathered[name] = stack.unstack(gathered[name])
+  stacks, gathered = registry.family_of(cfg).STACKS, {}
   loop_cfg = decoding_config(cfg)
-  if loop_cfg.outputs_first:
-    for name in stacks:
-      if name in gathered:
-        gathered[name] = tuple(
-          {leaf: layer.outputs_first(leaf, w) for leaf, w in one.items()}
-          for one in gathered[name]
-        )
+  for name, part in params.items():
+    if name not in stacks:
+      gathered |= gather_all({name: part})
+    elif cfg.sharding.fsdp_axes:
+      # One layer after another: each is in memory twice for a moment.
+      part = jax.lax.map(gather_all, part)
+      gathered[name] = part if cfg.scan_layers else stack.unstack(part)
+    elif cfg.scan_layers:
+      gathered[name] = gather_all(part)
+    else:
+      # Casts of single layers, which XLA fuses with what follows.
+      gathered[name] = tuple(map(gather_all, stack.unstack(part)))
+    if name in stacks and loop_cfg.outputs_first:
+      gathered[name] = tuple(
+        {leaf: layer.outputs_first(leaf, w) for leaf, w in one.items()}
+        for one in gathered[name]
+      )
   return gathered, loop_cfg
 
 
