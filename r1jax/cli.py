@@ -154,6 +154,8 @@ def load_stage(name: str) -> ModuleType:
   if name not in STAGES:
     near = difflib.get_close_matches(name, [*STAGES, *COMMANDS], 1)
     hint = f'did you mean {near[0]}?' if near else 'see --help'
+    if name.startswith('-'):
+      hint = 'it stands first, as in r1jax rl --config FILE --workdir DIR'
     raise errors.UserError(f'there is no stage or command {name}: {hint}')
   return importlib.import_module(STAGES[name])
 

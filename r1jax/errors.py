@@ -152,6 +152,8 @@ def temporary_cause(error: BaseException) -> BaseException | None:
 
 
 def _is_temporary(error):
+  if 'OfflineModeIsEnabled' in _class_names(error):  # by HF_HUB_OFFLINE
+    return False
   if isinstance(error, (ConnectionError, TimeoutError, Outage)):
     return not isinstance(error, BrokenPipeError)  # of a reader that has left
   if TEMPORARY_CLASSES & _class_names(error):

@@ -1,6 +1,7 @@
 """The experiments that come with r1jax: where they are, and the commands that
 make the files which their configs name."""
 
+import difflib
 import pathlib
 
 # Commands that fetch or make files which the experiments name, by the beginning
@@ -43,6 +44,17 @@ def how_to_get(path: str | pathlib.Path) -> str:
     if path.is_relative_to(beginning):
       return f': `{command}` makes it'
   return ''
+
+
+def near(path: pathlib.Path, pattern: str = '*') -> str:
+  """The end of an error about a file that does not exist: the one in its folder
+  that is likely meant, or of the experiments that has its name; '' if none."""
+  names = [other.name for other in find(path.parent).glob(pattern)]
+  found = difflib.get_close_matches(path.name, names, 1)
+  own = pathlib.Path('experiments') / path.name
+  if not found and not find(own).is_file():
+    return ''
+  return f': did you mean {path.with_name(found[0]) if found else own}?'
 
 
 def root() -> pathlib.Path:

@@ -21,6 +21,7 @@ REMOTE = re.compile(
   re.IGNORECASE,
 )
 WEB = re.compile('https?://?', re.IGNORECASE)
+OF_THE_HUB = re.compile('https?://?huggingface.co/(datasets/)?([^/]+/[^/?]+)')
 
 # The name of a file that is being written is that of the file and this end.
 TEMPORARY = re.compile(r'.+\.[0-9a-f]{8}\.tmp', re.DOTALL)
@@ -35,8 +36,21 @@ def check_local(
 ) -> None:
   """Raises UserError for the URL of a bucket, another store or, unless it may
   be one, of a web page or of a dataset of the hub. Runs append to files, rename
-  and lock them, and stores have none of these. To be called before a Path is
-  made of the text."""
+  and lock them, and stores have none of these. So it does for ~, which shells
+  expand only at the beginning of an argument. To be called before a Path is made
+  of the text."""
+  if str(path).startswith('~/'):
+    raise errors.UserError(
+      f'{name} is {path}, but ~ stands for the home directory only where a '
+      f'shell expands it: write {pathlib.Path.home()}{str(path)[1:]}'
+    )
+  on_hub = OF_THE_HUB.match(str(path))
+  if on_hub and not may_be_web:
+    of_hub = on_hub[2] if not on_hub[1] else f'{HUB}{on_hub[2]}?split=train'
+    raise errors.UserError(
+      f'{name} is {path}: models of the hub are named OWNER/NAME, datasets '
+      f'{HUB}OWNER/NAME, so this one is {of_hub}'
+    )
   if WEB.match(str(path)) and not may_be_web:
     raise errors.UserError(
       f'{name} is {path}, but r1jax reads and writes files of this machine '

@@ -139,6 +139,7 @@ def test_the_key_of_a_change_may_have_spaces_around_it(stage, file):
   [
     (['toi'], 'there is no stage or command toi: did you mean toy?'),
     (['zzzzz'], 'there is no stage or command zzzzz: see --help'),
+    (['--config', 'x.py'], 'command --config: it stands first, as in r1jax rl'),
     (['toy', '--workdir=w'], 'toy needs --config FILE, a Python file'),
     (['toy', '--config=FILE'], 'toy needs --workdir DIR'),
     (

@@ -149,6 +149,7 @@ def answered(kind, status):
     (ValueError('Error reading a/0.0 [OS error 2: No such file]'), 1),
     (SystemExit(503), 1),
     (MemoryError(), 2),
+    (huggingface_hub.errors.OfflineModeIsEnabled(), 1),
   ],
 )
 def test_errors_by_kind(error, code):

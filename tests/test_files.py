@@ -41,6 +41,15 @@ def test_the_model_of_an_unfinished_run_is_named_so(tmp_path):
     hf_files.download(str(tmp_path / 'model'))
 
 
+def test_a_missing_file_names_the_one_that_is_likely_meant(tmp_path):
+  (tmp_path / 'train.jsonl').write_text('')
+  with pytest.raises(errors.UserError, match=r'did you mean .*/train.jsonl\?'):
+    record_files.read(tmp_path / 'train.json')
+  assert experiment_files.near(pathlib.Path('demo_zero.py'), '*.py') == (
+    ': did you mean experiments/demo_zero.py?'
+  )
+
+
 def test_other_missing_files_have_no_hint():
   assert experiment_files.how_to_get('/somewhere/models/smollm2/x') == ''
 

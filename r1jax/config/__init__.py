@@ -133,10 +133,7 @@ def load_file(path: str | Path) -> ConfigDict:
   files.check_local(path, '--config')
   path = experiment_files.find(path)
   if not path.is_file():
-    folder = experiment_files.find(path.parent)
-    stems = [other.stem for other in folder.glob('*.py')]
-    near = difflib.get_close_matches(path.stem, stems, 1)
-    hint = f': did you mean {near[0]}?' if near else ''
+    hint = experiment_files.near(path, '*.py')
     raise errors.UserError(f'there is no config file {path}{hint}')
   before = sys.path.copy()
   sys.path.append(str(path.resolve().parent.parent))
@@ -398,6 +395,11 @@ def _parse(text, old, name):
   except (ValueError, SyntaxError):
     value = text
   if isinstance(old, ConfigDict):
+    if value is text and text.startswith('{'):
+      raise errors.UserError(
+        f'{name} cannot be read: {text} is no dict of Python values, such as '
+        "{'name': 0.5}"
+      )
     if old.is_locked or not isinstance(value, dict):
       raise errors.UserError(f'{name} holds keys: set one, --{name}.key=value')
     return value

@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,8 @@ class RowFile(Sequence[Any]):
       folder = tempfile.gettempdir()
     self.folder = folder
     self.file = tempfile.SpooledTemporaryFile(MAX_MEMORY, dir=folder)
+    # Else Python warns of it, and at its own end with a traceback.
+    weakref.finalize(self, self.file.close)
     self.ends = array.array('q', [0])
     self.lock = threading.Lock()  # of the position in the file
     self.latest: tuple[int, Any] = (-1, None)  # A record has several keys.

@@ -3,6 +3,7 @@ change. No file is left that would prevent the corrected command."""
 
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import pytest
@@ -156,6 +157,13 @@ RL = {
   'prompts=https://h/x.jsonl': (
     'config.prompts is https://h/x.jsonl, but|download it first'
   ),
+  'prompts=~/x.jsonl': f'where a shell expands it: write {Path.home()}/x.jsonl',
+  'init=~/models/x': 'config.init is ~/models/x, but ~ stands for the home',
+  'prompts=https://huggingface.co/datasets/o/d/tree/main': (
+    'config.prompts is https|so this one is hf://o/d?split=train'
+  ),
+  'init=https://huggingface.co/o/m': 'named OWNER/NAME|this one is o/m',
+  'prompts_mix={x:1}': 'config.prompts_mix cannot be read: {x:1} is no dict',
   'eval.data=http://h/x': 'config.eval.data is http://h/x, but|download it',
   'init=https://h/model': 'config.init is https://h/model, but|download it',
   'prompts=gs://b/x.jsonl': 'config.prompts is gs://b/x.jsonl, but|copy',

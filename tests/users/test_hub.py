@@ -23,7 +23,7 @@ for source in sys.argv[1:]:
   try:
     records = tasks.load_records(source, 0)
     revision = inputs.of_source(source, 'records').revision
-    found = len(records), records[0], revision
+    found = len(records), dict(records[0]), revision
   except errors.UserError as error:
     found = str(error)
   print('FOUND', json.dumps(found))

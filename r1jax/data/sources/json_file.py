@@ -104,9 +104,8 @@ def _check_file(path):
       f"{path.suffix}: convert it, for example by pandas' to_parquet"
     )
   if not path.is_file():
-    raise errors.UserError(
-      f'there is no data file {path}{experiment_files.how_to_get(path)}'
-    )
+    hint = experiment_files.how_to_get(path) or experiment_files.near(path)
+    raise errors.UserError(f'there is no data file {path}{hint}')
   files.check_is_no_pointer(path)
 
 
