@@ -251,7 +251,9 @@ def test_the_experiments_of_r1jax_are_found_in_every_folder(
   path.write_text('from experiments.demo_zero import get_config\n')
   assert config.load_file(path) == demo
   assert sys.path == before
-  with raises('no config file experiments/demo_zera', 'mean experiments/demo_zero.py'):
+  with raises(
+    'no config file experiments/demo_zera', 'mean experiments/demo_zero.py'
+  ):
     config.load_file('experiments/demo_zera.py')
 
 

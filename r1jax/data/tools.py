@@ -95,7 +95,7 @@ def result(tool: Tool, text: str, record: Record) -> str:
     return RESULT.format('no call')
   where = f'for the arguments {arguments!r} of record {record["id"]!r}'
   try:
-    answer: Any = tool.call(arguments, record)
+    answer: Any = tool.call(arguments, dict(record))
   except (Exception, SystemExit) as error:
     sentence = f'the tool {tool.name} failed {where}'
     raise user_code.failure(sentence, error) from error

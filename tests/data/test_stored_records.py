@@ -7,7 +7,7 @@ import os
 import pytest
 
 from r1jax import errors
-from r1jax.data import record_files, stored_records, tasks
+from r1jax.data import record_files, stored_records, tasks, tools
 from r1jax.data.stored_records import RowFile
 from r1jax.distributed import agreement
 
@@ -60,3 +60,10 @@ def test_a_full_disk_is_a_sentence():
   rows.file.write = full
   with pytest.raises(errors.UserError, match='set TMPDIR .*No space left'):
     rows.add(RECORDS[0])
+
+
+def test_a_tool_gets_a_dict():
+  record = stored_records.store(RowFile(), RECORDS[1])
+  tool = tools.Tool('show', '', lambda arguments, record: json.dumps(record))
+  shown = tools.result(tool, '<show></show>', record)
+  assert json.dumps(RECORDS[1]) in shown

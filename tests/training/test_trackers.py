@@ -46,6 +46,8 @@ class Own:
       if what == 'sleep': time.sleep(600)
       if what == 'full': raise OSError(28, 'No space left on device')
       if what == 'quit': sys.exit(1)
+      if what == 'ask': input()
+      if what == 'long': raise ValueError('x' * 5000)
   def put(self, *words):
     print(*words, file=self.file, flush=True)
   def write(self, step, metrics):
@@ -263,6 +265,8 @@ def test_an_evaluation_that_is_made_up_for_is_sent(tmp_path, own):
     ('exit@open', 'its process ended with code 3, see '),
     ('full@write', 'OSError: [Errno 28] No space left on device; see '),
     ('quit@write', 'SystemExit: 1; see '),
+    ('ask@write', 'EOFError: EOF when reading a line; see '),
+    ('long@open', 'ValueError: xxx'),
     ('exit@close', 'its process ended with code 3, see '),
   ],
 )
@@ -271,7 +275,7 @@ def test_a_tracker_that_fails_is_dropped_with_one_line(
 ):
   run(tmp_path, own(f'?fails={fails}&prints=hello'))
   out, err = capsys.readouterr()
-  assert out == '' and err.count('\n') == 1
+  assert out == '' and err.count('\n') == 1 and len(err) < 700
   assert f'r1jax: the tracker Own is dropped (TrackerError: {reason}' in err
   assert 'hello' in (tmp_path / 'trackers/Own.log').read_text()
 

@@ -17,12 +17,15 @@ ALONE_SECONDS = 30.0  # that the process goes on after that of the run
 
 def main() -> int:
   """Answers until a call fails or the run ends; the exit code."""
-  answers = os.fdopen(os.dup(1), 'w')
-  os.dup2(2, 1)  # What a library prints goes to the log.
+  calls, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), 'w')
+  # A library that asks a question finds no answer; what it prints is in the log.
+  with open(os.devnull) as nothing:
+    os.dup2(nothing.fileno(), 0)
+  os.dup2(2, 1)
   parent = os.getppid()
   threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
   tracker, method = None, ''
-  for line in sys.stdin:
+  for line in calls:
     message, problem = json.loads(line), ''
     try:
       if tracker is None:

@@ -11,6 +11,7 @@ from typing import Any
 from r1jax.distributed import watchdog
 from r1jax.training.trackers.tracked_run import Tracker
 
+MAX_TEXT = 500  # characters that are printed of what a tracker says
 MAX_WAITING = 1000  # calls that may wait for a tracker
 CLOSE_SECONDS = 30.0  # that the end of a run waits for all trackers, at most
 
@@ -63,6 +64,8 @@ class Worker:
     except BaseException as error:  # SystemExit too
       if not self.is_dropped:
         text = ' '.join(str(error).split())
+        if len(text) > MAX_TEXT:  # Its end names the log.
+          text = f'{text[: MAX_TEXT // 2]} … {text[-MAX_TEXT // 2 :]}'
         self._drop(f'{type(error).__name__}: {text}')
 
   def _drop(self, reason):
