@@ -139,7 +139,7 @@ def shardings(
   axes = placement.mesh.shape
 
   def sharding_of(path, leaf):
-    name = str(getattr(path[-1], 'key', getattr(path[-1], 'name', '')))
+    name = leaf_name(path)
     shape = leaf.shape[len(front) :]
     spec = P()
     if placement.strategy == 'mesh':
@@ -148,6 +148,11 @@ def shardings(
     return NamedSharding(placement.mesh, P(*front, *spec))
 
   return jax.tree_util.tree_map_with_path(sharding_of, tree)
+
+
+def leaf_name(path: jax.tree_util.KeyPath) -> str:
+  """The last part of a leaf's path; '' for a number."""
+  return str(getattr(path[-1], 'key', getattr(path[-1], 'name', '')))
 
 
 def specs(placement: Placement, tree: PyTree) -> PyTree:

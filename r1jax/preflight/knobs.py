@@ -113,6 +113,8 @@ def _knobs(plan):
   optim = config.optim
   if optim.moments_dtype == 'float32' and optimizer.can_be_bfloat16(optim):
     yield {'optim.moments_dtype': 'bfloat16'}
+  if optim.optimizer == 'adamw' and optim.second_moment == 'full':
+    yield {'optim.second_moment': 'factored'}
   for slots in _halves(plan.decode_slots, 1):
     yield {'sample.decode_slots': slots}
   if config.sample.cache_tokens:

@@ -7,12 +7,13 @@ import math
 import jax
 from jax.sharding import PartitionSpec as P
 
-from r1jax.distributed import mesh_check
+from r1jax.distributed import device_placement, mesh_check
 from r1jax.models import attention, registry, shared_heads, tpu_attention
 from r1jax.preflight import experts, shapes
 from r1jax.preflight.compiler import flops
 from r1jax.preflight.plan import Plan
 from r1jax.sampling import decode_state
+from r1jax.training import optimizer, train_step
 
 SUBLANES = 8  # of a TPU's tile
 
@@ -39,8 +40,8 @@ def sizes_of(plan: Plan) -> Sizes:
   """The Sizes, from the parameters' shapes and their partition specs."""
   cfg, itemsize = plan.cfg, plan.itemsize
   is_pmap = plan.config.parallel.strategy == 'pmap'
-  parameters = 4 * sum(_shards(plan))
-  moment_size = 2 if plan.config.optim.moments_dtype == 'bfloat16' else 4
+  tree = shapes.parameters(plan.cfg)
+  parameters = sum(_shards(plan, tree))
   weights, layer, largest, shared = 0.0, 0.0, 0.0, 0.0
   gathered: dict[str, float] = {}
   tree = shapes.parameters(plan.shared_cfg)
@@ -63,7 +64,7 @@ def sizes_of(plan: Plan) -> Sizes:
   moved = 0 if is_pmap else sent(itemsize, data) * products + to_heads
   return Sizes(
     parameters=parameters,
-    optimizer=2 * parameters * moment_size / 4,
+    optimizer=sum(_shards(plan, _optimizer_state(plan, tree))),
     reference=parameters * bool(plan.config.grpo.kl_coef),
     cast=parameters * itemsize / 4 if itemsize < 4 else 0,
     rollout_weights=weights,
@@ -78,20 +79,27 @@ def sizes_of(plan: Plan) -> Sizes:
 
 def largest_shard(plan: Plan) -> float:
   """Bytes of a device's shard of the largest parameter, float32."""
-  return 4 * max(_shards(plan))
+  return max(_shards(plan, shapes.parameters(plan.cfg)))
 
 
-def _shards(plan):
-  """The numbers of elements of a device's shards of all parameters. Refuses a
-  mesh that does not divide them."""
+def _optimizer_state(plan, tree):
+  """The shapes of the optimiser's state for parameters of these shapes."""
+  config = plan.config
+  tx = optimizer.optimizer(config.optim, config.steps)
+  return jax.eval_shape(tx.init, train_step.trained(tree))
+
+
+def _shards(plan, tree):
+  """The bytes of a device's shards of all leaves. Refuses a mesh that does not
+  divide them."""
   axes, found = dict(plan.axes), []
-  tree = shapes.parameters(plan.cfg)
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    name, spec = path[-1].key, P()
+    spec = P()
     if plan.config.parallel.strategy == 'mesh':
+      name = device_placement.leaf_name(path)
       spec = registry.partition(name, leaf.shape, plan.tensor_parallel)
       mesh_check.check_divides(name, leaf.shape, spec, axes)
-    found.append(_elements(leaf, spec, axes))
+    found.append(leaf.dtype.itemsize * _elements(leaf, spec, axes))
   return found
 
 

@@ -21,6 +21,9 @@ MIN_EPS = 1e-30
 # this a moment would stay where it is, although the gradient is another: of
 # 0.98 where their squares differ by less than 20 %.
 MAX_BFLOAT16_DECAY = 0.98
+# Arrays with two axes of at least this size are matrices, whose second moments
+# may be factored; norms and biases of stacked layers are not.
+MIN_FACTORED_SIZE = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +48,11 @@ class OptimConfig:
   )
   moments_dtype: Literal['float32', 'bfloat16'] = option(
     'float32', 'AdamW: of both moments in memory', fixed='optimizer'
+  )
+  second_moment: Literal['full', 'factored'] = option(
+    'full',
+    'AdamW: of each number of a matrix, or of its rows and columns as Adafactor',
+    fixed='optimizer',
   )
   optimizer: str = option('adamw', 'adamw', is_code=True, fixed='optimizer')
   optimizer_options: dict[str, Any] = option({}, 'parameters of your optimizer')
@@ -91,6 +99,11 @@ def optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
       'what changes a moment with a higher decay; they are '
       f'{config.optimizer}, {config.b1} and {config.b2}: set it to float32'
     )
+  if config.second_moment == 'factored' and config.optimizer != 'adamw':
+    raise errors.UserError(
+      'config.optim.second_moment=factored is for adamw, and config.optim.'
+      f'optimizer is {config.optimizer}: set second_moment to full'
+    )
   rate, decay = learning_rate(config, steps), config.weight_decay
   if config.optimizer == 'adamw':
     if config.optimizer_options:
@@ -99,6 +112,8 @@ def optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
         'adamw set config.optim.b1, b2, eps and weight_decay'
       )
     tx = optax.adamw(rate, config.b1, config.b2, config.eps, weight_decay=decay)
+    if config.second_moment == 'factored':
+      tx = factored_adamw(config, rate)
     if config.moments_dtype != 'float32':
       tx = stored_as(config.moments_dtype, tx)
   else:
@@ -107,6 +122,32 @@ def optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
   if config.clip_norm:
     clip = optax.clip_by_global_norm(config.clip_norm)
   return optax.chain(clip, tx)
+
+
+def factored_adamw(
+  config: OptimConfig, rate: optax.Schedule
+) -> optax.GradientTransformation:
+  """AdamW whose second moment of a matrix is the product of the means of its
+  rows and its columns, V_ij = R_i C_j / mean(R) (Shazeer and Stern, 2018). The
+  first moment is that of g / sqrt(V + eps^2). A matrix has the two largest axes
+  of an array."""
+
+  def decay_of(step, decay):
+    # That of moments whose bias is corrected, b (1 - b^(t-1)) / (1 - b^t).
+    return decay * (1 - decay**step) / (1 - decay ** (step + 1))
+
+  return optax.chain(
+    optax.scale_by_factored_rms(
+      decay_rate=config.b2,
+      decay_rate_fn=decay_of,
+      min_dim_size_to_factor=MIN_FACTORED_SIZE,
+      # The squares of zeros would have a root of 0.
+      epsilon=max(config.eps**2, MIN_EPS),
+    ),
+    optax.ema(config.b1),
+    optax.add_decayed_weights(config.weight_decay),
+    optax.scale_by_learning_rate(rate),
+  )
 
 
 def stored_as(

@@ -166,6 +166,22 @@ def test_the_state_is_sharded_within_a_slice_and_replicated_between_slices():
   assert 'apply' not in one and 'apply' not in two
 
 
+def test_the_optimisers_state_is_counted_by_its_shapes():
+  adamw, lion, factored = (
+    layers.sizes_of(make_plan(**changes))
+    for changes in (
+      {},
+      dict(optim__optimizer='optax:lion'),
+      dict(optim__second_moment='factored'),
+    )
+  )
+  size = adamw.parameters
+  assert adamw.optimizer == pytest.approx(2 * size, abs=8)
+  assert lion.optimizer == pytest.approx(size, abs=8)
+  # The factors are on every device.
+  assert size < factored.optimizer < 1.5 * size
+
+
 def test_gradients_are_sent_between_slices_once_an_update():
   plan = make_plan(grpo__prompts_per_step=512, parallel__slices=2)
   found = costs_by_name(plan)

@@ -348,6 +348,75 @@ def test_bfloat16_moments_are_refused_where_they_would_not_move(changes):
     optimizer.optimizer(config, 10)
 
 
+FACTORED = dataclasses.replace(OPTIM, second_moment='factored', eps=1e-3)
+
+
+def matrix_and_vector(seed):
+  noise = np.random.default_rng(seed).standard_normal
+  return dict(
+    down=jnp.float32(noise((2, 130, 128)) ** 3), norm=jnp.float32(noise((2, 3)))
+  )
+
+
+def test_updates_with_factored_moments_are_those_by_hand():
+  config = dataclasses.replace(FACTORED, weight_decay=0.1)
+  old = matrix_and_vector(0)
+  state = train_step.init_state(old, optimizer.optimizer(config, 10))
+  mean = dict(down=0.0, norm=0.0)
+  rows, columns, norm = 0.0, 0.0, 0.0
+  b1, b2 = config.b1, config.b2
+  by_hand = jax.tree.map(np.float64, old)
+  for t in (1, 2, 3):
+    grads = matrix_and_vector(t)
+    state, _ = make_apply(optimizer.optimizer(config, 10))(state, grads)
+    down, squares = (np.float64(grads['down']), np.float64(grads['down']) ** 2)
+    rows = b2 * rows + (1 - b2) * (squares + config.eps**2).mean(2)
+    columns = b2 * columns + (1 - b2) * (squares + config.eps**2).mean(1)
+    norm = b2 * norm + (1 - b2) * (np.float64(grads['norm']) ** 2)
+    v = rows[:, :, None] * columns[:, None] / rows.mean(1)[:, None, None]
+    scaled = dict(down=down / (v / (1 - b2**t)) ** 0.5)
+    scaled['norm'] = grads['norm'] / (norm / (1 - b2**t) + config.eps**2) ** 0.5
+    for name, x in scaled.items():
+      mean[name] = b1 * mean[name] + (1 - b1) * x
+      change = mean[name] / (1 - b1**t) + 0.1 * by_hand[name]
+      by_hand[name] = by_hand[name] - config.lr * change
+      np.testing.assert_allclose(
+        state.params[name], by_hand[name], rtol=0, atol=3e-5
+      )
+
+
+def test_factored_moments_do_not_depend_on_the_devices():
+  tx, found = optimizer.optimizer(FACTORED, 10), []
+  for devices in (1, 2):
+    parallel = device_placement.ParallelConfig(
+      strategy='mesh', tensor_parallel=devices
+    )
+    placement = device_placement.placement(
+      parallel, jax.devices()[: 2 * devices]
+    )
+    state = train_step.create_state(placement, matrix_and_vector(0), tx)
+    sizes = {x.shape for x in jax.tree.leaves(state.opt_state)}
+    assert sizes == {(), (1,), (2, 128), (2, 130), (2, 130, 128), (2, 3)}
+    for seed in (1, 2):
+      grads = device_placement.put_state(placement, matrix_and_vector(seed))
+      state, _ = make_apply(tx)(state, grads)
+    before = jax.tree.map(np.array, (state.params, state.opt_state))
+    grads['norm'] *= jnp.nan
+    state, sums = make_apply(tx)(state, grads)
+    assert sums['skipped'] == 1
+    assert_equal(before[0], state.params)
+    assert_equal(*map(without_schedule, (before[1], state.opt_state)))
+    found.append(before)
+  for a, b in zip(*map(jax.tree.leaves, found)):
+    np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6)
+
+
+def test_factored_moments_are_for_adamw():
+  config = dataclasses.replace(FACTORED, optimizer='optax:lion')
+  with pytest.raises(errors.UserError, match='second_moment=factored is for'):
+    optimizer.optimizer(config, 10)
+
+
 def test_weight_decay_is_decoupled():
   tx = optimizer.optimizer(dataclasses.replace(OPTIM, weight_decay=0.1), 10)
   state = train_step.init_state(params(), tx)
