@@ -253,9 +253,15 @@ def _attend_call(cfg, w_RHC, q_BTHC, latent_B1TR, pos_BT):
 
 def _attend_expanded(cfg, w_RHC, q_BTHC, latent_B1SR, visible_BTS):
   """out_BTHC of attention with a key and a value of each head."""
-  kv = _expanded(cfg, w_RHC, latent_B1SR)
+  kv, T = _expanded(cfg, w_RHC, latent_B1SR), q_BTHC.shape[1]
+  if cfg.cpu_layout and T == 1:
+    # XLA's CPU backend adds up the products of a single row in another order than
+    # those of several, as which the trainer has them.
+    q_BTHC, visible_BTS = (
+      jnp.concatenate([x, x], axis=1) for x in (q_BTHC, visible_BTS)
+    )
   q_BTKGC = q_BTHC[:, :, :, None]
-  return attention.attend(cfg.form, q_BTKGC, kv, visible_BTS)[:, :, :, 0]
+  return attention.attend(cfg.form, q_BTKGC, kv, visible_BTS)[:, :T, :, 0]
 
 
 def _expanded(cfg, w_RHC, latent_B1SR):

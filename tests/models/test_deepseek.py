@@ -109,6 +109,31 @@ def test_decoding_equals_the_full_forward_in_both_forms(scan, absorbed):
     )
 
 
+# Without these the order of a sum depends on the number of rows (YNNPACK), and
+# loops over other shapes contract other products with sums (FMA).
+EXACT = dict(xla_cpu_experimental_ynn_fusion_type='', xla_cpu_max_isa='AVX')
+
+
+def test_expanded_decoding_has_the_bits_of_the_full_forward():
+  cfg = dataclasses.replace(
+    CFG, absorbed=False, cpu_layout=True, scan_layers=False
+  )
+  params, random = random_params(cfg), np.random.default_rng(1)
+  tokens_BT = jnp.array(random.integers(0, 28, (2, 7)))
+
+  def forward(params, cfg, tokens_BT):
+    pos_BT = jnp.broadcast_to(jnp.arange(7)[None], (2, 7))
+    out = transformer.forward(params, cfg, tokens_BT, pos_BT)
+    return transformer.unembed(params, cfg, out.hidden_BTD)
+
+  exact = functools.partial(
+    jax.jit, static_argnames='cfg', compiler_options=EXACT
+  )
+  logits_BTV, _ = exact(decode.__wrapped__)(params, cfg, tokens_BT)
+  want = exact(forward)(params, cfg, tokens_BT)
+  np.testing.assert_array_equal(logits_BTV, want)
+
+
 def test_absorbed_attention_equals_expanded_attention():
   cfg = dataclasses.replace(CFG, scan_layers=False)
   noise = np.random.default_rng(2).standard_normal
