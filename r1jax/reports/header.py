@@ -125,8 +125,9 @@ def tiles(
   made.append(('steps', f'{done:,}{of_all}', remark))
   if 'seconds' in found:
     seconds = float(np.nansum(found['seconds'].values))
-    mean = float(np.nanmedian(found['seconds'].values))
-    made.append(('time in steps', duration(seconds), f'{mean:.3g} s a step'))
+    middle = float(np.nanmedian(found['seconds'].values))
+    remark = f'median {middle:.3g} s a step'
+    made.append(('time in steps', duration(seconds), remark))
   return made
 
 

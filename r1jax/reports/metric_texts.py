@@ -88,9 +88,10 @@ SECTIONS: dict[str, tuple[Panel, ...]] = {
     ),
     Panel(
       'Loss',
-      NATS,
+      'nats',
       {
-        'loss': 'What the optimiser lowers; in rl it is near zero by '
+        'loss': 'What the optimiser lowers: in sft a mean over tokens, in '
+        'reward_model over pairs or records; in rl it is near zero by '
         'construction and says little about progress.',
         'eval/loss': 'The loss on held-out records.',
       },

@@ -102,7 +102,7 @@ def test_a_run_of_one_step_has_its_figures():
   assert rows == [
     ('reward', '0.5 → 0.5', 'first and last step'),
     ('steps', '1 of 140', 'not finished'),
-    ('time in steps', '2 s', '2 s a step'),
+    ('time in steps', '2 s', 'median 2 s a step'),
   ]
 
 
