@@ -31,6 +31,7 @@ MAX_LOG_RATIO = 20.0
 EQUAL_REWARDS = 1e-5
 
 
+@jax.jit
 def equal_rewards(reward_PG: ArrayLike, keep_PG: ArrayLike) -> Array:
   """Whether the kept rewards of a group are equal up to rounding: bool [P].
   max r - min r <= EQUAL_REWARDS * max(1, max |r|)."""

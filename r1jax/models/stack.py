@@ -113,6 +113,19 @@ def unstack(layers: Any) -> tuple:
   return tuple(jax.tree.unflatten(tree, layer) for layer in zip(*parts))
 
 
+def unstack_alike(layers: Any) -> tuple:
+  """`unstack` for XLA's CPU backend: it does not know the numbers of the layers,
+  so that it compiles what is done with each layer once, not N times."""
+  numbers = map(jnp.int32, range(_length(layers)))
+
+  def layer(number):
+    return jax.tree.map(
+      lambda a: jax.lax.dynamic_index_in_dim(a, number, keepdims=False), layers
+    )
+
+  return tuple(map(layer, map(jax.lax.optimization_barrier, numbers)))
+
+
 def init_cache(
   cfg: ModelConfig, layers: int, shapes: Sequence[tuple[int, ...]]
 ) -> Cache:

@@ -156,7 +156,8 @@ def for_decoding(
       gathered[name] = gather_all(part)
     else:
       # Casts of single layers, which XLA fuses with what follows.
-      gathered[name] = tuple(map(gather_all, stack.unstack(part)))
+      unstack = stack.unstack_alike if cfg.cpu_layout else stack.unstack
+      gathered[name] = tuple(map(gather_all, unstack(part)))
     if name in stacks and loop_cfg.outputs_first:
       gathered[name] = tuple(
         {leaf: layer.outputs_first(leaf, w) for leaf, w in one.items()}

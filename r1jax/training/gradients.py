@@ -27,16 +27,15 @@ def gradient(loss_fn: LossFn, params: Params, batch: Batch) -> Total:
 
 def add_gradient(
   loss_fn: LossFn,
-  total: Total,
+  grads: Params,
   params: Params,
   batch: Batch,
   axes: Sequence[tuple[str, ...]],
   row_axes: tuple[str, ...],
 ) -> Total:
-  """The total with the (gradients, sums) of another micro-batch. The gradient of
+  """(grads with the gradients of another micro-batch, its sums). The gradient of
   each leaf is summed over its mesh `axes`. Where it has none, the backward pass
-  adds to the total in place, so that no second gradient is in memory."""
-  grads, old_sums = total
+  adds to `grads` in place, so that no second gradient is in memory."""
   leaves, tree = jax.tree.flatten(grads)
   refs = [
     jax.new_ref(jnp.zeros_like(leaf) if names else leaf)
@@ -51,18 +50,39 @@ def add_gradient(
     leaf + jax.lax.psum(jax.freeze(ref), names) if names else jax.freeze(ref)
     for leaf, ref, names in zip(leaves, refs, axes)
   ]
-  sums = jax.lax.psum(sums, row_axes)
-  return jax.tree.unflatten(tree, added), jax.tree.map(jnp.add, old_sums, sums)
+  return jax.tree.unflatten(tree, added), jax.lax.psum(sums, row_axes)
 
 
-def sharded_gradient(
-  placement: Placement, loss_fn: LossFn, keep_axes: tuple[str, ...]
-) -> Callable:
+def zeros(placement: Placement) -> Callable:
+  """(params) -> gradients of zeros, with placement.slice_axes as leading axes."""
+  front = placement.slice_axes
+
+  def zeros(params):
+    specs = device_placement.specs(placement, params)
+
+    def on_each_device(params):
+      return jax.tree.map(
+        lambda x: jnp.zeros_like(x)[(None,) * len(front)], params
+      )
+
+    out_specs = jax.tree.map(lambda spec: P(*front, *spec), specs)
+    return jax.shard_map(
+      on_each_device,
+      mesh=placement.mesh,
+      in_specs=(specs,),
+      out_specs=out_specs,
+      check_vma=False,
+    )(params)
+
+  return zeros
+
+
+def sharded_gradient(placement: Placement, loss_fn: LossFn) -> Callable:
   """(params, batch) -> total. Each device differentiates loss / tensor_parallel
   on its own shards. Gradients are summed over the mesh axes along which a leaf
-  is not sharded, except keep_axes, which become leading axes of the result."""
-  mesh = placement.mesh
-  axes = [axis for axis in mesh.axis_names if axis not in keep_axes]
+  is not sharded."""
+  mesh, axes = placement.mesh, placement.mesh.axis_names
+  axes = mesh.axis_names
   loss_of_copy = _loss_of_copy(mesh, loss_fn)
 
   def sum_where_replicated(grad, spec):
@@ -75,15 +95,13 @@ def sharded_gradient(
       grads, sums = gradient(loss_of_copy, params, batch)
       grads = jax.tree.map(sum_where_replicated, grads, specs)
       sums = jax.lax.psum(sums, [axis for axis in axes if axis != 'model'])
-      front = (None,) * len(keep_axes)
-      return jax.tree.map(lambda x: x[front], (grads, sums))
+      return grads, sums
 
-    out_specs = jax.tree.map(lambda spec: P(*keep_axes, *spec), specs)
     return jax.shard_map(
       on_each_device,
       mesh=mesh,
       in_specs=(specs, placement.row_spec),
-      out_specs=(out_specs, P(*keep_axes)),
+      out_specs=(specs, P()),
       check_vma=False,
     )(params, batch)
 
@@ -91,38 +109,36 @@ def sharded_gradient(
 
 
 def sharded_accumulation(placement: Placement, loss_fn: LossFn) -> Callable:
-  """(total, params, batch) -> total, which has the leading axes of
-  sharded_gradient with keep_axes=placement.slice_axes."""
+  """(grads, params, batch) -> total: add_gradient on the devices' own shards,
+  with the loss of sharded_gradient. Gradients and sums have placement.slice_axes
+  as leading axes: between slices nothing is summed."""
   mesh, front = placement.mesh, placement.slice_axes
   loss_of_copy = _loss_of_copy(mesh, loss_fn)
   sizes = {axis: n for axis, n in mesh.shape.items() if axis not in front}
   row_axes = tuple(axis for axis in sizes if axis != 'model')
 
-  def accumulate(total, params, batch):
+  def accumulate(grads, params, batch):
     specs = device_placement.specs(placement, params)
     axes = [
       tuple(axis for axis, n in sizes.items() if n > 1 and axis not in spec)
       for spec in jax.tree.leaves(specs)
     ]
 
-    def on_each_device(total, params, batch):
-      total = jax.tree.map(lambda x: x[(0,) * len(front)], total)
-      args = loss_of_copy, total, params, batch, axes, row_axes
+    def on_each_device(grads, params, batch):
+      grads = jax.tree.map(lambda x: x[(0,) * len(front)], grads)
+      args = loss_of_copy, grads, params, batch, axes, row_axes
       return jax.tree.map(
         lambda x: x[(None,) * len(front)], add_gradient(*args)
       )
 
-    total_specs = (
-      jax.tree.map(lambda spec: P(*front, *spec), specs),
-      P(*front),
-    )
+    grad_specs = jax.tree.map(lambda spec: P(*front, *spec), specs)
     return jax.shard_map(
       on_each_device,
       mesh=mesh,
-      in_specs=(total_specs, specs, placement.row_spec),
-      out_specs=total_specs,
+      in_specs=(grad_specs, specs, placement.row_spec),
+      out_specs=(grad_specs, P(*front)),
       check_vma=False,
-    )(total, params, batch)
+    )(grads, params, batch)
 
   return accumulate
 

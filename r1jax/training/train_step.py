@@ -157,12 +157,12 @@ def advance_schedules(opt_state: optax.OptState) -> optax.OptState:
 
 
 class UpdatePrograms(NamedTuple):
-  """The compiled parts of an update. States and totals are donated."""
+  """The compiled parts of an update. States and gradients are donated."""
 
   step: Callable  # (state, batch) -> (state, sums): a single micro-batch
-  grad: Callable  # (params, batch) -> total: the first of several
-  accumulate: Callable  # (total, params, batch) -> total: the following ones
-  apply: Callable  # (state, total) -> (state, sums)
+  zeros: Callable  # (params) -> grads: before the first of several
+  accumulate: Callable  # (grads, params, batch) -> (grads, sums): each of them
+  apply: Callable  # (state, grads, sums) -> (state, sums)
 
 
 def update_programs(
@@ -173,36 +173,38 @@ def update_programs(
 ) -> UpdatePrograms:
   """The programs of an update, as the placement's strategy says."""
   if placement.strategy == 'pmap':
-    return pmap_programs(loss_fn, tx, router_bias_rate)
+    return pmap_programs(placement, loss_fn, tx, router_bias_rate)
   return mesh_programs(placement, loss_fn, tx, router_bias_rate)
 
 
 def pmap_programs(
-  loss_fn: LossFn, tx: Optimizer, router_bias_rate: float
+  placement: Placement,
+  loss_fn: LossFn,
+  tx: Optimizer,
+  router_bias_rate: float,
 ) -> UpdatePrograms:
   """Every device holds a replica and differentiates on its own rows."""
 
-  def grad(params, batch):
-    return jax.lax.psum(gradients.gradient(loss_fn, params, batch), 'data')
-
   def step(state, batch):
-    grads, sums = grad(state.params, batch)
+    total = gradients.gradient(loss_fn, state.params, batch)
+    grads, sums = jax.lax.psum(total, 'data')
     return apply_gradient(tx, state, grads, sums, router_bias_rate)
 
-  def accumulate(total, params, batch):
+  def accumulate(grads, params, batch):
     axes = ('data',) if jax.lax.axis_size('data') > 1 else ()
     leaves = [axes] * len(jax.tree.leaves(params))
     return gradients.add_gradient(
-      loss_fn, total, params, batch, leaves, ('data',)
+      loss_fn, grads, params, batch, leaves, ('data',)
     )
 
-  def apply(state, total):
-    return apply_gradient(tx, state, *total, router_bias_rate)
+  def apply(state, grads, sums):
+    return apply_gradient(tx, state, grads, sums, router_bias_rate)
 
+  own_devices = device_placement.own_devices(placement)
   pmap = functools.partial(jax.pmap, axis_name='data', out_axes=None)
   return UpdatePrograms(
     step=pmap(step, in_axes=(None, 0), donate_argnums=0),
-    grad=pmap(grad, in_axes=(None, 0)),
+    zeros=jax.jit(gradients.zeros(own_devices)),
     accumulate=pmap(accumulate, in_axes=(None, None, 0), donate_argnums=0),
     apply=jax.jit(apply, donate_argnums=0),
   )
@@ -216,23 +218,20 @@ def mesh_programs(
 ) -> UpdatePrograms:
   """Every device holds a part of each leaf. The gradients of several
   micro-batches are summed within a slice, and between slices once."""
-  grad = gradients.sharded_gradient(placement, loss_fn, ())
-  grad_of_slice = gradients.sharded_gradient(
-    placement, loss_fn, placement.slice_axes
-  )
+  grad = gradients.sharded_gradient(placement, loss_fn)
 
   def step(state, batch):
     grads, sums = grad(state.params, batch)
     return apply_gradient(tx, state, grads, sums, router_bias_rate)
 
-  def apply(state, total):
+  def apply(state, grads, sums):
     axes = tuple(range(len(placement.slice_axes)))
-    total = jax.tree.map(lambda x: x.sum(axes), total)
-    return apply_gradient(tx, state, *total, router_bias_rate)
+    grads, sums = jax.tree.map(lambda x: x.sum(axes), (grads, sums))
+    return apply_gradient(tx, state, grads, sums, router_bias_rate)
 
   return UpdatePrograms(
     step=jax.jit(step, donate_argnums=0),
-    grad=jax.jit(grad_of_slice),
+    zeros=jax.jit(gradients.zeros(placement)),
     accumulate=jax.jit(
       gradients.sharded_accumulation(placement, loss_fn), donate_argnums=0
     ),
@@ -251,10 +250,17 @@ def update(
   batches = [device_placement.put_rows(placement, x) for x in micro_batches]
   if len(batches) == 1:
     return compiled.step(state, batches[0])
-  total = compiled.grad(state.params, batches[0])
+  grads = compiled.zeros(state.params)
+  grads, sums = compiled.accumulate(grads, state.params, batches[0])
   for batch in batches[1:]:
     # Waits, so that a long update has heartbeats.
-    jax.block_until_ready(total[1])
+    jax.block_until_ready(sums)
     watchdog.heartbeat()
-    total = compiled.accumulate(total, state.params, batch)
-  return compiled.apply(state, total)
+    grads, more = compiled.accumulate(grads, state.params, batch)
+    sums = _add(sums, more)
+  return compiled.apply(state, grads, sums)
+
+
+@jax.jit
+def _add(sums, more):
+  return jax.tree.map(jnp.add, sums, more)

@@ -282,10 +282,11 @@ def test_an_update_of_a_model_with_experts_takes_their_routing():
   )
   plan = dataclasses.replace(plan, cfg=tiny)
   placement = device_placement.placement(plan.config.parallel)
-  _, _, batch, total = programs.update_shapes(plan, placement)
+  _, _, batch = programs.update_shapes(plan, placement)
   assert batch['routing'].shape == (4, plan.row_len, 3, 2)
   assert batch['routing'].dtype == np.uint8
-  assert total[1][moe.LOAD].shape == (3, 6)
+  _, sums = programs.trace_train(plan, placement).out_info
+  assert sums[moe.LOAD].shape == (3, 6)
 
 
 def test_programs_of_pmap_are_traced_for_devices_that_are_not_here(monkeypatch):

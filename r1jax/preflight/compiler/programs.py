@@ -190,16 +190,24 @@ def _with_traffic(cost, moved):
 
 def trace_train(plan: Plan, placement: Placement) -> Any:
   """An update of one micro-batch, or the program that adds one."""
-  updates, state, batch, total = update_shapes(plan, placement)
+  updates, state, batch = update_shapes(plan, placement)
   if plan.micro_batches == 1:
     return updates.step.trace(state, batch)
-  return updates.accumulate.trace(total, state.params, batch)
+  return _trace_accumulate(placement, updates, state, batch)
 
 
 def trace_apply(plan: Plan, placement: Placement) -> Any:
   """The program after the last of several micro-batches."""
-  updates, state, _, total = update_shapes(plan, placement)
-  return updates.apply.trace(state, total)
+  updates, state, batch = update_shapes(plan, placement)
+  total = _trace_accumulate(placement, updates, state, batch).out_info
+  total = device_placement.shapes(placement, total, placement.slice_axes)
+  return updates.apply.trace(state, *total)
+
+
+def _trace_accumulate(placement, updates, state, batch):
+  grads = jax.eval_shape(updates.zeros, state.params)
+  grads = device_placement.shapes(placement, grads, placement.slice_axes)
+  return updates.accumulate.trace(grads, state.params, batch)
 
 
 def trace_score(plan: Plan, placement: Placement) -> Any:
@@ -242,7 +250,7 @@ def trace_sampling(plan: Plan, placement: Placement) -> tuple[Any, Any, Any]:
 
 
 def update_shapes(plan, placement):
-  """(programs of an update; shapes of a state, a micro-batch and a total)."""
+  """(programs of an update; shapes of a state and of a micro-batch)."""
   config = plan.config
   tx = optimizer.optimizer(config.optim, config.steps)
   cfg = programs.shard_config(placement, plan.cfg)
@@ -252,9 +260,7 @@ def update_shapes(plan, placement):
   init = functools.partial(train_step.init_state, tx=tx)
   state = device_placement.shapes(placement, jax.eval_shape(init, params))
   batch = _batch_shapes(plan, placement, FLOAT_COLUMNS)
-  total = jax.eval_shape(updates.grad, params, batch)
-  total = device_placement.shapes(placement, total, placement.slice_axes)
-  return updates, state, batch, total
+  return updates, state, batch
 
 
 def _param_shapes(plan, placement):
