@@ -30,6 +30,9 @@ MAX_SEGMENTS = 2**31 - 1  # of a call of `advance`
 # A cache is small if it has less than this share of the numbers of the weights.
 # A step that reads all of it takes 3 % longer at most than one with windows.
 SMALL_CACHE = 1 / 64
+# Of config.kv_windows=0: the max. number of windows, and the columns by which
+# two differ at least. Rows of fewer columns end before a second program pays.
+MAX_WINDOWS, MIN_WINDOW = 4, 48
 
 
 @functools.partial(jax.jit, static_argnames=('cfg', 'group_size', 'config'))
@@ -163,7 +166,8 @@ def windows(
   # A kernel that reads only what rows hold needs no windows.
   if cfg.reads_filled_cache or is_small:
     return (columns,)
-  return tuple(batching.lengths(columns, config.kv_windows))
+  most = min(MAX_WINDOWS, max(1, columns // MIN_WINDOW))
+  return tuple(batching.lengths(columns, config.kv_windows or most))
 
 
 def sampled_rows(

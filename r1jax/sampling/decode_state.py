@@ -33,7 +33,10 @@ class SampleConfig:
     16, 'tokens between slot refills', minimum=1, is_free=True
   )
   kv_windows: int = option(
-    4, 'cache lengths to choose from', minimum=1, is_free=True
+    0,
+    'cache lengths to choose from; 0: up to 4, fewer for short rows',
+    minimum=0,
+    is_free=True,
   )
   cache_tokens: int = option(
     0,

@@ -515,6 +515,13 @@ def test_windows_of_a_small_cache_are_not_worth_programs():
   assert decode.windows(big, config, 5, 15) == (15,)
 
 
+def test_windows_of_short_rows_are_not_worth_programs():
+  config = dataclasses.replace(CONFIG, kv_windows=0)
+  assert decode.windows(CFG, config, 5, 95) == (95,)
+  assert decode.windows(CFG, config, 5, 97) == (49, 97)
+  assert decode.windows(CFG, config, 5, 400) == (100, 200, 300, 400)
+
+
 def test_sigterm_ends_a_rollout_between_two_calls_of_the_loop(monkeypatch):
   placement = device_placement.placement(
     device_placement.ParallelConfig(), jax.devices()[:1]
