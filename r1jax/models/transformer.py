@@ -143,7 +143,8 @@ def for_decoding(
   def gather_all(tree):
     return jax.tree_util.tree_map_with_path(gather, tree)
 
-  stacks, gathered = registry.family_of(cfg).STACKS, {}
+  stacks = registry.family_of(cfg).STACKS
+  gathered: Params = {}
   loop_cfg = decoding_config(cfg)
   for name, part in params.items():
     if name not in stacks:
