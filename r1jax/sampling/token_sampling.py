@@ -30,10 +30,8 @@ def sample_token(
   kept_BV = truncate(scores_BV, top_p, top_k)
   max_B1 = jnp.max(scores_BV, axis=-1, keepdims=True)
   token_B = invert(jnp.exp(kept_BV - max_B1), uniform(key_B, 2))
-  # logsumexp by the sums that the inversion needs, without truncation.
-  mass = _blocks(jnp.exp(scores_BV - max_B1))
-  lse_B = max_B1[:, 0] + jnp.log(jnp.sum(jnp.sum(mass, axis=-1), axis=-1))
-  return token_B, _of_token(scores_BV, token_B) - lse_B
+  # Not by the sums of the inversion: logsumexp has the bits of the trainer's.
+  return token_B, logp(logits_BV, token_B, temperature)
 
 
 def sample_token_by_row(

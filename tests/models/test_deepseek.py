@@ -20,6 +20,7 @@ from r1jax.models import attention, mla, registry, tpu_attention, transformer
 from r1jax.models.families import deepseek
 from r1jax.preflight import published, shapes
 from r1jax.preflight.chips import CHIPS
+from r1jax.sampling import token_sampling
 
 
 @functools.partial(jax.jit, static_argnames='cfg')
@@ -121,17 +122,20 @@ def test_expanded_decoding_has_the_bits_of_the_full_forward():
   params, random = random_params(cfg), np.random.default_rng(1)
   tokens_BT = jnp.array(random.integers(0, 28, (2, 7)))
 
-  def forward(params, cfg, tokens_BT):
+  def sampled(params, cfg, tokens_BT):
+    logits_BTV, _ = decode(params, cfg, tokens_BT)
+    logp = functools.partial(token_sampling.logp, temperature=1.0)
+    return jax.vmap(logp, 1, 1)(logits_BTV[:, :-1], tokens_BT[:, 1:])
+
+  def trained(params, cfg, tokens_BT):
     pos_BT = jnp.broadcast_to(jnp.arange(7)[None], (2, 7))
-    out = transformer.forward(params, cfg, tokens_BT, pos_BT)
-    return transformer.unembed(params, cfg, out.hidden_BTD)
+    return transformer.logprobs(params, cfg, tokens_BT, pos_BT)[0][:, 1:]
 
   exact = functools.partial(
     jax.jit, static_argnames='cfg', compiler_options=EXACT
   )
-  logits_BTV, _ = exact(decode.__wrapped__)(params, cfg, tokens_BT)
-  want = exact(forward)(params, cfg, tokens_BT)
-  np.testing.assert_array_equal(logits_BTV, want)
+  args = params, cfg, tokens_BT
+  np.testing.assert_array_equal(exact(sampled)(*args), exact(trained)(*args))
 
 
 def test_absorbed_attention_equals_expanded_attention():
