@@ -27,11 +27,14 @@ def sample_token(
     token_B = jnp.argmax(logits_BV, axis=-1)
     return token_B, logp(logits_BV, token_B, temperature)
   scores_BV = logits_BV / temperature
-  kept_BV = truncate(scores_BV, top_p, top_k)
   max_B1 = jnp.max(scores_BV, axis=-1, keepdims=True)
-  token_B = invert(jnp.exp(kept_BV - max_B1), uniform(key_B, 2))
-  # Not by the sums of the inversion: logsumexp has the bits of the trainer's.
-  return token_B, logp(logits_BV, token_B, temperature)
+  mass_BV = jnp.exp(scores_BV - max_B1)
+  # logsumexp with its operations, so its bits, by exponentials that the inversion
+  # needs too.
+  lse_B = jnp.log(jnp.sum(mass_BV, axis=-1)) + max_B1[:, 0]
+  kept_BV = jnp.exp(truncate(scores_BV, top_p, top_k) - max_B1)
+  token_B = invert(kept_BV, uniform(key_B, 2))
+  return token_B, _of_token(scores_BV, token_B) - lse_B
 
 
 def sample_token_by_row(

@@ -1,5 +1,7 @@
 """Inversion in two levels samples from the softmax, truncated or not."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,6 +78,25 @@ def nucleus(prob_V, top_p):
   order = np.argsort(-prob_V)
   before = np.cumsum(prob_V[order]) - prob_V[order]
   return order[before < top_p]
+
+
+def test_logp_has_the_bits_of_logsumexp():
+  """So with these options of XLA's CPU backend, see tests/models/test_deepseek.py,
+  the sampler's log-probabilities can be the trainer's."""
+  exact = dict(xla_cpu_experimental_ynn_fusion_type='', xla_cpu_max_isa='AVX')
+  logits_BV = np.random.default_rng(3).normal(0, 3, (5, 700)).astype('f')
+  key_B = jax.random.split(jax.random.key(0), 5)
+
+  def sample(logits_BV):
+    return token_sampling.sample_token(logits_BV, key_B, 0.7, 1.0, 0)
+
+  options = exact if jax.default_backend() == 'cpu' else None
+  compiled = functools.partial(jax.jit, compiler_options=options)
+  token_B, logp_B = compiled(sample)(logits_BV)
+  want_B = compiled(lambda *args: token_sampling.logp(*args, 0.7))(
+    logits_BV, token_B
+  )
+  np.testing.assert_array_equal(logp_B, want_B)
 
 
 @pytest.mark.parametrize(
