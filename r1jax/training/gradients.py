@@ -81,7 +81,7 @@ def sharded_gradient(placement: Placement, loss_fn: LossFn) -> Callable:
   """(params, batch) -> total. Each device differentiates loss / tensor_parallel
   on its own shards. Gradients are summed over the mesh axes along which a leaf
   is not sharded."""
-  mesh, axes = placement.mesh, placement.mesh.axis_names
+  mesh = placement.mesh
   axes = mesh.axis_names
   loss_of_copy = _loss_of_copy(mesh, loss_fn)
 
