@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -126,7 +127,9 @@ def weight_shapes(cfg: MlaConfig) -> dict[str, tuple[int, ...]]:
 
 def rope_table(cfg: MlaConfig, pos_BT: Array) -> tuple[Array, Array]:
   """rope.cos_sin of the rotated channels."""
-  return rope.cos_sin(cfg.rope, cfg.qk_rope_head_dim, pos_BT)
+  table = rope.cos_sin(cfg.rope, cfg.qk_rope_head_dim, pos_BT)
+  # As in gqa.rope_tables.
+  return jax.lax.optimization_barrier(table) if cfg.cpu_layout else table
 
 
 def attend_layer(

@@ -40,8 +40,8 @@ def sizes_of(plan: Plan) -> Sizes:
   """The Sizes, from the parameters' shapes and their partition specs."""
   cfg, itemsize = plan.cfg, plan.itemsize
   is_pmap = plan.config.parallel.strategy == 'pmap'
-  tree = shapes.parameters(plan.cfg)
-  parameters = sum(_shards(plan, tree))
+  stored = shapes.parameters(plan.cfg)
+  parameters = sum(_shards(plan, stored))
   weights, layer, largest, shared = 0.0, 0.0, 0.0, 0.0
   gathered: dict[str, float] = {}
   tree = shapes.parameters(plan.shared_cfg)
@@ -64,7 +64,7 @@ def sizes_of(plan: Plan) -> Sizes:
   moved = 0 if is_pmap else sent(itemsize, data) * products + to_heads
   return Sizes(
     parameters=parameters,
-    optimizer=sum(_shards(plan, _optimizer_state(plan, tree))),
+    optimizer=sum(_shards(plan, _optimizer_state(plan, stored))),
     reference=parameters * bool(plan.config.grpo.kl_coef),
     cast=parameters * itemsize / 4 if itemsize < 4 else 0,
     rollout_weights=weights,

@@ -90,17 +90,12 @@ def uniform(key_B: Array, count: int) -> Array:
 
 def invert(mass_BV: Array, uniform_2B: Array) -> Array:
   """A token_B of each row, with a probability proportional to its mass."""
-  mass = _blocks(mass_BV)
+  B, V = mass_BV.shape
+  mass = jnp.pad(mass_BV, ((0, 0), (0, -V % BLOCK_SIZE)))
+  mass = mass.reshape(B, -1, BLOCK_SIZE)
   block_B = _invert(jnp.sum(mass, axis=-1), uniform_2B[0])
   mass = jnp.take_along_axis(mass, block_B[:, None, None], axis=1)
   return block_B * BLOCK_SIZE + _invert(mass[:, 0], uniform_2B[1])
-
-
-def _blocks(mass_BV):
-  """The mass of each block of ids, [B, blocks, BLOCK_SIZE]."""
-  B, V = mass_BV.shape
-  mass_BV = jnp.pad(mass_BV, ((0, 0), (0, -V % BLOCK_SIZE)))
-  return mass_BV.reshape(B, -1, BLOCK_SIZE)
 
 
 def _of_token(scores_BV, token_B):
