@@ -182,6 +182,13 @@ def test_the_optimisers_state_is_counted_by_its_shapes():
   assert size < factored.optimizer < 1.5 * size
 
 
+def test_the_state_of_the_optimiser_has_no_copies_of_shared_key_heads():
+  plan = make_plan(init='Qwen/Qwen2.5-1.5B', parallel__tensor_parallel=4)
+  assert plan.shared_cfg.sharding.key_copies == 2
+  sizes = layers.sizes_of(plan)
+  assert sizes.optimizer == pytest.approx(2 * sizes.parameters, abs=8)
+
+
 def test_gradients_are_sent_between_slices_once_an_update():
   plan = make_plan(grpo__prompts_per_step=512, parallel__slices=2)
   found = costs_by_name(plan)
