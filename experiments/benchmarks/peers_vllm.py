@@ -17,7 +17,8 @@ from experiments.benchmarks import workload  # noqa: E402
 def rollout(options: argparse.Namespace, sizes: workload.Sizes) -> None:
   """W1: no end token, no truncation of the distribution. The samples of a
   prompt share its cache; calls do not, since the first token of a prompt is
-  another in each."""
+  another in each. GRPO needs the log-probabilities of the sampled tokens;
+  without --logprobs they are not computed."""
   engine = vllm.LLM(
     model=options.model,
     dtype=options.dtype,
@@ -33,6 +34,7 @@ def rollout(options: argparse.Namespace, sizes: workload.Sizes) -> None:
     max_tokens=sizes.max_new_tokens,
     ignore_eos=True,
     detokenize=False,
+    logprobs=0 if options.logprobs else None,
   )
   calls = 0
 
@@ -47,13 +49,15 @@ def rollout(options: argparse.Namespace, sizes: workload.Sizes) -> None:
     assert all(len(row.token_ids) == sizes.max_new_tokens for row in rows)
 
   times = workload.time_calls(sample, sizes.reps)
-  workload.report(
-    'vLLM', 'rollout', options.dtype, sizes.sampled_tokens, *times
-  )
+  variant = options.dtype + (' logprobs' if options.logprobs else '')
+  workload.report('vLLM', 'rollout', variant, sizes.sampled_tokens, *times)
 
 
 def main() -> None:
   parser = workload.make_parser(__doc__.partition(':')[0], ('rollout',))
+  parser.add_argument(
+    '--logprobs', action='store_true', help='of the sampled tokens too'
+  )
   options = parser.parse_args()
   rollout(options, workload.get_sizes(options))
 

@@ -64,8 +64,12 @@ def attend(
   Scores and softmax are float32. The operands of each product have the inputs'
   dtype, in the backward pass too.
   """
+  T, G = q_BTKGC.shape[1], q_BTKGC.shape[3]
+  if form.cpu_layout and T * G == 1 and q_BTKGC.dtype == jnp.bfloat16:
+    # See linear.single_row_twice.
+    q_BTKGC = jnp.concatenate([q_BTKGC, q_BTKGC], axis=3)
   out, lse = attend_with_lse(form, q_BTKGC, kv, visible_BTS)
-  return with_sink(out, lse, sink_KG)
+  return with_sink(out[:, :, :, :G], lse[..., :G], sink_KG)
 
 
 def with_sink(

@@ -118,33 +118,78 @@ def advance(
   and [segments that were run, whether samples are unfinished, columns of the
   cache that the next segment needs] as integers.
 
-  A segment reads and writes only a window of the cache's first columns: the
+  Segments read and write only a window of the cache's first columns: the
   smallest of `windows` that the longest row fits into. The loop also ends when
   a row fits into none.
   """
+  most_columns = state.tokens_NL.shape[1]
 
-  def refill_and_decode(carry):
+  def next_columns(state):
+    columns = refill.next_columns(prompts, group_size, config, state)
+    return jnp.minimum(columns, most_columns)
+
+  def refill_and_decode(window, carry):
     count, state = carry
     state = refill.refill(
       cfg, prompts, prefilled, key, group_size, config, state
     )
-    return count + 1, _decode_segment(params, cfg, config, windows, state)
+    return count + 1, _decode_segment(params, cfg, config, window, state)
 
-  def goes_on(carry):
+  def goes_on(shortest, longest, carry):
     count, state = carry
     goes_on = _is_unfinished(state) & (count < segments)
-    if windows[-1] < state.tokens_NL.shape[1]:
-      goes_on &= (
-        refill.next_columns(prompts, group_size, config, state) <= windows[-1]
-      )
+    if shortest > 0 or longest < most_columns:
+      columns = next_columns(state)
+      goes_on &= (columns > shortest) & (columns <= longest)
     return goes_on
 
-  count, state = jax.lax.while_loop(
-    goes_on, refill_and_decode, (jnp.int32(0), state)
-  )
+  def run_window(shortest, window, carry):
+    """The segments until a row needs more columns, or all rows need at most
+    `shortest`."""
+    count, state = carry
+    part = state.cache
+    if not config.cache_tokens:
+      part = _first_columns(state.cache, window)
+    count, out = jax.lax.while_loop(
+      functools.partial(goes_on, shortest, window),
+      functools.partial(refill_and_decode, window),
+      (count, state.replace(cache=part)),
+    )
+    cache = _with_first_columns(state.cache, out.cache)
+    return count, out.replace(cache=cache)
+
+  branches = [
+    functools.partial(run_window, shortest, window)
+    for shortest, window in zip((0, *windows[:-1]), windows)
+  ]
+
+  def run_smallest_window(carry):
+    index = jnp.searchsorted(jnp.array(windows[:-1]), next_columns(carry[1]))
+    return jax.lax.switch(index, branches, carry)
+
+  carry = jnp.int32(0), state
+  if len(windows) == 1:
+    count, state = branches[0](carry)
+  else:
+    count, state = jax.lax.while_loop(
+      functools.partial(goes_on, 0, windows[-1]), run_smallest_window, carry
+    )
   is_unfinished = _is_unfinished(state).astype(jnp.int32)
-  columns = refill.next_columns(prompts, group_size, config, state)
-  return state, jnp.stack([count, is_unfinished, columns])
+  return state, jnp.stack([count, is_unfinished, next_columns(state)])
+
+
+def _first_columns(cache, window):
+  if window == jax.tree.leaves(cache)[0].shape[-2]:
+    return cache
+  return jax.tree.map(lambda a: a[..., :window, :], cache)
+
+
+def _with_first_columns(cache, part):
+  """The cache with `part` as its first columns."""
+  if jax.tree.leaves(cache)[0].shape == jax.tree.leaves(part)[0].shape:
+    return part
+  update = jax.lax.dynamic_update_slice
+  return jax.tree.map(lambda a, b: update(a, b, (0,) * a.ndim), cache, part)
 
 
 def cache_sizes(
@@ -255,21 +300,18 @@ def _first_routing(cfg, routing, group_size, config):
   return jnp.repeat(routing, group_size, axis=0)
 
 
-def _decode_segment(params, cfg, config, windows, state):
+def _decode_segment(params, cfg, config, window, state):
   """The steps for config.refill_interval tokens of all slots, whose tokens are
-  written to their samples. See `advance` for the windows."""
-  slots = state.slots
-  N, sample_B = len(state.finished_N), slots.sample_B
-  length_B = jnp.where(slots.live_B, slots.pos_B + 1, 0)
-  columns = jnp.max(length_B) + refill.segment_tokens(config)
-  index = jnp.sum(columns > jnp.array(windows[:-1], jnp.int32))
-  steps = _steps
+  written to their samples. Of a cache in pages those with the first `window`
+  columns of the slots are read; others have only these columns."""
+  cache, slots, N = state.cache, state.slots, len(state.finished_N)
   if config.cache_tokens:
-    steps = functools.partial(_paged_steps, state.table_BN)
-  branches = [
-    functools.partial(steps, params, cfg, config, window) for window in windows
-  ]
-  cache, slots, tokens = jax.lax.switch(index, branches, state.cache, slots)
+    table_BN = state.table_BN[:, : config.pages_of(window)]
+    cache = paging.with_table(cache, table_BN)
+  sample_B = slots.sample_B
+  cache, slots, tokens = _scan_steps(params, cfg, config, cache, slots)
+  if config.cache_tokens:
+    cache = paging.pool(cache)
   live, column = tokens.live_BT, tokens.pos_BT  # [steps, B, T]
   # Writes to row N are dropped.
   row = jnp.where(live, sample_B[None, :, None], N)
@@ -292,30 +334,6 @@ def _decode_segment(params, cfg, config, windows, state):
     live=state.live + jnp.sum(live[..., 0]),
     routing=jax.tree.map(write_routing, state.routing, tokens.routing),
   )
-
-
-def _steps(params, cfg, config, window, cache, slots):
-  """The steps of a segment over the first `window` columns of the cache. Returns
-  (cache, slots, the steps' StepTokens, stacked)."""
-  part = cache
-  has_all = window == jax.tree.leaves(cache)[0].shape[-2]
-  if not has_all:
-    part = jax.tree.map(lambda a: a[..., :window, :], cache)
-  part, slots, tokens = _scan_steps(params, cfg, config, part, slots)
-  if has_all:
-    return part, slots, tokens
-  update = jax.lax.dynamic_update_slice
-  cache = jax.tree.map(lambda a, b: update(a, b, (0,) * a.ndim), cache, part)
-  return cache, slots, tokens
-
-
-def _paged_steps(table_BN, params, cfg, config, window, pool, slots):
-  """_steps with a pool of pages, of which those with the first `window` columns
-  of the slots are read."""
-  table_BN = table_BN[:, : config.pages_of(window)]
-  cache = paging.with_table(pool, table_BN)
-  cache, slots, tokens = _scan_steps(params, cfg, config, cache, slots)
-  return paging.pool(cache), slots, tokens
 
 
 def _scan_steps(params, cfg, config, cache, slots):

@@ -184,9 +184,11 @@ def copy_prompts(
   take_B: Array,
   cache: transformer.Cache,
 ) -> transformer.Cache:
-  """The cache with the prompts in the first columns of the slots take_B."""
+  """The cache with the prompts in the first columns of the slots take_B, which
+  need no more columns than it has."""
 
   def copy(prompt, cache):
+    prompt = prompt[..., : cache.shape[-2], :]
     prompt = jnp.take(prompt, prompt_B, axis=-4)
     cache = attention.in_cache_layout(cfg.tpu_layout, cache)
     take, width = take_B[:, None, None, None], prompt.shape[-2]
