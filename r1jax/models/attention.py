@@ -64,12 +64,18 @@ def attend(
   Scores and softmax are float32. The operands of each product have the inputs'
   dtype, in the backward pass too.
   """
-  T, G = q_BTKGC.shape[1], q_BTKGC.shape[3]
-  if form.cpu_layout and T * G == 1 and q_BTKGC.dtype == jnp.bfloat16:
-    # See linear.single_row_twice.
-    q_BTKGC = jnp.concatenate([q_BTKGC, q_BTKGC], axis=3)
+  G, q_BTKGC = q_BTKGC.shape[3], _single_query_twice(form, q_BTKGC)
   out, lse = attend_with_lse(form, q_BTKGC, kv, visible_BTS)
   return with_sink(out[:, :, :, :G], lse[..., :G], sink_KG)
+
+
+def _single_query_twice(form, q_BTKGC):
+  """The queries, twice if a key head has a single one of bfloat16, see
+  linear.single_row_twice."""
+  is_single = q_BTKGC.shape[1] * q_BTKGC.shape[3] == 1
+  if form.cpu_layout and is_single and q_BTKGC.dtype == jnp.bfloat16:
+    return jnp.concatenate([q_BTKGC, q_BTKGC], axis=3)
+  return q_BTKGC
 
 
 def with_sink(
@@ -178,6 +184,7 @@ def attend_past(
   """attend over the columns `before` of a cache and, causally, over the call's
   own keys, which are not written to the cache."""
   (k_BKTC, v_BKTC), (past_k_BKSC, past_v_BKSC) = kv_BKTC, past_BKSC
+  heads, q_BTKGC = q_BTKGC.shape[3], _single_query_twice(form, q_BTKGC)
   T, G = q_BTKGC.shape[1], q_BTKGC.shape[3]
   q = merge_queries(q_BTKGC)
   past = linear.product('bkmc,bksc->bkms', q, past_k_BKSC) * form.scale
@@ -197,7 +204,7 @@ def attend_past(
   out = linear.product('bkms,bksc->bkmc', past, past_v_BKSC)
   out = split_queries(out + linear.product('bkmt,bktc->bkmc', own, v_BKTC), T)
   lse_BTKG = split_queries(max_score + jnp.log(total), T)[..., 0]
-  return with_sink(out, lse_BTKG, sink_KG)
+  return with_sink(out[:, :, :, :heads], lse_BTKG[..., :heads], sink_KG)
 
 
 def in_cache_layout(tpu_layout: bool, cache: Array) -> Array:
