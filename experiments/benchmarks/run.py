@@ -63,11 +63,21 @@ LONG_PROMPTS = (
   'ours update --model TINY --prompts 2 --group-size 16 --prompt-len 512 '
   '--micro-batch-size 16 --share-prompts'
 )
-# With --vllm-python.
-VLLM_CASES = (
+
+
+def with_logprobs(case: Case) -> Case:
+  """A case of VLLM in which the peer returns log-probabilities, as r1jax does."""
+  peer = dataclasses.replace(
+    case.peer, command=f'{case.peer.command} --logprobs'
+  )
+  return dataclasses.replace(case, name=f'{case.name} logprobs', peer=peer)
+
+
+ROLLOUTS = (
   case('W1', 'MODEL', 'rollout', 'bfloat16', VLLM, 0.75, 1.0),
   case('W1', 'MODEL', 'rollout', 'float32', VLLM, 0.75, 1.0),
 )
+VLLM_CASES = (*ROLLOUTS, *map(with_logprobs, ROLLOUTS))  # with --vllm-python
 CASES = (
   case('W1', 'MODEL', 'rollout', 'bfloat16', TORCH, 1.5, 1.5),
   case('W1', 'MODEL', 'rollout', 'float32', TORCH, 1.2, 1.5),
