@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from r1jax import errors
+
 # Old key and new key, for the error about an unknown key. An entry also matches
 # within a longer key: prompt.stop covers judge.prompt.stop.
 RENAMED = dict(
@@ -30,6 +32,14 @@ RENAMED = dict(
   parallel.rollout:parallel.rollout_devices
   """.split()
 )
+
+
+class UnknownKey(errors.UserError):
+  """A config has no such key. `key` is dotted, without 'config.'."""
+
+  def __init__(self, name: str, names: Sequence[str]) -> None:
+    super().__init__(f'unknown key {name}{hint(name, names)}')
+    self.key = name.removeprefix('config.')
 
 
 def hint(name: str, names: Sequence[str]) -> str:
