@@ -5,9 +5,11 @@ import functools
 import jax
 import numpy as np
 
-from r1jax.models import transformer
+from r1jax.models import token_logprobs, transformer
 
-logprobs = jax.jit(transformer.logprobs, static_argnames=('cfg', 'temperature'))
+logprobs = jax.jit(
+  token_logprobs.logprobs, static_argnames=('cfg', 'temperature')
+)
 
 
 @functools.partial(jax.jit, static_argnames='cfg')

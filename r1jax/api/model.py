@@ -19,7 +19,7 @@ from r1jax.config import MAX_SEED
 from r1jax.data import batching, record_files, templates
 from r1jax.data.templates import PromptConfig
 from r1jax.distributed import device_placement, programs
-from r1jax.models import transformer
+from r1jax.models import token_logprobs, transformer
 from r1jax.models.transformer import ModelConfig
 from r1jax.sampling import generate
 from r1jax.sampling.decode import SampleConfig
@@ -294,4 +294,4 @@ def _logits(params: dict, cfg: ModelConfig, tokens_BT: Any, pos_BT: Any) -> Any:
 def _logprobs(
   params: dict, cfg: ModelConfig, tokens_BT: Any, pos_BT: Any
 ) -> Any:
-  return transformer.logprobs(params, cfg, tokens_BT, pos_BT)[0]
+  return token_logprobs.logprobs(params, cfg, tokens_BT, pos_BT)[0]

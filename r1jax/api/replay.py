@@ -16,7 +16,7 @@ from r1jax.api.run_samples import RunSamples
 from r1jax.api.work_directory import WorkDirectory
 from r1jax.data import record_files, run_date
 from r1jax.distributed import agreement, device_placement, programs
-from r1jax.models import transformer
+from r1jax.models import token_logprobs
 from r1jax.rewards.pending import Rewards
 from r1jax.rl import (
   grpo_config,
@@ -226,7 +226,8 @@ def entropies(
 
   def entropy(params, rows):
     tokens_BL, pos_BL = rows['tokens_BL'], rows['pos_BL']
-    return transformer.logprobs(params, cfg, tokens_BL, pos_BL, temperature)[1]
+    args = params, cfg, tokens_BL, pos_BL, temperature
+    return token_logprobs.logprobs(*args)[1]
 
   program = programs.rows_program(sampling.placement, entropy)
   return rollouts.logprobs(sampling, program, params, batch)

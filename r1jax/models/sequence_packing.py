@@ -20,6 +20,14 @@ def pack(rows_BL: Array, source_PT: Array, empty: int = 0) -> Array:
   return _take(rows_BL, source_PT, empty)
 
 
+def pack_sequences(
+  tokens_BL: Array, pos_BL: Array, source_PT: Array
+) -> tuple[Array, Array]:
+  """(tokens_PT, pos_PT) of packed rows."""
+  tokens_PT = pack(tokens_BL, source_PT)
+  return tokens_PT, pack(pos_BL, source_PT, empty=-1)
+
+
 def unpack(packed_PT: Array, place_BL: Array) -> Array:
   """Rows [B, L, ...] of packed rows, 0 where place is -1."""
   return _take(packed_PT, place_BL, 0)

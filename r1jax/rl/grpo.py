@@ -13,7 +13,7 @@ import optax
 from r1jax import losses
 from r1jax.distributed import programs
 from r1jax.distributed.device_placement import Placement
-from r1jax.models import moe, sequence_packing, transformer
+from r1jax.models import moe, sequence_packing, token_logprobs, transformer
 from r1jax.rl import algorithm, grpo_config
 from r1jax.rl.grpo_config import GrpoConfig
 from r1jax.sampling.decode import SampledRows
@@ -82,12 +82,12 @@ def _token_logprobs(params, cfg, batch, temperature, routing):
   arrays = batch['tokens_BL'], batch['pos_BL']
   if 'source_PT' in batch:
     arrays = *arrays, batch['source_PT'], batch['place_BL']
-    logprobs = transformer.sequence_logprobs
+    logprobs = token_logprobs.sequence_logprobs
   elif 'packing' in batch:
     arrays = batch['packing'], *arrays, batch['prompt_BL']
-    logprobs = transformer.packed_logprobs
+    logprobs = token_logprobs.packed_logprobs
   else:
-    logprobs = transformer.logprobs_and_routing
+    logprobs = token_logprobs.logprobs_and_routing
   return logprobs(params, cfg, *arrays, temperature, routing)
 
 
@@ -99,11 +99,11 @@ def _mtp_loss(cfg, params, hidden_BLD, batch):
   hidden_BLD = jax.lax.stop_gradient(hidden_BLD)
   arrays = batch['tokens_BL'], batch['pos_BL']
   if 'source_PT' not in batch:
-    logp_BL = transformer.mtp_logprobs(fixed, cfg, hidden_BLD, *arrays)
+    logp_BL = token_logprobs.mtp_logprobs(fixed, cfg, hidden_BLD, *arrays)
   else:
-    arrays = transformer.pack_sequences(*arrays, batch['source_PT'])
+    arrays = sequence_packing.pack_sequences(*arrays, batch['source_PT'])
     cfg = dataclasses.replace(cfg, sequence_packing=True)
-    logp_PT = transformer.mtp_logprobs(fixed, cfg, hidden_BLD, *arrays)
+    logp_PT = token_logprobs.mtp_logprobs(fixed, cfg, hidden_BLD, *arrays)
     logp_BL = sequence_packing.unpack(logp_PT, batch['place_BL'])
   return losses.sft_loss(logp_BL, batch['weight_BL'])[0]
 

@@ -14,7 +14,7 @@ from r1jax.checkpoints import policy, pretrained
 from r1jax.data import mixture, sequences
 from r1jax.data.bad_records import BadRecords
 from r1jax.distributed import device_placement, programs
-from r1jax.models import moe, transformer
+from r1jax.models import moe, token_logprobs, transformer
 from r1jax.sampling import loading
 from r1jax.supervised import sft_config, sft_rows
 from r1jax.training import (
@@ -117,10 +117,10 @@ def loss(
   that of the module of multi-token prediction."""
   tokens_BL, pos_BL = batch['tokens_BL'], batch['pos_BL']
   weight_BL = batch['weight_BL']
-  out = transformer.logprobs_and_routing(params, cfg, tokens_BL, pos_BL)
+  out = token_logprobs.logprobs_and_routing(params, cfg, tokens_BL, pos_BL)
   total, sums = losses.sft_loss(out.logp_BL, weight_BL)
   if mtp_coef:
-    logp_BL = transformer.mtp_logprobs(
+    logp_BL = token_logprobs.mtp_logprobs(
       params, cfg, out.hidden_BLD, tokens_BL, pos_BL
     )
     mtp_loss = losses.sft_loss(logp_BL, weight_BL)[0]

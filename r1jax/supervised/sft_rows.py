@@ -15,7 +15,7 @@ from r1jax.data.tokenizer_protocol import Tokenizer
 from r1jax.distributed import hosts, programs, watchdog
 from r1jax.distributed.device_placement import Placement
 from r1jax.evaluation import best, statistics
-from r1jax.models import transformer
+from r1jax.models import token_logprobs, transformer
 from r1jax.sampling import tool_calls
 from r1jax.supervised.sft_config import Config, best_metric
 
@@ -183,7 +183,7 @@ def loss_program(
 
   def loss(params, rows):
     tokens_BL, pos_BL, mask_BL = rows
-    logp_BL, _ = transformer.logprobs(params, cfg, tokens_BL, pos_BL)
+    logp_BL, _ = token_logprobs.logprobs(params, cfg, tokens_BL, pos_BL)
     return -(logp_BL * mask_BL).sum(axis=1)
 
   return programs.rows_program(placement, loss)

@@ -14,7 +14,7 @@ from toy_pretrained import FAMILIES, assert_same_tree, write_directory
 from r1jax import errors
 from r1jax.checkpoints import pretrained, safetensors_file, tokenization
 from r1jax.distributed import device_placement
-from r1jax.models import transformer
+from r1jax.models import token_logprobs, transformer
 from r1jax.models.families import llama
 
 CFG = llama.Config(
@@ -136,7 +136,7 @@ def test_a_model_that_is_not_trained_computes_the_same_in_half_the_memory(
 
   @jax.jit
   def logprobs(params):
-    return transformer.logprobs(params, cfg, tokens_BL, pos_BL)
+    return token_logprobs.logprobs(params, cfg, tokens_BL, pos_BL)
 
   results = [
     logprobs(device_placement.put_state(one, tree)) for tree in (params, frozen)

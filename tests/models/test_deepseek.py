@@ -16,7 +16,14 @@ from toy_pretrained import all_logits, assert_same_tree
 
 from r1jax import errors
 from r1jax.checkpoints import policy, pretrained
-from r1jax.models import attention, mla, registry, tpu_attention, transformer
+from r1jax.models import (
+  attention,
+  mla,
+  registry,
+  token_logprobs,
+  tpu_attention,
+  transformer,
+)
 from r1jax.models.families import deepseek
 from r1jax.preflight import published, shapes
 from r1jax.preflight.chips import CHIPS
@@ -129,7 +136,7 @@ def test_expanded_decoding_has_the_bits_of_the_full_forward():
 
   def trained(params, cfg, tokens_BT):
     pos_BT = jnp.broadcast_to(jnp.arange(7)[None], (2, 7))
-    return transformer.logprobs(params, cfg, tokens_BT, pos_BT)[0][:, 1:]
+    return token_logprobs.logprobs(params, cfg, tokens_BT, pos_BT)[0][:, 1:]
 
   exact = functools.partial(
     jax.jit, static_argnames='cfg', compiler_options=EXACT
@@ -333,7 +340,7 @@ def test_the_module_of_multi_token_prediction_is_that_of_transformers(
     out = transformer.mtp_forward(*args)
     logits = transformer.unembed(params, cfg, out.hidden_BTD)
     args = params, cfg, hidden, tokens_BT, pos_BT
-    return logits[0], transformer.mtp_logprobs(*args)[0]
+    return logits[0], token_logprobs.mtp_logprobs(*args)[0]
 
   logits_TV, logp_T = outputs(params)
   got = logits_TV[: -1 : make_deepseek.EVERY]

@@ -14,7 +14,13 @@ from jax._src.cudnn import fused_attention_stablehlo
 
 from r1jax import errors
 from r1jax.checkpoints import policy
-from r1jax.models import attention, gpu_attention, gpu_decode, transformer
+from r1jax.models import (
+  attention,
+  gpu_attention,
+  gpu_decode,
+  token_logprobs,
+  transformer,
+)
 from r1jax.models.families import gemma, llama
 from r1jax.models.gqa import LayerKind
 
@@ -99,13 +105,13 @@ def test_training_is_lowered_to_the_kernels_of_cudnn(monkeypatch):
   tokens_BL = jax.ShapeDtypeStruct((3, 40), jnp.int32)
 
   def loss(params, tokens_BL, pos_BL):
-    return transformer.logprobs(params, cfg, tokens_BL, pos_BL)[0].sum()
+    return token_logprobs.logprobs(params, cfg, tokens_BL, pos_BL)[0].sum()
 
   text = lowered(jax.grad(loss), shapes, tokens_BL, tokens_BL)
   assert '__cudnn$fmhaSoftmax(' in text and 'fmhaSoftmaxBackward(' in text
   assert '40x40' not in text
   plain = dataclasses.replace(cfg, attention='einsum')
-  loss_of_plain = functools.partial(transformer.logprobs, cfg=plain)
+  loss_of_plain = functools.partial(token_logprobs.logprobs, cfg=plain)
   text = lowered(
     lambda *args: loss_of_plain(args[0], tokens_BL=args[1], pos_BL=args[2])[0],
     *(shapes, tokens_BL, tokens_BL),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from r1jax.models import lm_head, sharding, transformer
+from r1jax.models import lm_head, sharding, token_logprobs, transformer
 from r1jax.models.families import llama
 
 B, T, D, V = 2, 7, 5, 12
@@ -241,7 +241,9 @@ def test_the_gradient_stores_few_chunks_of_logits_at_vocabulary_150k(
     pos_BL = jnp.arange(L)[None]
 
     def loss(params):
-      logp_BL, entropy_BL = transformer.logprobs(params, cfg, tokens_BL, pos_BL)
+      logp_BL, entropy_BL = token_logprobs.logprobs(
+        params, cfg, tokens_BL, pos_BL
+      )
       return logp_BL.sum() + (entropy_BL.sum() if entropy else 0)
 
     return jax.grad(loss)(params)

@@ -11,7 +11,14 @@ import pytest
 
 from r1jax import errors, losses
 from r1jax.distributed import device_placement, programs
-from r1jax.models import expert_rounds, gqa, moe, moe_config, transformer
+from r1jax.models import (
+  expert_rounds,
+  gqa,
+  moe,
+  moe_config,
+  token_logprobs,
+  transformer,
+)
 from r1jax.models.families import qwen3_moe
 from r1jax.training import optimizer, train_step
 
@@ -97,7 +104,7 @@ def make_params(cfg=CFG):
 
 def loss_fn(cfg, params, batch):
   pos_BL = batch['pos_BL']
-  out = transformer.logprobs_and_routing(
+  out = token_logprobs.logprobs_and_routing(
     params, cfg, batch['tokens_BL'], pos_BL
   )
   loss, sums = losses.sft_loss(out.logp_BL, batch['weight_BL'])

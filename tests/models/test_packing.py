@@ -11,7 +11,13 @@ import pytest
 import toy_deepseek
 import toy_model
 
-from r1jax.models import attention, gqa, packed_attention, packing, transformer
+from r1jax.models import (
+  attention,
+  gqa,
+  packed_attention,
+  packing,
+  token_logprobs,
+)
 from r1jax.models.families import llama
 from r1jax.models.packing import Packing
 
@@ -58,10 +64,10 @@ def value_and_gradients(params, cfg, packed, routing):
     args = params, cfg
     if packed:
       args += packed, tokens_BL, pos_BL, prompt_BL
-      out = transformer.packed_logprobs(*args, 0.8, routing)
+      out = token_logprobs.packed_logprobs(*args, 0.8, routing)
     else:
       args += tokens_BL, pos_BL
-      out = transformer.logprobs_and_routing(*args, 0.8, routing)
+      out = token_logprobs.logprobs_and_routing(*args, 0.8, routing)
     total = jnp.sum(weights[0] * out.logp_BL + weights[1] * out.entropy_BL)
     return total, out
 

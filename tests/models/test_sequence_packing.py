@@ -16,8 +16,8 @@ from r1jax.models import (
   gpu_attention,
   gqa,
   sequence_packing,
+  token_logprobs,
   tpu_attention,
-  transformer,
 )
 from r1jax.models.families import llama
 
@@ -67,17 +67,21 @@ def value_and_gradients(params, cfg, rows, routing, is_packed):
     arrays = tokens_BL, pos_BL
     if is_packed:
       layout = rows['source_PT'], rows['place_BL']
-      out = transformer.sequence_logprobs(
+      out = token_logprobs.sequence_logprobs(
         params, cfg, *arrays, *layout, 0.8, routing
       )
     else:
-      out = transformer.logprobs_and_routing(params, cfg, *arrays, 0.8, routing)
+      out = token_logprobs.logprobs_and_routing(
+        params, cfg, *arrays, 0.8, routing
+      )
     found = [out.logp_BL, out.entropy_BL]
     if cfg.keep_mtp:
       mtp_cfg = dataclasses.replace(cfg, sequence_packing=is_packed)
       if is_packed:
-        arrays = transformer.pack_sequences(*arrays, rows['source_PT'])
-      logp = transformer.mtp_logprobs(params, mtp_cfg, out.hidden_BLD, *arrays)
+        arrays = sequence_packing.pack_sequences(*arrays, rows['source_PT'])
+      logp = token_logprobs.mtp_logprobs(
+        params, mtp_cfg, out.hidden_BLD, *arrays
+      )
       if is_packed:
         logp = sequence_packing.unpack(logp, rows['place_BL'])
       found.append(logp)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import toy_model
 
-from r1jax.models import gqa, layer, rope, transformer
+from r1jax.models import gqa, layer, rope, token_logprobs, transformer
 from r1jax.models.families import gemma, llama, olmo2
 
 CFG = llama.Config(
@@ -86,7 +86,9 @@ def by_row(x_BL, mask_BL):
 
 
 unembed = jax.jit(transformer.unembed, static_argnames='cfg')
-logprobs = jax.jit(transformer.logprobs, static_argnames=('cfg', 'temperature'))
+logprobs = jax.jit(
+  token_logprobs.logprobs, static_argnames=('cfg', 'temperature')
+)
 
 
 def close(a, b, tolerance=2e-5):
@@ -348,7 +350,7 @@ def test_bfloat16_products_output_float32_forward_and_backward(cpu_layout):
   tokens_BL, mask_BL = rows()
 
   def loss(p):
-    return transformer.logprobs(
+    return token_logprobs.logprobs(
       p, cfg, tokens_BL, transformer.positions(mask_BL)
     )[0].sum()
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from toy_preflight import make_plan
 
-from r1jax.models import attention, tpu_attention, transformer
+from r1jax.models import attention, token_logprobs, tpu_attention, transformer
 from r1jax.models.families import llama
 from r1jax.preflight import layers
 from r1jax.preflight.compiler import flops
@@ -136,7 +136,7 @@ def test_a_model_multiplies_each_weight_once_a_token():
   ids = array(2, 7, dtype=jnp.int32)
 
   def f(p, tokens, pos):
-    return transformer.logprobs(p, cfg, tokens, pos)
+    return token_logprobs.logprobs(p, cfg, tokens, pos)
 
   matrices = 8 * (8 + 2 * 4 + 8) + 3 * 8 * 10
   attend = 2 * 2 * 2 * 7 * 7 * 8

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r1jax.models import gqa, moe, transformer
+from r1jax.models import gqa, moe, token_logprobs, transformer
 from r1jax.models.families import qwen3_moe
 from r1jax.rl import grpo_config
 from r1jax.sampling import decode, tool_calls
@@ -86,7 +86,7 @@ def test_the_sampler_returns_the_experts_that_the_trainer_chooses(scan_layers):
 
 def test_the_replayed_experts_of_an_unchanged_policy_change_nothing():
   rows = sample(False)
-  logp = jax.jit(transformer.logprobs, static_argnums=(1, 4))
+  logp = jax.jit(token_logprobs.logprobs, static_argnums=(1, 4))
   args = params(), CFG, rows.tokens_BL, rows.pos_BL, 1.0
   routing = jnp.moveaxis(rows.routing, 2, 0)
   replayed = logp(*args, routing)[0] * rows.mask_BL

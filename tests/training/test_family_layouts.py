@@ -10,7 +10,7 @@ import pytest
 
 from r1jax import losses
 from r1jax.distributed import device_placement, programs
-from r1jax.models import gqa, rope, transformer
+from r1jax.models import gqa, rope, token_logprobs, transformer
 from r1jax.models.families import gemma, olmo2
 from r1jax.training import train_step
 
@@ -35,7 +35,9 @@ LENGTHS = np.array([8, 3, 6, 5])
 
 
 def loss_fn(cfg, params, batch):
-  logp_BL, _ = transformer.logprobs(params, cfg, batch['tokens'], batch['pos'])
+  logp_BL, _ = token_logprobs.logprobs(
+    params, cfg, batch['tokens'], batch['pos']
+  )
   return losses.sft_loss(logp_BL, batch['weight'])
 
 

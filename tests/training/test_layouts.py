@@ -15,7 +15,7 @@ import toy_model
 
 from r1jax import losses
 from r1jax.distributed import device_placement, programs
-from r1jax.models import transformer
+from r1jax.models import token_logprobs
 from r1jax.models.families import llama
 from r1jax.rl import algorithm
 from r1jax.training import train_step
@@ -51,7 +51,7 @@ CHOICES = list(itertools.product(range(len(LOSSES)), LOSS_AGGS))
 
 def loss_fn(cfg, params, batch):
   """All losses in one program. The weights [B, loss, L] select one of them."""
-  logp_BL, entropy_BL = transformer.logprobs(
+  logp_BL, entropy_BL = token_logprobs.logprobs(
     params, cfg, batch['tokens'], batch['pos'], TEMPERATURE
   )
   outs = []

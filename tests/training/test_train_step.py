@@ -12,7 +12,7 @@ import pytest
 from r1jax import config as configs
 from r1jax import errors
 from r1jax.distributed import device_placement
-from r1jax.models import transformer
+from r1jax.models import token_logprobs, transformer
 from r1jax.models.families import llama
 from r1jax.training import gradients, optimizer, train_step
 
@@ -293,7 +293,7 @@ def test_gradients_and_moments_of_a_bfloat16_model_are_float32():
   )
 
   def loss_fn(params, batch):
-    loss = -transformer.logprobs(params, cfg, *batch)[0].sum()
+    loss = -token_logprobs.logprobs(params, cfg, *batch)[0].sum()
     return loss, dict(loss=loss)
 
   def run():
