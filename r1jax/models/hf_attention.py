@@ -1,4 +1,5 @@
-"""The tensors of grouped-query attention in Hugging Face's checkpoints."""
+"""The tensors of attention in Hugging Face's checkpoints: of grouped-query
+attention, and of latent attention."""
 
 from collections.abc import Iterator
 
@@ -6,6 +7,7 @@ import numpy as np
 
 from r1jax.models.gqa import GqaConfig
 from r1jax.models.hf_tensor import HfTensor
+from r1jax.models.mla import MlaConfig
 
 
 def tensors(cfg: GqaConfig) -> Iterator[HfTensor]:
@@ -51,3 +53,41 @@ def fused_tensors(cfg: GqaConfig) -> Iterator[HfTensor]:
     axes=(0, -1),
     rows=rows.reshape(-1),
   )
+
+
+def latent_tensors(cfg: MlaConfig) -> Iterator[HfTensor]:
+  """The tensors of a layer's latent attention."""
+  D, Q, R, H = cfg.width, cfg.q_lora_rank, cfg.kv_lora_rank, cfg.heads
+  nope, rotary, C = cfg.qk_nope_head_dim, cfg.qk_rope_head_dim, cfg.v_head_dim
+
+  def product(name, leaf, shape, rows=None):
+    name = f'self_attn.{name}.weight'
+    return HfTensor(name, shape, leaf, axes=(0, -1), rows=rows)
+
+  def norm(name, leaf, channels):
+    return HfTensor(f'self_attn.{name}.weight', (channels,), leaf)
+
+  q_rows = _rotary_rows(cfg, H, nope)
+  if Q:
+    yield product('q_a_proj', 'q_a', (Q, D))
+    yield norm('q_a_layernorm', 'q_a_norm', Q)
+    yield product('q_b_proj', 'q_b', (H * (nope + rotary), Q), q_rows)
+  else:
+    yield product('q_proj', 'q', (H * (nope + rotary), D), q_rows)
+  kv_rows = _rotary_rows(cfg, 1, R)
+  yield product('kv_a_proj_with_mqa', 'kv_a', (R + rotary, D), kv_rows)
+  yield norm('kv_a_layernorm', 'kv_a_norm', R)
+  yield product('kv_b_proj', 'kv_b', (H * (nope + C), R))
+  name = 'self_attn.o_proj.weight'
+  yield HfTensor(name, (D, H * C), 'out', axes=(-1, 0))
+
+
+def _rotary_rows(cfg, heads, plain):
+  """HfTensor.rows of heads with `plain` rows and then the rotary ones, which
+  the checkpoint has in pairs 0 and 1, 2 and 3, ..., and rope.rotate in halves
+  0, 2, ... and 1, 3, ..."""
+  if not cfg.rope_interleave:
+    return None
+  rotary = np.arange(cfg.qk_rope_head_dim).reshape(-1, 2).T.ravel()
+  order = np.concatenate([np.arange(plain), plain + rotary])
+  return (np.arange(heads)[:, None] * len(order) + order).ravel()

@@ -1,5 +1,5 @@
-"""Multi-head latent attention (MLA, arXiv:2405.04434): its config, its layer,
-and its tensors in Hugging Face's checkpoints.
+"""Multi-head latent attention (MLA, arXiv:2405.04434): its config and its layer;
+hf_attention.py has its tensors in checkpoints.
 
 Keys and values of all heads are products of one latent vector a token. Only the
 latent and one rotary key, which all heads share, are cached.
@@ -7,12 +7,10 @@ latent and one rotary key, which all heads share, are cached.
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax import Array
 from jax.sharding import PartitionSpec as P
@@ -27,7 +25,6 @@ from r1jax.models import (
   sequence_packing,
   stack,
 )
-from r1jax.models.hf_tensor import HfTensor
 from r1jax.models.layer import Layer, rms_norm
 from r1jax.models.model_config import LayerSizes, ModelConfig
 from r1jax.models.rope import Rope, YarnScaling
@@ -302,41 +299,3 @@ def init_cache(cfg: MlaConfig, layers: int, rows: int, length: int) -> Cache:
   is not sharded over 'model': each device's heads need all latents."""
   shape = rows, 1, length, cfg.cache_channels
   return stack.init_cache(cfg, layers, (shape,))
-
-
-def hf_tensors(cfg: MlaConfig) -> Iterator[HfTensor]:
-  """The tensors of a layer's attention."""
-  D, Q, R, H = cfg.width, cfg.q_lora_rank, cfg.kv_lora_rank, cfg.heads
-  nope, rotary, C = cfg.qk_nope_head_dim, cfg.qk_rope_head_dim, cfg.v_head_dim
-
-  def product(name, leaf, shape, rows=None):
-    name = f'self_attn.{name}.weight'
-    return HfTensor(name, shape, leaf, axes=(0, -1), rows=rows)
-
-  def norm(name, leaf, channels):
-    return HfTensor(f'self_attn.{name}.weight', (channels,), leaf)
-
-  q_rows = _rows(cfg, H, nope)
-  if Q:
-    yield product('q_a_proj', 'q_a', (Q, D))
-    yield norm('q_a_layernorm', 'q_a_norm', Q)
-    yield product('q_b_proj', 'q_b', (H * (nope + rotary), Q), q_rows)
-  else:
-    yield product('q_proj', 'q', (H * (nope + rotary), D), q_rows)
-  kv_rows = _rows(cfg, 1, R)
-  yield product('kv_a_proj_with_mqa', 'kv_a', (R + rotary, D), kv_rows)
-  yield norm('kv_a_layernorm', 'kv_a_norm', R)
-  yield product('kv_b_proj', 'kv_b', (H * (nope + C), R))
-  name = 'self_attn.o_proj.weight'
-  yield HfTensor(name, (D, H * C), 'out', axes=(-1, 0))
-
-
-def _rows(cfg, heads, plain):
-  """HfTensor.rows of heads with `plain` rows and then the rotary ones, which
-  the checkpoint has in pairs 0 and 1, 2 and 3, ..., and rope.rotate in halves
-  0, 2, ... and 1, 3, ..."""
-  if not cfg.rope_interleave:
-    return None
-  rotary = np.arange(cfg.qk_rope_head_dim).reshape(-1, 2).T.ravel()
-  order = np.concatenate([np.arange(plain), plain + rotary])
-  return (np.arange(heads)[:, None] * len(order) + order).ravel()

@@ -11,7 +11,16 @@ from flax import linen as nn
 from jax import Array
 from jax.sharding import PartitionSpec as P
 
-from r1jax.models import hf_rope, hf_tensor, layer, mla, moe, mtp, stack
+from r1jax.models import (
+  hf_attention,
+  hf_rope,
+  hf_tensor,
+  layer,
+  mla,
+  moe,
+  mtp,
+  stack,
+)
 from r1jax.models.hf_config import HfConfig
 from r1jax.models.hf_tensor import HfTensor
 from r1jax.models.model_config import LayerSizes
@@ -288,7 +297,7 @@ def hf_tensors(cfg: Config) -> Iterator[HfTensor]:
   common = [
     HfTensor('input_layernorm.weight', (D,), 'norm1'),
     HfTensor('post_attention_layernorm.weight', (D,), 'norm2'),
-    *mla.hf_tensors(cfg),
+    *hf_attention.latent_tensors(cfg),
   ]
   mlps = dict(
     dense_layers=hf_tensor.gated_mlp(D, cfg.ffn),
