@@ -16,7 +16,7 @@ from r1jax.distributed.device_placement import Placement
 from r1jax.distributed.programs import Kind
 from r1jax.models import transformer
 from r1jax.models.transformer import ModelConfig
-from r1jax.sampling import decode, page_table, refill
+from r1jax.sampling import decode, decode_start, page_table, refill
 from r1jax.sampling.decode import Prompts, SampleConfig, SampledRows
 
 CALL_SECONDS = 10.0  # that a call of the loop takes, about
@@ -42,7 +42,9 @@ class Decoder:
       return transformer.for_decoding(params, cfg, config.draft)[0]
 
     def start(params, rows):
-      return decode.start(params, loop_cfg, *_read(rows), group_size, config)
+      return decode_start.start(
+        params, loop_cfg, *_read(rows), group_size, config
+      )
 
     def sampled_rows(rows, state):
       out = decode.sampled_rows(rows[0], state, group_size)
@@ -94,7 +96,7 @@ class Decoder:
 
   def windows(self, prompts: Prompts) -> tuple[int, ...]:
     """decode.windows of a device; `prompts` are those of all devices."""
-    slots, columns = decode.cache_sizes(
+    slots, columns = decode_start.cache_sizes(
       len(prompts.length_P) // self.placement.num_shards,
       prompts.tokens_PL.shape[1],
       self.group_size,
