@@ -3,19 +3,16 @@
 
 import contextlib
 import dataclasses
-import math
 import pathlib
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future
 
 import jax
 import ml_collections
 import numpy as np
 
-from r1jax import errors
 from r1jax.checkpoints import pretrained
-from r1jax.distributed import device_placement, hosts, watchdog
+from r1jax.distributed import device_placement, watchdog
 from r1jax.evaluation import held_out
 from r1jax.rewards.pending import Rewards
 from r1jax.rl import (
@@ -25,6 +22,7 @@ from r1jax.rl import (
   micro_batches,
   rl_config,
   saved_rollout,
+  saving,
   setup,
 )
 from r1jax.rl.rollouts import (
@@ -35,7 +33,6 @@ from r1jax.rl.rollouts import (
 )
 from r1jax.rl.setup import Position, RlState, Run
 from r1jax.training import (
-  checkpoint,
   closing,
   memory_errors,
   optimizer,
@@ -60,7 +57,7 @@ def run(
     run, state, position = opened
     first_step = position.step
     if run.config.eval.every and run.checkpoints.latest_step() is None:
-      with exit_early_if_saved(run, position):
+      with saving.exit_early_if_saved(run, position):
         line = dict(step=0) | log.evaluate(run, state, 0)
       run.writer.write(line)
       print(base_line(run, line), flush=True)
@@ -81,7 +78,7 @@ def with_evaluation(run: Run, state: RlState, position: Position) -> Position:
   is_due = log.crossed(run.config.eval.every, step - updates, step)
   if not step or position.score is not None or not is_due:
     return position
-  with exit_early_if_saved(run, position):
+  with saving.exit_early_if_saved(run, position):
     line = dict(step=step) | log.evaluate(run, state, step)
   run.writer.write(line)
   score = held_out.score(run.config.eval, line)
@@ -106,9 +103,9 @@ def train(run: Run, state: RlState, position: Position) -> RlState:
       state, position = step(run, state, position)
     before = position.step - run.config.grpo.updates
     if log.crossed(run.config.save_every, before, position.step):
-      save(run, state, position, rollout)
-    end_if_terminating(run, state, position, rollout)
-  save(run, state, position)
+      saving.save(run, state, position, rollout)
+    saving.end_if_terminating(run, state, position, rollout)
+  saving.save(run, state, position)
   return state
 
 
@@ -118,12 +115,12 @@ def step(
   """Samples a rollout with the newest policy and learns from it."""
   began = time.time()
   state, position = refresh_reference(run, state, position)
-  with saved_on_error(run, state, position):
-    with exit_early_if_saved(run, position):
+  with saving.saved_on_error(run, state, position):
+    with saving.exit_early_if_saved(run, position):
       params, ref_params = rollout_params(run, state)
       rollout = sample_rollout(run.sampling, params, ref_params, position)
       # update() donates this state, so it cannot be saved later.
-      end_if_terminating(run, state, position)
+      saving.end_if_terminating(run, state, position)
     sampled = time.time()
     rewards = rewards_after_outage(run.sampling, rollout)
     run.unscored_rollouts.check(rewards)
@@ -136,7 +133,7 @@ def step(
     'seconds': time.time() - began,
   }
   position = position_after(run.config, position, rollout, rewards, lines)
-  with saved_on_error(run, state, position):
+  with saving.saved_on_error(run, state, position):
     score = log.log_step(run, state, rollout, rewards, lines, seconds)
   return state, dataclasses.replace(position, score=score)
 
@@ -152,8 +149,8 @@ def late_step(
   began = time.time()
   state, position = refresh_reference(run, state, position)
   is_last = position.step + run.config.grpo.updates >= run.config.steps
-  with saved_on_error(run, state, position, rollout):
-    with exit_early_if_saved(run, position):
+  with saving.saved_on_error(run, state, position, rollout):
+    with saving.exit_early_if_saved(run, position):
       params, ref_params = rollout_params(run, state)
       if rollout is None:
         rollout = sample_rollout(run.sampling, params, ref_params, position)
@@ -163,7 +160,7 @@ def late_step(
           position, next_prompt=rollout.next_prompt
         )
         next_rollout = start_rollout(run, params, ref_params, following)
-      end_if_terminating(run, state, position, rollout)
+      saving.end_if_terminating(run, state, position, rollout)
     sampled = time.time()
     rewards = rewards_after_outage(run.sampling, rollout)
     run.unscored_rollouts.check(rewards)
@@ -175,10 +172,10 @@ def late_step(
     'time/update': time.time() - scored,
   }
   position = position_after(run.config, position, rollout, rewards, lines)
-  with saved_on_error(run, state, position):
+  with saving.saved_on_error(run, state, position):
     if isinstance(next_rollout, Future):
       next_rollout = next_rollout.result()
-  with saved_on_error(run, state, position, next_rollout):
+  with saving.saved_on_error(run, state, position, next_rollout):
     seconds['seconds'] = time.time() - began
     if run.has_rollout_devices and next_rollout:
       seconds |= log.idle_shares(seconds, next_rollout)
@@ -273,60 +270,3 @@ def position_after(
     success=curriculum.updated(position.success, found),
     score=None,
   )
-
-
-def exit_early_if_saved(
-  run: Run, position: Position
-) -> contextlib.AbstractContextManager:
-  """In this context SIGTERM ends the run at once if the position is saved."""
-  return watchdog.exit_early_if(
-    lambda: (
-      not position.step or checkpoint.is_saved(run.checkpoints, position.step)
-    )
-  )
-
-
-@contextlib.contextmanager
-def saved_on_error(
-  run: Run, state: RlState, position: Position, rollout: Rollout | None = None
-) -> Iterator[None]:
-  """If the user's code fails in this context, an outage lasts, memory does not
-  suffice, or SIGTERM ends an evaluation, saves a checkpoint from which the run
-  continues later."""
-  try:
-    yield
-  except (errors.UserError, errors.Outage, errors.Terminated):
-    save(run, state, position, rollout)
-    raise
-  except errors.OutOfMemory:  # of one host alone, perhaps
-    if hosts.count() == 1:
-      save(run, state, position, rollout)
-    raise
-
-
-def end_if_terminating(
-  run: Run, state: RlState, position: Position, rollout: Rollout | None = None
-) -> None:
-  """If any host received SIGTERM, saves and raises Terminated on all hosts."""
-  if hosts.terminate_requested():
-    save(run, state, position, rollout)
-    raise errors.Terminated
-
-
-def save(
-  run: Run, state: RlState, position: Position, rollout: Rollout | None = None
-) -> None:
-  """Writes a checkpoint in the background, unless the step is saved already.
-  Before it writes the rollout that the next update learns from, if it was
-  sampled already."""
-  if position.step > (run.checkpoints.latest_step() or 0):
-    if rollout:
-      saved_rollout.write(run, position.step, rollout)
-    is_judged = position.score is not None and math.isfinite(position.score)
-    checkpoint.save(
-      run.checkpoints,
-      position.step,
-      state,
-      dataclasses.asdict(position),
-      position.score if is_judged else None,
-    )

@@ -21,7 +21,15 @@ from r1jax.data import record_files
 from r1jax.distributed import device_placement, hosts, watchdog
 from r1jax.rewards import outage, verdict
 from r1jax.rewards.pending import Scorer
-from r1jax.rl import advantages, curriculum, log, rollouts, saved_rollout, setup
+from r1jax.rl import (
+  advantages,
+  curriculum,
+  log,
+  rollouts,
+  saved_rollout,
+  saving,
+  setup,
+)
 from r1jax.rl.setup import Position, RlState
 from r1jax.sampling import decode, generate
 from r1jax.stages import rl
@@ -498,7 +506,7 @@ def test_a_run_without_golds_keeps_the_best_checkpoint_by_its_own_reward(
   checkpoints = types.SimpleNamespace(latest_step=lambda: None)
   fake.run = dataclasses.replace(fake.run, checkpoints=checkpoints)
   for score in (0.5, math.nan):
-    rl.save(fake.run, state, dataclasses.replace(position, score=score))
+    saving.save(fake.run, state, dataclasses.replace(position, score=score))
   assert [score for *_, score in saved] == [0.5, None]
 
 
@@ -614,7 +622,7 @@ def test_an_outage_that_lasts_ends_a_run_before_the_step_to_be_tried_again(
 ):
   monkeypatch.setattr(time, 'sleep', lambda seconds: None)
   saved, first, fake = [], [], fakes(always, *changes)
-  monkeypatch.setattr(rl, 'save', lambda *args: saved.append(args))
+  monkeypatch.setattr(saving, 'save', lambda *args: saved.append(args))
 
   def is_out(ids):  # from the second batch of prompts on
     if not first:
@@ -635,7 +643,7 @@ def test_an_outage_that_lasts_ends_a_run_before_the_step_to_be_tried_again(
 def test_sigterm_ends_the_pauses_of_an_outage(fakes, monkeypatch):
   fake, slept = fakes(always), []
   monkeypatch.setattr(time, 'sleep', slept.append)
-  monkeypatch.setattr(rl, 'save', lambda *args: None)
+  monkeypatch.setattr(saving, 'save', lambda *args: None)
   monkeypatch.setattr(hosts, 'terminate_requested', lambda: len(slept) > 2)
   with_outages(fake, lambda ids: True)
   with pytest.raises(errors.Terminated):
@@ -657,7 +665,7 @@ def test_sigterm_ends_the_wait_for_rewards_and_saves(
     return np.zeros(len(texts), np.float32)
 
   fake.score_with(stuck)
-  monkeypatch.setattr(rl, 'save', lambda *args: saved.append(args))
+  monkeypatch.setattr(saving, 'save', lambda *args: saved.append(args))
   monkeypatch.setattr(watchdog, 'terminate_requested', began.is_set)
   monkeypatch.setattr(hosts, 'terminate_requested', lambda: False)
   with pytest.raises(errors.Terminated):
