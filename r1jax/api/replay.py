@@ -23,11 +23,12 @@ from r1jax.rl import (
   log,
   rl_config,
   rl_records,
+  rl_run,
   rollouts,
   setup,
 )
+from r1jax.rl.rl_run import Position, RlState, Run, Sampling
 from r1jax.rl.rollouts import Rollout
-from r1jax.rl.setup import Position, RlState, Run, Sampling
 from r1jax.stages import rl
 from r1jax.training import checkpoint, inputs, metrics
 from r1jax.training.progress import Progress
@@ -46,14 +47,17 @@ def samples_of(directory: WorkDirectory, step: int) -> RunSamples:
     state, position, rollout, rewards = sample(run, state, position)
     check_logged(directory, position.step + config.updates, rollout, rewards)
     batch = rollouts.make_batch(config, rollout, rewards)
-    params, old_BL = setup.policy_params(run, state), batch['old_BL']
+    params, old_BL = rl_run.policy_params(run, state), batch['old_BL']
     if grpo_config.is_on_policy(config):
       program = sampling.policy_logprobs
       old_BL = rollouts.logprobs(sampling, program, params, batch)
     entropy_BL = entropies(sampling, params, batch)
     state, _ = rl.update(run, state, batch, position.step, rollout)
     new_BL = rollouts.logprobs(
-      sampling, sampling.policy_logprobs, setup.policy_params(run, state), batch
+      sampling,
+      sampling.policy_logprobs,
+      rl_run.policy_params(run, state),
+      batch,
     )
     run.progress.show(step, {})
   return run_samples.make(

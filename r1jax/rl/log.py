@@ -10,9 +10,9 @@ from r1jax.evaluation import held_out
 from r1jax.reports import groups
 from r1jax.rewards import pending
 from r1jax.rewards.pending import Rewards
-from r1jax.rl import advantages, grpo_config, setup
+from r1jax.rl import advantages, grpo_config, rl_run
+from r1jax.rl.rl_run import RlState, Run
 from r1jax.rl.rollouts import Rollout
-from r1jax.rl.setup import RlState, Run
 from r1jax.sampling import generate
 from r1jax.sampling.generate import Samples
 from r1jax.training import memory_errors, metrics
@@ -76,7 +76,7 @@ def evaluate(run: Run, state: RlState, step: int) -> dict[str, float]:
   """
   key = jax.random.fold_in(jax.random.fold_in(run.sampling.key, 1), step)
   config, records = run.config.eval, run.sampling.held_out_records
-  params, shards = setup.policy_params(run, state), run.sampling.placement
+  params, shards = rl_run.policy_params(run, state), run.sampling.placement
   size = -(-config.prompts_per_chunk // shards.num_shards) * shards.num_shards
   size = min(size, len(records))
   chunks, rewards = [], []

@@ -16,9 +16,9 @@ from r1jax.rl import (
   grpo,
   grpo_config,
   micro_batches,
-  setup,
+  rl_run,
 )
-from r1jax.rl.setup import Position, Sampling
+from r1jax.rl.rl_run import Position, Sampling
 from r1jax.sampling import generate
 from r1jax.sampling.generate import Samples
 from r1jax.training import memory_errors
@@ -115,7 +115,7 @@ def logprobs(
   """logp_BL of a batch by a program of `sampling`; its rows are cut as in an
   update."""
   config = sampling.config.grpo
-  cutting = setup.cutting(sampling, sampling.placement)
+  cutting = rl_run.cutting(sampling, sampling.placement)
   packing = micro_batches.choose_packing(config, batch, cutting)
   parts = micro_batches.cut(config, batch, cutting, packing)
   shape = batch['tokens_BL'].shape

@@ -13,8 +13,8 @@ from r1jax import files
 from r1jax.distributed import hosts, watchdog
 from r1jax.rewards import pending
 from r1jax.rl import grpo, grpo_config
+from r1jax.rl.rl_run import Run, Sampling
 from r1jax.rl.rollouts import Rollout
-from r1jax.rl.setup import Run, Sampling
 from r1jax.sampling.decode import SampledRows
 from r1jax.sampling.generate import Samples
 

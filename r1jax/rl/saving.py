@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from r1jax import errors
 from r1jax.distributed import hosts, watchdog
 from r1jax.rl import saved_rollout
+from r1jax.rl.rl_run import Position, RlState, Run
 from r1jax.rl.rollouts import Rollout
-from r1jax.rl.setup import Position, RlState, Run
 from r1jax.training import checkpoint
 
 

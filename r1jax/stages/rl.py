@@ -21,17 +21,18 @@ from r1jax.rl import (
   log,
   micro_batches,
   rl_config,
+  rl_run,
   saved_rollout,
   saving,
   setup,
 )
+from r1jax.rl.rl_run import Position, RlState, Run
 from r1jax.rl.rollouts import (
   Rollout,
   make_batch,
   rewards_after_outage,
   sample_rollout,
 )
-from r1jax.rl.setup import Position, RlState, Run
 from r1jax.training import (
   closing,
   memory_errors,
@@ -204,7 +205,7 @@ def refresh_reference(
 def rollout_params(run: Run, state: RlState) -> tuple[dict, dict | None]:
   """The policy's and the reference's parameters on the rollout devices."""
   ref_params = run.sampling.teacher_params if run.config.teacher else state.ref
-  return setup.policy_params(run, state), ref_params
+  return rl_run.policy_params(run, state), ref_params
 
 
 def start_rollout(
@@ -227,7 +228,7 @@ def update(
   """Updates the policy by a rollout, one mini-batch at a time. Returns the
   state and a line of metrics for each update. Donates the state."""
   config, lines = run.config, []
-  cutting = setup.cutting(run.sampling, run.placement)
+  cutting = rl_run.cutting(run.sampling, run.placement)
   packing = micro_batches.choose_packing(config.grpo, batch, cutting)
   learning_rate = optimizer.learning_rate(config.optim, config.steps)
   mini_batches = grpo.mini_batches(

@@ -15,7 +15,7 @@ from r1jax import files
 from r1jax.api import recomputed_tokens, replay, report_command, run_samples
 from r1jax.checkpoints import pretrained
 from r1jax.data import tasks
-from r1jax.rl import setup
+from r1jax.rl import rl_run
 from r1jax.stages import rl
 
 
@@ -51,9 +51,9 @@ def recorded_run(workdir, *changes):
   seen, update = {}, rl.update
 
   def recording(run, state, batch, step, rollout):
-    before = jax.device_get(setup.policy_params(run, state))
+    before = jax.device_get(rl_run.policy_params(run, state))
     state, lines = update(run, state, batch, step, rollout)
-    after = jax.device_get(setup.policy_params(run, state))
+    after = jax.device_get(rl_run.policy_params(run, state))
     seen[lines[-1]['step']] = dict(batch=batch, before=before, after=after)
     return state, lines
 

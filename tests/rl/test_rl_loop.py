@@ -25,12 +25,12 @@ from r1jax.rl import (
   advantages,
   curriculum,
   log,
+  rl_run,
   rollouts,
   saved_rollout,
   saving,
-  setup,
 )
-from r1jax.rl.setup import Position, RlState
+from r1jax.rl.rl_run import Position, RlState
 from r1jax.sampling import decode, generate
 from r1jax.stages import rl
 from r1jax.training import checkpoint, metrics, progress, train_step
@@ -109,10 +109,10 @@ class Fakes:
     placement = device_placement.placement(config.parallel, jax.devices()[:1])
     records = [dict(id=n, prompt=str(n)) for n in range(13)]
     prompts = curriculum.prompts(config.curriculum, records, {})
-    self.run = setup.Run(
+    self.run = rl_run.Run(
       config=config,
       placement=placement,
-      sampling=setup.Sampling(
+      sampling=rl_run.Sampling(
         config=config,
         placement=placement,
         prompts=prompts,
