@@ -186,7 +186,7 @@ def run_stage(
   """Runs a stage in this process: with its hosts, the watchdog and the cache of
   compiled programs. Prints the keys that are not the defaults."""
   from r1jax.distributed import hosts, programs
-  from r1jax.training import run_directory
+  from r1jax.training import closing, run_directory
 
   with contextlib.ExitStack() as stack:
     stack.enter_context(hosts.connected(workdir))
@@ -201,7 +201,7 @@ def run_stage(
       else:
         stage.run(settings, workdir, change)
     except KeyboardInterrupt as error:
-      kept = run_directory.kept_after_interrupt(pathlib.Path(workdir), settings)
+      kept = closing.kept_after_interrupt(pathlib.Path(workdir), settings)
       raise KeyboardInterrupt(kept) from error
     finally:
       signals.ignore_at_end()

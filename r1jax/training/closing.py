@@ -1,12 +1,15 @@
 """What a finished stage prints: what it reached, how long it took, where the
-result is, and what to do next."""
+result is, and what to do next; and what an interrupted one has saved."""
 
 import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from r1jax import files
+from r1jax.training import run_directory
 
 # The metrics that say what a training run reached, the first that it has: title
 # and form by name.
@@ -118,6 +121,25 @@ def _best(values, saved, choose, form):
         f'; {best:{form}} at step {step}, of which there is no checkpoint '
         '(config.save_every)'
       )
+  return text
+
+
+def kept_after_interrupt(workdir: Path, settings: ConfigDict) -> str:
+  """What an interrupted command has saved, and what to do next. Ctrl-C saves
+  no checkpoint, as SIGTERM does."""
+  if not settings:  # a report
+    return 'the same command writes it anew'
+  steps, chunks = run_directory.saved(workdir)
+  if steps:
+    return f'the same command continues from the checkpoint of step {steps}'
+  if chunks:
+    return f'{chunks} chunks are saved, and the same command continues there'
+  text = 'nothing was saved yet, so the same command begins again'
+  if 'save_every' in settings:
+    text += (
+      f' (config.save_every={settings.save_every} steps between checkpoints; '
+      'SIGTERM saves one and ends: kill PID)'
+    )
   return text
 
 

@@ -195,26 +195,7 @@ def record_changes(directory: RunDirectory, step: int) -> None:
   starts.record(directory.path, step)
 
 
-def kept_after_interrupt(workdir: Path, settings: ConfigDict) -> str:
-  """What an interrupted command has saved, and what to do next. Ctrl-C saves
-  no checkpoint, as SIGTERM does."""
-  if not settings:  # a report
-    return 'the same command writes it anew'
-  steps, chunks = _saved(workdir)
-  if steps:
-    return f'the same command continues from the checkpoint of step {steps}'
-  if chunks:
-    return f'{chunks} chunks are saved, and the same command continues there'
-  text = 'nothing was saved yet, so the same command begins again'
-  if 'save_every' in settings:
-    text += (
-      f' (config.save_every={settings.save_every} steps between checkpoints; '
-      'SIGTERM saves one and ends: kill PID)'
-    )
-  return text
-
-
-def _saved(path):
+def saved(path: Path) -> tuple[int, int]:
   """(the step of the newest checkpoint or 0, the number of chunks) of a work
   directory."""
   names = [folder.name for folder in (path / 'checkpoints').glob('*')]
@@ -312,7 +293,7 @@ def _read(path):
   """[fields of the record or None, progress, date of the run] of a work
   directory."""
   record = run_record.read(path)
-  steps, chunks = _saved(path)
+  steps, chunks = saved(path)
   now = datetime.datetime.now().isoformat(timespec='seconds')
   found = dataclasses.asdict(record) if record else None
   date = (record and record.date) or now
