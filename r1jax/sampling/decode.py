@@ -55,17 +55,24 @@ def sample(
   )
   P, prompt_width = prompts.tokens_PL.shape
   slots, columns = decode_start.cache_sizes(P, prompt_width, group_size, config)
-  state, _ = advance(
-    params,
-    cfg,
-    prompts,
-    prefilled,
-    key,
-    state,
-    MAX_SEGMENTS,
-    group_size,
-    config,
-    windows(cfg, config, slots, columns),
+  sizes = windows(cfg, config, slots, columns)
+
+  def advance_in(window):
+    def advance_state(state):
+      args = params, cfg, prompts, prefilled, key, state, MAX_SEGMENTS
+      return advance(*args, group_size, config, window)
+
+    return advance_state
+
+  def advance_in_smallest(carry):
+    state, (_, _, columns) = carry
+    index = jnp.searchsorted(jnp.array(sizes[:-1]), columns)
+    return jax.lax.switch(index, [advance_in(x) for x in sizes], state)
+
+  columns = refill.next_columns(prompts, group_size, config, state)
+  carry = state, jnp.stack([jnp.int32(0), jnp.int32(1), columns])
+  state, _ = jax.lax.while_loop(
+    lambda carry: carry[1][1] > 0, advance_in_smallest, carry
   )
   return sampled_rows(prompts, state, group_size)
 
@@ -80,68 +87,39 @@ def advance(
   segments: Array | int,
   group_size: int,
   config: SampleConfig,
-  windows: tuple[int, ...],
+  window: int,
 ) -> tuple[DecodeState, Array]:
   """Runs up to `segments` segments of config.refill_interval tokens: the state,
   and [segments that were run, whether samples are unfinished, columns of the
   cache that the next segment needs] as integers.
 
-  Segments read and write only a window of the cache's first columns: the
-  smallest of `windows` that the longest row fits into. The loop also ends when
-  a row fits into none.
+  The segments read and write only the first `window` columns of the cache. The
+  loop also ends when a row needs more.
   """
-  most_columns = state.tokens_NL.shape[1]
+  cache, most = state.cache, state.tokens_NL.shape[1]
 
   def next_columns(state):
-    columns = refill.next_columns(prompts, group_size, config, state)
-    return jnp.minimum(columns, most_columns)
+    return refill.next_columns(prompts, group_size, config, state)
 
-  def refill_and_decode(window, carry):
+  def refill_and_decode(carry):
     count, state = carry
     state = refill.refill(
       cfg, prompts, prefilled, key, group_size, config, state
     )
     return count + 1, _decode_segment(params, cfg, config, window, state)
 
-  def goes_on(shortest, longest, carry):
+  def goes_on(carry):
     count, state = carry
     goes_on = _is_unfinished(state) & (count < segments)
-    if shortest > 0 or longest < most_columns:
-      columns = next_columns(state)
-      goes_on &= (columns > shortest) & (columns <= longest)
-    return goes_on
-
-  def run_window(shortest, window, carry):
-    """The segments until a row needs more columns, or all rows need at most
-    `shortest`."""
-    count, state = carry
-    part = state.cache
-    if not config.cache_tokens:
-      part = _first_columns(state.cache, window)
-    count, out = jax.lax.while_loop(
-      functools.partial(goes_on, shortest, window),
-      functools.partial(refill_and_decode, window),
-      (count, state.replace(cache=part)),
+    return (
+      goes_on & (next_columns(state) <= window) if window < most else goes_on
     )
-    cache = _with_first_columns(state.cache, out.cache)
-    return count, out.replace(cache=cache)
 
-  branches = [
-    functools.partial(run_window, shortest, window)
-    for shortest, window in zip((0, *windows[:-1]), windows)
-  ]
-
-  def run_smallest_window(carry):
-    index = jnp.searchsorted(jnp.array(windows[:-1]), next_columns(carry[1]))
-    return jax.lax.switch(index, branches, carry)
-
-  carry = jnp.int32(0), state
-  if len(windows) == 1:
-    count, state = branches[0](carry)
-  else:
-    count, state = jax.lax.while_loop(
-      functools.partial(goes_on, 0, windows[-1]), run_smallest_window, carry
-    )
+  part = cache if config.cache_tokens else _first_columns(cache, window)
+  count, state = jax.lax.while_loop(
+    goes_on, refill_and_decode, (jnp.int32(0), state.replace(cache=part))
+  )
+  state = state.replace(cache=_with_first_columns(cache, state.cache))
   is_unfinished = _is_unfinished(state).astype(jnp.int32)
   return state, jnp.stack([count, is_unfinished, next_columns(state)])
 

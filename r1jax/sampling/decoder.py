@@ -82,7 +82,7 @@ class Decoder:
           segments,
           self.group_size,
           self.config,
-          (window,),
+          window,
         )
 
       self.programs[window] = programs.device_program(
