@@ -69,8 +69,8 @@ def sample(
     index = jnp.searchsorted(jnp.array(sizes[:-1]), columns)
     return jax.lax.switch(index, [advance_in(x) for x in sizes], state)
 
-  columns = refill.next_columns(prompts, group_size, config, state)
-  carry = state, jnp.stack([jnp.int32(0), jnp.int32(1), columns])
+  needed = refill.next_columns(prompts, group_size, config, state)
+  carry = state, jnp.stack([jnp.int32(0), jnp.int32(1), needed])
   state, _ = jax.lax.while_loop(
     lambda carry: carry[1][1] > 0, advance_in_smallest, carry
   )
