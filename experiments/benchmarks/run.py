@@ -66,7 +66,7 @@ LONG_PROMPTS = (
 
 
 def with_logprobs(case: Case) -> Case:
-  """A case of VLLM in which the peer returns log-probabilities, as r1jax does."""
+  """The case with a vLLM that returns log-probabilities, as r1jax does."""
   peer = dataclasses.replace(
     case.peer, command=f'{case.peer.command} --logprobs'
   )

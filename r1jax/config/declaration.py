@@ -1,5 +1,5 @@
-"""The declaration of options, as fields of dataclasses, and what is read from it:
-their names, the table of --help, the user code that they name."""
+"""The declaration of options, as fields of dataclasses, and what is read from
+it: their names, the table of --help, the user code that they name."""
 
 import dataclasses
 import textwrap

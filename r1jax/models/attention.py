@@ -184,16 +184,16 @@ def attend_past(
   """attend over the columns `before` of a cache and, causally, over the call's
   own keys, which are not written to the cache."""
   (k_BKTC, v_BKTC), (past_k_BKSC, past_v_BKSC) = kv_BKTC, past_BKSC
-  heads, q_BTKGC = q_BTKGC.shape[3], _single_query_twice(form, q_BTKGC)
   T, G = q_BTKGC.shape[1], q_BTKGC.shape[3]
-  q = merge_queries(q_BTKGC)
+  q = merge_queries(_single_query_twice(form, q_BTKGC))
   past = linear.product('bkmc,bksc->bkms', q, past_k_BKSC) * form.scale
   past, _ = _capped(form, past)
-  before = jnp.tile(before_BTS, (1, G, 1))[:, None]
+  copies = q.shape[2] // T  # of the T queries: one for each head, or two
+  before = jnp.tile(before_BTS, (1, copies, 1))[:, None]
   past = jnp.where(before, past, MASKED_SCORE)
   own = linear.product('bkmc,bktc->bkmt', q, k_BKTC) * form.scale
   own, _ = _capped(form, own)
-  causal = jnp.tile(jnp.tri(T, dtype=bool), (G, 1))
+  causal = jnp.tile(jnp.tri(T, dtype=bool), (copies, 1))
   own = jnp.where(causal[None, None], own, MASKED_SCORE)
   max_score = jnp.max(past, axis=-1, keepdims=True)
   max_score = jnp.maximum(max_score, jnp.max(own, axis=-1, keepdims=True))
@@ -204,7 +204,7 @@ def attend_past(
   out = linear.product('bkms,bksc->bkmc', past, past_v_BKSC)
   out = split_queries(out + linear.product('bkmt,bktc->bkmc', own, v_BKTC), T)
   lse_BTKG = split_queries(max_score + jnp.log(total), T)[..., 0]
-  return with_sink(out[:, :, :, :heads], lse_BTKG[..., :heads], sink_KG)
+  return with_sink(out[:, :, :, :G], lse_BTKG[..., :G], sink_KG)
 
 
 def in_cache_layout(tpu_layout: bool, cache: Array) -> Array:

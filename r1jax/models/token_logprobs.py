@@ -1,5 +1,5 @@
-"""Log-probabilities that a model gives to the tokens of rows: of rows as they are,
-of packed ones, and by the module of multi-token prediction."""
+"""Log-probabilities that a model gives to the tokens of rows: of rows as they
+are, of packed ones, and by the module of multi-token prediction."""
 
 import dataclasses
 from typing import NamedTuple
@@ -26,7 +26,8 @@ def logprobs(
   Column t is log p(token t | tokens before t), and the entropy of that
   distribution. Both are 0 in the first column of a row and on padding. The
   [B, L, V] logits exist for cfg.head_chunk columns at a time, in the backward
-  pass too. Both results are differentiable. `routing` is as in transformer.forward.
+  pass too. Both results are differentiable. `routing` is as in
+  transformer.forward.
   """
   out = logprobs_and_routing(
     params, cfg, tokens_BL, pos_BL, temperature, routing

@@ -1,4 +1,5 @@
-"""When an rl run is saved: after a step, at SIGTERM, and where an error ends it."""
+"""When an rl run is saved: after a step, at SIGTERM, and where an error ends
+it."""
 
 import contextlib
 import dataclasses
@@ -62,7 +63,8 @@ def end_if_terminating(
 def exit_early_if_saved(
   run: Run, position: Position
 ) -> contextlib.AbstractContextManager:
-  """In this context SIGTERM ends the run at once if the position is saved."""
+  """In this context SIGTERM ends the run at once if the position is saved or no
+  step was done."""
   return watchdog.exit_early_if(
     lambda: (
       not position.step or checkpoint.is_saved(run.checkpoints, position.step)

@@ -25,7 +25,7 @@ from r1jax.sampling.decode_state import (
   SampledRows,
 )
 
-MAX_SEGMENTS = 2**31 - 1  # of a call of `advance`
+SEGMENTS = 8  # after which `sample` chooses a window again
 # A cache is small if it has less than this share of the numbers of the weights.
 # A step that reads all of it takes 3 % longer at most than one with windows.
 SMALL_CACHE = 1 / 64
@@ -59,7 +59,7 @@ def sample(
 
   def advance_in(window):
     def advance_state(state):
-      args = params, cfg, prompts, prefilled, key, state, MAX_SEGMENTS
+      args = params, cfg, prompts, prefilled, key, state, SEGMENTS
       return advance(*args, group_size, config, window)
 
     return advance_state
@@ -96,7 +96,7 @@ def advance(
   The segments read and write only the first `window` columns of the cache. The
   loop also ends when a row needs more.
   """
-  cache, most = state.cache, state.tokens_NL.shape[1]
+  cache, max_columns = state.cache, state.tokens_NL.shape[1]
 
   def next_columns(state):
     return refill.next_columns(prompts, group_size, config, state)
@@ -111,9 +111,9 @@ def advance(
   def goes_on(carry):
     count, state = carry
     goes_on = _is_unfinished(state) & (count < segments)
-    return (
-      goes_on & (next_columns(state) <= window) if window < most else goes_on
-    )
+    if window < max_columns:
+      goes_on &= next_columns(state) <= window
+    return goes_on
 
   part = cache if config.cache_tokens else _first_columns(cache, window)
   count, state = jax.lax.while_loop(
@@ -180,8 +180,8 @@ def _is_unfinished(state):
 
 def _decode_segment(params, cfg, config, window, state):
   """The steps for config.refill_interval tokens of all slots, whose tokens are
-  written to their samples. Of a cache in pages those with the first `window`
-  columns of the slots are read; others have only these columns."""
+  written to their samples. With pages, those of the first `window` columns of
+  the slots are read; without, the cache has only these columns."""
   cache, slots, N = state.cache, state.slots, len(state.finished_N)
   if config.cache_tokens:
     table_BN = state.table_BN[:, : config.pages_of(window)]

@@ -1,4 +1,5 @@
-"""Whether user code can be called as it must be, and what is said when it fails."""
+"""Whether user code can be called as it must be, and what is said when it
+fails."""
 
 import inspect
 import textwrap
@@ -9,8 +10,7 @@ from typing import Any
 
 from r1jax import errors
 from r1jax.user_code import object_names
-
-PACKAGE = Path(__file__).parents[1]
+from r1jax.user_code.source_digest import PACKAGE
 
 
 def check_call(
