@@ -473,7 +473,7 @@ def test_rows_do_not_depend_on_the_calls_of_the_loop(strategy, monkeypatch):
   one, beats = decoder.Decoder(placement, CFG, GROUP_SIZE, config), []
   monkeypatch.setattr(hosts, 'gather', lambda x: beats.append(x) or [x])
   monkeypatch.setattr(decoder, 'CALL_SECONDS', 0)
-  one.segments = decode.MAX_SEGMENTS
+  one.segments = np.iinfo(np.int32).max
   at_once, compiled = run(one), len(metrics.compilations)
   assert len(beats) == one.segments == 1
   by_segments = run(one)
@@ -530,5 +530,5 @@ def test_sigterm_ends_a_rollout_between_two_calls_of_the_loop(monkeypatch):
   monkeypatch.setattr(watchdog, 'terminate_requested', lambda: True)
   with pytest.raises(errors.Terminated):
     run(one)
-  one.segments = decode.MAX_SEGMENTS  # It ends in this call.
+  one.segments = np.iinfo(np.int32).max  # It ends in this call.
   assert run(one).mask_BL.any()
